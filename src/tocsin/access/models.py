@@ -1,0 +1,38 @@
+"""API tokens and the audit log."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class ApiToken(models.Model):
+    """A secret that lets a script act as its user. Only the secret's hash is kept."""
+
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(_("name"), max_length=100)
+    hash = models.BinaryField(max_length=32, unique=True)
+    #: The first characters, so that people recognise it in a list.
+    prefix = models.CharField(max_length=12)
+    created_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+
+class AuditEntry(models.Model):
+    """Who changed what, and what it was before; or who signed in. Secrets are masked before they get here."""
+
+    at = models.DateTimeField(db_index=True)
+    actor = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    #: The actor's name as it was, which outlives the user.
+    actor_name = models.CharField(max_length=200)
+    #: `create`, `update`, `delete`, `sign_in`, `sign_in_failed`, `sign_out`, or a verb of the object such as `rotate_token`.
+    action = models.CharField(max_length=40)
+    object_type = models.CharField(max_length=60, blank=True)
+    object_id = models.CharField(max_length=60, blank=True)
+    object_name = models.CharField(max_length=200, blank=True)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    #: By which door: `web`, `api`, `cli`, `yaml`.
+    via = models.CharField(max_length=20, blank=True)
+    address = models.GenericIPAddressField(null=True)

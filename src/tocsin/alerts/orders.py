@@ -1,0 +1,239 @@
+"""What can be asked of an alert: each command with its actor. Plain data; `alerts.lifecycle` decides on it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tocsin.alerts.states import ActorKind, AlertStatus, CommandKind, EventKind, Priority, Via
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts. `user_id` is set for a user, for a token (it acts as its user), and for nobody else."""
+
+    kind: ActorKind
+    name: str
+    user_id: int | None = None
+
+    def is_same(self, kind: ActorKind, user_id: int | None, name: str) -> bool:
+        """Whether this is that actor; a person is the same whether by token or by hand."""
+        if self.user_id is not None or user_id is not None:
+            return self.user_id == user_id
+        return (self.kind, self.name) == (kind, name)
+
+
+#: Tocsin itself: the end of a hold, an acknowledgement that expires.
+SYSTEM = Actor(ActorKind.SYSTEM, "Tocsin")
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """That a person acknowledged, and when."""
+
+    at: datetime
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastEvent:
+    """The newest event of an alert whose kind is in `states.LIFE`: what `undo` takes back, and who closed it."""
+
+    kind: EventKind
+    at: datetime
+    actor_kind: ActorKind
+    actor_name: str
+    actor_id: int | None = None
+    #: The event's `data`; its `before` holds what an undo restores.
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """What the lifecycle knows of an alert: its row, its acknowledgements that stand, and its last event of life."""
+
+    id: int
+    status: AlertStatus
+    priority: Priority
+    opened_at: datetime
+    owner_id: int | None = None
+    #: The owner's name, whether a user's or one outside; empty when nobody has it.
+    owner_name: str = ""
+    #: By user id.
+    acknowledged: Mapping[int, Acknowledged] = field(default_factory=dict)
+    #: Those among them that were asked "Still on it?" and have not answered yet; filled by whoever knows the run.
+    asked: frozenset[int] = frozenset()
+    hold_until: datetime | None = None
+    closed_at: datetime | None = None
+    merged_into: int | None = None
+    #: Whether it holds its dedup key: live, or merged into an alert that is. Without a key it stays False.
+    holds_key: bool = True
+    #: The alert that holds the key of this one now, if another does.
+    key_taken_by: int | None = None
+    #: The alerts that are merged into this one.
+    children: tuple[int, ...] = ()
+    last: LastEvent | None = None
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether somebody has it, a user or a name outside."""
+        return self.owner_id is not None or bool(self.owner_name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What every command carries."""
+
+    actor: Actor
+    note: str = ""
+    via: Via = Via.WEB
+    #: When what the actor acts upon was shown or sent to them; None: they see it as it stands.
+    seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledge(Order):
+    """`actor` has seen it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unacknowledge(Order):
+    """`actor` takes the acknowledgement back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireAcknowledgement(Order):
+    """The acknowledgement of `user_id` counts no more: asked "Still on it?", no answer. Given by the engine only."""
+
+    user_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign(Order):
+    """To a user (`user_id` and the display name), or with `name` alone to somebody outside."""
+
+    name: str
+    user_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unassign(Order):
+    """Nobody has it any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalate(Order):
+    """Notify the next step now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply(Order):
+    """A text on the alert, in any state."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Order):
+    """Stop the timers until then."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(Order):
+    """The hold ends now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close(Order):
+    """The problem is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Order):
+    """Nothing was wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Order):
+    """It is the same problem as `into`, whose row is locked too."""
+
+    into: AlertState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reopen(Order):
+    """It was not over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo(Order):
+    """Take back `actor`'s own last command."""
+
+
+type Command = (
+    Acknowledge
+    | Unacknowledge
+    | ExpireAcknowledgement
+    | Assign
+    | Unassign
+    | Escalate
+    | Reply
+    | Hold
+    | Resume
+    | Close
+    | Cancel
+    | Merge
+    | Reopen
+    | Undo
+)
+
+#: The class of each command that people give, by its name in the API.
+CLASSES: Mapping[CommandKind, type[Order]] = {
+    CommandKind.ACKNOWLEDGE: Acknowledge,
+    CommandKind.UNACKNOWLEDGE: Unacknowledge,
+    CommandKind.ASSIGN: Assign,
+    CommandKind.UNASSIGN: Unassign,
+    CommandKind.ESCALATE: Escalate,
+    CommandKind.REPLY: Reply,
+    CommandKind.HOLD: Hold,
+    CommandKind.RESUME: Resume,
+    CommandKind.CLOSE: Close,
+    CommandKind.CANCEL: Cancel,
+    CommandKind.MERGE: Merge,
+    CommandKind.REOPEN: Reopen,
+    CommandKind.UNDO: Undo,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A line to append to the timeline of `alert_id`. `data` is small and JSON as it is (moments as ISO texts)."""
+
+    alert_id: int
+    kind: EventKind
+    at: datetime
+    actor: Actor
+    #: A sentence: who, what, why.
+    reason: str
+    via: Via = Via.WEB
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What a command does. Without events nothing changed, and `answer` says why."""
+
+    state: AlertState
+    #: A sentence for whoever gave the command.
+    answer: str
+    events: tuple[NewEvent, ...] = ()
+    #: Alerts merged into this one that move along: (alert id, its new parent or None).
+    moves: tuple[tuple[int, int | None], ...] = ()
+
+    @property
+    def is_change(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.events)

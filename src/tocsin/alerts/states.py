@@ -1,0 +1,148 @@
+"""The states of an alert, its priorities, and the commands, actors and events of its life."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class AlertStatus(StrEnum):
+    OPEN = "open"
+    ASSIGNED = "assigned"
+    ON_HOLD = "on_hold"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+    MERGED = "merged"
+
+
+#: The states of an alert that somebody must still answer.
+LIVE = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED, AlertStatus.ON_HOLD})
+
+#: The states of an alert that is over.
+OVER = frozenset({AlertStatus.CLOSED, AlertStatus.CANCELLED})
+
+
+class Priority(StrEnum):
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """0 for the most urgent, 3 for the least."""
+        return _RANK[self]
+
+    def is_above(self, other: Priority) -> bool:
+        """Whether this is more urgent than `other`."""
+        return self.rank < other.rank
+
+
+_RANK = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+class CommandKind(StrEnum):
+    """What a person can do to an alert. The names are those of the API's paths."""
+
+    ACKNOWLEDGE = "acknowledge"
+    UNACKNOWLEDGE = "unacknowledge"
+    ASSIGN = "assign"
+    UNASSIGN = "unassign"
+    ESCALATE = "escalate"
+    REPLY = "reply"
+    HOLD = "hold"
+    RESUME = "resume"
+    CLOSE = "close"
+    CANCEL = "cancel"
+    MERGE = "merge"
+    REOPEN = "reopen"
+    UNDO = "undo"
+
+
+class ActorKind(StrEnum):
+    """Who did it. A token acts as its user; a contact is a group's, and nobody in particular."""
+
+    USER = "user"
+    INTEGRATION = "integration"
+    SYSTEM = "system"
+    TOKEN = "token"  # noqa: S105 - a kind of actor, no secret
+    CONTACT = "contact"
+
+
+class Via(StrEnum):
+    """By which way a command came."""
+
+    WEB = "web"
+    EMAIL = "email"
+    API = "api"
+    SMS = "sms"
+    VOICE = "voice"
+    PUSH = "push"
+    CHAT = "chat"
+    HALO = "halo"
+    INBOUND = "inbound"
+    POLICY = "policy"
+
+
+class EventKind(StrEnum):
+    """One kind of line on an alert's timeline."""
+
+    OPENED = "opened"
+    UPDATED = "updated"
+    MESSAGE = "message"
+
+    ACKNOWLEDGED = "acknowledged"
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGEMENT_EXPIRED = "acknowledgement_expired"
+    ASSIGNED = "assigned"
+    UNASSIGNED = "unassigned"
+    ESCALATED = "escalated"
+    REPLIED = "replied"
+    HELD = "held"
+    RESUMED = "resumed"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+    MERGED = "merged"
+    #: On the alert that another was merged into.
+    MERGED_HERE = "merged_here"
+    #: On a merged alert whose parent is over (its key is free), or live again.
+    KEY_FREED = "key_freed"
+    KEY_TAKEN = "key_taken"
+    REOPENED = "reopened"
+    UNDONE = "undone"
+
+    ESCALATION_STARTED = "escalation_started"
+    ESCALATION_STOPPED = "escalation_stopped"
+    ESCALATION_WAITS = "escalation_waits"
+    ESCALATION_GOES_ON = "escalation_goes_on"
+    ESCALATION_FINISHED = "escalation_finished"
+    STEP_FIRED = "step_fired"
+    STEP_EMPTY = "step_empty"
+    STILL_ON_IT = "still_on_it"
+    TOLD = "told"
+
+    PAGES_CANCELLED = "pages_cancelled"
+    PAGE_FAILED = "page_failed"
+
+
+#: The events that change who has an alert or whether it lives. The last of them is what `undo` can take back, and
+#: says who closed, took or held an alert.
+LIFE = frozenset(
+    {
+        EventKind.OPENED,
+        EventKind.ACKNOWLEDGED,
+        EventKind.UNACKNOWLEDGED,
+        EventKind.ACKNOWLEDGEMENT_EXPIRED,
+        EventKind.ASSIGNED,
+        EventKind.UNASSIGNED,
+        EventKind.ESCALATED,
+        EventKind.REPLIED,
+        EventKind.HELD,
+        EventKind.RESUMED,
+        EventKind.CLOSED,
+        EventKind.CANCELLED,
+        EventKind.MERGED,
+        EventKind.MERGED_HERE,
+        EventKind.REOPENED,
+        EventKind.UNDONE,
+    }
+)

@@ -1,0 +1,15 @@
+"""The Django app that joins the rooms: it installs the wiring once all models are loaded."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class TocsinConfig(AppConfig):
+    name = "tocsin"
+    label = "tocsin"
+
+    def ready(self) -> None:
+        from tocsin import wiring
+
+        wiring.install()

@@ -1,0 +1,1 @@
+"""What everything stands on: configuration, clock, ids, secrets, database. Imports nothing above it."""

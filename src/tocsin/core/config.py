@@ -1,0 +1,203 @@
+"""Tocsin's process configuration: the `TOCSIN_*` variables, read once, typed and checked.
+
+Everything else that can be set is configured in the UI, the API or YAML and lives in the database.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import platformdirs
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8686
+
+type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ConfigError(ValueError):
+    """A variable is unknown or has a value that cannot be used. The text names the variable."""
+
+
+class LogFormat(StrEnum):
+    CONSOLE = "console"
+    JSON = "json"
+
+
+#: Variables whose value is a secret: each is also read from the file that `<NAME>_FILE` names.
+SECRETS = ("TOCSIN_SECRET_KEY", "TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
+
+PLAIN = (
+    "TOCSIN_DATA_DIR",
+    "TOCSIN_BASE_URL",
+    "TOCSIN_TRUSTED_PROXIES",
+    "TOCSIN_EMAIL_FROM",
+    "TOCSIN_ALLOW_TARGETS",
+    "TOCSIN_LOG_FORMAT",
+    "TOCSIN_TEST_CLOCK",
+    "TOCSIN_DEBUG",
+)
+
+#: Read by the test suite and the benchmarks only; known here so that they do not stop a start.
+TEST_ONLY_PREFIX = "TOCSIN_TEST_"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The configuration of one process. Secrets are kept out of `repr`."""
+
+    data_dir: Path
+    base_url: str | None
+    database_url: str | None = field(repr=False)
+    secret_keys: tuple[str, ...] = field(repr=False)
+    smtp_url: str | None = field(repr=False)
+    heartbeat_url: str | None = field(repr=False)
+    email_from: str | None
+    trusted_proxies: tuple[Network, ...]
+    allow_targets: tuple[Network, ...]
+    log_format: LogFormat
+    test_clock: bool
+    debug: bool
+
+    @property
+    def public_url(self) -> str:
+        """The address people and senders use, without a slash at the end."""
+        return self.base_url or _listening
+
+
+_listening = f"http://localhost:{DEFAULT_PORT}"
+
+
+def listens_at(url: str) -> None:
+    """Tells the address this process listens at: the public address while `TOCSIN_BASE_URL` is not set."""
+    global _listening
+    _listening = url
+
+
+def read(environment: Mapping[str, str]) -> Config:
+    """Builds the configuration from environment variables.
+
+    Raises ConfigError, naming the variable, for an unknown `TOCSIN_*` name, for a name given both plainly and as
+    `_FILE`, for a file that cannot be read, and for a value that does not parse.
+    """
+    values = _values(environment)
+    return Config(
+        data_dir=Path(values.get("TOCSIN_DATA_DIR") or default_data_dir()).expanduser().absolute(),
+        base_url=_base_url(values.get("TOCSIN_BASE_URL")),
+        database_url=_database_url(values.get("TOCSIN_DATABASE_URL")),
+        secret_keys=tuple(_list(values.get("TOCSIN_SECRET_KEY"))),
+        smtp_url=_url("TOCSIN_SMTP_URL", values.get("TOCSIN_SMTP_URL"), ("smtp", "smtps")),
+        heartbeat_url=_url("TOCSIN_HEARTBEAT_URL", values.get("TOCSIN_HEARTBEAT_URL"), ("http", "https")),
+        email_from=values.get("TOCSIN_EMAIL_FROM") or None,
+        trusted_proxies=_networks("TOCSIN_TRUSTED_PROXIES", values.get("TOCSIN_TRUSTED_PROXIES")),
+        allow_targets=_networks("TOCSIN_ALLOW_TARGETS", values.get("TOCSIN_ALLOW_TARGETS")),
+        log_format=_log_format(values.get("TOCSIN_LOG_FORMAT")),
+        test_clock=_flag("TOCSIN_TEST_CLOCK", values.get("TOCSIN_TEST_CLOCK")),
+        debug=_flag("TOCSIN_DEBUG", values.get("TOCSIN_DEBUG")),
+    )
+
+
+@cache
+def current() -> Config:
+    """This process's configuration, read from its environment once."""
+    return read(os.environ)
+
+
+def default_data_dir() -> Path:
+    """`/var/lib/tocsin` for root, else the platform's data folder for `tocsin`."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/tocsin")
+    return Path(platformdirs.user_data_dir("tocsin"))
+
+
+def _values(environment: Mapping[str, str]) -> dict[str, str]:
+    known = set(PLAIN) | set(SECRETS)
+    values: dict[str, str] = {}
+    for name, value in environment.items():
+        if not name.startswith("TOCSIN_") or (name.startswith(TEST_ONLY_PREFIX) and name not in known):
+            continue
+        plain = name.removesuffix("_FILE")
+        if name in known:
+            target, text = name, value
+        elif plain in SECRETS:
+            target, text = plain, _read_file(name, value)
+        else:
+            raise ConfigError(f"{name} is not a variable that Tocsin knows. Known: {', '.join(sorted(known))}.")
+        if target in values:
+            raise ConfigError(f"{target} and {target}_FILE are both set: choose one.")
+        values[target] = text.strip()
+    return values
+
+
+def _read_file(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: cannot read {path}: {error}") from error
+
+
+def _list(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").replace("\n", ",").split(",") if part.strip()]
+
+
+def _flag(name: str, text: str | None) -> bool:
+    match (text or "").lower():
+        case "" | "0" | "false" | "no" | "off":
+            return False
+        case "1" | "true" | "yes" | "on":
+            return True
+        case _:
+            raise ConfigError(f"{name}: {text!r} is neither 1 nor 0.")
+
+
+def _log_format(text: str | None) -> LogFormat:
+    try:
+        return LogFormat(text or "console")
+    except ValueError:
+        raise ConfigError(f"TOCSIN_LOG_FORMAT: {text!r} is neither console nor json.") from None
+
+
+def _networks(name: str, text: str | None) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for part in _list(text):
+        try:
+            networks.append(ipaddress.ip_network(part))
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}.") from error
+    return tuple(networks)
+
+
+def _url(name: str, text: str | None, schemes: tuple[str, ...]) -> str | None:
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}.") from error
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ConfigError(f"{name} must look like {schemes[0]}://host.")
+    return text
+
+
+def _base_url(text: str | None) -> str | None:
+    url = _url("TOCSIN_BASE_URL", text, ("http", "https"))
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+        raise ConfigError("TOCSIN_BASE_URL must be scheme and host only, such as https://tocsin.example.org.")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _database_url(text: str | None) -> str | None:
+    if text and not text.startswith(("postgresql://", "postgres://")):
+        raise ConfigError("TOCSIN_DATABASE_URL must look like postgresql://user:password@host:5432/tocsin.")
+    return text or None

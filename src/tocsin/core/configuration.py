@@ -1,0 +1,25 @@
+"""The version of the configuration: raised with every change of it, so that all nodes load it again."""
+
+from __future__ import annotations
+
+from django.db import connection as django_connection
+
+from tocsin.core.database import CHANNEL, Connection
+
+_BUMP = (
+    "INSERT INTO core_configversion (id, version) VALUES (1, 1) "
+    "ON CONFLICT (id) DO UPDATE SET version = core_configversion.version + 1"
+)
+
+
+def changed() -> None:
+    """Raises the version, inside the caller's Django transaction, which also changed the configuration."""
+    with django_connection.cursor() as cursor:
+        cursor.execute(_BUMP)
+        cursor.execute("SELECT pg_notify(%s, 'config')", (CHANNEL,))
+
+
+def version(connection: Connection) -> int:
+    """The number of the configuration that `connection`'s transaction sees; 0 before the first change."""
+    row = connection.execute("SELECT version FROM core_configversion WHERE id = 1").fetchone()
+    return row[0] if row else 0

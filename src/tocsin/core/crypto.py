@@ -1,0 +1,68 @@
+"""Secrets at rest: Fernet with several keys, new first. Never logs or returns a key."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from functools import cache
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from tocsin.core import config
+from tocsin.core.errors import Permanent
+
+KEY_FILE = "secret.key"
+
+
+def keys() -> tuple[str, ...]:
+    """The process's secret keys, new first: from `TOCSIN_SECRET_KEY`, else the data directory's own, made once."""
+    settings = config.current()
+    return settings.secret_keys or (stored_key(settings.data_dir),)
+
+
+def stored_key(data_dir: Path) -> str:
+    """The key kept in `data_dir` with mode 0600; made by the first who asks, whoever else asks at the same time."""
+    path = data_dir / KEY_FILE
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        draft = path.with_name(f".{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            # `link` refuses to replace: of two starters, the second reads the first one's key.
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    text = path.read_text().strip()
+    if len(text) < 32:
+        raise Permanent(f"{path} does not hold a secret key.", remedy="Restore it from a backup.")
+    return text
+
+
+def encrypt(text: str) -> str:
+    """`text` as a Fernet token under the newest key."""
+    return _box(keys()).encrypt(text.encode()).decode()
+
+
+def decrypt(token: str) -> str:
+    """The text of a token made by `encrypt` under any of the known keys. Raises Permanent when none fits."""
+    try:
+        return _box(keys()).decrypt(token.encode()).decode()
+    except InvalidToken:
+        raise Permanent(
+            "A stored secret cannot be decrypted with the known secret keys.",
+            remedy="Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
+        ) from None
+
+
+@cache
+def _box(secret_keys: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())) for key in secret_keys])

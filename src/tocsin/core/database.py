@@ -1,0 +1,153 @@
+"""Connections to PostgreSQL outside Django: one small pool a process, and transactions on it.
+
+Commands and loops use these; pages and forms use Django's own connections. Both see one database.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, LiteralString, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import DictRow, TupleRow, dict_row
+from psycopg_pool import ConnectionPool
+
+type Connection = psycopg.Connection[TupleRow]
+
+#: What ends a statement, or a transaction that does nothing, which would hold locks for ever.
+STATEMENT_TIMEOUT = timedelta(seconds=30)
+IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=30)
+
+#: The channel of every hint that something changed. Polling finds the same a second later.
+CHANNEL = "tocsin"
+
+POOL_SIZE = 10
+
+_pool: ConnectionPool[Connection] | None = None
+_url: str | None = None
+_lock = threading.Lock()
+
+
+def use(url: str) -> None:
+    """Points the process at `url` (libpq's form). Closes the pool to any other database."""
+    global _url
+    if url != _url:
+        close()
+        _url = url
+
+
+def url() -> str:
+    """The address of the database in use. Raises RuntimeError before `use` was called."""
+    if _url is None:
+        raise RuntimeError("No database is in use yet: call tocsin.core.database.use(url) first.")
+    return _url
+
+
+def connect(*, name: str, autocommit: bool = True) -> Connection:
+    """A connection of its own (committer, listener), set up like those of the pool. `name` shows in pg_stat_activity."""
+    return psycopg.connect(url(), autocommit=autocommit, **_settings(name))
+
+
+def pool() -> ConnectionPool[Connection]:
+    """The process's pool of connections, opened on first use."""
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ConnectionPool(
+                url(),
+                kwargs={"autocommit": True, **_settings("tocsin")},
+                min_size=0,
+                max_size=POOL_SIZE,
+                timeout=10,
+                max_idle=300,
+                check=ConnectionPool.check_connection,
+                open=True,
+                name="tocsin",
+            )
+        return _pool
+
+
+def close() -> None:
+    """Closes the pool, if there is one."""
+    global _pool
+    with _lock:
+        if _pool is not None:
+            _pool.close(timeout=2)
+            _pool = None
+
+
+@contextmanager
+def transaction() -> Iterator[Connection]:
+    """A pooled connection inside one transaction: committed at the end, rolled back on an error."""
+    with pool().connection() as connection, connection.transaction():
+        yield connection
+
+
+def retry_once[T](work: Callable[[], T]) -> T:
+    """Runs `work`, a whole transaction, a second time if it lost a deadlock or a serialization conflict."""
+    try:
+        return work()
+    except (errors.DeadlockDetected, errors.SerializationFailure):
+        return work()
+
+
+def rows(connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()) -> list[DictRow]:
+    """All rows of a query, each as a dict by column name."""
+    with psycopg.Cursor(connection, row_factory=dict_row) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def row(connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()) -> DictRow | None:
+    """The first row of a query as a dict, or None."""
+    with psycopg.Cursor(connection, row_factory=dict_row) as cursor:
+        return cursor.execute(query, parameters).fetchone()
+
+
+def hint(connection: Connection, *topics: str) -> None:
+    """Tells listening nodes, when the transaction commits, that `topics` changed. Only a hint: it may be lost."""
+    connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, " ".join(sorted(set(topics)))))
+
+
+def django_settings(address: str) -> dict[str, object]:
+    """The `DATABASES["default"]` entry for a libpq URL, with the same time limits as the pool's connections."""
+    parts = urlsplit(address)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    host = query.pop("host", None) or parts.hostname or ""
+    user = query.pop("user", None) or unquote(parts.username or "")
+    password = query.pop("password", None) or unquote(parts.password or "")
+    port = query.pop("port", None) or (str(parts.port) if parts.port else "")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")) or "tocsin",
+        "HOST": host,
+        "USER": user,
+        "PASSWORD": password,
+        "PORT": port,
+        "CONN_MAX_AGE": 300,
+        "CONN_HEALTH_CHECKS": True,
+        "ATOMIC_REQUESTS": False,
+        "OPTIONS": {**query, **_settings("tocsin web")},
+    }
+
+
+def _settings(name: str) -> dict[str, Any]:
+    limits = (
+        f"-c statement_timeout={_milliseconds(STATEMENT_TIMEOUT)} "
+        f"-c idle_in_transaction_session_timeout={_milliseconds(IDLE_IN_TRANSACTION_TIMEOUT)} "
+        "-c TimeZone=UTC"
+    )
+    return {"options": limits, "application_name": name, "connect_timeout": 10}
+
+
+def _milliseconds(span: timedelta) -> int:
+    return int(span / timedelta(milliseconds=1))
+
+
+def literal(text: str) -> LiteralString:
+    """Marks SQL composed of this code's own constants as such. Never for text that came from outside."""
+    return cast(LiteralString, text)

@@ -1,0 +1,147 @@
+"""The unprivileged system account under which root runs PostgreSQL: found, made if missing, and what it can reach.
+
+PostgreSQL refuses to run as root. Nothing here changes a permission of anything that exists.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from tocsin.core.errors import Permanent
+
+ACCOUNT_NAME = "tocsin-postgres"
+
+#: Each way to make a system account, the first whose program is there and succeeds counts: shadow-utils, Debian's
+#: adduser, BusyBox (https://busybox.net/downloads/BusyBox.html#adduser).
+_RECIPES: tuple[tuple[tuple[str, ...], ...], ...] = (
+    (
+        (
+            "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
+            "--shell", "/usr/sbin/nologin", "--comment", "PostgreSQL of Tocsin", ACCOUNT_NAME,
+        ),
+    ),
+    (
+        (
+            "adduser", "--system", "--group", "--no-create-home", "--home", "/nonexistent",
+            "--shell", "/usr/sbin/nologin", ACCOUNT_NAME,
+        ),
+    ),
+    (
+        ("addgroup", "-S", ACCOUNT_NAME),
+        ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin", "-G", ACCOUNT_NAME, ACCOUNT_NAME),
+    ),
+)  # fmt: skip
+
+_SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+
+
+class RunAs(TypedDict, total=False):
+    """The arguments of `subprocess` that change who a program runs as."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A system account, by its numbers."""
+
+    name: str
+    uid: int
+    gid: int
+
+    def run_as(self) -> RunAs:
+        return RunAs(user=self.uid, group=self.gid, extra_groups=[])
+
+
+def find() -> Account | None:
+    """The account as it is on this system, or None."""
+    try:
+        return _account(pwd.getpwnam(ACCOUNT_NAME))
+    except KeyError:
+        return None
+
+
+def of_uid(uid: int) -> Account:
+    """The account with that number, whether or not the system has a name for it."""
+    try:
+        return _account(pwd.getpwuid(uid))
+    except KeyError:
+        return Account(name=str(uid), uid=uid, gid=uid)
+
+
+def find_or_make() -> Account:
+    """The account, made if missing. Raises Permanent, with what each program said, where it cannot be made."""
+    said: list[str] = []
+    for recipe in _RECIPES:
+        account = find() or _made_by(recipe, said)
+        if account is not None:
+            return account
+    reasons = " ".join(said) or "Neither useradd nor adduser is there."
+    raise Permanent(
+        f"Root's PostgreSQL needs the system account {ACCOUNT_NAME}, and it could not be made. {reasons}",
+        remedy=f"Make it by hand (useradd --system {ACCOUNT_NAME}), start Tocsin as an ordinary user, "
+        "or set TOCSIN_DATABASE_URL to a PostgreSQL server.",
+    )
+
+
+def can_enter(account: Account | None, folder: Path) -> bool:
+    """Whether the account may walk through `folder` and all its parents, by their mode bits.
+
+    Folders that do not exist yet are taken as open, None as an account that owns nothing and is in no group.
+    """
+    return all(
+        _allows(account, part.stat(), stat.S_IXOTH) for part in (folder, *folder.parents) if _is_there(part)
+    )
+
+
+def can_use(account: Account | None, file: Path) -> bool:
+    """Whether the account may reach the existing `file` and read it, and run it if its owner may."""
+    status = file.stat()
+    wanted = stat.S_IROTH | (stat.S_IXOTH if status.st_mode & stat.S_IXUSR else 0)
+    return can_enter(account, file.parent) and _allows(account, status, wanted)
+
+
+def _account(entry: pwd.struct_passwd) -> Account:
+    return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
+
+
+def _made_by(recipe: tuple[tuple[str, ...], ...], said: list[str]) -> Account | None:
+    for command in recipe:
+        program = shutil.which(command[0], path=_SEARCH_PATH)
+        if program is None:
+            return None
+        # The environment decides nothing here, and the program's words are shown as they are.
+        done = subprocess.run(  # noqa: S603
+            [program, *command[1:]],
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd="/",
+            env={"PATH": _SEARCH_PATH, "LC_ALL": "C"},
+        )  # fmt: skip
+        if done.returncode != 0:
+            said.append(f"{command[0]}: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}.")
+    # Another process may have made it in the same moment: what counts is that it is there.
+    return find()
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def _allows(account: Account | None, status: os.stat_result, wanted_of_others: int) -> bool:
+    """`wanted_of_others` is in the place of the "others" bits. The owner's bits alone count for the owner."""
+    shift = 0
+    if account is not None:
+        if status.st_uid == account.uid:
+            shift = 6
+        elif status.st_gid == account.gid:
+            shift = 3
+    wanted = wanted_of_others << shift
+    return status.st_mode & wanted == wanted

@@ -1,0 +1,48 @@
+"""Identifiers made by Tocsin: time-ordered UUIDs and secret tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import threading
+import time
+from uuid import UUID
+
+_lock = threading.Lock()
+_last = 0
+
+
+def uuid7() -> UUID:
+    """A UUIDv7 (RFC 9562, section 5.7) that is greater than every one this process made before.
+
+    48 bits of Unix milliseconds, then a 12-bit fraction of the millisecond (method 3 of section 6.2), then 62 random
+    bits. Python 3.12 and PostgreSQL 15 have none of their own.
+    """
+    global _last
+    with _lock:
+        stamp = max(time.time_ns() * 4096 // 1_000_000, _last + 1)
+        _last = stamp
+    random = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF
+    value = ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | random
+    return UUID(int=value)
+
+
+def token() -> str:
+    """A new secret of 128 bits: 32 lower-case hex characters."""
+    return secrets.token_hex(16)
+
+
+def token_hash(text: str) -> bytes:
+    """What is stored of a token: its SHA-256 (32 bytes). Tokens are random, so no slow hash is needed."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def key_hash(dedup_key: str) -> bytes:
+    """What a dedup key is indexed by: its SHA-256 (32 bytes). Lone surrogates are kept apart, never an error."""
+    return hashlib.sha256(dedup_key.encode("utf-8", "surrogatepass")).digest()
+
+
+def lock_number(hashed: bytes) -> int:
+    """The signed 64-bit number under which `pg_advisory_xact_lock` guards a key: the first 8 bytes of its hash."""
+    return int.from_bytes(hashed[:8], signed=True)

@@ -1,0 +1,24 @@
+"""Rows that belong to the whole installation: the configuration's version, settings, the test clock's jump."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class ConfigVersion(models.Model):
+    """One row. Its number rises with every change of configuration, so that nodes know when to load again."""
+
+    version = models.BigIntegerField(default=0)
+
+
+class Setting(models.Model):
+    """One setting of the installation, by name. What is not here has its default: see `core.settings_store`."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    value = models.JSONField()
+
+
+class ClockOffset(models.Model):
+    """One row: by how many seconds the test clock has jumped. Honoured only under `TOCSIN_TEST_CLOCK=1`."""
+
+    seconds = models.FloatField(default=0)

@@ -1,0 +1,76 @@
+"""Escalation policies, their unchanging versions, and the runs that work on alerts."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core.names import validate_name
+
+
+class Policy(models.Model):
+    """Whom to notify, in what order, after how long, and what stops it. The steps are its current version's."""
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_name])
+    #: The group that owns it.
+    group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    current = models.ForeignKey("PolicyVersion", null=True, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(Lower("name"), name="escalation_policy_name"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PolicyVersion(models.Model):
+    """One version of a policy. Never changed after it was made."""
+
+    policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    #: As `escalation.policy` parses it; users and groups by id.
+    definition = models.JSONField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("policy", "number"), name="escalation_policyversion_number"),)
+
+
+class Run(models.Model):
+    """One policy version working on one alert. Its one timer is `due_at`."""
+
+    id = models.BigAutoField(primary_key=True)
+    alert = models.ForeignKey("alerts.Alert", on_delete=models.CASCADE, related_name="runs", db_index=False)
+    version = models.ForeignKey(PolicyVersion, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
+    #: As `escalation.engine` names them; `ended` when the alert's life ended or a newer run replaced this one.
+    status = models.TextField()
+    #: `page`, `watch` or `record`.
+    mode = models.TextField()
+    due_at = models.DateTimeField(null=True)
+    #: Why there is no timer, or what it waits for: a sentence.
+    reason = models.TextField(default="", db_default="")
+    #: What the engine needs to go on: step, pass, who was started and until when. See `escalation.engine`.
+    progress = models.JSONField(default=dict, db_default={})
+    #: User ids and group ids; the priority it was started for.
+    recipient_users = models.JSONField(default=list, db_default=[])
+    recipient_groups = models.JSONField(default=list, db_default=[])
+    priority = models.TextField(default="high", db_default="high")
+    started_at = models.DateTimeField()
+    #: How often deciding failed in a row, and the last error. Five make it stuck.
+    failures = models.SmallIntegerField(default=0, db_default=0)
+    error = models.TextField(default="", db_default="")
+
+    class Meta:
+        constraints = (
+            # At most one run of an alert is not over.
+            models.UniqueConstraint(fields=("alert",), condition=~Q(status="ended"), name="escalation_run_current"),
+        )
+        indexes = (
+            # The loop's claim.
+            models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="escalation_run_due"),
+            # An alert's runs, newest last.
+            models.Index(fields=("alert", "id"), name="escalation_run_alert"),
+        )

@@ -1,0 +1,131 @@
+"""Inbound integrations, their versions, and the messages that arrived at them."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core.names import validate_name
+from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+
+
+class Integration(models.Model):
+    """A named door for one source."""
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_name])
+    kind = models.CharField(_("kind"), max_length=40)
+    source = models.CharField(_("source"), max_length=100, blank=True)
+    group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    mode = models.CharField(
+        _("mode"), max_length=10, choices=[(m.value, m.value) for m in IntegrationMode], default=IntegrationMode.PAGE
+    )
+    policy = models.ForeignKey("escalation.Policy", null=True, blank=True, on_delete=models.PROTECT, related_name="integrations")
+    recipient_users = models.ManyToManyField("people.User", blank=True, related_name="+")
+    recipient_groups = models.ManyToManyField("people.Group", blank=True, related_name="+")
+    #: The kind's settings by name (`halo_address`, `statuses`, …) and `fail_open`.
+    settings = models.JSONField(default=dict)
+    current = models.ForeignKey("IntegrationVersion", null=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField()
+
+    #: The secret of the URL: its hash finds it, its Fernet token shows it again.
+    token_hash = models.BinaryField(max_length=32, unique=True)
+    token = models.TextField()
+    #: The one before, while it still works.
+    old_token_hash = models.BinaryField(max_length=32, null=True, unique=True)
+    old_token_until = models.DateTimeField(null=True)
+    #: Posts to tokens that work no more.
+    old_token_posts = models.IntegerField(default=0)
+
+    #: A Fernet token over JSON: `basic` {username, password}, `header` {name, value}, `hmac` {header, secret}.
+    credentials = models.TextField(default="", blank=True)
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(Lower("name"), name="inbound_integration_name"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class IntegrationVersion(models.Model):
+    """Mapping, rules, filters and routes as they were from one moment on. Never changed after it was made."""
+
+    integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    #: `mapping`, `rules`, `filters`, `routes`, `dedup_key`: what is set here; the kind's defaults fill the rest.
+    #: Routes name policies, users and groups by id.
+    definition = models.JSONField(default=dict)
+    created_at = models.DateTimeField()
+    created_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("integration", "number"), name="inbound_integrationversion_number"),)
+
+
+class InboundMessage(models.Model):
+    """One thing that arrived: raw bytes, time, outcome, reason. Nothing refers to it by foreign key."""
+
+    #: A UUIDv7, made before the first try to store it.
+    id = models.UUIDField(primary_key=True)
+    integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+", db_index=False)
+    received_at = models.DateTimeField()
+    status = models.TextField()
+    reason = models.TextField(default="", db_default="")
+    source_id = models.TextField(default="", db_default="")
+    source_status = models.TextField(default="", db_default="")
+    subject = models.TextField(default="", db_default="")
+    alert = models.ForeignKey(
+        "alerts.Alert", null=True, on_delete=models.SET_NULL, related_name="+", db_constraint=False, db_index=False
+    )
+    raw = models.BinaryField()
+    content_type = models.TextField(default="", db_default="")
+    #: An allow-list of headers; credentials only as "present, valid".
+    headers = models.JSONField(default=dict, db_default={})
+    #: The integration's version that decided it.
+    version = models.ForeignKey(
+        IntegrationVersion, null=True, on_delete=models.SET_NULL, related_name="+", db_constraint=False, db_index=False
+    )
+    #: Which rule decided, and the values it saw: under 300 bytes.
+    verdict = models.JSONField(default=dict, db_default={})
+    #: The message that this one replays.
+    replay_of = models.UUIDField(null=True)
+    #: For Pending ones: SHA-256 of the dedup key, by which they are drained in order.
+    key_hash = models.BinaryField(max_length=32, null=True)
+    test = models.BooleanField(default=False, db_default=False)
+    failures = models.SmallIntegerField(default=0, db_default=0)
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(condition=Q(status__in=[str(s) for s in MessageStatus]), name="inbound_message_status"),
+        )
+        indexes = (
+            # The Inbound Log of one integration, newest first.
+            models.Index(fields=("integration", "id"), name="inbound_message_integration"),
+            # The messages of one alert.
+            models.Index(fields=("alert", "id"), condition=Q(alert__isnull=False), name="inbound_message_alert"),
+            # What waits, and what failed.
+            models.Index(
+                fields=("status", "id"),
+                condition=Q(status__in=[str(MessageStatus.FAILED), str(MessageStatus.PENDING)]),
+                name="inbound_message_open",
+            ),
+        )
+
+
+class SeenDelivery(models.Model):
+    """A sender's own delivery id that was decided, so that the same delivery is recognised. Pruned with messages."""
+
+    pk = models.CompositePrimaryKey("integration_id", "hash")
+    integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+", db_index=False)
+    #: SHA-256 of the delivery id.
+    hash = models.BinaryField(max_length=32)
+    message = models.UUIDField()
+
+
+class KeyClock(models.Model):
+    """The newest source time of a dedup key's messages that counted, so that one that arrived late is recognised."""
+
+    key_hash = models.BinaryField(max_length=32, primary_key=True)
+    newest = models.DateTimeField()

@@ -1,0 +1,23 @@
+"""What became of an inbound message, in the words that senders and people see."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class MessageStatus(StrEnum):
+    OPENED = "Mapped Opened"
+    APPENDED = "Mapped Appended"
+    UPDATED = "Mapped Updated"
+    CLOSED = "Mapped Closed"
+    IGNORED = "Mapped Ignored"
+    FAILED = "Mapping Failed"
+    PENDING = "Pending"
+
+
+class IntegrationMode(StrEnum):
+    """Whether an integration pages, only watches, or is switched off."""
+
+    PAGE = "page"
+    WATCH = "watch"
+    DISABLED = "disabled"

@@ -1,0 +1,138 @@
+"""Notifications, the tries to deliver them, the providers that carry them, what the sandbox kept, and the pause of all paging."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core.names import validate_name
+from tocsin.notify.states import DeliveryStatus, Purpose
+
+
+class Provider(models.Model):
+    """An account or server that carries one or more channels. Tried in order."""
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_name])
+    kind = models.CharField(_("kind"), max_length=40)
+    channels = ArrayField(models.CharField(max_length=20))
+    #: What may be shown: address, sender, region.
+    settings = models.JSONField(default=dict, db_default={})
+    #: A Fernet token over the secrets' JSON. Never shown.
+    secrets = models.TextField(default="", db_default="")
+    order = models.PositiveSmallIntegerField(_("order"), default=1)
+    is_enabled = models.BooleanField(_("in use"), default=True)
+
+    class Meta:
+        ordering = ("order", "name")
+        constraints = (models.UniqueConstraint(Lower("name"), name="notify_provider_name"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Notification(models.Model):
+    """One message to one person, or group contact, about one alert. What became of it is its deliveries'."""
+
+    #: A UUIDv7; also the idempotency key at providers.
+    id = models.UUIDField(primary_key=True)
+    alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.CASCADE, related_name="notifications", db_index=False)
+    run = models.ForeignKey("escalation.Run", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="notifications", db_index=False)
+    group_contact = models.ForeignKey("people.GroupContact", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    purpose = models.TextField()
+    channel = models.TextField()
+    #: The contact method's label, as it was.
+    label = models.TextField(default="", db_default="")
+    address = models.TextField()
+    #: Why this person, by this way, now: a sentence.
+    reason = models.TextField(default="", db_default="")
+    #: What the message needs besides the alert: step, pass, text of a notice.
+    data = models.JSONField(default=dict, db_default={})
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(condition=Q(purpose__in=[str(p) for p in Purpose]), name="notify_notification_purpose"),
+        )
+        indexes = (
+            # Who was paged about an alert.
+            models.Index(fields=("alert", "id"), name="notify_notification_alert"),
+            # "My pages".
+            models.Index(fields=("user", "id"), name="notify_notification_user"),
+        )
+
+
+class Delivery(models.Model):
+    """One try, with its retries, to send a notification through one provider. Queued rows are the outbox."""
+
+    #: A UUIDv7.
+    id = models.UUIDField(primary_key=True)
+    notification = models.ForeignKey(Notification, on_delete=models.CASCADE, related_name="deliveries")
+    alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
+    user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    #: Which integration it belongs to, for fairness; NULL for notices that no alert caused.
+    integration = models.ForeignKey("inbound.Integration", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    channel = models.TextField()
+    address = models.TextField()
+    purpose = models.TextField()
+    #: The first page of its alert: those leave before others.
+    is_first = models.BooleanField(default=False, db_default=False)
+    status = models.TextField(default=DeliveryStatus.QUEUED, db_default="queued")
+    provider = models.ForeignKey(Provider, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    #: The provider's name as it was; `sandbox` when nothing left the machine.
+    provider_name = models.TextField(default="", db_default="")
+    attempts = models.SmallIntegerField(default=0, db_default=0)
+    error = models.TextField(default="", db_default="")
+    #: Why it waits, was cancelled, or went as it went: a sentence.
+    reason = models.TextField(default="", db_default="")
+    queued_at = models.DateTimeField()
+    #: When it is to be sent (again).
+    due_at = models.DateTimeField()
+    lease_until = models.DateTimeField(null=True)
+    leased_by = models.TextField(default="", db_default="")
+    sent_at = models.DateTimeField(null=True)
+    delivered_at = models.DateTimeField(null=True)
+    #: The provider's own id of the message, for receipts.
+    external_id = models.TextField(default="", db_default="")
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(condition=Q(status__in=[str(s) for s in DeliveryStatus]), name="notify_delivery_status"),
+        )
+        indexes = (
+            # The outbox's claim, fairly across integrations: first pages first.
+            models.Index(
+                fields=("integration", "-is_first", "due_at"), condition=Q(status="queued"), name="notify_delivery_outbox"
+            ),
+            # Leases that ran out.
+            models.Index(fields=("lease_until",), condition=Q(status="sending"), name="notify_delivery_lease"),
+            # The deliveries of an alert.
+            models.Index(fields=("alert", "id"), name="notify_delivery_alert"),
+        )
+
+
+class SandboxMessage(models.Model):
+    """What would have been sent, for channels that have no provider. Nothing left the machine."""
+
+    id = models.BigAutoField(primary_key=True)
+    delivery = models.UUIDField(unique=True)
+    alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    channel = models.TextField()
+    address = models.TextField()
+    #: As the channel rendered it: subject, text, html, headers.
+    content = models.JSONField()
+    at = models.DateTimeField()
+
+
+class Pause(models.Model):
+    """A pause of all paging: by whom, why, until when. At most one is current."""
+
+    reason = models.TextField()
+    started_at = models.DateTimeField()
+    until = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")

@@ -1,0 +1,125 @@
+"""Users, how to reach them, and the groups they stand in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.access.roles import Role
+from tocsin.core.names import validate_name
+from tocsin.people.members import MemberRole
+
+
+class UserManager(BaseUserManager["User"]):
+    """Finds users by username or e-mail, ignoring case."""
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(username__iexact=username)
+
+
+class User(AbstractBaseUser):
+    """Somebody who signs in, acts on alerts or is paged."""
+
+    username = models.CharField(_("username"), max_length=100, validators=[validate_name])
+    name = models.CharField(_("name"), max_length=200, blank=True)
+    email = models.EmailField(_("e-mail"), max_length=254)
+    role = models.CharField(_("role"), max_length=12, choices=Role.choices(), default=Role.RESPONDER)
+    time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    language = models.CharField(_("language"), max_length=10, blank=True)
+    theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
+    is_active = models.BooleanField(_("active"), default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    USERNAME_FIELD = "username"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(Lower("username"), name="people_user_username"),
+            models.UniqueConstraint(Lower("email"), name="people_user_email"),
+            models.CheckConstraint(condition=models.Q(role__in=list(Role)), name="people_user_role"),
+        )
+
+    def __str__(self) -> str:
+        return self.display_name
+
+    @property
+    def display_name(self) -> str:
+        """The name people know, else the username."""
+        return self.name or self.username
+
+    def get_full_name(self) -> str:
+        return self.display_name
+
+
+class ContactMethod(models.Model):
+    """A labelled way to reach a user: where, how long after the step fires, and how often again."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="contact_methods")
+    label = models.CharField(_("label"), max_length=100)
+    channel = models.CharField(_("channel"), max_length=20)
+    address = models.CharField(_("address"), max_length=500)
+    wait = models.DurationField(_("wait"), default=timedelta)
+    repeat_times = models.PositiveSmallIntegerField(_("repeats"), default=0)
+    repeat_every = models.DurationField(_("repeat every"), default=timedelta)
+    position = models.PositiveSmallIntegerField(default=0)
+    is_enabled = models.BooleanField(_("in use"), default=True)
+    verified_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("position", "id")
+        constraints = (models.UniqueConstraint("user", Lower("label"), name="people_contactmethod_label"),)
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class Group(models.Model):
+    """People with roles and an order, and group contacts such as a chat channel."""
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_name])
+    description = models.TextField(_("description"), blank=True)
+    time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(Lower("name"), name="people_group_name"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """A user's place in a group: roles and order."""
+
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    roles = ArrayField(models.CharField(max_length=20, choices=MemberRole.choices()), default=list)
+    position = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        ordering = ("position", "id")
+        constraints = (models.UniqueConstraint(fields=("group", "user"), name="people_membership_once"),)
+
+
+class GroupContact(models.Model):
+    """A place that reaches a whole group: a chat channel, a list address."""
+
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="contacts")
+    label = models.CharField(_("label"), max_length=100)
+    channel = models.CharField(_("channel"), max_length=20)
+    address = models.CharField(_("address"), max_length=500)
+    position = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        ordering = ("position", "id")
+        constraints = (models.UniqueConstraint("group", Lower("label"), name="people_groupcontact_label"),)
