@@ -1,0 +1,24 @@
+# Each target works from a bare checkout: git, make, a python3 (any 3.x with venv) and the package registries.
+# All are quick when nothing changed.
+
+RUN := .venv/bin
+
+.PHONY: setup demo check test bench lock
+
+setup:  ## brings every dependency, and leaves .venv/bin/tocsin
+	@python3 scripts/setup.py
+
+demo: setup  ## starts Tocsin on http://localhost:8686 with a sample team; see README.md
+	@exec $(RUN)/tocsin demo
+
+check: setup  ## the quick checks: style, types, import order, migrations
+	@$(RUN)/python scripts/verify.py --quick
+
+test: setup  ## everything that CI runs, the browser included
+	@$(RUN)/python scripts/verify.py
+
+bench: setup  ## measures what Tocsin promises; `make bench ONLY="ingest"` for one
+	@$(RUN)/python scripts/run_benchmarks.py $(ONLY)
+
+lock: setup  ## remakes requirements/ and package-lock.json; `make lock UPGRADE=1` takes newer versions
+	@$(RUN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)

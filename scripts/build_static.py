@@ -1,0 +1,109 @@
+"""Copies what pages load from node_modules into the package: styles, scripts, the font, one icon sprite.
+
+Files are taken as their makers built them; only the pointers to source maps, which are not shipped, are cut off.
+Each text file gets its .br and .gz beside it, as WhiteNoise serves them.
+"""
+
+import gzip
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import brotli
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = ROOT / "node_modules"
+VENDOR = ROOT / "src" / "tocsin" / "web" / "static" / "vendor"
+ICONS = ROOT / "scripts" / "icons.txt"
+
+# From node_modules → below static/vendor.
+FILES = {
+    "@tabler/core/dist/css/tabler.min.css": "tabler/tabler.min.css",
+    "@tabler/core/dist/js/tabler.min.js": "tabler/tabler.min.js",
+    "htmx.org/dist/htmx.min.js": "htmx/htmx.min.js",
+    "htmx-ext-sse/dist/sse.min.js": "htmx/sse.min.js",
+    "@alpinejs/csp/dist/cdn.min.js": "alpine/alpine-csp.min.js",
+    "@fontsource-variable/inter/wght.css": "inter/inter.css",
+}
+# The font's subsets: a page loads only those whose characters it shows.
+FONTS = "@fontsource-variable/inter/files/inter-*-wght-normal.woff2"
+
+# /*# sourceMappingURL=… */ and //# sourceMappingURL=…
+_SOURCE_MAP = re.compile(rb"\s*(/\*# sourceMappingURL=[^*]*\*/|//# sourceMappingURL=\S*)\s*$")
+_DRAWING = re.compile(r"<svg(?P<attributes>[^>]*)>(?P<shapes>.*)</svg>", re.DOTALL)
+_ATTRIBUTE = re.compile(r'([\w:-]+)="([^"]*)"')
+# Attributes of an icon that its symbol keeps; size, class and namespace belong to where it is used.
+_KEPT = ("viewBox", "fill", "stroke", "stroke-width", "stroke-linecap", "stroke-linejoin")
+
+
+def main() -> None:
+    building = VENDOR.with_name("vendor.new")
+    shutil.rmtree(building, ignore_errors=True)
+    for source, target in FILES.items():
+        _write(building / target, _SOURCE_MAP.sub(b"\n", (MODULES / source).read_bytes()))
+    for font in sorted(MODULES.glob(FONTS)):
+        _write(building / "inter" / "files" / font.name, font.read_bytes())
+    _write(building / "icons.svg", sprite(ICONS.read_text(), MODULES / "@tabler" / "icons" / "icons").encode())
+    _write(building / "LICENSES.txt", licenses().encode())
+    for file in sorted(building.rglob("*")):
+        if file.suffix in {".css", ".js", ".svg"}:
+            _compress(file)
+    shutil.rmtree(VENDOR, ignore_errors=True)
+    building.rename(VENDOR)
+
+
+def sprite(listing: str, folder: Path) -> str:
+    """One SVG with a <symbol> for each icon of the listing, with the icon's name as id (`filled/bell` → `bell-filled`).
+
+    Exits naming the line if an icon does not exist.
+    """
+    symbols = []
+    for number, line in enumerate(listing.splitlines(), start=1):
+        name = line.strip()
+        if not name or name.startswith("#"):
+            continue
+        style, _, plain = name.rpartition("/")
+        file = folder / (style or "outline") / f"{plain}.svg"
+        if not file.is_file():
+            sys.exit(f"{ICONS.name} line {number}: Tabler has no icon “{name}”.")
+        symbols.append(_symbol(f"{plain}-{style}" if style else plain, file.read_text()))
+    return '<svg xmlns="http://www.w3.org/2000/svg">\n' + "\n".join(symbols) + "\n</svg>\n"
+
+
+def licenses() -> str:
+    """What is in the folder, by whom, under which terms."""
+    parts = []
+    for package in json.loads((ROOT / "package.json").read_text())["dependencies"]:
+        about = json.loads((MODULES / package / "package.json").read_text())
+        text = MODULES / package / "LICENSE"
+        terms = text.read_text() if text.is_file() else ""
+        parts.append(f"{package} {about['version']}: {about.get('license', 'see below')}\n\n{terms}".rstrip() + "\n")
+    return f"\n{'-' * 80}\n\n".join(parts)
+
+
+def _symbol(identity: str, svg: str) -> str:
+    drawing = _DRAWING.search(svg)
+    if drawing is None:
+        sys.exit(f"{identity}: not an SVG drawing")
+    attributes = dict(_ATTRIBUTE.findall(drawing["attributes"]))
+    kept = " ".join(f'{key}="{attributes[key]}"' for key in _KEPT if key in attributes)
+    # Each icon begins with an invisible square that only design programs need.
+    shapes = re.sub(r'<path stroke="none" d="M0 0h24v24H0z" fill="none"\s*/>', "", drawing["shapes"])
+    return f'<symbol id="{identity}" {kept}>{re.sub(r"\s*\n\s*", "", shapes).strip()}</symbol>'
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _compress(file: Path) -> None:
+    content = file.read_bytes()
+    file.with_name(file.name + ".br").write_bytes(brotli.compress(content))
+    file.with_name(file.name + ".gz").write_bytes(gzip.compress(content, 9, mtime=0))
+
+
+if __name__ == "__main__":
+    main()
