@@ -66,7 +66,10 @@ def environment(uv: Path) -> None:
     _say("the locked Python packages", ENVIRONMENT)
     target = ["--quiet", "--python", PYTHON]
     _run([uv, "pip", "sync", *target, "--require-hashes", REQUIREMENTS / "dev.txt"], "a package could not be installed")
-    _run([uv, "pip", "install", *target, "--no-deps", "--no-build-isolation", "--editable", ROOT], "tocsin")
+    _run(
+        [uv, "pip", "install", *target, "--no-deps", "--no-build-isolation", "--editable", ROOT],
+        "Tocsin itself could not be installed",
+    )
     stamp.write()
 
 
