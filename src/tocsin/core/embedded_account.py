@@ -98,9 +98,7 @@ def can_enter(account: Account | None, folder: Path) -> bool:
 
     Folders that do not exist yet are taken as open, None as an account that owns nothing and is in no group.
     """
-    return all(
-        _allows(account, part.stat(), stat.S_IXOTH) for part in (folder, *folder.parents) if _is_there(part)
-    )
+    return all(_allows(account, part.stat(), stat.S_IXOTH) for part in (folder, *folder.parents) if _is_there(part))
 
 
 def can_use(account: Account | None, file: Path) -> bool:

@@ -20,7 +20,15 @@ from urllib.parse import quote
 
 from tocsin.core.embedded_account import Account, RunAs
 from tocsin.core.embedded_binaries import Binaries
-from tocsin.core.embedded_settings import HBA, command_line, configuration_text, locale_arguments
+from tocsin.core.embedded_place import open_private
+from tocsin.core.embedded_settings import (
+    HBA,
+    OWN_SETTINGS,
+    OWN_SETTINGS_TEXT,
+    command_line,
+    configuration_text,
+    locale_arguments,
+)
 from tocsin.core.errors import Permanent, Temporary
 
 SUPERUSER = "tocsin"
@@ -32,10 +40,8 @@ STOP_LIMIT = timedelta(minutes=1)
 _PAUSE = 0.01
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
-#: Puts the server into the background of a session of its own and prints its process id. The shell ends at once, so
-#: that the server is nobody's child and leaves no zombie behind.
-_LAUNCH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
-_LAUNCH_TO_DESCRIPTOR = 'fd=$1; shift; eval "exec 3>&1 1>&$fd 2>&$fd"; "$@" </dev/null 3>&- & echo $! >&3'
+#: Starts what follows in the background and ends at once: the server is nobody's child, and never somebody's zombie.
+_LAUNCH = ("/bin/sh", "-c", '"$@" &', "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +100,18 @@ def start(server: Server) -> None:
     """
     _write(server.data / "postgresql.conf", configuration_text(server.settings), server.account)
     _write(server.data / "pg_hba.conf", HBA, server.account)
+    if not (server.data / OWN_SETTINGS).exists():
+        _write(server.data / OWN_SETTINGS, OWN_SETTINGS_TEXT, server.account)
     _clear_reused_pid(server)
-    lock = _open_lock(server)
-    log = os.open(server.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    lock = open_private(server.lock)
+    log = open_private(server.log, os.O_TRUNC | os.O_APPEND)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Permanent(f"The PostgreSQL of {server.data} runs already.") from None
         subprocess.run(  # noqa: S603
-            ["/bin/sh", "-c", '"$@" &', "sh", str(server.binaries.postgres), *command_line(server.data, server.run)],
+            [*_LAUNCH, str(server.binaries.postgres), *command_line(server.data, server.run)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, cwd="/", env=_ENVIRONMENT, umask=0o077,
             pass_fds=(lock,), start_new_session=True, **_run_as(server.account),
         )  # fmt: skip
@@ -121,7 +129,8 @@ def wait_until_ready(server: Server, limit: timedelta = START_LIMIT) -> None:
     while True:
         running = is_running(server)
         postmaster = read_postmaster(server)
-        if running and postmaster is not None and postmaster.state == "ready":
+        # The file may still be that of a server which was killed: its number counts only if it is a server's.
+        if running and postmaster and postmaster.state == "ready" and _is_postmaster(server, postmaster.pid):
             return
         if not running:
             raise Permanent(f"PostgreSQL did not start on {server.data}: {words(server)}")
@@ -153,7 +162,7 @@ def stop(server: Server, limit: timedelta = STOP_LIMIT) -> bool:
 def is_running(server: Server) -> bool:
     """Whether any process of a server that was started here is alive."""
     try:
-        lock = _open_lock(server)
+        lock = os.open(server.lock, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -182,3 +191,77 @@ def words(server: Server) -> str:
     logs = [server.log, *(server.data / "log").glob("*.log")]
     texts = [path.read_text(errors="replace") for path in sorted(logs, key=_changed_at) if path.exists()]
     return _last_words("\n".join(texts))
+
+
+def _clear_reused_pid(server: Server) -> None:
+    """Removes a postmaster.pid whose number now belongs to some other program of the same user.
+
+    PostgreSQL itself would refuse to start, since it only asks whether a process of that number lives. Anything that
+    looks like a PostgreSQL is left for it to judge.
+    """
+    postmaster = read_postmaster(server)
+    if postmaster is None or is_running(server):
+        return
+    arguments = _arguments(postmaster.pid)
+    if arguments and not Path(arguments[0]).name.startswith(("postgres", "postmaster")):
+        (server.data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _is_postmaster(server: Server, pid: int) -> bool:
+    """Whether that process is a PostgreSQL on this data directory; where there is no /proc, whether it lives."""
+    if Path("/proc/self/cmdline").exists():
+        return str(server.data) in _arguments(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def _write(path: Path, text: str, account: Account | None) -> None:
+    if path.exists() and path.read_text() == text:
+        return
+    draft = path.with_name(f"{path.name}.part")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    _give(draft, account)
+    draft.replace(path)
+
+
+def _give(path: Path, account: Account | None) -> None:
+    if account is not None:
+        os.chown(path, account.uid, account.gid)
+
+
+def _run_as(account: Account | None) -> RunAs:
+    return RunAs() if account is None else account.run_as()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[-3:]) or "it said nothing."

@@ -8,7 +8,13 @@ from pathlib import Path
 OWN_SETTINGS = "postgresql.local.conf"
 
 #: Only the folder's owner and root can reach the socket, so whoever reaches it is let in.
-HBA = "# Written by Tocsin at each start. There is no TCP; the socket's folder is closed to everybody else.\nlocal all all trust\n"
+HBA = (
+    "# Written by Tocsin at each start. There is no TCP; the socket's folder is closed to everybody else.\n"
+    "local all all trust\n"
+)
+
+#: What the file for an administrator's own settings says when Tocsin makes it, once.
+OWN_SETTINGS_TEXT = "# Your own settings for the embedded PostgreSQL. Tocsin never changes this file.\n"
 
 
 def settings(memory_bytes: int) -> dict[str, str]:
@@ -64,7 +70,7 @@ def configuration_text(chosen: Mapping[str, str]) -> str:
         "# Written by Tocsin at each start: changes here are lost.",
         f"# Your own settings belong into {OWN_SETTINGS} in this folder.",
         *(f"{name} = {_quoted(value)}" for name, value in chosen.items()),
-        f"include_if_exists = '{OWN_SETTINGS}'",
+        f"include = '{OWN_SETTINGS}'",
     ]
     return "\n".join(lines) + "\n"
 
