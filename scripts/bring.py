@@ -124,7 +124,7 @@ def _pip_install(python: str, folder: Path) -> list[str] | None:
     """The start of a pip command that installs into that folder; None if this Python has neither venv nor pip."""
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     shutil.rmtree(folder, ignore_errors=True)
-    if _runs(python, "-c", "import ensurepip, venv"):
+    if _runs(python, "-c", "from ensurepip import version; from venv import main"):
         _run([python, "-m", "venv", folder], f"{python} could make no virtual environment")
         return [str(folder / "bin" / "python"), *install]
     if _runs(python, "-m", "pip", "--version"):
