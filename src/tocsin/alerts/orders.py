@@ -67,6 +67,8 @@ class AlertState:
     hold_until: datetime | None = None
     closed_at: datetime | None = None
     merged_into: int | None = None
+    #: Whether the alert it is merged into was closed or cancelled.
+    parent_is_over: bool = False
     #: Whether it holds its dedup key: live, or merged into an alert that is. Without a key it stays False.
     holds_key: bool = True
     #: The alert that holds the key of this one now, if another does.

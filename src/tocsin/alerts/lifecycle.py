@@ -1,0 +1,386 @@
+"""The life of an alert: (state, command, now) → new state and events, or a rejection that says how it stands.
+
+Pure: it never writes, sends or looks anything up. Messages from a source are in `alerts.source`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from tocsin.alerts import undo
+from tocsin.alerts.orders import (
+    Acknowledge,
+    Acknowledged,
+    AlertState,
+    Assign,
+    Cancel,
+    Close,
+    Command,
+    Escalate,
+    ExpireAcknowledgement,
+    Hold,
+    Merge,
+    NewEvent,
+    Order,
+    Reopen,
+    Reply,
+    Resume,
+    Transition,
+    Unacknowledge,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.states import LIVE, OVER, AlertStatus, EventKind
+from tocsin.core.durations import say, say_ago
+from tocsin.core.errors import Rejected
+
+#: A closed alert can be reopened this long; afterwards a new one tells the story better.
+REOPEN_WITHIN = timedelta(hours=24)
+
+#: Two people who assign within this span did so at once: the first wins, the second hears of it.
+AT_ONCE = timedelta(seconds=5)
+
+#: A hold longer than this is a typing error.
+LONGEST_HOLD = timedelta(days=366)
+
+
+def apply(state: AlertState, command: Command, now: datetime) -> Transition:
+    """What `command` does to `state` at `now`; a repeat that changes nothing comes back without events.
+
+    Raises Rejected with a sentence for the actor: `already_closed`, `already_cancelled`, `merged`,
+    `already_assigned`, `not_closed`, `too_late`, `key_taken`, `not_possible`, `needs_person`, or `invalid` (a field).
+    """
+    match command:
+        case Acknowledge():
+            return _acknowledge(state, command, now)
+        case Unacknowledge():
+            return _unacknowledge(state, command, now)
+        case ExpireAcknowledgement():
+            return _expire(state, command, now)
+        case Assign():
+            return _assign(state, command, now)
+        case Unassign():
+            return _unassign(state, command, now)
+        case Escalate():
+            _require_live(state, now)
+            return _changed(
+                state, state, command, now, EventKind.ESCALATED, "asked to notify the next step now", "Waking the next."
+            )
+        case Reply():
+            return _reply(state, command, now)
+        case Hold():
+            return _hold(state, command, now)
+        case Resume():
+            return _resume(state, command, now)
+        case Close():
+            return _end(state, command, now, AlertStatus.CLOSED)
+        case Cancel():
+            return _end(state, command, now, AlertStatus.CANCELLED)
+        case Merge():
+            return _merge(state, command, now)
+        case Reopen():
+            return _reopen(state, command, now)
+        case Undo():
+            return undo.take_back(state, command, now)
+        case _:
+            assert_never(command)
+
+
+def how_it_stands(state: AlertState, now: datetime) -> str:
+    """One sentence on the state of the alert, for somebody who came second."""
+    last = state.last
+    match state.status:
+        case AlertStatus.CLOSED | AlertStatus.CANCELLED:
+            verb = "closed" if state.status is AlertStatus.CLOSED else "cancelled"
+            ended = state.closed_at or (last.at if last else now)
+            by = f" by {last.actor_name}" if last and last.kind in (EventKind.CLOSED, EventKind.CANCELLED) else ""
+            return f"Alert {state.id} was already {verb}{by} {say_ago(ended, now)}."
+        case AlertStatus.MERGED:
+            return f"Alert {state.id} is merged into {state.merged_into}; act on that one."
+        case AlertStatus.ON_HOLD:
+            rest = say(state.hold_until - now) if state.hold_until else "some time"
+            owner = f", with {state.owner_name}" if state.is_owned else ""
+            return f"Alert {state.id} is on hold for {rest} more{owner}."
+        case AlertStatus.ASSIGNED:
+            return f"{state.owner_name} has alert {state.id}."
+        case AlertStatus.OPEN:
+            return f"Alert {state.id} is open."
+        case _:
+            assert_never(state.status)
+
+
+def parent_ended(child: AlertState, now: datetime) -> Transition:
+    """The parent of a merged alert was closed or cancelled: the child's key is free for a new alert."""
+    if not child.holds_key:
+        return Transition(child, "Its key is free already.")
+    reason = f"Alert {child.merged_into}, which this one is merged into, is over; a new message opens a new alert."
+    return _silent(child, replace(child, holds_key=False), now, EventKind.KEY_FREED, reason)
+
+
+def parent_returned(child: AlertState, now: datetime) -> Transition:
+    """The parent of a merged alert lives again: the child holds its key again, unless a newer alert has it."""
+    if child.holds_key or child.key_taken_by is not None:
+        return Transition(child, "Its key stays where it is.")
+    reason = f"Alert {child.merged_into}, which this one is merged into, is live again; messages count there."
+    return _silent(child, replace(child, holds_key=True), now, EventKind.KEY_TAKEN, reason)
+
+
+def resting(state: AlertState) -> AlertStatus:
+    """What a live alert is when it is not on hold: assigned when somebody has it, else open."""
+    return AlertStatus.ASSIGNED if state.is_owned else AlertStatus.OPEN
+
+
+def _acknowledge(state: AlertState, command: Acknowledge, now: datetime) -> Transition:
+    user_id = _require_person(command, "acknowledge")
+    _require_live(state, now, kindly=True)
+    own = state.acknowledged.get(user_id)
+    again = user_id in state.asked
+    if own is not None and not again:
+        return Transition(state, f"You acknowledged alert {state.id} already, {say_ago(own.at, now)}.")
+    after = replace(
+        state,
+        acknowledged={**state.acknowledged, user_id: Acknowledged(now, command.actor.name)},
+        asked=state.asked - {user_id},
+    )
+    does = "is still on it" if again else "acknowledged it"
+    answer = f"Thank you: you are still on alert {state.id}." if again else f"You acknowledged alert {state.id}."
+    return _changed(state, after, command, now, EventKind.ACKNOWLEDGED, does, answer, {"again": True} if again else {})
+
+
+def _unacknowledge(state: AlertState, command: Unacknowledge, now: datetime) -> Transition:
+    user_id = _require_person(command, "take an acknowledgement back")
+    _require_live(state, now)
+    if user_id not in state.acknowledged:
+        return Transition(state, f"You have not acknowledged alert {state.id}.")
+    after = _without_acknowledgement(state, user_id)
+    answer = f"Your acknowledgement of alert {state.id} is taken back."
+    return _changed(state, after, command, now, EventKind.UNACKNOWLEDGED, "took the acknowledgement back", answer)
+
+
+def _expire(state: AlertState, command: ExpireAcknowledgement, now: datetime) -> Transition:
+    own = state.acknowledged.get(command.user_id)
+    if own is None or state.status not in LIVE:
+        return Transition(state, "There is no such acknowledgement any more.")
+    after = _without_acknowledgement(state, command.user_id)
+    reason = f'{own.name} did not answer "Still on it?": the acknowledgement of {say_ago(own.at, now)} counts no more.'
+    return _silent(state, after, now, EventKind.ACKNOWLEDGEMENT_EXPIRED, reason, command, {"user_id": command.user_id})
+
+
+def _without_acknowledgement(state: AlertState, user_id: int) -> AlertState:
+    rest = {other: entry for other, entry in state.acknowledged.items() if other != user_id}
+    return replace(state, acknowledged=rest, asked=state.asked - {user_id})
+
+
+def _assign(state: AlertState, command: Assign, now: datetime) -> Transition:
+    name = command.name.strip()
+    if not name:
+        raise Rejected("invalid", "Say to whom: a user, or a name.", "user")
+    _require_live(state, now)
+    to_self = command.user_id is not None and command.user_id == command.actor.user_id
+    if (state.owner_id, state.owner_name) == (command.user_id, name) or (
+        command.user_id is not None and state.owner_id == command.user_id
+    ):
+        return Transition(state, f"{'You have' if to_self else f'{name} has'} alert {state.id} already.")
+    _require_not_overtaken(state, command, now)
+    after = replace(state, owner_id=command.user_id, owner_name=name)
+    if state.status is not AlertStatus.ON_HOLD:
+        after = replace(after, status=AlertStatus.ASSIGNED)
+    does = "took it" if to_self else f"assigned it to {name}"
+    if state.is_owned:
+        does += f", from {state.owner_name}"
+    answer = f"You have alert {state.id}." if to_self else f"{name} has alert {state.id}."
+    data: dict[str, object] = {"user_id": command.user_id, "name": name}
+    return _changed(state, after, command, now, EventKind.ASSIGNED, does, answer, data)
+
+
+def _require_not_overtaken(state: AlertState, command: Assign, now: datetime) -> None:
+    """Refuses an assignment by somebody who could not know that another person had just assigned it."""
+    last = state.last
+    if last is None or last.kind is not EventKind.ASSIGNED or not state.is_owned:
+        return
+    if command.actor.is_same(last.actor_kind, last.actor_id, last.actor_name):
+        return
+    unseen = command.seen_at is not None and last.at > command.seen_at
+    if unseen or now - last.at < AT_ONCE:
+        took = "took" if last.actor_id is not None and last.actor_id == state.owner_id else "was given"
+        raise Rejected(
+            "already_assigned", f"{state.owner_name} {took} alert {state.id} {say_ago(last.at, now)}. Nothing to do."
+        )
+
+
+def _unassign(state: AlertState, command: Unassign, now: datetime) -> Transition:
+    _require_live(state, now)
+    if not state.is_owned:
+        return Transition(state, f"Nobody has alert {state.id}.")
+    # Whoever acknowledged went back to sleep when it was taken: escalation starts again with everybody.
+    after = replace(state, owner_id=None, owner_name="", acknowledged={}, asked=frozenset())
+    if state.status is not AlertStatus.ON_HOLD:
+        after = replace(after, status=AlertStatus.OPEN)
+    own = state.owner_id is not None and state.owner_id == command.actor.user_id
+    does = "gave it back" if own else f"took it from {state.owner_name}"
+    return _changed(
+        state, after, command, now, EventKind.UNASSIGNED, does + "; nobody has it", f"Nobody has alert {state.id} now."
+    )
+
+
+def _reply(state: AlertState, command: Reply, now: datetime) -> Transition:
+    text = command.text.strip()
+    if not text:
+        raise Rejected("invalid", "A reply needs a text.", "text")
+    return _changed(
+        state, state, command, now, EventKind.REPLIED, "replied", f"Your reply is on alert {state.id}.", {"text": text}
+    )
+
+
+def _hold(state: AlertState, command: Hold, now: datetime) -> Transition:
+    _require_live(state, now)
+    if command.until <= now:
+        raise Rejected("invalid", "A hold ends in the future.", "until")
+    if command.until - now > LONGEST_HOLD:
+        raise Rejected("invalid", "A hold lasts a year at most.", "until")
+    if state.status is AlertStatus.ON_HOLD and state.hold_until == command.until:
+        return Transition(state, how_it_stands(state, now))
+    after = replace(state, status=AlertStatus.ON_HOLD, hold_until=command.until, asked=frozenset())
+    span = say(command.until - now)
+    moved = "set the hold to" if state.status is AlertStatus.ON_HOLD else "put it on hold for"
+    answer = f"Alert {state.id} is on hold for {span}."
+    data: dict[str, object] = {"until": command.until.isoformat()}
+    return _changed(state, after, command, now, EventKind.HELD, f"{moved} {span}", answer, data)
+
+
+def _resume(state: AlertState, command: Resume, now: datetime) -> Transition:
+    _require_live(state, now)
+    if state.status is not AlertStatus.ON_HOLD:
+        return Transition(state, f"Alert {state.id} is not on hold.")
+    after = replace(state, status=resting(state), hold_until=None)
+    if command.actor.user_id is None and state.hold_until is not None and state.hold_until <= now:
+        return _silent(state, after, now, EventKind.RESUMED, "The hold is over.", command)
+    return _changed(
+        state, after, command, now, EventKind.RESUMED, "ended the hold", f"The hold of alert {state.id} is over."
+    )
+
+
+def _end(state: AlertState, command: Close | Cancel, now: datetime, status: AlertStatus) -> Transition:
+    verb, kind = ("closed", EventKind.CLOSED) if status is AlertStatus.CLOSED else ("cancelled", EventKind.CANCELLED)
+    if state.status in OVER:
+        last = state.last
+        own = last is not None and command.actor.is_same(last.actor_kind, last.actor_id, last.actor_name)
+        if own and state.status is status:
+            return Transition(state, f"You {verb} alert {state.id} already.")
+        raise Rejected(f"already_{state.status}", how_it_stands(state, now))
+    after = replace(state, status=status, closed_at=now, hold_until=None, asked=frozenset(), holds_key=False)
+    return _changed(state, after, command, now, kind, f"{verb} it", f"Alert {state.id} is {verb}.")
+
+
+def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
+    into = command.into
+    if into.id == state.id:
+        raise Rejected("invalid", "An alert cannot be merged into itself.", "into")
+    if state.status is AlertStatus.MERGED and state.merged_into == into.id:
+        return Transition(state, f"Alert {state.id} is merged into {into.id} already.")
+    _require_live(state, now)
+    if into.status not in LIVE:
+        raise Rejected("not_possible", how_it_stands(into, now), "into")
+    after = replace(
+        state,
+        status=AlertStatus.MERGED,
+        merged_into=into.id,
+        hold_until=None,
+        asked=frozenset(),
+        children=(),
+    )
+    data: dict[str, object] = {"into": into.id}
+    if state.children:
+        data["moved"] = list(state.children)
+    done = _changed(
+        state,
+        after,
+        command,
+        now,
+        EventKind.MERGED,
+        f"merged it into alert {into.id}",
+        f"Alert {state.id} is merged into {into.id}.",
+        data,
+    )
+    there = NewEvent(
+        into.id,
+        EventKind.MERGED_HERE,
+        now,
+        command.actor,
+        f"{command.actor.name} merged alert {state.id} into this one.",
+        command.via,
+        {"alert_id": state.id},
+    )
+    return replace(done, events=(*done.events, there), moves=tuple((child, into.id) for child in state.children))
+
+
+def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:
+    _require_person(command, "reopen an alert")
+    if state.status is AlertStatus.MERGED:
+        raise Rejected("merged", how_it_stands(state, now))
+    if state.status not in OVER:
+        raise Rejected("not_closed", how_it_stands(state, now))
+    if state.closed_at is not None and now - state.closed_at > REOPEN_WITHIN:
+        raise Rejected(
+            "too_late",
+            f"Alert {state.id} ended {say_ago(state.closed_at, now)}; only the last 24 hours can be reopened.",
+        )
+    undo.require_key(state)
+    after = replace(
+        state,
+        status=AlertStatus.OPEN,
+        owner_id=None,
+        owner_name="",
+        acknowledged={},
+        closed_at=None,
+        holds_key=True,
+        merged_into=None,
+    )
+    return _changed(state, after, command, now, EventKind.REOPENED, "reopened it", f"Alert {state.id} is open again.")
+
+
+def _require_live(state: AlertState, now: datetime, *, kindly: bool = False) -> None:
+    if state.status in LIVE:
+        return
+    code = "merged" if state.status is AlertStatus.MERGED else f"already_{state.status}"
+    kind_word = " Nothing to do." if kindly and state.status in OVER else ""
+    raise Rejected(code, how_it_stands(state, now) + kind_word)
+
+
+def _require_person(command: Order, what: str) -> int:
+    if command.actor.user_id is None:
+        raise Rejected("needs_person", f"Only a person whom Tocsin knows can {what}: sign in first.")
+    return command.actor.user_id
+
+
+def _changed(
+    before: AlertState,
+    after: AlertState,
+    command: Order,
+    now: datetime,
+    kind: EventKind,
+    does: str,
+    answer: str,
+    data: Mapping[str, object] | None = None,
+) -> Transition:
+    """The transition with its one event; the event remembers what an undo would restore."""
+    note = command.note.strip()
+    reason = f"{command.actor.name} {does}: {note}" if note else f"{command.actor.name} {does}."
+    kept = {**(data or {}), **({"note": note} if note else {}), **undo.remember(before, after)}
+    return Transition(after, answer, (NewEvent(before.id, kind, now, command.actor, reason, command.via, kept),))
+
+
+def _silent(
+    before: AlertState,
+    after: AlertState,
+    now: datetime,
+    kind: EventKind,
+    reason: str,
+    command: Order | None = None,
+    data: Mapping[str, object] | None = None,
+) -> Transition:
+    """A transition that Tocsin itself makes."""
+    return Transition(after, reason, (undo.by_tocsin(before.id, kind, now, reason, command, data),))

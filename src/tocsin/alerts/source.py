@@ -1,0 +1,130 @@
+"""What a source's messages change on a live alert: its fields, and who the source says has it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tocsin.alerts.orders import Actor, AlertState, NewEvent, Transition
+from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
+
+#: Fields whose text is too long for a sentence: the event says only that they changed.
+_LONG = frozenset({"long_text", "short_text", "details", "custom", "tags"})
+
+#: How much of a value the timeline keeps.
+_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The fields that a message changes, by name, and the one event that lists them (None: nothing changed)."""
+
+    changes: Mapping[str, object]
+    event: NewEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Who has the ticket, as the source says: its text, and the user that Tocsin found for it by e-mail or name."""
+
+    text: str = ""
+    user_id: int | None = None
+    #: The user's own name; empty when none was found.
+    user_name: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The name to show."""
+        return self.user_name or self.text
+
+
+def refresh(
+    alert_id: int, current: Mapping[str, object], mapped: Mapping[str, object], actor: Actor, now: datetime
+) -> Refresh:
+    """Compares what an alert says with what a message says.
+
+    Both by field name, in the order in which changes are to be listed. A field that `mapped` has not, or has as None
+    (no value at its path), stays: a message in a shorter form erases nothing. Mappings (`tags`, `custom`) are
+    compared name by name, and change as a whole.
+    """
+    changes: dict[str, object] = {}
+    sentences: list[str] = []
+    data: dict[str, object] = {}
+    for name, new in mapped.items():
+        old = current.get(name)
+        if new is None:
+            continue
+        if isinstance(new, Mapping):
+            merged = _merged(old, new)
+            for part, (was, becomes) in _differences(old, merged).items():
+                sentences.append(_sentence(part, was, becomes))
+                data[f"{name}.{part}"] = [_cut(was), _cut(becomes)]
+            if merged != (old or {}):
+                changes[name] = merged
+        elif new != old:
+            changes[name] = new
+            sentences.append(_sentence(name, old, new))
+            data[name] = [_cut(old), _cut(new)]
+    if not changes:
+        return Refresh({})
+    reason = f"{actor.name} changed it: {'; '.join(sentences)}."
+    return Refresh(changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, Via.INBOUND, {"changes": data}))
+
+
+def agent_changed(state: AlertState, before: Agent, after: Agent, actor: Actor, now: datetime) -> Transition:
+    """What a change of the source's agent does to a live alert: assigned to the new one, or open again.
+
+    `before` is what the last message said. Somebody who took the alert in Tocsin keeps it when the source takes it
+    from somebody else. The source's word is newer than anybody's click, so nothing is refused.
+    """
+    if state.status not in LIVE or before.text == after.text:
+        return Transition(state, "The agent did not change.")
+    if after.text:
+        return _given(state, after, actor, now)
+    if not state.is_owned:
+        return Transition(state, "Nobody has it.")
+    was_owner = state.owner_id == before.user_id if before.user_id is not None else state.owner_name == before.text
+    if not was_owner:
+        return Transition(state, f"{state.owner_name} took it in Tocsin and keeps it.")
+    reason = f"{actor.name} says that {before.shown} has it no more: it is open, and escalation starts again."
+    freed = replace(state, owner_id=None, owner_name="", acknowledged={}, asked=frozenset())
+    if state.status is not AlertStatus.ON_HOLD:
+        freed = replace(freed, status=AlertStatus.OPEN)
+    return Transition(freed, reason, (NewEvent(state.id, EventKind.UNASSIGNED, now, actor, reason, Via.INBOUND, {}),))
+
+
+def _given(state: AlertState, agent: Agent, actor: Actor, now: datetime) -> Transition:
+    same = state.owner_id == agent.user_id if agent.user_id is not None else state.owner_name == agent.text
+    if state.is_owned and same:
+        return Transition(state, f"{agent.shown} has it already.")
+    taken = replace(state, owner_id=agent.user_id, owner_name=agent.shown)
+    if state.status is not AlertStatus.ON_HOLD:
+        taken = replace(taken, status=AlertStatus.ASSIGNED)
+    reason = f"{actor.name} gave it to {agent.shown}" + (f", from {state.owner_name}." if state.is_owned else ".")
+    data: dict[str, object] = {"user_id": agent.user_id, "name": agent.shown}
+    return Transition(taken, reason, (NewEvent(state.id, EventKind.ASSIGNED, now, actor, reason, Via.INBOUND, data),))
+
+
+def _merged(old: object, new: Mapping[str, object]) -> dict[str, object]:
+    kept = dict(old) if isinstance(old, Mapping) else {}
+    return {**kept, **{name: value for name, value in new.items() if value is not None}}
+
+
+def _differences(old: object, merged: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    was = old if isinstance(old, Mapping) else {}
+    return {name: (was.get(name), value) for name, value in merged.items() if was.get(name) != value}
+
+
+def _sentence(name: str, old: object, new: object) -> str:
+    words = name.replace("_", " ")
+    if name in _LONG:
+        return f"{words} changed"
+    if new in ("", [], {}):
+        return f"{words} removed"
+    return f"{words} {_cut(new)}" if old in (None, "") else f"{words} {_cut(old)} → {_cut(new)}"
+
+
+def _cut(value: object) -> object:
+    text = "" if value is None else str(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,129 @@
+"""Taking back one's own last command: what an event keeps of the state before it, and when that returns. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts.orders import SYSTEM, Acknowledged, AlertState, NewEvent, Order, Transition
+from tocsin.alerts.orders import Undo as UndoOrder
+from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
+from tocsin.core.errors import Rejected
+
+#: How long a command can be taken back.
+WITHIN = timedelta(minutes=1)
+
+_WHAT = {
+    EventKind.ACKNOWLEDGED: "the acknowledgement",
+    EventKind.UNACKNOWLEDGED: "taking back the acknowledgement",
+    EventKind.ASSIGNED: "the assignment",
+    EventKind.UNASSIGNED: "giving it back",
+    EventKind.HELD: "the hold",
+    EventKind.RESUMED: "the end of the hold",
+    EventKind.CLOSED: "the closing",
+    EventKind.CANCELLED: "the cancelling",
+    EventKind.MERGED: "the merge",
+}
+
+#: What has left the house cannot be called back.
+_CANNOT = {
+    EventKind.REPLIED: "A reply cannot be taken back: it may have been read.",
+    EventKind.ESCALATED: "An escalation cannot be taken back: somebody may have been woken.",
+    EventKind.REOPENED: "A reopening is not undone; close the alert instead.",
+    EventKind.UNDONE: "That was already undone; do it again instead.",
+    EventKind.MERGED_HERE: "Undo the merge on the alert that was merged into this one.",
+    EventKind.OPENED: "There is nothing to undo; cancel the alert instead.",
+}
+
+_FIELDS = ("status", "owner_id", "owner_name", "hold_until", "closed_at", "merged_into")
+
+
+def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transition:
+    """The state before `command.actor`'s own last command, given within a minute and with nothing else since.
+
+    Raises Rejected: `not_possible`, `too_late`, `key_taken`.
+    """
+    last = state.last
+    if last is None or command.actor.user_id is None:
+        raise Rejected("not_possible", f"There is nothing of yours to undo on alert {state.id}.")
+    if last.actor_id != command.actor.user_id:
+        raise Rejected(
+            "not_possible", f"{last.actor_name} changed alert {state.id} after you; there is nothing of yours to undo."
+        )
+    if last.kind not in _WHAT:
+        raise Rejected("not_possible", _CANNOT.get(last.kind, "That cannot be taken back."))
+    if now - last.at > WITHIN:
+        raise Rejected("too_late", "Undo works for one minute.")
+    before = _restored(state, last.data.get("before"))
+    holds_key = before.status in LIVE or (before.status is AlertStatus.MERGED and not state.parent_is_over)
+    if holds_key and not state.holds_key:
+        require_key(state)
+    before = replace(before, holds_key=holds_key)
+    what = _WHAT[last.kind]
+    reason = f"{command.actor.name} took back {what}."
+    data = {"undone": str(last.kind), **({"note": command.note} if command.note else {})}
+    event = NewEvent(state.id, EventKind.UNDONE, now, command.actor, reason, command.via, data)
+    moved = last.data.get("moved") if last.kind is EventKind.MERGED else None
+    moves = tuple((int(child), state.id) for child in moved) if isinstance(moved, list) else ()
+    events = [event]
+    if last.kind is EventKind.MERGED and state.merged_into is not None:
+        told = f"{command.actor.name} took back merging alert {state.id} into this one."
+        events.append(
+            NewEvent(state.merged_into, EventKind.UPDATED, now, command.actor, told, command.via, {"undone": "merged"})
+        )
+    children = tuple(child for child, _parent in moves) or before.children
+    return Transition(replace(before, children=children), f"Undone: {what} of alert {state.id}.", tuple(events), moves)
+
+
+def require_key(state: AlertState) -> None:
+    """Refuses to bring an alert back whose dedup key belongs to a newer live one. Raises Rejected ("key_taken")."""
+    if state.key_taken_by is not None:
+        raise Rejected(
+            "key_taken", f"Alert {state.key_taken_by} is open for the same problem; act on that one instead."
+        )
+
+
+def remember(before: AlertState, after: AlertState) -> dict[str, object]:
+    """What to keep in the event's data so that `take_back` can restore it: the fields that change, as JSON values."""
+    kept: dict[str, object] = {}
+    for name in _FIELDS:
+        old = getattr(before, name)
+        if old != getattr(after, name):
+            kept[name] = old.isoformat() if isinstance(old, datetime) else old
+    if before.acknowledged != after.acknowledged:
+        kept["acknowledged"] = {
+            str(user): [entry.at.isoformat(), entry.name] for user, entry in before.acknowledged.items()
+        }
+    return {"before": kept} if kept else {}
+
+
+def by_tocsin(
+    alert_id: int,
+    kind: EventKind,
+    now: datetime,
+    reason: str,
+    command: Order | None = None,
+    data: Mapping[str, object] | None = None,
+) -> NewEvent:
+    """An event that nobody's command caused, or that Tocsin gave itself (`command`)."""
+    actor, via = (command.actor, command.via) if command else (SYSTEM, Via.POLICY)
+    return NewEvent(alert_id, kind, now, actor, reason, via, data or {})
+
+
+def _restored(state: AlertState, kept: Any) -> AlertState:
+    if not isinstance(kept, Mapping):
+        return state
+    changes: dict[str, Any] = {name: kept[name] for name in _FIELDS if name in kept}
+    if "status" in changes:
+        changes["status"] = AlertStatus(changes["status"])
+    for name in ("hold_until", "closed_at"):
+        if isinstance(changes.get(name), str):
+            changes[name] = datetime.fromisoformat(changes[name])
+    if "acknowledged" in kept:
+        changes["acknowledged"] = {
+            int(user): Acknowledged(datetime.fromisoformat(at), name)
+            for user, (at, name) in kept["acknowledged"].items()
+        }
+    return replace(state, **changes)
