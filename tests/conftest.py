@@ -1,0 +1,32 @@
+"""What every test may ask for. The environment is set before Django's settings are read from it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+for _name in [name for name in os.environ if name.startswith("TOCSIN_") and not name.startswith("TOCSIN_TEST_")]:
+    del os.environ[_name]
+os.environ["DJANGO_SETTINGS_MODULE"] = "tocsin.settings"
+os.environ["TOCSIN_SECRET_KEY"] = "a-key-for-tests-only-0123456789abcdef"
+# Nothing answers here: a test that wants a database asks for the fixture `database`.
+os.environ["TOCSIN_DATABASE_URL"] = "postgresql:///none?host=/nonexistent"
+os.environ["TOCSIN_DATA_DIR"] = str(Path(tempfile.gettempdir()) / f"tocsin-tests-data-{os.getuid()}")
+
+import django  # noqa: E402
+
+django.setup()
+
+from tests.postgres import Postgres, database, django_db_setup, postgres, template  # noqa: E402
+
+__all__ = ["Postgres", "database", "django_db_setup", "now", "postgres", "template"]
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The moment at which tests take place: a Tuesday morning."""
+    return datetime(2026, 11, 24, 9, 15, tzinfo=UTC)

@@ -1,0 +1,183 @@
+"""A real PostgreSQL for the tests: one server a test process, one migrated template, a database of its own a test.
+
+The server is the wheel's, or the one whose programs are in the folder that TOCSIN_TEST_POSTGRES_BIN names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from pytest_django import DjangoDbBlocker
+
+from tocsin.core import database as tocsin_database
+from tocsin.core import embedded_account, embedded_server
+from tocsin.core.embedded_account import Account
+from tocsin.core.embedded_binaries import Binaries, bundled, reachable_by
+from tocsin.core.embedded_server import Server
+from tocsin.core.embedded_settings import settings
+
+TEMPLATE = "template_tocsin"
+_PREFIX = "tocsin-tests-"
+
+#: Nothing here outlives the tests, so durability is traded for speed.
+_FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum_naptime": "1h",
+    "shared_buffers": "128MB",
+    "max_connections": "200",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A running server, and the making and dropping of databases on it."""
+
+    server: Server
+
+    def url(self, name: str) -> str:
+        return self.server.url(name)
+
+    def make(self, name: str, template: str = "template0") -> str:
+        """Makes a database as a copy of `template` and returns its URL."""
+        # Copying files needs two checkpoints, which cost nothing without fsync; the default logs every page.
+        self._run(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        return self.url(name)
+
+    def drop(self, name: str) -> None:
+        self._run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _run(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The session's server, without any of Tocsin's tables."""
+    _sweep()
+    home = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    home.chmod(0o711)
+    with _held(home / "owner.lock"):
+        server = _server(home)
+        embedded_server.create(server, sync=False)
+        embedded_server.start(server)
+        try:
+            embedded_server.wait_until_ready(server)
+            yield Postgres(server)
+        finally:
+            embedded_server.stop(server)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres, django_db_blocker: DjangoDbBlocker) -> str:
+    """The name of a database with Tocsin's tables and no rows but those of the migrations."""
+    from django.core.management import call_command
+
+    with django_db_blocker.unblock(), _in_use(postgres.make(TEMPLATE)):
+        call_command("migrate", verbosity=0, interactive=False)
+    return TEMPLATE
+
+
+@pytest.fixture
+def database(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A migrated database of the test's own, used by Django and by Tocsin's pool. Gives its URL; dropped afterwards."""
+    name = f"test_{secrets.token_hex(6)}"
+    url = postgres.make(name, template)
+    try:
+        with django_db_blocker.unblock(), _in_use(url):
+            yield url
+    finally:
+        postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup() -> None:
+    """Takes the place of pytest-django's own database: here a test asks for `database`."""
+    raise pytest.UsageError("Ask for the fixture `database`, not for pytest-django's.")
+
+
+@contextmanager
+def _in_use(url: str) -> Iterator[None]:
+    """Points Django and Tocsin's own pool at the database, with no connection left from before or to afterwards."""
+    from django.db import connections
+
+    connections.close_all()
+    # Every thread's connection shares this very dict.
+    connections.settings["default"].update(tocsin_database.django_settings(url))
+    tocsin_database.use(url)
+    try:
+        yield
+    finally:
+        connections.close_all()
+        tocsin_database.close()
+
+
+def _server(home: Path) -> Server:
+    account = embedded_account.find_or_make() if os.geteuid() == 0 else None
+    run = home / "run"
+    run.mkdir(mode=0o700)
+    if account is not None:
+        os.chown(run, account.uid, account.gid)
+    return Server(
+        binaries=_binaries(account, home / "bin"),
+        data=home / "data",
+        run=run,
+        lock=home / "server.lock",
+        log=home / "start.log",
+        account=account,
+        settings={**settings(memory_bytes=0), **_FAST},
+    )
+
+
+def _binaries(account: Account | None, copies: Path) -> Binaries:
+    chosen = os.environ.get("TOCSIN_TEST_POSTGRES_BIN")
+    if not chosen:
+        return reachable_by(account, bundled(), copies)
+    folder = Path(chosen)
+    said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    # "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"
+    return Binaries(folder=folder, version=said.split()[2])
+
+
+@contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sweep() -> None:
+    """Ends the servers of test processes that were killed, and removes their folders."""
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            with (home / "owner.lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                server = Server(
+                    binaries=bundled(), data=home / "data", run=home / "run", lock=home / "server.lock",
+                    log=home / "start.log", account=None, settings={},
+                )  # fmt: skip
+                embedded_server.stop(server)
+                shutil.rmtree(home, ignore_errors=True)
+        except OSError:
+            continue  # Not ours, in use, or gone in this moment.

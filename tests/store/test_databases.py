@@ -1,0 +1,51 @@
+"""Each test has a database of its own, for Django and for Tocsin's pool alike."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from django.db import connection
+
+from tests.postgres import Postgres
+from tocsin.core import database as tocsin_database
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_row_of_one_test_is_not_seen_by_the_next(database: str, turn: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('left_behind')")
+        assert cursor.fetchone() == (None,)
+        cursor.execute("CREATE TABLE left_behind (id int)")
+
+
+def test_django_and_the_pool_use_the_same_database(database: str) -> None:
+    with tocsin_database.transaction() as own:
+        mine = own.execute("SELECT current_database()").fetchone()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_database()")
+        assert cursor.fetchone() == mine
+    with psycopg.connect(database) as third:
+        assert third.execute("SELECT current_database()").fetchone() == mine
+
+
+def test_all_of_tocsins_tables_are_there(database: str) -> None:
+    from django.apps import apps
+
+    tables = {model._meta.db_table for model in apps.get_models() if model._meta.managed}
+    assert tables <= set(connection.introspection.table_names())
+
+
+def test_without_asking_for_a_database_a_test_cannot_reach_one() -> None:
+    with pytest.raises(RuntimeError, match="Database access not allowed"):
+        connection.ensure_connection()
+
+
+def test_a_database_is_dropped_although_somebody_is_still_connected(postgres: Postgres) -> None:
+    url = postgres.make("busy")
+    connected = psycopg.connect(url)
+    postgres.drop("busy")
+    with pytest.raises(psycopg.OperationalError):
+        connected.execute("SELECT 1")
+    connected.close()
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(url)
