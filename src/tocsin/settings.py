@@ -106,8 +106,8 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 
-# `tocsin serve` starts the embedded PostgreSQL before Django is set up, and says here where it is.
-DATABASES = {"default": database.django_settings(CONFIG.database_url or "postgresql:///tocsin")}
+# A command points the process at its database, the embedded one too, before Django is set up: see cli/session.py.
+DATABASES = {"default": database.django_settings(database.url_in_use() or CONFIG.database_url or "postgresql:///tocsin")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "people.User"

@@ -48,6 +48,11 @@ def url() -> str:
     return _url
 
 
+def url_in_use() -> str | None:
+    """The address of the database in use, or None before `use` was called."""
+    return _url
+
+
 def connect(*, name: str, autocommit: bool = True) -> Connection:
     """A connection of its own (committer, listener), set up like those of the pool. `name` shows in pg_stat_activity."""
     return psycopg.connect(url(), autocommit=autocommit, **_settings(name))
@@ -96,13 +101,17 @@ def retry_once[T](work: Callable[[], T]) -> T:
         return work()
 
 
-def rows(connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()) -> list[DictRow]:
+def rows(
+    connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()
+) -> list[DictRow]:
     """All rows of a query, each as a dict by column name."""
     with psycopg.Cursor(connection, row_factory=dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()
 
 
-def row(connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()) -> DictRow | None:
+def row(
+    connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()
+) -> DictRow | None:
     """The first row of a query as a dict, or None."""
     with psycopg.Cursor(connection, row_factory=dict_row) as cursor:
         return cursor.execute(query, parameters).fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 
@@ -17,6 +18,27 @@ class Rejected(TocsinError):
         self.code = code
         self.detail = detail
         self.field = field
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The sentence by field, where there is one."""
+        return {} if self.field is None else {self.field: self.detail}
+
+
+class RejectedAll(Rejected):
+    """Input with several things wrong in it. It reads as the first of them; `problems` has all, in order."""
+
+    def __init__(self, problems: Sequence[Rejected]) -> None:
+        first, *others = problems
+        super().__init__(first.code, " ".join([first.detail, *(other.detail for other in others)]), first.field)
+        self.problems = tuple(problems)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for problem in self.problems:
+            found = {**problem.fields, **found}
+        return found
 
 
 class Temporary(TocsinError):

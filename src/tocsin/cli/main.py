@@ -1,0 +1,70 @@
+"""The command `tocsin`: joins the commands, each a module of its own, and says errors in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import psycopg
+import typer
+
+import tocsin
+from tocsin.core.config import ConfigError
+from tocsin.core.errors import RejectedAll, TocsinError
+
+app = typer.Typer(
+    name="tocsin",
+    help="Tocsin: alerts in, the right person answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit status: 0, 1 for an error, 2 for a command line that cannot be used."""
+    try:
+        outcome = app(args=list(arguments), standalone_mode=False, prog_name="tocsin")
+    except typer.TyperException as error:
+        return _say(error.format_message(), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return _say("Stopped.", 130)
+    except RejectedAll as error:
+        for problem in error.problems:
+            _say(problem.detail, 1)
+        return 1
+    except (TocsinError, ConfigError) as error:
+        return _say(str(error), 1)
+    except Exception as error:
+        if not _is_about_the_database(error):
+            raise
+        return _say(f"The database cannot be used: {' '.join(str(error).split())}", 1)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _say(text: str, status: int) -> int:
+    # Help that stands in for an error (no arguments) has several lines, and is no complaint.
+    typer.echo(text if "\n" in text else f"tocsin: {text}", err=True)
+    return status
+
+
+def _is_about_the_database(error: Exception) -> bool:
+    from django.db import OperationalError
+
+    return isinstance(error, psycopg.OperationalError | OperationalError)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Prints the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"tocsin {tocsin.__version__}")
+        raise typer.Exit
