@@ -39,8 +39,10 @@ class Alert(models.Model):
     integration = models.ForeignKey(
         "inbound.Integration", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
     )
-    #: SHA-256 of the dedup key while the key is taken: live, or merged into an alert that is. Else NULL.
-    live_key = models.BinaryField(max_length=32, null=True)
+    #: SHA-256 of the dedup key; NULL for an alert opened by hand.
+    key_hash = models.BinaryField(max_length=32, null=True)
+    #: Whether it holds that key: it is live, or merged into an alert that is.
+    holds_key = models.BooleanField(default=False, db_default=False)
     count = models.IntegerField(default=1, db_default=1)
     opened_at = models.DateTimeField()
     last_message_at = models.DateTimeField()
@@ -59,7 +61,7 @@ class Alert(models.Model):
     class Meta:
         constraints = (
             # The guard of "at most one live alert exists per key".
-            models.UniqueConstraint(fields=("live_key",), condition=Q(live_key__isnull=False), name="alerts_alert_live_key"),
+            models.UniqueConstraint(fields=("key_hash",), condition=Q(holds_key=True), name="alerts_alert_live_key"),
             models.CheckConstraint(condition=Q(status__in=[str(s) for s in AlertStatus]), name="alerts_alert_status"),
             models.CheckConstraint(condition=Q(priority__in=[str(p) for p in Priority]), name="alerts_alert_priority"),
         )

@@ -54,7 +54,7 @@ def url_in_use() -> str | None:
 
 
 def connect(*, name: str, autocommit: bool = True) -> Connection:
-    """A connection of its own (committer, listener), set up like those of the pool. `name` shows in pg_stat_activity."""
+    """A connection of its own (committer, listener), set up like the pool's. pg_stat_activity shows `name`."""
     return psycopg.connect(url(), autocommit=autocommit, **_settings(name))
 
 

@@ -95,7 +95,7 @@ class Worker:
                 if loop.turn():
                     wait = timedelta()
                 self.turned_at[loop.name] = datetime.now(UTC)
-            except Exception:  # noqa: BLE001 - a loop's edge: one bad turn must not end the loop
+            except Exception:  # a loop's edge: one bad turn must not end the loop
                 log.exception("A turn of the loop %s failed.", loop.name)
                 self._stop.wait(PAUSE_AFTER_FAILURE.total_seconds())
             if wait:

@@ -1,0 +1,201 @@
+"""The only way to change an alert: each function is one transaction that decides by `lifecycle`, writes, and reacts.
+
+Ingest, which decides for many keys in a transaction of its own, uses `write` and `open_alerts` on its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tocsin.alerts import lifecycle, rows
+from tocsin.alerts.orders import AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
+from tocsin.alerts.reactors import AlertChange, Paging, react
+from tocsin.alerts.rows import NewAlert
+from tocsin.alerts.states import OVER, AlertStatus, Priority
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import lock_number
+
+#: So many alerts at most are changed in one transaction of a bulk command.
+CHUNK = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a command: the alert now, and a sentence for whoever gave it."""
+
+    alert: AlertState
+    sentence: str
+    is_change: bool
+
+
+def act(alert_id: int, command: Command, *, now: datetime) -> Outcome:
+    """Applies one command to one alert, in a transaction of its own.
+
+    Raises Rejected: `not_found`, or what `lifecycle.apply` raises; its sentence says how the alert stands.
+    """
+    return database.retry_once(lambda: _act(alert_id, command, now))
+
+
+def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[Outcome | Rejected]:
+    """Applies one command to many alerts, each by itself, in the order given: one that is refused stops no other."""
+
+    def each(alert_id: int) -> Outcome | Rejected:
+        try:
+            return act(alert_id, command, now=now)
+        except Rejected as rejected:
+            return rejected
+
+    return [each(alert_id) for alert_id in dict.fromkeys(ids)]
+
+
+def merge_into(parent_id: int, template: Order) -> Merge:
+    """The command that merges into `parent_id`, with the actor, note and way of `template`. `act` fills the parent."""
+    unread = AlertState(parent_id, AlertStatus.OPEN, Priority.LOW, datetime.min)  # noqa: DTZ901 - replaced under the lock
+    return Merge(actor=template.actor, note=template.note, via=template.via, into=unread)
+
+
+def state_of(alert_id: int) -> AlertState:
+    """What the lifecycle knows of an alert now, unlocked. Raises Rejected `not_found`."""
+    with database.transaction() as connection:
+        return _found(rows.load(connection, [alert_id]), alert_id)
+
+
+def open_by_hand(alert: NewAlert, paging: Paging, event: NewEvent, *, now: datetime) -> int:
+    """Opens an alert that no message opened. `alert.id` and the event's are filled here; returns the number."""
+
+    def work() -> int:
+        with database.transaction() as connection:
+            (number,) = rows.new_ids(connection, 1)
+            opening = Opening(replace(alert, id=number), paging, replace(event, alert_id=number))
+            open_alerts(connection, [opening], now)
+            return number
+
+    return database.retry_once(work)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An alert to open: its row, by what it pages, and the first line of its timeline."""
+
+    alert: NewAlert
+    paging: Paging
+    event: NewEvent
+
+
+def open_alerts(connection: Connection, openings: Sequence[Opening], now: datetime) -> None:
+    """Opens alerts inside the caller's transaction, which holds the locks of their keys."""
+    rows.insert(connection, [opening.alert for opening in openings])
+    rows.insert_events(connection, [opening.event for opening in openings])
+    react(connection, [opened(opening) for opening in openings], now)
+
+
+def opened(opening: Opening) -> AlertChange:
+    """The change that an opening is."""
+    alert = opening.alert
+    state = AlertState(
+        alert.id, AlertStatus.OPEN, alert.priority, alert.opened_at, holds_key=alert.key_hash is not None
+    )
+    return AlertChange(None, state, (opening.event,), paging=opening.paging, integration_id=alert.integration_id)
+
+
+def write(
+    connection: Connection,
+    changes: Sequence[AlertChange],
+    now: datetime,
+    *,
+    moves: Sequence[tuple[int, int | None]] = (),
+) -> None:
+    """Writes changes of locked alerts, their events and what follows, inside the caller's transaction.
+
+    Several changes of one alert come in their order; the last state is written.
+    """
+    if not changes:
+        return
+    first = {change.alert_id: change.before for change in reversed(changes) if change.before is not None}
+    last = {change.alert_id: change.after for change in changes}
+    rows.update(connection, [state for state in last.values() if state != first.get(state.id)])
+    rows.update_acknowledgements(
+        connection, [(before, last[number]) for number, before in first.items() if before is not None]
+    )
+    rows.move_children(connection, moves)
+    rows.insert_events(connection, [event for change in changes for event in change.events])
+    react(connection, changes, now)
+
+
+def _act(alert_id: int, command: Command, now: datetime) -> Outcome:
+    with database.transaction() as connection:
+        if isinstance(command, Reopen | Undo):
+            _lock_key(connection, alert_id)
+        wanted = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
+        members = rows.family(connection, wanted)
+        rows.lock(connection, members)
+        # Read again under the lock: a merge that came between shows here, and its alerts are then left to the retry.
+        states = rows.load(connection, members)
+        state = _found(states, alert_id)
+        if isinstance(command, Merge):
+            command = replace(command, into=_found(states, command.into.id))
+        done = lifecycle.apply(state, command, now)
+        changes = _changes(state, command, done, states, now)
+        write(connection, changes, now, moves=done.moves)
+        if changes:
+            hint_alerts(connection, [change.alert_id for change in changes])
+        return Outcome(done.state, done.answer, done.is_change)
+
+
+def _changes(
+    state: AlertState, command: Command, done: Transition, states: dict[int, AlertState], now: datetime
+) -> list[AlertChange]:
+    """The alert's own change, the line on the one it was merged into, and what follows for those merged into it."""
+    if not done.is_change:
+        return []
+    own = tuple(event for event in done.events if event.alert_id == state.id)
+    changes = [AlertChange(state, done.state, own, command)]
+    changes += [
+        AlertChange(other, other, (event,))
+        for event in done.events
+        if event.alert_id != state.id and (other := states.get(event.alert_id)) is not None
+    ]
+    return changes + follow_family(state, done.state, states, now)
+
+
+def follow_family(
+    before: AlertState, after: AlertState, states: dict[int, AlertState], now: datetime
+) -> list[AlertChange]:
+    """When a parent ends, its merged alerts free their keys; when it lives again, they take them back."""
+    was_over, is_over = before.status in OVER, after.status in OVER
+    if was_over == is_over:
+        return []
+    follow: Callable[[AlertState, datetime], Transition] = (
+        lifecycle.parent_ended if is_over else lifecycle.parent_returned
+    )
+    changes = []
+    for number in before.children:
+        if (child := states.get(number)) is not None:
+            done = follow(child, now)
+            if done.is_change:
+                changes.append(AlertChange(child, done.state, done.events))
+    return changes
+
+
+def hint_alerts(connection: Connection, ids: Sequence[int]) -> None:
+    """Tells the pages that these alerts changed. A long list is told as "some alerts"."""
+    named = [f"alert:{number}" for number in ids] if len(ids) <= CHUNK else []
+    database.hint(connection, "alerts", *named)
+
+
+def _lock_key(connection: Connection, alert_id: int) -> None:
+    """Takes the lock of an alert's key, which comes before alert rows: nobody opens another one meanwhile."""
+    found = connection.execute("SELECT key_hash FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
+    if found is not None and found[0] is not None:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(bytes(found[0])),))
+
+
+def _found(states: dict[int, AlertState], alert_id: int) -> AlertState:
+    try:
+        return states[alert_id]
+    except KeyError:
+        raise Rejected("not_found", f"There is no alert {alert_id}.") from None

@@ -1,0 +1,77 @@
+"""What follows a change of alerts, in the same transaction: a list of functions that `wiring` fills. Holds no state
+but that list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from tocsin.alerts.orders import AlertState, Command, NewEvent
+from tocsin.core.database import Connection
+
+
+class PagingMode(StrEnum):
+    """What an alert does about people: page them, only watch and say who would have been, or only be recorded."""
+
+    PAGE = "page"
+    WATCH = "watch"
+    RECORD = "record"
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """By what an alert pages: decided where it opens, by ids, so that nothing is looked up again."""
+
+    mode: PagingMode
+    #: The id of the policy's version; None: only the recipient users are paged.
+    version_id: int | None = None
+    recipient_users: tuple[int, ...] = ()
+    recipient_groups: tuple[int, ...] = ()
+    #: Why this policy, these people, or nobody: a sentence.
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertChange:
+    """What happened to one alert in this transaction: one command, one message's effect, or its opening."""
+
+    #: None: it has just been opened.
+    before: AlertState | None
+    after: AlertState
+    events: tuple[NewEvent, ...]
+    #: What a person or an integration asked; None: it was opened, or a message changed its fields.
+    command: Command | None = None
+    #: At the opening: by what it pages. When its priority has risen, or it was reopened with another route: by what
+    #: it pages from now on; None keeps what it had.
+    paging: Paging | None = None
+    #: Which integration it belongs to.
+    integration_id: int | None = None
+
+    @property
+    def alert_id(self) -> int:
+        return self.after.id
+
+    @property
+    def has_risen(self) -> bool:
+        """Whether its priority is above what it was."""
+        return self.before is not None and self.after.priority.is_above(self.before.priority)
+
+
+type Reactor = Callable[[Connection, Sequence[AlertChange], datetime], None]
+
+_reactors: list[Reactor] = []
+
+
+def register(reactor: Reactor) -> None:
+    """Has `reactor` called with every list of changes, inside the transaction that makes them, in this order."""
+    if reactor not in _reactors:
+        _reactors.append(reactor)
+
+
+def react(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+    """Hands the changes of this transaction to every reactor."""
+    if changes:
+        for reactor in _reactors:
+            reactor(connection, changes, now)

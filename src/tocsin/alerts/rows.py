@@ -1,0 +1,328 @@
+"""Alerts as rows: loading what the lifecycle knows of them, and writing what it decided, list-wise and without the ORM.
+
+Every function works on the connection passed in, inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tocsin.alerts.orders import Acknowledged, AlertState, LastEvent, NewEvent
+from tocsin.alerts.states import LIFE, ActorKind, AlertStatus, EventKind, Priority
+from tocsin.core import database
+from tocsin.core.database import Connection
+
+#: Fills `AlertState.asked`: by alert id, the users who were asked "Still on it?". Set by the room that knows.
+AskedLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
+_asked: list[AskedLookup] = []
+
+#: The columns of an alert that a source's messages fill and refresh, in the order of their change on a timeline.
+SOURCE_COLUMNS = (
+    "source_status",
+    "subject",
+    "source_priority",
+    "source_agent",
+    "source_url",
+    "client",
+    "site",
+    "team",
+    "requester",
+    "requester_phone",
+    "short_text",
+    "long_text",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewAlert:
+    """The row of an alert that opens."""
+
+    id: int
+    priority: Priority
+    subject: str
+    opened_at: datetime
+    key_hash: bytes | None = None
+    source: str = ""
+    source_name: str = ""
+    source_id: str = ""
+    #: By name, of SOURCE_COLUMNS; what is missing is empty.
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    custom: Mapping[str, str] = field(default_factory=dict)
+    integration_id: int | None = None
+    previous_id: int | None = None
+    count: int = 1
+    last_message_at: datetime | None = None
+    watch: bool = False
+    test: bool = False
+
+
+def register_asked(lookup: AskedLookup) -> None:
+    """Names the function that knows who was asked "Still on it?"."""
+    _asked[:] = [lookup]
+
+
+def new_ids(connection: Connection, number: int) -> list[int]:
+    """Numbers for `number` new alerts."""
+    found = connection.execute(
+        "SELECT nextval(pg_get_serial_sequence('alerts_alert', 'id')) FROM generate_series(1, %s)", (number,)
+    ).fetchall()
+    return [int(row[0]) for row in found]
+
+
+def family(connection: Connection, ids: Iterable[int]) -> list[int]:
+    """`ids`, the alerts merged into them, and those that they are merged into: what one command may touch."""
+    found = connection.execute(
+        "SELECT id FROM alerts_alert WHERE id = ANY(%(ids)s) OR merged_into_id = ANY(%(ids)s) "
+        "UNION SELECT merged_into_id FROM alerts_alert WHERE id = ANY(%(ids)s) AND merged_into_id IS NOT NULL",
+        {"ids": list(ids)},
+    ).fetchall()
+    return sorted(row[0] for row in found)
+
+
+def lock(connection: Connection, ids: Iterable[int]) -> None:
+    """Locks alert rows in the order of their ids, which is the order everywhere outside ingest."""
+    connection.execute(
+        "SELECT 1 FROM alerts_alert WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (sorted(set(ids)),)
+    )
+
+
+_LOAD = """
+SELECT a.id, a.status, a.priority, a.opened_at, a.owner_id,
+       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name, a.hold_until, a.closed_at,
+       a.merged_into_id, a.holds_key, a.integration_id,
+       (SELECT t.id FROM alerts_alert t WHERE t.key_hash = a.key_hash AND t.holds_key AND t.id <> a.id) AS key_taken_by,
+       (SELECT array_agg(c.id ORDER BY c.id) FROM alerts_alert c WHERE c.merged_into_id = a.id AND c.status = 'merged')
+           AS children,
+       (SELECT p.status FROM alerts_alert p WHERE p.id = a.merged_into_id) AS parent_status
+FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
+WHERE a.id = ANY(%s)
+"""
+
+_ACKNOWLEDGED = """
+SELECT k.alert_id, k.user_id, k.at, coalesce(nullif(u.name, ''), u.username) AS name
+FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id WHERE k.alert_id = ANY(%s) ORDER BY k.at, k.id
+"""
+
+_LAST = """
+SELECT DISTINCT ON (alert_id) alert_id, kind, at, actor_kind, actor_name, actor_id, data
+FROM alerts_alertevent WHERE alert_id = ANY(%s) AND kind = ANY(%s) ORDER BY alert_id, id DESC
+"""
+
+
+def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
+    """What the lifecycle knows of the alerts `ids`, by id. Lock them first where something is decided on it."""
+    wanted = list(ids)
+    found = database.rows(connection, _LOAD, (wanted,))
+    acknowledged: dict[int, dict[int, Acknowledged]] = {}
+    for row in database.rows(connection, _ACKNOWLEDGED, (wanted,)):
+        acknowledged.setdefault(row["alert_id"], {})[row["user_id"]] = Acknowledged(row["at"], row["name"])
+    last = {row["alert_id"]: _last(row) for row in database.rows(connection, _LAST, (wanted, sorted(LIFE)))}
+    asked = _asked[0](connection, wanted) if _asked else {}
+    return {
+        row["id"]: AlertState(
+            id=row["id"],
+            status=AlertStatus(row["status"]),
+            priority=Priority(row["priority"]),
+            opened_at=row["opened_at"],
+            owner_id=row["owner_id"],
+            owner_name=row["owner_name"],
+            acknowledged=acknowledged.get(row["id"], {}),
+            asked=asked.get(row["id"], frozenset()),
+            hold_until=row["hold_until"],
+            closed_at=row["closed_at"],
+            merged_into=row["merged_into_id"],
+            holds_key=row["holds_key"],
+            key_taken_by=row["key_taken_by"],
+            children=tuple(row["children"] or ()),
+            parent_is_over=row["parent_status"] in ("closed", "cancelled"),
+            last=last.get(row["id"]),
+        )
+        for row in found
+    }
+
+
+def _last(row: Mapping[str, Any]) -> LastEvent:
+    return LastEvent(
+        EventKind(row["kind"]), row["at"], ActorKind(row["actor_kind"]), row["actor_name"], row["actor_id"], row["data"]
+    )
+
+
+def insert(connection: Connection, alerts: Sequence[NewAlert]) -> None:
+    """Writes the rows of alerts that open, in one COPY."""
+    if not alerts:
+        return
+    names = ", ".join(SOURCE_COLUMNS)
+    statement = database.literal(
+        "COPY alerts_alert (id, status, priority, opened_at, last_message_at, key_hash, holds_key, source, "
+        f"source_name, source_id, tags, custom, integration_id, previous_id, count, watch, test, {names}) FROM STDIN"
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for alert in alerts:
+            columns = alert.columns
+            copy.write_row(
+                (
+                    alert.id,
+                    "open",
+                    alert.priority.value,
+                    alert.opened_at,
+                    alert.last_message_at or alert.opened_at,
+                    alert.key_hash,
+                    alert.key_hash is not None,
+                    alert.source,
+                    alert.source_name,
+                    alert.source_id,
+                    _json(alert.tags),
+                    _json(alert.custom),
+                    alert.integration_id,
+                    alert.previous_id,
+                    alert.count,
+                    alert.watch,
+                    alert.test,
+                    *[alert.subject if name == "subject" else columns.get(name, "") for name in SOURCE_COLUMNS],
+                )
+            )
+
+
+def insert_events(connection: Connection, events: Sequence[NewEvent]) -> None:
+    """Appends events to their timelines, in one COPY and in this order."""
+    if not events:
+        return
+    statement = database.literal(
+        "COPY alerts_alertevent (alert_id, at, kind, actor_kind, actor_id, actor_name, via, reason, data) FROM STDIN"
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for event in events:
+            actor = event.actor
+            copy.write_row(
+                (
+                    event.alert_id,
+                    event.at,
+                    event.kind.value,
+                    actor.kind.value,
+                    actor.user_id,
+                    actor.name,
+                    event.via.value,
+                    event.reason,
+                    _json(event.data),
+                )
+            )
+
+
+_UPDATE = """
+UPDATE alerts_alert a SET status = n.status, priority = n.priority, owner_id = n.owner_id, owner_name = n.owner_name,
+       hold_until = n.hold_until, closed_at = n.closed_at, merged_into_id = n.merged_into, holds_key = n.holds_key
+FROM jsonb_to_recordset(%s) AS n(id bigint, status text, priority text, owner_id bigint, owner_name text,
+     hold_until timestamptz, closed_at timestamptz, merged_into bigint, holds_key boolean)
+WHERE a.id = n.id
+"""
+
+
+def update(connection: Connection, states: Sequence[AlertState]) -> None:
+    """Writes the lifecycle's fields of changed alerts, in one statement."""
+    if not states:
+        return
+    rows = [
+        {
+            "id": state.id,
+            "status": state.status,
+            "priority": state.priority,
+            "owner_id": state.owner_id,
+            # The name of a user is the user's own row's.
+            "owner_name": "" if state.owner_id is not None else state.owner_name,
+            "hold_until": state.hold_until,
+            "closed_at": state.closed_at,
+            "merged_into": state.merged_into,
+            "holds_key": state.holds_key,
+        }
+        for state in states
+    ]
+    connection.execute(_UPDATE, (_json(rows),))
+
+
+def update_acknowledgements(connection: Connection, pairs: Sequence[tuple[AlertState, AlertState]]) -> None:
+    """Writes the acknowledgements that came or went between (before, after), in two statements at most."""
+    gone = [
+        (after.id, user)
+        for before, after in pairs
+        for user, ack in before.acknowledged.items()
+        if after.acknowledged.get(user) != ack
+    ]
+    new = [
+        (after.id, user, ack.at)
+        for before, after in pairs
+        for user, ack in after.acknowledged.items()
+        if before.acknowledged.get(user) != ack
+    ]
+    if gone:
+        connection.execute(
+            "DELETE FROM alerts_acknowledgement k USING unnest(%s::bigint[], %s::bigint[]) AS g(alert_id, user_id) "
+            "WHERE k.alert_id = g.alert_id AND k.user_id = g.user_id",
+            ([alert for alert, _ in gone], [user for _, user in gone]),
+        )
+    if new:
+        connection.execute(
+            "INSERT INTO alerts_acknowledgement (alert_id, user_id, at) "
+            "SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[])",
+            ([row[0] for row in new], [row[1] for row in new], [row[2] for row in new]),
+        )
+
+
+def move_children(connection: Connection, moves: Sequence[tuple[int, int | None]]) -> None:
+    """Points merged alerts at their new parent."""
+    if moves:
+        connection.execute(
+            "UPDATE alerts_alert a SET merged_into_id = m.parent "
+            "FROM unnest(%s::bigint[], %s::bigint[]) AS m(id, parent) WHERE a.id = m.id",
+            ([child for child, _ in moves], [parent for _, parent in moves]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """That messages of one alert came again: how many, the newest, and the fields that they changed."""
+
+    alert_id: int
+    count: int
+    last_message_at: datetime
+    #: By column name, `tags` and `custom` whole; None: nothing changed.
+    changes: Mapping[str, object] | None = None
+
+
+def count_messages(connection: Connection, counted: Sequence[Counted]) -> None:
+    """Counts messages on their alerts, and writes the fields that changed: two statements for any number."""
+    if not counted:
+        return
+    connection.execute(
+        "UPDATE alerts_alert a SET count = a.count + n.count, last_message_at = greatest(a.last_message_at, n.at) "
+        "FROM unnest(%s::bigint[], %s::int[], %s::timestamptz[]) AS n(id, count, at) WHERE a.id = n.id",
+        ([c.alert_id for c in counted], [c.count for c in counted], [c.last_message_at for c in counted]),
+    )
+    changed = [{"id": c.alert_id, **c.changes} for c in counted if c.changes]
+    if changed:
+        columns = (*SOURCE_COLUMNS, "tags", "custom")
+        setters = ", ".join(f"{name} = coalesce(n.{name}, a.{name})" for name in columns)
+        kinds = ", ".join(f"{name} {'jsonb' if name in ('tags', 'custom') else 'text'}" for name in columns)
+        connection.execute(
+            database.literal(
+                f"UPDATE alerts_alert a SET {setters} "
+                f"FROM jsonb_to_recordset(%s) AS n(id bigint, {kinds}) WHERE a.id = n.id"
+            ),
+            (_json(changed),),
+        )
+
+
+def _json(value: object) -> str:
+    """Compact JSON text for a jsonb column or parameter."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        # A lone surrogate that escaped cleaning: kept as U+FFFD rather than losing the row.
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        return text.encode("utf-8", "replace").decode()
