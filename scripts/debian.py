@@ -1,0 +1,60 @@
+"""What tests need from the distribution: a Chromium and a PostgreSQL server. Brings them where apt and the rights are.
+
+Nothing here fails: whoever needs a missing thing says so.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+OLDEST_POSTGRES = 15
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PACKAGES = Path(__file__).with_name("debian_packages.sh")
+
+
+def bring() -> None:
+    """Installs what is missing, if it can."""
+    missing = []
+    if chromium() is None:
+        missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
+    if postgres_folder() is None:
+        missing += ["postgresql"]
+    if not missing:
+        return
+    root = _as_root()
+    if shutil.which("apt-get") is None or root is None:
+        print(f"Missing: {', '.join(missing)}. Without apt-get and root (or sudo without a password) they stay so.")
+        return
+    print(f"Installing {', '.join(missing)}", flush=True)
+    answer = subprocess.run(
+        [*root, "sh", PACKAGES, *missing], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    if answer.returncode != 0:
+        print(answer.stdout[-4000:] + f"apt-get could not install {', '.join(missing)}.", flush=True)
+
+
+def chromium() -> str | None:
+    """Path of a Chromium or Chrome."""
+    return next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+
+def postgres_folder() -> Path | None:
+    """Folder of the newest PostgreSQL server's programs that Debian's packages brought, 15 or later."""
+    found = [
+        (int(initdb.parts[-3]), initdb.parent)
+        for initdb in Path("/usr/lib/postgresql").glob("*/bin/initdb")
+        if initdb.parts[-3].isdigit()
+    ]
+    usable = [(major, folder) for major, folder in found if major >= OLDEST_POSTGRES]
+    return max(usable)[1] if usable else None
+
+
+def _as_root() -> list[str] | None:
+    """The beginning of a command that runs as root; None if there is no way."""
+    if os.geteuid() == 0:
+        return []
+    sudo = ["sudo", "-n"]
+    if shutil.which("sudo") and subprocess.run([*sudo, "true"], capture_output=True).returncode == 0:
+        return sudo
+    return None

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Installs packages of Debian or Ubuntu for tests, as root: no service is started, no database cluster made.
+# Usage: debian_packages.sh PACKAGE...
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+fi
+
+install() {
+    apt-get install -y -q --no-install-recommends "$@"
+}
+
+apt-get update -q
+case " $* " in
+*" postgresql "*)
+    # Its server package makes a cluster named main when it is new, unless this file says no.
+    install postgresql-common
+    settings=/etc/postgresql-common/createcluster.conf
+    cp -p "$settings" "$settings.kept"
+    echo "create_main_cluster = false" >> "$settings"
+    status=0
+    install "$@" || status=$?
+    mv "$settings.kept" "$settings"
+    exit "$status"
+    ;;
+*)
+    install "$@"
+    ;;
+esac

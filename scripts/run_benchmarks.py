@@ -1,0 +1,33 @@
+"""`make bench`: runs the scripts of benchmarks/ one after the other; with names, only those.
+
+A benchmark is a script there that can be started; modules that only serve them are not.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    found = {
+        script.stem: script
+        for script in sorted((ROOT / "benchmarks").glob("*.py"))
+        if '__name__ == "__main__"' in script.read_text()
+    }
+    names = sys.argv[1:] or list(found)
+    unknown = [name for name in names if name not in found]
+    if unknown or not found:
+        sys.exit(f"bench: no benchmark {', '.join(unknown)}; there are: {', '.join(found) or 'none'}")
+    failed = []
+    for name in names:
+        print(f"\n── {name}", flush=True)
+        if subprocess.run([sys.executable, found[name]], cwd=ROOT).returncode != 0:
+            failed.append(name)
+    print(f"\nbenchmarks: {len(names) - len(failed)} passed, {len(failed)} failed {' '.join(failed)}".rstrip())
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

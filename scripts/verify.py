@@ -1,0 +1,91 @@
+"""`make check` (--quick) and `make test`: runs every check, all of them even when one fails, and says how each ended.
+
+The last line counts them; the exit code is 1 if any failed.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import debian
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+PYTHON = sys.executable
+IN_CI = bool(os.environ.get("CI"))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    command: list[str]
+    environ: dict[str, str] = field(default_factory=dict)
+    # Why it cannot run here; outside CI that counts as skipped, in CI as failed.
+    missing: str | None = None
+
+
+def main() -> None:
+    checks = quick() if "--quick" in sys.argv[1:] else [*quick(), *thorough()]
+    results = [(check, *run(check)) for check in checks]
+    print()
+    for check, outcome, seconds in results:
+        print(f"{outcome:8}{seconds:6.1f} s  {check.name}{f': {check.missing}' if check.missing else ''}")
+    count: Callable[[str], int] = [outcome for _, outcome, _ in results].count
+    skipped = f", {count('skipped')} skipped" if count("skipped") else ""
+    print(f"\nchecks: {count('passed')} passed, {count('FAILED')} failed{skipped}", flush=True)
+    sys.exit(1 if count("FAILED") else 0)
+
+
+def quick() -> list[Check]:
+    """What needs neither a database nor a server."""
+    return [
+        Check("style", [f"{BIN}/ruff", "check", "--quiet"]),
+        Check("format", [f"{BIN}/ruff", "format", "--check", "--quiet"]),
+        Check("compiles", [PYTHON, "-m", "compileall", "-q", "src", "tests", "scripts", "benchmarks"]),
+        Check("import order", [f"{BIN}/lint-imports"]),
+        Check("settings", [PYTHON, "manage.py", "check", "--fail-level", "WARNING"]),
+        Check("migrations", [PYTHON, "manage.py", "makemigrations", "--check", "--dry-run"]),
+        Check("types", [f"{BIN}/mypy"]),
+    ]
+
+
+def thorough() -> list[Check]:
+    """What starts servers, a browser and the built package."""
+    debian.bring()
+    pytest = [PYTHON, "-m", "pytest", "-q"]
+    # Whole processes and a browser get the machine for themselves; everything else shares two workers.
+    alone = ["tests/smoke", "tests/browser"]
+    others = ["tests", *(f"--ignore={folder}" for folder in alone)]
+    distribution = debian.postgres_folder()
+    return [
+        Check("tests", [*pytest, "-n", "2", *others]),
+        Check("tests of the whole system", [*pytest, *alone]),
+        Check(
+            f"store tests on {distribution or 'the distribution'}",
+            [*pytest, "-n", "2", "tests/store"],
+            {"TOCSIN_TEST_POSTGRES_BIN": str(distribution)},
+            None if distribution else f"no PostgreSQL server {debian.OLDEST_POSTGRES} or later in /usr/lib/postgresql",
+        ),
+        Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
+    ]
+
+
+def run(check: Check) -> tuple[str, float]:
+    """(passed, FAILED or skipped, seconds)"""
+    print(f"\n── {check.name}", flush=True)
+    if check.missing:
+        print(check.missing)
+        return ("FAILED" if IN_CI else "skipped"), 0.0
+    began = time.monotonic()
+    # A developer's own settings must not change what is tested.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("TOCSIN_")} | check.environ
+    code = subprocess.run(check.command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL).returncode
+    return ("passed" if code == 0 else "FAILED"), time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()
