@@ -26,7 +26,7 @@ class AuditEntry(models.Model):
     actor = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
     #: The actor's name as it was, which outlives the user.
     actor_name = models.CharField(max_length=200)
-    #: `create`, `update`, `delete`, `sign_in`, `sign_in_failed`, `sign_out`, or a verb of the object such as `rotate_token`.
+    #: `create`, `update`, `delete`, `sign_in`, `sign_in_failed`, `sign_out`, or a verb of the object: `rotate_token`.
     action = models.CharField(max_length=40)
     object_type = models.CharField(max_length=60, blank=True)
     object_id = models.CharField(max_length=60, blank=True)

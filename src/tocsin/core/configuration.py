@@ -12,6 +12,16 @@ _BUMP = (
 )
 
 
+#: Taken by every transaction that changes configuration, so that what one checked still holds when it commits.
+_CHANGE_LOCK = int.from_bytes(b"config")
+
+
+def lock() -> None:
+    """Waits until no other transaction changes configuration; held until the caller's Django transaction ends."""
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CHANGE_LOCK,))
+
+
 def changed() -> None:
     """Raises the version, inside the caller's Django transaction, which also changed the configuration."""
     with django_connection.cursor() as cursor:

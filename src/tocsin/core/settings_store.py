@@ -1,0 +1,108 @@
+"""The installation's settings: their names, defaults and limits, and reading and writing them. Never records who did.
+
+| name                      | default | what                                                                    |
+|---------------------------|---------|-------------------------------------------------------------------------|
+| `organisation_name`       | ""      | shown beside the logo and in mails                                      |
+| `time_zone`               | UTC     | of new users and groups, and of times shown to nobody in particular     |
+| `message_retention_days`  | 90      | how long inbound messages are kept                                      |
+| `message_size_cap_mb`     | 10240   | how much room inbound messages may take before the oldest go earlier    |
+| `delivery_retention_days` | 400     | how long notifications and deliveries are kept                          |
+| `audit_retention_days`    | 400     | how long the audit log is kept                                          |
+| `bundle_pages`            | true    | whether pages that follow quickly on one another leave as one message   |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, overload
+
+from tocsin.core import configuration, database
+from tocsin.core.database import Connection
+from tocsin.core.models import Setting
+from tocsin.core.specs import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Definition[T: (str, int, bool)]:
+    """One setting. `read` takes it from the object that holds it by name, noting there what is wrong."""
+
+    name: str
+    default: T
+    read: Callable[[Spec, str], T]
+
+
+def _days(name: str, default: int) -> Definition[int]:
+    return Definition(name, default, lambda spec, key: spec.whole(key, default, least=1, most=36_500))
+
+
+ORGANISATION_NAME = Definition("organisation_name", "", lambda spec, key: spec.text(key, longest=100))
+TIME_ZONE = Definition("time_zone", "UTC", lambda spec, key: spec.zone(key))
+MESSAGE_RETENTION_DAYS = _days("message_retention_days", 90)
+MESSAGE_SIZE_CAP_MB = Definition(
+    "message_size_cap_mb", 10_240, lambda spec, key: spec.whole(key, 10_240, least=10, most=100_000_000)
+)
+DELIVERY_RETENTION_DAYS = _days("delivery_retention_days", 400)
+AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
+BUNDLE_PAGES = Definition("bundle_pages", True, lambda spec, key: spec.flag(key, True))
+
+type AnySetting = Definition[str] | Definition[int] | Definition[bool]
+
+SETTINGS: dict[str, AnySetting] = {
+    setting.name: setting
+    for setting in (
+        ORGANISATION_NAME,
+        TIME_ZONE,
+        MESSAGE_RETENTION_DAYS,
+        MESSAGE_SIZE_CAP_MB,
+        DELIVERY_RETENTION_DAYS,
+        AUDIT_RETENTION_DAYS,
+        BUNDLE_PAGES,
+    )
+}
+
+
+@overload
+def get[T: (str, int, bool)](setting: Definition[T]) -> T: ...
+@overload
+def get(setting: str) -> Any: ...
+def get(setting: Any) -> Any:
+    """The setting's value, or its default, over Django's connection. By name, a KeyError for an unknown one."""
+    known = SETTINGS[setting] if isinstance(setting, str) else setting
+    stored = Setting.objects.filter(name=known.name).first()
+    return known.default if stored is None else stored.value
+
+
+def load(connection: Connection) -> dict[str, Any]:
+    """Every setting by name, over one of the pool's connections: for loops."""
+    stored = {row["name"]: row["value"] for row in database.rows(connection, "SELECT name, value FROM core_setting")}
+    return {name: stored.get(name, setting.default) for name, setting in SETTINGS.items()}
+
+
+def changed_from_default() -> dict[str, Any]:
+    """The settings that have been set to something else than their default, by name."""
+    return {name: value for name, setting in SETTINGS.items() if (value := get(setting)) != setting.default}
+
+
+def set(setting: str | AnySetting, value: object) -> None:
+    """Sets one, inside the caller's Django transaction. Raises Rejected that names it, for a bad value too."""
+    name = setting if isinstance(setting, str) else setting.name
+    write(checked({name: value}))
+
+
+def checked(values: object) -> dict[str, Any]:
+    """`values` by name, each known and within its limits. Raises Rejected that names the setting."""
+    spec = Spec(values)
+    found = {name: setting.read(spec, name) for name, setting in SETTINGS.items() if spec.has(name)}
+    spec.finish()
+    return found
+
+
+def write(values: dict[str, Any]) -> None:
+    """Stores values that were `checked`; what equals its default is not kept. Raises the configuration's version."""
+    for name, value in values.items():
+        if value == SETTINGS[name].default:
+            Setting.objects.filter(name=name).delete()
+        else:
+            Setting.objects.update_or_create(name=name, defaults={"value": value})
+    configuration.changed()
