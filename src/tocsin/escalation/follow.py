@@ -1,0 +1,187 @@
+"""What acts on an alert do to its run: who has it, who acknowledged, hold, escalate, a raised priority. Pure.
+
+It compares the alert before and after a command, so that an undo is followed like any other change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from tocsin.alerts.orders import SYSTEM, AlertState, NewEvent
+from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
+from tocsin.core.durations import say
+from tocsin.escalation.engine import begin, go_on, restart, settle
+from tocsin.escalation.policy import AcknowledgeEffect, PolicyPlan
+from tocsin.escalation.runs import CancelPages, Decision, RunState, RunStatus, Tell, TellWhy, with_progress
+
+
+@dataclass(slots=True)
+class _Following:
+    """A run while the parts of one change are followed."""
+
+    run: RunState
+    alert: AlertState
+    now: datetime
+    cancels: list[CancelPages] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+
+    def cancel(self, reason: str, users: frozenset[int] | None = None) -> None:
+        """Cancels unsent pages; whoever loses theirs is busy no more."""
+        self.cancels.append(CancelPages(users, reason))
+        kept = {} if users is None else {u: until for u, until in self.run.progress.busy.items() if u not in users}
+        self.run = with_progress(self.run, busy=kept)
+
+    def say(self, kind: EventKind, reason: str) -> None:
+        self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, Via.POLICY))
+
+
+def follow(run: RunState, before: AlertState, after: AlertState, events: Iterable[NewEvent], now: datetime) -> Decision:
+    """The run after a command turned `before` into `after` with `events`. Needs nobody's on-call data: what must
+    page somebody makes the run due now.
+    """
+    happened = {event.kind: event for event in events if event.alert_id == after.id}
+    work = _Following(run, after, now)
+    reason = next((event.reason for event in happened.values()), "")
+    if after.status not in LIVE:
+        if before.status in LIVE:
+            work.cancel(reason)
+        return Decision(settle(work.run, after, now), cancels=tuple(work.cancels))
+    if before.status not in LIVE:
+        _returned(work, happened)
+    elif before.is_owned != after.is_owned:
+        _owner_changed(work, happened, reason)
+    elif (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name):
+        work.cancel(reason)
+    elif before.acknowledged != after.acknowledged:
+        _acknowledgements_changed(work, before, reason)
+    _hold_changed(work, before)
+    _heard(work, happened)
+    return Decision(settle(work.run, after, now), cancels=tuple(work.cancels), events=tuple(work.events))
+
+
+def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now: datetime) -> Decision:
+    """What a priority does that rose above what `run` was started for; anything else leaves the run alone.
+
+    `fresh` is what the routes say now, as `begin` makes it; None keeps policy and recipients. The new run replaces
+    the old. If nobody has the alert, escalation starts again, once; if somebody has, or acknowledged, they are told.
+    """
+    if alert.status not in LIVE or not alert.priority.is_above(run.priority):
+        return Decision(run)
+    new = replace(fresh or _anew(run, now), priority=alert.priority)
+    if new.mode is PagingMode.RECORD and run.mode is PagingMode.RECORD:
+        return Decision(replace(run, priority=alert.priority))
+    rose = f"The priority rose from {run.priority} to {alert.priority}"
+    old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{rose}; a newer run replaced this one.")
+    if alert.is_owned or alert.acknowledged:
+        new = with_progress(new, asked=run.progress.asked, heard=run.progress.heard)
+        return _tell_who_has_it(old, settle(new, alert, now), alert, rose, now)
+    reason = f"{rose}: escalation starts again at step 1."
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, Via.POLICY)
+    return Decision(old, cancels=(CancelPages(None, reason),), events=(event,), successor=settle(new, alert, now))
+
+
+def _anew(run: RunState, now: datetime) -> RunState:
+    return begin(
+        run.alert_id,
+        run.plan,
+        run.mode,
+        run.priority,
+        now,
+        recipient_users=run.recipient_users,
+        recipient_groups=run.recipient_groups,
+        why=run.progress.why,
+    )
+
+
+def _tell_who_has_it(old: RunState, new: RunState, alert: AlertState, rose: str, now: datetime) -> Decision:
+    if alert.is_owned:
+        names, people = alert.owner_name, (alert.owner_id,) if alert.owner_id is not None else ()
+    else:
+        names, people = " and ".join(e.name for e in alert.acknowledged.values()), tuple(alert.acknowledged)
+    watch = new.mode is PagingMode.WATCH
+    told = f"{names} {'would be' if watch else 'is'} told" if people else f"{names} has it and cannot be told"
+    event = NewEvent(alert.id, EventKind.TOLD, now, SYSTEM, f"{rose}. {told}.", Via.POLICY, {"people": list(people)})
+    tells = (Tell(people, TellWhy.PRIORITY_ROSE, f"{rose}."),) if people and not watch else ()
+    return Decision(old, tells=tells, events=(event,), successor=new)
+
+
+def _returned(work: _Following, happened: dict[EventKind, NewEvent]) -> None:
+    """A closed, cancelled or merged alert lives again: reopened starts again, undone goes on where it was."""
+    if EventKind.REOPENED in happened:
+        work.run = restart(with_progress(work.run, busy={}), work.now)
+        if work.run.mode is not PagingMode.RECORD:
+            work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+    else:
+        work.run = go_on(work.run, work.alert, work.now)
+
+
+def _owner_changed(work: _Following, happened: dict[EventKind, NewEvent], reason: str) -> None:
+    if work.alert.is_owned:
+        work.cancel(reason)
+        work.run = with_progress(work.run, asked={}, heard={})
+    elif EventKind.UNASSIGNED in happened:
+        work.run = restart(work.run, work.now)
+        if work.run.mode is not PagingMode.RECORD:
+            work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+    else:
+        work.run = go_on(work.run, work.alert, work.now)
+
+
+def _acknowledgements_changed(work: _Following, before: AlertState, reason: str) -> None:
+    then, now = before.acknowledged, work.alert.acknowledged
+    changed = frozenset(user for user in {*then, *now} if then.get(user) != now.get(user))
+    progress = work.run.progress
+    work.run = with_progress(
+        work.run,
+        asked={user: at for user, at in progress.asked.items() if user not in changed},
+        heard={user: at for user, at in progress.heard.items() if user not in changed},
+    )
+    added = frozenset(user for user in changed if user in now)
+    if added:
+        stops = work.run.plan.effect is not AcknowledgeEffect.CONTINUE
+        work.cancel(reason, None if stops else added)
+        if not then and work.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
+            work.say(EventKind.ESCALATION_STOPPED, _effect(work.run.plan))
+    elif not now:
+        work.run = go_on(work.run, work.alert, work.now)
+        if settle(work.run, work.alert, work.now).status is RunStatus.ACTIVE:
+            work.say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: the step then due fires.")
+
+
+def _effect(plan: PolicyPlan) -> str:
+    match plan.effect:
+        case AcknowledgeEffect.STOP:
+            does = "Escalation stops"
+        case AcknowledgeEffect.PAUSE:
+            does = f"Escalation pauses for {say(plan.pause)}"
+        case AcknowledgeEffect.CONTINUE:
+            does = "Escalation goes on until somebody takes it"
+    return f'{does}; "Still on it?" is asked in {say(plan.acknowledge_timeout)} if it is neither taken nor closed.'
+
+
+def _hold_changed(work: _Following, before: AlertState) -> None:
+    was, held = before.status is AlertStatus.ON_HOLD, work.alert.status is AlertStatus.ON_HOLD
+    if held and not was:
+        # Whoever was asked is asked again when the hold is over: the answer cannot be awaited meanwhile.
+        work.run = with_progress(work.run, still_since=work.run.progress.still_since or work.now, asked={})
+    elif was and not held:
+        work.run = go_on(work.run, work.alert, work.now)
+
+
+def _heard(work: _Following, happened: dict[EventKind, NewEvent]) -> None:
+    """Escalate makes the run due now; any act of somebody who was asked "Still on it?" is an answer."""
+    escalated = happened.get(EventKind.ESCALATED)
+    if escalated is not None:
+        work.run = with_progress(work.run, wake_at=work.now, wake_by=escalated.actor.user_id)
+    for event in happened.values():
+        user = event.actor.user_id
+        if user is not None and user in work.run.progress.asked:
+            progress = work.run.progress
+            work.run = with_progress(
+                work.run,
+                heard={**progress.heard, user: work.now},
+                asked={other: at for other, at in progress.asked.items() if other != user},
+            )

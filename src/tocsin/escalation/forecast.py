@@ -1,0 +1,56 @@
+"""What an alert's run does next, and when, in one sentence. Pure: it asks the engine, and writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tocsin.alerts.orders import AlertState
+from tocsin.escalation.engine import advance
+from tocsin.escalation.runs import Decision, Pause, RunState, Start, TellWhy
+from tocsin.escalation.targets import Roster
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """When something happens next, and what: "pages Bob Brown (secondary, Service Desk)"."""
+
+    at: datetime
+    summary: str
+
+
+def next_step(
+    run: RunState, alert: AlertState, roster: Roster, now: datetime, pause: Pause | None = None
+) -> NextStep | None:
+    """What comes next if nobody acts, with `roster` as it is for that moment; None when no timer is set."""
+    if run.due_at is None:
+        return None
+    at = max(run.due_at, now)
+    paused = pause is not None and pause.until > at
+    if paused and pause is not None:
+        at = pause.until
+    decision = advance(run, alert, roster, at)
+    summary = _summary(decision, roster)
+    return NextStep(at, f"paging is paused until then; then {summary}" if paused else summary)
+
+
+def _summary(decision: Decision, roster: Roster) -> str:
+    parts = [f'asks {roster.name(ask.user_id)} "Still on it?"' for ask in decision.asks]
+    if decision.starts or decision.contacts:
+        contacts = [contact.label for contact in decision.contacts]
+        parts.append(f"pages {', '.join([*_people(decision.starts), *contacts])}")
+    if decision.would:
+        parts.append(f"would page {', '.join(_people(decision.would))}")
+    for tell in decision.tells:
+        names = ", ".join(roster.name(user_id) for user_id in tell.user_ids)
+        what = "that nobody can be paged" if tell.why is TellWhy.NOBODY_TO_PAGE else "that nobody answered"
+        parts.append(f"tells {names} {what}")
+    if parts:
+        return " and ".join(parts)
+    # Whatever else happens is told on the timeline in a sentence of its own.
+    reasons = [event.reason for event in decision.events]
+    return reasons[-1] if reasons else decision.run.reason
+
+
+def _people(starts: tuple[Start, ...]) -> list[str]:
+    return [f"{start.pick.name} ({start.pick.label})" for start in starts]
