@@ -1,0 +1,227 @@
+"""The catalogue: kinds of inbound integrations, each a folder with `integration.toml`, `guide.md` and `samples/`.
+
+Data and its loader. What a mapping or a rule means is for the room that compiles them.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from tocsin.core.errors import Rejected
+
+_KINDS: Final = Path(__file__).parent / "kinds"
+
+
+class Category(StrEnum):
+    API = "API"
+    EMAIL = "Email"
+    HEARTBEAT = "Heartbeat"
+    CHAT = "Chat"
+
+
+class SettingKind(StrEnum):
+    TEXT = "text"
+    ADDRESS = "address"  # of a web site: https:// is added, what does not belong to it is cut
+    FLAG = "flag"
+    MAP = "map"  # a value map: from → to
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing that an integration of this kind is asked for."""
+
+    name: str
+    title: str
+    kind: SettingKind
+    help: str = ""
+    default: object = None
+    choices: tuple[str, ...] = ()  # of a map: what a value may be; () anything
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What becomes of one element of a sample. `fields` are mapped values (only those named are looked at)."""
+
+    status: str
+    reason: str = ""  # a part of the reason
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A body as the sender posts it, the samples posted `before` it, and what is expected."""
+
+    name: str
+    title: str
+    body: bytes
+    content_type: str
+    before: tuple[str, ...]
+    settings: Mapping[str, object]
+    expect: tuple[Expectation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of integration. `mapping`, `rules`, `filters` and `routes` are its defaults, as definitions."""
+
+    name: str
+    title: str
+    category: Category
+    description: str
+    label: str  # stands before an id in texts: "Halo 20817"
+    source: str | None  # the default Source; None: the integration's name
+    id_required: bool
+    id_name: str  # what this sender calls its id
+    unreadable_status: int  # the HTTP answer to a body that cannot be read: 400, or 200
+    lenient: bool
+    follows_agent: bool  # the alert's owner follows the message's agent
+    mapping: Mapping[str, object]
+    rules: Mapping[str, object]
+    filters: object
+    routes: object
+    settings: tuple[Setting, ...]
+    samples: tuple[Sample, ...]
+    guide_text: str
+
+    @property
+    def default_settings(self) -> dict[str, object]:
+        return {one.name: one.default for one in self.settings if one.default is not None}
+
+    def guide(self, url: str, settings: Mapping[str, object] | None = None) -> str:
+        """The guide as Markdown, with the integration's own URL and settings in it."""
+        known = {**self.default_settings, **(settings or {}), "url": url, "title": self.title}
+        return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), self.guide_text)
+
+
+@cache
+def load_kinds() -> Mapping[str, Kind]:
+    """All kinds by name, in the catalogue's order: by title. Raises ValueError that names a broken folder."""
+    kinds = [_kind(folder) for folder in sorted(_KINDS.iterdir()) if (folder / "integration.toml").is_file()]
+    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.title.casefold())}
+
+
+def clean_settings(kind: Kind, given: Mapping[str, object]) -> dict[str, object]:
+    """Settings as they are stored. Raises Rejected("invalid_setting") that names the setting as its field."""
+    known = {one.name: one for one in kind.settings}
+    cleaned: dict[str, object] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise Rejected("invalid_setting", f"settings.{name}: {kind.title} has no such setting", f"settings.{name}")
+        if value is not None and value != "":
+            cleaned[name] = _clean(known[name], value)
+    return cleaned
+
+
+def _clean(setting: Setting, value: object) -> object:
+    place = f"settings.{setting.name}"
+    match setting.kind:
+        case SettingKind.FLAG:
+            if not isinstance(value, bool):
+                raise Rejected("invalid_setting", f"{place}: must be true or false", place)
+            return value
+        case SettingKind.MAP:
+            if not isinstance(value, Mapping):
+                raise Rejected("invalid_setting", f"{place}: must be a list of from and to", place)
+            return {str(key): _row(setting, str(key), to, place) for key, to in value.items()}
+        case SettingKind.ADDRESS:
+            return _address(value, place)
+        case SettingKind.TEXT:
+            if not isinstance(value, str) or len(value) > 1000:
+                raise Rejected("invalid_setting", f"{place}: must be text of at most 1,000 characters", place)
+            return value.strip()
+
+
+def _row(setting: Setting, key: str, value: object, place: str) -> str:
+    if isinstance(value, bool | list | dict) or value is None or not str(value).strip() or len(str(value)) > 200:
+        raise Rejected("invalid_setting", f"{place}.{key}: must be text of 1 to 200 characters", place)
+    if setting.choices and str(value) not in setting.choices:
+        said = ", ".join(setting.choices)
+        raise Rejected("invalid_setting", f"{place}.{key}: '{value}' is none of {said}", place)
+    return str(value).strip()
+
+
+_ADDRESS: Final = re.compile(r"(https?)://([^\s/?#@]+)(/[^\s?#]*)?([?#]\S*)?", re.IGNORECASE)
+
+
+def _address(value: object, place: str) -> str:
+    """A web site's address: with a scheme, without a trailing slash, and without the /api or /auth of its API."""
+    text = value.strip() if isinstance(value, str) else ""
+    found = _ADDRESS.fullmatch(text if "://" in text else f"https://{text}")
+    if found is None or len(text) > 500:
+        raise Rejected("invalid_setting", f"{place}: must be a web address such as https://acme.haloitsm.com", place)
+    path = re.sub(r"/(api|auth)$", "", (found.group(3) or "").rstrip("/"), flags=re.IGNORECASE)
+    return f"{found.group(1).lower()}://{found.group(2)}{path}"
+
+
+# --- Loading -----------------------------------------------------------------------------------------------------
+
+_KEYS: Final = {
+    "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
+    "follows_agent", "mapping", "rules", "filters", "routes", "settings",
+}  # fmt: skip
+
+
+def _kind(folder: Path) -> Kind:
+    with (folder / "integration.toml").open("rb") as file:
+        data = tomllib.load(file)
+    if unknown := data.keys() - _KEYS:
+        raise ValueError(f"{folder.name}/integration.toml: unknown key {min(unknown)}")
+    return Kind(
+        name=folder.name,
+        title=data["title"],
+        category=Category(data["category"]),
+        description=data["description"],
+        label=data.get("label", data["title"]),
+        source=data.get("source"),
+        id_required=data.get("id_required", False),
+        id_name=data.get("id_name", "id"),
+        unreadable_status=data.get("unreadable_status", 400),
+        lenient=data.get("lenient", False),
+        follows_agent=data.get("follows_agent", False),
+        mapping=data.get("mapping", {}),
+        rules=data.get("rules", {}),
+        filters=data.get("filters"),
+        routes=data.get("routes"),
+        settings=tuple(_setting(name, row) for name, row in data.get("settings", {}).items()),
+        samples=tuple(_sample(path) for path in sorted((folder / "samples").glob("*.expected.toml"))),
+        guide_text=(folder / "guide.md").read_text(encoding="utf-8"),
+    )
+
+
+def _setting(name: str, row: Mapping[str, object]) -> Setting:
+    return Setting(
+        name=name,
+        title=str(row["title"]),
+        kind=SettingKind(str(row["kind"])),
+        help=str(row.get("help", "")),
+        default=row.get("default"),
+        choices=tuple(row.get("choices", ())),  # type: ignore[arg-type]
+    )
+
+
+_BODIES: Final = {"json": "application/json", "txt": "application/json", "form": "application/x-www-form-urlencoded"}
+
+
+def _sample(expected: Path) -> Sample:
+    name = expected.name.removesuffix(".expected.toml")
+    with expected.open("rb") as file:
+        data = tomllib.load(file)
+    if unknown := data.keys() - {"title", "before", "settings", "expect"}:
+        raise ValueError(f"{expected}: unknown key {min(unknown)}")
+    body = next(path for ending in _BODIES if (path := expected.with_name(f"{name}.{ending}")).is_file())
+    return Sample(
+        name=name,
+        title=data["title"],
+        body=body.read_bytes(),
+        content_type=_BODIES[body.suffix.removeprefix(".")],
+        before=tuple(data.get("before", ())),
+        settings=data.get("settings", {}),
+        expect=tuple(Expectation(e["status"], e.get("reason", ""), e.get("fields", {})) for e in data["expect"]),
+    )

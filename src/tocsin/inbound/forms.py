@@ -1,0 +1,90 @@
+"""Form fields as one object: `application/x-www-form-urlencoded` and `multipart/form-data`. Repeated names make a list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import parse_qsl
+
+from tocsin.core.errors import Rejected
+
+URLENCODED: Final = "application/x-www-form-urlencoded"
+MULTIPART: Final = "multipart/form-data"
+MEDIA_TYPES: Final = (URLENCODED, MULTIPART)
+
+MAX_FIELDS: Final = 10_000
+_MAX_PARTS: Final = 1000
+_MAX_HEADERS: Final = 8192
+
+_PARAMETER: Final = re.compile(r';\s*(name|filename)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))', re.IGNORECASE)
+
+
+def read(body: bytes, media: str, charset: str, boundary: str | None) -> dict[str, object]:
+    """The fields of a form. Raises Rejected("invalid_form")."""
+    if media == MULTIPART:
+        if not boundary or len(boundary) > 200:
+            raise Rejected("invalid_form", "The content type names no boundary between the form's parts.")
+        return _gathered(_parts(body, boundary.encode("utf-8", "replace"), charset))
+    try:
+        text = body.decode(charset, "replace")
+        fields = parse_qsl(text.strip("\r\n"), keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS)
+    except (ValueError, LookupError):
+        raise Rejected("invalid_form", f"The form has more than {MAX_FIELDS:,} fields.") from None
+    if not fields:
+        raise Rejected("invalid_form", "The form has no fields.")
+    return _gathered(fields)
+
+
+def _gathered(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
+    gathered: dict[str, object] = {}
+    repeated: dict[str, list[object]] = {}
+    for name, value in fields:
+        if name in repeated:
+            repeated[name].append(value)
+        elif name in gathered:
+            repeated[name] = [gathered[name], value]
+        else:
+            gathered[name] = value
+    return {**gathered, **repeated}
+
+
+def _parts(body: bytes, boundary: bytes, charset: str) -> list[tuple[str, object]]:
+    pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, _MAX_PARTS + 1)
+    if len(pieces) > _MAX_PARTS + 1:
+        raise Rejected("invalid_form", f"The form has more than {_MAX_PARTS:,} parts.")
+    found: list[tuple[str, object]] = []
+    is_closed = False
+    for piece in pieces[1:]:
+        if piece.startswith(b"--"):
+            is_closed = True
+            break
+        head, separator, content = piece.partition(b"\r\n\r\n")
+        parameters = _parameters(head[:_MAX_HEADERS].decode("utf-8", "replace"))
+        if not separator or "name" not in parameters:
+            raise Rejected("invalid_form", f"Part {len(found) + 1} of the form has no name.")
+        found.append((parameters["name"], _content(parameters.get("filename"), content, charset)))
+    if not is_closed:
+        raise Rejected("invalid_form", "The form ends in the middle of a part.")
+    if not found:
+        raise Rejected("invalid_form", "The form has no fields.")
+    return found
+
+
+def _parameters(head: str) -> dict[str, str]:
+    for header in head.split("\r\n"):
+        if header.lower().startswith("content-disposition:"):
+            return {
+                name.lower(): re.sub(r"\\(.)", r"\1", inside) if inside else bare
+                for name, inside, bare in _PARAMETER.findall(header)
+            }
+    return {}
+
+
+def _content(filename: str | None, content: bytes, charset: str) -> object:
+    if filename:
+        return {"filename": filename, "size": len(content)}
+    try:
+        return content.decode(charset, "replace")
+    except LookupError:
+        return content.decode("utf-8", "replace")

@@ -1,0 +1,230 @@
+"""Mapping: which payload value becomes which field. Compiled once per configuration version.
+
+A field is given as a path, a list of alternatives (the first that has a value wins), or an object with one of
+`path`, `paths`, `template`, `literal`, and any of `only`, `nobody`, `map`, `else`, `when` (see `entries.py`).
+A name that is no field of Tocsin's is a custom field; `tags` and `custom` hold named ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.entries import NOBODY, Alternative, EntryCompiler, Found, refused
+from tocsin.inbound.extraction import Extraction
+from tocsin.inbound.fields import (
+    CLEANERS,
+    CUSTOM_LENGTH,
+    FIELDS,
+    MAX_CUSTOM,
+    MAX_TAGS,
+    PRIORITIES,
+    TAG_LENGTH,
+    FieldKind,
+    Value,
+    line,
+    text,
+)
+from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.wording import quoted
+
+type Cleaner = Callable[[object, int], Value]
+
+#: Kinds whose values must be understood: one that is not gets a note.
+_UNDERSTOOD: Final = {FieldKind.PRIORITY: "is not mapped to", FieldKind.MOMENT: "is not a time that Tocsin can read"}
+
+
+@dataclass(frozen=True, slots=True)
+class MappedField:
+    """One field and its alternatives; `pick` gives the value, NOBODY, or None."""
+
+    name: str
+    alternatives: tuple[Alternative, ...]
+    clean: Callable[[object], Value]
+    pick: Callable[[list[object], object, dict[str, Value]], object]
+
+
+class CompiledMapping:
+    """`apply(payload)` gives what the mapping finds; `names` are the fields, tags and custom fields it may give."""
+
+    def __init__(
+        self,
+        extraction: Extraction,
+        fields: tuple[MappedField, ...],
+        tags: tuple[MappedField, ...],
+        custom: tuple[MappedField, ...],
+    ) -> None:
+        self.extraction = extraction
+        self.fields = fields
+        self.tags = tags
+        self.custom = custom
+        self.names = frozenset(field.name for group in (fields, tags, custom) for field in group)
+        self._plan = tuple((field.name, field.pick) for field in fields)
+        self._tag_plan = tuple((field.name, field.pick) for field in tags)
+        self._custom_plan = tuple((field.name, field.pick) for field in custom)
+        self._understood = tuple(f for f in fields if FIELDS[f.name].kind in _UNDERSTOOD)
+
+    def apply(self, payload: object) -> Mapped:
+        """What the message says. Never raises, whatever the payload is."""
+        slots = self.extraction.read(payload)
+        values: dict[str, Value] = {}
+        for name, pick in self._plan:
+            found = pick(slots, payload, values)
+            if found is not None:
+                values[name] = None if found is NOBODY else found  # type: ignore[assignment]
+        notes = tuple(
+            note for f in self._understood if f.name not in values and (note := _note(f, slots, payload, values))
+        )
+        tags = _texts(self._tag_plan, slots, payload, values) if self._tag_plan else {}
+        custom = _texts(self._custom_plan, slots, payload, values) if self._custom_plan else {}
+        return Mapped(values, tags, custom, notes)
+
+
+def _texts(
+    plan: tuple[tuple[str, Callable[[list[object], object, dict[str, Value]], object]], ...],
+    slots: list[object],
+    payload: object,
+    values: dict[str, Value],
+) -> dict[str, str]:
+    found = {name: pick(slots, payload, values) for name, pick in plan}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _note(field: MappedField, slots: list[object], payload: object, values: dict[str, Value]) -> str | None:
+    """The sentence for a value that is there and not understood."""
+    kind = FIELDS[field.name].kind
+    for alternative in field.alternatives:
+        found = alternative.find(slots, payload, values)
+        said = None if found is None or found is NOBODY else line(found, 100)
+        if said is not None:
+            ending = f" {', '.join(PRIORITIES[:-1])} or {PRIORITIES[-1]}" if kind is FieldKind.PRIORITY else ""
+            return f"{FIELDS[field.name].label} {quoted(said)} {_UNDERSTOOD[kind]}{ending}"
+    return None
+
+
+def compile_mapping(
+    definition: object, settings: Mapping[str, object] | None = None, where: str = "mapping"
+) -> CompiledMapping:
+    """Raises Rejected("invalid_mapping" or "invalid_path" or "invalid_condition") that names the place."""
+    if not isinstance(definition, Mapping):
+        raise refused(where, "a mapping names fields and where their values come from")
+    groups = _grouped(definition, where)
+    names = frozenset(name for group in groups for name in group)
+    compiler = EntryCompiler(Extraction(), settings or {}, names & FIELDS.keys())
+    known, tags, custom = groups
+    fields = tuple(_known(compiler, name, known[name], f"{where}.{name}") for name in FIELDS if name in known)
+    mapping = CompiledMapping(
+        compiler.extraction,
+        _in_order(fields, where),
+        tuple(_free(compiler, n, d, f"{where}.tags.{n}", line, TAG_LENGTH) for n, d in tags.items()),
+        tuple(_free(compiler, n, d, f"{where}.{n}", text, CUSTOM_LENGTH) for n, d in custom.items()),
+    )
+    compiler.extraction.freeze()
+    return mapping
+
+
+type _Group = dict[str, object]
+
+
+def _grouped(definition: Mapping[object, object], where: str) -> tuple[_Group, _Group, _Group]:
+    """Known fields, tags and custom fields, each by name; null leaves one out."""
+    known: _Group = {}
+    custom: _Group = {}
+    tags: _Group = {}
+    for name, entry in definition.items():
+        if entry is None:
+            continue
+        if name in ("tags", "custom"):
+            if not isinstance(entry, Mapping):
+                raise refused(f"{where}.{name}", "names and where their values come from")
+            (tags if name == "tags" else custom).update(
+                {_checked(n, f"{where}.{name}", inside=True): d for n, d in entry.items() if d is not None}
+            )
+        elif name in FIELDS:
+            known[str(name)] = entry
+        else:
+            custom[_checked(name, where)] = entry
+    for limit, group, label in ((MAX_TAGS, tags, "tags"), (MAX_CUSTOM, custom, "custom fields")):
+        if len(group) > limit:
+            raise refused(where, f"at most {limit} {label}; these are {len(group)}")
+    if doubled := tags.keys() & custom.keys():
+        raise refused(f"{where}.{min(doubled)}", "is a tag and a custom field; names are unique")
+    return known, tags, custom
+
+
+def _checked(name: object, where: str, *, inside: bool = False) -> str:
+    if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
+        raise refused(where, f"a field's name is text of 1 to 100 characters; this is {str(name)[:40]!r}")
+    if inside and name in FIELDS:
+        raise refused(f"{where}.{name}", "is the name of a field of Tocsin's; map it beside, not inside")
+    return name
+
+
+def _known(compiler: EntryCompiler, name: str, definition: object, place: str) -> MappedField:
+    field = FIELDS[name]
+    return _field(compiler, name, definition, place, CLEANERS[field.kind], field.length)
+
+
+def _free(
+    compiler: EntryCompiler, name: str, definition: object, place: str, cleaner: Cleaner, length: int
+) -> MappedField:
+    return _field(compiler, name, definition, place, cleaner, length)
+
+
+def _field(
+    compiler: EntryCompiler, name: str, definition: object, place: str, cleaner: Cleaner, length: int
+) -> MappedField:
+    alternatives = tuple(compiler.alternatives(definition, place))
+
+    def clean(value: object) -> Value:
+        return cleaner(value, length)
+
+    return MappedField(name, alternatives, clean, _picker(alternatives, cleaner, length))
+
+
+def _picker(
+    alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int
+) -> Callable[[list[object], object, dict[str, Value]], object]:
+    """The first alternative that has a value, cleaned. A plain path needs no call of its own."""
+    steps = tuple((a.slot if a.is_plain else -1, a.slot, a.find) for a in alternatives)
+
+    def pick(slots: list[object], payload: object, values: dict[str, Value]) -> object:
+        for plain, slot, find in steps:
+            found: Found
+            if plain >= 0:
+                found = slots[plain]
+                if found is None:
+                    continue
+            else:
+                if slot >= 0 and slots[slot] is None:
+                    continue
+                found = find(slots, payload, values)
+                if found is None:
+                    continue
+                if found is NOBODY:
+                    return NOBODY
+            value = cleaner(found, length)
+            if value is not None:
+                return value
+        return None
+
+    return pick
+
+
+def _in_order(fields: tuple[MappedField, ...], where: str) -> tuple[MappedField, ...]:
+    """Fields whose templates refer to others come after those. Raises Rejected where they refer in a circle."""
+    waiting = {f.name: f for f in fields}
+    ordered: list[MappedField] = []
+    while waiting:
+        ready = [f for f in waiting.values() if not (set().union(*(a.fields for a in f.alternatives)) & waiting.keys())]
+        if not ready:
+            name = next(iter(waiting))
+            raise Rejected(
+                "invalid_mapping", f"{where}.{name}: its template refers to itself in a circle", f"{where}.{name}"
+            )
+        for field in ready:
+            ordered.append(field)
+            del waiting[field.name]
+    return tuple(ordered)

@@ -1,0 +1,182 @@
+"""Paths into a payload: `ticket^status^name`. Compiled once, walked without ever raising.
+
+`^` separates, `^^` is a literal `^`, a number walks a list (or is an object's key), `*` collects a list.
+An object's key matches exactly first, then ignoring case; whatever is not there is MISSING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from tocsin.core.errors import Rejected
+
+MAX_PATH: Final = 500
+MAX_SEGMENTS: Final = 50
+#: A `*` looks at so many items and collects so many values: more is no field's business, and must stay quick.
+MAX_INSPECTED: Final = 10_000
+MAX_COLLECTED: Final = 1000
+
+
+class _Missing:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+#: What a path gives where there is nothing (JSON's null is a value: None).
+MISSING: Final = _Missing()
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path as written, its segments, and `read(payload)` → the value there, or MISSING."""
+
+    text: str
+    segments: tuple[str, ...]
+    read: Callable[[object], object]
+
+    def __call__(self, payload: object) -> object:
+        return self.read(payload)
+
+
+def compile_path(text: str, place: str = "path") -> Path:
+    """The path that `text` spells. Raises Rejected("invalid_path") that names `place` and the position."""
+    segments = split_path(text, place)
+    return Path(text, segments, _reader(segments))
+
+
+def split_path(text: str, place: str = "path") -> tuple[str, ...]:
+    """The segments of a path. `^^` is read from the left, so it belongs to the segment before a separator."""
+    if not isinstance(text, str):
+        raise Rejected("invalid_path", f"{place}: a path is text such as ticket^status^name", place)
+    if not text.strip():
+        raise Rejected("invalid_path", f"{place}: the path is empty", place)
+    if len(text) > MAX_PATH:
+        raise Rejected(
+            "invalid_path", f"{place}: a path has at most {MAX_PATH} characters; this one has {len(text)}", place
+        )
+    segments: list[str] = []
+    current = ""
+    position = 0
+    while position <= len(text):
+        if text.startswith("^^", position):
+            current += "^"
+            position += 2
+        elif position == len(text) or text[position] == "^":
+            if not current:
+                raise Rejected("invalid_path", f"{place}: {_empty_segment(text, position)}", place)
+            segments.append(current)
+            current = ""
+            position += 1
+        else:
+            current += text[position]
+            position += 1
+    if len(segments) > MAX_SEGMENTS:
+        raise Rejected("invalid_path", f"{place}: a path has at most {MAX_SEGMENTS} segments", place)
+    return tuple(segments)
+
+
+def _empty_segment(text: str, position: int) -> str:
+    if position == 0:
+        return f'the path "{text}" begins with ^'
+    if position == len(text):
+        return f'the path "{text}" ends with ^'
+    return f'the path "{text}" has nothing between two ^ at character {position + 1}'
+
+
+def join_path(keys: Iterable[str | int]) -> str | None:
+    """The path that leads through `keys`, or None where no path can: an empty key, or one that begins with ^ in
+    the middle of a path, cannot be written."""
+    segments: list[str] = []
+    for key in keys:
+        segment = str(key)
+        if not segment or (segments and segment.startswith("^")):
+            return None
+        segments.append(segment.replace("^", "^^"))
+    return "^".join(segments) if segments else None
+
+
+def _reader(segments: tuple[str, ...]) -> Callable[[object], object]:
+    if "*" in segments:
+        return _collector(segments)
+    steps = tuple(_Segment(segment) for segment in segments)
+
+    def read(value: object) -> object:
+        for step in steps:
+            if type(value) is dict:
+                value = step.in_object(value)
+            elif type(value) is list and step.index is not None:
+                value = value[step.index] if step.index < len(value) else MISSING
+            else:
+                return MISSING
+        return value
+
+    return read
+
+
+class _Segment:
+    __slots__ = ("folded", "index", "key")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.folded = key.casefold()
+        self.index = index_of(key)
+
+    def in_object(self, value: dict[str, object]) -> object:
+        found = value.get(self.key, MISSING)
+        if found is MISSING and (key := find_key(value, self.folded)) is not None:
+            return value[key]
+        return found
+
+
+def index_of(segment: str) -> int | None:
+    """The list index that a segment spells, or None."""
+    return int(segment) if len(segment) < 10 and segment.isascii() and segment.isdigit() else None
+
+
+def find_key(value: dict[str, object], folded: str) -> str | None:
+    """The first key of an object that equals `folded` ignoring case."""
+    for key in value:
+        if type(key) is str and key.casefold() == folded:
+            return key
+    return None
+
+
+def _collector(segments: tuple[str, ...]) -> Callable[[object], object]:
+    at = segments.index("*")
+    before = _reader(segments[:at]) if at else _itself
+    after = _reader(segments[at + 1 :]) if at + 1 < len(segments) else _itself
+    flatten = "*" in segments[at + 1 :]
+
+    def read(value: object) -> object:
+        found: list[object] = []
+        for item in _items(before(value)):
+            one = after(item)
+            if flatten and type(one) is list:
+                found.extend(one)
+            elif one is not MISSING:
+                found.append(one)
+            if len(found) >= MAX_COLLECTED:
+                break
+        return found[:MAX_COLLECTED] or MISSING
+
+    return read
+
+
+def _items(value: object) -> Iterable[object]:
+    if type(value) is list:
+        return islice(value, MAX_INSPECTED)
+    if type(value) is dict:
+        return (value["*"],) if "*" in value else islice(value.values(), MAX_INSPECTED)
+    return ()
+
+
+def _itself(value: object) -> object:
+    return value

@@ -1,0 +1,85 @@
+"""Text templates: `<ticket^summary>` is replaced by what is at that path.
+
+`<field:client>` is a mapped field, `<setting:halo_address>` a setting of the integration, `<<` a literal `<`.
+A template none of whose references has a value gives no value; nor does one whose setting is not set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.extraction import Extraction
+from tocsin.inbound.fields import Value, text_of
+
+MAX_TEMPLATE: Final = 5000
+#: A reference begins and ends next to its brackets, so that "a < b > c" is text.
+_REFERENCE: Final = re.compile(r"<<|<([^<>\s](?:[^<>\n]*[^<>\s])?)>")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    text: str
+    fields: frozenset[str]  # the mapped fields it refers to
+    render: Callable[[list[object], dict[str, Value]], str | None]
+
+
+def compile_template(
+    text: object, extraction: Extraction, settings: Mapping[str, object], place: str, fields: frozenset[str]
+) -> Template:
+    """Raises Rejected that names `place`: not text, too long, a bad path, or a field that is not mapped."""
+    if not isinstance(text, str) or not text:
+        raise Rejected("invalid_mapping", f"{place}: a template is text such as <ticket^summary>", place)
+    if len(text) > MAX_TEMPLATE:
+        raise Rejected("invalid_mapping", f"{place}: a template has at most {MAX_TEMPLATE} characters", place)
+    parts: list[str | int | tuple[str]] = []  # text, a slot, or a field's name
+    used: set[str] = set()
+    is_complete = True
+    end = 0
+    for match in _REFERENCE.finditer(text):
+        parts.append(text[end : match.start()])
+        end = match.end()
+        reference = match.group(1)
+        if reference is None:
+            parts.append("<")
+        elif reference.startswith("field:"):
+            name = reference.removeprefix("field:")
+            if name not in fields:
+                raise Rejected("invalid_mapping", f"{place}: <{reference}> names a field that is not mapped", place)
+            used.add(name)
+            parts.append((name,))
+        elif reference.startswith("setting:"):
+            value = text_of(settings.get(reference.removeprefix("setting:")))
+            is_complete = is_complete and value is not None
+            parts.append(value or "")
+        else:
+            parts.append(extraction.slot(reference, place))
+    parts.append(text[end:])
+    return Template(text, frozenset(used), _renderer(tuple(p for p in parts if p != ""), is_complete))
+
+
+def _renderer(
+    parts: tuple[str | int | tuple[str], ...], is_complete: bool
+) -> Callable[[list[object], dict[str, Value]], str | None]:
+    refers = any(not isinstance(part, str) for part in parts)
+
+    def render(slots: list[object], values: dict[str, Value]) -> str | None:
+        if not is_complete:
+            return None
+        said: list[str] = []
+        found = not refers
+        for part in parts:
+            if type(part) is str:
+                said.append(part)
+                continue
+            value = slots[part] if type(part) is int else values.get(part[0])  # type: ignore[index]
+            text = None if value is None else text_of(value)
+            if text is not None:
+                found = True
+                said.append(text)
+        return "".join(said) if found else None
+
+    return render
