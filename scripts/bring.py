@@ -20,7 +20,7 @@ TOOLS = ROOT / ".tools"
 REQUIREMENTS = ROOT / "requirements"
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
-STATIC = ROOT / "src" / "tocsin" / "web" / "static" / "vendor"
+STATIC = ROOT / "src" / "tocsin" / "web" / "static"
 
 # A lock file of version 3 (npm 7) is what package-lock.json is.
 OLDEST_NPM = 7
@@ -87,13 +87,17 @@ def browser_parts(uv: Path) -> None:
 
 
 def static_files() -> None:
-    """src/tocsin/web/static/vendor: the few files of node_modules that pages load."""
+    """static/vendor in the package: the few files of node_modules that pages load; and compressed forms of them all."""
     script = ROOT / "scripts" / "build_static.py"
+    vendor = STATIC / "vendor"
+    own = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and vendor not in path.parents]
+    sources = [script, ROOT / "package-lock.json", ROOT / "scripts" / "icons.txt"]
+    sources += [path for path in own if path.suffix not in {".br", ".gz"}]
     # The stamp lies elsewhere: what is in that folder is served, and goes into the wheel.
-    stamp = Stamp(TOOLS / "static.made-from", [ROOT / "package-lock.json", script, ROOT / "scripts" / "icons.txt"])
-    if stamp.holds() and STATIC.is_dir():
+    stamp = Stamp(TOOLS / "static.made-from", sources)
+    if stamp.holds() and vendor.is_dir():
         return
-    _say("static files", STATIC)
+    _say("static files", vendor)
     _run([PYTHON, script], "the static files could not be built")
     stamp.write()
 

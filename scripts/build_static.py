@@ -1,7 +1,7 @@
 """Copies what pages load from node_modules into the package: styles, scripts, the font, one icon sprite.
 
 Files are taken as their makers built them; only the pointers to source maps, which are not shipped, are cut off.
-Each text file gets its .br and .gz beside it, as WhiteNoise serves them.
+Each text file, Tocsin's own too, gets its .br and .gz beside it, as WhiteNoise serves them.
 """
 
 import gzip
@@ -15,7 +15,8 @@ import brotli
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ROOT / "node_modules"
-VENDOR = ROOT / "src" / "tocsin" / "web" / "static" / "vendor"
+STATIC = ROOT / "src" / "tocsin" / "web" / "static"
+VENDOR = STATIC / "vendor"
 ICONS = ROOT / "scripts" / "icons.txt"
 
 # From node_modules → below static/vendor.
@@ -29,6 +30,7 @@ FILES = {
 }
 # The font's subsets: a page loads only those whose characters it shows.
 FONTS = "@fontsource-variable/inter/files/inter-*-wght-normal.woff2"
+TEXTS = {".css", ".js", ".svg", ".webmanifest"}
 
 # /*# sourceMappingURL=… */ and //# sourceMappingURL=…
 _SOURCE_MAP = re.compile(rb"\s*(/\*# sourceMappingURL=[^*]*\*/|//# sourceMappingURL=\S*)\s*$")
@@ -47,11 +49,9 @@ def main() -> None:
         _write(building / "inter" / "files" / font.name, font.read_bytes())
     _write(building / "icons.svg", sprite(ICONS.read_text(), MODULES / "@tabler" / "icons" / "icons").encode())
     _write(building / "LICENSES.txt", licenses().encode())
-    for file in sorted(building.rglob("*")):
-        if file.suffix in {".css", ".js", ".svg"}:
-            _compress(file)
     shutil.rmtree(VENDOR, ignore_errors=True)
     building.rename(VENDOR)
+    compress(STATIC)
 
 
 def sprite(listing: str, folder: Path) -> str:
@@ -70,6 +70,16 @@ def sprite(listing: str, folder: Path) -> str:
             sys.exit(f"{ICONS.name} line {number}: Tabler has no icon “{name}”.")
         symbols.append(_symbol(f"{plain}-{style}" if style else plain, file.read_text()))
     return '<svg xmlns="http://www.w3.org/2000/svg">\n' + "\n".join(symbols) + "\n</svg>\n"
+
+
+def compress(folder: Path) -> None:
+    """Makes each text file's compressed forms anew; those of files that are gone go too."""
+    for file in [*folder.rglob("*.br"), *folder.rglob("*.gz")]:
+        file.unlink()
+    for file in [path for path in folder.rglob("*") if path.suffix in TEXTS]:
+        content = file.read_bytes()
+        file.with_name(file.name + ".br").write_bytes(brotli.compress(content))
+        file.with_name(file.name + ".gz").write_bytes(gzip.compress(content, 9, mtime=0))
 
 
 def licenses() -> str:
@@ -97,12 +107,6 @@ def _symbol(identity: str, svg: str) -> str:
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-
-
-def _compress(file: Path) -> None:
-    content = file.read_bytes()
-    file.with_name(file.name + ".br").write_bytes(brotli.compress(content))
-    file.with_name(file.name + ".gz").write_bytes(gzip.compress(content, 9, mtime=0))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,11 @@ def bring() -> None:
         return
     print(f"Installing {', '.join(missing)}", flush=True)
     answer = subprocess.run(
-        [*root, "sh", PACKAGES, *missing], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        [*root, "sh", PACKAGES, *missing],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if answer.returncode != 0:
         print(answer.stdout[-4000:] + f"apt-get could not install {', '.join(missing)}.", flush=True)
