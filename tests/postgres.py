@@ -80,9 +80,9 @@ def postgres() -> Iterator[Postgres]:
     with _held(home / "owner.lock"):
         server = _server(home)
         embedded_server.create(server, sync=False)
-        embedded_server.start(server)
+        pid = embedded_server.start(server)
         try:
-            embedded_server.wait_until_ready(server)
+            embedded_server.wait_until_ready(server, pid)
             yield Postgres(server)
         finally:
             embedded_server.stop(server)

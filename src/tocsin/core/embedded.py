@@ -84,12 +84,15 @@ class EmbeddedPostgres:
             if use is None or server is None or not use.is_mine():
                 return
             atexit.unregister(self.release)
-            with _alone(use.place.change_lock):
-                self._use = self._server = None
-                with use.ending() as is_last:
-                    # One that still replays its log would have to begin again: the next user stops it.
-                    if is_last and not _is_recovering(server) and not embedded_server.stop(server):
-                        log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
+            self._use = self._server = None
+            if not use.place.location.exists():
+                # Somebody removed the data directory; the server notices by itself and ends.
+                use.close()
+                return
+            with _alone(use.place.change_lock), use.ending() as is_last:
+                # One that still replays its log would have to begin again: the next user stops it.
+                if is_last and not _is_recovering(server) and not embedded_server.stop(server):
+                    log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
 
     def __enter__(self) -> Self:
         self.start()
@@ -126,7 +129,10 @@ class _Use:
         try:
             yield self._win()
         finally:
-            os.close(self._descriptor)
+            self.close()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
     def _win(self) -> bool:
         try:
@@ -174,8 +180,7 @@ def _start(server: Server) -> None:
     _check_version(server)
     if not server.data.exists():
         embedded_server.create(server)
-    embedded_server.start(server)
-    embedded_server.wait_until_ready(server)
+    embedded_server.wait_until_ready(server, embedded_server.start(server))
     _make_database(server)
 
 
@@ -211,12 +216,16 @@ def _is_usable(server: Server, use: _Use) -> bool:
         postmaster = embedded_server.read_postmaster(server)
         state = postmaster.state if postmaster else "starting"
         if state == "ready" and _is_listening(server):
-            _make_database(server)
-            return True
+            try:
+                _make_database(server)
+                return True
+            except Temporary:
+                # It may have died between the two questions.
+                if waited > UNREACHABLE_LIMIT.total_seconds():
+                    raise
         is_lost = state == "stopping" or (state == "ready" and waited > UNREACHABLE_LIMIT.total_seconds())
-        if is_lost and use.is_only_one():
-            embedded_server.stop(server)
-        elif waited > (UNREACHABLE_LIMIT if is_lost else START_LIMIT).total_seconds():
+        has_ended = is_lost and use.is_only_one() and embedded_server.stop(server)
+        if not has_ended and waited > (UNREACHABLE_LIMIT if is_lost else START_LIMIT).total_seconds():
             raise Temporary(
                 f"PostgreSQL on {server.data} runs ({state}) and does not answer.", retry_after=timedelta(seconds=10)
             )

@@ -18,27 +18,6 @@ from tocsin.core.errors import Permanent
 
 ACCOUNT_NAME = "tocsin-postgres"
 
-#: Each way to make a system account, the first whose program is there and succeeds counts: shadow-utils, Debian's
-#: adduser, BusyBox (https://busybox.net/downloads/BusyBox.html#adduser).
-_RECIPES: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (
-        (
-            "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
-            "--shell", "/usr/sbin/nologin", "--comment", "PostgreSQL of Tocsin", ACCOUNT_NAME,
-        ),
-    ),
-    (
-        (
-            "adduser", "--system", "--group", "--no-create-home", "--home", "/nonexistent",
-            "--shell", "/usr/sbin/nologin", ACCOUNT_NAME,
-        ),
-    ),
-    (
-        ("addgroup", "-S", ACCOUNT_NAME),
-        ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin", "-G", ACCOUNT_NAME, ACCOUNT_NAME),
-    ),
-)  # fmt: skip
-
 _SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
@@ -62,10 +41,10 @@ class Account:
         return RunAs(user=self.uid, group=self.gid, extra_groups=[])
 
 
-def find() -> Account | None:
-    """The account as it is on this system, or None."""
+def find(name: str = ACCOUNT_NAME) -> Account | None:
+    """The account of that name on this system, or None."""
     try:
-        return _account(pwd.getpwnam(ACCOUNT_NAME))
+        return _account(pwd.getpwnam(name))
     except KeyError:
         return None
 
@@ -78,41 +57,47 @@ def of_uid(uid: int) -> Account:
         return Account(name=str(uid), uid=uid, gid=uid)
 
 
-def find_or_make() -> Account:
+def find_or_make(name: str = ACCOUNT_NAME) -> Account:
     """The account, made if missing. Raises Permanent, with what each program said, where it cannot be made."""
     said: list[str] = []
-    for recipe in _RECIPES:
-        account = find() or _made_by(recipe, said)
+    for recipe in recipes(name):
+        account = find(name) or make(name, recipe, said)
         if account is not None:
             return account
     reasons = " ".join(said) or "Neither useradd nor adduser is there."
     raise Permanent(
-        f"Root's PostgreSQL needs the system account {ACCOUNT_NAME}, and it could not be made. {reasons}",
-        remedy=f"Make it by hand (useradd --system {ACCOUNT_NAME}), start Tocsin as an ordinary user, "
+        f"Root's PostgreSQL needs the system account {name}, and it could not be made. {reasons}",
+        remedy=f"Make it by hand (useradd --system {name}), start Tocsin as an ordinary user, "
         "or set TOCSIN_DATABASE_URL to a PostgreSQL server.",
     )
 
 
-def can_enter(account: Account | None, folder: Path) -> bool:
-    """Whether the account may walk through `folder` and all its parents, by their mode bits.
-
-    Folders that do not exist yet are taken as open, None as an account that owns nothing and is in no group.
+def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """The ways to make a system account that nobody can sign in to, each as the commands it takes: shadow-utils,
+    Debian's adduser, BusyBox (https://busybox.net/downloads/BusyBox.html#adduser).
     """
-    return all(_allows(account, part.stat(), stat.S_IXOTH) for part in (folder, *folder.parents) if _is_there(part))
+    return (
+        (
+            (
+                "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
+                "--shell", "/usr/sbin/nologin", "--comment", "PostgreSQL of Tocsin", name,
+            ),
+        ),
+        (
+            (
+                "adduser", "--system", "--group", "--no-create-home", "--home", "/nonexistent",
+                "--shell", "/usr/sbin/nologin", name,
+            ),
+        ),
+        (
+            ("addgroup", "-S", name),
+            ("adduser", "-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin", "-G", name, name),
+        ),
+    )  # fmt: skip
 
 
-def can_use(account: Account | None, file: Path) -> bool:
-    """Whether the account may reach the existing `file` and read it, and run it if its owner may."""
-    status = file.stat()
-    wanted = stat.S_IROTH | (stat.S_IXOTH if status.st_mode & stat.S_IXUSR else 0)
-    return can_enter(account, file.parent) and _allows(account, status, wanted)
-
-
-def _account(entry: pwd.struct_passwd) -> Account:
-    return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
-
-
-def _made_by(recipe: tuple[tuple[str, ...], ...], said: list[str]) -> Account | None:
+def make(name: str, recipe: tuple[tuple[str, ...], ...], said: list[str]) -> Account | None:
+    """Follows one recipe. Returns the account, or None and what the programs said against it in `said`."""
     for command in recipe:
         program = shutil.which(command[0], path=_SEARCH_PATH)
         if program is None:
@@ -126,11 +111,27 @@ def _made_by(recipe: tuple[tuple[str, ...], ...], said: list[str]) -> Account | 
         if done.returncode != 0:
             said.append(f"{command[0]}: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}.")
     # Another process may have made it in the same moment: what counts is that it is there.
-    return find()
+    return find(name)
 
 
-def _is_there(path: Path) -> bool:
-    return os.path.lexists(path)
+def can_enter(account: Account | None, folder: Path) -> bool:
+    """Whether the account may walk through `folder` and all its parents, by their mode bits.
+
+    Folders that do not exist yet are taken as open, None as an account that owns nothing and is in no group.
+    """
+    existing = [part for part in (folder, *folder.parents) if part.exists()]
+    return all(_allows(account, part.stat(), stat.S_IXOTH) for part in existing)
+
+
+def can_use(account: Account | None, file: Path) -> bool:
+    """Whether the account may reach the existing `file` and read it, and run it if its owner may."""
+    status = file.stat()
+    wanted = stat.S_IROTH | (stat.S_IXOTH if status.st_mode & stat.S_IXUSR else 0)
+    return can_enter(account, file.parent) and _allows(account, status, wanted)
+
+
+def _account(entry: pwd.struct_passwd) -> Account:
+    return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
 
 
 def _allows(account: Account | None, status: os.stat_result, wanted_of_others: int) -> bool:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from tocsin.core.embedded_account import Account, RunAs
 from tocsin.core.embedded_binaries import Binaries
-from tocsin.core.embedded_place import open_private
+from tocsin.core.embedded_place import SOCKET_NAME, open_private
 from tocsin.core.embedded_settings import (
     HBA,
     OWN_SETTINGS,
@@ -40,8 +40,8 @@ STOP_LIMIT = timedelta(minutes=1)
 _PAUSE = 0.01
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
-#: Starts what follows in the background and ends at once: the server is nobody's child, and never somebody's zombie.
-_LAUNCH = ("/bin/sh", "-c", '"$@" &', "sh")
+#: Starts what follows in the background, prints its process id and ends: the server is no child of Tocsin's.
+_LAUNCH = ("/bin/sh", "-c", '"$@" >&2 & echo $!', "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +93,17 @@ def create(server: Server, *, sync: bool = True) -> None:
     _sync_folder(server.data.parent)
 
 
-def start(server: Server) -> None:
-    """Starts the server in a session of its own. Returns at once; `wait_until_ready` follows.
+def start(server: Server) -> int:
+    """Starts the server in a session of its own. Returns its process id at once; `wait_until_ready` follows.
 
-    Raises Permanent if the server runs already: the caller asks `is_running` first, under a lock.
+    Raises Permanent if a server runs already: the caller asks `is_running` first, under a lock.
     """
     _write(server.data / "postgresql.conf", configuration_text(server.settings), server.account)
     _write(server.data / "pg_hba.conf", HBA, server.account)
     if not (server.data / OWN_SETTINGS).exists():
         _write(server.data / OWN_SETTINGS, OWN_SETTINGS_TEXT, server.account)
-    _clear_reused_pid(server)
+    _clear_stale_files(server)
+    _refuse_foreign_server(server)
     lock = open_private(server.lock)
     log = open_private(server.log, os.O_TRUNC | os.O_APPEND)
     try:
@@ -110,27 +111,29 @@ def start(server: Server) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Permanent(f"The PostgreSQL of {server.data} runs already.") from None
-        subprocess.run(  # noqa: S603
+        launched = subprocess.run(  # noqa: S603
             [*_LAUNCH, str(server.binaries.postgres), *command_line(server.data, server.run)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, cwd="/", env=_ENVIRONMENT, umask=0o077,
-            pass_fds=(lock,), start_new_session=True, **_run_as(server.account),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=True, cwd="/", env=_ENVIRONMENT,
+            umask=0o077, pass_fds=(lock,), start_new_session=True, **_run_as(server.account),
         )  # fmt: skip
     finally:
         # The server keeps the lock through the descriptor it inherited.
         os.close(lock)
         os.close(log)
+    return int(launched.stdout)
 
 
-def wait_until_ready(server: Server, limit: timedelta = START_LIMIT) -> None:
-    """Returns when the running server says it is ready. Raises Permanent when it ended instead, with its last words,
-    and Temporary when it still is not ready after `limit`.
+def wait_until_ready(server: Server, pid: int, limit: timedelta = START_LIMIT) -> None:
+    """Returns when the server that `start` has just started says it is ready.
+
+    Raises Permanent, with its last words, when it ended instead, and Temporary when it is not ready after `limit`.
     """
     end = time.monotonic() + limit.total_seconds()
     while True:
         running = is_running(server)
         postmaster = read_postmaster(server)
-        # The file may still be that of a server which was killed: its number counts only if it is a server's.
-        if running and postmaster and postmaster.state == "ready" and _is_postmaster(server, postmaster.pid):
+        # For a moment the file may still be that of a server which was killed.
+        if running and postmaster == Postmaster(pid, "ready"):
             return
         if not running:
             raise Permanent(f"PostgreSQL did not start on {server.data}: {words(server)}")
@@ -193,28 +196,48 @@ def words(server: Server) -> str:
     return _last_words("\n".join(texts))
 
 
-def _clear_reused_pid(server: Server) -> None:
-    """Removes a postmaster.pid whose number now belongs to some other program of the same user.
+def _clear_stale_files(server: Server) -> None:
+    """Removes the lock files of a server that is dead for sure, where PostgreSQL would take it for alive.
 
-    PostgreSQL itself would refuse to start, since it only asks whether a process of that number lives. Anything that
-    looks like a PostgreSQL is left for it to judge.
+    PostgreSQL only asks whether a process of the noted number exists. After a kill -9 that may be another program of
+    the same user, or a zombie that a container's first process never collects. The server's own lock says that it is
+    dead; a file that names a living PostgreSQL, which then is not ours, is left for PostgreSQL to judge.
     """
-    postmaster = read_postmaster(server)
-    if postmaster is None or is_running(server):
+    if is_running(server):
         return
-    arguments = _arguments(postmaster.pid)
-    if arguments and not Path(arguments[0]).name.startswith(("postgres", "postmaster")):
-        (server.data / "postmaster.pid").unlink(missing_ok=True)
+    for path in (server.data / "postmaster.pid", server.run / f"{SOCKET_NAME}.lock"):
+        try:
+            pid = int(path.read_text().splitlines()[0])
+        except (FileNotFoundError, ValueError, IndexError):
+            continue
+        arguments = _arguments(pid)
+        if _exists(pid) and not (arguments and Path(arguments[0]).name.startswith(("postgres", "postmaster"))):
+            path.unlink(missing_ok=True)
+
+
+def _refuse_foreign_server(server: Server) -> None:
+    postmaster = read_postmaster(server)
+    if postmaster is not None and not is_running(server) and _is_postmaster(server, postmaster.pid):
+        raise Permanent(
+            f"A PostgreSQL server that Tocsin did not start (process {postmaster.pid}) runs on {server.data}.",
+            remedy=f"Stop it (kill -INT {postmaster.pid}), then start Tocsin again.",
+        )
 
 
 def _is_postmaster(server: Server, pid: int) -> bool:
     """Whether that process is a PostgreSQL on this data directory; where there is no /proc, whether it lives."""
     if Path("/proc/self/cmdline").exists():
         return str(server.data) in _arguments(pid)
+    return _exists(pid)
+
+
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:
+        pass
     return True
 
 
