@@ -3,7 +3,10 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test bench lock
+.PHONY: setup demo check test bench lock help
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
 setup:  ## brings every dependency, and leaves .venv/bin/tocsin
 	@python3 scripts/setup.py

