@@ -97,10 +97,10 @@ def _anew(run: RunState, now: datetime) -> RunState:
 
 
 def _tell_who_has_it(old: RunState, new: RunState, alert: AlertState, rose: str, now: datetime) -> Decision:
+    names = alert.owner_name or " and ".join(entry.name for entry in alert.acknowledged.values())
+    people = tuple(alert.acknowledged)
     if alert.is_owned:
-        names, people = alert.owner_name, (alert.owner_id,) if alert.owner_id is not None else ()
-    else:
-        names, people = " and ".join(e.name for e in alert.acknowledged.values()), tuple(alert.acknowledged)
+        people = (alert.owner_id,) if alert.owner_id is not None else ()
     watch = new.mode is PagingMode.WATCH
     told = f"{names} {'would be' if watch else 'is'} told" if people else f"{names} has it and cannot be told"
     event = NewEvent(alert.id, EventKind.TOLD, now, SYSTEM, f"{rose}. {told}.", Via.POLICY, {"people": list(people)})

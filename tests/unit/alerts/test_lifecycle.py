@@ -1,0 +1,378 @@
+"""What each command does to an alert, in every state, and what the second of two people hears."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tocsin.alerts.lifecycle import apply, how_it_stands, parent_ended, parent_returned
+from tocsin.alerts.orders import (
+    SYSTEM,
+    Acknowledge,
+    Actor,
+    AlertState,
+    Assign,
+    Cancel,
+    Close,
+    Command,
+    Escalate,
+    ExpireAcknowledgement,
+    Hold,
+    LastEvent,
+    Merge,
+    Reopen,
+    Reply,
+    Resume,
+    Transition,
+    Unacknowledge,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.states import LIVE, ActorKind, AlertStatus, EventKind, Priority, Via
+from tocsin.core.errors import Rejected
+
+NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+ALICE = Actor(ActorKind.USER, "Alice Andersson", 1)
+BOB = Actor(ActorKind.USER, "Bob Brown", 2)
+HALO = Actor(ActorKind.INTEGRATION, "HaloITSM")
+STAFF = Actor(ActorKind.CONTACT, "ops@example.org")
+
+
+def minutes(number: float) -> timedelta:
+    return timedelta(minutes=number)
+
+
+def alert(status: AlertStatus = AlertStatus.OPEN, **fields: object) -> AlertState:
+    state = AlertState(42, status, Priority.HIGH, NOW - minutes(10))
+    return replace(state, **fields)  # type: ignore[arg-type]
+
+
+def then(transition: Transition) -> AlertState:
+    """The state as the next command meets it: with the last event on record."""
+    event = transition.events[0]
+    last = LastEvent(event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, event.data)
+    return replace(transition.state, last=last)
+
+
+def closed_by_bob(at: datetime = NOW) -> AlertState:
+    return then(apply(alert(), Close(actor=BOB), at))
+
+
+def refused(state: AlertState, command: Command, now: datetime = NOW) -> Rejected:
+    with pytest.raises(Rejected) as caught:
+        apply(state, command, now)
+    return caught.value
+
+
+# Acknowledging
+
+
+def test_acknowledging_is_recorded_for_that_person() -> None:
+    one = apply(alert(), Acknowledge(actor=ALICE, via=Via.SMS), NOW)
+    both = apply(one.state, Acknowledge(actor=BOB), NOW + minutes(1))
+    assert set(both.state.acknowledged) == {1, 2}
+    assert both.state.acknowledged[1].at == NOW
+    assert both.state.status is AlertStatus.OPEN
+    (event,) = one.events
+    assert (event.kind, event.actor, event.via) == (EventKind.ACKNOWLEDGED, ALICE, Via.SMS)
+    assert event.reason == "Alice Andersson acknowledged it."
+
+
+def test_acknowledging_twice_changes_nothing_and_says_since_when() -> None:
+    once = apply(alert(), Acknowledge(actor=ALICE), NOW)
+    again = apply(once.state, Acknowledge(actor=ALICE), NOW + minutes(3))
+    assert not again.is_change
+    assert again.state == once.state
+    assert again.answer == "You acknowledged alert 42 already, 3 minutes ago."
+
+
+def test_whoever_is_asked_whether_they_are_still_on_it_answers_by_acknowledging_again() -> None:
+    once = apply(alert(), Acknowledge(actor=ALICE), NOW).state
+    again = apply(replace(once, asked=frozenset({1})), Acknowledge(actor=ALICE), NOW + minutes(31))
+    assert again.state.acknowledged[1].at == NOW + minutes(31)
+    assert again.state.asked == frozenset()
+    assert again.events[0].reason == "Alice Andersson is still on it."
+
+
+def test_acknowledging_a_closed_alert_is_answered_kindly_with_who_closed_it() -> None:
+    answer = refused(closed_by_bob(), Acknowledge(actor=ALICE), NOW + minutes(2))
+    assert answer.code == "already_closed"
+    assert answer.detail == "Alert 42 was already closed by Bob Brown 2 minutes ago. Nothing to do."
+
+
+@pytest.mark.parametrize("actor", [HALO, STAFF, SYSTEM])
+def test_only_a_person_can_acknowledge(actor: Actor) -> None:
+    assert refused(alert(), Acknowledge(actor=actor)).code == "needs_person"
+
+
+def test_an_acknowledgement_is_taken_back_by_its_person_only() -> None:
+    state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
+    assert not apply(state, Unacknowledge(actor=BOB), NOW).is_change
+    assert apply(state, Unacknowledge(actor=ALICE), NOW).state.acknowledged == {}
+
+
+def test_an_acknowledgement_that_expires_says_whose_it_was() -> None:
+    state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
+    gone = apply(state, ExpireAcknowledgement(actor=SYSTEM, user_id=1, via=Via.POLICY), NOW + minutes(35))
+    assert gone.state.acknowledged == {}
+    (event,) = gone.events
+    assert event.kind is EventKind.ACKNOWLEDGEMENT_EXPIRED
+    assert event.actor == SYSTEM
+    assert "Alice Andersson did not answer" in event.reason
+    late = apply(gone.state, ExpireAcknowledgement(actor=SYSTEM, user_id=1), NOW)
+    assert not late.is_change
+
+
+# Who has it
+
+
+def test_taking_makes_the_person_the_owner() -> None:
+    taken = apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson", via=Via.VOICE), NOW)
+    assert (taken.state.status, taken.state.owner_id) == (AlertStatus.ASSIGNED, 1)
+    assert taken.events[0].reason == "Alice Andersson took it."
+    assert taken.answer == "You have alert 42."
+
+
+def test_an_alert_is_assigned_to_somebody_else_or_to_a_name_outside() -> None:
+    to_bob = apply(alert(), Assign(actor=ALICE, user_id=2, name="Bob Brown", note="knows the VPN"), NOW)
+    assert to_bob.events[0].reason == "Alice Andersson assigned it to Bob Brown: knows the VPN"
+    outside = apply(to_bob.state, Assign(actor=ALICE, name="Vendor hotline"), NOW + minutes(1))
+    assert (outside.state.owner_id, outside.state.owner_name) == (None, "Vendor hotline")
+    assert outside.state.status is AlertStatus.ASSIGNED
+    assert outside.events[0].reason == "Alice Andersson assigned it to Vendor hotline, from Bob Brown."
+
+
+def test_assigning_to_the_owner_changes_nothing() -> None:
+    taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    again = apply(taken, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW)
+    assert not again.is_change
+    assert again.answer == "You have alert 42 already."
+    named = apply(taken, Assign(actor=BOB, user_id=1, name="Alice Andersson"), NOW)
+    assert named.answer == "Alice Andersson has alert 42 already."
+
+
+def test_assigning_to_nobody_is_refused() -> None:
+    assert refused(alert(), Assign(actor=ALICE, name="  ")).field == "user"
+
+
+def test_of_two_who_take_it_at_once_the_second_hears_who_has_it() -> None:
+    taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    second = Assign(actor=BOB, user_id=2, name="Bob Brown")
+    answer = refused(taken, second, NOW + timedelta(seconds=2))
+    assert answer.code == "already_assigned"
+    assert answer.detail == "Alice Andersson took alert 42 just now. Nothing to do."
+    later = apply(taken, second, NOW + minutes(1))
+    assert later.state.owner_id == 2, "taking over a minute later is meant"
+
+
+def test_a_take_that_was_sent_before_somebody_else_took_it_is_refused_however_late_it_comes() -> None:
+    taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    by_sms = Assign(actor=BOB, user_id=2, name="Bob Brown", via=Via.SMS, seen_at=NOW - minutes(1))
+    assert refused(taken, by_sms, NOW + minutes(4)).code == "already_assigned"
+
+
+def test_whoever_assigned_it_may_assign_it_again_at_once() -> None:
+    taken = then(apply(alert(), Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    token = Actor(ActorKind.TOKEN, "Alice Andersson", 1)
+    assert apply(taken, Assign(actor=token, user_id=2, name="Bob Brown"), NOW).state.owner_id == 2
+
+
+def test_giving_it_back_leaves_it_open_with_nobody_counted_as_having_acted() -> None:
+    state = apply(alert(), Acknowledge(actor=BOB), NOW).state
+    state = apply(state, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW).state
+    given_back = apply(state, Unassign(actor=ALICE), NOW + minutes(9))
+    assert given_back.state.status is AlertStatus.OPEN
+    assert not given_back.state.is_owned
+    assert given_back.state.acknowledged == {}
+    assert given_back.events[0].reason == "Alice Andersson gave it back; nobody has it."
+
+
+def test_giving_back_what_nobody_has_changes_nothing() -> None:
+    assert not apply(alert(), Unassign(actor=ALICE), NOW).is_change
+
+
+# Hold
+
+
+def test_a_hold_ends_where_it_began_open_or_assigned() -> None:
+    held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW)
+    assert (held.state.status, held.state.hold_until) == (AlertStatus.ON_HOLD, NOW + minutes(30))
+    assert held.events[0].reason == "Alice Andersson put it on hold for 30 minutes."
+    assert apply(held.state, Resume(actor=ALICE), NOW).state.status is AlertStatus.OPEN
+    owned = apply(held.state, Assign(actor=BOB, user_id=2, name="Bob Brown"), NOW).state
+    assert owned.status is AlertStatus.ON_HOLD, "taking it does not end the hold"
+    assert apply(owned, Resume(actor=BOB), NOW).state.status is AlertStatus.ASSIGNED
+
+
+def test_a_hold_into_the_past_or_for_ever_is_refused() -> None:
+    assert refused(alert(), Hold(actor=ALICE, until=NOW)).field == "until"
+    assert refused(alert(), Hold(actor=ALICE, until=NOW + timedelta(days=400))).field == "until"
+
+
+def test_a_hold_can_be_moved_and_moving_it_to_where_it_is_changes_nothing() -> None:
+    held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
+    assert not apply(held, Hold(actor=BOB, until=NOW + minutes(30)), NOW).is_change
+    moved = apply(held, Hold(actor=BOB, until=NOW + minutes(60)), NOW)
+    assert moved.state.hold_until == NOW + minutes(60)
+
+
+def test_the_end_of_a_hold_is_tocsins_own_act() -> None:
+    held = apply(alert(), Hold(actor=ALICE, until=NOW + minutes(30)), NOW).state
+    over = apply(held, Resume(actor=SYSTEM, via=Via.POLICY), NOW + minutes(30))
+    assert over.events[0].reason == "The hold is over."
+    assert over.events[0].actor == SYSTEM
+
+
+def test_resuming_what_is_not_on_hold_changes_nothing() -> None:
+    assert not apply(alert(), Resume(actor=ALICE), NOW).is_change
+
+
+# The end
+
+
+@pytest.mark.parametrize("status", [*sorted(LIVE), AlertStatus.MERGED])
+def test_an_alert_is_closed_from_every_state_it_can_live_in(status: AlertStatus) -> None:
+    done = apply(alert(status, merged_into=7 if status == "merged" else None), Close(actor=HALO, via=Via.INBOUND), NOW)
+    assert (done.state.status, done.state.closed_at) == (AlertStatus.CLOSED, NOW)
+    assert not done.state.holds_key
+    assert done.events[0].reason == "HaloITSM closed it."
+
+
+def test_cancelling_says_that_nothing_was_wrong() -> None:
+    done = apply(alert(), Cancel(actor=HALO, note="deleted in Halo"), NOW)
+    assert done.state.status is AlertStatus.CANCELLED
+    assert done.events[0].reason == "HaloITSM cancelled it: deleted in Halo"
+    assert done.events[0].data["note"] == "deleted in Halo"
+
+
+def test_whoever_closes_twice_hears_so_and_anybody_else_hears_who_was_first() -> None:
+    again = apply(closed_by_bob(), Close(actor=BOB), NOW + minutes(1))
+    assert not again.is_change
+    assert again.answer == "You closed alert 42 already."
+    assert refused(closed_by_bob(), Close(actor=ALICE)).detail == "Alert 42 was already closed by Bob Brown just now."
+    assert refused(closed_by_bob(), Cancel(actor=BOB)).code == "already_closed"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Acknowledge(actor=ALICE),
+        Unacknowledge(actor=ALICE),
+        Assign(actor=ALICE, user_id=1, name="Alice Andersson"),
+        Unassign(actor=ALICE),
+        Escalate(actor=ALICE),
+        Hold(actor=ALICE, until=NOW + minutes(5)),
+        Resume(actor=ALICE),
+        Merge(actor=ALICE, into=AlertState(7, AlertStatus.OPEN, Priority.LOW, NOW)),
+    ],
+)
+def test_closing_beats_every_other_command(command: Command) -> None:
+    assert refused(closed_by_bob(), command).code == "already_closed"
+    merged = alert(AlertStatus.MERGED, merged_into=7)
+    answer = refused(merged, command) if not isinstance(command, Merge) else None
+    assert answer is None or (answer.code, answer.detail) == ("merged", "Alert 42 is merged into 7; act on that one.")
+
+
+def test_escalating_changes_no_state_and_tells_the_timeline_who_asked() -> None:
+    asked = apply(alert(), Escalate(actor=ALICE, via=Via.VOICE), NOW)
+    assert asked.state == alert()
+    assert asked.events[0].kind is EventKind.ESCALATED
+
+
+@pytest.mark.parametrize("status", list(AlertStatus))
+def test_a_reply_is_possible_in_every_state(status: AlertStatus) -> None:
+    replied = apply(alert(status), Reply(actor=STAFF, text=" on my way "), NOW)
+    assert replied.state == alert(status)
+    assert replied.events[0].data["text"] == "on my way"
+
+
+def test_an_empty_reply_is_refused() -> None:
+    assert refused(alert(), Reply(actor=ALICE, text="  ")).field == "text"
+
+
+# Reopening
+
+
+def test_a_person_reopens_within_a_day_and_nobody_counts_as_having_acted() -> None:
+    state = apply(alert(), Acknowledge(actor=ALICE), NOW).state
+    state = then(apply(state, Assign(actor=ALICE, user_id=1, name="Alice Andersson"), NOW))
+    state = then(apply(state, Close(actor=BOB), NOW))
+    back = apply(state, Reopen(actor=BOB), NOW + timedelta(hours=24))
+    assert back.state.status is AlertStatus.OPEN
+    assert (back.state.owner_id, back.state.closed_at, back.state.acknowledged) == (None, None, {})
+    assert back.state.holds_key
+
+
+def test_after_a_day_an_alert_stays_closed() -> None:
+    assert refused(closed_by_bob(), Reopen(actor=BOB), NOW + timedelta(hours=24, seconds=1)).code == "too_late"
+
+
+def test_an_alert_is_not_reopened_beside_a_newer_one_of_the_same_key() -> None:
+    answer = refused(replace(closed_by_bob(), key_taken_by=43), Reopen(actor=BOB))
+    assert answer.code == "key_taken"
+    assert "Alert 43 is open for the same problem" in answer.detail
+
+
+def test_only_people_reopen_and_only_what_is_over() -> None:
+    assert refused(closed_by_bob(), Reopen(actor=HALO)).code == "needs_person"
+    assert refused(alert(), Reopen(actor=BOB)).code == "not_closed"
+    assert refused(alert(AlertStatus.MERGED, merged_into=7), Reopen(actor=BOB)).code == "merged"
+
+
+# Merging
+
+
+def test_a_merged_alert_keeps_its_key_and_both_timelines_tell() -> None:
+    parent = AlertState(7, AlertStatus.ASSIGNED, Priority.HIGH, NOW, owner_id=2, owner_name="Bob Brown")
+    merged = apply(alert(), Merge(actor=ALICE, into=parent), NOW)
+    assert (merged.state.status, merged.state.merged_into) == (AlertStatus.MERGED, 7)
+    assert merged.state.holds_key
+    assert [(event.alert_id, event.kind) for event in merged.events] == [
+        (42, EventKind.MERGED),
+        (7, EventKind.MERGED_HERE),
+    ]
+
+
+def test_the_alerts_merged_into_it_move_along() -> None:
+    parent = AlertState(7, AlertStatus.OPEN, Priority.HIGH, NOW)
+    merged = apply(alert(children=(8, 9)), Merge(actor=ALICE, into=parent), NOW)
+    assert merged.moves == ((8, 7), (9, 7))
+    back = apply(then(merged), Undo(actor=ALICE), NOW)
+    assert back.moves == ((8, 42), (9, 42))
+    assert back.state == replace(alert(children=(8, 9)), last=then(merged).last)
+
+
+@pytest.mark.parametrize("status", [AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])
+def test_an_alert_is_only_merged_into_one_that_lives(status: AlertStatus) -> None:
+    parent = AlertState(7, status, Priority.HIGH, NOW, merged_into=42 if status == "merged" else None)
+    assert refused(alert(), Merge(actor=ALICE, into=parent)).field == "into"
+
+
+def test_an_alert_is_not_merged_into_itself() -> None:
+    assert refused(alert(), Merge(actor=ALICE, into=alert())).field == "into"
+
+
+def test_merging_twice_into_the_same_changes_nothing() -> None:
+    parent = AlertState(7, AlertStatus.OPEN, Priority.HIGH, NOW)
+    assert not apply(alert(AlertStatus.MERGED, merged_into=7), Merge(actor=BOB, into=parent), NOW).is_change
+
+
+def test_the_key_of_a_merged_alert_is_free_when_its_parent_is_over_and_held_again_when_that_returns() -> None:
+    child = alert(AlertStatus.MERGED, merged_into=7)
+    freed = parent_ended(child, NOW)
+    assert not freed.state.holds_key
+    assert freed.state.status is AlertStatus.MERGED
+    assert freed.events[0].kind is EventKind.KEY_FREED
+    assert not parent_ended(freed.state, NOW).is_change
+    assert parent_returned(freed.state, NOW).state.holds_key
+    assert not parent_returned(replace(freed.state, key_taken_by=50), NOW).is_change
+
+
+def test_every_state_is_told_in_a_sentence() -> None:
+    assert how_it_stands(alert(), NOW) == "Alert 42 is open."
+    held = alert(AlertStatus.ON_HOLD, hold_until=NOW + minutes(20), owner_name="Bob Brown")
+    assert how_it_stands(held, NOW) == "Alert 42 is on hold for 20 minutes more, with Bob Brown."
+    assert how_it_stands(alert(AlertStatus.ASSIGNED, owner_name="Bob"), NOW) == "Bob has alert 42."
+    assert how_it_stands(alert(AlertStatus.CANCELLED, closed_at=NOW), NOW) == "Alert 42 was already cancelled just now."

@@ -1,0 +1,110 @@
+"""What a source's messages change on a live alert."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from tocsin.alerts.orders import Acknowledged, Actor, AlertState
+from tocsin.alerts.source import Agent, agent_changed, refresh
+from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
+
+NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+HALO = Actor(ActorKind.INTEGRATION, "HaloITSM")
+OPEN = AlertState(42, AlertStatus.OPEN, Priority.HIGH, NOW)
+NOBODY = Agent()
+ALICE = Agent("alice@example.org", 1, "Alice Andersson")
+BOB = Agent("Bob Brown", 2, "Bob Brown")
+VENDOR = Agent("Vendor hotline")
+
+
+def test_the_changes_of_a_message_are_one_event_that_lists_them() -> None:
+    current = {"priority": "high", "source_status": "New", "subject": "VPN down"}
+    got = refresh(
+        42, current, {"priority": "critical", "source_status": "In Progress", "subject": "VPN down"}, HALO, NOW
+    )
+    assert got.changes == {"priority": "critical", "source_status": "In Progress"}
+    assert got.event is not None
+    assert got.event.reason == "HaloITSM changed it: priority high → critical; source status New → In Progress."
+    assert got.event.data == {"changes": {"priority": ["high", "critical"], "source_status": ["New", "In Progress"]}}
+
+
+def test_a_field_without_a_value_stays_and_an_empty_one_is_removed() -> None:
+    got = refresh(42, {"client": "Acme", "site": "Basel"}, {"client": None, "site": ""}, HALO, NOW)
+    assert got.changes == {"site": ""}
+    assert got.event is not None
+    assert got.event.reason == "HaloITSM changed it: site removed."
+
+
+def test_nothing_new_is_no_event() -> None:
+    assert refresh(42, {"client": "Acme"}, {"client": "Acme", "tags": {}}, HALO, NOW) == refresh(42, {}, {}, HALO, NOW)
+
+
+def test_tags_and_custom_fields_are_compared_by_name() -> None:
+    current = {"custom": {"category": "Network", "vip": "no"}, "tags": {}}
+    got = refresh(42, current, {"custom": {"vip": "yes", "category": None}, "tags": {"environment": "prod"}}, HALO, NOW)
+    assert got.changes == {"custom": {"category": "Network", "vip": "yes"}, "tags": {"environment": "prod"}}
+    assert got.event is not None
+    assert got.event.reason == "HaloITSM changed it: vip no → yes; environment prod."
+
+
+def test_long_texts_are_named_and_not_repeated_and_values_are_cut() -> None:
+    got = refresh(42, {"long_text": "a"}, {"long_text": "b" * 9000, "subject": "s" * 300}, HALO, NOW)
+    assert got.event is not None
+    assert "long text changed" in got.event.reason
+    assert len(got.event.reason) < 200
+    assert len(str(got.event.data)) < 400
+
+
+def test_from_unassigned_to_somebody_known_is_an_assignment_to_that_user() -> None:
+    got = agent_changed(OPEN, NOBODY, ALICE, HALO, NOW)
+    assert (got.state.status, got.state.owner_id, got.state.owner_name) == ("assigned", 1, "Alice Andersson")
+    assert got.events[0].reason == "HaloITSM gave it to Alice Andersson."
+
+
+def test_somebody_whom_tocsin_does_not_know_has_it_by_the_name_the_source_gives() -> None:
+    got = agent_changed(OPEN, NOBODY, VENDOR, HALO, NOW)
+    assert (got.state.owner_id, got.state.owner_name) == (None, "Vendor hotline")
+
+
+def test_from_somebody_to_unassigned_is_open_again_and_nobody_counts_as_having_acted() -> None:
+    owned = replace(agent_changed(OPEN, NOBODY, ALICE, HALO, NOW).state, acknowledged={2: Acknowledged(NOW, "Bob")})
+    got = agent_changed(owned, ALICE, NOBODY, HALO, NOW)
+    assert got.state == OPEN
+    assert got.events[0].kind is EventKind.UNASSIGNED
+    outside = agent_changed(OPEN, NOBODY, VENDOR, HALO, NOW).state
+    assert agent_changed(outside, VENDOR, NOBODY, HALO, NOW).state == OPEN
+
+
+def test_from_one_to_another_hands_it_over() -> None:
+    owned = agent_changed(OPEN, NOBODY, ALICE, HALO, NOW).state
+    got = agent_changed(owned, ALICE, BOB, HALO, NOW)
+    assert got.state.owner_id == 2
+    assert got.events[0].reason == "HaloITSM gave it to Bob Brown, from Alice Andersson."
+
+
+def test_whoever_took_it_in_tocsin_keeps_it_when_the_source_takes_it_from_somebody_else() -> None:
+    bobs = replace(OPEN, status=AlertStatus.ASSIGNED, owner_id=2, owner_name="Bob Brown")
+    got = agent_changed(bobs, ALICE, NOBODY, HALO, NOW)
+    assert not got.is_change
+    assert got.state == bobs
+
+
+def test_the_same_agent_again_changes_nothing() -> None:
+    assert not agent_changed(OPEN, ALICE, ALICE, HALO, NOW).is_change
+    bobs = replace(OPEN, status=AlertStatus.ASSIGNED, owner_id=2, owner_name="Bob Brown")
+    assert not agent_changed(bobs, NOBODY, BOB, HALO, NOW).is_change, "the source repeats what Tocsin told it"
+
+
+def test_an_agent_does_not_end_a_hold() -> None:
+    held = replace(OPEN, status=AlertStatus.ON_HOLD, hold_until=NOW)
+    taken = agent_changed(held, NOBODY, BOB, HALO, NOW).state
+    assert (taken.status, taken.owner_id) == ("on_hold", 2)
+    assert agent_changed(taken, BOB, NOBODY, HALO, NOW).state == held
+
+
+@pytest.mark.parametrize("status", [AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])
+def test_an_agent_changes_nothing_on_an_alert_that_does_not_live(status: AlertStatus) -> None:
+    assert not agent_changed(replace(OPEN, status=status), NOBODY, BOB, HALO, NOW).is_change

@@ -1,0 +1,160 @@
+"""Taking back one's own last command within a minute."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.alerts.lifecycle import apply
+from tocsin.alerts.orders import (
+    Acknowledge,
+    Acknowledged,
+    Actor,
+    AlertState,
+    Assign,
+    Cancel,
+    Close,
+    Command,
+    Escalate,
+    Hold,
+    LastEvent,
+    Merge,
+    Order,
+    Reply,
+    Resume,
+    Transition,
+    Unacknowledge,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
+from tocsin.core.errors import Rejected
+
+NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+ALICE = Actor(ActorKind.USER, "Alice Andersson", 1)
+BOB = Actor(ActorKind.USER, "Bob Brown", 2)
+PARENT = AlertState(7, AlertStatus.OPEN, Priority.LOW, NOW)
+OPEN = AlertState(42, AlertStatus.OPEN, Priority.HIGH, NOW)
+BUSY = replace(
+    OPEN,
+    status=AlertStatus.ON_HOLD,
+    hold_until=NOW + timedelta(hours=1),
+    owner_id=2,
+    owner_name="Bob Brown",
+    acknowledged={1: Acknowledged(NOW, "Alice Andersson"), 2: Acknowledged(NOW, "Bob Brown")},
+)
+
+UNDOABLE: list[Command] = [
+    Acknowledge(actor=ALICE),
+    Unacknowledge(actor=ALICE),
+    Assign(actor=ALICE, user_id=1, name="Alice Andersson"),
+    Unassign(actor=ALICE),
+    Hold(actor=ALICE, until=NOW + timedelta(minutes=30)),
+    Resume(actor=ALICE),
+    Close(actor=ALICE),
+    Cancel(actor=ALICE),
+    Merge(actor=ALICE, into=PARENT),
+]
+
+
+def then(transition: Transition) -> AlertState:
+    """The state as read back from rows: the event's data went through JSON."""
+    event = transition.events[0]
+    data = json.loads(json.dumps(event.data))
+    return replace(
+        transition.state,
+        last=LastEvent(event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, data),
+    )
+
+
+@given(st.sampled_from([OPEN, BUSY]), st.sampled_from(UNDOABLE), st.integers(min_value=0, max_value=60))
+def test_undo_brings_back_exactly_what_was(state: AlertState, command: Command, seconds: int) -> None:
+    done = apply(state, command, NOW)
+    if not done.is_change:
+        return
+    back = apply(then(done), Undo(actor=ALICE), NOW + timedelta(seconds=seconds))
+    assert replace(back.state, last=None) == state
+    event = back.events[0]
+    assert event.kind is EventKind.UNDONE
+    assert event.data["undone"] == done.events[0].kind
+    assert event.reason.startswith("Alice Andersson took back ")
+
+
+def test_undo_works_for_a_minute() -> None:
+    closed = then(apply(OPEN, Close(actor=ALICE), NOW))
+    with pytest.raises(Rejected, match="one minute"):
+        apply(closed, Undo(actor=ALICE), NOW + timedelta(seconds=61))
+
+
+def test_undo_takes_back_ones_own_command_only() -> None:
+    closed = then(apply(OPEN, Close(actor=BOB), NOW))
+    with pytest.raises(Rejected, match="Bob Brown changed alert 42 after you"):
+        apply(closed, Undo(actor=ALICE), NOW)
+
+
+def test_undo_by_token_takes_back_what_its_user_did_by_hand() -> None:
+    closed = then(apply(OPEN, Close(actor=ALICE), NOW))
+    assert apply(closed, Undo(actor=Actor(ActorKind.TOKEN, "Alice Andersson", 1)), NOW).state.status == "open"
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [(Reply(actor=ALICE, text="hello"), "reply cannot be taken back"), (Escalate(actor=ALICE), "may have been woken")],
+)
+def test_what_has_left_the_house_is_not_undone_and_says_why(command: Command, sentence: str) -> None:
+    done = then(apply(OPEN, command, NOW))
+    with pytest.raises(Rejected, match=sentence):
+        apply(done, Undo(actor=ALICE), NOW)
+
+
+def test_an_undo_is_not_undone() -> None:
+    closed = then(apply(OPEN, Close(actor=ALICE), NOW))
+    back = then(apply(closed, Undo(actor=ALICE), NOW))
+    with pytest.raises(Rejected, match="already undone"):
+        apply(back, Undo(actor=ALICE), NOW)
+
+
+def test_nothing_to_undo_says_so() -> None:
+    with pytest.raises(Rejected, match="nothing of yours"):
+        apply(OPEN, Undo(actor=ALICE), NOW)
+    closed = then(apply(OPEN, Close(actor=ALICE), NOW))
+    with pytest.raises(Rejected, match="nothing of yours"):
+        apply(closed, Undo(actor=Actor(ActorKind.CONTACT, "ops@example.org")), NOW)
+
+
+def test_a_closing_is_not_undone_beside_a_newer_alert_of_the_same_key() -> None:
+    closed = replace(then(apply(OPEN, Close(actor=ALICE), NOW)), key_taken_by=43)
+    with pytest.raises(Rejected) as refused:
+        apply(closed, Undo(actor=ALICE), NOW)
+    assert refused.value.code == "key_taken"
+
+
+def test_a_merge_undone_after_its_parent_closed_takes_its_key_back() -> None:
+    merged = then(apply(OPEN, Merge(actor=ALICE, into=PARENT), NOW))
+    orphan = replace(merged, holds_key=False, parent_is_over=True)
+    assert apply(orphan, Undo(actor=ALICE), NOW).state.holds_key
+    with pytest.raises(Rejected) as refused:
+        apply(replace(orphan, key_taken_by=43), Undo(actor=ALICE), NOW)
+    assert refused.value.code == "key_taken"
+
+
+def test_a_merged_alert_whose_closing_is_undone_holds_its_key_only_while_its_parent_lives() -> None:
+    merged = replace(OPEN, status=AlertStatus.MERGED, merged_into=7)
+    closed = then(apply(merged, Close(actor=ALICE), NOW))
+    assert apply(closed, Undo(actor=ALICE), NOW).state.holds_key
+    assert not apply(replace(closed, parent_is_over=True), Undo(actor=ALICE), NOW).state.holds_key
+
+
+def test_both_timelines_tell_of_an_undone_merge() -> None:
+    merged = then(apply(OPEN, Merge(actor=ALICE, into=PARENT), NOW))
+    back = apply(merged, Undo(actor=ALICE), NOW)
+    assert [event.alert_id for event in back.events] == [42, 7]
+
+
+def test_every_command_is_an_order() -> None:
+    assert all(isinstance(command, Order) for command in UNDOABLE)

@@ -1,0 +1,84 @@
+"""Spans of time as people write and say them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.core.durations import parse, say, say_ago, write
+from tocsin.core.errors import Rejected
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("5m", timedelta(minutes=5)),
+        ("1h30m", timedelta(minutes=90)),
+        ("1w", timedelta(days=7)),
+        ("1w2d", timedelta(days=9)),
+        (" 1h 30m ", timedelta(minutes=90)),
+        ("0m", timedelta()),
+        ("0", timedelta()),
+        (0, timedelta()),
+    ],
+)
+def test_a_duration_is_read_as_people_write_it(text: object, span: timedelta) -> None:
+    assert parse(text) == span
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "5",
+        5,
+        "m",
+        "5x",
+        "5m1h",
+        "1h1h",
+        "-5m",
+        "1.5h",
+        "5M",
+        "٥m",
+        None,
+        True,
+        ["5m"],
+        "5 minutes",
+        "9" * 30 + "s",
+    ],
+)
+def test_what_is_no_duration_is_refused_and_the_place_named(text: object) -> None:
+    with pytest.raises(Rejected) as refused:
+        parse(text, "steps[1].after")
+    assert refused.value.field == "steps[1].after"
+    assert refused.value.code == "invalid_duration"
+
+
+def test_a_duration_of_more_than_ten_years_is_a_typing_error() -> None:
+    with pytest.raises(Rejected, match="ten years"):
+        parse("999999w")
+
+
+@given(st.integers(min_value=0, max_value=3650 * 86_400))
+def test_what_is_written_is_read_as_the_same_span(seconds: int) -> None:
+    assert parse(write(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
+
+
+def test_spans_are_said_in_their_two_biggest_parts() -> None:
+    assert say(timedelta(minutes=5)) == "5 minutes"
+    assert say(timedelta(hours=1, minutes=30, seconds=7)) == "1 hour 30 minutes"
+    assert say(timedelta(days=1)) == "1 day"
+    assert say(timedelta()) == "0 seconds"
+    assert say(timedelta(seconds=-5)) == "0 seconds"
+
+
+def test_a_moment_is_said_as_how_long_ago_it_was() -> None:
+    now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+    assert say_ago(now - timedelta(seconds=2), now) == "just now"
+    assert say_ago(now + timedelta(seconds=2), now) == "just now"
+    assert say_ago(now - timedelta(minutes=3, seconds=20), now) == "3 minutes ago"
