@@ -1,0 +1,318 @@
+"""Connections to addresses that people configured. Refuses private targets, connects to the very address it checked,
+and follows no redirect. Addresses given by the environment are `trusted` and need no allowance."""
+
+from __future__ import annotations
+
+import ipaddress
+import select
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from functools import cache
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from tocsin.core import config
+from tocsin.core.config import Network
+from tocsin.core.errors import Permanent, Temporary
+
+type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 10.0
+#: A whole request, however slowly its answer drips.
+DEADLINE = 20.0
+#: Of an answer so much is read; providers say what they have to say in less.
+MOST_BYTES = 64 * 1024
+
+#: IPv6 addresses that carry an IPv4 address in their last 32 bits (RFC 6052), which is what must be judged.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class Refused(Permanent):
+    """The target's address may not be reached from here."""
+
+
+class OutcomeUnknown(Temporary):
+    """The connection ended after the request had begun to leave: it may have been carried out, or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered: status, headers by lower-case name, and at most `MOST_BYTES` of its body."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def retry_after(self) -> timedelta | None:
+        """How long the server asks to wait (RFC 9110, 10.2.3), if it does."""
+        return _retry_after(self.headers.get("retry-after", ""), time.time())
+
+
+def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
+    """Whether `address` is public, or inside one of the networks `allowed`."""
+    plain = _unwrapped(address)
+    if any(plain.version == network.version and plain in network for network in allowed):
+        return True
+    return plain.is_global and not plain.is_multicast
+
+
+def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket.AddressFamily, str]]:
+    """The addresses of `host` that may be connected to, in the resolver's order.
+
+    Raises Temporary when the name cannot be resolved, and Refused when it leads to no address that is allowed.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise Temporary(f"The name {host} cannot be resolved: {error}.") from None
+    addresses: list[tuple[socket.AddressFamily, str]] = list(
+        dict.fromkeys((family, str(place[0])) for family, _, _, _, place in found)
+    )
+    if trusted:
+        return addresses
+    networks = config.current().allow_targets
+    usable = [pair for pair in addresses if is_allowed(ipaddress.ip_address(pair[1].split("%")[0]), networks)]
+    if not usable:
+        raise Refused(
+            f"{host} is at a private address ({addresses[0][1]}), which Tocsin does not connect to.",
+            "Add its network to TOCSIN_ALLOW_TARGETS if that is meant.",
+        )
+    return usable
+
+
+def connect(host: str, port: int, timeout: float = CONNECT_TIMEOUT, *, trusted: bool = False) -> socket.socket:
+    """A TCP connection to one of the addresses that `resolve` allows.
+
+    Raises what `resolve` raises, and Temporary when none of them answers.
+    """
+    problem: OSError | None = None
+    for family, address in resolve(host, port, trusted=trusted):
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout)
+            connection.connect((address, port))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            connection.close()
+            problem = error
+        else:
+            return connection
+    raise Temporary(f"{host} port {port} does not answer: {_cause(problem)}.")
+
+
+def check_url(url: str) -> None:
+    """Raises Permanent, saying why, when `url` is not an http or https address that can be called."""
+    _checked(url)
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Verifies certificates by the system's store (or `SSL_CERT_FILE`); by the bundled one where there is none."""
+    places = ssl.get_default_verify_paths()
+    if places.cafile or places.capath:
+        return ssl.create_default_context()
+    return httpx.create_ssl_context()
+
+
+class HttpClient:
+    """Sends HTTP requests over connections that are kept; used by many threads at once. Close it when done."""
+
+    def __init__(self, *, trusted: bool = False, connections: int = 64, context: ssl.SSLContext | None = None) -> None:
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context or tls_context(),
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=60,
+            network_backend=_Backend(trusted),
+        )
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+        deadline: float = DEADLINE,
+    ) -> Answer:
+        """Sends one request and returns the answer, whatever its status; a redirect is an answer too.
+
+        Raises Permanent for an address that cannot be used, Temporary when nothing has left, and OutcomeUnknown when
+        something may have.
+        """
+        target = _checked(url)
+        # httpcore adds Host and Content-Length itself.
+        sent = [(name.encode("ascii"), value.encode("utf-8")) for name, value in (headers or {}).items()]
+        timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": deadline}
+        end = time.monotonic() + deadline
+        try:
+            with self._pool.stream(
+                method, _bytes_of(url), headers=sent, content=content, extensions={"timeout": timeouts}
+            ) as response:
+                return Answer(response.status, _headers(response.headers), _body(response.iter_stream(), end))
+        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
+            raise Temporary(f"{target.hostname} does not answer: {_cause(error)}.") from None
+        except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as error:
+            raise Permanent(f"A request to {target.hostname} cannot be made: {_cause(error)}.") from None
+        except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+            raise OutcomeUnknown(f"{target.hostname} took the request and did not answer: {_cause(error)}.") from None
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._pool.close()
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Connects for httpcore, by `connect`: what was checked is what is connected to, so a name cannot change in
+    between."""
+
+    def __init__(self, trusted: bool) -> None:
+        self._trusted = trusted
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Stream(connect(host, port, timeout or CONNECT_TIMEOUT, trusted=self._trusted))
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connected socket as httpcore wants it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            self._socket.settimeout(timeout)
+            return self._socket.recv(max_bytes)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout("no answer in time") from error
+        except OSError as error:
+            raise httpcore.ReadError(_cause(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.sendall(buffer)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout("it takes no more") from error
+        except OSError as error:
+            raise httpcore.WriteError(_cause(error)) from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        try:
+            self._socket.settimeout(timeout)
+            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname))
+        except TimeoutError as error:
+            self.close()
+            raise httpcore.ConnectTimeout("no TLS in time") from error
+        except OSError as error:
+            self.close()
+            raise httpcore.ConnectError(_cause(error)) from error
+
+    def get_extra_info(self, info: str) -> object:
+        match info:
+            case "socket":
+                return self._socket
+            case "ssl_object":
+                return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+            case "is_readable":
+                return _is_readable(self._socket)
+            case _:
+                return None
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    """Whether an idle connection has something to read: the server closed it, so it must not be used again."""
+    if connection.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _unwrapped(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address stands for, if it does; else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+    if inner is None and address in _NAT64:
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return inner or address
+
+
+def _checked(url: str) -> _Target:
+    try:
+        parts = urlsplit(url)
+        hostname, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Permanent(f"{url[:200]!r} is not an address that can be called: {error}.") from None
+    if parts.scheme not in ("http", "https") or not hostname:
+        raise Permanent(f"{url[:200]!r} is not an address that can be called: it begins with http:// or https://.")
+    if parts.username or parts.password:
+        raise Permanent("An address carries no password in it: enter it in its own field.")
+    if any(ord(character) < 33 for character in url):
+        raise Permanent(f"{url[:200]!r} is not an address that can be called: it has spaces or line breaks in it.")
+    return _Target(parts.netloc, hostname, port)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    netloc: str
+    hostname: str
+    port: int | None
+
+
+def _bytes_of(url: str) -> bytes:
+    """`url` as it goes on the wire: the host in its ASCII form, everything else percent-encoded."""
+    return str(httpx.URL(url)).encode("ascii")
+
+
+def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in pairs}
+
+
+def _body(parts: Iterable[bytes], end: float) -> bytes:
+    body = b""
+    for part in parts:
+        body += part
+        if len(body) >= MOST_BYTES or time.monotonic() > end:
+            break
+    return body[:MOST_BYTES]
+
+
+def _retry_after(text: str, now: float) -> timedelta | None:
+    if text.strip().isdigit():
+        return timedelta(seconds=min(int(text), 86_400))
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError):
+        return None
+    return timedelta(seconds=min(max(0.0, moment - now), 86_400))
+
+
+def _cause(error: BaseException | None) -> str:
+    """An error in a few words, without the class and without anything that was sent."""
+    if error is None:
+        return "it has no address"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).strip().rstrip(".")[:200]

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.doubles.http import Response, http_double
+from tocsin.core import config, egress
+from tocsin.core.errors import Permanent, Temporary
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+
+
+@pytest.fixture
+def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def to(*networks: str) -> None:
+        changed = replace(config.current(), allow_targets=tuple(ipaddress.ip_network(n) for n in networks))
+        monkeypatch.setattr(config, "current", lambda: changed)
+
+    return to
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "::",
+        "fe80::1",
+        "fd00:ec2::254",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "2002:7f00:1::",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+    ],
+)
+def test_an_address_inside_the_house_is_not_allowed(address: str) -> None:
+    assert not egress.is_allowed(ipaddress.ip_address(address), ())
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_a_public_address_is_allowed(address: str) -> None:
+    assert egress.is_allowed(ipaddress.ip_address(address), ())
+
+
+def test_an_address_of_an_allowed_network_is_allowed_in_every_form() -> None:
+    for address in ("127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"):
+        assert egress.is_allowed(ipaddress.ip_address(address), LOOPBACK)
+    assert not egress.is_allowed(ipaddress.ip_address("10.0.0.1"), LOOPBACK)
+
+
+def test_a_request_to_a_private_address_is_refused_before_anything_is_sent() -> None:
+    with http_double() as server:
+        client = egress.HttpClient()
+        with pytest.raises(egress.Refused, match="TOCSIN_ALLOW_TARGETS"):
+            client.request("POST", f"{server.url}/", content=b"x")
+        client.close()
+        assert server.connections == 0
+
+
+def test_a_name_that_leads_to_a_private_address_is_refused() -> None:
+    with http_double() as server:
+        client = egress.HttpClient()
+        with pytest.raises(egress.Refused, match="localhost is at a private address"):
+            client.request("GET", f"http://localhost:{server.port}/")
+        client.close()
+        assert server.connections == 0
+
+
+def test_the_address_that_was_checked_is_the_one_connected_to(
+    allow: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow("127.0.0.2/32")
+    asked: list[str] = []
+
+    def resolver(host: str, port: int, **_: object) -> list[object]:
+        # A name that answers differently each time: allowed first, then what must not be reached.
+        asked.append(host)
+        address = "127.0.0.2" if len(asked) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    with http_double() as server:
+        client = egress.HttpClient()
+        with pytest.raises(Temporary):  # Nothing listens on 127.0.0.2, and 127.0.0.1 was never tried.
+            client.request("GET", f"http://rebinding.example:{server.port}/")
+        client.close()
+        assert asked == ["rebinding.example"]
+        assert server.connections == 0
+
+
+def test_of_several_addresses_only_the_allowed_ones_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in ("10.0.0.1", "8.8.8.8")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert egress.resolve("both.example", 80) == [(socket.AF_INET, "8.8.8.8")]
+
+
+def test_an_allowed_target_is_called_and_its_connection_kept(allow: Callable[..., None]) -> None:
+    allow("127.0.0.0/8")
+    with http_double(lambda request: Response(201, request.body.upper())) as server:
+        client = egress.HttpClient()
+        for _ in range(3):
+            answer = client.request("POST", f"{server.url}/a?b=ü", headers={"X-Thing": "ü"}, content=b"hello")
+            assert (answer.status, answer.body) == (201, b"HELLO")
+        client.close()
+        assert server.connections == 1
+        assert server.requests[0].path == "/a?b=%C3%BC"
+        assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+
+
+def test_a_trusted_client_needs_no_allowance() -> None:
+    with http_double() as server:
+        client = egress.HttpClient(trusted=True)
+        assert client.request("GET", server.url).status == 200
+        client.close()
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed(allow: Callable[..., None]) -> None:
+    allow("127.0.0.0/8")
+    with http_double(lambda request: Response(302, headers={"Location": "http://169.254.169.254/"})) as server:
+        client = egress.HttpClient()
+        assert client.request("GET", server.url).status == 302
+        client.close()
+        assert len(server.requests) == 1
+
+
+def test_an_answer_without_end_is_cut(allow: Callable[..., None]) -> None:
+    allow("127.0.0.0/8")
+    with http_double(lambda request: Response(200, b"x" * 1_000_000)) as server:
+        client = egress.HttpClient()
+        assert len(client.request("GET", server.url).body) == egress.MOST_BYTES
+        client.close()
+
+
+def test_a_server_that_hangs_up_after_the_request_leaves_the_outcome_unknown(allow: Callable[..., None]) -> None:
+    allow("127.0.0.0/8")
+    with http_double(lambda request: Response(hangs_up=True)) as server:
+        client = egress.HttpClient()
+        with pytest.raises(egress.OutcomeUnknown):
+            client.request("POST", server.url, content=b"x")
+        client.close()
+
+
+def test_a_port_where_nobody_listens_is_temporary_and_known_not_to_have_been_sent(allow: Callable[..., None]) -> None:
+    allow("127.0.0.0/8")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        client = egress.HttpClient()
+        with pytest.raises(Temporary) as caught:
+            client.request("POST", f"http://127.0.0.1:{taken.getsockname()[1]}/")
+        client.close()
+    assert not isinstance(caught.value, egress.OutcomeUnknown)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://example.org/", "//example.org", "http://", "http://user:pw@example.org/", "http://ex ample.org/",
+     "http://example.org/\r\nX-Evil: 1", "http://[::1", "file:///etc/passwd", "http://example.org:99999/"],
+)  # fmt: skip
+def test_what_is_no_http_address_is_refused_with_a_sentence(url: str) -> None:
+    with pytest.raises(Permanent) as caught:
+        egress.check_url(url)
+    assert "pw" not in str(caught.value)
