@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 import re2
 
@@ -89,33 +89,40 @@ def _text(operator: Operator, value: object, place: str, match_case: bool) -> Co
     if operator is Operator.ONE_OF and not isinstance(value, list | tuple):
         raise refused(place, "one of takes a list of values")
     wanted = _wanted(value, place)
-    folded = tuple(wanted) if match_case else tuple(text.casefold() for text in wanted)
-    compare = _MATCHERS[operator](folded)
-    matches = compare if match_case else (lambda text: compare(text.casefold()))
+    matches = _matcher(operator, wanted, match_case)
     verb, denial = _VERBS[operator]
     shown = listed(wanted)
     if len(wanted) == 1 or operator is Operator.ONE_OF:
         return Comparison(matches, lambda text: f"{verb} {shown}", f"{denial} {shown}")
 
     def said(text: str) -> str:
-        subject = text if match_case else text.casefold()
-        hit = next(i for i, one in enumerate(folded) if _MATCHERS[operator]((one,))(subject))
-        return f"{verb} {wanted[hit][:SHOWN]}"
+        hit = next((one for one in wanted if _matcher(operator, [one], match_case)(text)), "")
+        return f"{verb} {hit[:SHOWN]}"
 
     return Comparison(matches, said, f"{denial} any of {shown}")
 
 
-_MATCHERS: Final[Mapping[Operator, Callable[[tuple[str, ...]], Callable[[str], bool]]]] = {
-    Operator.CONTAINS: lambda wanted: (
-        (lambda text, one=wanted[0]: one in text)
-        if len(wanted) == 1
-        else (lambda text: any(one in text for one in wanted))
-    ),
-    Operator.EQUALS: lambda wanted: frozenset(wanted).__contains__,
-    Operator.ONE_OF: lambda wanted: frozenset(wanted).__contains__,
-    Operator.STARTS_WITH: lambda wanted: lambda text: text.startswith(wanted),
-    Operator.ENDS_WITH: lambda wanted: lambda text: text.endswith(wanted),
-}
+def _matcher(operator: Operator, wanted: list[str], match_case: bool) -> Callable[[str], bool]:
+    """Whether a text matches any of `wanted`. The common ones are one function deep, because every message asks."""
+    texts = tuple(wanted if match_case else (text.casefold() for text in wanted))
+    match operator, match_case:
+        case Operator.CONTAINS, False if len(texts) == 1:
+            (one,) = texts
+            return lambda text: one in text.casefold()
+        case Operator.CONTAINS, False:
+            return lambda text: any(map(text.casefold().__contains__, texts))
+        case Operator.CONTAINS, True:
+            return lambda text: any(map(text.__contains__, texts))
+        case Operator.STARTS_WITH, _:
+            return lambda text: (text if match_case else text.casefold()).startswith(texts)
+        case Operator.ENDS_WITH, _:
+            return lambda text: (text if match_case else text.casefold()).endswith(texts)
+        case _, False:
+            known = frozenset(texts)
+            return lambda text: text.casefold() in known
+        case _:
+            return frozenset(texts).__contains__
+
 
 _VERBS: Final[Mapping[Operator, tuple[str, str]]] = {
     Operator.CONTAINS: ("contains", "does not contain"),
@@ -155,16 +162,21 @@ def _patterns(value: object, place: str, match_case: bool) -> Comparison:
     return Comparison(matches, lambda text: f"matches {shown}", f"does not match {shown}")
 
 
-def _compile_pattern(pattern: str, place: str, match_case: bool) -> re2._Regexp:
+class _Pattern(Protocol):
+    def search(self, text: str, /) -> object: ...
+
+
+def _compile_pattern(pattern: str, place: str, match_case: bool) -> _Pattern:
     if len(pattern) > _PATTERN_LENGTH:
         raise refused(place, f"a pattern has at most {_PATTERN_LENGTH} characters")
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = match_case
     try:
-        return re2.compile(pattern, options)
+        compiled: _Pattern = re2.compile(pattern, options)  # type: ignore[no-untyped-call]
     except re2.error as error:
         raise refused(place, f"cannot be used as a pattern: {_said_by(error)}") from None
+    return compiled
 
 
 def _said_by(error: Exception) -> str:

@@ -7,10 +7,11 @@ A field without a value makes every operator false, `exists` too; `not` inverts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-from tocsin.inbound.comparisons import COMPARED, Comparison, compile_comparison, operator_of, refused, texts_of
+import msgspec
+
+from tocsin.inbound.comparisons import Comparison, compile_comparison, operator_of, refused, texts_of
 from tocsin.inbound.fields import FIELDS
 from tocsin.inbound.mapped import Mapped
 from tocsin.inbound.paths import compile_path
@@ -21,8 +22,7 @@ MAX_LEAVES: Final = 500
 MAX_REASON: Final = 260  # bytes of UTF-8, so that a stored verdict stays under 300
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Whether a condition was true, and the sentence that says which values decided."""
 
     is_true: bool
@@ -111,19 +111,21 @@ class _Compiler:
                 raise refused(f"{where}.{key}", "unknown key; a condition has field, operator, value, match_case, not")
         match_case = _flag(definition, "match_case", where)
         inverted = _flag(definition, "not", where)
-        label, read = self.reader(definition["field"], f"{where}.field")
+        label, field, read = self.reader(definition["field"], f"{where}.field")
         operator = operator_of(definition.get("operator"), f"{where}.operator")
         comparison = compile_comparison(operator, definition, where, match_case)
-        return _Leaf(label, read, comparison, inverted)
+        return _Leaf(label, field, read, comparison, inverted)
 
-    def reader(self, field: object, where: str) -> tuple[str, Callable[[object, Mapped], object]]:
+    def reader(self, field: object, where: str) -> tuple[str, str | None, Callable[[object, Mapped], object]]:
+        """The field's label, its name if it is a known one, and what reads it."""
         if not isinstance(field, str) or not field.strip():
             raise refused(where, "give the name of a mapped field, or a path such as ticket^status^name")
         if field in self.fields:
-            return (FIELDS[field].label if field in FIELDS else field), _mapped_reader(field)
+            known = FIELDS.get(field)
+            return (known.label, field, _known_reader(field)) if known else (field, None, _free_reader(field))
         path = compile_path(field[1:] if _is_forced(field) else field, where)
         read = path.read
-        return path.text, lambda payload, mapped: read(payload)
+        return path.text, None, lambda payload, mapped: read(payload)
 
 
 def _is_forced(field: str) -> bool:
@@ -131,9 +133,11 @@ def _is_forced(field: str) -> bool:
     return (len(field) - len(field.lstrip("^"))) % 2 == 1
 
 
-def _mapped_reader(field: str) -> Callable[[object, Mapped], object]:
-    if field in FIELDS:
-        return lambda payload, mapped: mapped.values.get(field)
+def _known_reader(field: str) -> Callable[[object, Mapped], object]:
+    return lambda payload, mapped: mapped.values.get(field)
+
+
+def _free_reader(field: str) -> Callable[[object, Mapped], object]:
     return lambda payload, mapped: mapped.custom.get(field) or mapped.tags.get(field)
 
 
@@ -148,20 +152,17 @@ class _Leaf:
     __slots__ = ("comparison", "holds", "label", "read")
 
     def __init__(
-        self, label: str, read: Callable[[object, Mapped], object], comparison: Comparison, inverted: bool
+        self,
+        label: str,
+        field: str | None,
+        read: Callable[[object, Mapped], object],
+        comparison: Comparison,
+        inverted: bool,
     ) -> None:
         self.label = label
         self.read = read
         self.comparison = comparison
-        matches = comparison.matches
-
-        def holds(payload: object, mapped: Mapped) -> bool:
-            value = read(payload, mapped)
-            if type(value) is str:
-                return (value != "" and not value.isspace() and matches(value[:COMPARED])) is not inverted
-            return any(matches(text) for text in texts_of(value)) is not inverted
-
-        self.holds: Callable[[object, Mapped], bool] = holds
+        self.holds = _holds(field, read, comparison.matches, inverted)
 
     def reason(self, payload: object, mapped: Mapped) -> str:
         texts = texts_of(self.read(payload, mapped))
@@ -171,6 +172,23 @@ class _Leaf:
         if deciding is not None:
             return f"{self.label} {quoted(deciding)} {self.comparison.said(deciding)}"
         return f"{self.label} {quoted(', '.join(texts[:10]))} {self.comparison.denied}"
+
+
+def _holds(
+    field: str | None, read: Callable[[object, Mapped], object], matches: Callable[[str], bool], inverted: bool
+) -> Callable[[object, Mapped], bool]:
+    """The quick answer of a leaf. A known field's text is clean already, and every message asks for some."""
+
+    def holds(payload: object, mapped: Mapped) -> bool:
+        return any(map(matches, texts_of(read(payload, mapped)))) is not inverted
+
+    def holds_field(payload: object, mapped: Mapped) -> bool:
+        value = mapped.values.get(field)  # type: ignore[arg-type]
+        if type(value) is str:
+            return matches(value) is not inverted
+        return any(map(matches, texts_of(value))) is not inverted
+
+    return holds if field is None else holds_field
 
 
 class _Constant:

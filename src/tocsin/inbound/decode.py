@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
 from typing import Final
@@ -34,8 +33,7 @@ _TEXT_CHARSET: Final = re.compile(r"utf-(16|32)|iso8859|cp\d|koi8|gb|big5|shift_
 _REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(msgspec.Struct, frozen=True):
     """One message: its payload (an object), its own bytes, and what a reader should know about how it was read.
 
     `problem` is set, and `payload` None, where this element cannot be used while others of its array can.
@@ -47,8 +45,7 @@ class Element:
     problem: Rejected | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True):
     elements: tuple[Element, ...]
     is_array: bool
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -62,6 +62,7 @@ class Alternative:
     is_plain: bool
     find: Callable[[list[object], object, dict[str, Value]], Found]
     fields: frozenset[str] = frozenset()
+    terms: str = ""  # what a value must be, or becomes, in words: "only guid"
 
 
 _KEYS: Final = ("path", "paths", "template", "literal", "only", "nobody", "map", "else", "when")
@@ -108,7 +109,19 @@ class EntryCompiler:
             raise refused(place, f"give exactly one of {', '.join(_SOURCES)}")
         finish = self._finisher(definition, place)
         when = self._when(definition, place)
-        match sources[0]:
+        terms = _terms(definition)
+        for one in self._sourced(definition, sources[0], place, finish, when):
+            yield replace(one, terms=terms)
+
+    def _sourced(
+        self,
+        definition: Mapping[str, object],
+        source: str,
+        place: str,
+        finish: Callable[[object], Found] | None,
+        when: CompiledCondition | None,
+    ) -> Iterator[Alternative]:
+        match source:
             case "path":
                 yield self._path(definition["path"], f"{place}.path", finish, when)
             case "paths":
@@ -196,6 +209,19 @@ class EntryCompiler:
         return translated
 
 
+def _terms(definition: Mapping[str, object]) -> str:
+    said: list[str] = []
+    if "only" in definition:
+        said.append(f"only {definition['only']}")
+    if "map" in definition:
+        said.append(f"translated by {definition['map']}" if isinstance(definition["map"], str) else "translated")
+    if definition.get("else"):
+        said.append(f"else {definition['else']}")
+    if "when" in definition:
+        said.append("on a condition")
+    return ", ".join(said)
+
+
 def _slot_reader(slot: int) -> Callable[[list[object], object, dict[str, Value]], Found]:
     return lambda slots, payload, values: slots[slot]
 
@@ -217,7 +243,7 @@ def _literal(
     return Alternative(place, f'"{text_of(value)}"', -1, False, find)
 
 
-_GUID: Final = re.compile(r"\{?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\}?", re.IGNORECASE)
+_GUID: Final = re.compile(r"\{?[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\}?")
 
 
 def _whole(value: object) -> int | None:
@@ -235,7 +261,9 @@ def _scalar(value: object) -> Found:
 
 _ONLY: Final[Mapping[Only, Callable[[object], Found]]] = {
     Only.TEXT: _scalar,
-    Only.WORDS: lambda value: value if type(value) is str and number_of(value) is None else None,
+    Only.WORDS: lambda value: (
+        value if type(value) is str and (value[:1].isalpha() or number_of(value) is None) else None
+    ),
     Only.NUMBER: lambda value: value if number_of(value) is not None else None,
     Only.INTEGER: _whole,
     Only.POSITIVE: lambda value: whole if (whole := _whole(value)) is not None and int(whole) > 0 else None,

@@ -6,6 +6,8 @@ the tree remembers which keys to follow, case included: a path that is not there
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from typing import Final
 
 from tocsin.inbound.paths import MISSING, Path, compile_path, find_key, index_of
@@ -15,19 +17,27 @@ _SHAPES: Final = 64
 _SHAPE_KEYS: Final = 1500
 _SHAPE_TEXT: Final = 40_000
 
-#: Each key of an object to follow: (key as the sender writes it, slot, node below it or None).
-type _Plan = tuple[tuple[str, int, "_Node | None"], ...]
+
+class _Plan:
+    """What to follow in an object of one shape. `serial` tells the shapes of all nodes apart; 0: not remembered."""
+
+    __slots__ = ("rows", "serial")
+
+    def __init__(self, rows: tuple[tuple[str, int, _Node | None], ...], serial: int) -> None:
+        self.rows = rows  # key as the sender writes it, slot, node below it
+        self.serial = serial
 
 
 class _Node:
     """One object (or list) on the way, and the segments that paths follow from it."""
 
-    __slots__ = ("below", "items", "shapes")
+    __slots__ = ("below", "items", "serials", "shapes")
 
-    def __init__(self) -> None:
+    def __init__(self, serials: Iterator[int]) -> None:
         self.below: dict[str, tuple[int, _Node]] = {}
         self.items: tuple[tuple[int, int, _Node], ...] = ()
         self.shapes: dict[tuple[str, ...], _Plan] = {}
+        self.serials = serials
 
     def freeze(self) -> None:
         self.items = tuple(
@@ -36,23 +46,25 @@ class _Node:
         for _, node in self.below.values():
             node.freeze()
 
-    def walk(self, value: object, slots: list[object]) -> None:
+    def walk(self, value: object, slots: list[object], trail: list[int]) -> None:
+        """Fills the slots below, and adds to the trail what tells which slots those can be."""
         if type(value) is dict:
             shape = tuple(value)
-            plan = self.shapes.get(shape)
-            if plan is None:
-                plan = self.plan(value, shape)
-            for key, slot, node in plan:
+            plan = self.shapes.get(shape) or self.plan(value, shape)
+            trail.append(plan.serial)
+            for key, slot, node in plan.rows:
                 found = value[key]
-                if found is not None:
-                    slots[slot] = found
-                    if node is not None:
-                        node.walk(found, slots)
-        elif type(value) is list:
+                if node is not None:
+                    node.walk(found, slots, trail)
+                slots[slot] = found
+        elif type(value) is list and self.items:
+            trail.append(0)
             for index, slot, node in self.items:
                 if index < len(value):
                     slots[slot] = value[index]
-                    node.walk(value[index], slots)
+                    node.walk(value[index], slots, trail)
+        else:
+            trail.append(-1)
 
     def plan(self, value: dict[str, object], shape: tuple[str, ...]) -> _Plan:
         rows: list[tuple[str, int, _Node | None]] = []
@@ -60,11 +72,11 @@ class _Node:
             key = wanted if wanted in value else find_key(value, wanted.casefold())
             if key is not None:
                 rows.append((key, slot, node if node.below else None))
-        plan = tuple(rows)
-        if len(shape) <= _SHAPE_KEYS and sum(map(len, shape)) <= _SHAPE_TEXT:
-            if len(self.shapes) >= _SHAPES:
-                self.shapes.clear()
-            self.shapes[shape] = plan
+        if len(shape) > _SHAPE_KEYS or sum(map(len, shape)) > _SHAPE_TEXT:
+            return _Plan(tuple(rows), 0)
+        if len(self.shapes) >= _SHAPES:
+            self.shapes.clear()
+        plan = self.shapes[shape] = _Plan(tuple(rows), next(self.serials))
         return plan
 
 
@@ -75,10 +87,12 @@ class Extraction:
     """
 
     def __init__(self) -> None:
-        self._root = _Node()
+        self._serials = count(1)
+        self._root = _Node(self._serials)
         self._count = 0
         self._slots: dict[str, int] = {}
         self._collecting: list[tuple[int, Path]] = []
+        self._empty: list[object] = []
 
     def slot(self, text: str, place: str) -> int:
         """The slot of a path. Raises Rejected("invalid_path") that names `place`."""
@@ -97,7 +111,7 @@ class Extraction:
         node, slot = self._root, -1
         for segment in segments:
             if segment not in node.below:
-                node.below[segment] = (self._new(), _Node())
+                node.below[segment] = (self._new(), _Node(self._serials))
             slot, node = node.below[segment]
         return slot
 
@@ -107,11 +121,24 @@ class Extraction:
 
     def freeze(self) -> None:
         self._root.freeze()
+        self._empty = [None] * self._count
+
+    def filled(self, payload: object) -> frozenset[int]:
+        """The slots that payloads with this one's key can fill."""
+        slots: list[object] = [MISSING] * self._count
+        self._root.walk(payload, slots, [])
+        always = {slot for slot, _ in self._collecting}
+        return frozenset(always | {slot for slot, found in enumerate(slots) if found is not MISSING})
 
     def read(self, payload: object) -> list[object]:
-        slots: list[object] = [None] * self._count
-        self._root.walk(payload, slots)
+        return self.read_with_trail(payload)[0]
+
+    def read_with_trail(self, payload: object) -> tuple[list[object], tuple[int, ...] | None]:
+        """The slots, and a key: payloads with an equal one fill the same slots (or leave them None). None: no key."""
+        slots = self._empty.copy()
+        trail: list[int] = []
+        self._root.walk(payload, slots, trail)
         for slot, path in self._collecting:
             found = path.read(payload)
             slots[slot] = None if found is MISSING else found
-        return slots
+        return slots, None if 0 in trail else tuple(trail)

@@ -146,8 +146,13 @@ def _as_json(value: object) -> str:
 
 def without_unstorable(text: str) -> str:
     """NUL and lone surrogates, which neither PostgreSQL nor UTF-8 can hold, become U+FFFD."""
-    if text.isascii():
-        return text.replace("\x00", "\ufffd") if "\x00" in text else text
+    if "\x00" not in text:
+        try:
+            text.encode()  # the quickest way to know
+        except UnicodeEncodeError:
+            pass
+        else:
+            return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
@@ -193,8 +198,7 @@ def url(value: object, limit: int) -> str | None:
 
 
 def flag(value: object, limit: int = 5) -> bool | None:
-    found = value if type(value) is bool else _FLAGS.get((line(value, limit) or "").casefold())
-    return found  # type: ignore[return-value]
+    return value if type(value) is bool else _FLAGS.get((line(value, limit) or "").casefold())
 
 
 _FLAGS: Final = {
@@ -317,10 +321,10 @@ def priority_of(word: str) -> str | None:
 _PRIORITY_WORDS: Final[Mapping[str, str]] = {
     word: level
     for level, words in {
-        "critical": "critical crit emergency emerg fatal disaster urgent blocker highest p1 sev1 s1 severity1 priority1",
-        "high": "high major error err severe p2 sev2 s2 severity2 priority2",
-        "medium": "medium moderate normal average warning warn p3 sev3 s3 severity3 priority3",
-        "low": "low minor info information informational notice lowest trivial debug p4 p5 sev4 sev5 s4 s5 priority4",
+        "critical": "critical crit emergency emerg fatal disaster urgent blocker highest p1 sev1 s1 severity1",
+        "high": "high major error err severe p2 sev2 s2 severity2",
+        "medium": "medium moderate normal average warning warn p3 sev3 s3 severity3",
+        "low": "low minor info information informational notice lowest trivial debug p4 p5 sev4 sev5 s4 s5",
     }.items()
     for word in words.split()
 }

@@ -1,4 +1,4 @@
-"""Form fields as one object: `application/x-www-form-urlencoded` and `multipart/form-data`. Repeated names make a list."""
+"""Form fields as one object (urlencoded, and `multipart/form-data`). Repeated names make a list."""
 
 from __future__ import annotations
 

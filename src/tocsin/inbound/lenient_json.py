@@ -104,33 +104,33 @@ class _Mended:
         return min(max(at - (self._edits[edit][1] if edit >= 0 else 0), 0), max(len(self.text) - 1, 0))
 
     def _mend(self, match: re.Match[str]) -> str:
-        token, at = match.group(), match.start()
-        mended = token
-        if token == ",":
+        part, at = match.group(), match.start()
+        mended = part
+        if part == ",":
             self.note("a trailing comma", at)
             mended = ""
-        elif token == ":":
+        elif part == ":":
             self.note("a missing value", at)
             mended = ":null"
-        elif token[0] != '"':
-            self.note(f"{token}, which is not a JSON value,", at)
+        elif part[0] != '"':
+            self.note(f"{part}, which is not a JSON value,", at)
         else:
-            mended = self._string(token, at)
-        if len(mended) != len(token):
-            self._shift += len(mended) - len(token)
-            self._edits.append((at + len(token) + self._shift, self._shift))
+            mended = self._string(part, at)
+        if len(mended) != len(part):
+            self._shift += len(mended) - len(part)
+            self._edits.append((at + len(part) + self._shift, self._shift))
         return mended
 
-    def _string(self, token: str, at: int) -> str:
-        control = _CONTROL.search(token)
+    def _string(self, part: str, at: int) -> str:
+        control = _CONTROL.search(part)
         if control is not None:
             is_break = control.group() in "\r\n"
             self.note(
                 "a raw line break in a string" if is_break else "a raw control character in a string",
                 at + control.start(),
             )
-        if "\\" not in token:
-            return token
+        if "\\" not in part:
+            return part
 
         def escape(match: re.Match[str]) -> str:
             if match.group(1) is None:
@@ -138,7 +138,7 @@ class _Mended:
             self.note("a backslash that escapes nothing in a string", at + match.start())
             return "\\" + match.group()
 
-        return _BAD_ESCAPE.sub(escape, token)
+        return _BAD_ESCAPE.sub(escape, part)
 
 
 #: A quote that ends a value: before a comma and another entry, a closing mark, or the end.

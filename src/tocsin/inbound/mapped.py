@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from tocsin.inbound.fields import Attachment, Value
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+class Mapped(msgspec.Struct, frozen=True):
     """`values` holds the known fields that the message says something about, by name.
 
     A field that is absent was not mentioned: what an alert knows already stays. A field that is present as None

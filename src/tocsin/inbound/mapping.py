@@ -31,6 +31,10 @@ from tocsin.inbound.mapped import Mapped
 from tocsin.inbound.wording import quoted
 
 type Cleaner = Callable[[object, int], Value]
+type Pick = Callable[[list[object], object, dict[str, Value]], object]
+
+#: Plans remembered, one for each way in which a sender's messages are shaped.
+_PLANS: Final = 256
 
 #: Kinds whose values must be understood: one that is not gets a note.
 _UNDERSTOOD: Final = {FieldKind.PRIORITY: "is not mapped to", FieldKind.MOMENT: "is not a time that Tocsin can read"}
@@ -42,8 +46,19 @@ class MappedField:
 
     name: str
     alternatives: tuple[Alternative, ...]
-    clean: Callable[[object], Value]
-    pick: Callable[[list[object], object, dict[str, Value]], object]
+    cleaner: Cleaner
+    length: int
+    pick: Pick
+
+
+class _Plan:
+    """The fields that payloads of one trail can fill. `direct` ones come from one plain path each."""
+
+    __slots__ = ("direct", "picked")
+
+    def __init__(self, direct: tuple[tuple[str, int, Cleaner, int], ...], picked: tuple[tuple[str, Pick], ...]) -> None:
+        self.direct = direct
+        self.picked = picked
 
 
 class CompiledMapping:
@@ -61,29 +76,52 @@ class CompiledMapping:
         self.tags = tags
         self.custom = custom
         self.names = frozenset(field.name for group in (fields, tags, custom) for field in group)
-        self._plan = tuple((field.name, field.pick) for field in fields)
+        self._full = _Plan((), tuple((field.name, field.pick) for field in fields))
+        self._plans: dict[tuple[int, ...], _Plan] = {}
         self._tag_plan = tuple((field.name, field.pick) for field in tags)
         self._custom_plan = tuple((field.name, field.pick) for field in custom)
         self._understood = tuple(f for f in fields if FIELDS[f.name].kind in _UNDERSTOOD)
 
     def apply(self, payload: object) -> Mapped:
         """What the message says. Never raises, whatever the payload is."""
-        slots = self.extraction.read(payload)
+        slots, trail = self.extraction.read_with_trail(payload)
+        plan = self._full if trail is None else self._plans.get(trail) or self._planned(trail, payload)
         values: dict[str, Value] = {}
-        for name, pick in self._plan:
+        for name, slot, clean, length in plan.direct:
+            found = slots[slot]
+            if found is not None and (value := clean(found, length)) is not None:
+                values[name] = value
+        for name, pick in plan.picked:
             found = pick(slots, payload, values)
             if found is not None:
                 values[name] = None if found is NOBODY else found  # type: ignore[assignment]
-        notes = tuple(
-            note for f in self._understood if f.name not in values and (note := _note(f, slots, payload, values))
-        )
+        notes: tuple[str, ...] = ()
+        for one in self._understood:
+            if one.name not in values and (note := _note(one, slots, payload, values)):
+                notes += (note,)
         tags = _texts(self._tag_plan, slots, payload, values) if self._tag_plan else {}
         custom = _texts(self._custom_plan, slots, payload, values) if self._custom_plan else {}
         return Mapped(values, tags, custom, notes)
 
+    def _planned(self, trail: tuple[int, ...], payload: object) -> _Plan:
+        """The plan for a trail: without the alternatives whose path is in no payload of that trail."""
+        filled = self.extraction.filled(payload)
+        direct: list[tuple[str, int, Cleaner, int]] = []
+        picked: list[tuple[str, Pick]] = []
+        for field in self.fields:
+            left = tuple(a for a in field.alternatives if a.slot < 0 or a.slot in filled)
+            if len(left) == 1 and left[0].is_plain:
+                direct.append((field.name, left[0].slot, field.cleaner, field.length))
+            elif left:
+                picked.append((field.name, _picker(left, field.cleaner, field.length)))
+        if len(self._plans) >= _PLANS:
+            self._plans.clear()
+        plan = self._plans[trail] = _Plan(tuple(direct), tuple(picked))
+        return plan
+
 
 def _texts(
-    plan: tuple[tuple[str, Callable[[list[object], object, dict[str, Value]], object]], ...],
+    plan: tuple[tuple[str, Pick], ...],
     slots: list[object],
     payload: object,
     values: dict[str, Value],
@@ -177,16 +215,10 @@ def _field(
     compiler: EntryCompiler, name: str, definition: object, place: str, cleaner: Cleaner, length: int
 ) -> MappedField:
     alternatives = tuple(compiler.alternatives(definition, place))
-
-    def clean(value: object) -> Value:
-        return cleaner(value, length)
-
-    return MappedField(name, alternatives, clean, _picker(alternatives, cleaner, length))
+    return MappedField(name, alternatives, cleaner, length, _picker(alternatives, cleaner, length))
 
 
-def _picker(
-    alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int
-) -> Callable[[list[object], object, dict[str, Value]], object]:
+def _picker(alternatives: tuple[Alternative, ...], cleaner: Cleaner, length: int) -> Pick:
     """The first alternative that has a value, cleaned. A plain path needs no call of its own."""
     steps = tuple((a.slot if a.is_plain else -1, a.slot, a.find) for a in alternatives)
 

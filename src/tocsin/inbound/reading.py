@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from tocsin.catalogue.kinds import Kind
 from tocsin.core.errors import Rejected
 from tocsin.inbound.conditions import Verdict
@@ -39,8 +41,7 @@ class Definition:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What one message says. `source_id` is None where there is none and the kind does not need one; `dedup_key` is
     the text of the integration's key template, None where it has no template."""
 
@@ -53,8 +54,11 @@ class Reading:
     source_time: datetime | None
     dedup_key: str | None
     notes: tuple[str, ...]
-    payload: object = field(repr=False)
-    _reader: Reader = field(repr=False)
+    payload: object
+    _reader: Reader
+
+    def __repr__(self) -> str:
+        return f"Reading({self.intent}: {self.verdict.reason}; {self.mapped})"
 
     def filter_verdict(self) -> Verdict:
         """Whether the kind's vetoes and the integration's filters let an alert open."""

@@ -35,6 +35,8 @@ class Sentence:
     reason: str
 
 
+#: The rules in the order in which they are asked.
+ORDER: Final = ("cancel", "close", "open", "ignore", "update")
 _RULES: Final = ("open", "close", "update", "cancel", "ignore", "veto")
 
 
