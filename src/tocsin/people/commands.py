@@ -1,0 +1,246 @@
+"""Changing users and their contact methods: checked, recorded in the audit log, known to every node. See `groups` too.
+
+A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models.functions import Lower
+
+from tocsin.access import audit, setup_link
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Role
+from tocsin.core import configuration, dependents, durations, settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.specs import raise_all
+from tocsin.people import specs
+from tocsin.people.models import ContactMethod, User
+from tocsin.people.specs import ContactSpec, UserSpec
+
+#: The contact method of a user who was made without any.
+FIRST_LABEL = "Email-Official"
+
+#: Whoever has the machine's shell vouches for an e-mail address.
+_TRUSTED = ("cli", "yaml")
+
+
+def user_spec(user: User) -> dict[str, Any]:
+    """The user as YAML and the API write one."""
+    spec: dict[str, Any] = {"username": user.username}
+    if user.name:
+        spec["name"] = user.name
+    spec |= {"email": user.email, "role": user.role, "time_zone": user.time_zone}
+    if user.language:
+        spec["language"] = user.language
+    if not user.is_active:
+        spec["active"] = False
+    return spec | {"contact_methods": [contact_method_spec(method) for method in user.contact_methods.all()]}
+
+
+def contact_method_spec(method: ContactMethod) -> dict[str, Any]:
+    """The contact method as YAML and the API write one."""
+    spec: dict[str, Any] = {"label": method.label, "channel": method.channel, "address": method.address}
+    if method.wait:
+        spec["wait"] = durations.write(method.wait)
+    if method.repeat_times:
+        spec["repeat"] = {"times": method.repeat_times, "every": durations.write(method.repeat_every)}
+    if not method.is_enabled:
+        spec["enabled"] = False
+    return spec
+
+
+def save_user(
+    spec: Mapping[str, object],
+    *,
+    existing: User | None = None,
+    actor: Actor,
+    now: datetime,
+    password: str | None = None,
+) -> User:
+    """Makes a user, or makes `existing` what the spec says; without `contact_methods` theirs stay, and a new user
+    gets one by e-mail. A password is set where one is given.
+
+    Raises Rejected that names the place: bad values, a username or e-mail in use, the last administrator.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        read = specs.read_user(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        _refuse_taken(read, existing)
+        before = user_spec(existing) if existing else None
+        user = existing or User()
+        if before and not (read.is_active and read.role is Role.ADMIN):
+            _refuse_last_administrator(user)
+        _write_user(user, read, password)
+        methods = read.contact_methods
+        if methods is None and not existing:
+            methods = (ContactSpec(FIRST_LABEL, "email", read.email),)
+        if methods is not None:
+            _write_contact_methods(user, methods)
+        _write_email(user, is_verified=actor.via in _TRUSTED)
+        if read.role is Role.ADMIN and read.is_active:
+            setup_link.revoke_all()
+        _record(user, before, actor, now)
+        if password is not None and existing:
+            audit.record(
+                actor, "set_password", now=now, object_type="user", object_id=user.pk, object_name=user.username
+            )
+    return user
+
+
+def create_first_administrator(
+    token: str, spec: Mapping[str, object], *, password: str, now: datetime, address: str | None = None
+) -> User:
+    """Makes the first administrator through the set-up link's `token`, which works once.
+
+    Raises Rejected when there is an administrator already, the token is not that of a link, or the spec is bad.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        if has_administrator():
+            raise Rejected("setup_done", "There is an administrator already. Sign in, or ask them for an account.")
+        setup_link.use_up(token)
+        actor = Actor(None, "set-up link", "web", address)
+        return save_user({**spec, "role": Role.ADMIN, "active": True}, actor=actor, now=now, password=password)
+
+
+def has_administrator() -> bool:
+    """Whether anybody can administer this installation."""
+    return User.objects.filter(role=Role.ADMIN, is_active=True).exists()
+
+
+def delete_user(user: User, *, actor: Actor, now: datetime) -> None:
+    """Deletes a user with their contact methods and tokens; what they did stays on record under their name.
+
+    Raises Rejected ("in_use") while configuration or a live alert needs them, and for the last administrator.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        _refuse_last_administrator(user)
+        dependents.refuse_deletion("user", user.pk, user.username)
+        before, number = user_spec(user), user.pk
+        user.delete()
+        audit.record_change(
+            actor, now=now, object_type="user", object_id=number, object_name=user.username, before=before, after=None
+        )
+        configuration.changed()
+
+
+def save_contact_method(
+    user: User, spec: Mapping[str, object], *, existing: ContactMethod | None = None, actor: Actor, now: datetime
+) -> ContactMethod:
+    """Adds one of the user's contact methods at the end, or makes `existing` what the spec says.
+
+    Raises Rejected that names the place.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        read = specs.read_contact_method(spec)
+        others = user.contact_methods.exclude(pk=existing.pk) if existing else user.contact_methods.all()
+        if others.filter(label__iexact=read.label).exists():
+            raise Rejected("name_taken", f'There is a contact method "{read.label}" already.', "label")
+        before = user_spec(user)
+        last = others.order_by("position").last()
+        method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
+        _write_contact_method(method, read)
+        _record(user, before, actor, now)
+    return method
+
+
+def delete_contact_method(method: ContactMethod, *, actor: Actor, now: datetime) -> None:
+    """Deletes one contact method."""
+    with transaction.atomic():
+        configuration.lock()
+        user = method.user
+        before = user_spec(user)
+        method.delete()
+        _record(user, before, actor, now)
+
+
+def _refuse_taken(read: UserSpec, existing: User | None) -> None:
+    """Sign-in takes a username or an e-mail, so neither may be another user's username or e-mail."""
+    problems = []
+    others = User.objects.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
+    if existing:
+        others = others.exclude(pk=existing.pk)
+    for field, value in (("username", read.username), ("email", read.email)):
+        taken = others.filter(folded_name=value.lower()) | others.filter(folded_email=value.lower())
+        if taken.exists():
+            what = "username" if field == "username" else "e-mail address"
+            problems.append(Rejected("name_taken", f'The {what} "{value}" is in use already.', field))
+    raise_all(problems)
+
+
+def _refuse_last_administrator(user: User) -> None:
+    others = User.objects.filter(role=Role.ADMIN, is_active=True).exclude(pk=user.pk)
+    if user.role == Role.ADMIN and user.is_active and not others.exists():
+        raise Rejected(
+            "last_administrator",
+            f"{user.username} is the last administrator and must stay one: make somebody else an administrator first.",
+            "role",
+        )
+
+
+def _write_user(user: User, read: UserSpec, password: str | None) -> None:
+    user.username, user.name, user.email = read.username, read.name, read.email
+    user.role, user.time_zone, user.is_active = read.role, read.time_zone, read.is_active
+    if read.language is not None:
+        user.language = read.language
+    if password is not None:
+        try:
+            validate_password(password, user)
+        except ValidationError as error:
+            raise Rejected("invalid_password", " ".join(error.messages), "password") from None
+        user.set_password(password)
+    elif user._state.adding:
+        user.set_unusable_password()
+    user.save()
+
+
+def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
+    """Makes the user's methods the wanted ones, in that order. A method is the same while its label is."""
+    known = {method.label.lower(): method for method in user.contact_methods.all()}
+    kept = {read.label.lower() for read in wanted}
+    for label, method in known.items():
+        if label not in kept:
+            method.delete()
+    for position, read in enumerate(wanted):
+        method = known.get(read.label.lower()) or ContactMethod(user=user)
+        method.position = position
+        _write_contact_method(method, read)
+
+
+def _write_contact_method(method: ContactMethod, read: ContactSpec) -> None:
+    if (method.channel, method.address) != (read.channel, read.address):
+        method.verified_at = None
+    method.label, method.channel, method.address = read.label, read.channel, read.address
+    method.wait, method.repeat_times, method.repeat_every = read.wait, read.repeat_times, read.repeat_every
+    method.is_enabled = read.is_enabled
+    method.save()
+
+
+def _write_email(user: User, *, is_verified: bool) -> None:
+    """Keeps the account library's record of the user's one address in step."""
+    EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email).delete()
+    held, made = EmailAddress.objects.get_or_create(
+        user=user, email=user.email, defaults={"primary": True, "verified": is_verified}
+    )
+    if not made and is_verified and not held.verified:
+        held.verified = True
+        held.save(update_fields=["verified"])
+
+
+def _record(user: User, before: dict[str, Any] | None, actor: Actor, now: datetime) -> None:
+    # Read again: what was prefetched on this object may be from before.
+    after = user_spec(User.objects.get(pk=user.pk))
+    if audit.record_change(
+        actor, now=now, object_type="user", object_id=user.pk, object_name=user.username, before=before, after=after
+    ):
+        configuration.changed()

@@ -1,0 +1,104 @@
+"""Changing groups, their members and their contacts: checked, recorded in the audit log, known to every node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import configuration, dependents, settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.specs import raise_all
+from tocsin.people import specs
+from tocsin.people.models import Group, GroupContact, Membership, User
+from tocsin.people.specs import GroupSpec
+
+
+def group_spec(group: Group) -> dict[str, Any]:
+    """The group as YAML and the API write one, its members in the order in which they are called."""
+    spec: dict[str, Any] = {"name": group.name}
+    if group.description:
+        spec["description"] = group.description
+    spec["time_zone"] = group.time_zone
+    spec["members"] = [
+        {"user": membership.user.username, "roles": list(membership.roles)}
+        for membership in group.memberships.select_related("user")
+    ]
+    contacts = [{"label": c.label, "channel": c.channel, "address": c.address} for c in group.contacts.all()]
+    return spec | ({"contacts": contacts} if contacts else {})
+
+
+def save_group(spec: Mapping[str, object], *, existing: Group | None = None, actor: Actor, now: datetime) -> Group:
+    """Makes a group, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    with transaction.atomic():
+        configuration.lock()
+        read = specs.read_group(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        others = Group.objects.exclude(pk=existing.pk) if existing else Group.objects.all()
+        if others.filter(name__iexact=read.name).exists():
+            raise Rejected("name_taken", f'There is a group "{read.name}" already.', "name")
+        users = _users(read)
+        before = group_spec(existing) if existing else None
+        group = existing or Group()
+        group.name, group.description, group.time_zone = read.name, read.description, read.time_zone
+        group.save()
+        _write_members(group, read, users)
+        _write_contacts(group, read)
+        after = group_spec(Group.objects.get(pk=group.pk))
+        if audit.record_change(
+            actor, now=now, object_type="group", object_id=group.pk, object_name=group.name, before=before, after=after
+        ):
+            configuration.changed()
+    return group
+
+
+def delete_group(group: Group, *, actor: Actor, now: datetime) -> None:
+    """Deletes a group; its members stay. Raises Rejected ("in_use") while something needs it."""
+    with transaction.atomic():
+        configuration.lock()
+        dependents.refuse_deletion("group", group.pk, group.name)
+        before, number = group_spec(group), group.pk
+        group.delete()
+        audit.record_change(
+            actor, now=now, object_type="group", object_id=number, object_name=group.name, before=before, after=None
+        )
+        configuration.changed()
+
+
+def _users(read: GroupSpec) -> dict[str, User]:
+    """The members' users by lower-case username."""
+    wanted = {member.user.lower() for member in read.members}
+    found = {user.username.lower(): user for user in User.objects.all() if user.username.lower() in wanted}
+    raise_all(
+        Rejected("not_found", f'{member.place}: there is no user "{member.user}".', member.place)
+        for member in read.members
+        if member.user.lower() not in found
+    )
+    return found
+
+
+def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User]) -> None:
+    group.memberships.exclude(user__in=users.values()).delete()
+    for position, member in enumerate(read.members):
+        Membership.objects.update_or_create(
+            group=group,
+            user=users[member.user.lower()],
+            defaults={"roles": [str(role) for role in member.roles], "position": position},
+        )
+
+
+def _write_contacts(group: Group, read: GroupSpec) -> None:
+    """A contact is the same while its label is."""
+    known = {contact.label.lower(): contact for contact in group.contacts.all()}
+    kept = {wanted.label.lower() for wanted in read.contacts}
+    for label, contact in known.items():
+        if label not in kept:
+            contact.delete()
+    for position, wanted in enumerate(read.contacts):
+        contact = known.get(wanted.label.lower()) or GroupContact(group=group)
+        contact.label, contact.channel, contact.address = wanted.label, wanted.channel, wanted.address
+        contact.position = position
+        contact.save()

@@ -1,0 +1,81 @@
+"""The audit log: who changed what, with secrets masked, and who signed in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from tests.store.people import ACTOR, make_user
+from tocsin.access import audit, installation
+from tocsin.access.audit import Actor
+from tocsin.access.models import AuditEntry
+from tocsin.core import database, settings_store
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.models import ConfigVersion, Setting
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def test_secrets_are_masked_at_any_depth(now: datetime) -> None:
+    audit.record_change(
+        ACTOR,
+        now=now,
+        object_type="provider",
+        object_id=1,
+        object_name="Twilio",
+        before={"auth_token": "old", "list": [{"password": "p"}], "token": ""},
+        after={"auth_token": "new", "list": [{"password": "q"}], "token": ""},
+    )
+    entry = AuditEntry.objects.get()
+    assert entry.before == {"auth_token": "•••", "list": [{"password": "•••"}]}
+    assert entry.after == entry.before
+
+
+def test_a_sign_in_and_a_failed_one_are_recorded_with_their_address(now: datetime) -> None:
+    user = make_user("alice", now, name="Alice")
+    audit.record_sign_in(user, "alice", succeeded=True, address="192.0.2.1", now=now)
+    audit.record_sign_in(None, "mallory", succeeded=False, address="2001:db8::1", now=now)
+    rows = AuditEntry.objects.filter(action__startswith="sign_in").order_by("id")
+    assert [(row.action, row.actor_id, row.actor_name, row.address) for row in rows] == [
+        ("sign_in", user.pk, "Alice", "192.0.2.1"),
+        ("sign_in_failed", None, "mallory", "2001:db8::1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"retention": 1}, "retention"),
+        ({"message_retention_days": 0}, "message_retention_days"),
+        ({"message_retention_days": "90"}, "message_retention_days"),
+        ({"bundle_pages": "on"}, "bundle_pages"),
+        ({"time_zone": "Mars"}, "time_zone"),
+        ({"organisation_name": "x" * 101}, "organisation_name"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name_and_nothing_is_written(
+    now: datetime, values: dict[str, object], place: str
+) -> None:
+    with pytest.raises(Rejected) as raised:
+        installation.change_settings({"audit_retention_days": 30, **values}, actor=ACTOR, now=now)
+    assert place in raised.value.fields
+    assert not isinstance(raised.value, RejectedAll)
+    assert not Setting.objects.exists()
+
+
+def test_a_changed_setting_is_read_by_pages_and_loops_and_recorded(now: datetime) -> None:
+    assert settings_store.get("message_retention_days") == 90
+    assert installation.change_settings({"message_retention_days": 30, "bundle_pages": True}, actor=ACTOR, now=now)
+    assert settings_store.get(settings_store.MESSAGE_RETENTION_DAYS) == 30
+    with database.transaction() as connection:
+        loaded = settings_store.load(connection)
+    assert loaded["message_retention_days"] == 30
+    assert loaded["delivery_retention_days"] == 400
+    entry = AuditEntry.objects.get()
+    assert (entry.before, entry.after) == ({"message_retention_days": 90}, {"message_retention_days": 30})
+    version = ConfigVersion.objects.get().version
+    assert not installation.change_settings({"message_retention_days": 30}, actor=ACTOR, now=now)
+    assert ConfigVersion.objects.get().version == version
+    assert installation.change_settings({"message_retention_days": 90}, actor=Actor(None, "x", "web"), now=now)
+    assert not Setting.objects.exists()

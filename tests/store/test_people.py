@@ -1,0 +1,317 @@
+"""Users, contact methods and groups as they are saved: bad input first, then what is kept and recorded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from allauth.account.models import EmailAddress
+
+from tests.store.people import ACTOR, make_group, make_user
+from tocsin.access import setup_link
+from tocsin.access.audit import COMMAND_LINE, Actor
+from tocsin.access.models import AuditEntry
+from tocsin.access.roles import Action
+from tocsin.core import dependents
+from tocsin.core.errors import Rejected
+from tocsin.core.models import ConfigVersion
+from tocsin.people import commands, groups, permissions
+from tocsin.people.models import ContactMethod, Group, User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+PASSWORD = "correct horse battery"
+
+
+def fields(spec: dict[str, object], now: datetime, existing: User | None = None) -> dict[str, str]:
+    with pytest.raises(Rejected) as raised:
+        commands.save_user(spec, existing=existing, actor=ACTOR, now=now)
+    return raised.value.fields
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "part"),
+    [
+        ({"username": ""}, "username", "needed"),
+        ({"username": "a/b"}, "username", "slash"),
+        ({"username": "42"}, "username", "digits"),
+        ({"email": "bob"}, "email", "not an e-mail"),
+        ({"role": "boss"}, "role", "not one of"),
+        ({"time_zone": "Mars"}, "time_zone", "not a time zone"),
+        ({"language": "tlh"}, "language", "not one of"),
+        ({"mail": "x"}, "mail", 'did you mean "email"'),
+        (
+            {"contact_methods": [{"label": "x", "channel": "sms", "address": "12"}]},
+            "contact_methods[0].address",
+            "country",
+        ),
+        (
+            {"contact_methods": [{"label": "x", "channel": "fax", "address": "12"}]},
+            "contact_methods[0].channel",
+            "known",
+        ),
+        (
+            {"contact_methods": [{"label": "x", "channel": "email", "address": "a@b.example", "repeat": {"times": 2}}]},
+            "contact_methods[0].repeat.every",
+            "needed",
+        ),
+        (
+            {"contact_methods": [{"label": "x", "channel": "email", "address": "a@b.example", "wait": "soon"}]},
+            "contact_methods[0].wait",
+            "not a duration",
+        ),
+        (
+            {"contact_methods": [{"label": name, "channel": "email", "address": "a@b.example"} for name in ("X", "x")]},
+            "contact_methods[1]",
+            "twice",
+        ),
+    ],
+)
+def test_a_bad_user_is_refused_with_the_place(now: datetime, change: dict[str, object], place: str, part: str) -> None:
+    found = fields({"username": "bob", "email": "bob@example.org", **change}, now)
+    assert part in found[place]
+    assert not User.objects.exists()
+    assert not AuditEntry.objects.exists()
+
+
+def test_a_username_or_email_in_use_is_refused_ignoring_case_and_across_both(now: datetime) -> None:
+    make_user("alice", now)
+    assert "username" in fields({"username": "ALICE", "email": "x@example.org"}, now)
+    assert "email" in fields({"username": "x", "email": "Alice@Example.org"}, now)
+    assert "username" in fields({"username": "alice@example.org", "email": "x@example.org"}, now)
+
+
+def test_a_new_user_is_kept_as_written_and_recorded(now: datetime) -> None:
+    spec = {
+        "username": "alice",
+        "name": "Alice Andersson",
+        "email": "alice@example.org",
+        "role": "admin",
+        "time_zone": "Europe/Zurich",
+        "contact_methods": [
+            {"label": "SMS-Official", "channel": "sms", "address": "+41790000001"},
+            {
+                "label": "Phone",
+                "channel": "voice",
+                "address": "+41790000001",
+                "wait": "3m",
+                "repeat": {"times": 2, "every": "3m"},
+            },
+        ],
+    }
+    user = commands.save_user(spec, actor=ACTOR, now=now)
+    assert commands.user_spec(user) == spec
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.object_type, entry.object_name, entry.actor_name) == ("create", "user", "alice", "Test")
+    assert entry.before is None
+    assert entry.after == spec
+
+
+def test_saving_the_same_again_changes_and_records_nothing(now: datetime) -> None:
+    user = make_user("alice", now)
+    methods = list(user.contact_methods.values())
+    version = ConfigVersion.objects.get().version
+    commands.save_user(commands.user_spec(user), existing=user, actor=ACTOR, now=now)
+    assert list(ContactMethod.objects.values()) == methods
+    assert AuditEntry.objects.count() == 1
+    assert ConfigVersion.objects.get().version == version
+
+
+def test_an_update_records_only_what_differs(now: datetime) -> None:
+    user = make_user("alice", now)
+    commands.save_user({**commands.user_spec(user), "name": "Alice A."}, existing=user, actor=ACTOR, now=now)
+    entry = AuditEntry.objects.order_by("-id").first()
+    assert entry is not None
+    assert (entry.action, entry.before, entry.after) == ("update", {}, {"name": "Alice A."})
+
+
+def test_contact_methods_stay_the_same_rows_while_their_label_does(now: datetime) -> None:
+    user = make_user("alice", now)
+    mail = user.contact_methods.get()
+    spec = {
+        "username": "alice",
+        "email": "alice@example.org",
+        "contact_methods": [
+            {"label": "Push", "channel": "ntfy", "address": "alice"},
+            {"label": "EMAIL-official", "channel": "email", "address": "new@example.org"},
+        ],
+    }
+    ContactMethod.objects.update(verified_at=now)
+    commands.save_user(spec, existing=user, actor=ACTOR, now=now)
+    methods = list(User.objects.get().contact_methods.all())
+    assert [method.label for method in methods] == ["Push", "EMAIL-official"]
+    assert methods[1].pk == mail.pk
+    assert methods[1].verified_at is None, "another address must be verified again"
+
+
+def test_without_contact_methods_in_the_spec_a_users_own_ones_stay(now: datetime) -> None:
+    user = make_user("alice", now)
+    commands.save_contact_method(user, {"label": "Push", "channel": "ntfy", "address": "alice"}, actor=ACTOR, now=now)
+    commands.save_user({"username": "alice", "email": "alice@example.org"}, existing=user, actor=ACTOR, now=now)
+    assert [method.label for method in User.objects.get().contact_methods.all()] == ["Email-Official", "Push"]
+
+
+def test_a_contact_methods_label_is_the_users_only_once(now: datetime) -> None:
+    user = make_user("alice", now)
+    with pytest.raises(Rejected, match="already") as raised:
+        commands.save_contact_method(
+            user, {"label": "email-OFFICIAL", "channel": "ntfy", "address": "alice"}, actor=ACTOR, now=now
+        )
+    assert raised.value.field == "label"
+
+
+def test_the_last_administrator_stays_one(now: datetime) -> None:
+    alice = make_user("alice", now, role="admin")
+    for change in ({"role": "manager"}, {"active": False}):
+        assert "role" in fields({**commands.user_spec(alice), **change}, now, existing=User.objects.get())
+    with pytest.raises(Rejected, match="last administrator"):
+        commands.delete_user(User.objects.get(), actor=ACTOR, now=now)
+    make_user("bob", now, role="admin")
+    commands.delete_user(User.objects.get(username="alice"), actor=ACTOR, now=now)
+    assert list(User.objects.values_list("username", flat=True)) == ["bob"]
+
+
+def test_a_user_that_something_needs_is_not_deleted_and_the_error_names_what(now: datetime) -> None:
+    user = make_user("alice", now)
+
+    def ask(number: int) -> list[str]:
+        return ["policy Standard, step 2"] if number == user.pk else []
+
+    dependents.register("user", ask)
+    try:
+        with pytest.raises(Rejected, match="policy Standard, step 2 still needs it") as raised:
+            commands.delete_user(user, actor=ACTOR, now=now)
+    finally:
+        dependents._asks["user"].remove(ask)
+    assert raised.value.code == "in_use"
+    assert User.objects.exists()
+
+
+def test_a_weak_password_is_refused_and_no_user_is_left_behind(now: datetime) -> None:
+    with pytest.raises(Rejected) as raised:
+        commands.save_user(
+            {"username": "alice", "email": "alice@example.org"}, actor=ACTOR, now=now, password="password"
+        )
+    assert raised.value.field == "password"
+    assert not User.objects.exists()
+
+
+def test_a_user_without_a_password_cannot_sign_in_with_an_empty_one(now: datetime) -> None:
+    user = make_user("alice", now)
+    assert not user.has_usable_password()
+    assert not user.check_password("")
+
+
+def test_users_made_at_the_command_line_count_as_verified_and_others_do_not(now: datetime) -> None:
+    commands.save_user({"username": "a", "email": "A@example.org"}, actor=COMMAND_LINE, now=now)
+    commands.save_user({"username": "b", "email": "b@example.org"}, actor=Actor(None, "x", "web"), now=now)
+    assert dict(EmailAddress.objects.values_list("email", "verified")) == {
+        "a@example.org": True,
+        "b@example.org": False,
+    }
+
+
+def test_the_set_up_link_makes_the_first_administrator_once(now: datetime) -> None:
+    token = setup_link.make()
+    second = setup_link.make()
+    spec = {"username": "alice", "email": "alice@example.org", "role": "observer"}
+    with pytest.raises(Rejected, match="used, or is too old"):
+        commands.create_first_administrator("0" * 32, spec, password=PASSWORD, now=now)
+    alice = commands.create_first_administrator(token, spec, password=PASSWORD, now=now, address="192.0.2.1")
+    assert alice.role == "admin"
+    assert alice.check_password(PASSWORD)
+    assert not setup_link.fits(token)
+    assert not setup_link.fits(second)
+    with pytest.raises(Rejected, match="an administrator already"):
+        commands.create_first_administrator(second, {**spec, "username": "eve"}, password=PASSWORD, now=now)
+    assert User.objects.count() == 1
+
+
+def test_a_set_up_link_whose_form_was_refused_still_works(now: datetime) -> None:
+    token = setup_link.make()
+    with pytest.raises(Rejected):
+        commands.create_first_administrator(
+            token, {"username": "alice", "email": "nonsense"}, password=PASSWORD, now=now
+        )
+    assert setup_link.fits(token)
+
+
+def test_an_administrator_from_the_command_line_ends_the_set_up_link(now: datetime) -> None:
+    token = setup_link.make()
+    make_user("alice", now, role="admin")
+    assert not setup_link.fits(token)
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "part"),
+    [
+        ({"name": "a/b"}, "name", "slash"),
+        ({"members": [{"user": "nobody"}]}, "members[0].user", 'no user "nobody"'),
+        ({"members": [{"user": "alice", "roles": ["boss"]}]}, "members[0].roles[0]", "not one of"),
+        ({"members": [{"user": "alice"}, {"user": "ALICE"}]}, "members[1]", "twice"),
+        ({"members": "alice"}, "members", "must be a list"),
+        ({"contacts": [{"label": "L", "channel": "email", "address": "x"}]}, "contacts[0].address", "not an e-mail"),
+        ({"colour": "red"}, "colour", "unknown key"),
+    ],
+)
+def test_a_bad_group_is_refused_with_the_place(now: datetime, change: dict[str, object], place: str, part: str) -> None:
+    make_user("alice", now)
+    with pytest.raises(Rejected) as raised:
+        groups.save_group({"name": "Desk", **change}, actor=ACTOR, now=now)
+    assert part in raised.value.fields[place]
+    assert not Group.objects.exists()
+
+
+def test_a_groups_members_keep_the_order_they_were_written_in(now: datetime) -> None:
+    for name in ("alice", "bob", "carol"):
+        make_user(name, now)
+    spec = {
+        "name": "Desk",
+        "time_zone": "Europe/Zurich",
+        "members": [
+            {"user": "carol", "roles": ["primary"]},
+            {"user": "alice", "roles": ["primary", "manager"]},
+            {"user": "bob", "roles": []},
+        ],
+        "contacts": [{"label": "List", "channel": "email", "address": "desk@example.org"}],
+    }
+    group = groups.save_group(spec, actor=ACTOR, now=now)
+    assert groups.group_spec(group) == spec
+    turned = {**spec, "members": spec["members"][::-1]}  # type: ignore[index]
+    groups.save_group(turned, existing=group, actor=ACTOR, now=now)
+    assert groups.group_spec(Group.objects.get()) == turned
+
+
+def test_a_group_name_is_unique_ignoring_case(now: datetime) -> None:
+    make_group("Desk", now)
+    with pytest.raises(Rejected, match="already"):
+        make_group("DESK", now)
+
+
+def test_permissions_follow_the_groups_of_a_user(now: datetime) -> None:
+    alice, bob, eve = (
+        make_user(name, now, role=role)
+        for name, role in (("alice", "manager"), ("bob", "responder"), ("eve", "observer"))
+    )
+    mine, other = make_group("Mine", now, members=("alice", "bob")), make_group("Other", now, members=("eve",))
+    assert permissions.own_groups(alice) == {mine.pk}
+    assert permissions.may(alice, Action.TEAMS, mine)
+    assert not permissions.may(alice, Action.TEAMS, other)
+    assert not permissions.may(alice, Action.TEAMS)
+    assert not permissions.may(bob, Action.TEAMS, mine)
+    assert permissions.may(bob, Action.ACT)
+    viewer = permissions.viewer(bob)
+    assert viewer.address(alice.pk, "sms", "+41790000001") == "+41790000001"
+    assert viewer.address(eve.pk, "sms", "+41790000001") == "+41 79 ••• 01"
+    assert viewer.address(None, "email", "x@example.org") == "x•••@example.org"
+    assert viewer.group_address(mine, "email", "x@example.org") == "x@example.org"
+    assert viewer.group_address(other, "email", "x@example.org") == "x•••@example.org"
+    watcher = permissions.viewer(eve)
+    assert watcher.sees_addresses_of(eve.pk)
+    assert not watcher.sees_addresses_of(alice.pk)
+
+
+def test_a_user_who_is_switched_off_may_nothing(now: datetime) -> None:
+    user = make_user("alice", now, role="manager", active=False)
+    assert not any(permissions.may(user, action) for action in Action)
+    assert not permissions.viewer(user).sees_addresses_of(user.pk)

@@ -1,0 +1,70 @@
+"""API tokens: shown once, kept as hashes, known until they are revoked."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.store.people import ACTOR, make_user
+from tocsin.access import tokens
+from tocsin.access.models import ApiToken, AuditEntry
+from tocsin.core.errors import Rejected
+from tocsin.people.models import User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.mark.parametrize("secret", ["", "0" * 32, "x" * 10_000, "\0", "Ünïcode", "toc\ud800"])
+def test_what_is_no_tokens_secret_is_refused_whatever_it_is(now: datetime, secret: str) -> None:
+    tokens.create(make_user("alice", now), "script", actor=ACTOR, now=now)
+    assert tokens.verify(secret, now=now) is None
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 101])
+def test_a_token_needs_a_name(now: datetime, name: str) -> None:
+    with pytest.raises(Rejected) as raised:
+        tokens.create(make_user("alice", now), name, actor=ACTOR, now=now)
+    assert raised.value.field == "name"
+
+
+def test_two_live_tokens_of_one_user_do_not_share_a_name(now: datetime) -> None:
+    user = make_user("alice", now)
+    first = tokens.create(user, "script", actor=ACTOR, now=now)
+    with pytest.raises(Rejected, match="already"):
+        tokens.create(user, "Script", actor=ACTOR, now=now)
+    tokens.revoke(first.token, actor=ACTOR, now=now)
+    tokens.create(user, "script", actor=ACTOR, now=now)
+
+
+def test_a_token_acts_as_its_user_and_its_secret_is_nowhere_stored(now: datetime) -> None:
+    made = tokens.create(make_user("alice", now), "script", actor=ACTOR, now=now)
+    found = tokens.verify(made.secret, now=now)
+    assert found is not None
+    assert found.user.username == "alice"
+    row = ApiToken.objects.get()
+    assert made.secret not in str(ApiToken.objects.values())
+    assert row.prefix == made.secret[:6]
+    assert made.secret not in str(AuditEntry.objects.values())
+    assert AuditEntry.objects.filter(object_type="token", action="create", object_name="script").exists()
+
+
+def test_a_revoked_token_and_one_of_a_user_switched_off_are_refused_at_once(now: datetime) -> None:
+    user = make_user("alice", now)
+    one, two = (tokens.create(user, name, actor=ACTOR, now=now) for name in ("one", "two"))
+    tokens.revoke(one.token, actor=ACTOR, now=now)
+    tokens.revoke(one.token, actor=ACTOR, now=now)
+    assert tokens.verify(one.secret, now=now) is None
+    assert tokens.verify(two.secret, now=now) is not None
+    User.objects.update(is_active=False)
+    assert tokens.verify(two.secret, now=now) is None
+    assert AuditEntry.objects.filter(action="revoke").count() == 1
+
+
+def test_the_last_use_is_noted_at_most_once_a_minute(now: datetime) -> None:
+    made = tokens.create(make_user("alice", now), "script", actor=ACTOR, now=now)
+    noted = []
+    for seconds in (0, 30, 59, 60, 61):
+        tokens.verify(made.secret, now=now + timedelta(seconds=seconds))
+        noted.append(ApiToken.objects.get().last_used_at)
+    assert noted == [now, now, now, now + timedelta(minutes=1), now + timedelta(minutes=1)]

@@ -1,0 +1,77 @@
+"""What an address of each channel must look like, and how it is shown to who may not see it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tocsin.core.errors import Rejected
+from tocsin.people import addresses
+
+
+@pytest.mark.parametrize(
+    ("channel", "address", "part"),
+    [
+        ("email", "alice", "not an e-mail address"),
+        ("email", "alice@example.org\nBcc: bob@example.org", "no line breaks"),
+        ("sms", "079 000 00 01", "country code"),
+        ("voice", "+0790000001", "country code"),
+        ("sms", "+4179", "country code"),
+        ("sms", "+41790000001123456789", "country code"),
+        ("ntfy", "two words", "not a topic"),
+        ("ntfy", "https://user:pass@ntfy.example.org/topic", "not a topic"),
+        ("ntfy", "https://ntfy.example.org/", "not a topic"),
+        ("ntfy", "http://[::1", "not a topic"),
+        ("pigeon", "loft 7", "not a channel; known: email, sms, voice, ntfy"),
+        ("email", "a" * 500 + "@example.org", "at most 500"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_with_the_reason(channel: str, address: str, part: str) -> None:
+    with pytest.raises(Rejected, match=part):
+        addresses.checked(channel, address)
+
+
+@pytest.mark.parametrize(
+    ("channel", "typed", "stored"),
+    [
+        ("email", " alice@example.org ", "alice@example.org"),
+        ("sms", "+41 79 000 00 01", "+41790000001"),
+        ("voice", "0041 (79) 000-00-01", "+41790000001"),
+        ("ntfy", "alice_phone", "alice_phone"),
+        ("ntfy", "https://ntfy.example.org/alice_phone", "https://ntfy.example.org/alice_phone"),
+    ],
+)
+def test_an_address_is_stored_in_one_form(channel: str, typed: str, stored: str) -> None:
+    assert addresses.checked(channel, typed) == stored
+
+
+@pytest.mark.parametrize(
+    ("channel", "address", "shown"),
+    [
+        ("sms", "+41790000001", "+41 79 ••• 01"),
+        ("voice", "+13125550142", "+1 31 ••• 42"),
+        ("sms", "+420601123456", "+420 60 ••• 56"),
+        ("email", "alice@example.org", "a•••@example.org"),
+        ("ntfy", "alice_phone", "a•••"),
+        ("ntfy", "https://ntfy.example.org/alice_phone", "https://ntfy.example.org/•••"),
+        ("new", "", "•••"),
+    ],
+)
+def test_a_masked_address_hides_its_telling_part(channel: str, address: str, shown: str) -> None:
+    assert addresses.mask(channel, address) == shown
+
+
+def test_a_channel_from_elsewhere_brings_its_own_check() -> None:
+    def check(text: str) -> str:
+        if not text.startswith("#"):
+            raise ValueError("A room begins with #.")
+        return text.lower()
+
+    before = dict(addresses._checks)
+    try:
+        addresses.register("room", check)
+        assert addresses.checked("room", "#Ops") == "#ops"
+        with pytest.raises(Rejected, match="begins with #"):
+            addresses.checked("room", "ops")
+    finally:
+        addresses._checks.clear()
+        addresses._checks.update(before)
