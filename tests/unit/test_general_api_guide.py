@@ -1,0 +1,106 @@
+"""The examples of docs/general-api.md do what the guide says."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound.decode import decode
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.reading import Definition, Reading, compile_reader
+from tocsin.inbound.rules import Intent
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "general-api.md").read_text()
+API = load_kinds()["api"]
+
+
+def _posted(after: str) -> bytes:
+    """The body of the first curl example below that heading."""
+    match = re.search(r"-d '([^']+)'", GUIDE[GUIDE.index(f"## {after}") :])
+    assert match is not None
+    return match[1].encode()
+
+
+def _readings(body: bytes, definition: Definition | None = None) -> list[Reading]:
+    reader = compile_reader(API, definition or Definition())
+    readings = [reader.read(element) for element in decode(body, "application/json", lenient=API.lenient).elements]
+    return [reading for reading in readings if isinstance(reading, Reading)]
+
+
+def _example_definition() -> Definition:
+    match = re.search(r"```yaml\n(    mapping:.*?)```", GUIDE, re.DOTALL)
+    assert match is not None
+    written = YAML(typ="safe").load(StringIO(match[1]))
+    return Definition(mapping=written["mapping"], rules=written["rules"], filters=written["filters"])
+
+
+def test_the_first_example_opens_a_critical_alert() -> None:
+    [reading] = _readings(_posted("2."))
+    assert reading.intent is Intent.OPEN
+    assert reading.source_id == "disk-7"
+    assert reading.mapped.values["priority"] == "critical"
+
+
+def test_the_second_example_closes_what_the_first_opened() -> None:
+    [opening], [closing] = _readings(_posted("2.")), _readings(_posted("3."))
+    assert closing.intent is Intent.CLOSE
+    assert closing.source_id == opening.source_id
+
+
+def test_the_array_example_is_two_messages() -> None:
+    assert [reading.intent for reading in _readings(_posted("Several"))] == [Intent.OPEN, Intent.CLOSE]
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        (field, re.findall(r"`([a-z_]+)`", names))
+        for field, names in re.findall(r"^\| ([a-z ]+) \| ((?:`[a-z_]+`(?:, |:|(?= \|)))+)", GUIDE, re.MULTILINE)
+    ],
+)
+def test_the_names_that_are_guessed_are_those_of_the_guide(field: str, names: list[str]) -> None:
+    mapped = {"status": "source_status", "link": "source_url"}.get(field, field.replace(" ", "_"))
+    text = "critical" if mapped == "priority" else "https://example.org/2026-11-25T03:00:00Z"
+    moment = "2026-11-25T03:00:00Z"
+    value = moment if mapped == "source_time" else text
+    for name in names:
+        body = f'{{"{name}": "{value}"}}'.encode()
+        [reading] = _readings(body)
+        assert reading.mapped.values.get(mapped), f"{name} is not taken for the {field}"
+
+
+def test_the_example_mapping_reads_the_example_payload() -> None:
+    match = re.search(r"With that, `(.+?)` opens", GUIDE, re.DOTALL)
+    assert match is not None
+    [reading] = _readings(match[1].encode(), _example_definition())
+    assert reading.intent is Intent.OPEN
+    assert reading.filter_verdict().is_true
+    assert reading.mapped.values["subject"] == "HTTP on web1"
+    assert reading.mapped.values["priority"] == "critical"
+
+
+def test_the_example_filter_keeps_what_is_of_the_test_environment_from_opening() -> None:
+    definition = _example_definition()
+    [reading] = _readings(
+        b'{"check": {"state": "CRITICAL"}, "environment": "test"}',
+        Definition(
+            mapping={"tags": {"environment": "environment"}}, rules=definition.rules, filters=definition.filters
+        ),
+    )
+    assert not reading.filter_verdict().is_true
+
+
+def test_the_table_of_answers_names_every_outcome() -> None:
+    assert set(re.findall(r"^\| 20\d \| `([A-Za-z ]+)` \|", GUIDE, re.MULTILINE)) == {str(s) for s in MessageStatus}
+
+
+def test_a_body_that_is_not_json_is_refused_with_the_place_as_the_guide_says() -> None:
+    with pytest.raises(Rejected, match="line 2 column 11") as refused:
+        decode(b'{"id": "disk-7",\n "title": }', "application/json", lenient=API.lenient)
+    assert refused.value.code == "invalid_json"

@@ -1,0 +1,124 @@
+"""The scripts behind `make`: which Python is taken, when a step is skipped, what the icon sprite holds."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    """The script that the test is marked with."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    name: str = request.param
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module(name)
+
+
+def of(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("script", [name], indirect=True)
+
+
+def _python(path: Path, answer: str) -> Path:
+    """An executable that answers like an interpreter that is asked for its version."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{answer}\n")
+    path.chmod(0o755)
+    return path
+
+
+@of("interpreters")
+def test_a_python_of_pyenv_is_found_in_its_own_folder_not_through_the_shim(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _python(tmp_path / "shims" / "python3", "echo 'pyenv: python3: command not found' >&2; exit 127")
+    own = _python(tmp_path / "versions" / "3.12.1" / "bin" / "python3", "echo cpython 3 12")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "shims"))
+    found = script.every_interpreter()
+    assert str(own) in found
+    assert str(tmp_path / "shims" / "python3") not in found
+
+
+@of("interpreters")
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [
+        ("echo cpython 3 13", (3, 13)),
+        ("echo cpython 3 13 t", None),  # a free-threaded build: most packages have no wheels for it
+        ("echo pypy 3 13", None),
+        ("exit 127", None),
+        ("echo nonsense", None),
+    ],
+)
+def test_only_an_ordinary_cpython_that_works_has_a_version(
+    script: ModuleType, tmp_path: Path, answer: str, version: tuple[int, int] | None
+) -> None:
+    assert script.version_of(str(_python(tmp_path / "python3", answer))) == version
+
+
+@of("interpreters")
+def test_configuration_programs_beside_a_python_are_not_taken_for_one(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("python3-config", "python3.13-config", "python3.13t", "python3.13"):
+        _python(tmp_path / name, "echo cpython 3 13")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = [Path(path).name for path in script.every_interpreter() if path.startswith(str(tmp_path))]
+    assert found == ["python3.13"]
+
+
+@of("bring")
+def test_a_step_is_skipped_until_what_it_was_made_from_changes(script: ModuleType, tmp_path: Path) -> None:
+    source = tmp_path / "lock.txt"
+    source.write_text("a==1")
+    stamp = script.Stamp(tmp_path / "made-from", [source])
+    assert not stamp.holds()
+    stamp.write()
+    assert stamp.holds()
+    source.write_text("a==2")
+    assert not stamp.holds()
+
+
+@of("bring")
+def test_a_step_that_was_begun_and_not_finished_is_done_again(script: ModuleType, tmp_path: Path) -> None:
+    source = tmp_path / "lock.txt"
+    source.write_text("a==1")
+    stamp = script.Stamp(tmp_path / "made-from", [source])
+    stamp.write()
+    stamp.remove()
+    assert not stamp.holds()
+
+
+@of("build_static")
+def test_the_sprite_holds_each_icon_of_the_list_under_its_name(script: ModuleType, tmp_path: Path) -> None:
+    for style in ("outline", "filled"):
+        (tmp_path / style).mkdir()
+        (tmp_path / style / "bell.svg").write_text(
+            '<svg\n  width="24"\n  viewBox="0 0 24 24"\n  class="icon"\n>\n'
+            '  <path stroke="none" d="M0 0h24v24H0z" fill="none" />\n  <path d="M9 17" />\n</svg>'
+        )
+    drawn = script.sprite("# a comment\n\nbell\nfilled/bell\n", tmp_path)
+    assert '<symbol id="bell" viewBox="0 0 24 24"><path d="M9 17" /></symbol>' in drawn
+    assert '<symbol id="bell-filled" ' in drawn
+    assert "class=" not in drawn
+
+
+@of("build_static")
+def test_an_icon_that_does_not_exist_is_refused_with_its_line(script: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="line 2: Tabler has no icon “bel”"):
+        script.sprite("# a comment\nbel\n", tmp_path)
+
+
+@of("build_static")
+def test_compressed_forms_of_a_file_that_is_gone_go_too(script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "page.css").write_text("body { margin: 0 }")
+    (tmp_path / "old.css.br").write_bytes(b"left over")
+    script.compress(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.css", "page.css.br", "page.css.gz"]
