@@ -414,7 +414,7 @@ def go_on(run: RunState, alert: AlertState, now: datetime) -> RunState:
     if run.progress.finished_at is not None and not alert.is_owned and not alert.acknowledged:
         return restart(run, now)
     busy = {
-        user: max(until, now) if since is not None and until >= since else until
+        user: max(until, now) if since is not None and until > since else until
         for user, until in run.progress.busy.items()
     }
     return with_progress(run, busy=busy, still_since=None, pause_until=None)

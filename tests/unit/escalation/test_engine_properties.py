@@ -1,0 +1,186 @@
+"""What holds for every policy, roster and history of acts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.escalation.test_policy_definition import plans
+from tests.unit.escalation.world import ALICE, BOB, CAROL, NAMES, T0, World, actor, minutes, roster
+from tocsin.alerts.orders import (
+    Acknowledge,
+    Assign,
+    Cancel,
+    Close,
+    Command,
+    Escalate,
+    Hold,
+    Reopen,
+    Reply,
+    Resume,
+    Unacknowledge,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.states import LIVE
+from tocsin.core.errors import Rejected
+from tocsin.escalation.engine import advance
+from tocsin.escalation.policy import PolicyPlan, Step
+from tocsin.escalation.runs import Pause, RunStatus
+from tocsin.escalation.targets import Roster
+
+PEOPLE = st.lists(st.sampled_from(sorted(NAMES)), unique=True, max_size=3).map(tuple)
+ROSTERS: st.SearchStrategy[Roster] = st.builds(
+    lambda primary, secondary, manager, offsets: roster(
+        primary=primary, secondary=secondary, manager=manager, offsets=offsets
+    ),
+    PEOPLE,
+    PEOPLE,
+    PEOPLE,
+    st.dictionaries(
+        st.sampled_from(sorted(NAMES)), st.lists(st.integers(min_value=0, max_value=600), max_size=3).map(tuple)
+    ),
+)
+
+
+def commands(world: World) -> list[Command]:
+    who = [actor(user) for user in (ALICE, BOB, CAROL)]
+    return [
+        *(Acknowledge(actor=person) for person in who),
+        Unacknowledge(actor=who[0]),
+        Assign(actor=who[0], user_id=ALICE, name="Alice"),
+        Assign(actor=who[1], name="Vendor"),
+        Unassign(actor=who[1]),
+        Escalate(actor=who[2]),
+        Reply(actor=who[0], text="hm"),
+        Hold(actor=who[1], until=world.now + minutes(7)),
+        Resume(actor=who[1]),
+        Close(actor=who[1]),
+        Cancel(actor=who[1]),
+        Reopen(actor=who[2]),
+        *(Undo(actor=person) for person in who),
+    ]
+
+
+def check(world: World) -> None:
+    """What must hold between any two acts."""
+    run = world.run
+    assert run.reason.endswith((".", "!", "?")) or "paused" in run.reason, run.reason
+    if run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
+        assert run.due_at is not None, "a run at work has a timer"
+    if world.alert.status not in LIVE:
+        assert (run.status, run.due_at) == (RunStatus.ENDED, None)
+    elif world.alert.is_owned and world.alert.status == "assigned" and run.progress.wake_at is None:
+        assert (run.status, run.due_at) == (RunStatus.STOPPED, None)
+    elif run.due_at is None:
+        assert run.status in (RunStatus.FINISHED, RunStatus.STOPPED)
+        assert not world.alert.acknowledged, "an acknowledgement always has its timeout"
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), ROSTERS, st.data())
+def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_goes_back(
+    policy: PolicyPlan, people: Roster, data: st.DataObject
+) -> None:
+    world = World(policy, people, users=(CAROL,))
+    for _ in range(data.draw(st.integers(min_value=1, max_value=12))):
+        before = world.run
+        seconds = data.draw(st.integers(min_value=0, max_value=7200))
+        if data.draw(st.booleans()):
+            world.to(world.minute + seconds / 60)
+        else:
+            world.at(world.minute + seconds / 60)
+        check(world)
+        try:
+            world.act(data.draw(st.sampled_from(commands(world))))
+        except Rejected:
+            continue
+        check(world)
+        assert world.run.started_at >= before.started_at
+        assert world.run.started_at <= world.now
+    assert [minute for minute, _user in world.paged] == sorted(minute for minute, _user in world.paged)
+    for step_at in (world.run.progress.last_step_at, world.run.progress.finished_at):
+        assert step_at is None or step_at <= world.now
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), ROSTERS, st.sampled_from([ALICE, BOB, CAROL]), st.integers(min_value=0, max_value=3600))
+def test_whoever_acknowledged_is_never_started_again_while_that_stands(
+    policy: PolicyPlan, people: Roster, user: int, seconds: int
+) -> None:
+    world = World(replace(policy, acknowledge_timeout=timedelta(days=300)), people, users=(CAROL,))
+    world.to(seconds / 60)
+    world.act(Acknowledge(actor=actor(user)))
+    paged = len(world.paged)
+    world.to(world.minute + 60 * 24)
+    assert user not in [who for _minute, who in world.paged[paged:]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), ROSTERS)
+def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_of_times(
+    policy: PolicyPlan, people: Roster
+) -> None:
+    world = World(policy, people, users=(CAROL,))
+    world.to(60 * 24 * 365)
+    assert world.run.status is RunStatus.FINISHED
+    assert len(world.told) <= 2
+    everyone = len(NAMES)
+    assert len(world.paged) <= everyone * len(policy.steps) * (policy.repeat_times + 1)
+    instants = [(minute, who) for minute, who in world.paged]
+    assert len(instants) == len(set(instants)), "nobody twice at one moment"
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.data())
+def test_late_turns_bring_the_same_people_in_the_same_order(policy: PolicyPlan, data: st.DataObject) -> None:
+    """With pages that leave at once, so that nobody's being busy depends on the delay."""
+    people = data.draw(
+        st.builds(lambda primary, secondary: roster(primary=primary, secondary=secondary), PEOPLE, PEOPLE)
+    )
+    spaced = replace(policy, steps=tuple(replace(step, after=step.after + minutes(1)) for step in policy.steps))
+    prompt = World(spaced, people).to(60 * 24 * 365)
+    late = World(spaced, people)
+    while late.run.due_at is not None:
+        late.now = late.run.due_at + timedelta(seconds=data.draw(st.integers(min_value=0, max_value=40_000)))
+        late.turn()
+    assert late.users() == prompt.users()
+    assert [tell.why for _minute, tell in late.told] == [tell.why for _minute, tell in prompt.told]
+
+
+@settings(max_examples=100, deadline=None)
+@given(plans(), ROSTERS, st.lists(st.integers(min_value=0, max_value=20_000), max_size=8))
+def test_turns_between_change_nothing(policy: PolicyPlan, people: Roster, seconds: list[int]) -> None:
+    often, rarely = World(policy, people, users=(CAROL,)), World(policy, people, users=(CAROL,))
+    for second in sorted(seconds):
+        often.to(second / 60)
+        again = advance(often.run, often.alert, often.roster, often.now)
+        assert (again.run, again.events, again.starts) == (often.run, (), ())
+    often.to(600)
+    rarely.to(600)
+    assert (often.paged, often.run) == (rarely.paged, rarely.run)
+
+
+@settings(max_examples=100, deadline=None)
+@given(plans(), ROSTERS, st.integers(min_value=0, max_value=600), st.integers(min_value=1, max_value=7200))
+def test_nobody_is_paged_while_all_paging_is_paused(
+    policy: PolicyPlan, people: Roster, start: int, length: int
+) -> None:
+    world = World(policy, people).to(start / 60)
+    world.pause = Pause(world.now + timedelta(seconds=length), "maintenance")
+    before = len(world.paged)
+    until = (world.pause.until - T0) / minutes(1)
+    world.to(until - 1 / 600)
+    assert len(world.paged) == before
+    world.to(60 * 24 * 365)
+    assert world.run.status is RunStatus.FINISHED
+
+
+def test_a_policy_of_fifty_steps_that_find_nobody_is_decided_in_one_turn() -> None:
+    policy = PolicyPlan(steps=tuple(Step(after=minutes(5), user_ids=(99,)) for _ in range(50)))
+    world = World(policy).to(5)
+    assert world.run.due_at == T0 + minutes(10)
+    assert len(world.told) == 1

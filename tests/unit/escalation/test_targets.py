@@ -1,0 +1,45 @@
+"""Whether a policy can reach anybody at all, which is asked before it is saved on an integration."""
+
+from __future__ import annotations
+
+from tests.unit.escalation.world import ALICE, CAROL, DESK, ERIN, T0, plan, roster
+from tocsin.escalation.policy import RECIPIENTS_ONLY
+from tocsin.escalation.targets import Roster, managers, problem_with_reach
+
+
+def test_a_policy_that_reaches_somebody_in_any_step_has_no_problem() -> None:
+    policy = plan(("manager", 0), ("primary", 5))
+    assert problem_with_reach(policy, roster(manager=()), (), (DESK,), T0) is None
+
+
+def test_a_policy_that_can_reach_nobody_says_why() -> None:
+    policy = plan(("primary", 0), ("secondary", 5))
+    problem = problem_with_reach(policy, roster(primary=(), offsets={2: ()}), (), (DESK,), T0)
+    assert problem == (
+        "It can reach nobody: nobody is primary in Desk; Bob has no contact method in use;"
+        " nobody else is secondary in Desk."
+    )
+
+
+def test_roles_without_any_group_reach_nobody() -> None:
+    assert problem_with_reach(plan(("primary", 0)), roster(), (), (), T0) == (
+        "It can reach nobody: no group says who is primary."
+    )
+
+
+def test_without_a_policy_only_recipient_users_are_reached() -> None:
+    assert problem_with_reach(RECIPIENTS_ONLY, roster(), (ALICE,), (), T0) is None
+    assert problem_with_reach(RECIPIENTS_ONLY, roster(), (), (DESK,), T0) == "It can reach nobody: it names nobody."
+
+
+def test_an_unknown_group_contact_is_named() -> None:
+    policy = plan(({"group_contacts": ["Pager list"]}, 0))
+    assert problem_with_reach(policy, roster(), (), (DESK,), T0) == (
+        "It can reach nobody: no group has a contact Pager list."
+    )
+
+
+def test_managers_come_before_administrators_and_only_those_who_are_there() -> None:
+    assert managers((DESK,), roster()) == (CAROL,)
+    assert managers((DESK,), roster(manager=(77,))) == (ERIN,)
+    assert managers((), Roster()) == ()

@@ -1,0 +1,167 @@
+"""One alert and its run, driven as the loop and the commands drive them, with what came of it on record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from tocsin.alerts.lifecycle import apply
+from tocsin.alerts.orders import Actor, AlertState, Command, LastEvent, NewEvent, Transition
+from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
+from tocsin.escalation.engine import advance, begin
+from tocsin.escalation.follow import follow
+from tocsin.escalation.policy import Names, PolicyPlan, parse
+from tocsin.escalation.runs import CancelPages, Decision, Pause, RunState, Tell, from_row, to_row
+from tocsin.escalation.targets import Contact, Duty, Reach, Roster
+from tocsin.people.members import MemberRole
+
+T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+PRIMARY, SECONDARY, MANAGER = MemberRole
+ALICE, BOB, CAROL, DAVE, ERIN = 1, 2, 3, 4, 5
+DESK, NETWORK = 10, 11
+NAMES = {ALICE: "Alice", BOB: "Bob", CAROL: "Carol", DAVE: "Dave", ERIN: "Erin"}
+AT_ONCE = (timedelta(),)
+
+
+def minutes(number: float) -> timedelta:
+    return timedelta(minutes=number)
+
+
+def actor(user_id: int) -> Actor:
+    return Actor(ActorKind.USER, NAMES[user_id], user_id)
+
+
+def plan(*steps: object, **rest: object) -> PolicyPlan:
+    """A policy: each step ("primary", after minutes) or a `notify` mapping with its minutes."""
+    written = []
+    for targets, after in steps:  # type: ignore[misc]
+        notify = targets if isinstance(targets, dict) else {"roles": str(targets).split()}
+        written.append({"notify": notify, "after": f"{int(after * 60)}s"})
+    names = Names({name.lower(): number for number, name in NAMES.items()}, {"desk": DESK, "network": NETWORK})
+    return parse({"steps": written, **rest}, names)
+
+
+def roster(
+    *,
+    primary: tuple[int, ...] = (ALICE,),
+    secondary: tuple[int, ...] = (BOB,),
+    manager: tuple[int, ...] = (CAROL,),
+    offsets: dict[int, tuple[float, ...]] | None = None,
+    network: tuple[int, ...] = (),
+    admins: tuple[int, ...] = (ERIN,),
+) -> Roster:
+    """The Desk with its people on call, each paged at once only unless `offsets` (minutes) says otherwise."""
+    ways = {user: tuple(minutes(m) for m in spans) for user, spans in (offsets or {}).items()}
+    return Roster(
+        duties={
+            DESK: Duty(
+                DESK, "Desk", {PRIMARY: primary, SECONDARY: secondary, MANAGER: manager}, (Contact(100, "Chat"),)
+            ),
+            NETWORK: Duty(NETWORK, "Network", {PRIMARY: network}),
+        },
+        people={user: Reach(user, name, ways.get(user, AT_ONCE)) for user, name in NAMES.items()},
+        admins=admins,
+    )
+
+
+class World:
+    """The alert, its run and the clock. `paged` is (minute, user id) in order."""
+
+    def __init__(
+        self,
+        policy: PolicyPlan,
+        people: Roster | None = None,
+        *,
+        mode: PagingMode = PagingMode.PAGE,
+        users: tuple[int, ...] = (),
+        groups: tuple[int, ...] = (DESK,),
+        why: str = "",
+    ) -> None:
+        self.now = T0
+        self.roster = people or roster()
+        self.alert = AlertState(42, AlertStatus.OPEN, Priority.HIGH, T0)
+        self.run = begin(42, policy, mode, Priority.HIGH, T0, recipient_users=users, recipient_groups=groups, why=why)
+        self.pause: Pause | None = None
+        self.paged: list[tuple[float, int]] = []
+        self.would: list[tuple[float, int]] = []
+        self.contacts: list[tuple[float, str]] = []
+        self.asked: list[tuple[float, int]] = []
+        self.told: list[tuple[float, Tell]] = []
+        self.cancels: list[CancelPages] = []
+        self.events: list[NewEvent] = []
+
+    @property
+    def minute(self) -> float:
+        return (self.now - T0) / minutes(1)
+
+    def to(self, minute: float) -> World:
+        """Lets time pass as the loop sees it: a turn at each moment the run is due."""
+        end = T0 + minutes(minute)
+        while self.run.due_at is not None and self.run.due_at <= end:
+            due = self.run.due_at
+            self.now = max(self.now, due)
+            self.turn()
+            assert self.run.due_at is None or self.run.due_at > due, "a turn leaves nothing due"
+        self.now = max(self.now, end)
+        return self
+
+    def at(self, minute: float) -> World:
+        """One late turn at that minute, whatever was due before."""
+        self.now = T0 + minutes(minute)
+        self.turn()
+        return self
+
+    def turn(self) -> None:
+        pause = self.pause if self.pause and self.pause.until > self.now else None
+        self._keep(advance(self._reread(), self.alert, self.roster, self.now, pause))
+
+    def act(self, command: Command) -> Transition:
+        """A command, and what follows for the run."""
+        before = self.alert
+        done = apply(before, command, self.now)
+        self._changed(done)
+        if done.is_change:
+            self._keep(follow(self._reread(), before, done.state, done.events, self.now))
+        return done
+
+    def sentences(self, kind: EventKind) -> list[str]:
+        return [event.reason for event in self.events if event.kind is kind]
+
+    def users(self) -> list[int]:
+        return [user for _minute, user in self.paged]
+
+    def _changed(self, done: Transition) -> None:
+        self.alert = done.state
+        for event in done.events:
+            self.events.append(event)
+            if event.alert_id == self.alert.id:
+                last = LastEvent(
+                    event.kind, event.at, event.actor.kind, event.actor.name, event.actor.user_id, event.data
+                )
+                self.alert = replace(self.alert, last=last)
+        asked = frozenset(self.run.progress.asked) & self.alert.acknowledged.keys()
+        self.alert = replace(self.alert, asked=asked)
+
+    def _reread(self) -> RunState:
+        """The run as it comes back from its row."""
+        columns = {
+            "alert_id": self.run.alert_id,
+            "recipient_users": list(self.run.recipient_users),
+            "recipient_groups": list(self.run.recipient_groups),
+            **to_row(self.run),
+        }
+        return from_row(columns, self.run.plan)
+
+    def _keep(self, decision: Decision) -> None:
+        for command in decision.commands:
+            self._changed(apply(self.alert, command, self.now))
+        self.run = decision.successor or decision.run
+        self.alert = replace(self.alert, asked=frozenset(self.run.progress.asked) & self.alert.acknowledged.keys())
+        self.paged += [(self.minute, start.pick.user_id) for start in decision.starts]
+        self.would += [(self.minute, start.pick.user_id) for start in decision.would]
+        self.contacts += [(self.minute, contact.label) for contact in decision.contacts]
+        self.asked += [(self.minute, ask.user_id) for ask in decision.asks]
+        self.told += [(self.minute, tell) for tell in decision.tells]
+        self.cancels += decision.cancels
+        self.events += decision.events
