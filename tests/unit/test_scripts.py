@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -122,3 +123,17 @@ def test_compressed_forms_of_a_file_that_is_gone_go_too(script: ModuleType, tmp_
     (tmp_path / "old.css.br").write_bytes(b"left over")
     script.compress(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.css", "page.css.br", "page.css.gz"]
+
+
+def test_every_icon_that_a_template_draws_is_in_the_sprite() -> None:
+    lines = (SCRIPTS / "icons.txt").read_text().splitlines()
+    listed = {
+        f"{name.removeprefix('filled/')}-filled" if name.startswith("filled/") else name
+        for name in lines
+        if name and not name.startswith("#")
+    }
+    templates = SCRIPTS.parent / "src" / "tocsin" / "web" / "templates"
+    drawn = {
+        name for page in templates.rglob("*.html") for name in re.findall(r'{% icon "([^"]+)"', page.read_text("utf-8"))
+    }
+    assert drawn - listed == set()
