@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.contrib.messages import constants as message_levels
 from django.utils.csp import CSP
 
 from tocsin.core import config, crypto, database
+from tocsin.web import assets
 
 CONFIG = config.current()
 PACKAGE = Path(__file__).resolve().parent
@@ -42,6 +44,7 @@ INSTALLED_APPS = [
     "tocsin.core",
     "tocsin.access",
     "tocsin.people",
+    "tocsin.oncall",
     "tocsin.alerts",
     "tocsin.notify",
     "tocsin.escalation",
@@ -62,14 +65,17 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "tocsin.web.middleware.Moment",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "tocsin.web.static_files.StaticFiles",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "tocsin.web.middleware.SignInRequired",
+    "tocsin.web.middleware.Reader",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -100,7 +106,14 @@ TEMPLATES: list[dict[str, Any]] = [
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
+                "django.template.context_processors.i18n",
                 "django.contrib.messages.context_processors.messages",
+                "tocsin.web.context.shell",
+            ],
+            "builtins": [
+                "django.templatetags.i18n",
+                "django.templatetags.static",
+                "tocsin.web.templatetags.parts",
             ],
         },
     }
@@ -111,6 +124,8 @@ DATABASES = {"default": database.django_settings(database.url_in_use() or CONFIG
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "people.User"
+# The username is unique, ignoring case, by a constraint that this check does not see.
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
@@ -124,21 +139,41 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 
+ACCOUNT_ADAPTER = "tocsin.web.accounts.adapter.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+# A mail to an address nobody has would say so to whoever asks; and mail to strangers is no pager's business.
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _secure else "http"
 ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+MFA_ADAPTER = "tocsin.web.accounts.adapter.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = urlsplit(CONFIG.public_url).hostname in ("localhost", "127.0.0.1")
 MFA_TOTP_ISSUER = "Tocsin"
+MFA_TOTP_TOLERANCE = 1
 
-STATIC_URL = "/static/"
-STATIC_ROOT = PACKAGE / "web" / "assets"
+# Everything below the digest may be kept by browsers for ever: see web/assets.py.
+STATIC_URL = assets.static_url()
 WHITENOISE_USE_FINDERS = True
-WHITENOISE_AUTOREFRESH = False
+WHITENOISE_AUTOREFRESH = DEBUG
+WHITENOISE_IMMUTABLE_FILE_TEST = assets.is_immutable
+
+FORM_RENDERER = "tocsin.web.rendering.FormRenderer"
+MESSAGE_TAGS = {
+    message_levels.INFO: "",
+    message_levels.SUCCESS: "ok",
+    message_levels.WARNING: "wait",
+    message_levels.ERROR: "now",
+}
+MAILERS = {"default": {"BACKEND": "tocsin.web.mail.Backend"}}
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from or f"Tocsin <tocsin@{urlsplit(CONFIG.public_url).hostname}>"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]

@@ -1,0 +1,118 @@
+"""Schedules and support hours as they are saved, and who is then on call."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.store.people import ACTOR, make_group, make_user
+from tocsin.access.models import AuditEntry
+from tocsin.core import database
+from tocsin.core.errors import Rejected
+from tocsin.oncall import commands, lookup
+from tocsin.oncall.models import Schedule
+from tocsin.people.models import Group, User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SCHEDULE: dict[str, object] = {
+    "name": "Desk 24x7",
+    "group": "Desk",
+    "time_zone": "Europe/Zurich",
+    "shifts": [
+        {
+            "name": "Weekly",
+            "rotate": {
+                "every": "1w",
+                "at": "09:00",
+                "on": "monday",
+                "users": ["alice", "bob"],
+                "roles": ["primary", "secondary"],
+            },
+            "start": "2026-01-05",
+        },
+        {
+            "name": "Office",
+            "fixed": {
+                "windows": [{"days": ["mon", "tue"], "from": "08:00", "to": "18:00"}],
+                "roles": ["manager"],
+                "users": ["carol"],
+            },
+        },
+    ],
+}
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Group:
+    for name in ("alice", "bob", "carol"):
+        make_user(name, now, name=name.title())
+    return make_group("Desk", now, members=("alice", "bob"))
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_schedule_that_names_nobody_known_is_refused_with_the_place(now: datetime) -> None:
+    shift = {"name": "W", "start": "2026-01-05", "rotate": {"at": "09:00", "users": ["alice", "mallory"]}}
+    with pytest.raises(Rejected) as raised:
+        commands.save_schedule({**SCHEDULE, "shifts": [shift]}, actor=ACTOR, now=now)
+    assert raised.value.field == "shifts[0].rotate.users[1]"
+    with pytest.raises(Rejected) as raised:
+        commands.save_schedule({**SCHEDULE, "group": "Nobody"}, actor=ACTOR, now=now)
+    assert raised.value.field == "group"
+    assert not Schedule.objects.exists()
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_schedule_is_written_as_it_was_read_and_follows_a_renamed_user(now: datetime) -> None:
+    schedule = commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
+    assert commands.schedule_spec(schedule) == SCHEDULE
+    User.objects.filter(username="carol").update(username="caroline")
+    assert commands.schedule_spec(schedule)["shifts"][1]["fixed"]["users"] == ["caroline"]
+
+
+def test_who_is_on_call_is_told_for_many_groups_at_once(desk: Group, now: datetime) -> None:
+    commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
+    other = make_group("Other", now, members=("carol", "alice"))
+    at = datetime(2026, 1, 13, 12, tzinfo=UTC)
+    with database.transaction() as connection:
+        found = lookup.on_call(connection, [desk.pk, other.pk, desk.pk, 10**9], at)
+        assert lookup.on_call(connection, [], at) == {}
+    assert {group: [(str(p.role), p.name) for p in people] for group, people in found.items()} == {
+        desk.pk: [("primary", "Bob"), ("secondary", "Alice"), ("manager", "Carol")],
+        other.pk: [("primary", "Carol"), ("secondary", "Alice")],
+    }
+
+
+def test_somebody_switched_off_is_not_on_call(desk: Group, now: datetime) -> None:
+    commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
+    User.objects.filter(username="bob").update(is_active=False)
+    with database.transaction() as connection:
+        found = lookup.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
+    assert [(str(p.role), p.name) for p in found[desk.pk]] == [("secondary", "Alice")]
+
+
+def test_support_hours_are_kept_found_and_deleted_with_an_entry_each(desk: Group, now: datetime) -> None:
+    spec = {
+        "name": "Office hours",
+        "time_zone": "Europe/Zurich",
+        "windows": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}],
+        "group": "Desk",
+    }
+    hours = commands.save_support_hours(spec, actor=ACTOR, now=now)
+    assert commands.support_hours_spec(hours) == spec
+    with database.transaction() as connection:
+        loaded = lookup.support_hours(connection)[hours.pk]
+    assert loaded.is_open(datetime(2026, 1, 5, 8, tzinfo=UTC))
+    assert not loaded.is_open(datetime(2026, 1, 5, 18, tzinfo=UTC))
+    assert commands.needs_group(desk.pk) == ["support hours Office hours"]
+    commands.delete_support_hours(hours, actor=ACTOR, now=now)
+    actions = AuditEntry.objects.filter(object_type="support_hours").order_by("id").values_list("action", flat=True)
+    assert list(actions) == ["create", "delete"]
+
+
+def test_a_user_with_shifts_is_known_to_be_needed(desk: Group, now: datetime) -> None:
+    commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
+    carol = User.objects.get(username="carol")
+    assert commands.needs_user(carol.pk) == ["schedule Desk 24x7"]
+    assert commands.needs_group(desk.pk) == ["schedule Desk 24x7"]
