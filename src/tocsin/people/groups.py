@@ -24,10 +24,10 @@ def group_spec(group: Group) -> dict[str, Any]:
     if group.description:
         spec["description"] = group.description
     spec["time_zone"] = group.time_zone
-    spec["members"] = [
-        {"user": membership.user.username, "roles": list(membership.roles)}
-        for membership in group.memberships.select_related("user")
-    ]
+    # What a list has prefetched is taken as it is: one statement for all groups, not one for each.
+    is_prefetched = "memberships" in getattr(group, "_prefetched_objects_cache", {})
+    memberships = group.memberships.all() if is_prefetched else group.memberships.select_related("user")
+    spec["members"] = [{"user": m.user.username, "roles": list(m.roles)} for m in memberships]
     contacts = [{"label": c.label, "channel": c.channel, "address": c.address} for c in group.contacts.all()]
     return spec | ({"contacts": contacts} if contacts else {})
 

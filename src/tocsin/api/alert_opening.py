@@ -1,0 +1,139 @@
+"""Opening an alert by hand: the body names who is paged, and the alert's first line says who opened it and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Schema
+from pydantic import Field
+
+from tocsin.access.roles import Action
+from tocsin.alerts.commands import open_by_hand
+from tocsin.alerts.openings import NewAlert
+from tocsin.alerts.orders import NewEvent
+from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.states import EventKind, Priority
+from tocsin.api.alerts import AlertWhole, find_alert, routes, show_whole
+from tocsin.api.gate import Caller, actor_of, caller, via_of
+from tocsin.api.lookup import find_named
+from tocsin.escalation import policy as policies
+from tocsin.escalation.models import Policy
+from tocsin.inbound.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
+from tocsin.people.models import Group, User
+
+#: What an alert opened by hand names as its source.
+SOURCE = "manual"
+
+
+def _longest(field: str) -> int:
+    return FIELDS[field].length
+
+
+class Recipients(Schema):
+    """Users who are paged when the first step fires, and groups in which the policy's roles are looked up."""
+
+    model_config = {"extra": "forbid"}
+
+    users: list[str] = Field(default=[], max_length=50)
+    groups: list[str] = Field(default=[], max_length=50)
+
+
+class NewAlertBody(Schema):
+    """An alert that somebody opens by hand. Without a policy and without recipient users nobody is paged."""
+
+    model_config = {"extra": "forbid", "str_strip_whitespace": True}
+
+    subject: str = Field(min_length=1, max_length=_longest("subject"))
+    priority: Priority | None = Field(default=None, description="Else the policy's default, else high.")
+    short_text: str = Field(default="", max_length=_longest("short_text"), description="For SMS and voice.")
+    long_text: str = Field(default="", max_length=_longest("long_text"), description="For e-mail.")
+    source_url: str = Field(default="", max_length=_longest("source_url"), pattern=r"^(https?://\S+)?$")
+    client: str = Field(default="", max_length=_longest("client"))
+    site: str = Field(default="", max_length=_longest("site"))
+    requester: str = Field(default="", max_length=_longest("requester"))
+    requester_phone: str = Field(default="", max_length=_longest("requester_phone"))
+    tags: dict[str, str] = Field(default={}, max_length=MAX_TAGS)
+    custom: dict[str, str] = Field(default={}, max_length=MAX_CUSTOM)
+    escalation_policy: str | None = Field(default=None, description="A policy's name or number.")
+    recipients: Recipients = Recipients()
+    note: str = Field(default="", max_length=2000)
+
+
+EXAMPLE = {
+    "subject": "VPN down at Acme",
+    "priority": "critical",
+    "escalation_policy": "Standard",
+    "recipients": {"groups": ["Service Desk"]},
+}
+
+
+@routes.post(
+    "",
+    Action.ACT,
+    status=201,
+    answers=AlertWhole,
+    summary="Open an alert by hand",
+    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+)
+def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
+    who = caller(request)
+    policy = _policy(body)
+    paging = _paging(body, policy)
+    alert = NewAlert(
+        id=0,
+        priority=body.priority or _default_priority(policy),
+        subject=body.subject,
+        opened_at=who.now,
+        source=SOURCE,
+        source_name=who.user.username,
+        columns=_columns(body),
+        tags={name: text[:TAG_LENGTH] for name, text in body.tags.items()},
+        custom={name: text[:CUSTOM_LENGTH] for name, text in body.custom.items()},
+    )
+    number = open_by_hand(alert, paging, _opening(body, who), now=who.now)
+    return show_whole(find_alert(number))
+
+
+def _columns(body: NewAlertBody) -> dict[str, str]:
+    names = ("short_text", "long_text", "source_url", "client", "site", "requester", "requester_phone")
+    return {name: getattr(body, name) for name in names}
+
+
+def _opening(body: NewAlertBody, who: Caller) -> NewEvent:
+    actor = actor_of(who)
+    note = f": {body.note}" if body.note else "."
+    data = {"note": body.note} if body.note else {}
+    return NewEvent(0, EventKind.OPENED, who.now, actor, f"{actor.name} opened it by hand{note}", via_of(who), data)
+
+
+def _policy(body: NewAlertBody) -> Policy | None:
+    if body.escalation_policy is None:
+        return None
+    rows = Policy.objects.select_related("current")
+    return find_named(rows, body.escalation_policy, what="escalation policy", field="escalation_policy")
+
+
+def _default_priority(policy: Policy | None) -> Priority:
+    if policy is None or policy.current is None:
+        return Priority.HIGH
+    return policies.load(policy.current.definition).default_priority
+
+
+def _paging(body: NewAlertBody, policy: Policy | None) -> Paging:
+    users = tuple(
+        find_named(
+            User.objects.filter(is_active=True), name, what="active user", field=f"recipients.users[{n}]", by="username"
+        ).pk
+        for n, name in enumerate(body.recipients.users)
+    )
+    groups = tuple(
+        find_named(Group.objects.all(), name, what="group", field=f"recipients.groups[{n}]").pk
+        for n, name in enumerate(body.recipients.groups)
+    )
+    if policy is None and not users:
+        reason = "It was opened by hand without an escalation policy and without recipient users: it pages nobody."
+        return Paging(PagingMode.RECORD, None, users, groups, reason)
+    named = f"by the policy {policy.name}" if policy else "the recipient users"
+    reason = f"It was opened by hand, to page {named}."
+    return Paging(PagingMode.PAGE, policy.current_id if policy else None, users, groups, reason)

@@ -1,0 +1,83 @@
+"""The REST API, version 1: its nouns put together, with the one shape of errors and JSON both ways."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+from django.http import Http404, HttpRequest
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+from ninja.parser import Parser
+from ninja.renderers import BaseRenderer
+
+from tocsin.api import (
+    alert_commands,
+    alert_opening,
+    alerts,
+    audit_log,
+    contact_methods,
+    deliveries,
+    errors,
+    groups,
+    notifications,
+    sandbox_messages,
+    settings,
+    tokens,
+    users,
+)
+from tocsin.api.docs import DocsPage
+from tocsin.core.errors import Permanent, Rejected, Temporary
+
+#: In the order of the documentation. The modules about alerts add to one noun.
+_NOUNS = (
+    alerts, notifications, deliveries, users, contact_methods, groups, tokens, audit_log, settings, sandbox_messages,
+)  # fmt: skip
+_ALSO = (alert_opening, alert_commands)
+
+_DESCRIPTION = """\
+Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.
+Lists take `limit` (1–500, default 50) and `cursor`, and answer `{"items": […], "next": …}`; a filter is a field's name.
+Errors are `{"error": code, "detail": text, "fields": {…}}`.
+"""
+
+
+class _Renderer(BaseRenderer):
+    media_type = "application/json"
+
+    def render(self, request: HttpRequest, data: Any, *, response_status: int) -> bytes:
+        return msgspec.json.encode(data)
+
+
+class _Parser(Parser):
+    def parse_body(self, request: HttpRequest) -> dict[str, Any]:
+        return cast(dict[str, Any], errors.read_json(request.body))
+
+
+def build() -> NinjaAPI:
+    """The API with all its nouns."""
+    api = NinjaAPI(
+        title="Tocsin",
+        version="1",
+        description=_DESCRIPTION,
+        urls_namespace="api",
+        docs=DocsPage(),
+        renderer=_Renderer(),
+        parser=_Parser(),
+    )
+    for error, handler in (
+        (Rejected, errors.rejected),
+        (Temporary, errors.temporary),
+        (Permanent, errors.permanent),
+        (ValidationError, errors.invalid),
+        (HttpError, errors.http_error),
+        (Http404, errors.not_found),
+        (Exception, errors.unexpected),
+    ):
+        api.add_exception_handler(error, cast(Any, handler))
+    for module in _NOUNS:
+        api.add_router(f"/{module.routes.noun}", module.routes.router)
+    return api
+
+
+api = build()

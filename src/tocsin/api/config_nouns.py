@@ -1,0 +1,112 @@
+"""The endpoints that every configured object has: one, create, replace, change, delete. The shape is that of the YAML.
+
+The rooms' own commands check, write and record; here it is asked whether the caller may, before and after: an object
+may neither be taken from another group nor be given to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from ninja import Body
+
+from tocsin.access import audit
+from tocsin.access.roles import Action
+from tocsin.api.gate import Caller, caller, changer, require
+from tocsin.api.lookup import find
+from tocsin.api.routes import Routes
+
+type Spec = Mapping[str, object]
+
+
+class Save[M](Protocol):
+    """Makes an object, or makes `existing` what the spec says. Raises Rejected that names the place."""
+
+    def __call__(self, spec: Spec, /, *, caller: Caller, existing: M | None) -> M: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigNoun[M: Model]:
+    """What the endpoints need to know of one noun."""
+
+    routes: Routes
+    #: The word for one of them.
+    what: str
+    #: What it takes to change one.
+    action: Action
+    #: With everything that `show` reads.
+    rows: Callable[[], QuerySet[M]]
+    #: The object as the YAML has it.
+    spec_of: Callable[[M], dict[str, Any]]
+    #: The object as this caller may see it.
+    show: Callable[[M, Caller], dict[str, Any]]
+    save: Save[M]
+    delete: Callable[[M, audit.Actor, Caller], None]
+    #: The id of the group that owns it; None: only administrators change it.
+    owner: Callable[[M], int | None]
+    example: Mapping[str, object]
+    #: The column of its name.
+    by: str = "name"
+
+    def find(self, text: str) -> M:
+        """The object with that number or name. Raises Rejected ("not_found")."""
+        return find(self.rows(), text, what=self.what, by=self.by)
+
+    def find_own(self, text: str, who: Caller, action: Action) -> M:
+        """The same, if the caller may take `action` on it. Raises Rejected: `not_found`, `forbidden`."""
+        found = self.find(text)
+        require(who, action, self.owner(found))
+        return found
+
+
+def register[M: Model](noun: ConfigNoun[M]) -> None:
+    """Adds the endpoints of one noun to its routes."""
+    _register_reading(noun)
+    _register_writing(noun)
+
+
+def _register_reading[M: Model](noun: ConfigNoun[M]) -> None:
+    @noun.routes.get("/{id}", Action.SEE, summary=f"One {noun.what}")
+    def get(request: HttpRequest, id: str) -> dict[str, Any]:
+        return noun.show(noun.find(id), caller(request))
+
+
+def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
+    routes, action = noun.routes, noun.action
+    extra = {"requestBody": {"content": {"application/json": {"example": dict(noun.example)}}}}
+
+    @routes.post("", action, status=201, summary=f"Make a new {noun.what}", extra=extra)
+    def create(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
+        return _save(noun, body, None, caller(request))
+
+    @routes.put("/{id}", action, summary="Make it what the body says: what is left out gets its default", extra=extra)
+    def replace(request: HttpRequest, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
+        who = caller(request)
+        return _save(noun, body, noun.find_own(id, who, action), who)
+
+    @routes.patch("/{id}", action, summary="Change the keys of the body; the others stay, null takes one away")
+    def change(request: HttpRequest, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
+        who = caller(request)
+        existing = noun.find_own(id, who, action)
+        return _save(noun, {**noun.spec_of(existing), **body}, existing, who)
+
+    @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it")
+    def delete(request: HttpRequest, id: str) -> None:
+        who = caller(request)
+        noun.delete(noun.find_own(id, who, action), changer(who), who)
+
+
+def _save[M: Model](noun: ConfigNoun[M], body: Spec, existing: M | None, who: Caller) -> dict[str, Any]:
+    # The caller's groups as they were before: putting oneself into a group does not make it one's own in time.
+    _ = who.viewer
+    # `id` may come back as it was shown; the address says which object is meant.
+    spec = {name: value for name, value in body.items() if name != "id"}
+    with transaction.atomic():
+        saved = noun.save(spec, caller=who, existing=existing)
+        require(who, noun.action, noun.owner(saved))
+    return noun.show(noun.rows().get(pk=saved.pk), who)

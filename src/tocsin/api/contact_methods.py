@@ -1,0 +1,119 @@
+"""Contact methods: everybody changes their own, an administrator everybody's; addresses of others may be masked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Body, Query
+from pydantic import Field
+
+from tocsin.access.roles import Action
+from tocsin.api.config_nouns import Spec
+from tocsin.api.gate import Caller, caller, changer, forbidden
+from tocsin.api.lookup import find, find_named
+from tocsin.api.paging import Number, Page, PageQuery, page
+from tocsin.api.routes import Routes
+from tocsin.core.errors import Rejected
+from tocsin.people import commands
+from tocsin.people.models import ContactMethod, User
+
+routes = Routes("contact-methods")
+
+EXAMPLE = {"label": "Phone-Official-Mobile", "channel": "voice", "address": "+41790000001", "wait": "3m"}
+_EXTRA = {"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}}
+
+
+class ContactMethodFilters(PageQuery):
+    user: str | None = None
+    channel: str | None = None
+    label: str | None = None
+    enabled: bool | None = Field(default=None, description="Whether it is in use.")
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Contact methods")
+def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters]) -> dict[str, Any]:
+    who, rows = caller(request), _rows()
+    if query.user is not None:
+        rows = rows.filter(user=_user(query.user))
+    if query.channel is not None:
+        rows = rows.filter(channel=query.channel)
+    if query.label is not None:
+        rows = rows.filter(label__iexact=query.label)
+    if query.enabled is not None:
+        rows = rows.filter(is_enabled=query.enabled)
+    return page(rows, query, lambda found: [_show(method, who) for method in found])
+
+
+@routes.get("/{int:id}", Action.SEE, summary="One contact method")
+def get_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
+    return _show(_find(id), caller(request))
+
+
+@routes.post("", Action.OWN, status=201, summary="Add one of yours, or as an administrator of `user`", extra=_EXTRA)
+def create_contact_method(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    who = caller(request)
+    user = who.user if body.get("user") is None else _named(body["user"])
+    return _save(user, body, None, who)
+
+
+@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA)
+def replace_contact_method(request: HttpRequest, id: Number, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    return _save_existing(_find(id), body, caller(request))
+
+
+@routes.patch("/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away")
+def change_contact_method(request: HttpRequest, id: Number, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    who, method = caller(request), _find(id)
+    _require_own(who, method.user)
+    return _save_existing(method, {**commands.contact_method_spec(method), **body}, who)
+
+
+@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Delete it")
+def delete_contact_method(request: HttpRequest, id: Number) -> None:
+    who, method = caller(request), _find(id)
+    _require_own(who, method.user)
+    commands.delete_contact_method(method, actor=changer(who), now=who.now)
+
+
+def _save_existing(method: ContactMethod, body: Spec, who: Caller) -> dict[str, Any]:
+    if body.get("user") is not None and _named(body["user"]) != method.user:
+        raise Rejected("invalid", "A contact method stays with its user; add one to the other instead.", "user")
+    return _save(method.user, body, method, who)
+
+
+def _save(user: User, body: Spec, existing: ContactMethod | None, who: Caller) -> dict[str, Any]:
+    _require_own(who, user)
+    spec = {name: value for name, value in body.items() if name not in ("id", "user", "verified_at")}
+    method = commands.save_contact_method(user, spec, existing=existing, actor=changer(who), now=who.now)
+    return _show(_find(method.pk), who)
+
+
+def _require_own(who: Caller, user: User) -> None:
+    if user != who.user and not who.is_admin:
+        raise forbidden(who, Action.ADMINISTER)
+
+
+def _rows() -> QuerySet[ContactMethod]:
+    return ContactMethod.objects.select_related("user")
+
+
+def _find(number: int) -> ContactMethod:
+    return find(_rows(), str(number), what="contact method")
+
+
+def _user(name: str) -> User:
+    return find_named(User.objects.all(), name, what="user", field="user", by="username")
+
+
+def _named(name: object) -> User:
+    if not isinstance(name, str):
+        raise Rejected("invalid", "user: must be a user's name.", "user")
+    return _user(name)
+
+
+def _show(method: ContactMethod, who: Caller) -> dict[str, Any]:
+    spec = commands.contact_method_spec(method)
+    spec["address"] = who.viewer.address(method.user_id, method.channel, method.address)
+    return {"id": method.pk, "user": method.user.username, **spec, "verified_at": method.verified_at}

@@ -1,0 +1,156 @@
+"""The API's documentation as one plain page, drawn from its OpenAPI description: no script, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template import Context, Engine, Template
+from ninja.openapi.docs import DocsBase
+
+if TYPE_CHECKING:
+    from ninja import NinjaAPI
+
+_PAGES = Path(__file__).parent / "pages"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation as the page shows it."""
+
+    anchor: str
+    method: str
+    path: str
+    summary: str
+    text: str
+    needs: str
+    parameters: tuple[Parameter, ...]
+    body: str
+    example: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A named shape of a body or an answer."""
+
+    name: str
+    text: str
+    fields: tuple[Parameter, ...]
+
+
+class DocsPage(DocsBase):
+    """What ninja asks for the page at `/docs`."""
+
+    def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
+        openapi: dict[str, Any] = api.get_openapi_schema(path_params=kwargs)
+        page = _template().render(
+            Context({"info": openapi["info"], "nouns": endpoints(openapi), "shapes": shapes(openapi)})
+        )
+        return HttpResponse(page)
+
+
+def stylesheet(_request: HttpRequest) -> HttpResponse:
+    """The page's own style sheet, served here because the strict CSP allows no inline style."""
+    return HttpResponse((_PAGES / "docs.css").read_bytes(), content_type="text/css; charset=utf-8")
+
+
+def endpoints(openapi: dict[str, Any]) -> dict[str, list[Endpoint]]:
+    """Every operation of an OpenAPI description, by noun, in the order of their declaration."""
+    nouns: dict[str, list[Endpoint]] = defaultdict(list)
+    for path, operations in openapi["paths"].items():
+        for method, operation in operations.items():
+            nouns[operation["tags"][0]].append(_endpoint(method, path, operation))
+    return dict(nouns)
+
+
+def shapes(openapi: dict[str, Any]) -> list[Shape]:
+    """Every named shape of the description, by name; pages of lists say no more than their items."""
+    return [
+        Shape(name, schema.get("description", ""), tuple(_fields(schema)))
+        for name, schema in sorted(openapi["components"]["schemas"].items())
+        if "properties" in schema and not name.startswith("Page_")
+    ]
+
+
+def _endpoint(method: str, path: str, operation: dict[str, Any]) -> Endpoint:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    example = body.get("example")
+    answer = next(
+        (
+            content["application/json"]["schema"]
+            for status, response in operation["responses"].items()
+            if str(status).startswith("2") and (content := response.get("content"))
+        ),
+        None,
+    )
+    return Endpoint(
+        anchor=operation["operationId"],
+        method=method.upper(),
+        path=path,
+        summary=operation["summary"],
+        text=operation.get("description", ""),
+        needs=operation.get("x-needs", ""),
+        parameters=tuple(
+            Parameter(p["name"], _kind(p["schema"]), p.get("description", "")) for p in operation["parameters"]
+        ),
+        body=_kind(body["schema"]) if "schema" in body else "",
+        example=json.dumps(example, ensure_ascii=False) if example is not None else "",
+        answer=_kind(answer) if answer else "",
+    )
+
+
+def _fields(schema: dict[str, Any]) -> list[Parameter]:
+    required = set(schema.get("required", ()))
+    return [
+        Parameter(
+            name,
+            _kind(field) + ("" if name in required or "default" not in field else f", default {field['default']!r}"),
+            field.get("description", ""),
+        )
+        for name, field in schema["properties"].items()
+    ]
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """A schema in a few words: `text`, `number`, `list of Alert`, `text or null`."""
+    match schema:
+        case {"$ref": str(reference)}:
+            return _shape_name(reference)
+        case {"anyOf": list(choices)}:
+            return " or ".join(dict.fromkeys(_kind(choice) for choice in choices))
+        case {"enum": list(values)}:
+            return " | ".join(str(value) for value in values)
+        case {"const": value}:
+            return str(value)
+        case {"type": "array"}:
+            return f"list of {_kind(schema.get('items', {}))}"
+        case {"type": "string", "format": "date-time"}:
+            return "moment"
+        case {"type": str(kind)}:
+            return {"string": "text", "integer": "number", "boolean": "true or false"}.get(kind, kind)
+    return "any"
+
+
+def _shape_name(reference: str) -> str:
+    name = reference.rsplit("/", 1)[-1]
+    of = re.fullmatch(r"Page_(.+)_", name)
+    return f"page of {of[1]}" if of else name
+
+
+@cache
+def _template() -> Template:
+    return Engine(debug=False).from_string((_PAGES / "docs.html").read_text(encoding="utf-8"))

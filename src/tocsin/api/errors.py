@@ -1,0 +1,173 @@
+"""Every error of the API in one shape: `{"error": code, "detail": text, "fields": {…}}`, with the fitting status.
+
+Never shows an internal error's text: it logs it under an id, and answers with the id.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from ninja.errors import HttpError, ValidationError
+
+from tocsin.core.errors import Permanent, Rejected, Temporary
+
+log = logging.getLogger(__name__)
+
+_STATUSES = {
+    "not_authenticated": 401,
+    "forbidden": 403,
+    "csrf": 403,
+    "needs_person": 403,
+    "too_large": 413,
+}
+
+#: The request is sound, and the object's state does not allow it now.
+_CONFLICTS = frozenset(
+    {"merged", "key_taken", "not_closed", "not_possible", "too_late", "in_use", "last_administrator"}
+)
+
+_NOT_FOUND = "There is nothing at {path}. The addresses are listed in /api/v1/docs."
+
+
+def status_of(error: Rejected) -> int:
+    """The HTTP status of a rejection: 400 unless its code says that something else stands in the way."""
+    if error.code in _CONFLICTS or error.code.startswith("already_"):
+        return 409
+    if error.code == "not_found":
+        # With a field it is a name in the body that nothing has: the address itself was found.
+        return 404 if error.field is None else 400
+    return _STATUSES.get(error.code, 400)
+
+
+def answer(status: int, code: str, detail: str, fields: Mapping[str, str] | None = None) -> HttpResponse:
+    """The response to a request that failed. `fields` maps a field's name, or the path to it, to a sentence."""
+    body = {"error": code, "detail": detail, "fields": dict(fields or {})}
+    response = HttpResponse(msgspec.json.encode(body), status=status, content_type="application/json; charset=utf-8")
+    if status == 401:
+        response["WWW-Authenticate"] = 'Bearer realm="Tocsin"'
+    return response
+
+
+def rejected(_request: HttpRequest, error: Rejected) -> HttpResponse:
+    return answer(status_of(error), error.code, error.detail, error.fields)
+
+
+def temporary(_request: HttpRequest, error: Temporary) -> HttpResponse:
+    response = answer(503, "temporary", error.detail)
+    if error.retry_after is not None:
+        response["Retry-After"] = str(max(1, int(error.retry_after.total_seconds())))
+    return response
+
+
+def permanent(_request: HttpRequest, error: Permanent) -> HttpResponse:
+    return answer(502, "needs_attention", str(error))
+
+
+def invalid(_request: HttpRequest, error: ValidationError) -> HttpResponse:
+    """Parameters or a body that do not fit the schema, each field with its sentence."""
+    fields: dict[str, str] = {}
+    for problem in error.errors:
+        fields.setdefault(_place(problem["loc"]), _sentence(problem))
+    detail = "; ".join(f"{place}: {sentence}" for place, sentence in fields.items())
+    return answer(400, "invalid", detail, fields)
+
+
+def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    """What ninja itself refuses: a body that is no JSON, or nobody signed in."""
+    if isinstance(error.__cause__, Rejected):
+        return rejected(request, error.__cause__)
+    if error.status_code == 401:
+        return answer(
+            401,
+            "not_authenticated",
+            "Send a token: `Authorization: Bearer TOKEN`. `tocsin token create`, or POST /api/v1/tokens, makes one.",
+        )
+    return answer(error.status_code, "invalid" if error.status_code < 500 else "internal", error.message)
+
+
+def not_found(request: HttpRequest, _error: Http404 | None = None) -> HttpResponse:
+    return answer(404, "not_found", _NOT_FOUND.format(path=request.path))
+
+
+def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
+    response = answer(405, "method_not_allowed", f"{request.method} is not possible here; {allowed} is.")
+    response["Allow"] = allowed
+    return response
+
+
+def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The edge: whatever nobody expected. Logged once under an id, which the answer tells."""
+    match error:
+        case RequestDataTooBig():
+            return answer(413, "too_large", "The body is larger than 5 MiB.")
+        case TooManyFieldsSent() | UnreadablePostError():
+            return answer(400, "invalid", "The body could not be read.")
+    number = getattr(request, "id", None) or secrets.token_hex(4)
+    log.error("Request %s failed: %s %s", number, request.method, request.path, exc_info=error)
+    return answer(
+        500, "internal", f"Something went wrong in Tocsin, and was logged as {number}. Quote that number when you ask."
+    )
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a JSON body. Raises Rejected with line and column; NUL and half surrogate pairs are no text."""
+    try:
+        value = json.loads(body.decode(), parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise Rejected("invalid_json", f"{error.msg}: line {error.lineno} column {error.colno}.") from error
+    except UnicodeDecodeError as error:
+        raise Rejected("invalid_json", f"The body is not UTF-8: byte {error.start} cannot be read.") from error
+    except RecursionError as error:
+        raise Rejected("invalid_json", "The body is nested too deeply.") from error
+    if b"\\u" in body or b"\x00" in body:
+        _refuse_bad_text(value, "")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise Rejected("invalid_json", f"{name} is not a JSON number.")
+
+
+def _refuse_bad_text(value: Any, place: str) -> None:
+    match value:
+        case str():
+            if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+                raise Rejected(
+                    "invalid", "The text holds a NUL character or half of a surrogate pair.", place or "body"
+                )
+        case dict():
+            for name, inner in value.items():
+                _refuse_bad_text(name, place)
+                _refuse_bad_text(inner, f"{place}.{name}" if place else name)
+        case list():
+            for number, inner in enumerate(value):
+                _refuse_bad_text(inner, f"{place}[{number}]")
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    """The field's name as the sender wrote it: without the source (`query`, `body`) and ninja's parameter name."""
+    _source, *parts = location
+    if parts[0] in ("body", "query") and len(parts) > 1:
+        parts = parts[1:]
+    place = ""
+    for part in parts:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
+    return place or "body"
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    match problem["type"]:
+        case "missing":
+            return "is needed"
+        case "extra_forbidden":
+            return "is not known here"
+        case "timezone_aware":
+            return "needs a time zone, such as 2026-12-25T03:00:00Z"
+    return str(problem["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,39 @@
+"""The installation's settings, by name: `core.settings_store` knows them, their defaults and limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Body
+
+from tocsin.access.installation import change_settings
+from tocsin.access.roles import Action
+from tocsin.api.gate import caller, changer
+from tocsin.api.routes import Routes
+from tocsin.core import settings_store
+from tocsin.core.models import Setting
+
+routes = Routes("settings")
+
+
+@routes.get("", Action.ADMINISTER, summary="All settings by name")
+def get_settings(request: HttpRequest) -> dict[str, Any]:
+    return _all()
+
+
+@routes.patch(
+    "",
+    Action.ADMINISTER,
+    summary="Change the named settings; the others stay",
+    extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},
+)
+def patch_settings(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    who = caller(request)
+    change_settings(body, actor=changer(who), now=who.now)
+    return _all()
+
+
+def _all() -> dict[str, Any]:
+    stored = dict(Setting.objects.values_list("name", "value"))
+    return {name: stored.get(name, setting.default) for name, setting in settings_store.SETTINGS.items()}

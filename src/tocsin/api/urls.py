@@ -1,0 +1,47 @@
+"""The addresses under /api/v1/. What goes wrong beside ninja's own operations is answered in the API's shape too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import URLPattern, path, re_path
+
+from tocsin.api import docs, errors
+from tocsin.api.application import api
+
+type View = Callable[..., HttpResponseBase]
+
+
+def _framed(view: View) -> View:
+    @wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            response = view(request, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the request's edge: every answer has the API's shape
+            response = errors.unexpected(request, error)
+        if response.status_code == 405:
+            response = errors.not_allowed(request, response["Allow"])
+        response.setdefault("Cache-Control", "no-store")
+        return response
+
+    answer.csrf_exempt = True  # type: ignore[attr-defined] # a session's requests are checked at the gate
+    return answer
+
+
+def _framed_patterns() -> Iterator[URLPattern]:
+    for pattern in api.urls[0]:
+        assert isinstance(pattern, URLPattern)
+        if pattern.name != "api-root":
+            pattern.callback = _framed(pattern.callback)
+            yield pattern
+
+
+app_name = "api"
+urlpatterns = [
+    path("docs.css", docs.stylesheet),
+    *_framed_patterns(),
+    re_path(r"", _framed(lambda request: errors.not_found(request))),
+]

@@ -1,0 +1,169 @@
+"""A small company to ask the API about, and callers who speak JSON with a token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tocsin.access import tokens
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.roles import Role
+from tocsin.alerts.commands import open_by_hand
+from tocsin.alerts.openings import NewAlert
+from tocsin.alerts.orders import Actor, NewEvent
+from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.states import ActorKind, EventKind, Priority
+from tocsin.core import clock
+from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, with its JSON."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+@dataclass(slots=True)
+class Api:
+    """A caller. Without a token it is anonymous."""
+
+    token: str | None = None
+    user: User | None = None
+    client: Client = field(default_factory=lambda: Client(raise_request_exception=False))
+
+    def get(self, path: str, **query: Any) -> Answer:
+        return self._send("get", path, data=query)
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return self.send("POST", path, body, **headers)
+
+    def put(self, path: str, body: Any) -> Answer:
+        return self.send("PUT", path, body)
+
+    def patch(self, path: str, body: Any) -> Answer:
+        return self.send("PATCH", path, body)
+
+    def delete(self, path: str) -> Answer:
+        return self.send("DELETE", path)
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        return self._send("generic", path, method=method, data=data, content_type="application/json", headers=headers)
+
+    def _send(self, call: str, path: str, *, headers: dict[str, str] | None = None, **more: Any) -> Answer:
+        given = dict(headers or {})
+        if self.token is not None:
+            given["Authorization"] = f"Bearer {self.token}"
+        where = path if path.startswith("/") else f"/api/v1/{path}"
+        if call == "generic":
+            method = more.pop("method")
+            response = self.client.generic(method, where, headers=given, **more)
+        else:
+            response = getattr(self.client, call)(where, headers=given, **more)
+        kind = response.headers.get("Content-Type", "")
+        body = json.loads(response.content) if kind.startswith("application/json") and response.content else None
+        return Answer(response.status_code, body, dict(response.headers))
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Who works there: an administrator, and in the Service Desk a manager, a responder and an observer; Nadia is in
+    the Network group, which nobody of them is in."""
+
+    alice: User
+    mia: User
+    bob: User
+    olga: User
+    nadia: User
+    desk: Group
+    network: Group
+    now: datetime
+
+
+@pytest.fixture
+def company(database: str) -> Company:
+    now = clock.now()
+
+    def person(username: str, role: Role, number: int) -> User:
+        user = User.objects.create(
+            username=username, name=f"{username.title()} Andersson", email=f"{username}@example.org", role=role
+        )
+        ContactMethod.objects.create(user=user, label="Email-Official", channel="email", address=user.email, position=0)
+        ContactMethod.objects.create(
+            user=user, label="SMS-Official", channel="sms", address=f"+4179000000{number}", position=1
+        )
+        return user
+
+    alice, mia = person("alice", Role.ADMIN, 1), person("mia", Role.MANAGER, 2)
+    bob, olga, nadia = (
+        person("bob", Role.RESPONDER, 3),
+        person("olga", Role.OBSERVER, 4),
+        person("nadia", Role.RESPONDER, 5),
+    )
+    desk = Group.objects.create(name="Service Desk", time_zone="Europe/Zurich")
+    network = Group.objects.create(name="Network")
+    for position, (user, roles) in enumerate([(mia, ["manager"]), (bob, ["primary"]), (olga, [])]):
+        Membership.objects.create(group=desk, user=user, roles=roles, position=position)
+    Membership.objects.create(group=network, user=nadia, roles=["primary"])
+    GroupContact.objects.create(group=network, label="List", channel="email", address="network@example.org")
+    return Company(alice, mia, bob, olga, nadia, desk, network, now)
+
+
+@pytest.fixture
+def caller() -> Callable[[User], Api]:
+    """Makes a caller with a token of that user."""
+
+    def make(user: User) -> Api:
+        made = tokens.create(user, f"test {clock.now().timestamp()}", actor=COMMAND_LINE, now=clock.now())
+        return Api(token=made.secret, user=user)
+
+    return make
+
+
+@pytest.fixture
+def admin(company: Company, caller: Callable[[User], Api]) -> Api:
+    return caller(company.alice)
+
+
+@pytest.fixture
+def manager(company: Company, caller: Callable[[User], Api]) -> Api:
+    return caller(company.mia)
+
+
+@pytest.fixture
+def responder(company: Company, caller: Callable[[User], Api]) -> Api:
+    return caller(company.bob)
+
+
+@pytest.fixture
+def observer(company: Company, caller: Callable[[User], Api]) -> Api:
+    return caller(company.olga)
+
+
+@pytest.fixture
+def open_alert(database: str) -> Callable[..., int]:
+    """Opens an alert, and gives its number."""
+
+    def make(subject: str = "VPN down", *, ago: timedelta = timedelta(), **columns: Any) -> int:
+        at = clock.now() - ago
+        alert = NewAlert(0, Priority(columns.pop("priority", "high")), subject, at, **columns)
+        event = NewEvent(0, EventKind.OPENED, at, Actor(ActorKind.SYSTEM, "Tocsin"), "A test opened it.")
+        return open_by_hand(alert, Paging(PagingMode.RECORD, reason="A test opened it."), event, now=at)
+
+    return make
+
+
+def moment(text: str) -> datetime:
+    """A moment of an answer. It must say its zone."""
+    at = datetime.fromisoformat(text)
+    assert at.tzinfo is not None
+    return at.astimezone(UTC)

@@ -1,0 +1,150 @@
+"""Whatever goes wrong is answered in one shape, and nothing internal is told."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.web.api.conftest import Answer, Api, Company
+from tocsin.access import tokens
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core import clock
+
+
+def refused(answer: Answer, status: int, code: str, *fields: str) -> str:
+    """Asserts that `answer` is an error in its one shape, about those fields; gives its text."""
+    assert (answer.status, answer.body and answer.body.get("error")) == (status, code), answer
+    assert set(answer.body) == {"error", "detail", "fields"}
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert set(answer.body["fields"]) == set(fields)
+    assert answer.body["detail"]
+    return str(answer.body["detail"])
+
+
+def test_without_a_token_one_is_told_how_to_send_it(company: Company) -> None:
+    answer = Api().get("alerts")
+    assert "Authorization: Bearer" in refused(answer, 401, "not_authenticated")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("header", ["Bearer nonsense", "Bearer ", "Bearer", "Basic YWxpY2U6eA==", "Bearer a b", "é"])
+def test_a_wrong_credential_is_not_authenticated(company: Company, header: str) -> None:
+    answer = Api()._send("get", "alerts", headers={"Authorization": header})
+    refused(answer, 401, "not_authenticated")
+
+
+def test_a_revoked_token_and_one_of_somebody_switched_off_work_no_more(company: Company) -> None:
+    made = tokens.create(company.bob, "script", actor=COMMAND_LINE, now=clock.now())
+    assert Api(made.secret).get("alerts").status == 200
+    company.bob.is_active = False
+    company.bob.save()
+    refused(Api(made.secret).get("alerts"), 401, "not_authenticated")
+    company.bob.is_active = True
+    company.bob.save()
+    tokens.revoke(made.token, actor=COMMAND_LINE, now=clock.now())
+    refused(Api(made.secret).get("alerts"), 401, "not_authenticated")
+
+
+def test_a_wrong_token_is_refused_although_a_session_is_there(company: Company) -> None:
+    caller = Api("wrong")
+    caller.client.force_login(company.alice)
+    refused(caller.get("alerts"), 401, "not_authenticated")
+
+
+def test_an_unknown_address_is_not_found(admin: Api) -> None:
+    for path in ("nonsense", "alerts/1/nonsense", "alerts/x", "alerts/", "", "users/a%2Fb"):
+        refused(admin.get(path), 404, "not_found")
+
+
+def test_a_wrong_method_is_told_which_ones_are_right(admin: Api) -> None:
+    answer = admin.send("DELETE", "alerts")
+    assert "DELETE is not possible here" in refused(answer, 405, "method_not_allowed")
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "POST"}
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("alerts?limit=0", "limit"),
+        ("alerts?limit=501", "limit"),
+        ("alerts?limit=ten", "limit"),
+        ("alerts?cursor=nonsense", "cursor"),
+        ("alerts?cursor=%C3%A9", "cursor"),
+        ("alerts?cursor=LTE", "cursor"),
+        ("alerts?cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "cursor"),
+        ("alerts?status=odd", "status[0]"),
+        ("alerts?status=open&status=odd", "status[1]"),
+        ("alerts?integration=nobody", "integration"),
+        ("alerts?integration=99999999999999999999999", "integration"),
+        ("alerts?acknowledged_by=nobody", "acknowledged_by"),
+        ("alerts?opened_after=yesterday", "opened_after"),
+        ("alerts?opened_after=2026-01-01T00:00:00", "opened_after"),
+        ("alerts?subject=%00", "subject"),
+        ("deliveries?alert_id=0", "alert_id"),
+        ("deliveries?alert_id=99999999999999999999", "alert_id"),
+        ("deliveries?notification_id=7", "notification_id"),
+        ("deliveries?user=nobody", "user"),
+        ("deliveries?cursor=MQ", "cursor"),
+        ("groups?member=nobody", "member"),
+        ("audit-log?at_after=1", "at_after"),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_named(admin: Api, path: str, field: str) -> None:
+    refused(admin.get(path), 400, "invalid", field)
+
+
+@pytest.mark.parametrize("path", ["alerts?staus=open", "alerts/1?expand=x", "users?limit=5&q=", "settings?x=1"])
+def test_an_unknown_parameter_is_refused_and_named(admin: Api, path: str) -> None:
+    answer = admin.get(path)
+    name = path.rpartition("?")[2].rpartition("&")[2].partition("=")[0]
+    assert name in refused(answer, 400, "unknown_parameter", name)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (b"{", "invalid_json", "line 1 column 2"),
+        (b'{"note":\n "a" "b"}', "invalid_json", "line 2"),
+        (b"\xff\xfe", "invalid_json", "UTF-8"),
+        (b'{"note": NaN}', "invalid_json", "NaN"),
+        (b"[" * 100_000, "invalid_json", "nested"),
+        (b'{"note": "\\u0000"}', "invalid", "NUL"),
+        (b'{"note": "\\ud800"}', "invalid", "surrogate"),
+        (b"[]", "invalid", "body"),
+        (b"null", "invalid", "body"),
+        (b'"text"', "invalid", "body"),
+        (b'{"note": 7}', "invalid", "note"),
+        (b'{"unknown": 1}', "invalid", "unknown"),
+        (b'{"seen_at": "2026-01-01T00:00:00"}', "invalid", "seen_at"),
+    ],
+)
+def test_a_body_that_cannot_be_used_is_told_where(
+    admin: Api, open_alert: Any, body: bytes, code: str, words: str
+) -> None:
+    answer = admin.post(f"alerts/{open_alert()}/acknowledge", body)
+    assert (answer.status, answer.body["error"]) == (400, code)
+    assert words in answer.body["detail"]
+
+
+def test_a_body_over_five_megabytes_is_too_large(admin: Api) -> None:
+    refused(admin.post("groups", b'{"name": "' + b"x" * (5 * 1024 * 1024) + b'"}'), 413, "too_large")
+
+
+def test_an_error_of_ours_is_logged_under_an_id_and_not_told(admin: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE alerts_alert RENAME COLUMN subject TO topic")
+    with caplog.at_level(logging.ERROR):
+        answer = admin.get("alerts")
+    detail = refused(answer, 500, "internal")
+    assert "topic" not in detail
+    assert "subject" not in detail
+    number = detail.partition("logged as ")[2].partition(".")[0]
+    assert len(number) == 8
+    assert any(number in record.getMessage() for record in caplog.records)
+
+
+def test_answers_are_not_kept_by_caches(admin: Api) -> None:
+    assert admin.get("alerts").headers["Cache-Control"] == "no-store"

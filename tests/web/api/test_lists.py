@@ -1,0 +1,96 @@
+"""Lists come in pages that neither skip nor repeat, and cost the same few statements however long they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.web.api import samples
+from tests.web.api.conftest import Api, Company
+from tocsin.alerts import commands
+from tocsin.alerts.orders import Acknowledge, Actor
+from tocsin.alerts.states import ActorKind
+from tocsin.core import clock
+
+
+def test_pages_follow_each_other_to_the_end(admin: Api, open_alert: Callable[..., int]) -> None:
+    numbers = [open_alert(f"number {n}") for n in range(7)]
+    seen, cursor, pages = [], None, 0
+    while True:
+        answer = admin.get("alerts", limit=3, **({"cursor": cursor} if cursor else {}))
+        assert set(answer.body) == {"items", "next"}
+        seen += [alert["id"] for alert in answer.body["items"]]
+        pages += 1
+        if (cursor := answer.body["next"]) is None:
+            break
+    assert seen == numbers[::-1]
+    assert pages == 3
+
+
+def test_a_full_last_page_has_no_next(admin: Api, open_alert: Callable[..., int]) -> None:
+    for _ in range(4):
+        open_alert()
+    first = admin.get("alerts", limit=2)
+    second = admin.get("alerts", limit=2, cursor=first.body["next"])
+    assert len(second.body["items"]) == 2
+    assert second.body["next"] is None
+
+
+def test_what_opens_meanwhile_does_not_move_later_pages(admin: Api, open_alert: Callable[..., int]) -> None:
+    numbers = [open_alert() for _ in range(4)]
+    first = admin.get("alerts", limit=2)
+    open_alert("came between")
+    second = admin.get("alerts", limit=2, cursor=first.body["next"])
+    assert [alert["id"] for alert in second.body["items"]] == [numbers[1], numbers[0]]
+
+
+def test_fifty_come_where_no_limit_is_given(admin: Api, open_alert: Callable[..., int]) -> None:
+    for _ in range(51):
+        open_alert()
+    assert len(admin.get("alerts").body["items"]) == 50
+    assert len(admin.get("alerts", limit=500).body["items"]) == 51
+
+
+def test_an_empty_list_is_an_empty_page(admin: Api) -> None:
+    assert admin.get("alerts").body == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize("path", samples.LISTS)
+def test_a_list_costs_the_same_few_statements_for_one_row_as_for_many(
+    path: str, company: Company, caller: Callable[..., Api]
+) -> None:
+    # A manager: an administrator needs no look at groups, and so would hide a query for each row.
+    asked = caller(company.alice if path in samples.FOR_ADMINISTRATORS else company.mia)
+    samples.fill(company, 1)
+    asked.get(path)
+    one, _, _ = _count(asked, path)
+    samples.fill(company, 12)
+    many, rows, statements = _count(asked, path)
+    assert rows >= 12
+    assert many == one
+    assert many <= samples.MOST_STATEMENTS, statements
+
+
+def _count(asked: Api, path: str) -> tuple[int, int, list[str]]:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        answer = asked.get(path, limit=500)
+    assert answer.status == 200, answer
+    return len(queries), len(answer.body["items"]), [query["sql"] for query in queries]
+
+
+def test_the_list_of_alerts_names_people_and_what_is_next_without_asking_for_each(
+    company: Company, admin: Api, open_alert: Callable[..., int]
+) -> None:
+    number = open_alert(ago=timedelta(minutes=2))
+    bob = Actor(ActorKind.USER, "Bob", company.bob.pk)
+    commands.act(number, Acknowledge(actor=bob), now=clock.now())
+    found: dict[str, Any] = admin.get("alerts").body["items"][0]
+    assert found["acknowledged_by"] == ["bob"]
+    assert found["acknowledged"] is True
