@@ -9,17 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import Any
 
 from tocsin.alerts.states import Priority
 from tocsin.core import durations
-from tocsin.core.errors import Rejected
+from tocsin.core.specs import Spec
 from tocsin.people.members import MemberRole
 
 MOST_STEPS = 50
 MOST_REPEATS = 100
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
+
+#: Nothing that people can write is read as this.
+_NO_SPAN = timedelta(seconds=-1)
 
 
 class AcknowledgeEffect(StrEnum):
@@ -74,26 +77,30 @@ RECIPIENTS_ONLY = PolicyPlan(steps=(Step(after=timedelta()),))
 
 
 def parse(definition: object, names: Names) -> PolicyPlan:
-    """The plan of a definition as people write it: `steps`, and optionally `default_priority`, `acknowledge`,
-    `repeat`, `end_after`. Raises Rejected ("invalid_policy" or "invalid_duration") that names the place, such as
-    `steps[1].after`.
+    """The plan of a definition as people write it. Raises Rejected, or RejectedAll, each problem with its place."""
+    spec = Spec(definition)
+    plan = read(spec, names)
+    spec.finish()
+    return plan
+
+
+def read(spec: Spec, names: Names) -> PolicyPlan:
+    """The plan of `steps`, and optionally `default_priority`, `acknowledge`, `repeat`, `end_after`.
+
+    Problems are noted in `spec`; the plan is good for nothing while there are any.
     """
-    whole = _mapping(definition, "", {"default_priority", "acknowledge", "repeat", "end_after", "steps"}, "A policy")
-    acknowledge = _mapping(
-        whole.get("acknowledge", {}), "acknowledge", {"effect", "pause", "timeout"}, "What acknowledging does"
-    )
-    repeat = _mapping(whole.get("repeat", {}), "repeat", {"times", "every"}, "The repeat")
-    effect = _one_of(acknowledge.get("effect", "stop"), AcknowledgeEffect, "acknowledge.effect")
+    acknowledge, repeat = spec.spec("acknowledge"), spec.spec("repeat")
+    effect, pause, timeout = _acknowledge(acknowledge)
     times, every = _repeat(repeat)
     return PolicyPlan(
-        steps=_steps(whole.get("steps"), names.users, names.groups),
-        default_priority=_one_of(whole.get("default_priority", "high"), Priority, "default_priority"),
+        steps=_steps(spec, names),
+        default_priority=spec.one_of("default_priority", Priority, Priority.HIGH),
         effect=effect,
-        pause=_pause(acknowledge, effect),
-        acknowledge_timeout=_span(acknowledge, "timeout", "acknowledge.timeout", DEFAULT_ACKNOWLEDGE_TIMEOUT),
+        pause=pause,
+        acknowledge_timeout=timeout,
         repeat_times=times,
         repeat_every=every,
-        end_after=_span(whole, "end_after", "end_after", DEFAULT_END_AFTER),
+        end_after=_span(spec, "end_after", DEFAULT_END_AFTER),
     )
 
 
@@ -117,7 +124,7 @@ def store(plan: PolicyPlan) -> dict[str, Any]:
 
 
 def load(stored: object) -> PolicyPlan:
-    """The plan of what `store` made. Raises Rejected if it was tampered with."""
+    """The plan of what `store` made. Raises Rejected for anything else."""
     return parse(stored, Names(_Ids(), _Ids()))
 
 
@@ -141,121 +148,90 @@ def _as_stored(number: int) -> str:
     return f"#{number}"
 
 
-def _steps(written: object, users: Mapping[str, int], groups: Mapping[str, int]) -> tuple[Step, ...]:
-    if not isinstance(written, list) or not written:
-        _reject("A policy needs at least one step.", "steps")
-    if len(written) > MOST_STEPS:
-        _reject(f"A policy has at most {MOST_STEPS} steps; this has {len(written)}.", "steps")
-    return tuple(_step(entry, number, users, groups) for number, entry in enumerate(written))
+def _acknowledge(spec: Spec | None) -> tuple[AcknowledgeEffect, timedelta, timedelta]:
+    if spec is None:
+        return AcknowledgeEffect.STOP, timedelta(), DEFAULT_ACKNOWLEDGE_TIMEOUT
+    effect = spec.one_of("effect", AcknowledgeEffect, AcknowledgeEffect.STOP)
+    pause = _span(spec, "pause", timedelta())
+    if effect is AcknowledgeEffect.PAUSE and not spec.has("pause"):
+        spec.refuse("pause", "say how long acknowledging pauses escalation.", "missing")
+    if effect is not AcknowledgeEffect.PAUSE and spec.has("pause"):
+        spec.refuse("pause", "only `effect: pause` has a length.")
+    timeout = _span(spec, "timeout", DEFAULT_ACKNOWLEDGE_TIMEOUT)
+    spec.done()
+    return effect, pause, timeout
 
 
-def _step(written: object, number: int, users: Mapping[str, int], groups: Mapping[str, int]) -> Step:
-    place = f"steps[{number}]"
-    entry = _mapping(written, place, {"notify", "after", "name"}, "A step")
-    if "notify" not in entry:
-        _reject("A step says whom it notifies.", f"{place}.notify")
-    notify = _mapping(
-        entry["notify"], f"{place}.notify", {"roles", "users", "groups", "group_contacts"}, "Whom a step notifies"
-    )
-    if number > 0 and "after" not in entry:
-        _reject("Say how long after the step before it this one fires.", f"{place}.after")
-    roles = tuple(
-        _one_of(role, MemberRole, f"{place}.notify.roles[{index}]")
-        for index, role in enumerate(_texts(notify, "roles", f"{place}.notify.roles"))
-    )
+def _repeat(spec: Spec | None) -> tuple[int, timedelta]:
+    if spec is None:
+        return 0, timedelta()
+    times = spec.whole("times", 0, most=MOST_REPEATS)
+    every = _span(spec, "every", timedelta())
+    if times and not spec.has("every"):
+        spec.refuse("every", "say how far apart the passes are.", "missing")
+    spec.done()
+    return times, every if times else timedelta()
+
+
+def _steps(spec: Spec, names: Names) -> tuple[Step, ...]:
+    entries = spec.specs("steps")
+    if not entries and isinstance(spec.raw("steps", []), list):
+        spec.refuse("steps", "a policy needs at least one step.", "missing")
+    if len(entries) > MOST_STEPS:
+        spec.refuse("steps", f"a policy has at most {MOST_STEPS} steps; this one has {len(entries)}.")
+    return tuple(_step(entry, number, names) for number, entry in enumerate(entries))
+
+
+def _step(spec: Spec, number: int, names: Names) -> Step:
+    if number > 0 and not spec.has("after"):
+        spec.refuse("after", "say how long after the step before it this one fires.", "missing")
+    after, name = spec.span("after", timedelta()), spec.text("name", longest=100)
+    notify = spec.spec("notify")
+    spec.done()
+    if notify is None:
+        spec.refuse("notify", "say whom this step notifies.", "missing")
+        return Step(after=after, name=name)
     step = Step(
-        after=durations.parse(entry.get("after", "0"), f"{place}.after"),
-        roles=_once(roles),
-        user_ids=_ids(notify, "users", f"{place}.notify.users", users, "user"),
-        group_ids=_ids(notify, "groups", f"{place}.notify.groups", groups, "group"),
-        group_contacts=_once(_texts(notify, "group_contacts", f"{place}.notify.group_contacts")),
-        name=_text(entry.get("name", ""), f"{place}.name"),
+        after=after,
+        roles=_roles(notify),
+        user_ids=_ids(notify, "users", names.users, "user"),
+        group_ids=_ids(notify, "groups", names.groups, "group"),
+        group_contacts=notify.texts("group_contacts"),
+        name=name,
     )
-    if not (step.roles or step.user_ids or step.group_contacts):
-        says = "say which of their roles" if step.group_ids else "name roles, users or group contacts"
-        _reject(f"This step notifies nobody: {says}.", f"{place}.notify")
+    notify.done()
+    if not any(notify.has(key) and notify.raw(key) for key in ("roles", "users", "group_contacts")):
+        says = "say which of the groups' roles" if step.group_ids else "name roles, users or group contacts"
+        spec.refuse("notify", f"this step notifies nobody; {says}.")
     return step
 
 
-def _repeat(written: Mapping[str, Any]) -> tuple[int, timedelta]:
-    times = written.get("times", 0)
-    if not isinstance(times, int) or isinstance(times, bool) or not 0 <= times <= MOST_REPEATS:
-        _reject(f"The number of further passes is 0 to {MOST_REPEATS}.", "repeat.times")
-    if times == 0:
-        return 0, timedelta()
-    if "every" not in written:
-        _reject("Say how far apart the passes are.", "repeat.every")
-    return times, _span(written, "every", "repeat.every", timedelta())
-
-
-def _pause(written: Mapping[str, Any], effect: AcknowledgeEffect) -> timedelta:
-    if effect is AcknowledgeEffect.PAUSE:
-        if "pause" not in written:
-            _reject("Say how long acknowledging pauses escalation.", "acknowledge.pause")
-        return _span(written, "pause", "acknowledge.pause", timedelta())
-    if "pause" in written:
-        _reject("Only `effect: pause` has a length.", "acknowledge.pause")
-    return timedelta()
-
-
-def _span(written: Mapping[str, Any], key: str, place: str, default: timedelta) -> timedelta:
-    """A span that is not zero."""
-    if key not in written:
-        return default
-    span = durations.parse(written[key], place)
-    if not span:
-        _reject("This must be longer than nothing.", place)
-    return span
-
-
-def _mapping(written: object, place: str, keys: set[str], what: str) -> Mapping[str, Any]:
-    if not isinstance(written, Mapping):
-        _reject(f"{what} is a group of named values: {', '.join(sorted(keys))}.", place or None)
-    for key in written:
-        if key not in keys:
-            _reject(
-                f"{key!r} is not known here; known are {', '.join(sorted(keys))}.",
-                f"{place}.{key}" if place else str(key),
-            )
-    return written
-
-
-def _texts(written: Mapping[str, Any], key: str, place: str) -> tuple[str, ...]:
-    entries = written.get(key, [])
-    if not isinstance(entries, list):
-        _reject("This is a list.", place)
-    return tuple(_text(entry, f"{place}[{index}]") for index, entry in enumerate(entries))
-
-
-def _text(written: object, place: str) -> str:
-    if not isinstance(written, str) or len(written) > 100:
-        _reject("This is a text of at most 100 characters.", place)
-    return written.strip()
-
-
-def _ids(written: Mapping[str, Any], key: str, place: str, known: Mapping[str, int], what: str) -> tuple[int, ...]:
+def _roles(notify: Spec) -> tuple[MemberRole, ...]:
     found = []
-    for index, name in enumerate(_texts(written, key, place)):
+    for number, written in enumerate(notify.texts("roles")):
+        try:
+            found.append(MemberRole(written))
+        except ValueError:
+            notify.refuse(f"roles[{number}]", f'"{written}" is not one of {", ".join(MemberRole)}.')
+    return tuple(found)
+
+
+def _ids(notify: Spec, key: str, known: Mapping[str, int], what: str) -> tuple[int, ...]:
+    found = []
+    for number, name in enumerate(notify.texts(key)):
         try:
             found.append(known[name.lower()])
         except KeyError:
-            _reject(f"There is no {what} {name!r}.", f"{place}[{index}]")
-    return _once(tuple(found))
+            notify.refuse(f"{key}[{number}]", f'there is no {what} "{name}".', "not_found")
+    return tuple(dict.fromkeys(found))
 
 
-def _one_of[E: StrEnum](written: object, choices: type[E], place: str) -> E:
-    try:
-        return choices(str(written).lower())
-    except ValueError:
-        _reject(f"{written!r} is not one of {', '.join(choices)}.", place)
-
-
-def _once[T](entries: tuple[T, ...]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys(entries))
-
-
-def _reject(detail: str, place: str | None) -> NoReturn:
-    raise Rejected("invalid_policy", detail, place)
+def _span(spec: Spec, key: str, default: timedelta) -> timedelta:
+    """A span that is not zero; `default` when it is not given, or no span at all."""
+    span = spec.span(key, _NO_SPAN)
+    if not span:
+        spec.refuse(key, "must be longer than nothing.")
+    return default if span == _NO_SPAN else span
 
 
 def _written_step(step: Step, user_name: Callable[[int], str], group_name: Callable[[int], str]) -> dict[str, Any]:
