@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tocsin.alerts import lifecycle, rows
+from tocsin.alerts.openings import NewAlert, Opening
 from tocsin.alerts.orders import AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
 from tocsin.alerts.reactors import AlertChange, Paging, react
-from tocsin.alerts.rows import NewAlert
 from tocsin.alerts.states import OVER, AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
@@ -77,18 +77,14 @@ def open_by_hand(alert: NewAlert, paging: Paging, event: NewEvent, *, now: datet
     return database.retry_once(work)
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """An alert to open: its row, by what it pages, and the first line of its timeline."""
+def open_alerts(
+    connection: Connection, openings: Sequence[Opening], now: datetime, *, over: frozenset[int] = frozenset()
+) -> None:
+    """Opens alerts inside the caller's transaction, which holds the locks of their keys.
 
-    alert: NewAlert
-    paging: Paging
-    event: NewEvent
-
-
-def open_alerts(connection: Connection, openings: Sequence[Opening], now: datetime) -> None:
-    """Opens alerts inside the caller's transaction, which holds the locks of their keys."""
-    rows.insert(connection, [opening.alert for opening in openings])
+    Those in `over` end later in the same transaction: they never hold their key.
+    """
+    rows.insert(connection, [opening.alert for opening in openings], over)
     rows.insert_events(connection, [opening.event for opening in openings])
     react(connection, [opened(opening) for opening in openings], now)
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from tocsin.alerts.openings import SOURCE_COLUMNS, Counted, NewAlert
 from tocsin.alerts.orders import Acknowledged, AlertState, LastEvent, NewEvent
 from tocsin.alerts.states import LIFE, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core import database
@@ -21,46 +20,6 @@ from tocsin.core.database import Connection
 #: Fills `AlertState.asked`: by alert id, the users who were asked "Still on it?". Set by the room that knows.
 AskedLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
 _asked: list[AskedLookup] = []
-
-#: The columns of an alert that a source's messages fill and refresh, in the order of their change on a timeline.
-SOURCE_COLUMNS = (
-    "source_status",
-    "subject",
-    "source_priority",
-    "source_agent",
-    "source_url",
-    "client",
-    "site",
-    "team",
-    "requester",
-    "requester_phone",
-    "short_text",
-    "long_text",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class NewAlert:
-    """The row of an alert that opens."""
-
-    id: int
-    priority: Priority
-    subject: str
-    opened_at: datetime
-    key_hash: bytes | None = None
-    source: str = ""
-    source_name: str = ""
-    source_id: str = ""
-    #: By name, of SOURCE_COLUMNS; what is missing is empty.
-    columns: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    custom: Mapping[str, str] = field(default_factory=dict)
-    integration_id: int | None = None
-    previous_id: int | None = None
-    count: int = 1
-    last_message_at: datetime | None = None
-    watch: bool = False
-    test: bool = False
 
 
 def register_asked(lookup: AskedLookup) -> None:
@@ -154,8 +113,8 @@ def _last(row: Mapping[str, Any]) -> LastEvent:
     )
 
 
-def insert(connection: Connection, alerts: Sequence[NewAlert]) -> None:
-    """Writes the rows of alerts that open, in one COPY."""
+def insert(connection: Connection, alerts: Sequence[NewAlert], over: frozenset[int] = frozenset()) -> None:
+    """Writes the rows of alerts that open, in one COPY; those in `over` do not hold their key."""
     if not alerts:
         return
     names = ", ".join(SOURCE_COLUMNS)
@@ -174,12 +133,12 @@ def insert(connection: Connection, alerts: Sequence[NewAlert]) -> None:
                     alert.opened_at,
                     alert.last_message_at or alert.opened_at,
                     alert.key_hash,
-                    alert.key_hash is not None,
+                    alert.key_hash is not None and alert.id not in over,
                     alert.source,
                     alert.source_name,
                     alert.source_id,
-                    _json(alert.tags),
-                    _json(alert.custom),
+                    as_json(alert.tags),
+                    as_json(alert.custom),
                     alert.integration_id,
                     alert.previous_id,
                     alert.count,
@@ -210,7 +169,7 @@ def insert_events(connection: Connection, events: Sequence[NewEvent]) -> None:
                     actor.name,
                     event.via.value,
                     event.reason,
-                    _json(event.data),
+                    as_json(event.data),
                 )
             )
 
@@ -243,7 +202,7 @@ def update(connection: Connection, states: Sequence[AlertState]) -> None:
         }
         for state in states
     ]
-    connection.execute(_UPDATE, (_json(rows),))
+    connection.execute(_UPDATE, (as_json(rows),))
 
 
 def update_acknowledgements(connection: Connection, pairs: Sequence[tuple[AlertState, AlertState]]) -> None:
@@ -284,17 +243,6 @@ def move_children(connection: Connection, moves: Sequence[tuple[int, int | None]
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """That messages of one alert came again: how many, the newest, and the fields that they changed."""
-
-    alert_id: int
-    count: int
-    last_message_at: datetime
-    #: By column name, `tags` and `custom` whole; None: nothing changed.
-    changes: Mapping[str, object] | None = None
-
-
 def count_messages(connection: Connection, counted: Sequence[Counted]) -> None:
     """Counts messages on their alerts, and writes the fields that changed: two statements for any number."""
     if not counted:
@@ -314,11 +262,11 @@ def count_messages(connection: Connection, counted: Sequence[Counted]) -> None:
                 f"UPDATE alerts_alert a SET {setters} "
                 f"FROM jsonb_to_recordset(%s) AS n(id bigint, {kinds}) WHERE a.id = n.id"
             ),
-            (_json(changed),),
+            (as_json(changed),),
         )
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
     """Compact JSON text for a jsonb column or parameter."""
     try:
         return msgspec.json.encode(value).decode()

@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 
 from tocsin.core import embedded_place, embedded_server
-from tocsin.core.embedded_binaries import Binaries, bundled, reachable_by
+from tocsin.core.embedded_binaries import Binaries, bundled, reachable_by, remove_older_copies
 from tocsin.core.embedded_place import SOCKET_NAME, Place, open_private, other_majors
 from tocsin.core.embedded_server import START_LIMIT, Server
 from tocsin.core.embedded_settings import settings
@@ -74,6 +74,7 @@ class EmbeddedPostgres:
                     self._use = _Use(place)
                     atexit.register(self.release)
                 if not _is_usable(server, self._use):
+                    remove_older_copies(binaries, place.copies)
                     _start(server)
                 return server.url(DATABASE)
 

@@ -79,6 +79,13 @@ def reachable_by(account: Account | None, binaries: Binaries, copies: Path) -> B
     return copy
 
 
+def remove_older_copies(binaries: Binaries, copies: Path) -> None:
+    """Removes the copies of other versions. Only when no server runs, since it would still load from its own."""
+    for other in copies.iterdir() if copies.is_dir() else ():
+        if other.name != binaries.version:
+            shutil.rmtree(other)
+
+
 def _is_usable(account: Account, binaries: Binaries) -> bool:
     package = binaries.folder.parent.parent
     samples = [binaries.postgres, binaries.initdb, *(package.parent / LIBRARIES).glob("libpq*")]

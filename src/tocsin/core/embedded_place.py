@@ -74,10 +74,10 @@ def locate(data_dir: Path, major: int) -> Path:
     inside = data_dir / "postgres" / str(major)
     if os.geteuid() != 0 or (inside / "data").exists():
         return inside
-    apart = _apart(data_dir) / "postgres" / str(major)
-    if (apart / "data").exists():
-        return apart
-    return inside if embedded_account.can_enter(embedded_account.find(), data_dir.parent) else apart
+    elsewhere = apart(data_dir) / "postgres" / str(major)
+    if (elsewhere / "data").exists():
+        return elsewhere
+    return inside if embedded_account.can_enter(embedded_account.find(), data_dir.parent) else elsewhere
 
 
 def prepare(data_dir: Path, major: int) -> Place:
@@ -107,6 +107,11 @@ def prepare(data_dir: Path, major: int) -> Place:
     return Place(data_dir=data_dir, location=location, run=run, account=account)
 
 
+def apart(data_dir: Path) -> Path:
+    """The folder outside a data directory for what cannot be in it: the same for the same path, however it is called."""
+    return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(real(data_dir))).hexdigest()[:16]
+
+
 def other_majors(location: Path) -> list[Path]:
     """The data directories of other major versions beside `location`, oldest first."""
     found = [folder for folder in location.parent.glob("*/data") if folder.parent != location]
@@ -125,10 +130,6 @@ def open_private(path: Path, flags: int = 0) -> int:
 def real(path: Path) -> Path:
     """The path without symbolic links, so that one folder has one hash and one lock by whatever name it is called."""
     return Path(os.path.realpath(path.expanduser()))
-
-
-def _apart(data_dir: Path) -> Path:
-    return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
 
 
 def _account(location: Path) -> Account | None:
@@ -195,17 +196,19 @@ def _make_closed(folder: Path, account: Account | None) -> None:
 
 
 def _socket_folder(data_dir: Path, location: Path, account: Account | None) -> Path:
-    """`run` beside the data, unless the socket's path would be too long: then a folder at a short path of its own."""
+    """`run` beside the data, or a folder at a short path of its own where a socket there could not be reached: its
+    path would be too long, or has a comma, which in libpq's `host` separates two hosts.
+    """
     inside = location / "run"
-    if len(os.fsencode(inside / SOCKET_NAME)) <= LONGEST_SOCKET_PATH:
+    if len(os.fsencode(inside / SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(inside):
         return inside
-    apart = _apart(data_dir)
+    elsewhere = apart(data_dir)
     if os.geteuid() == 0 and account is not None and account.name == embedded_account.ACCOUNT_NAME:
-        for folder in (ROOT_DATA_DIR, apart):
+        for folder in (ROOT_DATA_DIR, elsewhere):
             _make_ours(folder)
-        return apart / "run"
+        return elsewhere / "run"
     owner = os.geteuid() if account is None else account.uid
-    return Path(f"/tmp/tocsin-{owner}-{apart.name}")  # noqa: S108  made 0700, and refused if it is another's
+    return Path(f"/tmp/tocsin-{owner}-{elsewhere.name}")  # noqa: S108  made 0700, and refused if it is another's
 
 
 def _name(uid: int) -> str:

@@ -36,6 +36,7 @@ _REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 class Element(msgspec.Struct, frozen=True):
     """One message: its payload (an object), its own bytes, and what a reader should know about how it was read.
 
+    The bytes of an array's element are UTF-8 JSON, whatever charset the whole body had.
     `problem` is set, and `payload` None, where this element cannot be used while others of its array can.
     """
 

@@ -56,7 +56,7 @@ def parse(text: str, *, strict: bool = True) -> tuple[object, tuple[str, ...]]:
             parse_constant=_refuse_constant if strict else _nothing,
         )
     except json.JSONDecodeError as error:
-        raise invalid(f"Not JSON: {_lowered(error.msg)}", error.lineno, error.colno) from None
+        raise invalid(f"Not JSON: {_said(error.msg)}", error.lineno, error.colno) from None
     except _ConstantError as error:
         at = re.search(rf"(?<![\w\"]){re.escape(str(error))}", text)
         raise invalid(f"Not JSON: {error} is not a JSON value", *position(text, at.start() if at else 0)) from None
@@ -88,8 +88,18 @@ def _number(digits: str) -> float | str:
     return digits if number in (float("inf"), float("-inf")) else number
 
 
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]
+#: Python's words, where they do not read well before "at line …".
+_WORDS: Final = {
+    "Invalid control character at": "a raw control character in a string",
+    "Unterminated string starting at": "a string that does not end",
+    "Extra data": "more text after its end",
+    "Expecting value": "expecting a value",
+    "Invalid \\escape: ": "a backslash that escapes nothing",
+}
+
+
+def _said(message: str) -> str:
+    return _WORDS.get(message, message[:1].lower() + message[1:].rstrip(" :"))
 
 
 def _without_lone_surrogates(text: str) -> tuple[str, tuple[str, ...]]:

@@ -12,6 +12,10 @@ from typing import Final
 from tocsin.core.errors import Rejected
 from tocsin.inbound.json_text import invalid, parse, position
 
+#: Broken texts beyond these are not mended: no template makes them, and it would take seconds.
+MAX_MARKS: Final = 500_000  # commas, colons, quotes and backslashes
+MAX_QUOTED: Final = 256 * 1024  # characters, for quotes inside strings
+
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -43,13 +47,15 @@ def to_text(body: bytes, charset: str, lenient: bool) -> tuple[str, tuple[str, .
 
 def read(text: str) -> tuple[object, tuple[str, ...]]:
     """The value of a broken JSON text, and notes. Raises Rejected as `parse` does, at what cannot be mended."""
+    if sum(map(text.count, ',:"\\')) > MAX_MARKS:
+        return parse(text, strict=False)
     mended = _Mended(text)
     try:
         value, notes = parse(mended.result, strict=False)
     except Rejected as first:
         if first.code != "invalid_json":
             raise
-        bold = _Mended(_escape_inner_quotes(text))
+        bold = _Mended(_escape_inner_quotes(text) if len(text) <= MAX_QUOTED else text)
         if bold.text == text:
             raise mended.original(first) from None
         try:

@@ -21,7 +21,9 @@ class Integration(models.Model):
     mode = models.CharField(
         _("mode"), max_length=10, choices=[(m.value, m.value) for m in IntegrationMode], default=IntegrationMode.PAGE
     )
-    policy = models.ForeignKey("escalation.Policy", null=True, blank=True, on_delete=models.PROTECT, related_name="integrations")
+    policy = models.ForeignKey(
+        "escalation.Policy", null=True, blank=True, on_delete=models.PROTECT, related_name="integrations"
+    )
     recipient_users = models.ManyToManyField("people.User", blank=True, related_name="+")
     recipient_groups = models.ManyToManyField("people.Group", blank=True, related_name="+")
     #: The kind's settings by name (`halo_address`, `statuses`, …) and `fail_open`.
@@ -61,7 +63,9 @@ class IntegrationVersion(models.Model):
     created_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=("integration", "number"), name="inbound_integrationversion_number"),)
+        constraints = (
+            models.UniqueConstraint(fields=("integration", "number"), name="inbound_integrationversion_number"),
+        )
 
 
 class InboundMessage(models.Model):
@@ -98,7 +102,9 @@ class InboundMessage(models.Model):
 
     class Meta:
         constraints = (
-            models.CheckConstraint(condition=Q(status__in=[str(s) for s in MessageStatus]), name="inbound_message_status"),
+            models.CheckConstraint(
+                condition=Q(status__in=[str(s) for s in MessageStatus]), name="inbound_message_status"
+            ),
         )
         indexes = (
             # The Inbound Log of one integration, newest first.

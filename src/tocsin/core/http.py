@@ -1,0 +1,197 @@
+"""Small parts of raw ASGI that the front door and its rooms share: whole bodies, answers, the sender's address."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from tocsin.core import config
+
+type Scope = MutableMapping[str, Any]
+type Message = MutableMapping[str, Any]
+type Receive = Callable[[], Awaitable[Message]]
+type Send = Callable[[Message], Awaitable[None]]
+type App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: The largest body that is taken, in bytes.
+MAX_BODY = 5 * 1024 * 1024
+
+#: A body that is not whole after so many seconds is given up.
+BODY_DEADLINE = 10.0
+
+#: All bodies being read or waiting together, in bytes: beyond it senders are told to come again.
+MAX_IN_FLIGHT = 128 * 1024 * 1024
+
+
+class TooLarge(Exception):
+    """The body is over MAX_BODY."""
+
+
+class Gone(Exception):
+    """The sender left, or did not send the whole body in time."""
+
+
+class Busy(Exception):
+    """There is no memory left for one more body."""
+
+
+class Bodies:
+    """Reads whole bodies, and counts their bytes in flight."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body of a request. Call `done` with its length when it is no longer held.
+
+        Raises TooLarge, Gone or Busy; nothing is then held.
+        """
+        declared = content_length(scope)
+        if declared is not None and declared > MAX_BODY:
+            raise TooLarge
+        if self.in_flight + (declared or 0) > MAX_IN_FLIGHT:
+            raise Busy
+        message = await self._receive(receive) if declared != 0 else await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            if message["type"] == "http.disconnect":
+                raise Gone
+            if len(body) > MAX_BODY:
+                raise TooLarge
+            self.in_flight += len(body)
+            return body
+        return await self._rest(body, receive)
+
+    async def _rest(self, first: bytes, receive: Receive) -> bytes:
+        parts, size = [first], len(first)
+        self.in_flight += size
+        try:
+            async with asyncio.timeout(BODY_DEADLINE):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    part: bytes = message.get("body", b"")
+                    more = message.get("more_body", False)
+                    size += len(part)
+                    self.in_flight += len(part)
+                    parts.append(part)
+                    if size > MAX_BODY:
+                        raise TooLarge
+                    if self.in_flight > MAX_IN_FLIGHT:
+                        raise Busy
+        except TimeoutError:
+            self.in_flight -= size
+            raise Gone from None
+        except BaseException:
+            self.in_flight -= size
+            raise
+        return b"".join(parts)
+
+    async def _receive(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(BODY_DEADLINE):
+                return await receive()
+        except TimeoutError:
+            raise Gone from None
+
+    def done(self, size: int) -> None:
+        """The body of `size` bytes is no longer held."""
+        self.in_flight -= size
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of that lower-case name, or None."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
+def content_length(scope: Scope) -> int | None:
+    """The declared length of the body, or None when it is not said, or not in digits."""
+    text = header(scope, b"content-length")
+    return int(text) if text is not None and text.isdecimal() and len(text) < 20 else None
+
+
+def client_address(scope: Scope) -> str | None:
+    """The address of whoever sent the request: behind a trusted proxy the last address that no such proxy has."""
+    peer = scope["client"][0] if scope.get("client") else None
+    trusted = config.current().trusted_proxies
+    if peer is None or not trusted or not _is_in(peer, trusted):
+        return peer
+    chain = [part.strip() for part in (header(scope, b"x-forwarded-for") or "").split(",") if part.strip()]
+    for address in reversed(chain):
+        if not _is_in(address, trusted):
+            return address if _parses(address) else peer
+    return chain[0] if chain and _parses(chain[0]) else peer
+
+
+def is_from_trusted_proxy(scope: Scope) -> bool:
+    """Whether the peer itself is one of `TOCSIN_TRUSTED_PROXIES`."""
+    peer = scope["client"][0] if scope.get("client") else None
+    return peer is not None and _is_in(peer, config.current().trusted_proxies)
+
+
+def has_forwarding_headers(scope: Scope) -> bool:
+    """Whether somebody says that the request came through a proxy."""
+    return any(key == b"forwarded" or key.startswith(b"x-forwarded-") for key, _ in scope["headers"])
+
+
+def is_loopback(scope: Scope) -> bool:
+    """Whether the request came from this machine itself. One with forwarding headers never did."""
+    peer = scope["client"][0] if scope.get("client") else None
+    return peer is not None and not has_forwarding_headers(scope) and _parses(peer) and _is_loopback(peer)
+
+
+async def answer(
+    send: Send,
+    status: int,
+    body: bytes,
+    *,
+    content_type: bytes = b"application/json",
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    """Sends one whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def refuse(
+    send: Send, status: int, code: str, detail: str, *, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Sends an error in the shape that every door uses."""
+    await answer(send, status, msgspec.json.encode({"error": code, "detail": detail}), headers=headers)
+
+
+def _is_in(address: str, networks: Iterable[config.Network]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed.version == network.version and parsed in network for network in networks)
+
+
+def _parses(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback

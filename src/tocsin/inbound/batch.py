@@ -1,0 +1,280 @@
+"""One batch of messages in one transaction: locked, decided in arrival order, written, followed. The heart of ingest.
+
+Locks in the order of the whole product: keys, then alerts by key, then what is under them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from tocsin.alerts import commands, rows
+from tocsin.alerts.openings import Counted, Opening
+from tocsin.alerts.reactors import AlertChange
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import key_hash
+from tocsin.inbound import keys, messages, unreadable
+from tocsin.inbound.decide import Arrival, Decision, KeyState, Seen, decide, failed, switched_off
+from tocsin.inbound.door import Door
+from tocsin.inbound.keys import DeliveryKey, Keys
+from tocsin.inbound.messages import Incoming, MessageRow, Stored
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.reading import Reading
+from tocsin.inbound.registry import Registry
+from tocsin.inbound.rules import Intent
+
+#: Why a message waits.
+PENDING = "decided in order within seconds"
+
+
+class Numbers:
+    """Numbers for new alerts, taken from the sequence only as needed; what a batch leaves, the next one uses."""
+
+    def __init__(self) -> None:
+        self._spare: list[int] = []
+        self._used = 0
+
+    def provide(self, connection: Connection, number: int) -> None:
+        """Has `number` numbers at hand for this batch."""
+        self._used = 0
+        if (lacking := number - len(self._spare)) > 0:
+            self._spare.extend(rows.new_ids(connection, lacking))
+
+    def take(self) -> int:
+        """The next number."""
+        self._used += 1
+        return self._spare[self._used - 1]
+
+    def committed(self) -> None:
+        """The batch's numbers are used up. Without this call (it was rolled back) they are given again."""
+        del self._spare[: self._used]
+        self._used = 0
+
+
+@dataclass(slots=True)
+class _Read:
+    """A message as it was read, and where it belongs."""
+
+    incoming: Incoming
+    door: Door
+    reading: Reading | None = None
+    rejected: Rejected | None = None
+    key: bytes | None = None
+    delivery: DeliveryKey | None = None
+    decision: Decision | None = None
+    is_pending: bool = False
+
+
+@dataclass(slots=True)
+class _Fold:
+    """What the batch is to write, filled in arrival order."""
+
+    states: dict[bytes, KeyState]
+    seen: dict[DeliveryKey, Seen]
+    held: set[bytes]
+    new_seen: dict[DeliveryKey, Seen] = field(default_factory=dict)
+    moved: set[bytes] = field(default_factory=set)
+    openings: list[Opening] = field(default_factory=list)
+    changes: list[AlertChange] = field(default_factory=list)
+    counted: dict[int, Counted] = field(default_factory=dict)
+
+
+def process(
+    connection: Connection,
+    registry: Registry,
+    numbers: Numbers,
+    incoming: Sequence[Incoming],
+    now: datetime,
+    *,
+    wait: bool = True,
+    draining: bool = False,
+) -> list[Stored]:
+    """Stores and decides messages in one transaction; returns what became of each, in their order, once committed.
+
+    With `wait`, raises psycopg's LockNotAvailable when a key or an alert stays held for longer than the connection's
+    `lock_timeout`; without, such messages become Pending. `draining` decides messages that are stored as Pending.
+    """
+    with connection.transaction():
+        read = [_read(registry, one) for one in incoming]
+        standing = _take(connection, read, wait=wait, draining=draining)
+        if registry.is_older_than(standing.config_version):
+            registry.load(connection)
+            read = [_read(registry, one) for one in incoming]
+            standing = _take(connection, read, wait=wait, draining=draining)
+        fold = _Fold(dict(standing.states), standing.seen, set(standing.held))
+        numbers.provide(connection, sum(1 for one in read if _may_open(one)))
+        for one in read:
+            _decide(one, fold, numbers, now)
+        _write(connection, fold, now)
+        if draining:
+            _settle(connection, read)
+        else:
+            messages.insert(connection, [_row(one) for one in read])
+        topics = ["messages"]
+        if fold.openings or fold.changes or fold.counted:
+            topics.append("alerts")
+            topics += [f"alert:{number}" for number in list(fold.counted)[:20]]
+            topics += [f"alert:{change.alert_id}" for change in fold.changes[:20]]
+        database.hint(connection, *topics)
+    numbers.committed()
+    return [_stored(one) for one in read]
+
+
+def _read(registry: Registry, incoming: Incoming) -> _Read:
+    door = registry.door(incoming.integration_id)
+    read = _Read(incoming, door)
+    off = switched_off(door)
+    if off is not None:
+        read.decision = off
+        return read
+    element = incoming.element
+    reading = element if isinstance(element, Rejected) else door.reader.read(element)
+    if isinstance(reading, Rejected):
+        read.rejected = reading
+        read.key = unreadable.key_of(door)
+        return read
+    read.reading = reading
+    text = door.dedup_key(reading)
+    # Without a key the message is a problem of its own: nobody else can have this one.
+    read.key = key_hash(text if text is not None else f"{door.source}\x1f\x1f{incoming.id}")
+    if reading.delivery_id is not None and incoming.replay_of is None:
+        read.delivery = (door.id, hashlib.sha256(reading.delivery_id.encode("utf-8", "surrogatepass")).digest())
+    return read
+
+
+def _take(connection: Connection, read: Sequence[_Read], *, wait: bool, draining: bool) -> Keys:
+    hashes = {one.key for one in read if one.key is not None}
+    deliveries = list({one.delivery for one in read if one.delivery is not None})
+    return keys.take(connection, hashes, deliveries, wait=wait, replaying=draining)
+
+
+def _may_open(one: _Read) -> bool:
+    """Whether deciding may ask for the number of a new alert."""
+    return one.rejected is not None or (one.reading is not None and one.reading.intent is Intent.OPEN)
+
+
+def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
+    if one.decision is not None:
+        return
+    assert one.key is not None
+    if one.key in fold.held and one.rejected is None:
+        one.is_pending = True
+        return
+    key = fold.states.get(one.key, KeyState())
+    incoming = one.incoming
+    arrival = Arrival(incoming.id, incoming.received_at, incoming.replay_of, incoming.may_page, incoming.test_user_id)
+    if one.rejected is not None:
+        decision = failed(one.rejected)
+        if one.key not in fold.held:
+            decision = unreadable.fail_open(
+                one.door, arrival, decision, one.rejected, incoming.raw, key, one.key, numbers.take, now
+            )
+    else:
+        assert one.reading is not None
+        seen = fold.seen.get(one.delivery) if one.delivery is not None else None
+        decision = decide(one.door, arrival, one.reading, key, seen, one.key, numbers.take, now)
+        if one.delivery is not None and seen is None:
+            found = Seen(incoming.id, decision.alert_id)
+            fold.seen[one.delivery] = fold.new_seen[one.delivery] = found
+    one.decision = decision
+    _fold_in(one.key, decision, fold)
+
+
+def _fold_in(key: bytes, decision: Decision, fold: _Fold) -> None:
+    fold.states[key] = decision.key
+    if decision.counts:
+        fold.moved.add(key)
+    if decision.opening is not None:
+        fold.openings.append(decision.opening)
+    fold.changes.extend(decision.changes)
+    counted = decision.counted
+    if counted is not None:
+        before = fold.counted.get(counted.alert_id)
+        if before is not None:
+            changes = {**(before.changes or {}), **(counted.changes or {})}
+            counted = replace(
+                counted,
+                count=before.count + counted.count,
+                last_message_at=max(before.last_message_at, counted.last_message_at),
+                changes=changes or None,
+            )
+        fold.counted[counted.alert_id] = counted
+
+
+def _write(connection: Connection, fold: _Fold, now: datetime) -> None:
+    new = {opening.alert.id for opening in fold.openings}
+    # What was live before frees its key before a new alert of this batch takes it.
+    commands.write(connection, [change for change in fold.changes if change.alert_id not in new], now)
+    if fold.openings:
+        over = frozenset(change.alert_id for change in fold.changes if not change.after.holds_key)
+        commands.open_alerts(connection, fold.openings, now, over=over)
+        commands.write(connection, [change for change in fold.changes if change.alert_id in new], now)
+    rows.count_messages(connection, list(fold.counted.values()))
+    keys.write_clocks(connection, {key: fold.states[key] for key in fold.moved}, now)
+    keys.write_seen(connection, fold.new_seen)
+
+
+def _stored(one: _Read) -> Stored:
+    if one.is_pending:
+        return Stored(MessageStatus.PENDING, PENDING)
+    assert one.decision is not None
+    code = one.rejected.code if one.rejected is not None else None
+    return Stored(one.decision.status, one.decision.reason, one.decision.alert_id, code)
+
+
+def _row(one: _Read) -> MessageRow:
+    stored = _stored(one)
+    verdict: Mapping[str, object] = one.decision.verdict if one.decision is not None else {}
+    key = one.key if one.is_pending else None
+    version = one.door.version_id
+    if one.reading is None:
+        return MessageRow(one.incoming, stored, version_id=version, verdict=verdict, key_hash=key)
+    values = one.reading.mapped.text
+    return MessageRow(
+        one.incoming,
+        stored,
+        one.reading.source_id or "",
+        values("source_status") or "",
+        values("subject") or "",
+        version,
+        verdict,
+        key,
+    )
+
+
+_SETTLE = """
+UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, verdict = n.verdict,
+       key_hash = NULL
+FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason text, alert_id bigint, verdict jsonb)
+WHERE m.id = n.id
+"""
+
+
+def _settle(connection: Connection, read: Sequence[_Read]) -> None:
+    """Writes what became of messages that waited. Those that must wait on stay as they are."""
+    settled = [
+        {
+            "id": one.incoming.id,
+            "status": row.stored.status,
+            "reason": row.stored.reason,
+            "alert_id": row.stored.alert_id,
+            "verdict": row.verdict,
+        }
+        for one in read
+        if not one.is_pending
+        for row in (_row(one),)
+    ]
+    if settled:
+        connection.execute(_SETTLE, (rows.as_json(settled),))
+
+
+def answer_from(stored: Mapping[UUID, Stored], incoming: Sequence[Incoming]) -> list[Stored] | None:
+    """What a committed batch decided, if it is stored; None if it is not: a batch is stored whole or not at all."""
+    if not all(one.id in stored for one in incoming):
+        return None
+    return [stored[one.id] for one in incoming]

@@ -1,0 +1,226 @@
+"""The committer: the one thread of a node that takes what waits, has it decided in one transaction, and answers.
+
+Nothing waits on purpose: while a batch commits, the next one gathers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import psycopg
+from psycopg import errors
+
+from tocsin.core import clock, database
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.inbound import batch, messages
+from tocsin.inbound.messages import Incoming, Stored
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.registry import Registry, UnknownDoor
+
+log = logging.getLogger(__name__)
+
+#: Limits of what waits: messages, bytes, and seconds of waiting. Beyond them senders are told to come again.
+MAX_WAITING = 5_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+MAX_WAIT = 5.0
+
+#: A batch has at most so many messages: advisory locks share PostgreSQL's lock table.
+MAX_BATCH = 1_000
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+#: How long a key or alert that somebody holds is waited for before its messages become Pending.
+LOCK_TIMEOUT = "50ms"
+
+_RETRY_AFTER = 0.2
+
+
+class NotStored(Exception):
+    """The messages are not known to be stored: the sender must send them again."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """The messages of one request, and whom to tell: `answer` is called once, from the committer's thread."""
+
+    incoming: Sequence[Incoming]
+    size: int
+    answer: Callable[[list[Stored] | Exception], None]
+    put_at: float = 0.0
+
+
+class Committer:
+    """Takes tickets from the event loop and answers each when its transaction has committed."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._numbers = batch.Numbers()
+        self._waiting: deque[Ticket] = deque()
+        self._count = 0
+        self._size = 0
+        self._ready = threading.Condition()
+        self._stopping = False
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Finishes what waits, for `timeout` seconds at most, and takes nothing more."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify()
+        self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def put(self, ticket: Ticket) -> bool:
+        """Has a ticket decided; False when there is no room, or its turn would come too late."""
+        with self._ready:
+            too_late = self._waiting and time.monotonic() - self._waiting[0].put_at > MAX_WAIT
+            full = self._count + len(ticket.incoming) > MAX_WAITING or self._size + ticket.size > MAX_WAITING_BYTES
+            if self._stopping or too_late or (full and self._waiting):
+                return False
+            ticket.put_at = time.monotonic()
+            self._waiting.append(ticket)
+            self._count += len(ticket.incoming)
+            self._size += ticket.size
+            self._ready.notify()
+            return True
+
+    def _run(self) -> None:
+        while (tickets := self._take()) is not None:
+            try:
+                self._process(tickets)
+            except Exception as error:
+                # The edge of the loop: whatever happened, everybody who waits is told, and the next batch goes on.
+                log.exception("A batch of inbound messages failed.")
+                _answer_all(tickets, NotStored(str(error)))
+        self._disconnect()
+
+    def _take(self) -> list[Ticket] | None:
+        """What waits, up to a batch's size; None at the end."""
+        with self._ready:
+            while not self._waiting and not self._stopping:
+                self._ready.wait(1.0)
+            if not self._waiting:
+                return None if self._stopping else []
+            taken = [self._waiting.popleft()]
+            count, size = len(taken[0].incoming), taken[0].size
+            while self._waiting:
+                ticket = self._waiting[0]
+                if count + len(ticket.incoming) > MAX_BATCH or size + ticket.size > MAX_BATCH_BYTES:
+                    break
+                taken.append(self._waiting.popleft())
+                count, size = count + len(ticket.incoming), size + ticket.size
+            self._count -= count
+            self._size -= size
+            return taken
+
+    def _process(self, tickets: list[Ticket]) -> None:
+        if not tickets:
+            return
+        incoming = [one for ticket in tickets for one in ticket.incoming]
+        try:
+            results = self._commit(incoming)
+        except NotStored as error:
+            _answer_all(tickets, error)
+            return
+        start = 0
+        for ticket in tickets:
+            end = start + len(ticket.incoming)
+            found = results[start:end]
+            refused = next((one for one in found if isinstance(one, Exception)), None)
+            ticket.answer(refused if refused is not None else [one for one in found if isinstance(one, Stored)])
+            start = end
+
+    def _commit(self, incoming: list[Incoming]) -> list[Stored | UnknownDoor]:
+        """What became of the messages. Raises NotStored when the database does not answer in time."""
+        gone = {one.id for one in incoming if one.integration_id not in self._registry.doors()}
+        rest = [one for one in incoming if one.id not in gone]
+        decided = dict(zip((one.id for one in rest), self._decide(rest), strict=True)) if rest else {}
+        return [decided[one.id] if one.id in decided else UnknownDoor(one.integration_id) for one in incoming]
+
+    def _decide(self, incoming: list[Incoming]) -> list[Stored]:
+        try:
+            return self._try(incoming)
+        except (NotStored, psycopg.OperationalError, psycopg.InterfaceError):
+            raise
+        except Exception as error:
+            # The edge for one message: whatever is wrong with it must not cost the others.
+            log.exception("A batch of %s messages cannot be decided.", len(incoming))
+            return self._bisect(incoming, error)
+
+    def _bisect(self, incoming: list[Incoming], error: Exception) -> list[Stored]:
+        """Halves a batch that fails until the poison is alone; that one is kept as Mapping Failed."""
+        if len(incoming) > 1:
+            half = len(incoming) // 2
+            return self._decide(incoming[:half]) + self._decide(incoming[half:])
+        (poison,) = incoming
+        if isinstance(poison.element, Rejected) and poison.element.code == "cannot_be_decided":
+            raise NotStored(f"message {poison.id} can be neither decided nor kept: {error}")
+        log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
+        detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
+        return self._decide([replace(poison, element=Rejected("cannot_be_decided", detail))])
+
+    def _try(self, incoming: list[Incoming]) -> list[Stored]:
+        """One transaction, tried again while the connection or a conflict fails it, for MAX_WAIT seconds at most."""
+        give_up_at = time.monotonic() + MAX_WAIT
+        wait, is_retry = True, False
+        while True:
+            try:
+                connection = self._connect()
+                if is_retry:
+                    # The lost connection may have committed: then the answer stands already.
+                    known = messages.stored_already(connection, [one.id for one in incoming])
+                    if (found := batch.answer_from(known, incoming)) is not None:
+                        return found
+                return batch.process(connection, self._registry, self._numbers, incoming, clock.now(), wait=wait)
+            except errors.LockNotAvailable as error:
+                if time.monotonic() > give_up_at:
+                    raise NotStored(f"an alert is held by somebody: {error}") from error
+                wait = False
+            except (errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation) as error:
+                if not wait:
+                    raise
+                # Somebody else was in between: once more, and without waiting for anybody.
+                log.info("A batch met a conflict and is tried again: %s", error)
+                wait = False
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                self._disconnect()
+                is_retry = True
+                if time.monotonic() > give_up_at or self._stopping:
+                    raise NotStored(f"the database cannot be used: {error}") from error
+                time.sleep(_RETRY_AFTER)
+
+    def _connect(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            connection = database.connect(name="tocsin committer", autocommit=True)
+            connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'".encode())
+            messages.prepare(connection)
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _answer_all(tickets: Sequence[Ticket], error: Exception) -> None:
+    for ticket in tickets:
+        ticket.answer(error)
+
+
+def is_pending(stored: Sequence[Stored]) -> bool:
+    """Whether any of a request's messages waits to be decided."""
+    return any(one.status is MessageStatus.PENDING for one in stored)

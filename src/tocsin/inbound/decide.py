@@ -1,0 +1,336 @@
+"""What one message does to its key: (door, message, the key as it stands, now) → outcome and changes. Pure.
+
+The order is fixed: same delivery, arrived late, then cancel, close, open, update. Every outcome has its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from tocsin.alerts import lifecycle, source
+from tocsin.alerts.openings import Counted, Opening
+from tocsin.alerts.orders import Actor, AlertState, Cancel, Close
+from tocsin.alerts.reactors import AlertChange
+from tocsin.alerts.states import ActorKind, AlertStatus, Via
+from tocsin.core.errors import Rejected
+from tocsin.inbound.door import Door
+from tocsin.inbound.opening import columns_of, custom_of, open_alert, priority_of, why_it_pages
+from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+from tocsin.inbound.reading import Reading
+from tocsin.inbound.rules import Intent
+
+MAX_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One element of what arrived, with what the caller already knows of it."""
+
+    message_id: UUID
+    received_at: datetime
+    #: Not stored with its first arrival but asked for again: it skips the checks for the same delivery and for
+    #: lateness, and does not move the newest time.
+    replay_of: UUID | None = None
+    #: A replay that only records pages nobody.
+    may_page: bool = True
+    #: A sample that pages only this user; its alert is badged TEST.
+    test_user_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAlert:
+    """The alert that holds a key: what the lifecycle knows, what its source said last, and its parent if merged."""
+
+    state: AlertState
+    #: By name of SOURCE_COLUMNS, and `tags` and `custom` whole.
+    fields: Mapping[str, object]
+    #: The alert it is merged into, which opens count on.
+    parent_id: int | None = None
+    #: The alerts merged into it, locked too.
+    children: Mapping[int, AlertState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """A dedup key as it stands: the alert that holds it, the newest source time that counted, the last alert."""
+
+    live: LiveAlert | None = None
+    newest: datetime | None = None
+    last_alert: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The decided message that came with the same delivery id."""
+
+    message_id: UUID
+    alert_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a message does, and the key after it."""
+
+    status: MessageStatus
+    reason: str
+    key: KeyState
+    alert_id: int | None = None
+    opening: Opening | None = None
+    changes: tuple[AlertChange, ...] = ()
+    counted: Counted | None = None
+    #: Whether the key's newest time and last alert are to be written.
+    counts: bool = False
+    #: Which rule decided, and what filters and routes said.
+    verdict: Mapping[str, object] = field(default_factory=dict)
+
+
+#: Gives the number of a new alert; asked at most once a decision, and only when one opens.
+type NextId = Callable[[], int]
+
+
+def decide(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    key: KeyState,
+    seen: Seen | None,
+    key_hash: bytes,
+    next_id: NextId,
+    now: datetime,
+) -> Decision:
+    """What the message does. `seen` is the decided message with the same delivery id, if there is one."""
+    if arrival.replay_of is None:
+        if seen is not None:
+            return Decision(
+                MessageStatus.IGNORED, f"same delivery as message {seen.message_id}", key, alert_id=seen.alert_id
+            )
+        if is_late(reading, key):
+            assert reading.source_time is not None
+            assert key.newest is not None
+            reason = (
+                f"arrived late: it is of {_clock(reading.source_time)}, and one of {_clock(key.newest)} came before it"
+            )
+            return Decision(MessageStatus.IGNORED, reason, key, alert_id=key.live.state.id if key.live else None)
+    decision = _by_intent(door, arrival, reading, key, key_hash, next_id, now)
+    verdict = {"rule": reading.intent.value, "why": reading.verdict.reason, **decision.verdict}
+    if reading.notes:
+        verdict["notes"] = [note[:120] for note in reading.notes[:3]]
+    return replace(decision, verdict=verdict, reason=_cut(decision.reason))
+
+
+def is_late(reading: Reading, key: KeyState) -> bool:
+    """Whether a newer message of the key has counted. Equal is not late."""
+    return reading.source_time is not None and key.newest is not None and reading.source_time < key.newest
+
+
+def _by_intent(
+    door: Door, arrival: Arrival, reading: Reading, key: KeyState, key_hash: bytes, next_id: NextId, now: datetime
+) -> Decision:
+    match reading.intent:
+        case Intent.CANCEL | Intent.CLOSE:
+            return _end(door, arrival, reading, key, now)
+        case Intent.OPEN:
+            if key.live is None:
+                return _open(door, arrival, reading, key, key_hash, next_id, now)
+            return _refresh(door, arrival, reading, key, key.live, MessageStatus.APPENDED, now)
+        case Intent.UPDATE:
+            if key.live is None:
+                return _ignored(f"{reading.verdict.reason}; no alert is open for {_what(reading)}", key)
+            return _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
+        case Intent.NONE:
+            alert = key.live.state.id if key.live else None
+            return replace(_ignored(reading.verdict.reason, key), alert_id=alert)
+
+
+def _end(door: Door, arrival: Arrival, reading: Reading, key: KeyState, now: datetime) -> Decision:
+    """Closes or cancels the alert that holds the key. With nothing open, a close still says how new the source is."""
+    is_cancel = reading.intent is Intent.CANCEL
+    if key.live is None:
+        reason = f"{reading.verdict.reason}; nothing was open for {_what(reading)}"
+        return replace(_ignored(reason, _moved(key, arrival, reading)), counts=arrival.replay_of is None)
+    live = key.live
+    note = _end_note(door, reading)
+    order = Cancel if is_cancel else Close
+    command = order(actor=actor_of(door), note=note, via=Via.INBOUND)
+    changes = _apply(live, command, now)
+    freed = _moved(replace(key, live=None), arrival, reading)
+    counted = Counted(live.state.id, 1, arrival.received_at, _differing(door, live, reading))
+    reason = f"{reading.verdict.reason}; alert {live.state.id} {'cancelled' if is_cancel else 'closed'}"
+    return Decision(MessageStatus.CLOSED, reason, freed, live.state.id, changes=changes, counted=counted, counts=True)
+
+
+def _end_note(door: Door, reading: Reading) -> str:
+    if reading.intent is Intent.CANCEL:
+        return f"deleted in {door.shown_source}"
+    return reading.verdict.reason
+
+
+def _apply(live: LiveAlert, command: Close | Cancel, now: datetime) -> tuple[AlertChange, ...]:
+    """The end of an alert, and what follows for those merged into it."""
+    state = live.state
+    if state.status is AlertStatus.MERGED:
+        # A close of its source ends the merged one only; the parent lives on.
+        state = replace(state, status=AlertStatus.OPEN)
+    done = lifecycle.apply(state, command, now)
+    changes = [AlertChange(live.state, done.state, done.events, command)]
+    for child in live.children.values():
+        freed = lifecycle.parent_ended(child, now)
+        if freed.is_change:
+            changes.append(AlertChange(child, freed.state, freed.events))
+    return tuple(changes)
+
+
+def _open(
+    door: Door, arrival: Arrival, reading: Reading, key: KeyState, key_hash: bytes, next_id: NextId, now: datetime
+) -> Decision:
+    allowed = reading.filter_verdict()
+    if not allowed.is_true:
+        decision = _ignored(f"filter: {allowed.reason}", key)
+        return replace(decision, verdict={"filter": allowed.reason})
+    paging, route = why_it_pages(door, arrival, reading, now)
+    number = next_id()
+    opening = open_alert(door, arrival, reading, number, key_hash, key.last_alert, paging, route, now)
+    alert = opening.alert
+    state = AlertState(number, AlertStatus.OPEN, alert.priority, alert.opened_at)
+    fields: dict[str, object] = {**alert.columns, "tags": alert.tags, "custom": alert.custom}
+    changes: tuple[AlertChange, ...] = ()
+    if door.settings.get("owned_ticket_stops") and (agent := door.agent(reading)).text:
+        given = source.agent_changed(state, source.Agent(), agent, actor_of(door), now)
+        changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
+        state = given.state
+    after = replace(_moved(key, arrival, reading), live=LiveAlert(state, fields), last_alert=number)
+    return Decision(
+        MessageStatus.OPENED,
+        reading.verdict.reason,
+        after,
+        number,
+        opening=opening,
+        changes=changes,
+        counts=True,
+        verdict={"filter": allowed.reason, "route": route.reason},
+    )
+
+
+def _refresh(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    key: KeyState,
+    live: LiveAlert,
+    status: MessageStatus,
+    now: datetime,
+) -> Decision:
+    """Counts the message on the live alert; what it says differently is written, and told on the timeline."""
+    actor = actor_of(door)
+    found = source.refresh(live.state.id, live.fields, _mapped(door, reading), actor, now)
+    changes: list[AlertChange] = []
+    state = live.state
+    risen = priority_of(reading)
+    after = replace(state, priority=risen) if risen is not None and risen is not state.priority else state
+    events = [found.event] if found.event is not None else []
+    if after.priority.is_above(state.priority) and state.status is not AlertStatus.MERGED:
+        paging, _ = why_it_pages(door, arrival, reading, now)
+        changes.append(AlertChange(state, after, tuple(events), paging=paging))
+    elif events or after != state:
+        changes.append(AlertChange(state, after, tuple(events)))
+    state = after
+    given = _agent(door, live, state, reading, actor, now)
+    if given is not None:
+        changes.append(given)
+        state = given.after
+    # An open of a merged alert's key counts on the alert that people look at.
+    counted_on = live.parent_id if status is MessageStatus.APPENDED and live.parent_id is not None else live.state.id
+    own = found.changes if counted_on == live.state.id else None
+    after_key = replace(_moved(key, arrival, reading), live=_refreshed(live, state, found.changes))
+    return Decision(
+        status,
+        _refresh_reason(reading, status, found, counted_on),
+        after_key,
+        counted_on,
+        changes=tuple(changes),
+        counted=Counted(counted_on, 1, arrival.received_at, own or None),
+        counts=True,
+    )
+
+
+def _agent(
+    door: Door, live: LiveAlert, state: AlertState, reading: Reading, actor: Actor, now: datetime
+) -> AlertChange | None:
+    """What a changed agent does. A message that does not speak of the agent changes nothing."""
+    if not door.reader.kind.follows_agent or "agent" not in reading.mapped.values:
+        return None
+    before = door.agent_named(str(live.fields.get("source_agent") or ""))
+    done = source.agent_changed(state, before, door.agent(reading), actor, now)
+    return AlertChange(state, done.state, done.events) if done.is_change else None
+
+
+def _refreshed(live: LiveAlert, state: AlertState, changes: Mapping[str, object]) -> LiveAlert:
+    return replace(live, state=state, fields={**live.fields, **changes} if changes else live.fields)
+
+
+def _refresh_reason(reading: Reading, status: MessageStatus, found: source.Refresh, alert_id: int) -> str:
+    if status is MessageStatus.APPENDED:
+        return f"{reading.verdict.reason}, and alert {alert_id} is open for {_what(reading)}: counted, nobody is paged"
+    if found.event is not None:
+        return f"{reading.verdict.reason}; {found.event.reason}"
+    return f"{reading.verdict.reason}; nothing new"
+
+
+def _mapped(door: Door, reading: Reading) -> dict[str, object]:
+    """What a message says, in the alert's own columns; a field it does not speak of is left out."""
+    fields: dict[str, object] = dict(columns_of(door, reading))
+    if reading.mapped.says_nobody("agent"):
+        fields["source_agent"] = ""
+    if reading.mapped.tags:
+        fields["tags"] = dict(reading.mapped.tags)
+    if custom := custom_of(reading):
+        fields["custom"] = custom
+    return fields
+
+
+def _differing(door: Door, live: LiveAlert, reading: Reading) -> Mapping[str, object] | None:
+    """The fields that a closing message changes: the alert then shows the source's last word."""
+    changes = source.refresh(live.state.id, live.fields, _mapped(door, reading), actor_of(door), live.state.opened_at)
+    return changes.changes or None
+
+
+def actor_of(door: Door) -> Actor:
+    """The integration as the one who acts."""
+    return Actor(ActorKind.INTEGRATION, door.shown_source)
+
+
+def _moved(key: KeyState, arrival: Arrival, reading: Reading) -> KeyState:
+    """The key with its newest time moved on; a replay does not move it."""
+    at = reading.source_time
+    if at is None or arrival.replay_of is not None or (key.newest is not None and at <= key.newest):
+        return key
+    return replace(key, newest=at)
+
+
+def _ignored(reason: str, key: KeyState) -> Decision:
+    return Decision(MessageStatus.IGNORED, reason, key)
+
+
+def switched_off(door: Door) -> Decision | None:
+    """The decision on everything that arrives while the integration is switched off; None when it is not."""
+    return _ignored("switched off", KeyState()) if door.mode is IntegrationMode.DISABLED else None
+
+
+def failed(rejected: Rejected) -> Decision:
+    """The decision on a message that cannot be read, or has no id where one is needed."""
+    return Decision(MessageStatus.FAILED, _cut(rejected.detail), KeyState(), verdict={"error": rejected.code})
+
+
+def _what(reading: Reading) -> str:
+    return f"id {reading.source_id}" if reading.source_id else "it"
+
+
+def _clock(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"

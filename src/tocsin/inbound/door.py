@@ -1,0 +1,95 @@
+"""An integration as the hot path knows it: compiled once a configuration version, everything by id. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from tocsin.alerts.source import Agent
+from tocsin.alerts.states import Priority
+from tocsin.inbound.credentials import Credentials
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.reading import Reader, Reading
+from tocsin.inbound.routes import Reference
+
+
+class Hours(Protocol):
+    """Support hours: whether they are at an instant."""
+
+    def __call__(self, now: datetime) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEntry:
+    """What an opening needs of an escalation policy."""
+
+    name: str
+    version_id: int
+    default_priority: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The names that messages and routes may refer to; shared by all doors of one configuration version."""
+
+    policies: Mapping[int, PolicyEntry] = field(default_factory=dict)
+    #: Users by e-mail, username and name, folded: (id, name to show).
+    users: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    #: Groups by folded name.
+    groups: Mapping[str, int] = field(default_factory=dict)
+    #: Policies by folded name.
+    policy_ids: Mapping[str, int] = field(default_factory=dict)
+    #: Support hours by id and by folded name.
+    hours: Mapping[Reference, Hours] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One inbound integration, ready to decide."""
+
+    id: int
+    name: str
+    #: The sending system: integrations that share it share alerts.
+    source: str
+    mode: IntegrationMode
+    reader: Reader
+    version_id: int | None
+    settings: Mapping[str, object]
+    policy_id: int | None
+    recipient_users: tuple[int, ...]
+    recipient_groups: tuple[int, ...]
+    credentials: Credentials
+    directory: Directory
+
+    @property
+    def shown_source(self) -> str:
+        """How the timeline calls the sender."""
+        return self.source or self.name
+
+    def agent(self, reading: Reading) -> Agent:
+        """Who has the ticket, as the message says; found among the users by e-mail or name."""
+        return self.agent_named(reading.mapped.text("agent") or "", reading.mapped.text("assignee") or "")
+
+    def agent_named(self, name: str, email: str = "") -> Agent:
+        """The agent that a source calls `name`, with the user of that e-mail address or name."""
+        text = name or email
+        if not text:
+            return Agent()
+        users = self.directory.users
+        found = users.get(email.casefold()) or users.get(text.casefold())
+        return Agent(text, found[0], found[1]) if found else Agent(text)
+
+    def dedup_key(self, reading: Reading) -> str | None:
+        """What makes a message the same problem as another; None: it is a problem of its own."""
+        if reading.dedup_key:
+            return f"{self.source}\x1f{reading.dedup_key}"
+        if reading.source_id is None:
+            return None
+        return f"{self.source}\x1f{reading.source_name}\x1f{reading.source_id}"
+
+    def in_hours(self, reference: Reference, now: datetime) -> bool:
+        """Whether the support hours that a route names are now. Ones that are gone are never."""
+        hours = self.directory.hours.get(reference.casefold() if isinstance(reference, str) else reference)
+        return hours is not None and hours(now)

@@ -1,0 +1,153 @@
+"""The worker's loops of this room: undecided messages are decided in order, and old ones pruned."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from psycopg import errors
+
+from tocsin.core import clock, database, settings_store
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.loops import Loop
+from tocsin.inbound import batch, messages
+from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.messages import Incoming
+from tocsin.inbound.registry import Registry
+
+log = logging.getLogger(__name__)
+
+#: So many undecided messages are looked at in one turn, oldest first.
+DRAIN = 200
+
+#: So many messages are pruned in one turn.
+PRUNE = 5_000
+
+#: A message that failed so often is decided as Mapping Failed, and waits for a person.
+MAX_FAILURES = 5
+
+
+def loops(registry: Registry) -> tuple[Loop, ...]:
+    """The loops of a worker."""
+    numbers = batch.Numbers()
+
+    def drain_turn() -> bool:
+        return drain(registry, numbers, clock.now())
+
+    return (
+        Loop("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"alerts"})),
+        Loop("inbound prune", lambda: prune(clock.now()), timedelta(minutes=1)),
+    )
+
+
+_PENDING = """
+SELECT id, integration_id, received_at, raw, content_type, headers, replay_of, test, failures
+FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
+"""
+
+
+def drain(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
+    """Decides messages that wait, in the order of their arrival. True when there may be more."""
+    registry.refresh()
+    with database.pool().connection() as connection:
+        found = database.rows(connection, _PENDING, (DRAIN,))
+        if not found:
+            return False
+        connection.execute("SET lock_timeout = '50ms'")
+        messages.prepare(connection)
+        known = registry.doors()
+        try:
+            waiting = [_incoming(row, registry) for row in found if row["integration_id"] in known]
+            decided = _drain_batch(connection, registry, numbers, waiting, now)
+        finally:
+            connection.execute("RESET lock_timeout")
+    return decided == DRAIN
+
+
+def _drain_batch(
+    connection: Connection, registry: Registry, numbers: batch.Numbers, waiting: list[Incoming], now: datetime
+) -> int:
+    if not waiting:
+        return 0
+    try:
+        return sum(
+            one.status.value != "Pending"
+            for one in batch.process(connection, registry, numbers, waiting, now, wait=False, draining=True)
+        )
+    except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure):
+        return 0
+    except errors.Error:
+        if len(waiting) == 1:
+            log.exception("The undecided message %s cannot be decided.", waiting[0].id)
+            _count_failure(connection, waiting[0])
+            return 0
+        half = len(waiting) // 2
+        return _drain_batch(connection, registry, numbers, waiting[:half], now) + _drain_batch(
+            connection, registry, numbers, waiting[half:], now
+        )
+
+
+def _count_failure(connection: Connection, incoming: Incoming) -> None:
+    connection.execute(
+        "UPDATE inbound_inboundmessage SET failures = failures + 1, "
+        "status = CASE WHEN failures + 1 >= %s THEN 'Mapping Failed' ELSE status END, "
+        "reason = CASE WHEN failures + 1 >= %s THEN 'Tocsin could not decide it. It can be replayed.' ELSE reason END "
+        "WHERE id = %s",
+        (MAX_FAILURES, MAX_FAILURES, incoming.id),
+    )
+
+
+def _incoming(row: dict[str, object], registry: Registry) -> Incoming:
+    raw = bytes(row["raw"])  # type: ignore[call-overload]
+    content_type = str(row["content_type"])
+    kind = registry.door(int(str(row["integration_id"]))).reader.kind
+    return Incoming(
+        id=row["id"],  # type: ignore[arg-type]
+        integration_id=int(str(row["integration_id"])),
+        received_at=row["received_at"],  # type: ignore[arg-type]
+        raw=raw,
+        element=element_of(raw, content_type, lenient=kind.lenient),
+        content_type=content_type,
+        headers=row["headers"],  # type: ignore[arg-type]
+        replay_of=row["replay_of"],  # type: ignore[arg-type]
+    )
+
+
+def element_of(raw: bytes, content_type: str, *, lenient: bool) -> Element | Rejected:
+    """The one element that a stored message's bytes are."""
+    try:
+        decoded = decode(raw, content_type, lenient=lenient)
+    except Rejected as rejected:
+        return rejected
+    if len(decoded.elements) != 1:
+        return Rejected("invalid_json", "a stored message is one object")
+    return decoded.elements[0]
+
+
+def prune(now: datetime) -> bool:
+    """Removes messages past their retention, or the oldest over the size cap. True when there may be more."""
+    with database.transaction() as connection:
+        settings = settings_store.load(connection)
+        days, cap = settings["message_retention_days"], settings["message_size_cap_mb"]
+        size = database.row(connection, "SELECT pg_total_relation_size('inbound_inboundmessage') AS bytes")
+        assert size is not None
+        over = size["bytes"] > cap * 1024 * 1024
+        gone = connection.execute(
+            "DELETE FROM inbound_inboundmessage WHERE id IN (SELECT m.id FROM inbound_inboundmessage m "
+            "WHERE (m.received_at < %s OR %s) AND m.status <> 'Pending' AND NOT EXISTS (SELECT 1 FROM alerts_alert a "
+            "WHERE a.id = m.alert_id AND a.status IN ('open', 'assigned', 'on_hold')) ORDER BY m.id LIMIT %s)",
+            (now - timedelta(days=days), over, PRUNE),
+        ).rowcount
+        connection.execute(
+            "DELETE FROM inbound_seendelivery s WHERE s.ctid IN (SELECT s.ctid FROM inbound_seendelivery s "
+            "LEFT JOIN inbound_inboundmessage m ON m.id = s.message WHERE m.id IS NULL LIMIT %s)",
+            (PRUNE,),
+        )
+        connection.execute(
+            "DELETE FROM inbound_keyclock k WHERE k.ctid IN (SELECT k.ctid FROM inbound_keyclock k WHERE "
+            "k.touched_at < %s AND NOT EXISTS (SELECT 1 FROM alerts_alert a WHERE a.key_hash = k.key_hash "
+            "AND a.holds_key) LIMIT %s)",
+            (now - timedelta(days=days), PRUNE),
+        )
+    return gone == PRUNE and not over

@@ -1,0 +1,203 @@
+"""The alert that a message opens: its columns, its priority, by what it pages, and the first line it gets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from tocsin.alerts.openings import NewAlert, Opening
+from tocsin.alerts.orders import Actor, NewEvent
+from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
+from tocsin.inbound.door import Door, PolicyEntry
+from tocsin.inbound.fields import FIELDS, text_of
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.reading import Reading
+from tocsin.inbound.routes import Action, Reference, RouteChoice
+
+if TYPE_CHECKING:
+    from tocsin.inbound.decide import Arrival
+
+#: Which mapped field fills which column of an alert.
+COLUMNS: Mapping[str, str] = {
+    "source_status": "source_status",
+    "subject": "subject",
+    "priority": "source_priority",
+    "agent": "source_agent",
+    "source_url": "source_url",
+    "client": "client",
+    "site": "site",
+    "team": "team",
+    "requester": "requester",
+    "requester_phone": "requester_phone",
+    "short_text": "short_text",
+    "long_text": "long_text",
+}
+
+#: Mapped fields that have a place of their own, or serve only to decide.
+_NOT_CUSTOM = frozenset(COLUMNS) | {
+    "source_id",
+    "source_name",
+    "source_time",
+    "delivery_id",
+    "dedup_key",
+    "event",
+    "recipient_users",
+    "recipient_groups",
+    "assignee",
+    "attachments",
+}
+
+_CUSTOM = tuple(name for name in FIELDS if name not in _NOT_CUSTOM)
+
+
+def columns_of(door: Door, reading: Reading) -> dict[str, str]:
+    """The alert's columns that a message speaks of, by column name."""
+    values = reading.mapped.values
+    columns = {column: value for name, column in COLUMNS.items() if type(value := values.get(name)) is str and value}
+    if "long_text" not in columns and type(details := values.get("details")) is str:
+        columns["long_text"] = details
+    return columns
+
+
+def custom_of(reading: Reading) -> dict[str, str]:
+    """What a message says that has no column: the kind's further fields and the integration's custom ones."""
+    values = reading.mapped.values
+    custom: dict[str, str] = {}
+    for name in _CUSTOM:
+        value = values.get(name)
+        if value is None or (name == "details" and "long_text" not in values):
+            continue
+        text = value if type(value) is str else text_of(value)
+        if text:
+            custom[name] = text
+    if reading.mapped.custom:
+        custom.update(reading.mapped.custom)
+    if files := reading.mapped.attachments():
+        custom["attachments"] = "\n".join(file.url for file in files)
+    return custom
+
+
+def priority_of(reading: Reading) -> Priority | None:
+    """The payload's own priority, when it is one of the four."""
+    text = reading.mapped.values.get("priority")
+    return _PRIORITIES.get(text) if type(text) is str else None
+
+
+_PRIORITIES = {priority.value: priority for priority in Priority}
+
+
+def why_it_pages(door: Door, arrival: Arrival, reading: Reading, now: datetime) -> tuple[Paging, RouteChoice]:
+    """By what a new alert pages (or why nobody is paged), and the route that it took."""
+    route = reading.route(lambda reference: door.in_hours(reference, now))
+    if arrival.test_user_id is not None:
+        return Paging(PagingMode.PAGE, None, (arrival.test_user_id,), (), "a test: it pages only who sent it"), route
+    policy = policy_for(door, route)
+    users = _users(door, route, reading)
+    groups = _groups(door, route, reading)
+    mode, reason = _mode(door, arrival, route, policy)
+    version = policy.version_id if policy is not None else None
+    return Paging(mode, version, users, groups, reason), route
+
+
+def policy_for(door: Door, route: RouteChoice) -> PolicyEntry | None:
+    """The policy of the route, else the integration's own."""
+    directory = door.directory
+    named = route.policy
+    if named is None:
+        found = door.policy_id
+    else:
+        found = named if isinstance(named, int) else directory.policy_ids.get(named.casefold())
+    return directory.policies.get(found) if found is not None else None
+
+
+def _mode(door: Door, arrival: Arrival, route: RouteChoice, policy: PolicyEntry | None) -> tuple[PagingMode, str]:
+    by = f"policy {policy.name}" if policy is not None else "no policy"
+    if not arrival.may_page:
+        return PagingMode.RECORD, "a replay that only records: nobody is paged"
+    if route.action is Action.RECORD:
+        return PagingMode.RECORD, f"{route.reason}: only recorded, nobody is paged"
+    if door.mode is IntegrationMode.WATCH:
+        return PagingMode.WATCH, f"{door.name} only watches; {by}, {route.reason}"
+    return PagingMode.PAGE, f"{by}, {route.reason}"
+
+
+def _users(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
+    users = door.directory.users
+    own = door.recipient_users if route.users is None else tuple(_ids(route.users, {k: v[0] for k, v in users.items()}))
+    named = reading.mapped.names("recipient_users")
+    found = [users[name.casefold()][0] for name in named if name.casefold() in users] if named else []
+    return tuple(dict.fromkeys((*own, *found))) if found else own
+
+
+def _groups(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
+    groups = door.directory.groups
+    own = door.recipient_groups if route.groups is None else tuple(_ids(route.groups, groups))
+    named = reading.mapped.names("recipient_groups")
+    found = [groups[name.casefold()] for name in named if name.casefold() in groups] if named else []
+    return tuple(dict.fromkeys((*own, *found))) if found else own
+
+
+def _ids(references: tuple[Reference, ...], names: Mapping[str, int]) -> list[int]:
+    found = [one if isinstance(one, int) else names.get(one.casefold()) for one in references]
+    return [number for number in found if number is not None]
+
+
+def open_alert(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    number: int,
+    key_hash: bytes,
+    previous_id: int | None,
+    paging: Paging,
+    route: RouteChoice,
+    now: datetime,
+) -> Opening:
+    """The row, the paging and the first event of a new alert."""
+    priority = priority_of(reading) or _PRIORITIES.get(route.priority or "") or _default(door, route)
+    columns = columns_of(door, reading)
+    subject = columns.get("subject") or _subject(door, reading)
+    alert = NewAlert(
+        id=number,
+        priority=priority,
+        subject=subject,
+        opened_at=now,
+        key_hash=key_hash,
+        source=door.source,
+        source_name=reading.source_name,
+        source_id=reading.source_id or "",
+        columns=columns,
+        tags=reading.mapped.tags,
+        custom=custom_of(reading),
+        integration_id=door.id,
+        previous_id=previous_id,
+        last_message_at=arrival.received_at,
+        watch=paging.mode is PagingMode.WATCH,
+        test=arrival.test_user_id is not None,
+    )
+    reason = f"Opened by {door.shown_source}: {reading.verdict.reason}; {paging.reason}."
+    data: dict[str, object] = {"message_id": str(arrival.message_id)}
+    if previous_id is not None:
+        data["previous"] = previous_id
+    event = NewEvent(
+        number,
+        EventKind.OPENED,
+        now,
+        Actor(ActorKind.INTEGRATION, door.shown_source),
+        reason,
+        Via.INBOUND,
+        data,
+    )
+    return Opening(alert, paging, event)
+
+
+def _subject(door: Door, reading: Reading) -> str:
+    what = reading.source_id or reading.mapped.text("source_status")
+    return f"{door.shown_source} {what}" if what else f"A message from {door.shown_source}"
+
+
+def _default(door: Door, route: RouteChoice) -> Priority:
+    policy = policy_for(door, route)
+    return policy.default_priority if policy is not None else Priority.HIGH

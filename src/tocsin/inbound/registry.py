@@ -1,0 +1,218 @@
+"""All integrations of a configuration version, compiled; loaded whole when the configuration's version has risen."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tocsin.alerts.states import Priority
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core import configuration, crypto, database
+from tocsin.core.database import Connection
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.inbound.credentials import Credentials
+from tocsin.inbound.door import Directory, Door, PolicyEntry
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.oncall import lookup
+
+log = logging.getLogger(__name__)
+
+
+class UnknownDoor(LookupError):
+    """The integration is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The door behind a token; `expired` when the token is an old one that works no more."""
+
+    door: Door
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    version: int = -1
+    doors: Mapping[int, Door] = field(default_factory=dict)
+    tokens: Mapping[bytes, int] = field(default_factory=dict)
+    #: Old tokens: the door, and until when they work.
+    old_tokens: Mapping[bytes, tuple[int, datetime]] = field(default_factory=dict)
+
+
+class Registry:
+    """The doors that this process knows. Reading is free of locks: a snapshot is replaced as a whole."""
+
+    def __init__(self) -> None:
+        self._snapshot = _Snapshot()
+        self._loading = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        """The number of the configuration that is loaded; -1 before the first."""
+        return self._snapshot.version
+
+    def is_older_than(self, version: int) -> bool:
+        """Whether a newer configuration than the loaded one exists."""
+        return self._snapshot.version < version
+
+    def door(self, integration_id: int) -> Door:
+        """The door of an integration. Raises UnknownDoor when there is none (any more)."""
+        try:
+            return self._snapshot.doors[integration_id]
+        except KeyError:
+            raise UnknownDoor(integration_id) from None
+
+    def doors(self) -> Mapping[int, Door]:
+        """All doors by the integration's id."""
+        return self._snapshot.doors
+
+    def find(self, token_hash: bytes, now: datetime) -> Found | None:
+        """The door that a token opens, or once opened; None for a token that never was."""
+        snapshot = self._snapshot
+        number = snapshot.tokens.get(token_hash)
+        if number is not None:
+            return Found(snapshot.doors[number])
+        old = snapshot.old_tokens.get(token_hash)
+        return Found(snapshot.doors[old[0]], expired=now >= old[1]) if old is not None else None
+
+    def refresh(self) -> None:
+        """Loads the configuration if it is newer than what is known, on a connection of the pool."""
+        with database.transaction() as connection:
+            if self.is_older_than(configuration.version(connection)):
+                self.load(connection)
+
+    def load(self, connection: Connection) -> None:
+        """Loads the whole configuration that the connection's transaction sees."""
+        with self._loading:
+            version = configuration.version(connection)
+            if not self.is_older_than(version):
+                return
+            self._snapshot = _load(connection, version)
+            log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.doors))
+
+
+_INTEGRATIONS = """
+SELECT i.id, i.name, i.kind, i.source, i.mode, i.settings, i.policy_id, i.token_hash, i.old_token_hash,
+       i.old_token_until, i.credentials, i.current_id, v.definition,
+       ARRAY(SELECT user_id FROM inbound_integration_recipient_users r WHERE r.integration_id = i.id ORDER BY r.id)
+           AS users,
+       ARRAY(SELECT group_id FROM inbound_integration_recipient_groups r WHERE r.integration_id = i.id ORDER BY r.id)
+           AS groups
+FROM inbound_integration i LEFT JOIN inbound_integrationversion v ON v.id = i.current_id
+"""
+
+_POLICIES = """
+SELECT p.id, p.name, v.id AS version_id, v.definition ->> 'default_priority' AS default_priority
+FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id
+"""
+
+
+def _load(connection: Connection, version: int) -> _Snapshot:
+    directory = load_directory(connection)
+    doors: dict[int, Door] = {}
+    tokens: dict[bytes, int] = {}
+    old_tokens: dict[bytes, tuple[int, datetime]] = {}
+    for row in database.rows(connection, _INTEGRATIONS):
+        door = _door(row, directory)
+        if door is None:
+            continue
+        doors[door.id] = door
+        tokens[bytes(row["token_hash"])] = door.id
+        if row["old_token_hash"] is not None and row["old_token_until"] is not None:
+            old_tokens[bytes(row["old_token_hash"])] = (door.id, row["old_token_until"])
+    return _Snapshot(version, doors, tokens, old_tokens)
+
+
+def load_directory(connection: Connection) -> Directory:
+    """The names that messages and routes may refer to."""
+    policies = database.rows(connection, _POLICIES)
+    users = database.rows(
+        connection, "SELECT id, username, name, email FROM people_user WHERE is_active ORDER BY id DESC"
+    )
+    named: dict[str, tuple[int, str]] = {}
+    # E-mail wins over username, username over name: of two people of one name, the address tells them apart.
+    for column in ("name", "username", "email"):
+        for user in users:
+            if user[column]:
+                named[user[column].casefold()] = (user["id"], user["name"] or user["username"])
+    hours = lookup.support_hours(connection)
+    return Directory(
+        policies={
+            row["id"]: PolicyEntry(row["name"], row["version_id"], Priority(row["default_priority"] or Priority.HIGH))
+            for row in policies
+        },
+        users=named,
+        groups={
+            row["name"].casefold(): row["id"] for row in database.rows(connection, "SELECT id, name FROM people_group")
+        },
+        policy_ids={row["name"].casefold(): row["id"] for row in policies},
+        hours={
+            **{number: one.is_open for number, one in hours.items()},
+            **{one.name.casefold(): one.is_open for one in hours.values()},
+        },
+    )
+
+
+def _door(row: Mapping[str, Any], directory: Directory) -> Door | None:
+    """The compiled door of a row. One that cannot be compiled is left out and logged; the others go on."""
+    kind = load_kinds().get(row["kind"])
+    if kind is None:
+        log.error("Integration %s has the kind %r, which this version does not know.", row["name"], row["kind"])
+        return None
+    try:
+        stored: Mapping[str, Any] = row["definition"] or {}
+        definition = Definition(
+            mapping=stored.get("mapping") or {},
+            rules=stored.get("rules") or {},
+            filters=stored.get("filters"),
+            routes=stored.get("routes"),
+            dedup_key=stored.get("dedup_key"),
+            settings=row["settings"],
+        )
+        reader = compile_reader(kind, definition)
+    except Rejected as rejected:
+        log.error("Integration %s cannot be compiled: %s", row["name"], rejected.detail)
+        return None
+    return Door(
+        id=row["id"],
+        name=row["name"],
+        source=row["source"] or kind.source or row["name"],
+        mode=IntegrationMode(row["mode"]),
+        reader=reader,
+        version_id=row["current_id"],
+        settings={**kind.default_settings, **row["settings"]},
+        policy_id=row["policy_id"],
+        recipient_users=tuple(row["users"]),
+        recipient_groups=tuple(row["groups"]),
+        credentials=_credentials(row["name"], row["credentials"]),
+        directory=directory,
+    )
+
+
+#: What nobody can send: the door stays shut when its credentials cannot be read, instead of standing open.
+_SHUT = Credentials(header="x-tocsin-shut", header_value="\x00")
+
+
+def _credentials(name: str, encrypted: str) -> Credentials:
+    if not encrypted:
+        return Credentials()
+    try:
+        stored = json.loads(crypto.decrypt(encrypted))
+    except Permanent as error:
+        log.error("The credentials of integration %s cannot be read: %s", name, error)
+        return _SHUT
+    basic, header, hmac = stored.get("basic") or {}, stored.get("header") or {}, stored.get("hmac") or {}
+    return Credentials(
+        username=basic.get("username", ""),
+        password=basic.get("password", ""),
+        header=header.get("name", ""),
+        header_value=header.get("value", ""),
+        signature_header=hmac.get("header", ""),
+        signature_secret=hmac.get("secret", ""),
+    )

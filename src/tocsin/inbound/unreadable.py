@@ -1,0 +1,97 @@
+"""Fail open: a message that nobody can read opens an alert with its text in it, at most one per ten minutes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tocsin.alerts.openings import Counted, NewAlert, Opening
+from tocsin.alerts.orders import Actor, AlertState, NewEvent
+from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority, Via
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import key_hash
+from tocsin.inbound.decide import Arrival, Decision, KeyState, LiveAlert
+from tocsin.inbound.door import Door
+from tocsin.inbound.fields import without_unstorable
+from tocsin.inbound.outcomes import IntegrationMode
+
+#: At most one alert per integration and this span.
+EVERY = timedelta(minutes=10)
+
+#: So much of the message's text stands in the alert.
+SHOWN = 4_000
+
+
+def key_of(door: Door) -> bytes:
+    """The key of an integration's alert about unreadable messages."""
+    return key_hash(f"\x1funreadable\x1f{door.id}")
+
+
+def fail_open(
+    door: Door,
+    arrival: Arrival,
+    decision: Decision,
+    rejected: Rejected,
+    raw: bytes,
+    key: KeyState,
+    hashed: bytes,
+    next_id: Callable[[], int],
+    now: datetime,
+) -> Decision:
+    """The failed message's decision, with the alert that it opens or is counted on, if the setting is on."""
+    if door.settings.get("fail_open", True) is False:
+        return replace(decision, key=key)
+    if key.live is not None:
+        counted = Counted(key.live.state.id, 1, arrival.received_at)
+        return replace(decision, key=key, counted=counted, alert_id=key.live.state.id)
+    if key.newest is not None and now - key.newest < EVERY:
+        return replace(decision, key=key)
+    number = next_id()
+    opening = _opening(door, arrival, rejected, raw, number, hashed, key.last_alert, now)
+    state = AlertState(number, AlertStatus.OPEN, opening.alert.priority, now)
+    return replace(
+        decision,
+        key=KeyState(LiveAlert(state, {}), now, number),
+        alert_id=number,
+        opening=opening,
+        counts=True,
+    )
+
+
+def _opening(
+    door: Door,
+    arrival: Arrival,
+    rejected: Rejected,
+    raw: bytes,
+    number: int,
+    hashed: bytes,
+    previous: int | None,
+    now: datetime,
+) -> Opening:
+    policy = door.directory.policies.get(door.policy_id) if door.policy_id is not None else None
+    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
+    if not arrival.may_page:
+        mode = PagingMode.RECORD
+    by = f"policy {policy.name}" if policy is not None else "no policy"
+    paging = Paging(mode, policy.version_id if policy else None, door.recipient_users, door.recipient_groups, by)
+    shown = without_unstorable(raw[:SHOWN].decode("utf-8", "replace"))
+    alert = NewAlert(
+        id=number,
+        priority=policy.default_priority if policy is not None else Priority.HIGH,
+        subject=f"{door.name} sent something Tocsin cannot read",
+        opened_at=now,
+        key_hash=hashed,
+        source=door.source,
+        columns={"long_text": f"{rejected.detail}\n\n{shown}"},
+        integration_id=door.id,
+        previous_id=previous,
+        last_message_at=arrival.received_at,
+        watch=mode is PagingMode.WATCH,
+    )
+    actor = Actor(ActorKind.INTEGRATION, door.shown_source)
+    reason = f"{door.name} sent something Tocsin cannot read: {rejected.detail}; {by}."
+    data: dict[str, object] = {"message_id": str(arrival.message_id)}
+    event = NewEvent(number, EventKind.OPENED, now, actor, reason, Via.INBOUND, data)
+    return Opening(alert, paging, event)

@@ -1,0 +1,89 @@
+"""What the store tests of ingest share: an integration made in one line, messages made and decided in one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tocsin.core import configuration, crypto, database
+from tocsin.core.ids import token, token_hash, uuid7
+from tocsin.inbound import batch, messages
+from tocsin.inbound.decode import decode
+from tocsin.inbound.messages import Incoming, Stored
+from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound.registry import Registry
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+
+def make_integration(name: str = "HaloITSM", kind: str = "haloitsm", **fields: Any) -> Integration:
+    """An integration as the commands would make it, without a policy unless one is given."""
+    definition = fields.pop("definition", {})
+    text = fields.pop("token_text", token())
+    integration = Integration.objects.create(
+        name=name,
+        kind=kind,
+        created_at=NOW,
+        token_hash=token_hash(text),
+        token=crypto.encrypt(text),
+        **fields,
+    )
+    integration.current = IntegrationVersion.objects.create(
+        integration=integration, number=1, definition=definition, created_at=NOW
+    )
+    integration.save()
+    configuration.changed()
+    return integration
+
+
+def halo(
+    ticket: int = 20817, status: str = "New", *, delivery: str | None = None, **ticket_fields: Any
+) -> dict[str, Any]:
+    """A HaloITSM message of a ticket, with linked objects."""
+    envelope: dict[str, Any] = {
+        "event": "new ticket logged" if status == "New" else "ticket status changed",
+        "object_id": ticket,
+        "ticket": {
+            "id": ticket,
+            "summary": f"VPN down {ticket}",
+            "status": {"id": 1, "name": status},
+            "client_name": "Acme",
+            **ticket_fields,
+        },
+    }
+    if delivery is not None:
+        envelope["id"] = delivery
+    return envelope
+
+
+@dataclass
+class Ingest:
+    """Decides messages as the committer does, in batches that the test chooses."""
+
+    registry: Registry = field(default_factory=Registry)
+    numbers: batch.Numbers = field(default_factory=batch.Numbers)
+
+    def send(
+        self, integration: Integration, *payloads: Mapping[str, Any] | bytes, now: datetime = NOW, wait: bool = True
+    ) -> list[Stored]:
+        """All payloads as one batch."""
+        incoming = [message(integration, payload, now) for payload in payloads]
+        with database.connect(name="test committer") as connection:
+            connection.execute("SET lock_timeout = '50ms'")
+            messages.prepare(connection)
+            self.registry.refresh()
+            return batch.process(connection, self.registry, self.numbers, incoming, now, wait=wait)
+
+
+def message(integration: Integration, payload: Mapping[str, Any] | bytes, now: datetime = NOW) -> Incoming:
+    """One message as the door makes it."""
+    raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    from tocsin.inbound.loop import element_of
+
+    return Incoming(uuid7(), integration.pk, now, raw, element_of(raw, "application/json", lenient=True))
+
+
+__all__ = ["NOW", "Ingest", "decode", "halo", "make_integration", "message", "timedelta"]

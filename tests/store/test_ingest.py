@@ -1,0 +1,142 @@
+"""A batch of messages, decided on real PostgreSQL: every outcome, in arrival order, with what it leaves behind."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from psycopg import errors
+
+from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tocsin.alerts.models import Alert
+from tocsin.core import database as db
+from tocsin.core.ids import lock_number
+from tocsin.inbound.loop import drain
+from tocsin.inbound.models import InboundMessage, KeyClock
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def statuses(stored: list) -> list[str]:
+    return [one.status.value for one in stored]
+
+
+def test_a_new_ticket_opens_one_alert_with_what_the_message_says() -> None:
+    stored = Ingest().send(make_integration(), halo(20817))
+    assert statuses(stored) == ["Mapped Opened"]
+    alert = Alert.objects.get(pk=stored[0].alert_id)
+    assert (alert.status, alert.subject, alert.source_id, alert.client) == ("open", "VPN down 20817", "20817", "Acme")
+    assert [event.kind for event in alert.events.all()] == ["opened"]
+    message = InboundMessage.objects.get()
+    assert message.alert_id == alert.pk
+    assert message.verdict["rule"] == "open"
+
+
+def test_the_same_ticket_again_is_counted_and_opens_nothing() -> None:
+    integration, ingest = make_integration(), Ingest()
+    first = ingest.send(integration, halo())
+    again = ingest.send(integration, halo(), halo())
+    assert statuses(again) == ["Mapped Appended"] * 2
+    assert {one.alert_id for one in again} == {first[0].alert_id}
+    assert Alert.objects.get().count == 3
+
+
+def test_one_batch_may_open_close_and_open_the_same_key() -> None:
+    stored = Ingest().send(make_integration(), halo(), halo(status="Closed"), halo(), halo())
+    assert statuses(stored) == ["Mapped Opened", "Mapped Closed", "Mapped Opened", "Mapped Appended"]
+    first, second = Alert.objects.order_by("pk")
+    assert (first.status, second.status, second.previous_id, second.count) == ("closed", "open", first.pk, 2)
+
+
+def test_a_close_with_nothing_open_is_ignored_but_says_how_new_the_source_is() -> None:
+    integration, ingest = make_integration(), Ingest()
+    closed = {**halo(status="Closed"), "timestamp": "2026-11-24T09:20:00Z"}
+    delayed = {**halo(), "timestamp": "2026-11-24T09:15:00Z"}
+    assert statuses(ingest.send(integration, closed)) == ["Mapped Ignored"]
+    late = ingest.send(integration, delayed)
+    assert statuses(late) == ["Mapped Ignored"]
+    assert "arrived late" in late[0].reason
+    assert not Alert.objects.exists()
+
+
+def test_an_ignored_update_does_not_make_its_own_new_late() -> None:
+    integration, ingest = make_integration(), Ingest()
+    progress = {**halo(status="In Progress"), "timestamp": "2026-11-24T09:20:00Z"}
+    new = {**halo(), "timestamp": "2026-11-24T09:15:00Z"}
+    assert statuses(ingest.send(integration, progress, new)) == ["Mapped Ignored", "Mapped Opened"]
+
+
+def test_the_same_delivery_is_answered_with_what_the_first_one_did() -> None:
+    integration, ingest = make_integration(), Ingest()
+    delivery = "8e25bc7b-e07e-4102-9398-5d6647e1e79d"
+    first = ingest.send(integration, halo(delivery=delivery))
+    again = ingest.send(integration, halo(delivery=delivery))
+    assert statuses(again) == ["Mapped Ignored"]
+    assert again[0].alert_id == first[0].alert_id
+    assert "same delivery as message" in again[0].reason
+    assert Alert.objects.get().count == 1
+
+
+def test_a_changed_field_is_refreshed_and_told_on_the_timeline() -> None:
+    integration, ingest = make_integration(), Ingest()
+    ingest.send(integration, halo())
+    updated = ingest.send(integration, halo(status="In Progress", summary="VPN down for everybody"))
+    assert statuses(updated) == ["Mapped Updated"]
+    alert = Alert.objects.get()
+    assert (alert.subject, alert.source_status) == ("VPN down for everybody", "In Progress")
+    assert "New → In Progress" in alert.events.last().reason
+
+
+def test_unreadable_messages_open_one_alert_per_ten_minutes() -> None:
+    integration, ingest = make_integration(), Ingest()
+    stored = ingest.send(integration, b"<html>", b"", halo(1))
+    assert statuses(stored) == ["Mapping Failed", "Mapping Failed", "Mapped Opened"]
+    alert = Alert.objects.get(pk=stored[0].alert_id)
+    assert alert.subject == "HaloITSM sent something Tocsin cannot read"
+    assert alert.count == 2
+    assert "<html>" in alert.long_text
+    Alert.objects.filter(pk=alert.pk).update(status="closed", holds_key=False)
+    assert ingest.send(integration, b"{", now=NOW + timedelta(minutes=9))[0].alert_id is None
+    later = ingest.send(integration, b"{", now=NOW + timedelta(minutes=11))
+    assert later[0].alert_id not in (None, alert.pk)
+
+
+def test_a_key_that_somebody_holds_waits_and_is_decided_in_order() -> None:
+    integration, ingest = make_integration(), Ingest()
+    (first,) = ingest.send(integration, halo(7))
+    with db.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
+        with pytest.raises(errors.LockNotAvailable):
+            ingest.send(integration, halo(7, "Closed"), halo(8))
+        stored = ingest.send(integration, halo(7, "Closed"), halo(8), halo(7), wait=False)
+        assert statuses(stored) == ["Pending", "Mapped Opened", "Pending"]
+    # Behind an undecided message of its key, a later one waits too.
+    assert statuses(ingest.send(integration, halo(7))) == ["Pending"]
+    drain(ingest.registry, ingest.numbers, NOW)
+    decided = InboundMessage.objects.filter(source_id="7").order_by("pk").values_list("status", flat=True)
+    assert list(decided) == ["Mapped Opened", "Mapped Closed", "Mapped Opened", "Mapped Appended"]
+    assert Alert.objects.filter(source_id="7", status="open").count() == 1
+
+
+def test_a_held_key_lock_makes_only_its_own_messages_wait() -> None:
+    integration, ingest = make_integration(), Ingest()
+    ingest.send(integration, halo(7))
+    key = KeyClock.objects.get() if KeyClock.objects.exists() else None
+    hashed = bytes(Alert.objects.get().key_hash) if key is None else bytes(key.key_hash)
+    with db.transaction() as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(hashed),))
+        stored = ingest.send(integration, halo(7), halo(9), wait=False)
+    assert statuses(stored) == ["Pending", "Mapped Opened"]
+
+
+def test_a_switched_off_integration_stores_and_ignores() -> None:
+    stored = Ingest().send(make_integration(mode="disabled"), halo(), b"garbage")
+    assert [(one.status.value, one.reason) for one in stored] == [("Mapped Ignored", "switched off")] * 2
+    assert InboundMessage.objects.count() == 2
+
+
+def test_numbers_of_alerts_stay_short_when_a_batch_is_rolled_back() -> None:
+    integration, ingest = make_integration(), Ingest()
+    ingest.send(integration, halo(1))
+    ingest.send(integration, halo(1), halo(1), halo(2))
+    assert list(Alert.objects.order_by("pk").values_list("pk", flat=True)) == [1, 2]
