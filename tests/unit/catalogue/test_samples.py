@@ -1,0 +1,108 @@
+"""Every sample of every kind ends as its expectation says, by product rules folded over the pure reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pytest
+
+from tocsin.catalogue.kinds import Expectation, Kind, Sample, load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound.decode import decode
+from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
+from tocsin.inbound.rules import Intent
+
+ALL = [(kind, sample) for kind in load_kinds().values() for sample in kind.samples]
+
+
+@dataclass(slots=True)
+class Desk:
+    """What is live, in the smallest form in which the table of outcomes can be told."""
+
+    live: set[str] = field(default_factory=set)
+    newest: dict[str, datetime] = field(default_factory=dict)
+
+    def take(self, reading: Reading | Rejected) -> tuple[MessageStatus, str]:
+        if isinstance(reading, Rejected):
+            return MessageStatus.FAILED, reading.detail
+        key = reading.source_id or f"one of a kind {id(reading)}"
+        at = reading.source_time
+        if at is not None and key in self.newest and at < self.newest[key]:
+            return MessageStatus.IGNORED, "arrived late"
+        status, reason = self._decide(reading, key)
+        if at is not None and (status is not MessageStatus.IGNORED or reading.intent is Intent.CLOSE):
+            self.newest[key] = at
+        return status, reason
+
+    def _decide(self, reading: Reading, key: str) -> tuple[MessageStatus, str]:
+        is_live = key in self.live
+        reason = reading.verdict.reason
+        match reading.intent:
+            case Intent.OPEN if is_live:
+                return MessageStatus.APPENDED, reason
+            case Intent.OPEN:
+                verdict = reading.filter_verdict()
+                if not verdict.is_true:
+                    return MessageStatus.IGNORED, verdict.reason
+                self.live.add(key)
+                return MessageStatus.OPENED, reason
+            case Intent.CLOSE | Intent.CANCEL if is_live:
+                self.live.discard(key)
+                return MessageStatus.CLOSED, reason
+            case Intent.UPDATE if is_live:
+                return MessageStatus.UPDATED, reason
+        return MessageStatus.IGNORED, reason
+
+
+def post(desk: Desk, reader: Reader, sample: Sample) -> list[tuple[MessageStatus, str, Mapped | None]]:
+    try:
+        elements = decode(sample.body, sample.content_type, lenient=reader.kind.lenient).elements
+    except Rejected as refused:
+        return [(MessageStatus.FAILED, refused.detail, None)]
+    outcomes: list[tuple[MessageStatus, str, Mapped | None]] = []
+    for element in elements:
+        reading = reader.read(element)
+        mapped = None if isinstance(reading, Rejected) else reading.mapped
+        outcomes.append((*desk.take(reading), mapped))
+    return outcomes
+
+
+@pytest.mark.parametrize(("kind", "sample"), ALL, ids=[f"{kind.name}-{sample.name}" for kind, sample in ALL])
+def test_the_sample_ends_as_it_says(kind: Kind, sample: Sample) -> None:
+    reader = compile_reader(kind, Definition(settings=sample.settings))
+    by_name = {one.name: one for one in kind.samples}
+    desk = Desk()
+    for name in sample.before:
+        post(desk, reader, by_name[name])
+    outcomes = post(desk, reader, sample)
+    assert len(outcomes) == len(sample.expect)
+    for (status, reason, mapped), expected in zip(outcomes, sample.expect, strict=True):
+        assert status == expected.status, reason
+        assert expected.reason in reason
+        assert_fields(mapped, expected)
+
+
+def assert_fields(mapped: Mapped | None, expected: Expectation) -> None:
+    if not expected.fields:
+        return
+    assert mapped is not None
+    assert shown(mapped.values, expected.fields) == dict(expected.fields)
+
+
+def shown(values: Mapping[str, object], names: Mapping[str, object]) -> dict[str, object]:
+    """The named values as an expectation writes them: times as text, "" for nobody."""
+    found = {name: values.get(name, "(no value)") for name in names}
+    return {
+        name: "" if value is None else value.isoformat() if isinstance(value, datetime) else value
+        for name, value in found.items()
+    }
+
+
+def test_each_kind_shows_what_its_outcomes_look_like() -> None:
+    for kind in load_kinds().values():
+        seen = {expected.status for sample in kind.samples for expected in sample.expect}
+        assert {"Mapped Opened", "Mapped Appended", "Mapped Updated", "Mapped Closed", "Mapping Failed"} <= seen
