@@ -29,7 +29,8 @@ class Policy(models.Model):
 class PolicyVersion(models.Model):
     """One version of a policy. Never changed after it was made."""
 
-    policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="versions")
+    #: NULL once the policy was deleted: runs at work keep their version.
+    policy = models.ForeignKey(Policy, null=True, on_delete=models.SET_NULL, related_name="versions")
     number = models.PositiveIntegerField()
     #: As `escalation.policy` parses it; users and groups by id.
     definition = models.JSONField()

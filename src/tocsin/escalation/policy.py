@@ -128,9 +128,8 @@ def load(stored: object) -> PolicyPlan:
     return parse(stored, Names(_Ids(), _Ids()))
 
 
-def references(stored: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[int]]:
-    """The ids of the users and of the groups that a stored plan names."""
-    plan = load(stored)
+def references(plan: PolicyPlan) -> tuple[frozenset[int], frozenset[int]]:
+    """The ids of the users and of the groups that a plan names."""
     users = frozenset(user for step in plan.steps for user in step.user_ids)
     return users, frozenset(group for step in plan.steps for group in step.group_ids)
 

@@ -155,4 +155,4 @@ def test_a_plan_survives_storing_and_writing(plan: PolicyPlan) -> None:
     users, groups = {1: "alice", 2: "Bob"}, {10: "Service Desk", 11: "network"}
     assert parse(write(plan, users.__getitem__, groups.__getitem__), NAMES) == plan
     named = {user for step in plan.steps for user in step.user_ids}
-    assert references(stored)[0] == named
+    assert references(plan)[0] == named

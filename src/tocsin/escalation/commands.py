@@ -1,0 +1,158 @@
+"""Changing escalation policies: checked, versioned, recorded in the audit log, known to every node.
+
+A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import configuration, dependents
+from tocsin.core.specs import Spec
+from tocsin.escalation import policy as definitions
+from tocsin.escalation.models import Policy, PolicyVersion, Run
+from tocsin.escalation.policy import Names, PolicyPlan
+from tocsin.people.models import Group, User
+
+
+def policy_spec(policy: Policy, names: Mapping[str, Mapping[int, str]] | None = None) -> dict[str, Any]:
+    """The policy as YAML and the API write one. `names` is that of `names_of`, for whoever shows many."""
+    if names is None:
+        names = names_of([policy])
+    users, groups = names["users"], names["groups"]
+    spec: dict[str, Any] = {"name": policy.name}
+    if policy.group is not None:
+        spec["group"] = policy.group.name
+    return spec | definitions.write(
+        plan_of(policy), lambda user: users.get(user, f"#{user}"), lambda group: groups.get(group, f"#{group}")
+    )
+
+
+def names_of(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
+    """The names of all users and groups that any of `policies` names, by id: two statements for any number."""
+    users: set[int] = set()
+    groups: set[int] = set()
+    for policy in policies:
+        named_users, named_groups = _references(policy)
+        users |= named_users
+        groups |= named_groups
+    return {
+        "users": dict(User.objects.filter(pk__in=users).values_list("pk", "username")) if users else {},
+        "groups": dict(Group.objects.filter(pk__in=groups).values_list("pk", "name")) if groups else {},
+    }
+
+
+def plan_of(policy: Policy) -> PolicyPlan:
+    """The plan of the policy's current version."""
+    assert policy.current is not None, "a policy has a version from its first moment on"
+    return definitions.load(policy.current.definition)
+
+
+def save_policy(spec: Mapping[str, object], *, existing: Policy | None = None, actor: Actor, now: datetime) -> Policy:
+    """Makes a policy, or makes `existing` what the spec says: a new version where its steps or settings differ.
+
+    Runs at work go on with the version they began with. Raises Rejected that names the place of each problem.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        read = Spec(spec)
+        name, group, plan = _name(read, existing), _group(read), definitions.read(read, _names())
+        read.finish()
+        before = policy_spec(existing) if existing else None
+        policy = existing or Policy()
+        policy.name, policy.group = name, group
+        policy.save()
+        _write_version(policy, plan, now)
+        _record(policy, before, policy_spec(policy), actor, now)
+    return policy
+
+
+def delete_policy(policy: Policy, *, actor: Actor, now: datetime) -> None:
+    """Deletes a policy. Runs at work finish with the version they have.
+
+    Raises Rejected ("in_use") while an integration needs it.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        dependents.refuse_deletion("policy", policy.pk, policy.name)
+        _record(policy, policy_spec(policy), None, actor, now)
+        versions = list(policy.versions.values_list("pk", flat=True))
+        policy.delete()
+        used = Run.objects.filter(version__in=versions).values("version")
+        PolicyVersion.objects.filter(pk__in=versions).exclude(pk__in=used).delete()
+
+
+def needs_user(user_id: int) -> list[str]:
+    """The policies with a step for that user, for whoever wants to delete the user."""
+    return [f"escalation policy {policy.name}" for policy in _all() if user_id in _references(policy)[0]]
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The policies with a step for that group, and those it owns, for whoever wants to delete the group."""
+    return [
+        f"escalation policy {policy.name}"
+        for policy in _all()
+        if policy.group_id == group_id or group_id in _references(policy)[1]
+    ]
+
+
+def _all() -> Iterable[Policy]:
+    return Policy.objects.select_related("current")
+
+
+def _references(policy: Policy) -> tuple[frozenset[int], frozenset[int]]:
+    return definitions.references(plan_of(policy))
+
+
+def _names() -> Names:
+    return Names(
+        users={username.lower(): number for number, username in User.objects.values_list("pk", "username")},
+        groups={name.lower(): number for number, name in Group.objects.values_list("pk", "name")},
+    )
+
+
+def _name(read: Spec, existing: Policy | None) -> str:
+    name = read.name()
+    others = Policy.objects.exclude(pk=existing.pk) if existing else Policy.objects.all()
+    if name and others.filter(name__iexact=name).exists():
+        read.refuse("name", f'there is an escalation policy "{name}" already.', "name_taken")
+    return name
+
+
+def _group(read: Spec) -> Group | None:
+    name = read.text("group")
+    group = Group.objects.filter(name__iexact=name).first() if name else None
+    if name and group is None:
+        read.refuse("group", f'there is no group "{name}".', "not_found")
+    return group
+
+
+def _write_version(policy: Policy, plan: PolicyPlan, now: datetime) -> None:
+    stored = definitions.store(plan)
+    if policy.current is not None and policy.current.definition == stored:
+        return
+    last = policy.versions.aggregate(last=Max("number"))["last"] or 0
+    policy.current = PolicyVersion.objects.create(policy=policy, number=last + 1, definition=stored, created_at=now)
+    policy.save(update_fields=["current"])
+
+
+def _record(
+    policy: Policy, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
+) -> None:
+    if audit.record_change(
+        actor,
+        now=now,
+        object_type="escalation_policy",
+        object_id=policy.pk,
+        object_name=policy.name,
+        before=before,
+        after=after,
+    ):
+        configuration.changed()

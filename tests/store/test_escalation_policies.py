@@ -1,0 +1,118 @@
+"""Escalation policies are checked, versioned, recorded and kept while something needs them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.store.people import ACTOR, make_group, make_user
+from tocsin.access.models import AuditEntry
+from tocsin.core import dependents
+from tocsin.core.errors import Rejected
+from tocsin.core.models import ConfigVersion
+from tocsin.escalation.commands import (
+    delete_policy,
+    names_of,
+    needs_group,
+    needs_user,
+    plan_of,
+    policy_spec,
+    save_policy,
+)
+from tocsin.escalation.models import Policy, PolicyVersion
+from tocsin.people.models import Group, User
+
+STANDARD: dict[str, Any] = {
+    "name": "Standard",
+    "default_priority": "high",
+    "acknowledge": {"effect": "stop", "timeout": "30m"},
+    "steps": [
+        {"notify": {"roles": ["primary"]}, "after": "0m"},
+        {"notify": {"users": ["alice"], "roles": ["secondary"], "groups": ["Service Desk"]}, "after": "90s"},
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _people(database: str, now: datetime) -> None:
+    make_user("alice", now)
+    make_group("Service Desk", now, ["alice"])
+
+
+def test_a_policy_that_is_saved_reads_back_as_it_was_written(now: datetime) -> None:
+    policy = save_policy(STANDARD, actor=ACTOR, now=now)
+    assert policy_spec(Policy.objects.get(pk=policy.pk)) == {
+        **STANDARD,
+        "steps": [STANDARD["steps"][0], {**STANDARD["steps"][1], "after": "1m30s"}],
+    }
+
+
+def test_saving_the_same_again_makes_no_version_and_no_entry(now: datetime) -> None:
+    policy = save_policy(STANDARD, actor=ACTOR, now=now)
+    entries, config = AuditEntry.objects.count(), ConfigVersion.objects.get().version
+    save_policy(policy_spec(policy), existing=policy, actor=ACTOR, now=now)
+    assert policy.versions.count() == 1
+    assert (AuditEntry.objects.count(), ConfigVersion.objects.get().version) == (entries, config)
+
+
+def test_a_change_makes_a_new_version_and_leaves_the_old_one_as_it_was(now: datetime) -> None:
+    policy = save_policy(STANDARD, actor=ACTOR, now=now)
+    first = policy.versions.get()
+    save_policy({**STANDARD, "end_after": "10m"}, existing=policy, actor=ACTOR, now=now)
+    assert [version.number for version in policy.versions.order_by("number")] == [1, 2]
+    assert policy.versions.get(number=1).definition == first.definition
+    assert plan_of(Policy.objects.get(pk=policy.pk)).end_after.total_seconds() == 600
+    entry = AuditEntry.objects.latest("id")
+    assert (entry.action, entry.before, entry.after) == ("update", {}, {"end_after": "10m"})
+
+
+def test_renaming_a_user_or_group_keeps_the_policy_and_makes_no_version(now: datetime) -> None:
+    policy = save_policy(STANDARD, actor=ACTOR, now=now)
+    User.objects.filter(username="alice").update(username="alicia")
+    Group.objects.filter(name="Service Desk").update(name="Desk")
+    renamed = policy_spec(policy)
+    assert renamed["steps"][1]["notify"] == {"roles": ["secondary"], "users": ["alicia"], "groups": ["Desk"]}
+    save_policy(renamed, existing=policy, actor=ACTOR, now=now)
+    assert policy.versions.count() == 1
+
+
+def test_every_problem_of_a_policy_is_told_with_its_place(now: datetime) -> None:
+    save_policy(STANDARD, actor=ACTOR, now=now)
+    bad = {"name": "STANDARD", "group": "HR", "steps": [{"notify": {"users": ["nobody"]}}], "colour": "red"}
+    with pytest.raises(Rejected) as refused:
+        save_policy(bad, actor=ACTOR, now=now)
+    assert set(refused.value.fields) == {"name", "group", "steps[0].notify.users[0]", "colour"}
+    assert Policy.objects.count() == 1
+
+
+def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
+    policy = save_policy(STANDARD, actor=ACTOR, now=now)
+
+    def ask(number: int) -> list[str]:
+        return ["integration HaloITSM"] if number == policy.pk else []
+
+    dependents.register("policy", ask)
+    try:
+        with pytest.raises(Rejected, match="integration HaloITSM"):
+            delete_policy(policy, actor=ACTOR, now=now)
+    finally:
+        dependents._asks["policy"].remove(ask)
+    assert Policy.objects.count() == 1
+
+
+def test_deleting_a_policy_that_nothing_used_leaves_nothing(now: datetime) -> None:
+    policy = save_policy(STANDARD, actor=ACTOR, now=now)
+    delete_policy(policy, actor=ACTOR, now=now)
+    assert (Policy.objects.count(), PolicyVersion.objects.count()) == (0, 0)
+    assert AuditEntry.objects.latest("id").action == "delete"
+
+
+def test_users_and_groups_know_the_policies_that_need_them(now: datetime) -> None:
+    owned = make_group("Network", now)
+    policy = save_policy({**STANDARD, "group": "Network"}, actor=ACTOR, now=now)
+    names = names_of([policy])
+    (alice,), (desk,) = names["users"], names["groups"]
+    assert needs_user(alice) == needs_group(desk) == needs_group(owned.pk) == ["escalation policy Standard"]
+    assert needs_user(alice + 1) == []
