@@ -68,7 +68,8 @@ def thorough() -> list[Check]:
         Check("tests of the whole system", [*pytest, *alone]),
         Check(
             f"store tests on {distribution or 'the distribution'}",
-            [*pytest, "-n", "2", "tests/store"],
+            # Those of the built-in server would only run the same programs again.
+            [*pytest, "-n", "2", "tests/store", "--ignore-glob=*/test_embedded_*"],
             {"TOCSIN_TEST_POSTGRES_BIN": str(distribution)},
             None if distribution else f"no PostgreSQL server {debian.OLDEST_POSTGRES} or later in /usr/lib/postgresql",
         ),
