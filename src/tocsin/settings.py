@@ -32,7 +32,8 @@ SESSION_COOKIE_NAME = "tocsin_session"
 CSRF_COOKIE_NAME = "tocsin_csrf"
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
-SECURE_REFERRER_POLICY = "no-referrer"
+# Nothing to other hosts. "no-referrer" would make browsers send `Origin: null` with forms, which CSRF checks refuse.
+SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 if _secure:
@@ -62,6 +63,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.humanize",
     "django.contrib.staticfiles",
+    "django.forms",
 ]
 
 MIDDLEWARE = [
@@ -140,6 +142,10 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 
 ACCOUNT_ADAPTER = "tocsin.web.accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {
+    "login": "tocsin.web.accounts.signin.SignInForm",
+    "reset_password": "tocsin.web.accounts.signin.ForgottenForm",
+}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"

@@ -1,0 +1,88 @@
+"""How django-allauth fits Tocsin: nobody signs up, links carry the public address, sign-ins are recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.mfa.adapter import DefaultMFAAdapter
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.access import audit
+from tocsin.core import clock, config, crypto
+from tocsin.people.models import User
+
+
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+    """Sign-in, sign-out and passwords."""
+
+    error_messages = {
+        **DefaultAccountAdapter.error_messages,
+        "username_password_mismatch": _("That name or e-mail address and that password do not fit together."),
+        "email_password_mismatch": _("That name or e-mail address and that password do not fit together."),
+        "too_many_login_attempts": _("Too many tries. Wait five minutes, then try again."),
+        "account_inactive": _("This user is switched off. Ask an administrator."),
+        "incorrect_code": _("That code is not right. Codes change every 30 seconds."),
+        "incorrect_password": _("That password is not right."),
+    }
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        """Never: administrators invite people."""
+        return False
+
+    def get_reset_password_from_key_url(self, key: str) -> str:
+        """The link in the mail, on the public address, whatever host the request named."""
+        return public_url(reverse("account_reset_password_from_key", kwargs={"uidb36": "UID", "key": "KEY"})).replace(
+            "UID-KEY", key
+        )
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        super().send_mail(template_prefix, email, {**context, "public_url": config.current().public_url})
+
+    def login(self, request: HttpRequest, user: User) -> None:
+        super().login(request, user)
+        audit.record_sign_in(user, user.username, succeeded=True, address=address_of(request), now=clock.now())
+
+    def logout(self, request: HttpRequest) -> None:
+        if request.user.is_authenticated:
+            audit.record_sign_out(request.user, address=address_of(request), now=clock.now())
+        super().logout(request)
+
+    def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
+        super().authentication_failed(request, **credentials)
+        tried = str(credentials.get("username") or credentials.get("email") or "")[:200]
+        audit.record_sign_in(None, tried, succeeded=False, address=address_of(request), now=clock.now())
+
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        # By the name alone: the host that a request names would give everybody fresh tries.
+        return str(credentials.get("email", credentials.get("username", ""))).lower()
+
+
+class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]
+    """Authenticator apps and passkeys."""
+
+    def encrypt(self, text: str) -> str:
+        return crypto.encrypt(text)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return crypto.decrypt(encrypted_text)
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        """A passkey belongs to the public address' host."""
+        if config.current().base_url is None:
+            entity: dict[str, str] = super().get_public_key_credential_rp_entity()
+            return {**entity, "name": "Tocsin"}
+        return {"id": urlsplit(config.current().public_url).hostname or "localhost", "name": "Tocsin"}
+
+
+def public_url(path: str) -> str:
+    """The full address of a path, as people outside reach it."""
+    return config.current().public_url + path
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Where a request came from, as the front door worked it out."""
+    return request.META.get("REMOTE_ADDR") or None

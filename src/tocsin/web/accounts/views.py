@@ -1,0 +1,87 @@
+"""The two ways in that django-allauth does not know: the set-up link, and an invitation."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+
+from tocsin.access import setup_link
+from tocsin.access.audit import Actor
+from tocsin.core import clock
+from tocsin.core.errors import Rejected
+from tocsin.people import commands
+from tocsin.people.models import User
+from tocsin.web.accounts import invitation
+from tocsin.web.accounts.adapter import AccountAdapter, address_of
+from tocsin.web.accounts.forms import SetupForm, WelcomeForm
+from tocsin.web.forms import show_rejection
+
+
+@login_not_required
+@never_cache
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "POST"])
+def setup(request: HttpRequest, token: str) -> HttpResponse:
+    """Makes the first administrator, once."""
+    if commands.has_administrator() or not setup_link.fits(token):
+        return render(request, "account/setup_over.html", status=410)
+    form = SetupForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            user = commands.create_first_administrator(
+                token,
+                form.spec(),
+                password=form.cleaned_data["password"],
+                now=clock.now(),
+                address=address_of(request),
+            )
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            return _come_in(request, user)
+    return render(request, "account/setup.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@login_not_required
+@never_cache
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "POST"])
+def welcome(request: HttpRequest, token: str) -> HttpResponse:
+    """Lets an invited person choose a password, and signs them in."""
+    try:
+        user = invitation.user_of(token)
+    except Rejected as rejected:
+        return render(request, "account/welcome_over.html", {"reason": rejected.detail}, status=410)
+    form = WelcomeForm(request.POST or None, initial={"time_zone": user.time_zone})
+    if request.method == "POST" and form.is_valid() and _take_password(form, user, request):
+        return _come_in(request, user)
+    return render(request, "account/welcome.html", {"form": form, "invited": user}, status=422 if form.errors else 200)
+
+
+def _take_password(form: WelcomeForm, user: User, request: HttpRequest) -> bool:
+    password = form.cleaned_data["password"]
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        form.add_error("password", error)
+        return False
+    spec = {**commands.user_spec(user), "time_zone": form.cleaned_data["time_zone"]}
+    spec.pop("contact_methods")
+    actor = Actor.of(user, "web", address_of(request))
+    try:
+        commands.save_user(spec, existing=user, actor=actor, now=clock.now(), password=password)
+    except Rejected as rejected:
+        show_rejection(form, rejected)
+        return False
+    return True
+
+
+def _come_in(request: HttpRequest, user: User) -> HttpResponse:
+    AccountAdapter(request).login(request, user)
+    return redirect("home")

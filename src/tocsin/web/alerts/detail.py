@@ -1,0 +1,192 @@
+"""One alert's page, and the buttons on it. Every button is a POST; a GET never acts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from tocsin.access.roles import Action
+from tocsin.alerts import commands
+from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.alerts.orders import (
+    CLASSES,
+    Actor,
+    Assign,
+    Command,
+    Hold,
+    Order,
+    Reply,
+)
+from tocsin.alerts.states import LIFE, LIVE, AlertStatus, CommandKind, EventKind, Via
+from tocsin.alerts.undo import WITHIN
+from tocsin.core import durations
+from tocsin.core.errors import Rejected
+from tocsin.people import permissions
+from tocsin.people.models import User
+from tocsin.web.alerts import timeline, upcoming
+from tocsin.web.guard import alert_actor, needs
+from tocsin.web.request import Request, page
+from tocsin.web.richtext import is_long, safe_html
+
+#: Custom fields that the page shows by itself, in this order; the others follow.
+_KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
+
+_CAN_BE_UNDONE = frozenset(
+    {
+        EventKind.ACKNOWLEDGED,
+        EventKind.ASSIGNED,
+        EventKind.UNASSIGNED,
+        EventKind.HELD,
+        EventKind.RESUMED,
+        EventKind.CLOSED,
+        EventKind.CANCELLED,
+        EventKind.MERGED,
+    }
+)
+
+
+@require_GET
+def alert_page(request: Request, number: int) -> HttpResponse:
+    """The alert, in the order in which somebody woken at night needs it."""
+    return page(request, "alerts/alert.html", alert_context(request, number), parts=("state", "story", "aside"))
+
+
+@require_POST
+@needs(Action.ACT)
+def command(request: Request, number: int, kind: str) -> HttpResponse:
+    """Gives one command, and goes back to the alert, which says what became of it."""
+    try:
+        order = read_command(request, number, CommandKind(kind), alert_actor(request.user), Via.WEB)
+        outcome = commands.act(number, order, now=request.now)
+    except ValueError:
+        raise Http404(_("There is no such command.")) from None
+    except Rejected as rejected:
+        if rejected.code == "not_found":
+            raise Http404(rejected.detail) from None
+        messages.warning(request, rejected.detail)
+    else:
+        messages.success(request, outcome.sentence)
+    return redirect("alert", number)
+
+
+def read_command(request: Request, number: int, kind: CommandKind, actor: Actor, via: Via) -> Command:
+    """The command that a form asks for. Raises Rejected that names the field."""
+    form = request.POST
+    common: dict[str, Any] = {"actor": actor, "via": via, "note": form.get("note", "")[:2000]}
+    seen = parse_datetime(form.get("seen_at", "") or "")
+    if seen is not None and timezone.is_aware(seen):
+        common["seen_at"] = seen
+    match kind:
+        case CommandKind.ASSIGN:
+            return _assign(form.get("user", ""), form.get("name", ""), actor, common)
+        case CommandKind.HOLD:
+            return Hold(**common, until=_until(request))
+        case CommandKind.REPLY:
+            return Reply(**common, text=form.get("text", "")[:20_000])
+        case CommandKind.MERGE:
+            into = form.get("into", "").strip().removeprefix("#")
+            if not (into.isascii() and into.isdigit() and len(into) < 19):
+                raise Rejected("invalid", _("Write the number of the alert that stays."), "into")
+            return commands.merge_into(int(into), Order(**common))
+        case _:
+            return CLASSES[kind](**common)  # type: ignore[return-value] # the others need nothing else
+
+
+def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assign:
+    if name.strip():
+        return Assign(**common, name=name.strip()[:200])
+    if not user:
+        return Assign(**common, name=actor.name, user_id=actor.user_id)
+    chosen = User.objects.filter(pk=user, is_active=True).first() if user.isdigit() else None
+    if chosen is None:
+        raise Rejected("invalid", _("Choose somebody."), "user")
+    return Assign(**common, name=chosen.display_name, user_id=chosen.pk)
+
+
+def _until(request: Request) -> datetime:
+    text = request.POST.get("until", "")
+    if text:
+        moment = parse_datetime(text)
+        if moment is None:
+            raise Rejected("invalid", _("Write until when, as date and time."), "until")
+        return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+    return request.now + durations.parse(request.POST.get("for", ""), "for")
+
+
+def alert_context(request: Request, number: int) -> dict[str, Any]:
+    """Everything the alert's page and the page behind a mail's link show. Raises Http404."""
+    rows = Alert.objects.select_related("owner", "integration", "previous", "merged_into")
+    alert = rows.filter(pk=number).first()
+    if alert is None:
+        raise Http404(_("There is no alert %(number)s.") % {"number": number})
+    viewer = permissions.viewer(request.user)
+    entries, paged, inbound = timeline.read(alert, viewer)
+    acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
+    text = alert.long_text or alert.short_text
+    custom = dict(alert.custom)
+    vip = str(custom.pop("vip", "")).lower() in ("true", "1", "yes", "vip")
+    return {
+        "alert": alert,
+        "is_live": alert.status in LIVE,
+        "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
+        "acknowledgements": acknowledgements,
+        "is_mine": alert.owner_id == request.user.pk,
+        "i_acknowledged": any(entry.user_id == request.user.pk for entry in acknowledgements),
+        "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
+        "is_long": is_long(text),
+        "vip": vip,
+        "phone": viewer_phone(alert, viewer),
+        "facts": _facts(alert, custom),
+        "next": upcoming.of(alert, request.now),
+        "entries": entries,
+        "paged": paged,
+        "inbound": inbound[:8],
+        "inbound_count": len(inbound),
+        "undo_until": _undo_until(alert, request),
+        "can_reopen": alert.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED)
+        and alert.closed_at is not None
+        and request.now - alert.closed_at < timedelta(hours=24),
+        "people": User.objects.filter(is_active=True).order_by("name", "username"),
+        "holds": (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day"))),
+    }
+
+
+def viewer_phone(alert: Alert, viewer: permissions.Viewer) -> str:
+    """The requester's number: whoever may act on the alert may call back."""
+    return alert.requester_phone
+
+
+def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
+    """Label and value of what the ticket says, without what is empty."""
+    place = ", ".join(part for part in (alert.client, alert.site) if part)
+    facts = [
+        (_("Status"), alert.source_status),
+        (_("Priority"), alert.source_priority),
+        (_("Client"), place),
+        (_("Agent"), alert.source_agent),
+        (_("Team"), alert.team),
+        (_("Requester"), alert.requester),
+    ]
+    known = [(name, custom.pop(name, "")) for name in _KNOWN_CUSTOM]
+    rest = [*known, *sorted(custom.items())]
+    facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in rest]
+    facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in sorted(alert.tags.items())]
+    return [(label, value) for label, value in facts if value]
+
+
+def _undo_until(alert: Alert, request: Request) -> datetime | None:
+    """Until when the reader's own last command can be taken back."""
+    kinds = [str(kind) for kind in LIFE]
+    last = AlertEvent.objects.filter(alert=alert, kind__in=kinds).order_by("-pk").first()
+    if last is None or last.actor_id != request.user.pk or last.kind not in _CAN_BE_UNDONE:
+        return None
+    until = last.at + WITHIN
+    return until if until > request.now else None

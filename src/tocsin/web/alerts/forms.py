@@ -1,0 +1,62 @@
+"""What a person types about alerts: filters of the list, the fields of a command, an alert opened by hand."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.alerts.states import Priority
+from tocsin.escalation.models import Policy
+from tocsin.inbound.models import Integration
+from tocsin.people.models import Group, User
+
+PRIORITIES = [
+    (Priority.CRITICAL, _("Critical")),
+    (Priority.HIGH, _("High")),
+    (Priority.MEDIUM, _("Medium")),
+    (Priority.LOW, _("Low")),
+]
+
+
+class FilterForm(forms.Form):
+    """The filters of the alert list. What cannot be used is ignored, so that an old link still opens."""
+
+    integration = forms.ModelChoiceField(Integration.objects.all(), label=_("Integration"), required=False)
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), required=False)
+    priority = forms.ChoiceField(label=_("Priority"), choices=[("", "---------"), *PRIORITIES], required=False)
+    client = forms.CharField(label=_("Client"), max_length=200, required=False)
+    tag = forms.CharField(label=_("Tag"), max_length=200, required=False, help_text=_("name=value, or a value"))
+    sort = forms.ChoiceField(
+        label=_("Order"), choices=[("", _("Newest first")), ("oldest", _("Oldest first"))], required=False
+    )
+
+
+class NewAlertForm(forms.Form):
+    """An alert that somebody opens by hand."""
+
+    subject = forms.CharField(label=_("What is wrong?"), max_length=500)
+    priority = forms.ChoiceField(label=_("Priority"), choices=PRIORITIES, initial=Priority.HIGH)
+    client = forms.CharField(label=_("Client"), max_length=200, required=False)
+    long_text = forms.CharField(
+        label=_("Description"), max_length=20_000, required=False, widget=forms.Textarea(attrs={"rows": 5})
+    )
+    policy = forms.ModelChoiceField(
+        Policy.objects.all(),
+        label=_("Escalation policy"),
+        required=False,
+        help_text=_("Without one, only the users below are paged, at once."),
+    )
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(),
+        label=_("Groups"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Where the policy's roles are looked up."),
+    )
+    users = forms.ModelMultipleChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=_("Users"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Paged when the first step fires."),
+    )

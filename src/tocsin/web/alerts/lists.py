@@ -1,0 +1,154 @@
+"""The alert list: its tabs with counts, its filters, and its rows with what happens next. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.alerts.models import Acknowledgement, Alert
+from tocsin.alerts.states import LIVE, AlertStatus
+from tocsin.escalation.models import Run
+from tocsin.escalation.runs import RunStatus
+from tocsin.people.models import User
+
+#: Key in the address, label.
+TABS: tuple[tuple[str, Any], ...] = (
+    ("open", _("Open")),
+    ("acknowledged", _("Acknowledged")),
+    ("assigned", _("Assigned")),
+    ("on_hold", _("On hold")),
+    ("closed", _("Closed")),
+)
+
+#: What no list shows.
+_LONG = ("long_text", "short_text", "custom")
+
+_ACKNOWLEDGED = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One tab; `count` is None for closed alerts, of which there is no end."""
+
+    key: str
+    label: Any
+    count: int | None
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One alert as the list draws it."""
+
+    alert: Alert
+    #: Who acknowledged, oldest first.
+    acknowledged_by: Sequence[User]
+    next_at: datetime | None
+    next_text: str
+
+    @property
+    def is_acknowledged(self) -> bool:
+        return bool(self.acknowledged_by) and self.alert.status == AlertStatus.OPEN
+
+    @property
+    def tone(self) -> str:
+        """Red only for what needs somebody now."""
+        if self.alert.status != AlertStatus.OPEN or self.alert.watch:
+            return ""
+        return "wait" if self.acknowledged_by else "now"
+
+    @property
+    def owner(self) -> User | None:
+        """Who has it: the owner, else the first who acknowledged."""
+        return self.alert.owner or (self.acknowledged_by[0] if self.acknowledged_by else None)
+
+
+def tabs(current: str) -> list[Tab]:
+    """Every tab with its count, in one statement."""
+    live = Alert.objects.filter(status__in=sorted(LIVE)).annotate(acknowledged=_ACKNOWLEDGED)
+    found = live.values("status", "acknowledged").annotate(number=Count("pk")).order_by()
+    counts = dict.fromkeys((key for key, _label in TABS if key != "closed"), 0)
+    for row in found:
+        open_key = "acknowledged" if row["acknowledged"] else "open"
+        counts[open_key if row["status"] == AlertStatus.OPEN else row["status"]] += row["number"]
+    return [Tab(key, label, counts.get(key), key == current) for key, label in TABS]
+
+
+def open_count() -> int:
+    """How many alerts nobody has answered."""
+    return Alert.objects.filter(status=AlertStatus.OPEN).filter(~_ACKNOWLEDGED).count()
+
+
+def of_tab(key: str) -> QuerySet[Alert]:
+    """The alerts of one tab."""
+    rows = Alert.objects.select_related("owner", "integration").defer(*_LONG)
+    match key:
+        case "acknowledged":
+            return rows.filter(status=AlertStatus.OPEN).filter(_ACKNOWLEDGED)
+        case "assigned":
+            return rows.filter(status=AlertStatus.ASSIGNED)
+        case "on_hold":
+            return rows.filter(status=AlertStatus.ON_HOLD)
+        case "closed":
+            return rows.filter(status__in=[AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])
+        case _:
+            return rows.filter(status=AlertStatus.OPEN).filter(~_ACKNOWLEDGED)
+
+
+def filtered(rows: QuerySet[Alert], chosen: dict[str, Any], text: str) -> QuerySet[Alert]:
+    """`rows` with the list's filters and its search."""
+    if chosen.get("integration"):
+        rows = rows.filter(integration=chosen["integration"])
+    if chosen.get("group"):
+        group = chosen["group"]
+        rows = rows.filter(Q(integration__group=group) | Q(integration__recipient_groups=group)).distinct()
+    if chosen.get("priority"):
+        rows = rows.filter(priority=chosen["priority"])
+    if chosen.get("client"):
+        rows = rows.filter(client__icontains=chosen["client"])
+    if chosen.get("tag"):
+        rows = rows.filter(_tag(chosen["tag"]))
+    return rows.filter(_search(text)) if text else rows
+
+
+def rows_of(alerts: Sequence[Alert]) -> list[Row]:
+    """The alerts as rows: two more statements, however many there are."""
+    numbers = [alert.pk for alert in alerts]
+    people: dict[int, list[User]] = {}
+    for entry in Acknowledgement.objects.filter(alert__in=numbers).select_related("user").order_by("at", "pk"):
+        people.setdefault(entry.alert_id, []).append(entry.user)
+    due = {
+        run.alert_id: run
+        for run in Run.objects.filter(alert__in=numbers).exclude(status=RunStatus.ENDED).only(
+            "alert_id", "due_at", "reason"
+        )
+    }
+    return [_row(alert, people.get(alert.pk, []), due.get(alert.pk)) for alert in alerts]
+
+
+def _row(alert: Alert, people: list[User], run: Run | None) -> Row:
+    if alert.status == AlertStatus.ON_HOLD:
+        return Row(alert, people, alert.hold_until, "")
+    return Row(alert, people, run.due_at if run else None, run.reason if run else "")
+
+
+def _tag(text: str) -> Q:
+    name, separator, value = text.partition("=")
+    if separator:
+        return Q(**{f"tags__{name.strip()}__icontains": value.strip()}) if name.strip().isidentifier() else Q(
+            tags__contains={name.strip(): value.strip()}
+        )
+    return Q(tags__icontains=text)
+
+
+def _search(text: str) -> Q:
+    wanted = Q(subject__icontains=text) | Q(source_id__iexact=text.removeprefix("#")) | Q(client__icontains=text)
+    number = text.removeprefix("#")
+    if number.isascii() and number.isdigit() and len(number) < 19:
+        wanted |= Q(pk=int(number))
+    return wanted

@@ -1,0 +1,213 @@
+"""An alert's timeline: its events, the pages and what became of them, and messages that only counted, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.states import EventKind, Via
+from tocsin.inbound.models import InboundMessage
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.people.permissions import Viewer
+
+#: So many of the newest events, pages and messages are shown; the rest is a page away.
+SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line."""
+
+    at: datetime
+    #: `now`, `ok`, `wait`, `accent` or empty: the bead's colour.
+    tone: str
+    title: str
+    detail: str = ""
+    #: A person's own words.
+    quote: str = ""
+    #: The message behind it.
+    message: InboundMessage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paged:
+    """One person, or group contact, who was paged about the alert, and how."""
+
+    name: str
+    is_person: bool
+    channels: str
+    result: str
+    #: `ok`, `now` or empty.
+    tone: str
+
+
+_TONES = {
+    EventKind.OPENED: "now",
+    EventKind.REOPENED: "now",
+    EventKind.ACKNOWLEDGED: "ok",
+    EventKind.ASSIGNED: "ok",
+    EventKind.CLOSED: "ok",
+    EventKind.CANCELLED: "ok",
+    EventKind.STEP_FIRED: "accent",
+    EventKind.ESCALATION_STARTED: "accent",
+    EventKind.STILL_ON_IT: "accent",
+    EventKind.TOLD: "accent",
+    EventKind.REPLIED: "accent",
+    EventKind.ESCALATED: "accent",
+    EventKind.ESCALATION_FINISHED: "now",
+    EventKind.STEP_EMPTY: "now",
+    EventKind.PAGE_FAILED: "now",
+    EventKind.ACKNOWLEDGEMENT_EXPIRED: "wait",
+    EventKind.HELD: "wait",
+    EventKind.UNASSIGNED: "wait",
+    EventKind.UNACKNOWLEDGED: "wait",
+    EventKind.UPDATED: "",
+}
+
+
+def read(alert: Alert, viewer: Viewer) -> tuple[list[Entry], list[Paged], list[InboundMessage]]:
+    """The timeline newest first, who was paged, and the newest messages; three statements."""
+    events = list(AlertEvent.objects.filter(alert=alert).order_by("-pk")[:SHOWN])
+    notifications = list(
+        Notification.objects.filter(alert=alert)
+        .select_related("user", "group_contact")
+        .prefetch_related("deliveries")
+        .order_by("-pk")[:SHOWN]
+    )
+    messages = list(
+        InboundMessage.objects.filter(alert=alert).defer("raw", "headers").order_by("-pk")[:SHOWN]
+    )
+    entries = [
+        *(_of_event(event) for event in events),
+        *(entry for notification in notifications for entry in _of_notification(notification, viewer)),
+        *(_of_message(alert, message) for message in messages if message.status == MessageStatus.APPENDED),
+    ]
+    # Lines of the same moment keep the order in which they came about: what is newest in the story is on top.
+    entries.sort(key=lambda entry: entry.at, reverse=True)
+    return entries, _paged(notifications), messages
+
+
+def _of_event(event: AlertEvent) -> Entry:
+    data = event.data or {}
+    quote = str(data.get("text") or "")
+    via = {
+        Via.EMAIL: _("by e-mail"),
+        Via.API: _("through the API"),
+        Via.SMS: _("by SMS"),
+        Via.VOICE: _("on the phone"),
+        Via.PUSH: _("by push"),
+        Via.CHAT: _("in the chat"),
+        Via.HALO: _("in Halo"),
+    }.get(Via(event.via) if event.via in set(Via) else Via.WEB, "")
+    first, _rest, more = event.reason.partition("\n")
+    return Entry(event.at, _TONES.get(_kind(event), ""), first or event.kind, more or via, quote)
+
+
+def _kind(event: AlertEvent) -> EventKind:
+    return EventKind(event.kind) if event.kind in set(EventKind) else EventKind.UPDATED
+
+
+def _of_message(alert: Alert, message: InboundMessage) -> Entry:
+    title = _("%(source)s sent it again: counted, nobody paged") % {"source": alert.source or _("The source")}
+    return Entry(message.received_at, "wait", title, f"{message.status}: {message.reason}", message=message)
+
+
+def _of_notification(notification: Notification, viewer: Viewer) -> Iterable[Entry]:
+    what = channel_name(notification.channel)
+    who = recipient(notification)
+    for delivery in notification.deliveries.all():
+        yield _of_delivery(notification, delivery, f"{what} → {who}", viewer)
+
+
+def _of_delivery(notification: Notification, delivery: Delivery, whom: str, viewer: Viewer) -> Entry:
+    what = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
+    why = delivery.reason or notification.reason
+    match DeliveryStatus(delivery.status):
+        case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
+            at = delivery.sent_at or delivery.queued_at
+            word = _("delivered") if delivery.status == DeliveryStatus.DELIVERED else _("sent")
+            return Entry(at, "ok", f"{whom}: {word}{what}", _provider(delivery, notification))
+        case DeliveryStatus.FAILED:
+            return Entry(delivery.due_at, "now", f"{whom}: {_('not sent')}{what}", delivery.error or why)
+        case DeliveryStatus.CANCELLED:
+            return Entry(delivery.due_at, "", f"{whom}: {_('not needed any more')}{what}", why)
+        case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
+            detail = delivery.error or why
+            return Entry(delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", detail)
+
+
+def _provider(delivery: Delivery, notification: Notification) -> str:
+    if delivery.provider_name == "sandbox":
+        return _("Kept in the sandbox: nothing left the machine")
+    parts = [delivery.provider_name]
+    if delivery.sent_at:
+        seconds = (delivery.sent_at - delivery.queued_at).total_seconds()
+        parts.append(_("%(seconds).1f s after it was due") % {"seconds": max(0.0, seconds)})
+    if notification.reason:
+        parts.append(notification.reason)
+    return " · ".join(part for part in parts if part)
+
+
+def _paged(notifications: Sequence[Notification]) -> list[Paged]:
+    """Each recipient once, oldest first."""
+    found: dict[str, list[Notification]] = {}
+    for notification in reversed(notifications):
+        if notification.purpose == Purpose.PAGE:
+            found.setdefault(recipient(notification), []).append(notification)
+    return [_one_paged(name, of_one) for name, of_one in found.items()]
+
+
+def _one_paged(name: str, notifications: Sequence[Notification]) -> Paged:
+    channels = ", ".join(dict.fromkeys(channel_name(n.channel) for n in notifications))
+    states = {delivery.status for n in notifications for delivery in n.deliveries.all()}
+    if states & {DeliveryStatus.SENT, DeliveryStatus.DELIVERED}:
+        result, tone = _("reached"), "ok"
+    elif states & {DeliveryStatus.QUEUED, DeliveryStatus.SENDING}:
+        result, tone = _("waiting"), ""
+    elif DeliveryStatus.FAILED in states:
+        result, tone = _("failed"), "now"
+    else:
+        result, tone = _("not needed"), ""
+    return Paged(name, notifications[0].user_id is not None, channels, result, tone)
+
+
+def recipient(notification: Notification) -> str:
+    """Whom it was for, by name."""
+    if notification.user is not None:
+        return notification.user.display_name
+    if notification.group_contact is not None:
+        return notification.group_contact.label
+    return notification.label or _("somebody who is gone")
+
+
+def channel_name(channel: str) -> str:
+    """The channel as people call it."""
+    names = {
+        "email": _("E-mail"),
+        "sms": _("SMS"),
+        "voice": _("Call"),
+        "push": _("Push"),
+        "ntfy": "ntfy",
+        "chat": _("Chat"),
+    }
+    return names.get(channel, channel)
+
+
+def _purpose(purpose: Purpose) -> str:
+    match purpose:
+        case Purpose.PAGE:
+            return _("page")
+        case Purpose.ALL_CLEAR:
+            return _("all clear")
+        case Purpose.STILL_ON_IT:
+            return _("still on it?")
+        case Purpose.NOTICE:
+            return _("notice")
+        case Purpose.TEST:
+            return _("test")

@@ -1,0 +1,96 @@
+"""The alert list, its count in the side bar, and what is done to many alerts at once."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET, require_POST
+
+from tocsin.access.roles import Action
+from tocsin.alerts.commands import act_on_many
+from tocsin.alerts.orders import Acknowledge, Assign, Close, Command
+from tocsin.alerts.states import Via
+from tocsin.core.errors import Rejected
+from tocsin.web import keyset
+from tocsin.web.alerts import lists
+from tocsin.web.alerts.forms import FilterForm
+from tocsin.web.guard import alert_actor, needs
+from tocsin.web.request import Request, page
+
+MOST_AT_ONCE = 500
+
+
+@require_GET
+def alert_list(request: Request) -> HttpResponse:
+    """One tab of the list, filtered, a page at a time; all of it in the address."""
+    tab = request.GET.get("tab", "open")
+    if tab not in dict(lists.TABS):
+        tab = "open"
+    text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
+    form = FilterForm(request.GET)
+    form.is_valid()
+    chosen = {name: value for name, value in form.cleaned_data.items() if value}
+    rows = lists.filtered(lists.of_tab(tab), chosen, text)
+    found = keyset.by_number(rows, request.GET.get("cursor", ""), descending=chosen.get("sort") != "oldest")
+    context = {
+        "tabs": lists.tabs(tab),
+        "tab": tab,
+        "text": text,
+        "filters": form,
+        "filter_count": len(chosen.keys() - {"sort"}),
+        "rows": lists.rows_of(found.rows),
+        "page": found,
+    }
+    return page(request, "alerts/list.html", context, parts=("list", "tabs"))
+
+
+@require_GET
+def open_count(request: Request) -> HttpResponse:
+    """The number beside "Alerts" in the side bar."""
+    return page(request, "parts/open_count.html", {"open_count": lists.open_count()})
+
+
+@require_POST
+@needs(Action.ACT)
+def bulk(request: Request) -> HttpResponse:
+    """One command for every chosen alert; one that is refused stops no other."""
+    numbers = [int(text) for text in request.POST.getlist("alert") if text.isascii() and text.isdigit()][:MOST_AT_ONCE]
+    command = _command(request)
+    if not numbers or command is None:
+        messages.warning(request, _("Choose at least one alert."))
+        return _back(request)
+    outcomes = act_on_many(numbers, command, now=request.now)
+    refused = [outcome.detail for outcome in outcomes if isinstance(outcome, Rejected)]
+    done = len(outcomes) - len(refused)
+    if done:
+        said = ngettext("Done for %(count)d alert.", "Done for %(count)d alerts.", done) % {"count": done}
+        messages.success(request, said)
+    for detail in refused[:5]:
+        messages.warning(request, detail)
+    if len(refused) > 5:
+        messages.warning(request, _("%(count)d more were refused.") % {"count": len(refused) - 5})
+    return _back(request)
+
+
+def _command(request: Request) -> Command | None:
+    actor = alert_actor(request.user)
+    match request.POST.get("command"):
+        case "acknowledge":
+            return Acknowledge(actor=actor, via=Via.WEB)
+        case "take":
+            return Assign(actor=actor, via=Via.WEB, name=actor.name, user_id=actor.user_id)
+        case "close":
+            return Close(actor=actor, via=Via.WEB)
+        case _:
+            return None
+
+
+def _back(request: Request) -> HttpResponse:
+    target = request.POST.get("next", "")
+    if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
+        return redirect(target)
+    return redirect("alerts")

@@ -1,0 +1,66 @@
+"""What forms share: rejections from a command land beside their field, and fields that several forms have."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core.errors import Rejected, RejectedAll
+
+
+def show_rejection(form: forms.BaseForm, rejected: Rejected, places: Mapping[str, str] | None = None) -> None:
+    """Puts each problem beside the field that its place names; `places` maps a place's beginning to another field."""
+    problems = rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
+    for problem in problems:
+        place = problem.field or ""
+        field = _field(form, place, places or {})
+        # The sentence begins with the place, which the field itself shows already.
+        text = problem.detail
+        if field and text.startswith(f"{place}: "):
+            text = text.removeprefix(f"{place}: ")
+            text = text[:1].upper() + text[1:]
+        form.add_error(field, text)
+
+
+def _field(form: forms.BaseForm, place: str, places: Mapping[str, str]) -> str | None:
+    for beginning, field in places.items():
+        if place == beginning or place.startswith((f"{beginning}.", f"{beginning}[")):
+            return field
+    first = place.split(".")[0].split("[")[0]
+    return first if first in form.fields else None
+
+
+@cache
+def zones() -> list[tuple[str, str]]:
+    """Every time zone that has a place, by name; UTC first."""
+    named = sorted(zone for zone in zoneinfo.available_timezones() if "/" in zone and not zone.startswith("Etc/"))
+    return [("UTC", "UTC"), *((zone, zone.replace("_", " ")) for zone in named)]
+
+
+class ZoneField(forms.ChoiceField):
+    """A choice among all time zones; a new form offers the browser's own."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("label", _("Time zone"))
+        super().__init__(choices=zones, widget=forms.Select(attrs={"data-zones": True}), **options)
+
+
+class DurationField(forms.CharField):
+    """A span as people write it, such as 5m or 1h30m; checked by the command that takes it."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("max_length", 20)
+        super().__init__(**options)
+
+
+class CodeField(forms.CharField):
+    """Text whose spaces matter, in a typewriter's letters."""
+
+    def __init__(self, *, rows: int = 14, **options: Any) -> None:
+        attributes = {"class": "form-control code", "rows": rows, "spellcheck": "false", "autocapitalize": "off"}
+        super().__init__(widget=forms.Textarea(attrs=attributes), strip=False, **options)

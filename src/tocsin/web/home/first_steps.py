@@ -1,0 +1,70 @@
+"""What is left to set up, in order, as long as something is. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from tocsin.alerts.models import Alert
+from tocsin.core import config
+from tocsin.escalation.models import Policy
+from tocsin.inbound.models import Integration
+from tocsin.notify.models import Provider
+from tocsin.people.models import ContactMethod, Membership, User
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """One step: what it is, why, where, and whether it is done."""
+
+    title: Any
+    why: Any
+    url: str
+    is_done: bool
+
+
+def left(user: User) -> list[FirstStep]:
+    """All steps in order; none once the necessary ones are done."""
+    has_channel = config.current().smtp_url is not None or Provider.objects.filter(is_enabled=True).exists()
+    steps = [
+        FirstStep(
+            _("A way out for messages"),
+            _("Until there is one, everything goes to the sandbox."),
+            reverse("providers"),
+            has_channel,
+        ),
+        FirstStep(
+            _("How to reach you"),
+            _("An address or topic of your own, tried out once."),
+            reverse("me"),
+            ContactMethod.objects.filter(user=user, is_enabled=True).exists(),
+        ),
+        FirstStep(
+            _("A group with somebody on call"),
+            _("Who is called first, and who next."),
+            reverse("groups"),
+            Membership.objects.filter(roles__contains=["primary"]).exists(),
+        ),
+        FirstStep(
+            _("An escalation policy"),
+            _("After how many minutes the next person is called."),
+            reverse("policies"),
+            Policy.objects.exists(),
+        ),
+        FirstStep(
+            _("The first integration"),
+            _("A URL for HaloITSM, or for any tool that sends webhooks."),
+            reverse("integrations"),
+            Integration.objects.exists(),
+        ),
+        FirstStep(
+            _("The first alert"),
+            _("Send a sample, and answer it."),
+            reverse("integrations"),
+            Alert.objects.exists(),
+        ),
+    ]
+    return steps if not all(step.is_done for step in steps) else []

@@ -1,0 +1,103 @@
+"""What is wrong now, each with what to do about it, for Home. Reads only; `tocsin doctor` looks deeper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, F
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from tocsin.alerts.states import AlertStatus
+from tocsin.escalation.models import Run
+from tocsin.escalation.runs import RunStatus
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+from tocsin.notify.models import Delivery
+from tocsin.notify.states import DeliveryStatus
+from tocsin.people.models import ContactMethod, Membership
+from tocsin.web.home.overview import DAY, first_uuid
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is wrong: a sentence, where to mend it, and whether somebody must come now."""
+
+    text: str
+    url: str
+    is_urgent: bool = False
+
+
+def found(now: datetime) -> list[Trouble]:
+    """Everything that is wrong, the most urgent first."""
+    every = [
+        *_unanswered(),
+        *_without_policy(),
+        *_failing_providers(now),
+        *_unreadable(now),
+        *_unreachable(),
+        *_old_tokens(),
+    ]
+    return sorted(every, key=lambda trouble: not trouble.is_urgent)
+
+
+def _unanswered() -> Iterator[Trouble]:
+    runs = Run.objects.filter(status=RunStatus.FINISHED, alert__status=AlertStatus.OPEN)
+    for number, subject in runs.values_list("alert_id", "alert__subject").order_by("-alert_id")[:5]:
+        text = _("Nobody answered alert %(number)s: %(subject)s") % {"number": number, "subject": subject}
+        yield Trouble(text, reverse("alert", args=[number]), is_urgent=True)
+
+
+def _without_policy() -> Iterator[Trouble]:
+    rows = Integration.objects.filter(mode=IntegrationMode.PAGE, policy=None, recipient_users=None)
+    for integration in rows.distinct()[:5]:
+        text = _("%(name)s pages nobody: it has neither a policy nor recipients") % {"name": integration.name}
+        yield Trouble(text, reverse("integration", args=[integration.pk]), is_urgent=True)
+
+
+def _failing_providers(now: datetime) -> Iterator[Trouble]:
+    failed = Delivery.objects.filter(pk__gte=first_uuid(now - DAY), status=DeliveryStatus.FAILED)
+    for name, number in failed.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")[:5]:
+        text = ngettext(
+            "%(name)s could not send %(count)d message in the last 24 hours",
+            "%(name)s could not send %(count)d messages in the last 24 hours",
+            number,
+        ) % {"name": name or _("Nobody"), "count": number}
+        yield Trouble(text, reverse("providers"), is_urgent=True)
+
+
+def _unreadable(now: datetime) -> Iterator[Trouble]:
+    rows = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid(now - timedelta(days=7)))
+    number = rows.count()
+    if number:
+        text = ngettext(
+            "%(count)d message of the last 7 days could not be read",
+            "%(count)d messages of the last 7 days could not be read",
+            number,
+        ) % {"count": number}
+        yield Trouble(text, f"{reverse('inbound_log')}?outcome=failed")
+
+
+def _unreachable() -> Iterator[Trouble]:
+    reachable = ContactMethod.objects.filter(is_enabled=True).values("user")
+    rows = Membership.objects.filter(user__is_active=True, roles__len__gt=0).exclude(user__in=reachable)
+    for group, user, name, group_id in rows.values_list(
+        "group__name", "user__username", "user__name", "group_id"
+    )[:5]:
+        text = _("%(name)s is on call in %(group)s and cannot be reached") % {"name": name or user, "group": group}
+        yield Trouble(text, reverse("group", args=[group_id]), is_urgent=True)
+
+
+def _old_tokens() -> Iterator[Trouble]:
+    for number, name, posts in Integration.objects.filter(old_token_posts__gt=0).values_list(
+        "pk", "name", F("old_token_posts")
+    ):
+        text = ngettext(
+            "%(count)d message came to an old URL of %(name)s",
+            "%(count)d messages came to an old URL of %(name)s",
+            posts,
+        ) % {"count": posts, "name": name}
+        yield Trouble(text, reverse("integration_security", args=[number]))

@@ -1,0 +1,30 @@
+"""Home: what is open and mine, who is on call, what came in, what is wrong, and what is left to set up."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from django.views.decorators.http import require_GET
+
+from tocsin.access.roles import Role
+from tocsin.web.alerts import lists
+from tocsin.web.home import first_steps, overview, troubles
+from tocsin.web.request import Request, page
+
+ROWS = 8
+
+
+@require_GET
+def home(request: Request) -> HttpResponse:
+    """The page one opens first."""
+    mine = lists.rows_of(overview.alerts_of(request.user)[:ROWS])
+    unanswered = lists.of_tab("open")
+    context = {
+        "mine": mine,
+        "open_rows": lists.rows_of(unanswered.order_by("-pk")[:ROWS]),
+        "groups": overview.duties(request.now),
+        "outcomes": overview.outcomes(request.now),
+        "night": overview.last_night(request.now),
+        "troubles": troubles.found(request.now) if request.user.role in (Role.ADMIN, Role.MANAGER) else [],
+        "steps": first_steps.left(request.user) if request.user.role == Role.ADMIN else [],
+    }
+    return page(request, "home/home.html", context, parts=("alerts", "incoming", "wrong"))

@@ -1,0 +1,107 @@
+"""The Inbound Log: every message with its outcome and reason, and one message with all that decided it."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_GET
+
+from tocsin.access.roles import Action
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.web import keyset
+from tocsin.web.guard import may
+from tocsin.web.home.overview import DAY, first_uuid
+from tocsin.web.inbound import explained
+from tocsin.web.request import Request, page
+
+#: Key in the address, label, status.
+TABS: tuple[tuple[str, Any, MessageStatus | None], ...] = (
+    ("", gettext_lazy("All"), None),
+    ("opened", gettext_lazy("Opened"), MessageStatus.OPENED),
+    ("appended", gettext_lazy("Appended"), MessageStatus.APPENDED),
+    ("updated", gettext_lazy("Updated"), MessageStatus.UPDATED),
+    ("closed", gettext_lazy("Closed"), MessageStatus.CLOSED),
+    ("ignored", gettext_lazy("Ignored"), MessageStatus.IGNORED),
+    ("failed", gettext_lazy("Failed"), MessageStatus.FAILED),
+)
+
+
+class FilterForm(forms.Form):
+    """The log's filters."""
+
+    integration = forms.ModelChoiceField(Integration.objects.all(), required=False)
+    alert = forms.IntegerField(min_value=1, max_value=2**63 - 1, required=False)
+    q = forms.CharField(max_length=200, required=False)
+
+
+@require_GET
+def log(request: Request) -> HttpResponse:
+    """A page of messages, newest first, filtered by outcome, integration, alert and text."""
+    chosen = request.GET.get("outcome", "")
+    status = next((status for key, _label, status in TABS if key == chosen), None)
+    form = FilterForm(request.GET)
+    form.is_valid()
+    rows = _filtered(form.cleaned_data, status)
+    found = keyset.by_uuid(rows, request.GET.get("cursor", ""))
+    failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid(request.now - DAY))
+    context = {
+        "tabs": [(key, label, key == chosen) for key, label, _status in TABS],
+        "failed_count": failed.count(),
+        "rows": found.rows,
+        "page": found,
+        "integrations": Integration.objects.only("pk", "name"),
+        "chosen": form.cleaned_data,
+        "is_filtered": any(form.cleaned_data.values()) or status is not None,
+        "outcome": chosen,
+    }
+    return page(request, "inbound/log.html", context, parts=("list", "tabs"))
+
+
+@require_GET
+def message(request: Request, message_id: UUID) -> HttpResponse:
+    """One message: raw body, mapping, rules, filters, routes, result; by the rules of then, or the current ones."""
+    row = find(message_id)
+    by_current = request.GET.get("rules") == "current"
+    version = row.integration.current if by_current else row.version or row.integration.current
+    context = {
+        "message": row,
+        "explained": explained.explain(row, version),
+        "by_current": by_current,
+        "may_replay": may(request, Action.TRY_OUT, row.integration.group_id),
+        "is_old": request.now - row.received_at > DAY / 24,
+        "replays": InboundMessage.objects.filter(replay_of=row.pk, pk__gt=row.pk).only("pk", "received_at", "status")
+        if row.alert_id is None
+        else (),
+    }
+    return page(request, "inbound/message.html", context, parts=("explained",))
+
+
+def find(message_id: UUID) -> InboundMessage:
+    """The message with everything its page needs. Raises Http404."""
+    rows = InboundMessage.objects.select_related("integration__current", "version", "alert")
+    row = rows.filter(pk=message_id).first()
+    if row is None:
+        raise Http404(_("This message is not in the log: it was never here, or is older than the log keeps."))
+    return row
+
+
+def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> QuerySet[InboundMessage]:
+    rows = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
+    if status is not None:
+        rows = rows.filter(status=status)
+    if chosen.get("integration"):
+        rows = rows.filter(integration=chosen["integration"])
+    if chosen.get("alert"):
+        rows = rows.filter(alert=chosen["alert"])
+    text = (chosen.get("q") or "").strip().replace("\x00", "")
+    if text:
+        wanted = Q(source_id__iexact=text.removeprefix("#")) | Q(subject__icontains=text)
+        rows = rows.filter(wanted | Q(integration__name__icontains=text))
+    return rows

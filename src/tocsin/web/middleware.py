@@ -1,0 +1,88 @@
+"""What happens around every page: one `now`, an id to quote, the reader's zone and language, sign-in by default."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import zoneinfo
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.http import HttpRequest, HttpResponseBase
+from django.utils import timezone, translation
+
+from tocsin.core import clock, config
+
+type Respond = Callable[[HttpRequest], HttpResponseBase]
+
+#: Doors for programs: they have their own ways to say who they are.
+PROGRAMS = ("/api/", "/hooks/", "/in/", "/v2/", "/healthz", "/readyz", "/metrics")
+
+log = logging.getLogger(__name__)
+
+
+class Moment:
+    """Reads the clock once, and gives the request an id that is shown where a page fails."""
+
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.now = clock.now()  # type: ignore[attr-defined]
+        request.id = secrets.token_hex(4)  # type: ignore[attr-defined]
+        _take_public_host(request)
+        return self.respond(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> None:
+        """Logs what the page of status 500 only names by its id."""
+        log.error("Request %s: %s %s failed.", _id(request), request.method, request.path, exc_info=error)
+
+
+class Reader:
+    """Activates the signed-in person's time zone and language."""
+
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        user = request.user
+        if not user.is_authenticated:
+            return self.respond(request)
+        with timezone.override(zone(user.time_zone)):
+            if not user.language:
+                return self.respond(request)
+            with translation.override(user.language):
+                response = self.respond(request)
+                response.setdefault("Content-Language", user.language)
+                return response
+
+
+class SignInRequired(LoginRequiredMiddleware):
+    """Every page needs a signed-in person unless its view says otherwise; programs' doors are left alone."""
+
+    def process_view(  # type: ignore[override]
+        self, request: HttpRequest, view_func: Callable[..., object], view_args: tuple[object], view_kwargs: dict[str, object]
+    ) -> HttpResponseBase | None:
+        if request.path_info.startswith(PROGRAMS):
+            return None
+        return super().process_view(request, view_func, view_args, view_kwargs)
+
+
+def zone(name: str) -> zoneinfo.ZoneInfo:
+    """The zone by that name; UTC when it is not known here."""
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        return zoneinfo.ZoneInfo("UTC")
+
+
+def _take_public_host(request: HttpRequest) -> None:
+    """With a public address set, that is the host; what the request names is never trusted for a link."""
+    base = config.current().base_url
+    if base:
+        request.META["HTTP_HOST"] = urlsplit(base).netloc
+
+
+def _id(request: HttpRequest) -> str:
+    return str(getattr(request, "id", "-"))

@@ -1,0 +1,107 @@
+/* One live stream for all pages of a browser. It is closed while none of them is visible.
+
+   Each event's id is the server's time in milliseconds. A page says when it was made, so that whatever changed between
+   that and the stream's opening is told to it: from the log kept here, or by the server from its own. */
+"use strict";
+const ports = new Map(); // port → {visible, since}
+const log = []; // {id, topics}
+const KEEP = 120000;
+const CLOSE_AFTER = 5000;
+const LOST_AFTER = 3000;
+let source = null;
+let isOpen = false;
+let openedFrom = Infinity; // the log holds everything since then
+let lastId = 0;
+let lostAt = null;
+let lostTimer = null;
+let closing = null;
+let retry = null;
+
+function tell(message) {
+  for (const port of ports.keys()) port.postMessage(message);
+}
+
+function hint(id, topics) {
+  lastId = Math.max(lastId, id);
+  log.push({ id, topics });
+  while (log.length && log[0].id < lastId - KEEP) {
+    openedFrom = Math.max(openedFrom, log.shift().id);
+  }
+  tell({ kind: "hint", topics });
+}
+
+function open() {
+  clearTimeout(retry);
+  const since = lastId || Math.min(...[...ports.values()].map((port) => port.since));
+  openedFrom = Math.min(openedFrom, since);
+  source = new EventSource(`/live?since=${since}`);
+  source.onopen = () => {
+    isOpen = true;
+    lostAt = null;
+    clearTimeout(lostTimer);
+    lostTimer = null;
+    tell({ kind: "open" });
+  };
+  source.onerror = () => {
+    isOpen = false;
+    lostAt ??= Date.now();
+    // A page that is just being left also sees an error; and a short break need not frighten anybody.
+    lostTimer ??= setTimeout(() => { if (!isOpen && source) tell({ kind: "lost", since: lostAt }); }, LOST_AFTER);
+    if (source.readyState === EventSource.CLOSED) {
+      // The server refused (too many streams, or it is starting): the browser does not try again by itself.
+      source = null;
+      retry = setTimeout(turn, 5000);
+    }
+  };
+  source.addEventListener("hint", (event) => hint(Number(event.lastEventId), event.data.split(" ")));
+  source.addEventListener("tick", (event) => { lastId = Math.max(lastId, Number(event.lastEventId)); });
+  source.addEventListener("all", (event) => {
+    lastId = Math.max(lastId, Number(event.lastEventId));
+    openedFrom = lastId;
+    tell({ kind: "all" });
+  });
+  source.addEventListener("ended", () => { close(); tell({ kind: "ended" }); });
+}
+
+function close() {
+  clearTimeout(retry);
+  clearTimeout(lostTimer);
+  lostTimer = null;
+  lostAt = null;
+  if (source) source.close();
+  source = null;
+  isOpen = false;
+}
+
+function turn() {
+  const wanted = [...ports.values()].some((port) => port.visible);
+  clearTimeout(closing);
+  if (wanted && !source) open();
+  if (!wanted && source) closing = setTimeout(close, CLOSE_AFTER);
+}
+
+function catchUp(port, since) {
+  if (since < openedFrom) {
+    port.postMessage({ kind: "all" });
+  } else {
+    const missed = new Set(log.filter((entry) => entry.id > since).flatMap((entry) => entry.topics));
+    if (missed.size) port.postMessage({ kind: "hint", topics: [...missed] });
+  }
+}
+
+self.onconnect = (event) => {
+  const port = event.ports[0];
+  port.onmessage = ({ data }) => {
+    if (data.kind === "gone") {
+      ports.delete(port);
+    } else {
+      const isNew = !ports.has(port);
+      ports.set(port, { visible: data.kind === "shown", since: data.since });
+      if (isNew && isOpen) catchUp(port, data.since);
+      if (isOpen) port.postMessage({ kind: "open" });
+      else if (lostAt && Date.now() - lostAt > LOST_AFTER) port.postMessage({ kind: "lost", since: lostAt });
+    }
+    turn();
+  };
+  port.start();
+};

@@ -1,0 +1,184 @@
+/* What changes elsewhere appears here without a reload, and never under the reader's pointer.
+
+   An element with data-live="alert:42 alerts" is asked for again when one of its topics is named: from data-src, or as
+   the part of this page that data-part names. While the pointer or the focus is inside, a pill says what waits. */
+"use strict";
+(() => {
+  const script = document.currentScript;
+  const waiting = new Map(); // element id → prepared replacement
+  const busy = new Set();
+  const again = new Set();
+  const HELD_AGAIN = 400;
+  let lostSince = null;
+
+  const elements = () => [...document.querySelectorAll("[data-live]")];
+  const hasTopic = (element, topics) => element.dataset.live.split(" ").some((topic) => topics.has(topic));
+
+  function receive(message) {
+    if (message.kind === "hint") refresh(new Set(message.topics));
+    if (message.kind === "all") refresh(null);
+    if (message.kind === "open") back();
+    if (message.kind === "lost") lose(message.since);
+    if (message.kind === "ended") window.location.reload();
+  }
+
+  // A page that nobody looks at only remembers what to ask for.
+  let stale = new Set();
+  function refresh(topics) {
+    if (document.hidden) {
+      stale = topics === null || stale === null ? null : stale.union ? stale.union(topics) : new Set([...stale, ...topics]);
+      return;
+    }
+    elements().filter((element) => topics === null || hasTopic(element, topics)).forEach(ask);
+  }
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden || (stale && !stale.size)) return;
+    const topics = stale;
+    stale = new Set();
+    refresh(topics);
+  });
+
+  async function ask(element) {
+    const id = element.id;
+    if (busy.has(id)) { again.add(id); return; }
+    busy.add(id);
+    try {
+      const headers = element.dataset.part ? { "X-Part": element.dataset.part } : {};
+      const response = await fetch(element.dataset.src || window.location.href, { headers, redirect: "error" });
+      if (response.ok) offer(element, await response.text());
+    } catch { /* the next hint, or the connection's return, asks again */ }
+    busy.delete(id);
+    if (again.delete(id)) setTimeout(() => { const current = document.getElementById(id); if (current) ask(current); }, HELD_AGAIN);
+  }
+
+  function offer(element, html) {
+    const current = document.getElementById(element.id);
+    if (!current) return;
+    const fresh = new DOMParser().parseFromString(html, "text/html").getElementById(element.id);
+    if (!fresh || same(fresh, current)) { waiting.delete(element.id); hidePill(current); return; }
+    if (isHeld(current)) { waiting.set(element.id, fresh); showPill(current, fresh); } else swap(current, fresh);
+  }
+
+  // Moments and countdowns move by themselves: they are no difference.
+  function same(one, other) {
+    const plain = (element) => {
+      const copy = element.cloneNode(true);
+      copy.querySelectorAll("time").forEach((time) => { time.textContent = ""; });
+      copy.querySelectorAll(".pill-new").forEach((pill) => pill.remove());
+      copy.querySelectorAll(".fresh").forEach((row) => row.classList.remove("fresh"));
+      copy.querySelectorAll('[class=""]').forEach((row) => row.removeAttribute("class"));
+      copy.querySelectorAll("input[name=csrfmiddlewaretoken]").forEach((field) => field.remove());
+      copy.querySelectorAll("[data-copy-button]").forEach((button) => { button.hidden = true; });
+      return copy.innerHTML;
+    };
+    return plain(one) === plain(other);
+  }
+
+  function isHeld(element) {
+    if (element.hasAttribute("data-live-at-once")) return false;
+    const pointer = window.matchMedia("(hover: hover)").matches && element.matches(":hover");
+    const focus = element.contains(document.activeElement);
+    const chosen = element.querySelector("input[type=checkbox]:checked, details[open], [data-opened]") !== null;
+    const selection = window.getSelection();
+    const reading = selection && !selection.isCollapsed && element.contains(selection.anchorNode);
+    return pointer || focus || chosen || reading;
+  }
+
+  function swap(current, fresh) {
+    const known = new Set([...current.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
+    waiting.delete(current.id);
+    const element = document.importNode(fresh, true);
+    current.replaceWith(element);
+    if (known.size) {
+      element.querySelectorAll("[data-key]").forEach((row) => { if (!known.has(row.dataset.key)) row.classList.add("fresh"); });
+    }
+    if (window.htmx) window.htmx.process(element);
+    element.dispatchEvent(new CustomEvent("tocsin:swapped", { bubbles: true }));
+  }
+
+  function showPill(current, fresh) {
+    const known = new Set([...current.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
+    const rows = [...fresh.querySelectorAll("[data-key]")];
+    const added = known.size || rows.length ? rows.filter((row) => !known.has(row.dataset.key)).length : 0;
+    let pill = current.querySelector(":scope > .pill-new");
+    if (!pill) {
+      pill = document.createElement("div");
+      pill.className = "pill-new";
+      pill.innerHTML = '<button type="button" class="button primary small"></button>';
+      current.prepend(pill);
+      pill.firstChild.addEventListener("click", () => { const next = waiting.get(current.id); if (next) swap(current, next); });
+    }
+    const german = document.documentElement.lang.startsWith("de");
+    pill.firstChild.textContent = added ? (german ? `${added} neu` : `${added} new`) : (german ? "Geändert: anzeigen" : "Changed: show");
+  }
+
+  function hidePill(current) {
+    const pill = current.querySelector(":scope > .pill-new");
+    if (pill) pill.remove();
+  }
+
+  // Whatever was held is shown once pointer and focus have left.
+  function settle() {
+    for (const [id, fresh] of waiting) {
+      const current = document.getElementById(id);
+      if (!current) waiting.delete(id); else if (!isHeld(current)) swap(current, fresh);
+    }
+  }
+  setInterval(settle, 500);
+
+  /* ---- the connection ---- */
+  function lose(since) {
+    lostSince ??= since;
+    const box = document.getElementById("lost");
+    if (!box) return;
+    const time = new Date(lostSince).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    const german = document.documentElement.lang.startsWith("de");
+    box.textContent = box.dataset.text.replace("{since}", `${german ? "seit" : "since"} ${time}`);
+    box.hidden = false;
+    document.querySelectorAll("[data-live-chip]").forEach((chip) => { chip.hidden = true; });
+  }
+
+  function back() {
+    lostSince = null;
+    const box = document.getElementById("lost");
+    if (box) box.hidden = true;
+    document.documentElement.dataset.live = "open";
+    document.querySelectorAll("[data-live-chip]").forEach((chip) => { chip.hidden = false; });
+  }
+
+  const since = Date.parse(document.querySelector('meta[name="tocsin-now"]').content);
+
+  function connectWorker() {
+    const worker = new SharedWorker(script.dataset.worker, "tocsin-live");
+    worker.port.onmessage = (event) => receive(event.data);
+    worker.port.start();
+    const tell = () => worker.port.postMessage({ kind: document.hidden ? "hidden" : "shown", since });
+    document.addEventListener("visibilitychange", tell);
+    window.addEventListener("pagehide", () => worker.port.postMessage({ kind: "gone" }));
+    window.addEventListener("pageshow", (event) => { if (event.persisted) tell(); });
+    tell();
+  }
+
+  // A browser without shared workers: one stream a page.
+  function connectAlone() {
+    let source = null;
+    let last = since;
+    const open = () => {
+      source = new EventSource(`/live?since=${last}`);
+      source.onopen = () => receive({ kind: "open" });
+      source.onerror = () => receive({ kind: "lost", since: Date.now() });
+      for (const kind of ["hint", "tick", "all", "ended"]) {
+        source.addEventListener(kind, (event) => {
+          last = Number(event.lastEventId) || last;
+          if (kind === "ended") source.close();
+          receive({ kind, topics: event.data.split(" ") });
+        });
+      }
+    };
+    const turn = () => { if (document.hidden) { source?.close(); source = null; } else if (!source) open(); };
+    document.addEventListener("visibilitychange", turn);
+    turn();
+  }
+
+  if (elements().length) (typeof SharedWorker === "function" ? connectWorker : connectAlone)();
+})();

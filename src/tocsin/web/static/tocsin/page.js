@@ -1,0 +1,171 @@
+/* What every page does beyond links and forms: times that stay true, copy buttons, guarded forms, menus, shortcuts.
+   Nothing here decides anything; without it every page still reads and acts. */
+"use strict";
+(() => {
+  const said = document.querySelector('meta[name="tocsin-now"]');
+  // The server's clock is the one that decides; this machine's may be off.
+  const offset = said ? Date.parse(said.content) - Date.now() : 0;
+  const now = () => Date.now() + offset;
+
+  /* ---- moments and countdowns: the same words as the server's ---- */
+  const language = document.documentElement.lang || "en";
+  const words = language.startsWith("de")
+    ? { just: "gerade eben", soon: "gleich", ago: "vor %s", in: "in %s", d: "T", h: "Std.", min: "Min.", now: "jetzt", days: "%s Tage" }
+    : { just: "just now", soon: "in a moment", ago: "%s ago", in: "in %s", d: "d", h: "h", min: "min", now: "now", days: "%s days" };
+
+  function sayMoment(at) {
+    const seconds = Math.trunc((now() - at) / 1000);
+    const size = Math.abs(seconds);
+    if (size < 45) return seconds > -10 ? words.just : words.soon;
+    for (const [length, name] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+      const amount = Math.round(size / length);
+      if (amount >= 1 && size >= length * 0.75) {
+        return (seconds > 0 ? words.ago : words.in).replace("%s", `${amount} ${words[name]}`);
+      }
+    }
+    return words.just;
+  }
+
+  function sayLeft(at) {
+    const seconds = Math.trunc((at - now()) / 1000);
+    if (seconds <= 0) return words.now;
+    const hours = Math.trunc(seconds / 3600);
+    if (hours >= 48) return words.days.replace("%s", Math.trunc(hours / 24));
+    const two = (number) => String(number).padStart(2, "0");
+    const minutes = Math.trunc((seconds % 3600) / 60);
+    return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+  }
+
+  function put(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  let turns = 0;
+  function tick() {
+    document.querySelectorAll("time[data-countdown]").forEach((time) => put(time, sayLeft(Date.parse(time.dateTime))));
+    if (turns++ % 10 === 0) {
+      document.querySelectorAll("time[data-relative]").forEach((time) => put(time, sayMoment(Date.parse(time.dateTime))));
+    }
+  }
+  setInterval(() => document.hidden || tick(), 1000);
+  document.addEventListener("visibilitychange", () => { turns = 0; tick(); });
+
+  /* ---- copy buttons ---- */
+  function showCopyButtons(root) {
+    if (!navigator.clipboard) return;
+    root.querySelectorAll("[data-copy-button]").forEach((button) => { button.hidden = false; });
+  }
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy-button]");
+    if (!button) return;
+    const field = button.closest("[data-copy]").querySelector("input, textarea, pre");
+    await navigator.clipboard.writeText(field.value ?? field.textContent);
+    const label = button.querySelector("span");
+    const before = label.textContent;
+    label.textContent = button.dataset.done;
+    setTimeout(() => { label.textContent = before; }, 1600);
+  });
+
+  /* ---- menus close when one looks elsewhere, or presses Escape ---- */
+  document.addEventListener("click", (event) => {
+    document.querySelectorAll("details.menu[open]").forEach((menu) => {
+      if (!menu.contains(event.target)) menu.open = false;
+    });
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const menu = document.querySelector("details.menu[open]");
+    if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
+  });
+
+  /* ---- forms: a second press sends nothing twice; what was typed is not lost by a stray click ---- */
+  let typed = false;
+  document.addEventListener("input", (event) => {
+    if (event.target.closest("form[data-guard]")) typed = true;
+  });
+  document.addEventListener("submit", (event) => {
+    typed = false;
+    const form = event.target;
+    if (form.method !== "post" || form.hasAttribute("hx-post")) return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "yes";
+    setTimeout(() => { delete form.dataset.sent; }, 4000);
+  });
+  window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => { delete form.dataset.sent; }));
+  window.addEventListener("beforeunload", (event) => { if (typed) event.preventDefault(); });
+
+  /* ---- lists: choose many ---- */
+  function countChosen(form) {
+    const chosen = form.querySelectorAll("input[name=alert]:checked").length;
+    const bar = form.querySelector("[data-bulk]");
+    if (!bar) return;
+    bar.hidden = chosen === 0;
+    const count = bar.querySelector("[data-bulk-count]");
+    if (count) count.textContent = chosen;
+  }
+  document.addEventListener("change", (event) => {
+    const box = event.target;
+    if (box.matches("[data-choose-all]")) {
+      box.form.querySelectorAll("input[name=alert]").forEach((one) => { one.checked = box.checked; });
+    }
+    if (box.form && box.form.matches("[data-bulk-form]")) countChosen(box.form);
+    if (box.matches("[data-submit-on-change]")) box.form.requestSubmit();
+  });
+
+  /* ---- rows that open in place: htmx fetches, this shows and hides; with Ctrl or without scripts it is a link ---- */
+  document.addEventListener("htmx:confirm", (event) => {
+    const id = event.target.dataset && event.target.dataset.toggleRow;
+    if (!id) return;
+    const cell = document.getElementById(id);
+    const row = cell.closest("tr");
+    if (!row.hidden) {
+      event.preventDefault();
+      row.hidden = true;
+      cell.replaceChildren();
+      event.target.setAttribute("aria-expanded", "false");
+    }
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const row = event.target.closest ? event.target.closest("tr.opened-row") : null;
+    if (!row) return;
+    row.hidden = false;
+    document.querySelector(`[data-toggle-row="${event.target.id}"]`)?.setAttribute("aria-expanded", "true");
+  });
+
+  /* ---- a new form offers this browser's own time zone ---- */
+  document.querySelectorAll("select[data-zones]").forEach((select) => {
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const own = [...select.options].find((option) => option.value === zone);
+    if (own && (select.value === "UTC" || !select.value)) own.selected = true;
+  });
+  if (window.PublicKeyCredential) {
+    const passkey = document.getElementById("passkey_login");
+    if (passkey) passkey.hidden = false;
+  }
+
+  /* ---- keyboard: / search, g then a letter ---- */
+  let went = 0;
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (event.key === "/") {
+      const search = document.querySelector("input[type=search]");
+      if (search) { event.preventDefault(); search.focus(); }
+    } else if (event.key === "g") {
+      went = Date.now();
+    } else if (Date.now() - went < 1200) {
+      const place = { h: "/", a: "/alerts/", l: "/inbound-log/", i: "/integrations/" }[event.key];
+      if (place) window.location.href = place;
+    }
+  });
+
+  function start(root) {
+    showCopyButtons(root);
+    root.querySelectorAll("[data-bulk-form]").forEach(countChosen);
+    turns = 0;
+    tick();
+  }
+  document.addEventListener("htmx:load", (event) => start(event.detail.elt));
+  document.addEventListener("tocsin:swapped", (event) => start(event.target));
+  start(document);
+  window.tocsin = { now };
+})();

@@ -1,0 +1,249 @@
+"""The small parts that every page is drawn with: icons, moments, countdowns, people, states, copy buttons."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django import template
+from django.http import QueryDict
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, pgettext
+
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core import clock, durations
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.people.models import User
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str, classes: str = "") -> SafeString:
+    """One of Tabler's icons, hidden from screen readers: the text beside it says what it means."""
+    return format_html(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        classes,
+        static("vendor/icons.svg"),
+        name,
+    )
+
+
+@register.simple_tag
+def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
+    """A moment in the reader's zone, the exact one on hover: `relative`, `clock` (today's time), `day` or `exact`."""
+    if at is None:
+        return "–"
+    local = timezone.localtime(at)
+    texts = {"relative": say_moment(at, clock.now()), "clock": local.strftime("%H:%M:%S"), "day": say_day(local)}
+    return format_html(
+        '<time datetime="{}" title="{}"{}>{}</time>',
+        at.isoformat(),
+        exact(local),
+        SafeString(' data-relative=""') if style == "relative" else "",
+        texts.get(style) or exact(local),
+    )
+
+
+@register.simple_tag
+def countdown(at: datetime | None) -> SafeString | str:
+    """The time left until `at`, counted down live."""
+    if at is None:
+        return ""
+    return format_html(
+        '<time datetime="{}" title="{}" data-countdown="">{}</time>',
+        at.isoformat(),
+        exact(timezone.localtime(at)),
+        say_left(at - clock.now()),
+    )
+
+
+def say_moment(at: datetime, now: datetime) -> str:
+    """ "just now", "6 min ago", "in 2 h", "3 d ago". The browser's script says the same words."""
+    seconds = int((now - at).total_seconds())
+    if abs(seconds) < 45:
+        return _("just now") if seconds > -10 else _("in a moment")
+    for length, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        amount = round(abs(seconds) / length)
+        if amount >= 1 and abs(seconds) >= length * 0.75:
+            text = f"{amount} {_unit(name)}"
+            return _("%(span)s ago") % {"span": text} if seconds > 0 else _("in %(span)s") % {"span": text}
+    return _("just now")
+
+
+def _unit(name: str) -> str:
+    match name:
+        case "d":
+            return pgettext("unit of days", "d")
+        case "h":
+            return pgettext("unit of hours", "h")
+        case _:
+            return pgettext("unit of minutes", "min")
+
+
+def say_left(span: timedelta) -> str:
+    """ "2:10", "1:02:10"; "now" when it is over. The browser's script says the same."""
+    seconds = int(span.total_seconds())
+    if seconds <= 0:
+        return _("now")
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    if hours >= 48:
+        return _("%(days)s days") % {"days": hours // 24}
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def exact(local: datetime) -> str:
+    """The moment in full, with its zone."""
+    return f"{date_format(local, 'D j M Y')}, {local.strftime('%H:%M:%S')} {local.tzname()}"
+
+
+def say_day(local: datetime) -> str:
+    """ "Today", "Yesterday", else the date."""
+    today: date = timezone.localtime(clock.now()).date()
+    if local.date() == today:
+        return _("Today")
+    if local.date() == today - timedelta(days=1):
+        return _("Yesterday")
+    return date_format(local, "D j M Y")
+
+
+@register.filter
+def span(value: timedelta | None) -> str:
+    """A span in words: "5 minutes"."""
+    return "" if value is None else durations.say(value)
+
+
+@register.simple_tag
+def person(user: User | None, name: str = "", *, bare: bool = False) -> SafeString | str:
+    """Somebody: initials in a circle and the name; `bare` leaves the name to screen readers and the hover."""
+    shown = user.display_name if user is not None else name
+    if not shown:
+        return ""
+    return format_html(
+        '<span class="person" title="{}"><span class="avatar" aria-hidden="true">{}</span>'
+        '<span class="{}">{}</span></span>',
+        shown,
+        initials(shown),
+        "off-screen" if bare else "",
+        shown,
+    )
+
+
+def initials(name: str) -> str:
+    """Two letters at most: "Alice Andersson" → AA."""
+    words = [word for word in name.replace(".", " ").replace("-", " ").split() if word[0].isalnum()]
+    if not words:
+        return name[:1].upper()
+    if len(words) == 1:
+        return words[0][:2].upper()
+    return (words[0][0] + words[-1][0]).upper()
+
+
+@register.simple_tag
+def state(status: str, acknowledged: bool = False) -> SafeString:
+    """The badge of an alert's state. Red only for what needs somebody now."""
+    label, tone = _state(AlertStatus(status), acknowledged)
+    return format_html('<span class="chip {}">{}</span>', tone, label)
+
+
+def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
+    match status:
+        case AlertStatus.OPEN:
+            return (_("Acknowledged"), "wait") if acknowledged else (_("Open"), "now")
+        case AlertStatus.ASSIGNED:
+            return _("Assigned"), ""
+        case AlertStatus.ON_HOLD:
+            return _("On hold"), ""
+        case AlertStatus.CLOSED:
+            return _("Closed"), "quiet"
+        case AlertStatus.CANCELLED:
+            return _("Cancelled"), "quiet"
+        case AlertStatus.MERGED:
+            return _("Merged"), "quiet"
+
+
+@register.simple_tag
+def priority(value: str) -> SafeString:
+    """The priority as a word."""
+    labels = {
+        Priority.CRITICAL: _("Critical"),
+        Priority.HIGH: _("High"),
+        Priority.MEDIUM: _("Medium"),
+        Priority.LOW: _("Low"),
+    }
+    known = Priority(value)
+    return format_html('<span class="prio-{}">{}</span>', known.value, labels[known])
+
+
+@register.simple_tag
+def outcome(status: str) -> SafeString:
+    """The badge of what became of a message: neutral, red only where it could not be read."""
+    tones = {
+        MessageStatus.FAILED: "now",
+        MessageStatus.IGNORED: "quiet",
+        MessageStatus.PENDING: "wait",
+    }
+    return format_html('<span class="chip {}">{}</span>', tones.get(MessageStatus(status), ""), status)
+
+
+@register.inclusion_tag("parts/copy.html")
+def copy(value: str, label: str) -> dict[str, Any]:
+    """A value in a read-only field with a copy button."""
+    return {"value": value, "label": label}
+
+
+@register.inclusion_tag("parts/empty.html")
+def empty(title: str, text: str = "", *, icon: str = "inbox", url: str = "", label: str = "") -> dict[str, Any]:
+    """An empty list that says the next step."""
+    return {"title": title, "text": text, "icon": icon, "url": url, "label": label}
+
+
+@register.inclusion_tag("parts/post.html", takes_context=True)
+def post(
+    context: template.Context, url: str, label: str, *, style: str = "", icon: str = "", next: str = "", **values: Any
+) -> dict[str, Any]:
+    """A button that posts to `url`: the only way a page acts."""
+    return {
+        "csrf_token": context.get("csrf_token"),
+        "url": url,
+        "label": label,
+        "style": style,
+        "icon": icon,
+        "next": next,
+        "values": values,
+    }
+
+
+@register.simple_tag(takes_context=True)
+def query(context: template.Context, **changes: Any) -> str:
+    """This page's address with some of its query changed; a value of None or "" takes a name out."""
+    fields: QueryDict = context["request"].GET.copy()
+    fields.pop("cursor", None)
+    for name, value in changes.items():
+        if value is None or value == "":
+            fields.pop(name, None)
+        else:
+            fields[name] = str(value)
+    return f"?{fields.urlencode()}" if fields else "?"
+
+
+@register.filter
+def capped(value: int | None) -> str:
+    """A count for a badge: "99+" above 99."""
+    if value is None:
+        return ""
+    return "99+" if value > 99 else str(value)
+
+
+@register.filter
+def times(value: int) -> str:
+    """ "3 times", "once"."""
+    return _("once") if value == 1 else ngettext("%(count)d time", "%(count)d times", value) % {"count": value}
+
+
