@@ -81,7 +81,6 @@ class Kind:
     id_name: str  # what this sender calls its id
     unreadable_status: int  # the HTTP answer to a body that cannot be read: 400, or 200
     lenient: bool
-    cancel_reason: str  # why an alert is cancelled when the `cancel` rule matches
     follows_agent: bool  # the alert's owner follows the message's agent
     mapping: Mapping[str, object]
     rules: Mapping[str, object]
@@ -165,7 +164,7 @@ def _address(value: object, place: str) -> str:
 
 _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
-    "cancel_reason", "follows_agent", "mapping", "rules", "filters", "routes", "settings",
+     "follows_agent", "mapping", "rules", "filters", "routes", "settings",
 }  # fmt: skip
 
 
@@ -185,7 +184,6 @@ def _kind(folder: Path) -> Kind:
         id_name=data.get("id_name", "id"),
         unreadable_status=data.get("unreadable_status", 400),
         lenient=data.get("lenient", False),
-        cancel_reason=data.get("cancel_reason", "cancelled at its source"),
         follows_agent=data.get("follows_agent", False),
         mapping=data.get("mapping", {}),
         rules=data.get("rules", {}),

@@ -112,8 +112,10 @@ class Reader:
         return Rejected("no_id", f"no {self.kind.id_name} in the message; looked at {said}", "source_id")
 
 
-def compile_reader(kind: Kind, definition: Definition) -> Reader:
-    """Raises Rejected that names the place, such as "rules.open.all[1].operator: unknown operator …"."""
+def compile_reader(kind: Kind, definition: Definition, hours_names: Mapping[Reference, str] | None = None) -> Reader:
+    """`hours_names`: what people call the support hours that routes refer to by id; reasons then say the name.
+
+    Raises Rejected that names the place, such as "rules.open.all[1].operator: unknown operator …"."""
     settings = {**kind.default_settings, **definition.settings}
     merged = {**kind.mapping, **definition.mapping}
     key = definition.dedup_key
@@ -126,7 +128,7 @@ def compile_reader(kind: Kind, definition: Definition) -> Reader:
         kind=kind,
         mapping=mapping,
         rules=compile_rules({**kind.rules, **definition.rules}, filters, mapping.names),
-        routes=compile_routes(routes, mapping.names),
+        routes=compile_routes(routes, mapping.names, hours_names=hours_names),
         id_required=kind.id_required,
         has_key_template=merged.get("dedup_key") is not None,
     )

@@ -33,9 +33,10 @@ class During:
 
     hours: Reference
     is_outside: bool
+    name: str  # of the hours, for people
 
     def said(self) -> str:
-        return f"{'outside' if self.is_outside else 'during'} {self.hours}"
+        return f"{'outside' if self.is_outside else 'during'} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,16 @@ def _why(route: Route, payload: object, mapped: Mapped) -> str:
 _KEYS: Final = ("name", "when", "during", "policy", "escalation_policy", "recipients", "priority", "action")
 
 
-def compile_routes(definition: object, fields: Iterable[str] = (), where: str = "routes") -> tuple[Route, ...]:
-    """Raises Rejected("invalid_route" or "invalid_condition") that names the place."""
+def compile_routes(
+    definition: object,
+    fields: Iterable[str] = (),
+    where: str = "routes",
+    hours_names: Mapping[Reference, str] | None = None,
+) -> tuple[Route, ...]:
+    """`hours_names`: what people call the support hours that routes refer to by id, for reasons.
+
+    Raises Rejected("invalid_route" or "invalid_condition") that names the place.
+    """
     if definition is None:
         return ()
     if not isinstance(definition, list | tuple):
@@ -115,10 +124,13 @@ def compile_routes(definition: object, fields: Iterable[str] = (), where: str = 
     if len(definition) > MAX_ROUTES:
         raise _refused(where, f"at most {MAX_ROUTES} routes")
     known = frozenset(fields)
-    return tuple(_route(one, i, f"{where}[{i}]", known) for i, one in enumerate(definition))
+    names = hours_names or {}
+    return tuple(_route(one, i, f"{where}[{i}]", known, names) for i, one in enumerate(definition))
 
 
-def _route(definition: object, index: int, place: str, fields: frozenset[str]) -> Route:
+def _route(
+    definition: object, index: int, place: str, fields: frozenset[str], hours_names: Mapping[Reference, str]
+) -> Route:
     if not isinstance(definition, Mapping):
         raise _refused(place, "a route is {when, during, escalation_policy, recipients, priority, action}")
     for key in definition:
@@ -134,7 +146,7 @@ def _route(definition: object, index: int, place: str, fields: frozenset[str]) -
         place=place,
         name=_name(definition.get("name"), index, f"{place}.name"),
         when=compile_condition(definition.get("when"), f"{place}.when", fields),
-        during=_during(definition.get("during"), f"{place}.during"),
+        during=_during(definition.get("during"), f"{place}.during", hours_names),
         policy=_reference(definition.get(policy_key), f"{place}.{policy_key}"),
         users=_references(recipients, "users", place),
         groups=_references(recipients, "groups", place),
@@ -151,16 +163,16 @@ def _name(value: object, index: int, place: str) -> str:
     return value
 
 
-def _during(value: object, place: str) -> During | None:
+def _during(value: object, place: str, names: Mapping[Reference, str]) -> During | None:
     if value is None or value == {}:
         return None
     if isinstance(value, Mapping):
         if set(value) != {"not"}:
             raise _refused(place, "must be the name of support hours, or {not: NAME}")
         outside = _reference(value["not"], f"{place}.not")
-        return None if outside is None else During(outside, True)
+        return None if outside is None else During(outside, True, names.get(outside, str(outside)))
     inside = _reference(value, place)
-    return None if inside is None else During(inside, False)
+    return None if inside is None else During(inside, False, names.get(inside, str(inside)))
 
 
 def _reference(value: object, place: str) -> Reference | None:

@@ -1,0 +1,304 @@
+"""The one entry point: a body becomes readings, with a kind's defaults and what an integration sets for itself."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound.decode import decode
+from tocsin.inbound.reading import Definition, Reading, compile_reader
+from tocsin.inbound.rules import Intent
+
+HALO = load_kinds()["haloitsm"]
+API = load_kinds()["api"]
+ADDRESS = {"halo_address": "https://desk.example"}
+
+
+def read(payload: object, definition: Definition | None = None, kind: Any = HALO) -> Reading:
+    reading = read_any(payload, definition, kind)
+    assert isinstance(reading, Reading)
+    return reading
+
+
+def read_any(payload: object, definition: Definition | None = None, kind: Any = HALO) -> Reading | Rejected:
+    reader = compile_reader(kind, definition or Definition(settings=ADDRESS))
+    (element,) = decode(json.dumps(payload).encode(), None, lenient=kind.lenient).elements
+    return reader.read(element)
+
+
+def halo(status: object = None, **more: object) -> dict[str, object]:
+    ticket = {"id": 7, "summary": "VPN", **more}
+    return {
+        "id": "0d0c6f1e-2b7a-4d7b-9a3c-000000000001",
+        "event": "ticket status changed",
+        "object_id": 7,
+        "agent_id": 3,
+        "webhook_id": "53232637-7724-4a19-b126-3c7267a292aa",
+        "timestamp": "2026-11-24T09:15:02.1234567Z",
+        "ticket": ticket if status is None else {**ticket, "status": status},
+    }
+
+
+def test_a_reading_holds_what_deciding_needs() -> None:
+    reading = read(halo({"id": 1, "name": "New"}))
+    assert reading.intent is Intent.OPEN
+    assert reading.verdict.reason == 'status "New" contains New'
+    assert (reading.source_id, reading.source_name) == ("7", "HaloITSM")
+    assert reading.delivery_id == "0d0c6f1e-2b7a-4d7b-9a3c-000000000001"
+    assert reading.source_time == datetime(2026, 11, 24, 9, 15, 2, 123456, tzinfo=UTC)
+    assert reading.dedup_key is None
+    assert reading.mapped.text("source_url") == "https://desk.example/ticket?id=7"
+    assert reading.filter_verdict().is_true
+    assert reading.route(lambda hours: False).index is None
+
+
+class TestHaloStatus:
+    """The order in which a status is looked for."""
+
+    @pytest.mark.parametrize(
+        ("payload", "status"),
+        [
+            (halo({"id": 9, "name": "Resolved"}, status_name="Closed", status_id=1), "Resolved"),
+            (halo({"id": 9}, status_name="On Hold", status_id=1), "On Hold"),
+            (halo("With User", status_id=9), "With User"),
+            (halo(9), "Closed"),
+            (halo("9"), "Closed"),
+            (halo(9.0), "Closed"),
+            (halo("9.0"), "Closed"),
+            (halo({"id": 8}), "Resolved"),
+            (halo(status_id="2"), "In Progress"),
+            (halo(Status_ID=1), "New"),
+            (halo(statusid=1), "New"),
+            ({"object_id": 7, "event": "New Ticket Logged"}, "New"),
+            ({"object_id": 7, "event": "ticket closed", "ticket": {"status_id": 77}}, "Closed"),
+            (halo(77, hasbeenclosed=True, dateclosed="2026-11-24T11:02:44.203"), "Closed"),
+            (halo(77, hasbeenclosed=True, dateclosed="1900-01-01T00:00:00"), "Status 77"),
+            (halo(77, hasbeenclosed=False, dateclosed="2026-11-24T11:02:44.203"), "Status 77"),
+            (halo("77"), "Status 77"),
+            (halo({"id": 77}), "Status 77"),
+            ({"ticket_id": 7, "status": "New"}, "New"),
+            ({"ticket_id": 7, "status": "1"}, "New"),
+            ({"ticket_id": 7, "STATUS": {"name": "Closed"}}, "Closed"),
+        ],
+    )
+    def test_is_found_in_order(self, payload: dict[str, object], status: str) -> None:
+        assert read(payload).mapped.text("source_status") == status
+
+    def test_ids_can_be_named_differently(self) -> None:
+        definition = Definition(settings={"statuses": {"1": "Closed", "77": "New and hot"}})
+        assert read(halo(77), definition).intent is Intent.OPEN
+        assert read(halo(1), definition).intent is Intent.CLOSE
+        assert read(halo(9), definition).mapped.text("source_status") == "Status 9"
+
+    def test_a_change_to_nothing_is_ignored_with_advice(self) -> None:
+        reading = read(halo())
+        assert reading.intent is Intent.NONE
+        assert "full object with linked objects" in reading.verdict.reason
+
+    def test_any_other_message_of_a_ticket_is_an_update(self) -> None:
+        assert read({"object_id": 7, "event": "SLA warning"}).intent is Intent.UPDATE
+        assert read(halo("Waiting")).intent is Intent.UPDATE
+
+    def test_resolved_closes_with_one_more_value(self) -> None:
+        close = {"field": "source_status", "operator": "contains", "value": ["Closed", "Resolved"]}
+        assert read(halo("Resolved")).intent is Intent.UPDATE
+        assert read(halo("Resolved"), Definition(rules={"close": close})).intent is Intent.CLOSE
+
+    def test_a_deleted_ticket_cancels(self) -> None:
+        assert read({"object_id": 7, "event": "Ticket deleted", "ticket": {"status": "New"}}).intent is Intent.CANCEL
+
+
+class TestHaloTicketId:
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            {"object_id": 7, "ticket": {"id": 8}, "ticket_id": 9},
+            {"object_id": "0007"},
+            {"object_id": 0, "ticket": {"id": 7.0}},
+            {"Ticket": {"ID": "7"}},
+            {"TicketID": 7},
+            {"ticketId": "7"},
+            {"object": {"id": 7}},
+            {"Data": {"TICKET_ID": 7}},
+            {"event_data": {"id": 7}},
+            {"id": 7},
+            {"id": "7"},
+            {"id": "0d0c6f1e-2b7a-4d7b-9a3c-000000000001", "action": {"id": 3, "ticket_id": 7}},
+        ],
+    )
+    def test_is_found(self, payload: dict[str, object]) -> None:
+        assert read(payload).source_id == "7"
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            {},
+            {"id": "0d0c6f1e-2b7a-4d7b-9a3c-000000000001"},
+            {"id": None},
+            {"object_id": 0},
+            {"ticket": {"id": -1}},
+            {"id": "x"},
+        ],
+    )
+    def test_is_needed(self, payload: dict[str, object]) -> None:
+        refused = read_any(payload)
+        assert isinstance(refused, Rejected)
+        assert refused.code == "no_id"
+        assert refused.detail.startswith("no ticket id in the message; looked at object_id, ticket^id, ticket_id")
+
+
+class TestHaloAgent:
+    @pytest.mark.parametrize(
+        "ticket",
+        [
+            {"agent": {"id": 1, "name": "Unassigned"}},
+            {"agent_id": 1},
+            {"agent": "Unassigned"},
+            {"agent_id": "1.0"},
+            {"agent": 1},
+        ],
+    )
+    def test_unassigned_is_said_to_be_nobody(self, ticket: dict[str, object]) -> None:
+        assert read(halo("New", **ticket)).mapped.says_nobody("agent")
+
+    def test_the_envelopes_agent_is_who_did_it_and_not_whose_it_is(self) -> None:
+        mapped = read(halo("New")).mapped
+        assert "agent" not in mapped.values
+        assert "agent_id" not in mapped.values
+
+    def test_a_flat_payload_has_its_agent_at_the_top(self) -> None:
+        assert read({"ticket_id": 7, "agent_id": 12}).mapped.text("agent") == "Agent 12"
+        assert read({"ticket_id": 7, "agent_id": "1"}).mapped.says_nobody("agent")
+
+    def test_an_agent_is_known_by_id_name_and_address(self) -> None:
+        mapped = read(halo("New", agent={"id": 12, "name": "Noor", "email": "noor@desk.example"})).mapped
+        assert (mapped.text("agent"), mapped.text("agent_id")) == ("Noor", "12")
+        assert mapped.text("assignee") == "noor@desk.example"
+        assert read(halo("New", agent={"id": 12, "name": "Noor"})).mapped.text("assignee") == "Noor"
+
+    def test_agent_ids_can_be_named(self) -> None:
+        definition = Definition(settings={"agents": {"12": "Noor"}})
+        assert read(halo("New", agent_id=12), definition).mapped.text("agent") == "Noor"
+
+
+class TestHaloPriority:
+    @pytest.mark.parametrize(
+        ("ticket", "priority", "severity"),
+        [
+            ({"priority": {"name": "1 - Critical"}}, "critical", "1 - Critical"),
+            ({"priority_name": "P2"}, "high", "P2"),
+            ({"priority": "Low"}, "low", "Low"),
+            ({"priority_id": 1}, None, "Priority 1"),
+            ({"priority": 3}, None, "Priority 3"),
+            ({"priority": {"priorityid": 2, "name": "Sofort"}}, None, "Sofort"),
+            ({}, None, None),
+        ],
+    )
+    def test_names_are_understood_and_numbers_only_shown(
+        self, ticket: dict[str, object], priority: str | None, severity: str | None
+    ) -> None:
+        reading = read(halo("New", **ticket))
+        assert (reading.mapped.text("priority"), reading.mapped.text("severity")) == (priority, severity)
+        assert bool(reading.notes) is (priority is None and severity is not None)
+
+    def test_numbers_and_names_can_be_mapped(self) -> None:
+        definition = Definition(settings={"priorities": {"1": "critical", "Sofort": "high"}})
+        assert read(halo("New", priority_id=1), definition).mapped.text("priority") == "critical"
+        assert read(halo("New", priority={"name": "sofort"}), definition).mapped.text("priority") == "high"
+
+
+@pytest.mark.parametrize(
+    "subject", ["(Tocsin #42)", "Re: [Critical] Acme: VPN down (Halo 20817) (Tocsin #42)", "FW: (tocsin #7) x"]
+)
+def test_tocsins_own_mail_never_opens(subject: str) -> None:
+    reading = read(halo("New", summary=subject))
+    assert reading.intent is Intent.OPEN
+    assert reading.filter_verdict().is_true is False
+    assert "own mail" in reading.filter_verdict().reason
+
+
+def test_a_subject_that_only_speaks_of_tocsin_opens() -> None:
+    assert read(halo("New", summary="Install (Tocsin #latest)")).filter_verdict().is_true
+
+
+class TestApi:
+    @pytest.mark.parametrize(
+        ("payload", "intent"),
+        [
+            ({"title": "x"}, Intent.OPEN),
+            ({"id": 1, "status": "firing"}, Intent.OPEN),
+            ({"id": 1, "state": "DOWN"}, Intent.OPEN),
+            ({"id": 1, "status": "Resolved"}, Intent.CLOSE),
+            ({"id": 1, "status": "ok"}, Intent.CLOSE),
+            ({"id": 1, "event_action": "resolve"}, Intent.CLOSE),
+            ({"id": 1, "status": "not ok"}, Intent.OPEN),
+            ({"id": 1, "status": "acknowledged"}, Intent.UPDATE),
+        ],
+    )
+    def test_usual_statuses_are_understood(self, payload: dict[str, object], intent: Intent) -> None:
+        assert read(payload, kind=API).intent is intent
+
+    def test_no_id_is_no_failure(self) -> None:
+        assert read({"title": "x"}, kind=API).source_id is None
+
+
+class TestDefinition:
+    def test_overrides_one_field_and_keeps_the_others(self) -> None:
+        reading = read(halo("New", note="Mine"), Definition(mapping={"subject": "ticket^note", "client": None}))
+        assert reading.mapped.text("subject") == "Mine"
+        assert reading.source_id == "7"
+
+    def test_a_key_template_replaces_the_id(self) -> None:
+        definition = Definition(dedup_key="<ticket^client_name>/<field:subject>")
+        assert read({"ticket": {"client_name": "Acme", "summary": "VPN"}}, definition).dedup_key == "Acme/VPN"
+
+    def test_a_key_template_without_any_value_is_no_id(self) -> None:
+        assert isinstance(read_any({"x": 1}, Definition(dedup_key="<ticket^client_name>")), Rejected)
+
+    def test_routes_and_filters_are_asked_when_an_alert_would_open(self) -> None:
+        definition = Definition(
+            filters={"not": {"field": "ticket_type", "operator": "equals", "value": "Project"}},
+            routes=[
+                {"when": {"field": "client", "operator": "equals", "value": "Globex"}, "during": 4, "priority": "low"}
+            ],
+        )
+        reading = read(halo("New", client_name="globex", tickettype={"name": "Project"}), definition)
+        assert reading.filter_verdict().reason == 'ticket type "Project" equals Project'
+        assert reading.route(lambda hours: hours == 4).priority == "low"
+        assert reading.route(lambda hours: False).index is None
+
+    @pytest.mark.parametrize(
+        ("definition", "place"),
+        [
+            (Definition(mapping={"subject": "a^"}), "mapping.subject"),
+            (Definition(rules={"open": {"field": "a", "operator": "is"}}), "rules.open.operator"),
+            (Definition(filters={"any": []}), "filters.any"),
+            (
+                Definition(routes=[{"when": {"field": "a", "operator": "matches", "value": "("}}]),
+                "routes[0].when.value",
+            ),
+            (Definition(dedup_key="<a^>"), "mapping.dedup_key.template"),
+        ],
+    )
+    def test_what_cannot_be_used_is_refused_at_its_place(self, definition: Definition, place: str) -> None:
+        with pytest.raises(Rejected) as caught:
+            compile_reader(HALO, definition)
+        assert caught.value.field == place
+
+
+def test_an_element_with_a_problem_is_that_problem() -> None:
+    reader = compile_reader(API, Definition())
+    _, bad = decode(b'[{"a": 1}, 7]', None, lenient=False).elements
+    assert reader.read(bad) is bad.problem
+
+
+def test_notes_of_reading_and_mapping_come_together() -> None:
+    (element,) = decode(b'{"ticket_id": 7, "priority": "Sofort",}', None, lenient=True).elements
+    reading = compile_reader(HALO, Definition()).read(element)
+    assert isinstance(reading, Reading)
+    assert [note.split(" ")[0] for note in reading.notes] == ["read", "priority"]

@@ -1,0 +1,165 @@
+"""The trace says what the hot path did: same values, same answers, each step with its place and outcome."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.catalogue.kinds import Kind, Sample, load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound.decode import decode
+from tocsin.inbound.fields import text_of
+from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
+from tocsin.inbound.trace import FieldTrace, Trace, explain_body
+
+HALO = load_kinds()["haloitsm"]
+
+
+def explain(payload: object, definition: Definition | None = None, **more: Any) -> Trace:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    (trace,) = explain_body(compile_reader(HALO, definition or Definition()), body, None, **more)
+    return trace
+
+
+def field(trace: Trace, name: str) -> FieldTrace:
+    return next(one for one in trace.fields if one.field == name)
+
+
+def test_each_step_of_a_field_is_told() -> None:
+    trace = field(explain({"object_id": 7, "ticket": {"status_id": 9}, "event": "noted"}), "source_status")
+    assert trace.value == "Closed"
+    told = {step.source: (step.found, step.outcome) for step in trace.steps}
+    assert told["ticket^status^name"] == (None, "no value")
+    assert told["ticket^status_id"] == ("9", 'taken as "Closed"')
+    assert trace.steps[-1].place == "mapping.source_status[6].paths[0]"
+
+
+def test_what_was_not_taken_says_why() -> None:
+    trace = field(explain({"id": "0d0c6f1e-2b7a-4d7b-9a3c-000000000001", "ticket": {"id": 7}}), "source_id")
+    assert trace.value == "7"
+    guid = field(explain({"id": 7, "ticket": {"id": 7}}), "delivery_id")
+    assert [(step.found, step.outcome) for step in guid.steps] == [("7", "not taken: only guid")]
+    priority = field(explain({"id": 7, "priority": "Sofort"}), "priority")
+    assert ("Sofort", "not taken: no priority") in [(step.found, step.outcome) for step in priority.steps]
+
+
+def test_nobody_is_told() -> None:
+    trace = field(explain({"object_id": 7, "ticket": {"agent": "Unassigned"}}), "agent")
+    assert trace.value is None
+    assert trace.steps[-1].outcome == "taken: nobody"
+
+
+def test_rules_are_told_up_to_the_one_that_decided() -> None:
+    trace = explain({"object_id": 7, "ticket": {"status": "New"}})
+    assert [(one.name, one.is_true, one.is_deciding) for one in trace.rules] == [
+        ("cancel", False, False),
+        ("close", False, False),
+        ("open", True, True),
+    ]
+    assert (trace.intent, trace.reason) == ("open", 'status "New" contains New')
+
+
+def test_filters_vetoes_and_routes_are_told() -> None:
+    definition = Definition(
+        filters={"field": "client", "operator": "equals", "value": "Globex"},
+        routes=[
+            {"when": {"field": "client", "operator": "exists"}, "during": "Night"},
+            {"name": "Rest", "during": {"not": "Night"}},
+        ],
+    )
+    trace = explain({"ticket_id": 7, "client": "Acme"}, definition)
+    assert [(one.name, one.reason) for one in trace.opening] == [("filters", 'client "Acme" does not equal Globex')]
+    assert [(one.name, one.is_true, one.reason) for one in trace.routes] == [
+        ("route 1", False, 'client "Acme" exists; during Night: no'),
+        ("Rest", True, "always; outside Night: yes"),
+    ]
+    assert explain({"ticket_id": 7, "client": "Acme"}, definition, in_hours=lambda hours: True).routes[0].is_true
+    own = explain({"ticket_id": 7, "summary": "(Tocsin #1)"}, definition).opening
+    assert [one.name for one in own] == ["veto"]
+
+
+def test_a_doubled_key_is_noted() -> None:
+    notes = explain(b'{"ticket_id": 7, "a": 1, "a": 2}').notes
+    assert notes == ('the key "a" comes twice in one object; the last one counts',)
+
+
+def test_an_unreadable_body_is_told_too() -> None:
+    assert explain(b"Ticket 7").problem == "Not JSON: expecting a value, at line 1 column 1"
+    without_id = explain({"summary": "VPN"})
+    assert without_id.problem is not None
+    assert without_id.problem.startswith("no ticket id")
+    assert field(without_id, "subject").value == "VPN"
+    bad = explain_body(compile_reader(HALO, Definition()), b'[{"id": 7}, 8]', None)
+    assert [trace.problem is None for trace in bad] == [True, False]
+
+
+def test_a_trace_is_plain_json() -> None:
+    trace = explain({"object_id": 7, "timestamp": "2026-11-24T09:15:02Z", "ticket": {"status": "New"}})
+    plain = json.loads(json.dumps(trace.to_json()))
+    assert plain["intent"] == "open"
+    assert {"field", "label", "value", "steps"} <= plain["fields"][0].keys()
+
+
+def assert_same(reader: Reader, body: bytes, content_type: str | None) -> None:
+    try:
+        elements = decode(body, content_type, lenient=reader.kind.lenient).elements
+    except Rejected as refused:
+        assert [trace.problem for trace in explain_body(reader, body, content_type)] == [refused.detail]
+        return
+    traces = explain_body(reader, body, content_type)
+    assert len(traces) == len(elements)
+    for element, trace in zip(elements, traces, strict=True):
+        reading = reader.read(element)
+        if isinstance(reading, Rejected):
+            assert trace.problem == reading.detail
+            continue
+        assert isinstance(reading, Reading)
+        told = {one.field: one.value for one in trace.fields if one.value is not None}
+        known = {name: text_of(value) for name, value in reading.mapped.values.items() if value is not None}
+        assert told.keys() == known.keys()
+        assert all(told[name] == text if len(text or "") <= 500 else True for name, text in known.items())
+        assert {one.field: one.value for one in trace.tags if one.value} == reading.mapped.tags
+        assert (trace.intent, trace.reason) == (reading.intent, reading.verdict.reason)
+        assert any(one.is_deciding for one in trace.rules) or reading.intent == "none"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample"),
+    [(kind, sample) for kind in load_kinds().values() for sample in kind.samples],
+    ids=lambda one: one.name,
+)
+def test_the_trace_of_every_sample_says_what_was_read(kind: Kind, sample: Sample) -> None:
+    assert_same(compile_reader(kind, Definition(settings=sample.settings)), sample.body, sample.content_type)
+
+
+READERS = [compile_reader(kind, Definition()) for kind in load_kinds().values()]
+KEYS = [
+    "id",
+    "object_id",
+    "ticket",
+    "status",
+    "status_id",
+    "agent",
+    "name",
+    "priority",
+    "event",
+    "summary",
+    "timestamp",
+]
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 12)
+    | st.sampled_from(["New", "Closed", "7", "Unassigned", "P1", "2026-11-24T09:15:02Z", "", " x\n"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
+    max_leaves=25,
+)
+
+
+@given(st.sampled_from(READERS), st.dictionaries(st.sampled_from(KEYS), values, max_size=8))
+def test_the_trace_of_anything_says_what_was_read(reader: Reader, payload: dict[str, object]) -> None:
+    assert_same(reader, json.dumps(payload).encode(), None)
