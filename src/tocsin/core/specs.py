@@ -6,6 +6,7 @@ Null counts as absent. Writes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
@@ -200,3 +201,33 @@ def is_zone(name: str) -> bool:
         # ZoneInfo raises ZoneInfoNotFoundError (a KeyError), ValueError for a path, and OSError for a folder.
         return False
     return True
+
+
+#: Deeper nesting than this is no configuration.
+DEEPEST = 60
+
+
+def storable(value: object, place: str) -> None:
+    """Raises Rejected, naming the place, for what the database's JSON cannot hold: NUL, lone surrogates, infinity."""
+    _storable(value, place, 0)
+
+
+def _storable(value: object, place: str, depth: int) -> None:
+    if depth > DEEPEST:
+        raise Rejected("invalid", f"{place[:200]}: is nested too deeply.", place)
+    match value:
+        case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise Rejected("invalid", f"{place}: has a character in it that cannot be stored.", place)
+        case float() if not math.isfinite(value):
+            raise Rejected("invalid", f"{place}: is not a number that can be stored.", place)
+        case Mapping():
+            for key, held in value.items():
+                _storable(str(key), place, depth + 1)
+                _storable(held, f"{place}.{key}", depth + 1)
+        case list() | tuple():
+            for number, held in enumerate(value):
+                _storable(held, f"{place}[{number}]", depth + 1)
+        case None | str() | int() | float():
+            pass
+        case _:
+            raise Rejected("invalid", f"{place}: is not text, a number, true, false, a list or named values.", place)

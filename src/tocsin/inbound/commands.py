@@ -1,0 +1,239 @@
+"""Changing inbound integrations: checked by compiling them, recorded in the audit log, known to every node.
+
+What decides about messages is versioned: a version never changes after it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.alerts.models import Alert
+from tocsin.alerts.states import LIVE
+from tocsin.core import configuration, dependents, ids
+from tocsin.core.errors import Rejected
+from tocsin.escalation import commands as policies
+from tocsin.escalation import reachable
+from tocsin.escalation.models import Policy
+from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
+from tocsin.inbound import references, secrets, specs
+from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.references import GROUP, HOURS, POLICY, USER, Names
+from tocsin.inbound.routes import Action
+from tocsin.inbound.specs import IntegrationSpec
+
+
+def integration_spec(
+    integration: Integration, names: Names | None = None, *, with_secrets: bool = False
+) -> dict[str, Any]:
+    """The integration as YAML and the API write one; with its token and credentials only where asked for.
+
+    `names` is what `specs.names()` gives, for whoever shows many.
+    """
+    spec: dict[str, Any] = {"name": integration.name, "kind": integration.kind}
+    if integration.source:
+        spec["source"] = integration.source
+    if integration.group:
+        spec["group"] = integration.group.name
+    if integration.mode != IntegrationMode.PAGE:
+        spec["mode"] = integration.mode
+    if integration.policy:
+        spec["escalation_policy"] = integration.policy.name
+    spec |= _recipients_spec(integration)
+    settings = {key: value for key, value in integration.settings.items() if key != specs.ANYWAY}
+    if settings:
+        spec["settings"] = settings
+    if integration.settings.get(specs.ANYWAY):
+        spec["anyway"] = True
+    definition = dict(integration.current.definition) if integration.current else {}
+    if "routes" in definition:
+        definition["routes"] = references.with_names(definition["routes"], names or specs.names())
+    spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
+    credentials = secrets.credentials_of(integration)
+    if with_secrets:
+        spec["token"] = secrets.token_of(integration)
+    if credentials:
+        spec["credentials"] = credentials if with_secrets else secrets.shown_credentials(credentials)
+    return spec
+
+
+def save_integration(
+    spec: Mapping[str, object], *, existing: Integration | None = None, actor: Actor, now: datetime
+) -> Integration:
+    """Makes an integration, or makes `existing` what the spec says. Token and credentials that the spec leaves out
+    stay; a new one gets a token.
+
+    Raises Rejected that names the place: a path, a regular expression, an operator or a name that cannot be used; and
+    "reaches_nobody" for one that pages but could never reach anybody, unless the spec says `anyway: true`.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        read = specs.read(spec)
+        others = Integration.objects.exclude(pk=existing.pk) if existing else Integration.objects.all()
+        if others.filter(name__iexact=read.name).exists():
+            raise Rejected("name_taken", f'There is an integration "{read.name}" already.', "name")
+        if existing and existing.kind != read.kind.name:
+            raise Rejected("invalid", "kind: stays what it was; make a new integration for another kind.", "kind")
+        before = integration_spec(existing, with_secrets=True) if existing else None
+        integration = existing or Integration(created_at=now)
+        _write(integration, read, now)
+        _write_version(integration, read.definition, actor, now)
+        after = integration_spec(Integration.objects.get(pk=integration.pk), with_secrets=True)
+        if before != after:
+            _refuse_unreachable(read, now)
+        _record(integration, before, after, actor, now)
+    return integration
+
+
+def delete_integration(integration: Integration, *, actor: Actor, now: datetime) -> None:
+    """Deletes an integration with its messages; its alerts stay.
+
+    Raises Rejected ("in_use") while alerts of it are live: nothing else could close them.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        dependents.refuse_deletion("integration", integration.pk, integration.name)
+        live = Alert.objects.filter(integration_id=integration.pk, status__in=sorted(LIVE)).count()
+        if live:
+            what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
+            raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
+        before = integration_spec(integration, with_secrets=True)
+        Integration.objects.filter(pk=integration.pk).update(current=None)
+        _record(integration, before, None, actor, now)
+        Integration.objects.get(pk=integration.pk).delete()
+
+
+def needs_user(user_id: int) -> list[str]:
+    """The integrations whose recipient that user is, for whoever wants to delete the user."""
+    own = Integration.objects.filter(recipient_users=user_id)
+    return [*_named(own), *_routed(USER, user_id)]
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The integrations that the group owns, or whose recipient it is."""
+    own = Integration.objects.filter(recipient_groups=group_id) | Integration.objects.filter(group=group_id)
+    return [*_named(own), *_routed(GROUP, group_id)]
+
+
+def needs_policy(policy_id: int) -> list[str]:
+    """The integrations that use the policy."""
+    return [*_named(Integration.objects.filter(policy=policy_id)), *_routed(POLICY, policy_id)]
+
+
+def needs_support_hours(hours_id: int) -> list[str]:
+    """The integrations with a route that asks for those support hours."""
+    return _routed(HOURS, hours_id)
+
+
+def _named(found: Any) -> list[str]:
+    return [f"integration {name}" for name in dict.fromkeys(found.values_list("name", flat=True))]
+
+
+def _routed(noun: str, number: int) -> list[str]:
+    return [
+        f"integration {integration.name}"
+        for integration in Integration.objects.select_related("current")
+        if integration.current is not None
+        and (noun, number) in set(references.ids_in(integration.current.definition.get("routes", [])))
+    ]
+
+
+def _recipients_spec(integration: Integration) -> dict[str, Any]:
+    users = list(integration.recipient_users.order_by("username").values_list("username", flat=True))
+    groups = list(integration.recipient_groups.order_by("name").values_list("name", flat=True))
+    recipients = {key: names for key, names in (("users", users), ("groups", groups)) if names}
+    return {"recipients": recipients} if recipients else {}
+
+
+def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
+    integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
+    integration.mode, integration.settings = read.mode, read.settings
+    integration.group_id, integration.policy_id = read.group_id, read.policy_id
+    _write_secrets(integration, read, now)
+    integration.save()
+    integration.recipient_users.set(read.user_ids)
+    integration.recipient_groups.set(read.group_ids)
+
+
+def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
+    is_new = integration._state.adding
+    if read.token is not None:
+        known = None if is_new else integration
+        if is_new or read.token != secrets.token_of(integration):
+            token = secrets.checked_token(read.token, known)
+            secrets.put_token(integration, token, overlap=secrets.DEFAULT_OVERLAP, now=now)
+    elif is_new:
+        secrets.put_token(integration, ids.token(), overlap=secrets.DEFAULT_OVERLAP, now=now)
+    if read.credentials is not None:
+        known_credentials = secrets.credentials_of(integration)
+        wanted = secrets.read_credentials(read.credentials, known_credentials)
+        if wanted != known_credentials:
+            secrets.put_credentials(integration, wanted)
+
+
+def _write_version(integration: Integration, definition: dict[str, Any], actor: Actor, now: datetime) -> None:
+    if integration.current is not None and integration.current.definition == definition:
+        return
+    last = integration.versions.order_by("number").last()
+    integration.current = IntegrationVersion.objects.create(
+        integration=integration,
+        number=last.number + 1 if last else 1,
+        definition=definition,
+        created_at=now,
+        created_by_id=actor.user_id,
+    )
+    integration.save(update_fields=["current"])
+
+
+def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
+    """Asks for the integration's own policy, and for each route that pages, whether anybody could ever be reached."""
+    if read.anyway or read.mode is not IntegrationMode.PAGE:
+        return
+    ways = [("escalation_policy", read.policy_id, read.user_ids, read.group_ids)]
+    for number, route in enumerate(read.definition.get("routes", [])):
+        if route.get("action") == Action.RECORD:
+            continue
+        recipients = route.get("recipients") or {}
+        ways.append(
+            (
+                f"routes[{number}]",
+                route.get("escalation_policy", read.policy_id),
+                tuple(recipients.get("users", read.user_ids)),
+                tuple(recipients.get("groups", read.group_ids)),
+            )
+        )
+    for place, policy_id, users, groups in ways:
+        if problem := reachable.problem(_plan(policy_id), users, groups, now):
+            hint = "Give it somebody who can be reached, or save it with anyway: true."
+            raise Rejected("reaches_nobody", f"{place}: {problem} {hint}", place)
+
+
+def _plan(policy_id: int | None) -> PolicyPlan:
+    if policy_id is None:
+        return RECIPIENTS_ONLY
+    return policies.plan_of(Policy.objects.select_related("current").get(pk=policy_id))
+
+
+def _record(
+    integration: Integration,
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+    actor: Actor,
+    now: datetime,
+) -> None:
+    if audit.record_change(
+        actor,
+        now=now,
+        object_type="integration",
+        object_id=integration.pk,
+        object_name=integration.name,
+        before=before,
+        after=after,
+    ):
+        configuration.changed()

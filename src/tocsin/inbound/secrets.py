@@ -1,0 +1,136 @@
+"""An integration's secrets: the token of its URL, rotated with an overlap, and what else its senders must know."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import config, configuration, crypto, ids
+from tocsin.core.errors import Rejected
+from tocsin.core.specs import Spec
+from tocsin.inbound.models import Integration
+
+#: How long the token before still works, unless the caller says otherwise.
+DEFAULT_OVERLAP = timedelta(days=1)
+LONGEST_OVERLAP = timedelta(days=30)
+
+_TOKEN = re.compile(r"[-_A-Za-z0-9]{32,200}")
+_HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}")
+
+#: What each kind of credential consists of: the part that may be shown, and the secret one.
+_PARTS = {"basic": ("username", "password"), "header": ("name", "value"), "hmac": ("header", "secret")}
+
+
+def token_of(integration: Integration) -> str:
+    """The secret of the integration's URL, which must be shown so that it can be copied."""
+    return crypto.decrypt(integration.token)
+
+
+def url_of(integration: Integration) -> str:
+    """Where the integration's senders post to."""
+    return f"{config.current().public_url}/in/{token_of(integration)}"
+
+
+def rotate_token(
+    integration: Integration,
+    *,
+    overlap: timedelta = DEFAULT_OVERLAP,
+    token: str | None = None,
+    actor: Actor,
+    now: datetime,
+) -> str:
+    """Gives the integration a new token and returns it; the one before works for `overlap` more.
+
+    A token before that one ends at once. Raises Rejected for an overlap that is too long, or a `token` that cannot
+    be used.
+    """
+    if not timedelta() <= overlap <= LONGEST_OVERLAP:
+        raise Rejected("invalid_duration", f"The overlap is at most {LONGEST_OVERLAP.days} days.", "overlap")
+    with transaction.atomic():
+        configuration.lock()
+        fresh = ids.token() if token is None else checked_token(token, integration)
+        put_token(integration, fresh, overlap=overlap, now=now)
+        integration.save()
+        audit.record(
+            actor,
+            "rotate_token",
+            now=now,
+            object_type="integration",
+            object_id=integration.pk,
+            object_name=integration.name,
+            after={"old_token_until": (now + overlap).isoformat()},
+        )
+        configuration.changed()
+    return fresh
+
+
+def put_token(integration: Integration, token: str, *, overlap: timedelta, now: datetime) -> None:
+    """Sets the token on the row, without saving it; the one before becomes the old one."""
+    if integration.token_hash:
+        integration.old_token_hash, integration.old_token_until = integration.token_hash, now + overlap
+        integration.old_token_posts = 0
+    integration.token_hash, integration.token = ids.token_hash(token), crypto.encrypt(token)
+
+
+def checked_token(token: object, integration: Integration | None) -> str:
+    """A token that somebody chose. Raises Rejected when its form is wrong, or another integration has or had it."""
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise Rejected("invalid_token", "token: must be 32 to 200 letters, digits, - or _.", "token")
+    hashed = ids.token_hash(token)
+    others = Integration.objects.exclude(pk=integration.pk) if integration else Integration.objects.all()
+    if (others.filter(token_hash=hashed) | others.filter(old_token_hash=hashed)).exists():
+        raise Rejected("invalid_token", "token: is that of another integration, or was a short time ago.", "token")
+    if integration and integration.old_token_hash and bytes(integration.old_token_hash) == hashed:
+        raise Rejected("invalid_token", "token: was this integration's own before; choose another.", "token")
+    return token
+
+
+def credentials_of(integration: Integration) -> dict[str, dict[str, str]]:
+    """What senders must know beside the URL, secrets and all."""
+    if not integration.credentials:
+        return {}
+    stored: dict[str, dict[str, str]] = json.loads(crypto.decrypt(integration.credentials))
+    return stored
+
+
+def shown_credentials(credentials: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """The same without the secret parts."""
+    return {kind: {_PARTS[kind][0]: parts[_PARTS[kind][0]]} for kind, parts in credentials.items()}
+
+
+def read_credentials(value: object, known: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Credentials from a spec: `basic`, `header`, `hmac`. A secret part that is left out stays as it is `known`.
+
+    Raises Rejected, or RejectedAll, naming each place.
+    """
+    spec = Spec(value, "credentials")
+    found: dict[str, dict[str, str]] = {}
+    for kind, (shown, secret) in _PARTS.items():
+        part = spec.spec(kind)
+        if part is None:
+            continue
+        before = known.get(kind, {}).get(secret, "")
+        entry = {
+            shown: part.text(shown, required=True, longest=200),
+            secret: part.text(secret, before, required=not before, longest=1000),
+        }
+        if kind != "basic" and entry[shown] and not _HEADER.fullmatch(entry[shown]):
+            part.refuse(shown, f'"{entry[shown]}" is not the name of a header.')
+        if kind == "basic" and ":" in entry[shown]:
+            part.refuse(shown, "has no colon in it (RFC 7617).")
+        part.done()
+        found[kind] = entry
+    spec.finish()
+    return found
+
+
+def put_credentials(integration: Integration, credentials: Mapping[str, Any]) -> None:
+    """Sets the credentials on the row, without saving it."""
+    integration.credentials = crypto.encrypt(json.dumps(credentials)) if credentials else ""

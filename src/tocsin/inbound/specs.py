@@ -1,0 +1,171 @@
+"""An integration as people write it: read, checked by compiling all of it, its names resolved. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tocsin.catalogue.kinds import Kind, clean_settings, load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.core.specs import Spec, storable
+from tocsin.escalation.models import Policy
+from tocsin.inbound import references
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.inbound.references import GROUP, POLICY, USER, Names, Resolver
+from tocsin.oncall.models import SupportHours
+from tocsin.people.models import Group, User
+
+#: What a version keeps; the kind's defaults fill the rest.
+DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key")
+
+#: Settings that every kind has, beside its own: whether a message that cannot be read opens an alert.
+FAIL_OPEN = "fail_open"
+#: Kept among the settings too: that this integration may be saved although it reaches nobody.
+ANYWAY = "anyway"
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationSpec:
+    """An integration, checked; everything it refers to by id."""
+
+    name: str
+    kind: Kind
+    source: str
+    mode: IntegrationMode
+    group_id: int | None
+    policy_id: int | None
+    user_ids: tuple[int, ...]
+    group_ids: tuple[int, ...]
+    settings: dict[str, Any]
+    definition: dict[str, Any]
+    anyway: bool
+    #: None where the spec says nothing about it, and it stays as it is.
+    token: object
+    credentials: object
+
+
+def names() -> Names:
+    """Everything that an integration can name, as the transaction sees it."""
+    return Names(
+        policies=dict(Policy.objects.values_list("pk", "name")),
+        users=dict(User.objects.values_list("pk", "username")),
+        groups=dict(Group.objects.values_list("pk", "name")),
+        hours=dict(SupportHours.objects.values_list("pk", "name")),
+    )
+
+
+def read(value: object) -> IntegrationSpec:
+    """Raises Rejected, or RejectedAll, naming each place: `rules.open.value`, `routes[0].during`."""
+    spec = Spec(value)
+    name, source = spec.name(), spec.text("source", longest=100)
+    kind = _kind(spec)
+    mode = spec.one_of("mode", IntegrationMode, IntegrationMode.PAGE)
+    anyway = spec.flag("anyway", False)
+    if spec.has("outbound"):
+        spec.refuse("outbound", "outbound integrations are not built yet in this version.", "not_built")
+    resolver = Resolver(names())
+    group = resolver.find(GROUP, spec.text("group"), "group") if spec.text("group") else None
+    policy = spec.text("escalation_policy")
+    policy_id = resolver.find(POLICY, policy, "escalation_policy") if policy else None
+    users, groups = _recipients(spec, resolver)
+    given: dict[str, Any] = {}
+    for key in DEFINITION_KEYS:
+        if spec.raw(key) not in (None, {}, [], ""):
+            given[key] = spec.raw(key)
+    settings = spec.raw("settings", {})
+    token, credentials = spec.raw("token"), spec.raw("credentials")
+    spec.done()
+    stored_settings: dict[str, Any] = {}
+    if kind is not None:
+        stored_settings = _noting(spec, partial(_settings, kind, settings)) or {}
+        _noting(spec, partial(compile_definition, kind, given, stored_settings))
+    spec.check()
+    assert kind is not None
+    if "routes" in given:
+        given["routes"] = references.with_ids(given["routes"], resolver)
+    resolver.check()
+    if anyway:
+        stored_settings[ANYWAY] = True
+    return IntegrationSpec(
+        name=name,
+        kind=kind,
+        source=source,
+        mode=mode,
+        group_id=group,
+        policy_id=policy_id,
+        user_ids=tuple(users),
+        group_ids=tuple(groups),
+        settings=stored_settings,
+        definition=as_stored(given),
+        anyway=anyway,
+        token=token,
+        credentials=credentials,
+    )
+
+
+def compile_definition(kind: Kind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Compiles what an integration sets for itself together with its kind's defaults.
+
+    Raises Rejected that names the place of a path, a regular expression, an operator or a key that cannot be used.
+    """
+    for key, value in given.items():
+        storable(value, key)
+    if not isinstance(given.get("mapping", {}), Mapping):
+        raise Rejected("invalid_mapping", "mapping: names fields and where their values come from.", "mapping")
+    if not isinstance(given.get("rules", {}), Mapping):
+        raise Rejected("invalid_condition", "rules: are {open, close, update}.", "rules")
+    if not isinstance(given.get("dedup_key", ""), str):
+        raise Rejected("invalid_mapping", "dedup_key: is a text template.", "dedup_key")
+    compile_reader(kind, Definition(**{"settings": settings, **given}))
+
+
+def as_stored(value: dict[str, Any]) -> dict[str, Any]:
+    """The value as it comes back from the database's JSON, so that two can be compared."""
+    stored: dict[str, Any] = json.loads(json.dumps(value))
+    return stored
+
+
+def _noting[T](spec: Spec, work: Callable[[], T]) -> T | None:
+    try:
+        return work()
+    except Rejected as problem:
+        spec.note(problem)
+        return None
+
+
+def _kind(spec: Spec) -> Kind | None:
+    kind_name = spec.text("kind", required=True)
+    kind = load_kinds().get(kind_name)
+    if kind_name and kind is None:
+        spec.refuse("kind", f'"{kind_name}" is not in the catalogue; known: {", ".join(sorted(load_kinds()))}.')
+    return kind
+
+
+def _recipients(spec: Spec, resolver: Resolver) -> tuple[list[int], list[int]]:
+    recipients = spec.spec("recipients")
+    if recipients is None:
+        return [], []
+    users, groups = recipients.texts("users"), recipients.texts("groups")
+    recipients.done()
+    return (
+        resolver.find_all(USER, users, "recipients.users"),
+        resolver.find_all(GROUP, groups, "recipients.groups"),
+    )
+
+
+def _settings(kind: Kind, given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise Rejected("invalid_setting", "settings: are named values.", "settings")
+    storable(given, "settings")
+    own = {key: value for key, value in given.items() if key != FAIL_OPEN}
+    cleaned = clean_settings(kind, own)
+    fail_open = given.get(FAIL_OPEN)
+    if fail_open is not None:
+        if not isinstance(fail_open, bool):
+            raise Rejected("invalid_setting", "settings.fail_open: must be true or false.", f"settings.{FAIL_OPEN}")
+        cleaned[FAIL_OPEN] = fail_open
+    return as_stored(cleaned)

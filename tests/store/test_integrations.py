@@ -1,0 +1,343 @@
+"""Inbound integrations as they are saved: whatever cannot work is refused with its place, and nothing is half kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.store.people import ACTOR, make_group, make_user
+from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import Alert
+from tocsin.core import database
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import token_hash
+from tocsin.core.models import ConfigVersion
+from tocsin.escalation import commands as policies
+from tocsin.inbound import commands, secrets
+from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound.registry import Registry
+from tocsin.oncall import commands as oncall
+from tocsin.people.models import ContactMethod, User
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def team(database: str, now: datetime) -> None:
+    make_user("alice", now, name="Alice")
+    make_user("bob", now)
+    make_group("Desk", now, members=("alice", "bob"))
+    make_group("Empty", now)
+    policies.save_policy({"name": "Standard", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
+    hours = {"name": "Office hours", "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}
+    oncall.save_support_hours(hours, actor=ACTOR, now=now)
+
+
+def spec(**change: Any) -> dict[str, Any]:
+    """A HaloITSM integration that works, with some of it changed; None leaves a key out."""
+    whole = {
+        "name": "HaloITSM",
+        "kind": "haloitsm",
+        "escalation_policy": "Standard",
+        "recipients": {"groups": ["Desk"]},
+        **change,
+    }
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def save(now: datetime, existing: Integration | None = None, **change: Any) -> Integration:
+    return commands.save_integration(spec(**change), existing=existing, actor=ACTOR, now=now)
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "part"),
+    [
+        ({"name": "a/b"}, "name", "slash"),
+        ({"kind": "halo"}, "kind", "haloitsm"),
+        ({"kind": None}, "kind", "needed"),
+        ({"mode": "loud"}, "mode", "not one of page, watch, disabled"),
+        ({"group": "Nobody"}, "group", 'no group "Nobody"'),
+        ({"escalation_policy": "Nothing"}, "escalation_policy", 'no escalation policy "Nothing"'),
+        ({"recipients": {"groups": ["Desk", "Nobody"]}}, "recipients.groups[1]", "no group"),
+        ({"recipients": {"users": ["mallory"]}}, "recipients.users[0]", "no user"),
+        ({"recipients": {"people": ["alice"]}}, "recipients.people", "unknown key"),
+        ({"settings": {"halo_adress": "x"}}, "settings.halo_adress", "no such setting"),
+        ({"settings": {"halo_address": "not an address"}}, "settings.halo_address", "web address"),
+        ({"settings": {"fail_open": "yes"}}, "settings.fail_open", "true or false"),
+        ({"mapping": {"subject": "ticket^^^"}}, "mapping.subject", "ends with ^"),
+        ({"mapping": {"subject": {"path": "a", "template": "b"}}}, "mapping.subject", "exactly one"),
+        ({"mapping": "ticket"}, "mapping", "names fields"),
+        ({"rules": {"open": {"field": "source_status", "operator": "matches", "value": "("}}}, "rules.open.value", ""),
+        ({"rules": {"open": {"field": "source_status", "operator": "is", "value": "x"}}}, "rules.open.operator", ""),
+        ({"rules": {"reopen": {}}}, "rules.reopen", "unknown rule"),
+        ({"filters": {"both": []}}, "filters.both", ""),
+        ({"routes": [{"when": {"field": "^", "operator": "exists"}}]}, "routes[0].when.field", ""),
+        ({"routes": [{"priority": "urgent"}]}, "routes[0].priority", "one of"),
+        ({"routes": [{"escalation_policy": "Nothing"}]}, "routes[0].escalation_policy", "no escalation policy"),
+        ({"routes": [{"during": {"not": "Night"}}]}, "routes[0].during.not", "no support hours"),
+        ({"routes": [{"recipients": {"users": ["mallory"]}}]}, "routes[0].recipients.users[0]", "no user"),
+        ({"routes": [{"colour": "red"}]}, "routes[0].colour", "unknown key"),
+        ({"dedup_key": 7}, "dedup_key", "template"),
+        ({"mapping": {"subject": {"literal": "a\0b"}}}, "mapping.subject.literal", "cannot be stored"),
+        ({"mapping": {"subject": {"literal": float("inf")}}}, "mapping.subject.literal", "not a number"),
+        ({"token": "short"}, "token", "32 to 200"),
+        ({"token": "x" * 31 + "/"}, "token", "32 to 200"),
+        ({"credentials": {"basic": {"username": "halo"}}}, "credentials.basic.password", "needed"),
+        ({"credentials": {"basic": {"username": "a:b", "password": "c"}}}, "credentials.basic.username", "colon"),
+        ({"credentials": {"header": {"name": "X Y", "value": "v"}}}, "credentials.header.name", "name of a header"),
+        ({"credentials": {"oauth": {}}}, "credentials.oauth", "unknown key"),
+        ({"outbound": "Halo"}, "outbound", "not built yet"),
+        ({"colour": "red"}, "colour", "unknown key"),
+        ({"receipients": {}}, "receipients", 'did you mean "recipients"'),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_place_and_nothing_is_kept(
+    now: datetime, change: dict[str, Any], place: str, part: str
+) -> None:
+    entries = AuditEntry.objects.count()
+    with pytest.raises(Rejected) as raised:
+        save(now, **change)
+    assert place in raised.value.fields, raised.value.fields
+    assert part in raised.value.fields[place]
+    assert not Integration.objects.exists()
+    assert AuditEntry.objects.count() == entries
+
+
+def deep(depth: int) -> dict[str, Any]:
+    condition: dict[str, Any] = {"field": "a", "operator": "exists"}
+    for _ in range(depth):
+        condition = {"not": condition}
+    return condition
+
+
+def test_a_condition_of_great_depth_is_refused_and_no_error_of_another_kind(now: datetime) -> None:
+    with pytest.raises(Rejected, match=r"nested|deep"):
+        save(now, filters=deep(900))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"escalation_policy": None, "recipients": None},
+        {"recipients": None},
+        {"recipients": {"groups": ["Empty"]}},
+        {"routes": [{"recipients": {"groups": ["Empty"]}}]},
+        {"routes": [{"when": {"field": "client", "operator": "exists"}, "recipients": {"groups": []}}]},
+    ],
+)
+def test_an_integration_that_could_reach_nobody_is_refused_unless_it_says_anyway(
+    now: datetime, change: dict[str, Any]
+) -> None:
+    with pytest.raises(Rejected, match="reach nobody") as raised:
+        save(now, **change)
+    assert raised.value.code == "reaches_nobody"
+    assert raised.value.field in ("escalation_policy", "routes[0]")
+    assert not Integration.objects.exists()
+    integration = save(now, **change, anyway=True)
+    assert commands.integration_spec(integration)["anyway"] is True
+    commands.save_integration(commands.integration_spec(integration), existing=integration, actor=ACTOR, now=now)
+
+
+def test_only_somebody_with_a_contact_method_in_use_counts_as_reached(now: datetime) -> None:
+    ContactMethod.objects.update(is_enabled=False)
+    with pytest.raises(Rejected, match="no contact method in use"):
+        save(now)
+    ContactMethod.objects.update(is_enabled=True)
+    User.objects.update(is_active=False)
+    with pytest.raises(Rejected, match="reach nobody"):
+        save(now)
+
+
+def test_an_integration_that_watches_or_only_records_need_not_reach_anybody(now: datetime) -> None:
+    save(now, name="A", recipients=None, mode="watch")
+    save(now, name="B", routes=[{"action": "record", "recipients": {"groups": ["Empty"]}}])
+
+
+def test_an_integration_reads_back_as_it_was_written(now: datetime) -> None:
+    whole = spec(
+        source="Halo",
+        group="Desk",
+        mode="watch",
+        recipients={"users": ["bob"], "groups": ["Desk"]},
+        settings={"halo_address": "https://acme.haloitsm.com", "fail_open": False, "statuses": {"1": "New"}},
+        mapping={"subject": {"paths": ["a", "b"]}},
+        rules={"open": {"field": "source_status", "operator": "contains", "value": "New"}},
+        filters={"not": {"field": "ticket_type", "operator": "equals", "value": "Project"}},
+        routes=[
+            {
+                "name": "Night",
+                "when": {"field": "client", "operator": "equals", "value": "Globex"},
+                "during": {"not": "Office hours"},
+                "escalation_policy": "Standard",
+                "recipients": {"users": ["alice"], "groups": ["Desk"]},
+                "priority": "critical",
+            },
+            {"during": "Office hours", "action": "record"},
+        ],
+        dedup_key="<ticket^id>",
+    )
+    integration = commands.save_integration(whole, actor=ACTOR, now=now)
+    assert commands.integration_spec(integration) == whole
+    assert "token" not in commands.integration_spec(integration)
+    assert commands.integration_spec(integration, with_secrets=True)["token"] == secrets.token_of(integration)
+
+
+def test_routes_keep_to_their_objects_when_those_are_renamed(now: datetime) -> None:
+    integration = save(now, routes=[{"escalation_policy": "standard", "during": "office HOURS"}])
+    version = integration.current_id
+    User.objects.filter(username="alice").update(username="alicia")
+    policy = integration.policy
+    assert policy is not None
+    policies.save_policy({**policies.policy_spec(policy), "name": "Renamed"}, existing=policy, actor=ACTOR, now=now)
+    read = commands.integration_spec(Integration.objects.get())
+    assert read["routes"] == [{"escalation_policy": "Renamed", "during": "Office hours"}]
+    commands.save_integration(read, existing=Integration.objects.get(), actor=ACTOR, now=now)
+    assert Integration.objects.get().current_id == version
+
+
+def test_a_new_version_is_made_only_when_what_decides_about_messages_changed(now: datetime) -> None:
+    integration = save(now)
+    version = ConfigVersion.objects.get().version
+    entries = AuditEntry.objects.count()
+    save(now, integration)
+    assert (ConfigVersion.objects.get().version, AuditEntry.objects.count()) == (version, entries)
+    save(now, integration, mode="watch")
+    assert IntegrationVersion.objects.count() == 1
+    assert ConfigVersion.objects.get().version > version
+    first = IntegrationVersion.objects.get()
+    save(now, integration, filters={"field": "client", "operator": "exists"})
+    assert [row.number for row in IntegrationVersion.objects.order_by("number")] == [1, 2]
+    assert IntegrationVersion.objects.get(number=1).definition == first.definition == {}
+    assert Integration.objects.get().current == IntegrationVersion.objects.get(number=2)
+
+
+def test_a_kind_stays_what_it_was(now: datetime) -> None:
+    integration = save(now)
+    with pytest.raises(Rejected) as raised:
+        save(now, integration, kind="api")
+    assert raised.value.field == "kind"
+
+
+def test_a_token_of_ones_own_is_taken_and_no_two_integrations_share_one(now: datetime) -> None:
+    integration = save(now, token=TOKEN)
+    assert secrets.token_of(integration) == TOKEN
+    assert secrets.url_of(integration).endswith(f"/in/{TOKEN}")
+    with pytest.raises(Rejected, match="another integration"):
+        save(now, name="Other", token=TOKEN)
+    secrets.rotate_token(integration, actor=ACTOR, now=now)
+    with pytest.raises(Rejected, match="another integration, or was"):
+        save(now, name="Other", token=TOKEN)
+    with pytest.raises(Rejected, match="own before"):
+        save(now, Integration.objects.get(), token=TOKEN)
+
+
+def test_without_a_token_in_the_spec_one_is_made_and_then_stays(now: datetime) -> None:
+    integration = save(now)
+    token = secrets.token_of(integration)
+    assert len(token) == 32
+    assert set(token) <= set("0123456789abcdef")
+    save(now, integration, mode="watch")
+    assert secrets.token_of(Integration.objects.get()) == token
+
+
+def test_a_rotated_token_works_until_its_overlap_is_over(now: datetime) -> None:
+    integration = save(now, token=TOKEN)
+    fresh = secrets.rotate_token(integration, overlap=timedelta(hours=1), actor=ACTOR, now=now)
+    registry = Registry()
+    registry.refresh()
+    for token, seconds, expected in ((fresh, 0, False), (TOKEN, 3599, False), (TOKEN, 3600, True)):
+        found = registry.find(token_hash(token), now + timedelta(seconds=seconds))
+        assert found is not None
+        assert (found.door.id, found.expired) == (integration.pk, expected)
+    entry = AuditEntry.objects.latest("id")
+    assert (entry.action, entry.object_name) == ("rotate_token", "HaloITSM")
+    assert TOKEN not in str(AuditEntry.objects.values())
+    assert fresh not in str(AuditEntry.objects.values())
+    for overlap in (timedelta(days=-1), timedelta(days=31)):
+        with pytest.raises(Rejected, match="overlap"):
+            secrets.rotate_token(integration, overlap=overlap, actor=ACTOR, now=now)
+
+
+def test_credentials_stay_when_left_out_and_a_secret_part_when_only_that_is(now: datetime) -> None:
+    given = {"basic": {"username": "halo", "password": "p1"}, "hmac": {"header": "X-Signature", "secret": "s1"}}
+    integration = save(now, credentials=given)
+    assert secrets.credentials_of(integration) == given
+    save(now, integration)
+    assert secrets.credentials_of(Integration.objects.get()) == given
+    shown = commands.integration_spec(integration)
+    assert shown["credentials"] == {"basic": {"username": "halo"}, "hmac": {"header": "X-Signature"}}
+    entries = AuditEntry.objects.count()
+    commands.save_integration(shown, existing=Integration.objects.get(), actor=ACTOR, now=now)
+    assert AuditEntry.objects.count() == entries
+    save(now, Integration.objects.get(), credentials={"basic": {"username": "halo", "password": "p2"}})
+    assert secrets.credentials_of(Integration.objects.get()) == {"basic": {"username": "halo", "password": "p2"}}
+    assert AuditEntry.objects.count() == entries + 1
+    save(now, Integration.objects.get(), credentials={})
+    assert Integration.objects.get().credentials == ""
+    assert not any(secret in str(AuditEntry.objects.values()) for secret in ("p1", "p2", "s1"))
+
+
+def test_the_credentials_that_were_saved_are_those_the_door_asks_for(now: datetime) -> None:
+    integration = save(now, credentials={"header": {"name": "X-Key", "value": "v"}})
+    registry = Registry()
+    with database.transaction() as connection:
+        registry.load(connection)
+    credentials = registry.door(integration.pk).credentials
+    assert credentials.are_asked
+    assert (credentials.header, credentials.header_value) == ("X-Key", "v")
+
+
+def test_a_saved_integration_is_a_door_that_reads_its_routes(now: datetime) -> None:
+    integration = save(
+        now, source="Halo", routes=[{"during": "Office hours", "escalation_policy": "Standard", "priority": "low"}]
+    )
+    registry = Registry()
+    registry.refresh()
+    door = registry.door(integration.pk)
+    assert door.source == "Halo"
+    assert door.policy_id == integration.policy_id
+    (route,) = door.reader.routes
+    assert route.policy == integration.policy_id
+    assert route.during is not None
+    assert route.during.said() == "during Office hours", "a reason names the hours, not their number"
+    assert door.in_hours(route.during.hours, datetime(2026, 11, 23, 9, tzinfo=UTC))
+    assert not door.in_hours(route.during.hours, now)
+
+
+def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
+    integration = save(
+        now,
+        group="Desk",
+        recipients={"users": ["bob"], "groups": ["Desk"]},
+        routes=[
+            {"recipients": {"users": ["alice"]}, "during": {"not": "Office hours"}, "escalation_policy": "Standard"}
+        ],
+    )
+    needed = ["integration HaloITSM"]
+    alice, bob = (User.objects.get(username=name) for name in ("alice", "bob"))
+    assert commands.needs_user(alice.pk) == commands.needs_user(bob.pk) == needed
+    assert integration.group_id is not None
+    assert integration.policy_id is not None
+    assert commands.needs_group(integration.group_id) == needed
+    assert set(commands.needs_policy(integration.policy_id)) == set(needed)
+    (hours,) = oncall.SupportHours.objects.all()
+    assert commands.needs_support_hours(hours.pk) == needed
+    assert commands.needs_user(10**9) == []
+
+
+def test_an_integration_with_live_alerts_is_not_deleted_and_afterwards_goes_with_an_entry(now: datetime) -> None:
+    integration = save(now)
+    Alert.objects.create(subject="x", integration=integration, opened_at=now, last_message_at=now)
+    with pytest.raises(Rejected, match="still live") as raised:
+        commands.delete_integration(integration, actor=ACTOR, now=now)
+    assert raised.value.code == "in_use"
+    Alert.objects.update(status="closed")
+    commands.delete_integration(Integration.objects.get(), actor=ACTOR, now=now)
+    assert not Integration.objects.exists()
+    assert not IntegrationVersion.objects.exists()
+    assert Alert.objects.get().integration_id is None
+    entry = AuditEntry.objects.latest("id")
+    assert (entry.action, entry.object_name) == ("delete", "HaloITSM")
+    assert entry.before["token"] == "•••"
