@@ -1,4 +1,4 @@
-"""Notifications, the tries to deliver them, the providers that carry them, what the sandbox kept, and the pause of all paging."""
+"""Notifications, the tries to deliver them, providers, what the sandbox kept, and the pause of all paging."""
 
 from __future__ import annotations
 
@@ -38,10 +38,16 @@ class Notification(models.Model):
 
     #: A UUIDv7; also the idempotency key at providers.
     id = models.UUIDField(primary_key=True)
-    alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.CASCADE, related_name="notifications", db_index=False)
+    alert = models.ForeignKey(
+        "alerts.Alert", null=True, on_delete=models.CASCADE, related_name="notifications", db_index=False
+    )
     run = models.ForeignKey("escalation.Run", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="notifications", db_index=False)
-    group_contact = models.ForeignKey("people.GroupContact", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        "people.User", null=True, on_delete=models.SET_NULL, related_name="notifications", db_index=False
+    )
+    group_contact = models.ForeignKey(
+        "people.GroupContact", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
     purpose = models.TextField()
     channel = models.TextField()
     #: The contact method's label, as it was.
@@ -55,7 +61,9 @@ class Notification(models.Model):
 
     class Meta:
         constraints = (
-            models.CheckConstraint(condition=Q(purpose__in=[str(p) for p in Purpose]), name="notify_notification_purpose"),
+            models.CheckConstraint(
+                condition=Q(purpose__in=[str(p) for p in Purpose]), name="notify_notification_purpose"
+            ),
         )
         indexes = (
             # Who was paged about an alert.
@@ -74,7 +82,9 @@ class Delivery(models.Model):
     alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     #: Which integration it belongs to, for fairness; NULL for notices that no alert caused.
-    integration = models.ForeignKey("inbound.Integration", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    integration = models.ForeignKey(
+        "inbound.Integration", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
     channel = models.TextField()
     address = models.TextField()
     purpose = models.TextField()
@@ -86,6 +96,10 @@ class Delivery(models.Model):
     provider_name = models.TextField(default="", db_default="")
     attempts = models.SmallIntegerField(default=0, db_default=0)
     error = models.TextField(default="", db_default="")
+    #: Whether its failure is one that only a person can mend.
+    is_permanent = models.BooleanField(default=False, db_default=False)
+    #: Why it is not to be sent again, when that came up while it was on its way: a sentence.
+    withdrawn = models.TextField(default="", db_default="")
     #: Why it waits, was cancelled, or went as it went: a sentence.
     reason = models.TextField(default="", db_default="")
     queued_at = models.DateTimeField()
@@ -95,23 +109,43 @@ class Delivery(models.Model):
     leased_by = models.TextField(default="", db_default="")
     sent_at = models.DateTimeField(null=True)
     delivered_at = models.DateTimeField(null=True)
+    #: When it was cancelled, or failed for good.
+    ended_at = models.DateTimeField(null=True)
     #: The provider's own id of the message, for receipts.
     external_id = models.TextField(default="", db_default="")
 
     class Meta:
         constraints = (
-            models.CheckConstraint(condition=Q(status__in=[str(s) for s in DeliveryStatus]), name="notify_delivery_status"),
+            models.CheckConstraint(
+                condition=Q(status__in=[str(s) for s in DeliveryStatus]), name="notify_delivery_status"
+            ),
         )
         indexes = (
             # The outbox's claim, fairly across integrations: first pages first.
             models.Index(
-                fields=("integration", "-is_first", "due_at"), condition=Q(status="queued"), name="notify_delivery_outbox"
+                fields=("integration", "-is_first", "due_at"),
+                condition=Q(status="queued"),
+                name="notify_delivery_outbox",
             ),
             # Leases that ran out.
             models.Index(fields=("lease_until",), condition=Q(status="sending"), name="notify_delivery_lease"),
+            # What waits for one address, so that it leaves bundled.
+            models.Index(fields=("address",), condition=Q(status="queued"), name="notify_delivery_waiting"),
             # The deliveries of an alert.
             models.Index(fields=("alert", "id"), name="notify_delivery_alert"),
         )
+
+
+class LastSent(models.Model):
+    """When something last left for somebody at an address: what follows within seconds leaves bundled. Old rows go."""
+
+    pk = models.CompositePrimaryKey("recipient", "channel", "address", "purpose")
+    #: The user's id, or 0 for a group contact.
+    recipient = models.BigIntegerField()
+    channel = models.TextField()
+    address = models.TextField()
+    purpose = models.TextField()
+    left_at = models.DateTimeField()
 
 
 class SandboxMessage(models.Model):

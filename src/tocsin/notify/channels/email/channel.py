@@ -1,0 +1,218 @@
+"""The e-mail channel: subject, plain and HTML part, and the headers that thread, mark and quieten a mail."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo
+
+from django.template import Context, Engine, Template
+from django.utils.safestring import SafeString, mark_safe
+
+from tocsin.alerts.states import Priority
+from tocsin.core.errors import Rejected
+from tocsin.notify import html_text, wording
+from tocsin.notify.channels.contract import AlertText, Button, Message, Rendered
+from tocsin.notify.states import Purpose
+
+_COLOURS = {
+    Priority.CRITICAL: "#b81414",
+    Priority.HIGH: "#b35900",
+    Priority.MEDIUM: "#066fd1",
+    Priority.LOW: "#667382",
+}
+
+#: RFC 5321, 4.1.2, without quoted local parts and without address literals, which no mailbox of a person has.
+_ADDRESS = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
+
+
+class EmailChannel:
+    name = "email"
+    label = "E-mail"
+    quietness = 0
+    bundle_limit = 50
+
+    def render(self, message: Message) -> Rendered:
+        subject = wording.storable(wording.subject(message))
+        first = message.alerts[0] if message.alerts else None
+        return Rendered(
+            subject=subject,
+            text=_plain(message),
+            html=_html(message, subject),
+            headers=headers(message),
+            buttons=tuple(Button(_button(message), alert.link) for alert in message.alerts if alert.link),
+            link=first.link if first else message.home,
+            priority=first.priority if first else None,
+        )
+
+    def address(self, text: str) -> str:
+        written = text.strip()
+        local, at, domain = written.rpartition("@")
+        if at and not domain.isascii():
+            try:
+                written = f"{local}@{domain.encode('idna').decode()}"
+            except UnicodeError:
+                written = ""
+        if len(written) > 254 or len(local) > 64 or not _ADDRESS.fullmatch(written):
+            raise Rejected(
+                "invalid_address", f'"{text[:100]}" is not an e-mail address; write one like ann@example.org.'
+            )
+        return written
+
+
+def headers(message: Message) -> dict[str, str]:
+    """The headers that do not depend on the provider.
+
+    All mails about an alert answer one message that was never sent, so that every mail program makes them one thread
+    (RFC 5322, 3.6.4). `Auto-Submitted` (RFC 3834) and Exchange's own header keep automatic answers away.
+    """
+    host = urlsplit(message.home).hostname or "localhost"
+    found = {
+        "Message-ID": f"<{message.notification_id}@{host}>",
+        "Auto-Submitted": "auto-generated",
+        "X-Auto-Response-Suppress": "All",
+        "X-Tocsin-Purpose": str(message.purpose),
+    }
+    if message.alerts:
+        root = f"<alert-{message.alerts[0].id}@{host}>"
+        found |= {"In-Reply-To": root, "References": root}
+        found["X-Tocsin-Alert"] = ", ".join(str(alert.id) for alert in message.alerts)
+    if message.purpose is Purpose.PAGE and message.alerts[0].priority in (Priority.CRITICAL, Priority.HIGH):
+        found |= {"Importance": "high", "X-Priority": "1"}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    label: str
+    text: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One alert in the HTML part."""
+
+    priority: str
+    colour: str
+    is_test: bool
+    is_vip: bool
+    headline: str
+    facts: list[_Fact]
+    link: str
+    button: str
+    details: SafeString
+
+
+def _plain(message: Message) -> str:
+    parts = ["\n".join(_lead(message))]
+    parts += [_plain_alert(message, alert) for alert in message.alerts]
+    parts.append("\n".join(_foot(message)))
+    return "\n\n".join(part for part in parts if part.strip()) + "\n"
+
+
+def _plain_alert(message: Message, alert: AlertText) -> str:
+    lines = [wording.named(alert)]
+    lines += [
+        f"{fact.label}: {fact.text}{f' {fact.url}' if _is_web(fact.url) else ''}" for fact in _facts(message, alert)
+    ]
+    if alert.link:
+        lines += ["", f"{_button(message)}: {alert.link}"]
+    if details := _details(message, alert):
+        lines += ["", html_text.plain(details)]
+    return "\n".join(lines)
+
+
+def _html(message: Message, subject: str) -> str:
+    blocks = [
+        _Block(
+            priority=wording.priority(alert),
+            colour=_COLOURS[alert.priority],
+            is_test=alert.is_test,
+            is_vip=alert.is_vip,
+            headline=f"#{alert.id} {wording.headline(alert)}" if len(message.alerts) > 1 else wording.headline(alert),
+            facts=_facts(message, alert),
+            link=alert.link,
+            button=_button(message),
+            # Cleaned by `safe_html`: the one place where a text is not escaped.
+            details=mark_safe(html_text.safe_html(_details(message, alert))),  # noqa: S308
+        )
+        for alert in message.alerts
+    ]
+    context = {"subject": subject, "lead": _lead(message), "alerts": blocks, "foot": _foot(message)}
+    return _template().render(Context(context))
+
+
+@cache
+def _template() -> Template:
+    return Engine(dirs=[str(Path(__file__).parent)]).get_template("mail.html")
+
+
+def _lead(message: Message) -> list[str]:
+    """What a mail says before it shows alerts."""
+    match message.purpose:
+        case Purpose.PAGE if len(message.alerts) > 1:
+            return [f"{len(message.alerts)} alerts need an answer."]
+        case Purpose.PAGE:
+            return []
+        case Purpose.NOTICE | Purpose.TEST:
+            return [line for line in wording.storable(message.text).splitlines() if line.strip()]
+        case Purpose.ALL_CLEAR | Purpose.STILL_ON_IT:
+            return wording.sentences(message)
+
+
+def _foot(message: Message) -> list[str]:
+    lines = [wording.one_line(message.reason)] if message.reason else []
+    if any(alert.link for alert in message.alerts) and message.recipient:
+        lines.append("The links are for you alone and are valid for seven days. Opening one changes nothing.")
+    return lines
+
+
+def _button(message: Message) -> str:
+    if message.purpose is Purpose.PAGE and message.recipient:
+        return "Acknowledge, take or close"
+    return "Acknowledge again, take or close" if message.purpose is Purpose.STILL_ON_IT else "Open the alert"
+
+
+def _details(message: Message, alert: AlertText) -> str:
+    return alert.long_text if message.purpose is Purpose.PAGE and len(message.alerts) == 1 else ""
+
+
+def _facts(message: Message, alert: AlertText) -> list[_Fact]:
+    line = wording.one_line
+    ticket = wording.mark(alert)
+    phone = line(alert.requester_phone, 50)
+    number = re.sub(r"[^0-9+]", "", phone)
+    facts = [
+        _Fact("Summary", line(alert.short_text, 500) if alert.short_text != alert.subject else ""),
+        _Fact("Ticket", ticket, line(alert.source_url) if _is_web(alert.source_url) else ""),
+        _Fact("Client", line(alert.client, 200)),
+        _Fact("Site", line(alert.site, 200)),
+        _Fact("Team", line(alert.team, 200)),
+        _Fact("Requester", line(alert.requester, 200)),
+        _Fact("Phone", phone, f"tel:{quote(number)}" if number else ""),
+        _Fact("Opened", _moment(alert.opened_at, message.time_zone)),
+        _Fact("Messages", str(alert.count) if alert.count > 1 else ""),
+    ]
+    return [fact for fact in facts if fact.text]
+
+
+def _moment(at: datetime | None, zone: str) -> str:
+    if at is None:
+        return ""
+    try:
+        local = at.astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):
+        local = at
+    return f"{local.day} {local:%B %Y, %H:%M %Z}"
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))

@@ -1,0 +1,362 @@
+"""The `smtp` kind of provider: hands mails to an SMTP server (RFC 5321) over connections that are kept for a while."""
+
+from __future__ import annotations
+
+import re
+import smtplib
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, parseaddr
+from ipaddress import ip_address
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
+
+from tocsin.core import clock, egress
+from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify.channels.contract import Account, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.channels.email.channel import EmailChannel
+
+#: For each answer of the server; after the data it may look for viruses first.
+TIMEOUT = 15.0
+TIMEOUT_AFTER_DATA = 60.0
+#: A connection that was idle for longer, or carried so many mails, is not used again.
+MOST_IDLE = 60.0
+MOST_MAILS = 100
+
+_IMPLICIT_TLS_PORT, _SUBMISSION_PORT = 465, 587
+
+
+class SmtpKind:
+    name = "smtp"
+    label = "SMTP server"
+    channels: tuple[str, ...] = ("email",)
+    replies: frozenset[str] = frozenset()
+    parallel = 20
+    settings: tuple[Setting, ...] = (
+        Setting("host", "Server", is_required=True, help="Its name, such as smtp.example.org."),
+        Setting("port", "Port", SettingKind.NUMBER, help="Default 587, or 465 with TLS from the start."),
+        Setting(
+            "security",
+            "Encryption",
+            SettingKind.CHOICE,
+            default="auto",
+            choices=("auto", "starttls", "tls", "none"),
+            help="auto: STARTTLS where the server offers it. Certificates are always checked.",
+        ),
+        Setting("username", "User name"),
+        Setting("password", "Password", is_secret=True),
+        Setting("sender", "From", help="Such as Tocsin <tocsin@example.org>."),
+    )
+
+    def accepts(self, channel: str, address: str) -> bool:
+        try:
+            EmailChannel().address(address)
+        except Rejected:
+            return False
+        return True
+
+    def open(self, account: Account) -> Sender:
+        return SmtpSender(account)
+
+
+def account_of_url(name: str, url: str, sender: str) -> Account:
+    """The account that `smtp[s]://user:password@host:port` names; `smtps` means TLS from the start."""
+    parts = urlsplit(url)
+    settings = {
+        "host": parts.hostname or "localhost",
+        "port": parts.port or "",
+        "security": "tls" if parts.scheme == "smtps" else "auto",
+        "username": unquote(parts.username or ""),
+        "sender": sender,
+    }
+    return Account(name, settings, {"password": unquote(parts.password or "")}, is_trusted=True)
+
+
+class SmtpSender:
+    """Sends over as many connections as are needed at a time, and keeps them for the next mails."""
+
+    def __init__(self, account: Account) -> None:
+        self._server = _Server.of(account)
+        self._idle: list[_Connection] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        data = _data(rendered, self._server, address)
+        connection = self._take()
+        while True:
+            try:
+                said = connection.carry(self._server.envelope, address, data)
+            except _Stale:
+                # The server closed it while it was idle. Nothing was accepted; another one will do.
+                connection.close()
+                connection = self._take(fresh=True)
+            except (Temporary, Permanent):
+                self._give_back(connection)
+                raise
+            else:
+                self._give_back(connection)
+                return Sent(_queue_id(said))
+
+    def verify(self) -> str:
+        connection = self._take(fresh=True)
+        try:
+            connection.noop()
+        except (smtplib.SMTPException, OSError) as error:
+            _fail(self._server, error)
+        finally:
+            connection.close()
+        secured = f"with {connection.tls_version}" if connection.tls_version else "without encryption"
+        signed_in = f" and signed in as {self._server.username}" if self._server.username else ""
+        return f"Connected to {self._server.host} port {self._server.port} {secured}{signed_in}."
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self, fresh: bool = False) -> _Connection:
+        while not fresh:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection = self._idle.pop()
+            if connection.is_usable():
+                return connection
+            connection.close()
+        return _Connection.open(self._server)
+
+    def _give_back(self, connection: _Connection) -> None:
+        connection.was_kept = True
+        connection.used_at = time.monotonic()
+        with self._lock:
+            if not self._is_closed and connection.is_usable():
+                self._idle.append(connection)
+                return
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Where and how to connect, and as whom."""
+
+    host: str
+    port: int
+    security: str
+    username: str
+    sender: str
+    is_trusted: bool
+    password: str = field(repr=False, default="")
+
+    @classmethod
+    def of(cls, account: Account) -> _Server:
+        settings = account.settings
+        security = str(settings.get("security") or "auto")
+        default = _IMPLICIT_TLS_PORT if security == "tls" else _SUBMISSION_PORT
+        username = str(settings.get("username") or "")
+        host = str(settings.get("host") or "localhost")
+        sender = str(settings.get("sender") or "") or (username if "@" in username else f"tocsin@{host}")
+        return cls(
+            host=host,
+            port=int(settings.get("port") or default),
+            security=security,
+            username=username,
+            sender=sender if parseaddr(sender)[0] else f"Tocsin <{parseaddr(sender)[1] or sender}>",
+            is_trusted=account.is_trusted,
+            password=account.secrets.get("password", ""),
+        )
+
+    @property
+    def envelope(self) -> str:
+        """The bare address of the sender."""
+        return parseaddr(self.sender)[1]
+
+
+class _Stale(Exception):
+    """A connection that was kept turned out to be closed, before anything was accepted."""
+
+
+class _Connection(smtplib.SMTP):
+    """One signed-in connection. `smtplib` speaks the protocol; where it connects to is checked first."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+        self.used_at = time.monotonic()
+        self.mails = 0
+        self.was_kept = False
+        self.tls_version = ""
+        # A name of our own for EHLO: looking up the machine's can take seconds.
+        super().__init__(local_hostname=server.envelope.rpartition("@")[2] or "localhost", timeout=TIMEOUT)
+        # What the certificate must name; `smtplib` sets it only where it connects by itself.
+        self._host = server.host
+
+    @classmethod
+    def open(cls, server: _Server) -> _Connection:
+        """Connects, encrypts and signs in. Raises Temporary or Permanent: nothing was sent yet."""
+        connection = cls(server)
+        try:
+            code, said = connection.connect(server.host, server.port)
+            if code != 220:
+                raise smtplib.SMTPConnectError(code, said)
+            connection.ehlo_or_helo_if_needed()
+            connection._encrypt()
+            if server.username:
+                connection._require_privacy()
+                connection.login(server.username, server.password)
+        except (smtplib.SMTPException, OSError) as error:
+            connection.close()
+            _fail(server, error)
+        except (Temporary, Permanent):
+            connection.close()
+            raise
+        return connection
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connection = egress.connect(host, port, trusted=self._server.is_trusted)
+        connection.settimeout(timeout)
+        if self._server.security != "tls":
+            return connection
+        wrapped = egress.tls_context().wrap_socket(connection, server_hostname=host)
+        self.tls_version = wrapped.version() or "TLS"
+        return wrapped
+
+    def _encrypt(self) -> None:
+        security = self._server.security
+        if security == "starttls" and not self.has_extn("starttls"):
+            raise Permanent(f"{self._server.host} offers no STARTTLS.", "Choose another port or kind of encryption.")
+        if security in ("auto", "starttls") and self.has_extn("starttls"):
+            self.starttls(context=egress.tls_context())
+            self.ehlo()
+            assert isinstance(self.sock, ssl.SSLSocket)
+            self.tls_version = self.sock.version() or "TLS"
+
+    def _require_privacy(self) -> None:
+        """A password crosses the open internet only encrypted."""
+        assert self.sock is not None
+        if not self.tls_version and ip_address(str(self.sock.getpeername()[0]).split("%")[0]).is_global:
+            raise Permanent(
+                f"{self._server.host} offers no encryption, so the password was not sent.", "Use a port with TLS."
+            )
+
+    def carry(self, sender: str, address: str, data: bytes) -> str:
+        """Sends one mail and returns what the server said. Raises Temporary, Permanent, OutcomeUnknown, or _Stale."""
+        self.mails += 1
+        try:
+            self._step(*self.mail(sender, self._options()))
+            self._step(*self.rcpt(address))
+            code, said = self.docmd("DATA")
+            if code != 354:
+                self._step(code, said)
+        except (smtplib.SMTPServerDisconnected, OSError) as error:
+            self.close()
+            if self.was_kept:
+                raise _Stale from error
+            _fail(self._server, error)
+        return self._data(data)
+
+    def _data(self, data: bytes) -> str:
+        """Everything after the server said it is ready for the mail: from here on it may have it."""
+        assert self.sock is not None
+        try:
+            self.sock.settimeout(TIMEOUT_AFTER_DATA)
+            self.send(data)
+            code, said = self.getreply()
+            if self.sock is not None:
+                self.sock.settimeout(TIMEOUT)
+        except (smtplib.SMTPException, OSError) as error:
+            self.close()
+            raise OutcomeUnknown(f"{self._server.host} took the mail and did not answer: {_text(error)}.") from None
+        self._step(code, said)
+        return said.decode("utf-8", "replace")
+
+    def _options(self) -> list[str]:
+        return ["BODY=8BITMIME"] if self.has_extn("8bitmime") else []
+
+    def _step(self, code: int, said: bytes) -> None:
+        """Raises what a refusal means, and readies the connection for the next mail."""
+        if 200 <= code < 300:
+            return
+        if code != 421 and self.sock is not None:
+            try:
+                self.rset()
+            except (smtplib.SMTPException, OSError):
+                self.close()
+        else:
+            self.close()
+        _refused(self._server, code, said)
+
+    def is_usable(self) -> bool:
+        """Whether it can carry another mail."""
+        return self.sock is not None and self.mails < MOST_MAILS and time.monotonic() - self.used_at < MOST_IDLE
+
+
+def _data(rendered: Rendered, server: _Server, address: str) -> bytes:
+    """The mail as it goes on the wire: CRLF, dots doubled (RFC 5321, 4.5.2), and the line that ends it."""
+    mail = EmailMessage(policy=SMTP)
+    mail["Subject"] = rendered.subject
+    name, plain = parseaddr(server.sender)
+    try:
+        mail["From"] = Address(name, addr_spec=plain)
+        mail["To"] = Address(addr_spec=address)
+    except (MessageError, ValueError, IndexError) as error:
+        raise Permanent(f"A mail cannot be addressed: {error}.", "Correct the address.") from None
+    mail["Date"] = format_datetime(clock.now())
+    for header, value in rendered.headers.items():
+        mail[header] = value
+    mail.set_content(rendered.text, cte="quoted-printable")
+    if rendered.html:
+        mail.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
+    return re.sub(rb"(?m)^\.", b"..", mail.as_bytes()) + b"\r\n.\r\n"
+
+
+def _refused(server: _Server, code: int, said: bytes) -> NoReturn:
+    text = f"{server.host} said {code} {_clean(said.decode('utf-8', 'replace'), server)}"
+    if 400 <= code < 500:
+        raise Temporary(f"{text}.")
+    raise Permanent(f"{text}.")
+
+
+def _fail(server: _Server, error: Exception) -> NoReturn:
+    """Turns what went wrong before a mail was handed over into Temporary or Permanent."""
+    match error:
+        case smtplib.SMTPAuthenticationError() if error.smtp_code >= 500:
+            raise Permanent(
+                f"{server.host} does not accept the user name and password ({error.smtp_code}).", "Enter them again."
+            ) from None
+        case smtplib.SMTPNotSupportedError():
+            raise Permanent(f"{server.host} offers no way to sign in.", "Leave user name and password empty.") from None
+        case smtplib.SMTPResponseException():
+            said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+            _refused(server, error.smtp_code, said)
+        case ssl.SSLCertVerificationError():
+            # Temporary, because a page must not be lost to a certificate that is renewed within minutes.
+            raise Temporary(f"The certificate of {server.host} is not valid: {error.verify_message}.") from None
+        case _:
+            raise Temporary(
+                f"{server.host} port {server.port} does not answer: {_clean(_text(error), server)}."
+            ) from None
+
+
+def _text(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+
+
+def _clean(text: str, server: _Server) -> str:
+    line = " ".join(text.split())[:200].rstrip(".")
+    return line.replace(server.password, "•••") if server.password else line
+
+
+def _queue_id(said: str) -> str:
+    """What the server calls the mail, from answers like "2.0.0 Ok: queued as 4XyZ"."""
+    found = re.search(r"queued as ([\w.-]+)", said, re.IGNORECASE)
+    return found[1][:100] if found else ""

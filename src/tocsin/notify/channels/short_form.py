@@ -1,0 +1,60 @@
+"""The short form that pushes and chats share: a title, a few sentences, and buttons that open a page."""
+
+from __future__ import annotations
+
+from tocsin.notify import html_text, wording
+from tocsin.notify.channels.contract import Button, Message, Rendered
+from tocsin.notify.states import Purpose
+
+
+def render(message: Message, *, longest: int, details: int) -> Rendered:
+    """A title and a text of at most `longest` characters, with so many characters of the details of a single alert."""
+    first = message.alerts[0] if message.alerts else None
+    link = first.link if first and len(message.alerts) == 1 else message.home
+    return Rendered(
+        subject=wording.cut(wording.storable(_title(message)), 200),
+        text=wording.cut(wording.storable(_text(message, details)), longest),
+        buttons=_buttons(message, link),
+        link=link,
+        priority=min((alert.priority for alert in message.alerts), key=lambda priority: priority.rank, default=None),
+    )
+
+
+def _title(message: Message) -> str:
+    match message.purpose:
+        case Purpose.PAGE if len(message.alerts) == 1:
+            alert = message.alerts[0]
+            test = "TEST " if alert.is_test else ""
+            return f"{test}{wording.priority(alert)}: {wording.headline(alert)}"
+        case Purpose.PAGE:
+            return f"{len(message.alerts)} alerts"
+        case Purpose.ALL_CLEAR:
+            return "All clear"
+        case Purpose.STILL_ON_IT:
+            return "Still on it?"
+        case Purpose.NOTICE | Purpose.TEST:
+            return wording.one_line(message.title) or "Tocsin"
+
+
+def _text(message: Message, details: int) -> str:
+    lines = wording.sentences(message)
+    if message.purpose is Purpose.PAGE and len(message.alerts) == 1:
+        alert = message.alerts[0]
+        where = [wording.mark(alert), wording.one_line(alert.site, 60), wording.one_line(alert.requester, 60)]
+        if said := ", ".join(part for part in where if part):
+            lines.append(said)
+        if alert.long_text and details:
+            lines.append(html_text.plain(alert.long_text, details))
+        lines.append(f"#{alert.id}")
+    return "\n".join(line for line in lines if line)
+
+
+def _buttons(message: Message, link: str) -> tuple[Button, ...]:
+    if message.purpose not in (Purpose.PAGE, Purpose.STILL_ON_IT) or not link:
+        return ()
+    if len(message.alerts) > 1:
+        return (Button("Open the alerts", link),)
+    label = "Acknowledge or take" if message.recipient else "Open the alert"
+    ticket = wording.one_line(message.alerts[0].source_url)
+    others = (Button("Open the ticket", ticket),) if ticket.startswith(("http://", "https://")) else ()
+    return (Button(label, link), *others)

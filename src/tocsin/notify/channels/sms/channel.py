@@ -1,0 +1,26 @@
+"""The SMS channel: one text of a few segments, in the words that product texts and replies share."""
+
+from __future__ import annotations
+
+from tocsin.notify import text_messages, wording
+from tocsin.notify.channels.contract import Message, Rendered
+from tocsin.notify.channels.phone_numbers import phone_number
+
+
+class SmsChannel:
+    name = "sms"
+    label = "SMS"
+    quietness = 3
+    bundle_limit = 10
+
+    def render(self, message: Message) -> Rendered:
+        first = message.alerts[0] if message.alerts else None
+        return Rendered(
+            subject="",
+            text=wording.storable(text_messages.text_message(message)),
+            link=first.link if first else "",
+            priority=first.priority if first else None,
+        )
+
+    def address(self, text: str) -> str:
+        return phone_number(text)

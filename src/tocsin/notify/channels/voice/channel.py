@@ -1,0 +1,25 @@
+"""The voice channel: what a call says, and the keys it then listens for."""
+
+from __future__ import annotations
+
+from tocsin.notify import speech, wording
+from tocsin.notify.channels.contract import Message, Rendered
+from tocsin.notify.channels.phone_numbers import phone_number
+
+
+class VoiceChannel:
+    name = "voice"
+    label = "Phone call"
+    quietness = 4
+    bundle_limit = 5
+
+    def render(self, message: Message) -> Rendered:
+        first = message.alerts[0] if message.alerts else None
+        return Rendered(
+            subject="",
+            text=wording.storable(speech.spoken(message)),
+            priority=first.priority if first else None,
+        )
+
+    def address(self, text: str) -> str:
+        return phone_number(text)

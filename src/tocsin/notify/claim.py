@@ -1,0 +1,136 @@
+"""Takes deliveries that are due out of the outbox, in one transaction: picks them fairly, checks each against its alert
+and person as they are now, and leases what is to be sent. What it returns is sent at once, or comes back by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from tocsin.core.database import Connection
+from tocsin.notify import bundling, outbox_rows
+from tocsin.notify.bundling import Bundle
+from tocsin.notify.channels.registry import CHANNELS
+from tocsin.notify.due import BUNDLED_LATER, Due, after_waiting
+from tocsin.notify.outbox_rows import Full, Leased
+from tocsin.notify.pause import CurrentPause
+from tocsin.notify.providers import SANDBOX, Carrier, Directory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One message to send, and by whom; `carrier` None: the sandbox."""
+
+    bundle: Bundle
+    carrier: Carrier | None
+    #: Why nobody can send it: it fails at once, with this reason.
+    problem: str = ""
+
+    @property
+    def provider(self) -> str:
+        return self.carrier.name if self.carrier else SANDBOX
+
+    @property
+    def ids(self) -> list[UUID]:
+        return [due.id for due in self.bundle.members]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a turn took."""
+
+    jobs: tuple[Job, ...]
+    #: Whether more may be due: everything asked for was taken, or a provider can be given no more for now.
+    is_full: bool
+
+
+def claim(
+    connection: Connection,
+    directory: Directory,
+    busy: Mapping[str, int],
+    *,
+    node: str,
+    slots: int,
+    now: datetime,
+    pause: CurrentPause | None,
+) -> Claimed:
+    """Leases for `node` as many messages as there is room for; `busy` counts what is on its way, by provider."""
+    if pause is not None:
+        outbox_rows.explain(connection, pause, now)
+    rooms = _Rooms(directory, busy, slots)
+    free = slots - sum(busy.values())
+    full = rooms.full()
+    ids = outbox_rows.pick(connection, full, free, now, is_paused=pause is not None)
+    ready = outbox_rows.checked(connection, ids, now)
+    if directory.is_bundling:
+        jobs = _bundled(connection, rooms, ready, now)
+    else:
+        jobs = rooms.jobs([Bundle((due,)) for due in ready])
+    outbox_rows.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
+    return Claimed(tuple(jobs), is_full=len(ids) >= free or bool(full.names))
+
+
+def _bundled(connection: Connection, rooms: _Rooms, ready: list[Due], now: datetime) -> list[Job]:
+    """The messages that leave now; what waits for others is written down as waiting."""
+    ready = ready + outbox_rows.companions(connection, ready, now, _limit)
+    arranged = bundling.arrange(ready, now, _limit)
+    jobs = rooms.jobs(arranged.bundles)
+    keyed = {job: found for job in jobs if (found := bundling.key(job.bundle.lead)) is not None}
+    firsts = {job: key for job, key in keyed.items() if job.bundle.is_first}
+    others = {key for job, key in keyed.items() if job not in firsts}
+    passed = outbox_rows.through_the_gate(connection, firsts.values(), others, now)
+    late = [job for job, key in firsts.items() if key not in passed]
+    waiting = [*arranged.waiting, *((job.bundle.lead, now + bundling.WINDOW) for job in late)]
+    outbox_rows.wait(connection, [(due, BUNDLED_LATER, until) for due, until in waiting])
+    return [job for job in jobs if job not in late]
+
+
+def _leased(job: Job) -> list[Leased]:
+    row_id = job.carrier.id if job.carrier else None
+    return [Leased(due.id, row_id, job.provider, after_waiting(due.waited)) for due in job.bundle.members]
+
+
+class _Rooms:
+    """How much each provider may still be given, so that one that hangs leaves room for the others."""
+
+    def __init__(self, directory: Directory, busy: Mapping[str, int], slots: int) -> None:
+        self._directory = directory
+        self._busy = dict(busy)
+        self._slots = slots
+
+    def full(self) -> Full:
+        """What can be given out no more."""
+        carriers = self._directory.all()
+        names = [carrier.name for carrier in carriers if not self._has_room(carrier.name, carrier.kind.parallel)]
+        firsts: dict[str, str] = {}
+        for carrier in carriers:
+            for channel in carrier.channels:
+                firsts.setdefault(channel, carrier.name)
+        return Full(names, [channel for channel, name in firsts.items() if name in names])
+
+    def jobs(self, bundles: Iterable[Bundle]) -> list[Job]:
+        """The messages that somebody can take now; the others stay where they are."""
+        return [job for bundle in bundles if (job := self._job(bundle)) is not None]
+
+    def _job(self, bundle: Bundle) -> Job | None:
+        due = bundle.lead
+        if due.problem:
+            return Job(bundle, None, due.problem)
+        carriers = self._directory.carriers(due.channel, due.address)
+        carrier = next((c for c in carriers if c.name == due.provider_name), carriers[0] if carriers else None)
+        name, most = (carrier.name, carrier.kind.parallel) if carrier else (SANDBOX, self._slots)
+        if not self._has_room(name, most):
+            return None
+        self._busy[name] = self._busy.get(name, 0) + 1
+        return Job(bundle, carrier)
+
+    def _has_room(self, name: str, most: int) -> bool:
+        """A provider may have four times as much on its way as is left for all: alone four fifths, and the more of them
+        hang, the less each (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998)."""
+        left = self._slots - sum(self._busy.values())
+        return self._busy.get(name, 0) < min(most, 4 * left)
+
+
+def _limit(channel: str) -> int:
+    return CHANNELS[channel].bundle_limit if channel in CHANNELS else 1

@@ -1,0 +1,171 @@
+"""A delivery that is due, with all that is known of its alert and person at this moment, and whether it is to be sent.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from tocsin.alerts.states import LIVE, AlertStatus, Priority
+from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.states import Purpose
+
+#: Reasons of rows that wait. What is done with such a row depends on which of them it has.
+ON_HOLD = "The alert is on hold; this waits for the end of that."
+BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundled, within 10 seconds."
+PAUSED = "All paging is paused"
+PAGE_LEAVING = "The page is still on its way; this follows it."
+
+#: What is told to people, and so is not sent for an alert that is over.
+_ABOUT_LIVE = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT})
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFacts:
+    """An alert's row, as far as messages need it."""
+
+    id: int
+    status: AlertStatus
+    priority: Priority
+    subject: str
+    short_text: str = ""
+    long_text: str = ""
+    client: str = ""
+    site: str = ""
+    team: str = ""
+    source: str = ""
+    source_id: str = ""
+    source_url: str = ""
+    requester: str = ""
+    requester_phone: str = ""
+    custom: Mapping[str, Any] = field(default_factory=dict)
+    count: int = 1
+    opened_at: datetime | None = None
+    owner_id: int | None = None
+    hold_until: datetime | None = None
+    merged_into: int | None = None
+    is_test: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One delivery."""
+
+    id: UUID
+    notification_id: UUID
+    channel: str
+    address: str
+    purpose: Purpose
+    queued_at: datetime
+    due_at: datetime
+    alert: AlertFacts | None = None
+    user_id: int | None = None
+    user_name: str = ""
+    time_zone: str = "UTC"
+    is_active: bool = True
+    #: Whether the person's acknowledgement of this alert stands.
+    has_acknowledged: bool = False
+    label: str = ""
+    #: The notification's reason, and what else it keeps.
+    why: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    #: The delivery's reason: what it waited for.
+    waited: str = ""
+    provider_name: str = ""
+    attempts: int = 0
+    is_first: bool = False
+    #: When something last left for this person at this address, for this purpose.
+    left_at: datetime | None = None
+    #: For an all-clear: whether this person's page about the alert was sent, or is on its way.
+    has_been_paged: bool = False
+    is_being_paged: bool = False
+    #: Why nobody can send it.
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """Who gets it, in a sentence."""
+        return self.user_name or self.label or self.address
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """It is to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """It is not to be sent any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """It is not to be sent before `until`."""
+
+    reason: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """It cannot be sent by anybody."""
+
+    reason: str
+
+
+type Verdict = Send | Cancel | Wait | Fail
+
+
+def verdict(due: Due, now: datetime) -> Verdict:
+    """What to do with a due delivery, just before it is sent."""
+    alert = due.alert
+    if alert is not None and due.purpose in _ABOUT_LIVE:
+        if alert.status not in LIVE:
+            return Cancel(_over(alert))
+        if due.purpose is Purpose.PAGE and (stopped := _stopped(due, alert, now)) is not None:
+            return stopped
+    if due.purpose is Purpose.ALL_CLEAR and not due.has_been_paged:
+        if due.is_being_paged:
+            return Wait(PAGE_LEAVING, now + timedelta(seconds=2))
+        return Cancel("The page itself never left, so there is nothing to take back.")
+    if problem := address_problem(due.channel, due.address):
+        return Fail(problem)
+    return Send()
+
+
+def _stopped(due: Due, alert: AlertFacts, now: datetime) -> Verdict | None:
+    if due.has_acknowledged:
+        return Cancel(f"{due.user_name} has acknowledged the alert.")
+    if due.user_id is not None and alert.owner_id == due.user_id:
+        return Cancel(f"{due.user_name} has taken the alert.")
+    if not due.is_active:
+        return Cancel(f"The account of {due.user_name} was switched off.")
+    # A person who asked for the next one to be woken means it, hold or not.
+    if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
+        until = alert.hold_until or now
+        return Wait(ON_HOLD, max(until, now + timedelta(seconds=2)))
+    return None
+
+
+def _over(alert: AlertFacts) -> str:
+    match alert.status:
+        case AlertStatus.CLOSED:
+            return "The alert was closed before this left."
+        case AlertStatus.CANCELLED:
+            return "The alert was cancelled before this left."
+        case AlertStatus.MERGED:
+            return f"The alert was merged into #{alert.merged_into} before this left."
+        case _:
+            return "The alert needs nobody any more."
+
+
+def after_waiting(reason: str) -> str:
+    """What a delivery says of the wait that is over, once it leaves."""
+    if reason.startswith(PAUSED):
+        return "It waited for the end of a pause of all paging."
+    return "It waited for the end of a hold." if reason == ON_HOLD else ""

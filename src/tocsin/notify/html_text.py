@@ -1,0 +1,52 @@
+"""Texts that a source wrote, for mails: as HTML that can do no harm, and as plain text. Pure."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import nh3
+
+from tocsin.notify.wording import cut, storable
+
+#: Of a long text so much goes into a mail; the alert's page has all of it.
+LONGEST = 20_000
+
+_TAGS = {
+    "a", "b", "blockquote", "br", "code", "dd", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "hr", "i", "li", "ol",
+    "p", "pre", "s", "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul",
+}  # fmt: skip
+_ATTRIBUTES = {"a": {"href"}, "td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan"}}
+_SCHEMES = {"http", "https", "mailto", "tel"}
+
+_MARKUP = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*(\s[^<>]*)?/?>")
+_ENDS = re.compile(r"<(?:br|hr)\b[^>]*>|</(?:p|div|li|tr|h[1-6]|blockquote|pre|table|dd|dt)\s*>", re.IGNORECASE)
+_DROPPED = re.compile(r"<(script|style|head|title)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_CELLS = re.compile(r"</t[dh]\s*>", re.IGNORECASE)
+_EMPTY_LINES = re.compile(r"\n\s*\n\s*(\n\s*)+")
+
+
+def is_html(text: str) -> bool:
+    """Whether `text` has tags in it."""
+    return _MARKUP.search(text) is not None
+
+
+def safe_html(text: str) -> str:
+    """`text`, plain or HTML, as HTML without scripts, styles, pictures, forms or strange addresses."""
+    kept = storable(text)[:LONGEST]
+    if not is_html(kept):
+        return "<br>\n".join(html.escape(line) for line in kept.splitlines())
+    return nh3.clean(kept, tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel="noopener noreferrer")
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """`text`, plain or HTML, as plain text with its line breaks."""
+    kept = storable(text)[: LONGEST * 3]
+    if is_html(kept):
+        kept = _DROPPED.sub("", kept)
+        # In HTML a line break is only a space.
+        kept = re.sub(r"[ \t\r\n]+", " ", kept)
+        kept = _CELLS.sub(" ", _ENDS.sub("\n", kept))
+        kept = html.unescape(nh3.clean(kept, tags=set()))
+    lines = "\n".join(line.strip() for line in kept.replace("\xa0", " ").splitlines())
+    return cut(_EMPTY_LINES.sub("\n\n", lines).strip(), longest)

@@ -1,0 +1,95 @@
+"""The signed links of mails and pushes: for one person and one alert, valid for seven days. Acts on nothing.
+
+A token is short, because text messages carry it: base64url (RFC 4648, 5) of the alert's and the user's numbers, the
+minute it expires, and the first 16 bytes of an HMAC-SHA256 over those.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from datetime import UTC, datetime, timedelta
+
+from tocsin.core import crypto
+from tocsin.core.errors import Rejected
+
+VALID_FOR = timedelta(days=7)
+
+_MAC = 16
+_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+_MINUTE = timedelta(minutes=1)
+#: No token of ours is longer; what is longer is not decoded.
+_LONGEST = 80
+
+
+def sign(alert_id: int, user_id: int, now: datetime) -> str:
+    """The token with which `user_id` may act on `alert_id` for seven days from `now`: some 34 URL-safe characters."""
+    minute = -((_EPOCH - now - VALID_FOR) // _MINUTE)
+    payload = _number(alert_id) + _number(user_id) + minute.to_bytes(4)
+    return base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload)).rstrip(b"=").decode()
+
+
+def verify(token: str, now: datetime) -> tuple[int, int]:
+    """The alert's and the user's number of a token made by `sign` under any of the known keys.
+
+    Raises Rejected: `invalid_link` or `expired_link`.
+    """
+    payload = _payload(token)
+    try:
+        alert_id, rest = _read_number(payload)
+        user_id, rest = _read_number(rest)
+    except IndexError:
+        raise _invalid() from None
+    if now >= _EPOCH + int.from_bytes(rest) * _MINUTE:
+        raise Rejected("expired_link", "This link was valid for seven days, which are over. Sign in to open the alert.")
+    return alert_id, user_id
+
+
+def path(token: str) -> str:
+    """The path of the page that a token opens."""
+    return f"/a/{token}"
+
+
+def _payload(token: str) -> bytes:
+    if len(token) > _LONGEST or not token.isascii():
+        raise _invalid()
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise _invalid() from None
+    payload, mac = raw[:-_MAC], raw[-_MAC:]
+    known = crypto.keys()
+    if not payload or not any(hmac.compare_digest(mac, _mac(key, payload)) for key in known):
+        raise _invalid()
+    return payload
+
+
+def _invalid() -> Rejected:
+    return Rejected("invalid_link", "This link is not whole, or was not made here. Sign in to open the alert.")
+
+
+def _mac(key: str, payload: bytes) -> bytes:
+    # A key of its own, so that nothing else that is signed or encrypted here can stand in for a link.
+    own = hashlib.sha256(f"link:{key}".encode()).digest()
+    return hmac.digest(own, payload, "sha256")[:_MAC]
+
+
+def _number(value: int) -> bytes:
+    """`value` in groups of 7 bits, least first; all but the last have the high bit set."""
+    if value < 0:
+        raise ValueError("numbers of rows are not negative")
+    groups = []
+    while value > 127:
+        groups.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*groups, value])
+
+
+def _read_number(data: bytes) -> tuple[int, bytes]:
+    value, shift, index = 0, 0, 0
+    while data[index] & 128:
+        value |= (data[index] & 127) << shift
+        shift, index = shift + 7, index + 1
+    return value | data[index] << shift, data[index + 1 :]

@@ -1,0 +1,61 @@
+"""From deliveries that leave together to the one message that they are, with its links. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from tocsin.notify.bundling import Bundle
+from tocsin.notify.channels.contract import AlertText, Message
+from tocsin.notify.due import Due
+from tocsin.notify.states import Purpose
+
+#: The address of the page where a person (None: whoever signs in) acts on an alert.
+type LinkTo = Callable[[int, int | None], str]
+
+
+def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_reply: bool) -> Message:
+    """The message that `bundle` is. `home` is Tocsin's public address."""
+    lead = bundle.lead
+    several = len(bundle.members) > 1
+    return Message(
+        notification_id=lead.notification_id,
+        purpose=lead.purpose,
+        at=now,
+        recipient=lead.user_name,
+        time_zone=lead.time_zone,
+        alerts=tuple(text for due in bundle.members if (text := _alert(due, link_to)) is not None),
+        title=str(lead.data.get("title", "")),
+        text=str(lead.data.get("text", "")),
+        reason="" if several else lead.why,
+        home=f"{home}/alerts" if several else home,
+        can_reply=can_reply,
+    )
+
+
+def _alert(due: Due, link_to: LinkTo) -> AlertText | None:
+    alert = due.alert
+    if alert is None:
+        return None
+    acts = due.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT)
+    return AlertText(
+        id=alert.id,
+        priority=alert.priority,
+        subject=alert.subject,
+        short_text=alert.short_text,
+        long_text=alert.long_text or str(alert.custom.get("details", "")),
+        client=alert.client,
+        site=alert.site,
+        team=alert.team,
+        source=alert.source,
+        source_id=alert.source_id,
+        source_url=alert.source_url,
+        requester=alert.requester,
+        requester_phone=alert.requester_phone,
+        is_vip=str(alert.custom.get("vip", "")).lower() in ("true", "1", "yes"),
+        is_test=alert.is_test,
+        count=alert.count,
+        opened_at=alert.opened_at,
+        link=link_to(alert.id, due.user_id if acts else None),
+        news=str(due.data.get("news", "")),
+    )

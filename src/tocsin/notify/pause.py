@@ -1,0 +1,88 @@
+"""The pause of all paging: by an administrator, with a reason and an automatic end. Alerts open; pages wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from tocsin.access import audit
+from tocsin.core import database
+from tocsin.core.database import CHANNEL, Connection
+from tocsin.core.errors import Rejected
+from tocsin.notify.due import PAUSED
+from tocsin.notify.models import Pause
+
+LONGEST = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPause:
+    """The pause that holds now."""
+
+    id: int
+    reason: str
+    started_at: datetime
+    until: datetime
+    user_id: int | None
+    #: Who paused it; empty when the account is gone, or when the command line did it.
+    by: str
+
+    @property
+    def sentence(self) -> str:
+        """Why a page waits. It names no time: that is shown in the reader's own zone."""
+        who = f" by {self.by}" if self.by else ""
+        return f"{PAUSED}{who}: {self.reason}. This waits for the end of the pause."
+
+
+_CURRENT = """
+SELECT p.id, p.reason, p.started_at, p.until, p.user_id, coalesce(nullif(u.name, ''), u.username, '') AS by
+FROM notify_pause p LEFT JOIN people_user u ON u.id = p.user_id
+WHERE p.ended_at IS NULL AND p.started_at <= %(now)s AND p.until > %(now)s ORDER BY p.id DESC LIMIT 1
+"""
+
+
+def current(connection: Connection, now: datetime) -> CurrentPause | None:
+    """The pause that holds at `now`, if there is one."""
+    found = database.row(connection, _CURRENT, {"now": now})
+    return None if found is None else CurrentPause(**found)
+
+
+def start(reason: str, until: datetime, actor: audit.Actor, now: datetime) -> Pause:
+    """Pauses all paging until then; takes the place of a pause that holds already.
+
+    Raises Rejected that names `reason` or `until`.
+    """
+    said = " ".join(reason.split()).rstrip(".")
+    if not said:
+        raise Rejected("missing", "Say why paging is paused: everybody will read it.", "reason")
+    if len(said) > 500:
+        raise Rejected("invalid", "The reason has at most 500 characters.", "reason")
+    if until <= now:
+        raise Rejected("invalid", "The pause must end in the future.", "until")
+    if until - now > LONGEST:
+        raise Rejected("invalid", "A pause lasts seven days at most.", "until")
+    with transaction.atomic():
+        Pause.objects.filter(ended_at=None).update(ended_at=now)
+        pause = Pause.objects.create(reason=said, started_at=now, until=until, user_id=actor.user_id)
+        _record(actor, "pause", pause, now)
+    return pause
+
+
+def end(actor: audit.Actor, now: datetime) -> bool:
+    """Ends the pause now, if there is one; whether there was. What waited leaves at once."""
+    with transaction.atomic():
+        held = list(Pause.objects.select_for_update().filter(ended_at=None, until__gt=now))
+        for pause in held:
+            pause.ended_at = now
+            pause.save(update_fields=["ended_at"])
+            _record(actor, "end_pause", pause, now)
+    return bool(held)
+
+
+def _record(actor: audit.Actor, action: str, pause: Pause, now: datetime) -> None:
+    said = {"reason": pause.reason, "until": pause.until.isoformat()}
+    audit.record(actor, action, now=now, object_type="pause", object_id=pause.pk, after=said)
+    with transaction.get_connection().cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, 'alerts outbox runs')", (CHANNEL,))

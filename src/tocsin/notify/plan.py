@@ -1,0 +1,210 @@
+"""Whom to page, by what and when: from the methods people have to the pages that are planned. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core import durations
+from tocsin.notify.channels.registry import quietest
+
+#: Says why an address on a channel cannot be used, or None.
+type Problem = Callable[[str, str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A contact method, or a group's contact, which neither waits nor repeats."""
+
+    label: str
+    channel: str
+    address: str
+    wait: timedelta = timedelta()
+    repeat_times: int = 0
+    repeat_every: timedelta = timedelta()
+    is_enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who may be paged, with their methods in their order."""
+
+    id: int
+    name: str
+    methods: tuple[Method, ...] = ()
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """That paging one person, or one group contact, about one alert begins."""
+
+    alert_id: int
+    #: When the step fired; waits count from here.
+    at: datetime
+    #: Why this person, now: a sentence.
+    reason: str
+    user_id: int | None = None
+    group_contact_id: int | None = None
+    run_id: int | None = None
+    #: What the notification keeps for those who read it: step, pass, role, group.
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One planned notification."""
+
+    start: Start
+    label: str
+    channel: str
+    address: str
+    due_at: datetime
+    reason: str
+    #: Why it cannot be sent at all; it is kept, failed, so that the timeline shows it.
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """A start that reaches nobody, and why: a sentence for the alert's timeline."""
+
+    start: Start
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the starts come to. Every start is in `pages` or in `unreachable`, or in both with its problems."""
+
+    pages: tuple[Page, ...]
+    unreachable: tuple[Unreachable, ...]
+
+
+def plan(
+    starts: Iterable[Start], people: Mapping[int, Person], contacts: Mapping[int, Method], problem: Problem
+) -> Plan:
+    """The pages of `starts`: one for each method and repetition, due at the step's time + wait + k × repeat_every."""
+    pages: list[Page] = []
+    unreachable: list[Unreachable] = []
+    for start in starts:
+        name, why, methods = _reached(start, people, contacts)
+        planned = [page for method in methods for page in _pages(start, method, problem)]
+        pages += planned
+        if not any(not page.problem for page in planned):
+            unreachable.append(Unreachable(start, name, why or _nothing_works(name, planned)))
+    return Plan(tuple(pages), tuple(unreachable))
+
+
+def offsets(methods: Iterable[Method]) -> tuple[timedelta, ...]:
+    """How long after a step's firing each page of these methods is due, from the first to the last."""
+    found = [
+        method.wait + repetition * method.repeat_every
+        for method in methods
+        if method.is_enabled
+        for repetition in range(method.repeat_times + 1)
+    ]
+    return tuple(sorted(found))
+
+
+def _reached(
+    start: Start, people: Mapping[int, Person], contacts: Mapping[int, Method]
+) -> tuple[str, str, tuple[Method, ...]]:
+    """The name of who is to be reached, why that cannot be, and by which methods it can."""
+    if start.group_contact_id is not None:
+        contact = contacts.get(start.group_contact_id)
+        if contact is None:
+            return "A group contact", "The group contact that this step names exists no longer.", ()
+        return contact.label, "", (contact,)
+    person = people.get(start.user_id) if start.user_id is not None else None
+    if person is None:
+        return "Somebody", "The user whom this step names exists no longer.", ()
+    if not person.is_active:
+        return person.name, f"{person.name} was to be paged, but the account is switched off.", ()
+    methods = tuple(method for method in person.methods if method.is_enabled)
+    if not methods:
+        kind = "every contact method is switched off" if person.methods else "there is no contact method"
+        return person.name, f"{person.name} was to be paged and cannot be reached: {kind}.", ()
+    return person.name, "", methods
+
+
+def _pages(start: Start, method: Method, problem: Problem) -> list[Page]:
+    found = problem(method.channel, method.address) or ""
+    if found:
+        reason = f"{method.label} cannot be used: {found}"
+        return [Page(start, method.label, method.channel, method.address, start.at, start.reason, reason)]
+    return [
+        Page(
+            start,
+            method.label,
+            method.channel,
+            method.address,
+            start.at + method.wait + repetition * method.repeat_every,
+            _reason(start, method, repetition),
+        )
+        for repetition in range(method.repeat_times + 1)
+    ]
+
+
+def _reason(start: Start, method: Method, repetition: int) -> str:
+    """The start's reason, and how this page comes to its time."""
+    parts = [method.label]
+    if method.wait:
+        parts.append(f"{durations.say(method.wait)} after the step")
+    if repetition:
+        parts.append(f"repeat {repetition} of {method.repeat_times}")
+    return f"{start.reason} ({', '.join(parts)})"
+
+
+def _nothing_works(name: str, planned: Sequence[Page]) -> str:
+    problems = " ".join(dict.fromkeys(page.problem for page in planned))
+    return f"{name} was to be paged and cannot be reached: {problems}"
+
+
+@dataclass(frozen=True, slots=True)
+class Paged:
+    """That a person was sent a page, or is being sent one."""
+
+    alert_id: int
+    user_id: int
+    channel: str
+    address: str
+    label: str
+    #: When it was sent; None while it is on its way.
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AllClear:
+    """Whom to tell that an alert needs nobody any more, and by which way."""
+
+    alert_id: int
+    user_id: int
+    channel: str
+    address: str
+    label: str
+
+
+def all_clears(
+    paged: Iterable[Paged], answered: Mapping[int, frozenset[int]], told: Mapping[tuple[int, int], datetime]
+) -> list[AllClear]:
+    """Once for each person who was paged about an alert, has not answered it, and was not told since that page.
+
+    `answered` has the users by alert; `told` the time of the last all-clear by alert and user. The way is the quietest
+    channel that the person was paged by.
+    """
+    by_person: dict[tuple[int, int], list[Paged]] = {}
+    for page in paged:
+        if page.user_id not in answered.get(page.alert_id, frozenset()):
+            by_person.setdefault((page.alert_id, page.user_id), []).append(page)
+    found = []
+    for (alert_id, user_id), pages in by_person.items():
+        last = told.get((alert_id, user_id))
+        if last is None or any(page.sent_at is None or page.sent_at > last for page in pages):
+            quiet = quietest({page.channel for page in pages})
+            way = next(page for page in pages if page.channel == quiet)
+            found.append(AllClear(alert_id, user_id, way.channel, way.address, way.label))
+    return found

@@ -1,0 +1,178 @@
+"""The providers in use, in their order, each open for sending; loaded again when the configuration changes.
+
+Besides the rows there is the SMTP server that the environment names: it comes last, after what people configured.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from tocsin.core import config, configuration, crypto, database, settings_store
+from tocsin.core.database import Connection
+from tocsin.core.errors import Permanent
+from tocsin.notify.channels.contract import Account, ProviderKind, Sender
+from tocsin.notify.channels.email.smtp import account_of_url
+from tocsin.notify.channels.registry import KINDS
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = "SMTP (environment)"
+#: Stands for a provider where a channel has none: what it gets is kept, and leaves nowhere.
+SANDBOX = "sandbox"
+
+#: A sender that was replaced is closed so much later, in seconds, when nothing is on its way with it any more.
+_GRACE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """One provider, open."""
+
+    name: str
+    #: The row's id; None for the environment's.
+    id: int | None
+    kind: ProviderKind
+    channels: tuple[str, ...]
+    sender: Sender
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def masked(self, text: str) -> str:
+        """`text` with this provider's secrets replaced, should a server have repeated one."""
+        for secret in self.secrets:
+            text = text.replace(secret, "•••")
+        return text
+
+
+class Directory:
+    """What is configured, as of the version that `refresh` saw last. One a process; read by many threads."""
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._carriers: tuple[Carrier, ...] = ()
+        self._opened: dict[str, tuple[str, Carrier]] = {}
+        self._retired: list[tuple[float, Sender]] = []
+        self._lock = threading.Lock()
+        self.is_bundling = True
+        #: Why a provider cannot be used at all, by name.
+        self.problems: Mapping[str, str] = {}
+
+    def refresh(self, connection: Connection) -> None:
+        """Loads again if the configuration has changed since."""
+        with self._lock:
+            version = configuration.version(connection)
+            if version != self._version:
+                self._load(connection)
+                self._version = version
+            self._close_retired()
+
+    def carriers(self, channel: str, address: str) -> tuple[Carrier, ...]:
+        """The providers that can carry to `address`, in order; none: the sandbox."""
+        return tuple(c for c in self._carriers if channel in c.channels and c.kind.accepts(channel, address))
+
+    def has_provider(self, channel: str) -> bool:
+        """Whether anything carries the channel; otherwise its messages stay in the sandbox."""
+        return any(channel in carrier.channels for carrier in self._carriers)
+
+    def all(self) -> Sequence[Carrier]:
+        """All providers in use, in order."""
+        return self._carriers
+
+    def get(self, name: str) -> Carrier | None:
+        """The provider of that name, if it is in use."""
+        return next((carrier for carrier in self._carriers if carrier.name == name), None)
+
+    def close(self) -> None:
+        """Closes every sender."""
+        with self._lock:
+            for _, carrier in self._opened.values():
+                carrier.sender.close()
+            for _, sender in self._retired:
+                sender.close()
+            self._opened, self._retired, self._carriers, self._version = {}, [], (), -1
+
+    def _load(self, connection: Connection) -> None:
+        found = database.rows(
+            connection,
+            "SELECT id, name, kind, channels, settings, secrets FROM notify_provider WHERE is_enabled "
+            'ORDER BY "order", name',
+        )
+        problems: dict[str, str] = {}
+        opened: dict[str, tuple[str, Carrier]] = {}
+        for row in found:
+            try:
+                opened[row["name"]] = self._open(row)
+            except Permanent as error:
+                # It is left out, and others take its place: one bad row stops no other.
+                problems[row["name"]] = error.detail
+                log.error("The provider %s cannot be used: %s", row["name"], error.detail)
+        if (account := environment_account()) is not None:
+            opened[ENVIRONMENT] = self._opened_once(account, KINDS["smtp"], None, ("email",))
+        for name, (fingerprint, carrier) in self._opened.items():
+            if opened.get(name, ("", carrier))[0] != fingerprint:
+                self._retired.append((time.monotonic() + _GRACE, carrier.sender))
+        self._opened = opened
+        self._carriers = tuple(carrier for _, carrier in opened.values())
+        self.problems = problems
+        self.is_bundling = bool(settings_store.load(connection)[settings_store.BUNDLE_PAGES.name])
+
+    def _open(self, row: Mapping[str, Any]) -> tuple[str, Carrier]:
+        kind = KINDS.get(row["kind"])
+        if kind is None:
+            raise Permanent(f"There is no kind of provider {row['kind']!r}.")
+        account = account_of(row["name"], row["settings"], secrets_of(row["secrets"]))
+        channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
+        return self._opened_once(account, kind, row["id"], channels)
+
+    def _opened_once(
+        self, account: Account, kind: ProviderKind, row_id: int | None, channels: tuple[str, ...]
+    ) -> tuple[str, Carrier]:
+        """The sender that is open already, if nothing about it has changed: its connections stay."""
+        fingerprint = json.dumps(
+            [row_id, kind.name, channels, dict(account.settings), dict(account.secrets)], sort_keys=True, default=str
+        )
+        kept = self._opened.get(account.name)
+        if kept is not None and kept[0] == fingerprint:
+            return kept
+        secrets = tuple(secret for secret in account.secrets.values() if len(secret) >= 4)
+        return fingerprint, Carrier(account.name, row_id, kind, channels, kind.open(account), secrets)
+
+    def _close_retired(self) -> None:
+        now = time.monotonic()
+        for _, sender in [pair for pair in self._retired if pair[0] <= now]:
+            sender.close()
+        self._retired = [pair for pair in self._retired if pair[0] > now]
+
+
+def account_of(name: str, settings: Mapping[str, Any], secrets: Mapping[str, str]) -> Account:
+    """A configured provider's account; the installation's own sender address fills in for mails."""
+    known = dict(settings)
+    if not known.get("sender"):
+        known["sender"] = config.current().email_from or ""
+    return Account(name, known, secrets)
+
+
+def environment_account() -> Account | None:
+    """The account of the SMTP server that the environment names, if it names one."""
+    settings = config.current()
+    if settings.smtp_url is None:
+        return None
+    user = urlsplit(settings.smtp_url).username or ""
+    default = "" if "@" in user or "%40" in user else f"tocsin@{urlsplit(settings.public_url).hostname}"
+    return account_of_url(ENVIRONMENT, settings.smtp_url, settings.email_from or default)
+
+
+def secrets_of(token: str) -> dict[str, str]:
+    """A provider's secrets by name, from the stored token. Raises Permanent when no known key fits."""
+    return dict(json.loads(crypto.decrypt(token))) if token else {}
+
+
+def sealed(secrets: Mapping[str, str]) -> str:
+    """The token that is stored of a provider's secrets; empty for none."""
+    return crypto.encrypt(json.dumps(dict(secrets))) if secrets else ""

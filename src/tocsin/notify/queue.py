@@ -1,0 +1,446 @@
+"""Writes into the outbox, inside the caller's transaction: pages, all-clears, questions and notices, list-wise; and
+takes out what is not to be sent any more, with the reason. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from tocsin.core import database, ids
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.notify import plan as planning
+from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.due import ON_HOLD
+from tocsin.notify.plan import AllClear, Method, Page, Paged, Person, Plan, Start, Unreachable
+from tocsin.notify.states import DeliveryStatus, Purpose
+
+#: What is cancelled when an alert needs somebody no more.
+ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """What came of starts: how many pages wait, until when the last of each start is due, and who cannot be reached."""
+
+    pages: tuple[Page, ...]
+    #: For the alert's timeline: nobody is passed over in silence.
+    unreachable: tuple[Unreachable, ...]
+
+
+def queue(connection: Connection, starts: Sequence[Start], now: datetime) -> Queued:
+    """Plans and writes the pages of `starts`: one notification and one delivery for each method and repetition.
+
+    A page whose address cannot be used is written as failed, with the reason. The caller puts each `unreachable` on its
+    alert's timeline.
+    """
+    if not starts:
+        return Queued((), ())
+    planned = plan_of(connection, starts)
+    alert_ids = sorted({start.alert_id for start in starts})
+    firsts = _first_pages(connection, alert_ids, planned.pages)
+    rows = [
+        _Row(
+            purpose=Purpose.PAGE,
+            channel=page.channel,
+            address=page.address,
+            label=page.label,
+            reason=page.reason,
+            due_at=page.due_at,
+            alert_id=page.start.alert_id,
+            run_id=page.start.run_id,
+            user_id=page.start.user_id,
+            group_contact_id=page.start.group_contact_id,
+            data=page.start.data,
+            is_first=number in firsts,
+            problem=page.problem,
+        )
+        for number, page in enumerate(planned.pages)
+    ]
+    _write(connection, rows, now)
+    return Queued(planned.pages, planned.unreachable)
+
+
+def plan_of(connection: Connection, starts: Sequence[Start]) -> Plan:
+    """What `queue` would write for `starts`, with the contact methods as they are now. Writes nothing."""
+    people = people_of(connection, {start.user_id for start in starts if start.user_id is not None})
+    contacts = _contacts(connection, {s.group_contact_id for s in starts if s.group_contact_id is not None})
+    return planning.plan(starts, people, contacts, address_problem)
+
+
+_PEOPLE = """
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, m.label, m.channel, m.address, m.wait,
+       m.repeat_times, m.repeat_every, m.is_enabled
+FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
+WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
+"""
+
+
+def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Person]:
+    """The users with their contact methods, by id: for `plan.plan` and `plan.offsets`."""
+    if not user_ids:
+        return {}
+    found: dict[int, tuple[str, bool, list[Method]]] = {}
+    for row in database.rows(connection, _PEOPLE, (list(user_ids),)):
+        methods = found.setdefault(row["id"], (row["name"], row["is_active"], []))[2]
+        if row["label"] is not None:
+            methods.append(
+                Method(
+                    row["label"], row["channel"], row["address"], row["wait"], row["repeat_times"], row["repeat_every"],
+                    row["is_enabled"],
+                )
+            )  # fmt: skip
+    return {
+        user_id: Person(user_id, name, tuple(methods), is_active)
+        for user_id, (name, is_active, methods) in found.items()
+    }
+
+
+def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, Method]:
+    if not contact_ids:
+        return {}
+    found = database.rows(
+        connection,
+        "SELECT c.id, c.label, c.channel, c.address FROM people_groupcontact c WHERE c.id = ANY(%s)",
+        (list(contact_ids),),
+    )
+    return {row["id"]: Method(row["label"], row["channel"], row["address"]) for row in found}
+
+
+def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[Page]) -> frozenset[int]:
+    """The places in `pages` of those that are the first of their alert: they leave before all others."""
+    paged = connection.execute(
+        "SELECT DISTINCT alert_id FROM notify_notification WHERE alert_id = ANY(%s) AND purpose = 'page'", (alert_ids,)
+    ).fetchall()
+    known = {row[0] for row in paged}
+    earliest: dict[int, datetime] = {}
+    for page in pages:
+        alert_id = page.start.alert_id
+        if alert_id not in known and not page.problem:
+            earliest[alert_id] = min(page.due_at, earliest.get(alert_id, page.due_at))
+    return frozenset(number for number, page in enumerate(pages) if page.due_at == earliest.get(page.start.alert_id))
+
+
+_CANCEL = """
+WITH wanted AS (
+  SELECT id, status FROM notify_delivery
+  WHERE alert_id = ANY(%(alerts)s) AND status IN ('queued', 'sending') AND purpose = ANY(%(purposes)s)
+    AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
+  ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE notify_delivery d
+SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
+    reason = CASE WHEN d.status = 'queued' THEN %(reason)s ELSE d.reason END,
+    withdrawn = CASE WHEN d.status = 'queued' THEN d.withdrawn ELSE %(reason)s END,
+    ended_at = CASE WHEN d.status = 'queued' THEN %(now)s END
+FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending')
+RETURNING d.alert_id, d.user_id, d.status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """How many pages were cancelled, by alert and user (None: group contacts)."""
+
+    counts: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+def cancel(
+    connection: Connection,
+    alert_ids: Iterable[int],
+    user_ids: Iterable[int] | None,
+    reason: str,
+    now: datetime,
+    *,
+    purposes: Collection[Purpose] = ABOUT_LIVE,
+) -> Cancelled:
+    """Cancels what is queued for these alerts: of everybody, or of `user_ids` only. The rows stay, with the reason.
+
+    What is just being sent cannot be called back; should that try fail, it is not tried again, for the same reason.
+    """
+    found = connection.execute(
+        _CANCEL,
+        {
+            "alerts": sorted(set(alert_ids)),
+            "users": None if user_ids is None else sorted(set(user_ids)),
+            "purposes": [str(purpose) for purpose in purposes],
+            "reason": reason,
+            "now": now,
+        },
+    ).fetchall()
+    counts: dict[tuple[int, int | None], int] = {}
+    for alert_id, user_id, status in found:
+        if status == DeliveryStatus.CANCELLED:
+            counts[alert_id, user_id] = counts.get((alert_id, user_id), 0) + 1
+    return Cancelled(counts)
+
+
+def release(connection: Connection, alert_ids: Iterable[int], now: datetime) -> int:
+    """Lets pages leave that waited for the end of their alert's hold; returns how many."""
+    found = connection.execute(
+        "UPDATE notify_delivery SET due_at = %s WHERE id IN (SELECT id FROM notify_delivery "
+        "WHERE alert_id = ANY(%s) AND status = 'queued' AND reason = %s ORDER BY id FOR NO KEY UPDATE)",
+        (now, sorted(set(alert_ids)), ON_HOLD),
+    ).rowcount
+    if found:
+        database.hint(connection, "outbox")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """That an alert needs nobody any more: the sentence for those who were paged, and who has answered already."""
+
+    alert_id: int
+    #: "Taken by Alice: VPN down (#42). Nothing to do."
+    sentence: str
+    #: Users besides those who have acknowledged or taken it: whoever closed it, for instance.
+    answered: frozenset[int] = frozenset()
+
+
+_PAGED = """
+SELECT d.alert_id, d.user_id, d.channel, d.address, n.label, d.sent_at
+FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
+JOIN people_user u ON u.id = d.user_id AND u.is_active
+WHERE d.alert_id = ANY(%(alerts)s) AND d.purpose = 'page' AND d.status IN ('sending', 'sent', 'delivered')
+ORDER BY d.id
+"""
+_ANSWERED = """
+SELECT alert_id, user_id FROM alerts_acknowledgement WHERE alert_id = ANY(%(alerts)s)
+UNION SELECT id, owner_id FROM alerts_alert WHERE id = ANY(%(alerts)s) AND owner_id IS NOT NULL
+"""
+_TOLD = """
+SELECT alert_id, user_id, max(created_at) FROM notify_notification
+WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, user_id
+"""
+
+
+def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime) -> list[AllClear]:
+    """Tells, once, each person who was paged about these alerts and has not answered, on the quietest channel used.
+
+    A page that is on its way counts: its all-clear follows it, or is dropped if the page never leaves.
+    """
+    if not over:
+        return []
+    by_alert = {entry.alert_id: entry for entry in over}
+    wanted: dict[str, object] = {"alerts": list(by_alert)}
+    paged = [Paged(**row) for row in database.rows(connection, _PAGED, wanted)]
+    if not paged:
+        return []
+    answered = {alert_id: set(entry.answered) for alert_id, entry in by_alert.items()}
+    for alert_id, user_id in connection.execute(_ANSWERED, wanted).fetchall():
+        answered[alert_id].add(user_id)
+    told = {(row[0], row[1]): row[2] for row in connection.execute(_TOLD, wanted).fetchall()}
+    clears = planning.all_clears(paged, {key: frozenset(users) for key, users in answered.items()}, told)
+    rows = [
+        _Row(
+            purpose=Purpose.ALL_CLEAR,
+            channel=clear.channel,
+            address=clear.address,
+            label=clear.label,
+            reason="You were paged about this alert and need to do nothing.",
+            due_at=now,
+            alert_id=clear.alert_id,
+            user_id=clear.user_id,
+            data={"news": by_alert[clear.alert_id].sentence},
+        )
+        for clear in clears
+    ]
+    _write(connection, rows, now)
+    return clears
+
+
+def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], now: datetime) -> list[Unreachable]:
+    """Asks each (alert id, user id) "Still on it?", by every method that does not wait, else by the first.
+
+    Returns those who cannot be asked.
+    """
+    people = people_of(connection, {user_id for _, user_id in asked})
+    rows: list[_Row] = []
+    unreachable: list[Unreachable] = []
+    for alert_id, user_id in asked:
+        person = people.get(user_id)
+        name = person.name if person else "Somebody"
+        usable = [
+            method
+            for method in (person.methods if person else ())
+            if method.is_enabled and address_problem(method.channel, method.address) is None
+        ]
+        if not usable:
+            reason = f"{name} acknowledged the alert and cannot be asked about it: no contact method can be used."
+            unreachable.append(Unreachable(Start(alert_id, now, reason, user_id), name, reason))
+        rows += [
+            _Row(
+                purpose=Purpose.STILL_ON_IT,
+                channel=method.channel,
+                address=method.address,
+                label=method.label,
+                reason="You acknowledged this alert a while ago.",
+                due_at=now,
+                alert_id=alert_id,
+                user_id=user_id,
+            )
+            for method in ([m for m in usable if not m.wait] or usable[:1])
+        ]
+    _write(connection, rows, now)
+    return unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A mail that tells people of something other than an alert to answer."""
+
+    title: str
+    text: str
+    #: By which later notices about the same thing are recognised.
+    about: str = ""
+    #: Why they get it: a sentence.
+    reason: str = ""
+    alert_id: int | None = None
+
+
+def queue_notice(
+    connection: Connection,
+    notice: Notice,
+    now: datetime,
+    *,
+    user_ids: Collection[int] = (),
+    addresses: Collection[str] = (),
+) -> int:
+    """Mails a notice to users, at the address they sign in with, and to bare addresses; returns to how many."""
+    people = connection.execute(
+        "SELECT id, email FROM people_user WHERE id = ANY(%s) AND is_active AND email <> '' ORDER BY id",
+        (sorted(user_ids),),
+    ).fetchall()
+    targets: list[tuple[int | None, str]] = [(row[0], row[1]) for row in people]
+    known = {address.lower() for _, address in targets}
+    targets += [(None, address) for address in dict.fromkeys(addresses) if address.lower() not in known]
+    data = {"title": notice.title, "text": notice.text, **({"about": notice.about} if notice.about else {})}
+    rows = [
+        _Row(
+            purpose=Purpose.NOTICE,
+            channel="email",
+            address=address,
+            label="E-mail",
+            reason=notice.reason,
+            due_at=now,
+            alert_id=notice.alert_id,
+            user_id=user_id,
+            data=data,
+        )
+        for user_id, address in targets
+    ]
+    _write(connection, rows, now)
+    return len(rows)
+
+
+def administrators(connection: Connection) -> list[int]:
+    """The ids of the users who administer the installation and can sign in."""
+    found = connection.execute("SELECT id FROM people_user WHERE role = 'admin' AND is_active ORDER BY id").fetchall()
+    return [row[0] for row in found]
+
+
+def queue_test(connection: Connection, user_id: int, contact_method_id: int, now: datetime) -> UUID:
+    """Sends a test message by one of the user's contact methods; returns the notification's id, to look at later.
+
+    Raises Rejected: `not_found`, or `invalid_address`.
+    """
+    found = database.row(
+        connection,
+        "SELECT label, channel, address FROM people_contactmethod WHERE id = %s AND user_id = %s",
+        (contact_method_id, user_id),
+    )
+    if found is None:
+        raise Rejected("not_found", "There is no such contact method.")
+    if problem := address_problem(found["channel"], found["address"]):
+        raise Rejected("invalid_address", problem)
+    row = _Row(
+        purpose=Purpose.TEST,
+        channel=found["channel"],
+        address=found["address"],
+        label=found["label"],
+        reason="Somebody asked for this test.",
+        due_at=now,
+        user_id=user_id,
+        data={
+            "title": f"Tocsin test: {found['label']} works",
+            "text": f"This is a test by Tocsin. {found['label']} works; there is nothing to do.",
+        },
+    )
+    _write(connection, [row], now)
+    return row.id
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One notification with its first delivery."""
+
+    purpose: Purpose
+    channel: str
+    address: str
+    due_at: datetime
+    label: str = ""
+    reason: str = ""
+    alert_id: int | None = None
+    run_id: int | None = None
+    user_id: int | None = None
+    group_contact_id: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    is_first: bool = False
+    problem: str = ""
+    id: UUID = field(default_factory=ids.uuid7)
+
+
+_NOTIFICATIONS = (
+    "COPY notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address, "
+    "reason, data, created_at) FROM STDIN"
+)
+_DELIVERIES = (
+    "COPY notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose, "
+    "is_first, status, reason, is_permanent, queued_at, due_at, ended_at) FROM STDIN"
+)
+
+
+def _write(connection: Connection, rows: Sequence[_Row], now: datetime) -> None:
+    """Writes notifications and deliveries, and tells the outbox if something is to leave at once."""
+    if not rows:
+        return
+    integrations = _integrations(connection, {row.alert_id for row in rows if row.alert_id is not None})
+    with connection.cursor() as cursor:
+        with cursor.copy(_NOTIFICATIONS) as copy:
+            for row in rows:
+                copy.write_row(
+                    (
+                        row.id, row.alert_id, row.run_id, row.user_id, row.group_contact_id, str(row.purpose),
+                        row.channel, row.label, row.address, row.reason, Jsonb(dict(row.data)), now,
+                    )
+                )  # fmt: skip
+        with cursor.copy(_DELIVERIES) as copy:
+            for row in rows:
+                integration = integrations.get(row.alert_id) if row.alert_id is not None else None
+                status = DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED
+                copy.write_row(
+                    (
+                        ids.uuid7(), row.id, row.alert_id, row.user_id, integration, row.channel, row.address,
+                        str(row.purpose), row.is_first, str(status), row.problem, bool(row.problem), now, row.due_at,
+                        now if row.problem else None,
+                    )
+                )  # fmt: skip
+    if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
+        database.hint(connection, "outbox")
+
+
+def _integrations(connection: Connection, alert_ids: Collection[int]) -> dict[int, int | None]:
+    if not alert_ids:
+        return {}
+    found = connection.execute("SELECT id, integration_id FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),))
+    return {row[0]: row[1] for row in found.fetchall()}

@@ -1,0 +1,142 @@
+"""The words of an SMS: in the 7-bit alphabet of phones where that can be, cut by meaning to a few segments. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tocsin.notify.channels.contract import AlertText, Message
+from tocsin.notify.states import Purpose
+from tocsin.notify.wording import STILL_ON_IT, first_name, headline, mark, one_line, short
+
+#: 3GPP TS 23.038, 6.2.1: what fits in 7 bits, and what takes two of them.
+_GSM = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
+    "abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_GSM_TWICE = frozenset("^{}\\[~]|€")
+_PLAIN = str.maketrans(
+    {"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "–": "-", "—": "-", "−": "-",
+     "…": "...", "•": "-", "·": "-", "×": "x", "\u00a0": " ", "\u202f": " ", "`": "'", "´": "'", "ß": "ß", "→": "->"}
+)  # fmt: skip
+
+#: The longest text message: two segments that are joined (153 of 7 bits each, or 67 characters otherwise), and for
+#: several alerts four.
+SEGMENT_SEPTETS = 153
+SEGMENT_CHARACTERS = 67
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a text message may be, by how it is encoded."""
+
+    segments: int
+
+    def fits(self, text: str) -> bool:
+        if is_gsm(text):
+            return septets(text) <= self.segments * SEGMENT_SEPTETS
+        # UCS-2 in fact is UTF-16 on every phone: a character beyond U+FFFF takes two.
+        return len(text.encode("utf-16-le", "replace")) // 2 <= self.segments * SEGMENT_CHARACTERS
+
+
+ONE_ALERT = Length(2)
+SEVERAL_ALERTS = Length(4)
+
+
+def is_gsm(text: str) -> bool:
+    """Whether every character is in the 7-bit alphabet of text messages."""
+    return all(character in _GSM or character in _GSM_TWICE for character in text)
+
+
+def septets(text: str) -> int:
+    """How many 7-bit characters a text of that alphabet takes."""
+    return sum(2 if character in _GSM_TWICE else 1 for character in text)
+
+
+def for_phones(text: str) -> str:
+    """One line for a text message: quotes and dashes plain, letters of the Latin alphabet without accents that the
+    7-bit alphabet lacks, no emoji or other pictures. Other alphabets stay.
+    """
+    letters = []
+    for character in one_line(text).translate(_PLAIN):
+        if character in _GSM or character in _GSM_TWICE:
+            letters.append(character)
+            continue
+        plain = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
+        if plain and is_gsm(plain):
+            letters.append(plain)
+        elif unicodedata.category(character)[0] in "LMN":
+            letters.append(character)
+    return " ".join("".join(letters).split())
+
+
+def text_message(message: Message) -> str:
+    """The text of an SMS, such as "CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK 42, TAKE 42. https://…"."""
+    if len(message.alerts) > 1:
+        return _several_in_text(message)
+    alert = message.alerts[0] if message.alerts else None
+    match message.purpose:
+        case Purpose.PAGE if alert:
+            client = for_phones(one_line(alert.client, 40))
+            head = f"{'TEST ' if alert.is_test else ''}{alert.priority.upper()} {f'{client}: ' if client else ''}"
+            said = for_phones(mark(alert))
+            tail = [f"{said}." if said else "", _replies(alert) if message.can_reply else "", alert.link]
+            return _fitted(head, for_phones(short(alert)), tail, ONE_ALERT)
+        case Purpose.STILL_ON_IT if alert:
+            reply = f"Reply ACK {alert.id} within 5 minutes, or others are paged."
+            who = for_phones(first_name(message.recipient))
+            head = f"Still on it{f', {who}' if who else ''}? "
+            tail = [f"(#{alert.id}).", reply if message.can_reply else STILL_ON_IT, alert.link]
+            return _fitted(head, for_phones(headline(alert)), tail, ONE_ALERT)
+        case Purpose.ALL_CLEAR if alert:
+            return _fitted("", for_phones(alert.news), [], ONE_ALERT)
+        case _:
+            title = for_phones(message.title)
+            head = f"Tocsin: {title}. " if title and message.purpose is Purpose.NOTICE else ""
+            return _fitted(head, for_phones(message.text or message.title), [], ONE_ALERT)
+
+
+def _replies(alert: AlertText) -> str:
+    return f"Reply ACK {alert.id}, TAKE {alert.id}."
+
+
+def _several_in_text(message: Message) -> str:
+    if message.purpose is Purpose.ALL_CLEAR:
+        numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
+        return _fitted("", f"All clear for {numbers}. Nothing to do.", [], SEVERAL_ALERTS)
+    worst = min(message.alerts, key=lambda alert: alert.priority.rank)
+    head = f"{worst.priority.upper()} {len(message.alerts)} alerts: "
+    numbered = message.alerts[0].id
+    reply = f"Reply ACK ALL, or ACK {numbered} for one." if message.can_reply else ""
+    for room in (80, 60, 45, 30, 20, 12):
+        names = "; ".join(f"#{alert.id} {_phone_headline(alert, room)}" for alert in message.alerts)
+        text = " ".join(part for part in (f"{head}{names}.", reply, message.home) if part)
+        if SEVERAL_ALERTS.fits(text):
+            return text
+    numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
+    return _fitted(head, numbers, [reply, message.home], SEVERAL_ALERTS)
+
+
+def _phone_headline(alert: AlertText, longest: int) -> str:
+    return for_phones(headline(alert, longest)).rstrip(".")
+
+
+def _fitted(head: str, middle: str, tail: Sequence[str], length: Length) -> str:
+    """`head`, `middle` and `tail` in one message; what is too long is cut from `middle`, whole words at a time."""
+    end = " ".join(part for part in tail if part)
+    whole = _joined(head, middle, end)
+    words = middle.split(" ")
+    while not length.fits(whole) and len(words) > 1:
+        words.pop()
+        whole = _joined(head, " ".join(words).rstrip(" ,;:-.") + "...", end)
+    kept = words[0]
+    while not length.fits(whole) and kept:
+        kept = kept[: len(kept) * 3 // 4]
+        whole = _joined(head, f"{kept}...", end)
+    return whole
+
+
+def _joined(head: str, middle: str, end: str) -> str:
+    stop = "" if not middle or middle.endswith((".", "!", "?")) or end.startswith("(") else "."
+    return f"{head}{middle}{stop} {end}".strip()
