@@ -129,7 +129,7 @@ def _clean(setting: Setting, value: object) -> object:
         case SettingKind.MAP:
             if not isinstance(value, Mapping):
                 raise Rejected("invalid_setting", f"{place}: must be a list of from and to", place)
-            return {str(key): _row(setting, str(key), to, place) for key, to in value.items()}
+            return {str(key): _row(setting, to, f"{place}.{key}") for key, to in value.items()}
         case SettingKind.ADDRESS:
             return _address(value, place)
         case SettingKind.TEXT:
@@ -138,16 +138,17 @@ def _clean(setting: Setting, value: object) -> object:
             return value.strip()
 
 
-def _row(setting: Setting, key: str, value: object, place: str) -> str:
+def _row(setting: Setting, value: object, place: str) -> str:
     if isinstance(value, bool | list | dict) or value is None or not str(value).strip() or len(str(value)) > 200:
-        raise Rejected("invalid_setting", f"{place}.{key}: must be text of 1 to 200 characters", place)
+        raise Rejected("invalid_setting", f"{place}: must be text of 1 to 200 characters", place)
     if setting.choices and str(value) not in setting.choices:
-        said = ", ".join(setting.choices)
-        raise Rejected("invalid_setting", f"{place}.{key}: '{value}' is none of {said}", place)
+        raise Rejected("invalid_setting", f"{place}: '{value}' is none of {', '.join(setting.choices)}", place)
     return str(value).strip()
 
 
-_ADDRESS: Final = re.compile(r"(https?)://([^\s/?#@]+)(/[^\s?#]*)?([?#]\S*)?", re.IGNORECASE)
+_ADDRESS: Final = re.compile(
+    r"(https?)://((?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?)(/[^\s?#]*)?([?#]\S*)?", re.IGNORECASE
+)
 
 
 def _address(value: object, place: str) -> str:

@@ -197,7 +197,7 @@ def test_a_bad_condition_is_refused_at_its_place(definition: object, place: str,
 
 
 def test_an_unknown_operator_lists_those_there_are() -> None:
-    with pytest.raises(Rejected, match="did you mean 'contains'.*one of contains, equals, starts with"):
+    with pytest.raises(Rejected, match=r"did you mean 'contains'.*one of contains, equals, starts with"):
         compile_condition(leaf("a", "contain", "x"), "rules.open")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import decode
+from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.trace import explain
 
@@ -36,12 +36,18 @@ TYPES = [None, "application/json", "text/plain; charset=utf-16", "application/x-
 TYPES += ["multipart/form-data; boundary=b", "application/json; charset=latin-1", "x/y; charset=\x00"]
 
 
-def run(reader: Reader, body: bytes, content_type: str | None) -> None:
+def elements_of(reader: Reader, body: bytes, content_type: str | None) -> tuple[Element, ...] | Rejected:
     try:
-        elements = decode(body, content_type, lenient=reader.kind.lenient).elements
+        return decode(body, content_type, lenient=reader.kind.lenient).elements
     except Rejected as refused:
-        assert refused.code in CODES
-        assert refused.detail
+        return refused
+
+
+def run(reader: Reader, body: bytes, content_type: str | None) -> None:
+    elements = elements_of(reader, body, content_type)
+    if isinstance(elements, Rejected):
+        assert elements.code in CODES
+        assert elements.detail
         return
     assert elements
     for element in elements:
