@@ -22,7 +22,9 @@ from tocsin.api import (
     groups,
     notifications,
     sandbox_messages,
+    schedules,
     settings,
+    support_hours,
     tokens,
     users,
 )
@@ -31,8 +33,19 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 
 #: In the order of the documentation. The modules about alerts add to one noun.
 _NOUNS = (
-    alerts, notifications, deliveries, users, contact_methods, groups, tokens, audit_log, settings, sandbox_messages,
-)  # fmt: skip
+    alerts,
+    notifications,
+    deliveries,
+    sandbox_messages,
+    users,
+    contact_methods,
+    groups,
+    schedules,
+    support_hours,
+    tokens,
+    settings,
+    audit_log,
+)
 _ALSO = (alert_opening, alert_commands)
 
 _DESCRIPTION = """\

@@ -17,7 +17,8 @@ from tocsin.api.gate import Caller, caller, changer
 from tocsin.api.lookup import Moment, find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
-from tocsin.oncall import rota
+from tocsin.core import database
+from tocsin.oncall import lookup
 from tocsin.people import groups as commands
 from tocsin.people.members import MemberRole
 from tocsin.people.models import Group, User
@@ -68,18 +69,9 @@ def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, A
 def on_call(request: HttpRequest, id: str, at: Query[Moment | None] = None) -> dict[str, Any]:
     group = GROUPS.find(id)
     moment = at or caller(request).now
-    memberships = list(group.memberships.all())
-    usernames = {membership.user_id: membership.user.username for membership in memberships}
-    members = [
-        rota.Member(
-            user_id=membership.user_id,
-            name=membership.user.display_name,
-            roles=frozenset(MemberRole(role) for role in membership.roles),
-            position=membership.position,
-            is_active=membership.user.is_active,
-        )
-        for membership in memberships
-    ]
+    with database.transaction() as connection:
+        people = lookup.on_call(connection, [group.pk], moment).get(group.pk, ())
+    usernames = dict(User.objects.filter(pk__in=[p.user_id for p in people]).values_list("pk", "username"))
     return {
         "at": moment,
         "on_call": [
@@ -90,7 +82,7 @@ def on_call(request: HttpRequest, id: str, at: Query[Moment | None] = None) -> d
                 "until": person.until,
                 "reason": person.reason,
             }
-            for person in rota.on_call(group.name, members, moment)
+            for person in people
         ],
     }
 

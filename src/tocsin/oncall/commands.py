@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,15 +19,22 @@ from tocsin.oncall.specs import ScheduleSpec
 from tocsin.people.models import Group, User
 
 
-def schedule_spec(schedule: Schedule) -> dict[str, Any]:
-    """The schedule as YAML and the API write one."""
-    names = dict(User.objects.filter(pk__in=_users_of(schedule)).values_list("pk", "username"))
+def schedule_spec(schedule: Schedule, names: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """The schedule as YAML and the API write one. `names` has the users' names by id, for whoever shows many."""
+    if names is None:
+        names = user_names([schedule])
     return {
         "name": schedule.name,
         "group": schedule.group.name,
         "time_zone": schedule.time_zone,
         "shifts": [_written_shift(shift, names) for shift in schedule.definition["shifts"]],
     }
+
+
+def user_names(schedules: Iterable[Schedule]) -> dict[int, str]:
+    """The names of all users who have shifts in any of `schedules`, by id, in one statement."""
+    users = frozenset[int]().union(*(_users_of(schedule) for schedule in schedules))
+    return dict(User.objects.filter(pk__in=users).values_list("pk", "username"))
 
 
 def save_schedule(

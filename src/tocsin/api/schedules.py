@@ -1,0 +1,88 @@
+"""Schedules: the shifts of a group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.config_nouns import ConfigNoun, Spec, register
+from tocsin.api.gate import Caller, changer
+from tocsin.api.lookup import find_named
+from tocsin.api.paging import Page, PageQuery, page
+from tocsin.api.routes import Routes
+from tocsin.oncall import commands
+from tocsin.oncall.models import Schedule
+from tocsin.people.models import Group
+
+routes = Routes("schedules")
+
+EXAMPLE = {
+    "name": "Service Desk 24x7",
+    "group": "Service Desk",
+    "time_zone": "Europe/Zurich",
+    "shifts": [
+        {
+            "name": "Weekly",
+            "rotate": {
+                "every": "1w",
+                "at": "09:00",
+                "on": "monday",
+                "users": ["alice", "bob"],
+                "roles": ["primary", "secondary"],
+            },
+            "start": "2026-01-05",
+        }
+    ],
+}
+
+
+class ScheduleFilters(PageQuery):
+    name: str | None = None
+    group: str | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Schedules")
+def list_schedules(request: HttpRequest, query: Query[ScheduleFilters]) -> dict[str, Any]:
+    rows = _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.group is not None:
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+
+    def show(found: list[Schedule]) -> list[dict[str, Any]]:
+        names = commands.user_names(found)
+        return [{"id": schedule.pk, **commands.schedule_spec(schedule, names)} for schedule in found]
+
+    return page(rows, query, lambda found: show(list(found)))
+
+
+def _rows() -> QuerySet[Schedule]:
+    return Schedule.objects.select_related("group")
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: Schedule | None) -> Schedule:
+    return commands.save_schedule(spec, existing=existing, actor=changer(caller), now=caller.now)
+
+
+def _delete(schedule: Schedule, actor: Actor, who: Caller) -> None:
+    commands.delete_schedule(schedule, actor=actor, now=who.now)
+
+
+SCHEDULES = ConfigNoun(
+    routes=routes,
+    what="schedule",
+    action=Action.TEAMS,
+    rows=_rows,
+    spec_of=commands.schedule_spec,
+    show=lambda schedule, _who: {"id": schedule.pk, **commands.schedule_spec(schedule)},
+    save=_save,
+    delete=_delete,
+    owner=lambda schedule: schedule.group_id,
+    example=EXAMPLE,
+)
+register(SCHEDULES)

@@ -1,0 +1,272 @@
+"""Alerts over the API: their shape, filters, timeline, opening one by hand, and every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.web.api.conftest import Api, Company, moment
+from tests.web.api.test_errors import refused
+from tocsin.alerts.models import Alert
+from tocsin.core import clock
+from tocsin.escalation.models import Run
+
+type Open = Callable[..., int]
+
+SHAPE = {
+    "id", "status", "acknowledged", "priority", "subject", "source", "source_name", "source_id", "source_url",
+    "source_status", "client", "count", "owner", "acknowledged_by", "opened_at", "last_message_at", "closed_at",
+    "integration", "tags", "custom", "next_step", "watch", "test",
+}  # fmt: skip
+
+
+def test_an_alert_has_the_shape_that_scripts_rely_on(observer: Api, open_alert: Open) -> None:
+    number = open_alert(
+        "VPN down",
+        source="HaloITSM",
+        source_id="20817",
+        columns={"client": "Acme", "long_text": "All of it"},
+        tags={"environment": "prod"},
+        custom={"ticket_type": "Incident"},
+    )
+    listed = observer.get("alerts").body["items"][0]
+    assert listed.keys() >= SHAPE
+    assert "long_text" not in listed
+    one = observer.get(f"alerts/{number}").body
+    assert one["long_text"] == "All of it"
+    assert {name: one[name] for name in listed} == listed
+    assert (listed["id"], listed["status"], listed["acknowledged"]) == (number, "open", False)
+    assert (listed["client"], listed["source_id"], listed["owner"]) == ("Acme", "20817", None)
+    assert (listed["tags"], listed["custom"]) == ({"environment": "prod"}, {"ticket_type": "Incident"})
+    assert (listed["acknowledged_by"], listed["next_step"], listed["closed_at"]) == ([], None, None)
+    assert moment(listed["opened_at"]) <= clock.now()
+
+
+def test_an_alert_that_is_not_there_is_not_found(admin: Api) -> None:
+    for call in (
+        lambda: admin.get("alerts/7"),
+        lambda: admin.get("alerts/7/events"),
+        lambda: admin.post("alerts/7/close"),
+        lambda: admin.post("alerts/7/merge", {"into": 8}),
+        lambda: admin.get(f"alerts/{2**62}"),
+    ):
+        assert "no alert" in refused(call(), 404, "not_found")
+    refused(admin.get(f"alerts/{2**63}"), 400, "invalid", "id")
+
+
+def test_filters_narrow_the_list(company: Company, admin: Api, open_alert: Open) -> None:
+    vpn = open_alert("VPN down", source="HaloITSM", source_id="1", columns={"client": "Acme"}, priority="critical")
+    disk = open_alert("Disk full", source="Nagios", ago=timedelta(hours=2), test=True)
+    admin.post(f"alerts/{vpn}/assign", {"user": "bob"})
+    admin.post(f"alerts/{disk}/acknowledge")
+    now = clock.now()
+    for query, wanted in (
+        ({"status": "open"}, [disk]),
+        ({"status": ["open", "assigned"]}, [disk, vpn]),
+        ({"status": "closed"}, []),
+        ({"priority": "critical"}, [vpn]),
+        ({"source": "Nagios"}, [disk]),
+        ({"source_id": "1"}, [vpn]),
+        ({"client": "Acme"}, [vpn]),
+        ({"subject": "disk"}, [disk]),
+        ({"owner": "BOB"}, [vpn]),
+        ({"acknowledged": "true"}, [disk]),
+        ({"acknowledged": "false"}, [vpn]),
+        ({"acknowledged_by": "alice"}, [disk]),
+        ({"test": "true"}, [disk]),
+        ({"watch": "true"}, []),
+        ({"opened_after": (now - timedelta(hours=1)).isoformat()}, [vpn]),
+        ({"opened_before": (now - timedelta(hours=1)).isoformat()}, [disk]),
+        ({"status": "open", "source": "HaloITSM"}, []),
+    ):
+        found = [alert["id"] for alert in admin.get("alerts", **query).body["items"]]
+        assert sorted(found) == sorted(wanted), query
+
+
+def test_a_plus_sign_that_was_not_encoded_is_understood(admin: Api, open_alert: Open) -> None:
+    open_alert()
+    assert admin.get("/api/v1/alerts?opened_after=2020-01-01T00:00:00+01:00").status == 200
+
+
+def test_the_next_step_is_the_runs_timer(admin: Api, open_alert: Open) -> None:
+    number = open_alert()
+    due = clock.now() + timedelta(minutes=5)
+    run = Run.objects.filter(alert=number).first() or Run(alert_id=number, mode="page", started_at=clock.now())
+    run.status, run.due_at, run.reason = "active", due, "Step 2 of 3 is next."
+    run.save()
+    found = admin.get("alerts").body["items"][0]["next_step"]
+    assert moment(found["at"]) == due
+    assert found["summary"]
+    Run.objects.update(status="ended", due_at=None)
+    assert admin.get("alerts").body["items"][0]["next_step"] is None
+
+
+# --- commands
+
+
+def test_each_command_does_what_it_says_and_answers_with_the_alert(
+    admin: Api, responder: Api, open_alert: Open
+) -> None:
+    number, other = open_alert(), open_alert("the same")
+
+    def give(command: str, body: Any = None) -> dict[str, Any]:
+        answer = responder.post(f"alerts/{number}/{command}", body)
+        assert answer.status == 200, (command, answer)
+        assert answer.body["id"] == number
+        assert answer.body["answer"]
+        assert answer.body["changed"] is True
+        found: dict[str, Any] = answer.body
+        return found
+
+    assert give("acknowledge")["acknowledged_by"] == ["bob"]
+    assert give("unacknowledge", {})["acknowledged"] is False
+    assert give("assign", {"user": "bob"})["owner"] == "bob"
+    assert give("unassign", {"note": "not mine"})["status"] == "open"
+    assert give("assign", {"name": "Vendor hotline"})["owner"] == "Vendor hotline"
+    assert give("undo")["status"] == "open"
+    assert give("reply", {"text": "On my way"})["status"] == "open"
+    assert give("hold", {"for": "30m"})["status"] == "on_hold"
+    assert give("resume")["status"] == "open"
+    until = clock.now() + timedelta(hours=2)
+    assert moment(give("hold", {"until": until.isoformat()})["hold_until"]) == until
+    assert give("resume")["hold_until"] is None
+    assert give("escalate")["status"] == "open"
+    closed = give("close", {"note": "restarted"})
+    assert (closed["status"], closed["closed_at"] is not None) == ("closed", True)
+    assert give("reopen")["status"] == "open"
+    assert give("cancel")["status"] == "cancelled"
+    assert give("reopen")["status"] == "open"
+    merged = give("merge", {"into": other})
+    assert (merged["status"], merged["merged_into"]) == ("merged", other)
+
+
+def test_the_timeline_tells_who_did_what_by_which_way(responder: Api, open_alert: Open) -> None:
+    number = open_alert()
+    responder.post(f"alerts/{number}/reply", {"text": "On my way", "note": "by bike"})
+    answer = responder.get(f"alerts/{number}/events")
+    opened, replied = answer.body["items"]
+    assert opened["kind"] == "opened"
+    assert (replied["kind"], replied["actor"], replied["via"]) == ("replied", "Bob Andersson", "api")
+    assert replied["actor_kind"] == "token"
+    assert replied["data"]["text"] == "On my way"
+    assert "before" not in replied["data"]
+    assert [event["id"] for event in responder.get(f"alerts/{number}/events", kind="replied").body["items"]] == [
+        replied["id"]
+    ]
+
+
+def test_a_command_that_changes_nothing_says_so(responder: Api, open_alert: Open) -> None:
+    number = open_alert()
+    responder.post(f"alerts/{number}/acknowledge")
+    again = responder.post(f"alerts/{number}/acknowledge")
+    assert (again.status, again.body["changed"]) == (200, False)
+    assert "already" in again.body["answer"]
+
+
+def test_a_command_that_comes_too_late_hears_how_it_stands(admin: Api, responder: Api, open_alert: Open) -> None:
+    number = open_alert()
+    admin.post(f"alerts/{number}/close")
+    detail = refused(responder.post(f"alerts/{number}/acknowledge"), 409, "already_closed")
+    assert "closed by Alice Andersson" in detail
+    refused(responder.post(f"alerts/{number}/undo"), 409, "not_possible")
+
+
+@pytest.mark.parametrize(
+    ("command", "body", "field"),
+    [
+        ("assign", {}, "body"),
+        ("assign", {"user": "bob", "name": "Bob"}, "body"),
+        ("assign", {"user": "nobody"}, "user"),
+        ("assign", {"user": 7}, "user"),
+        ("assign", {"name": ""}, "name"),
+        ("assign", {"name": "  "}, "name"),
+        ("assign", {"name": "x" * 201}, "name"),
+        ("reply", {}, "text"),
+        ("reply", {"text": " "}, "text"),
+        ("hold", {}, "body"),
+        ("hold", {"for": "30m", "until": "2030-01-01T00:00:00Z"}, "body"),
+        ("hold", {"for": "soon"}, "for"),
+        ("hold", {"for": "0"}, "until"),
+        ("hold", {"until": "2020-01-01T00:00:00Z"}, "until"),
+        ("hold", {"until": "2020-01-01T00:00:00"}, "until"),
+        ("hold", {"until": "9999-12-31T23:59:59Z"}, "until"),
+        ("merge", {}, "into"),
+        ("merge", {"into": 0}, "into"),
+        ("merge", {"into": 999}, "into"),
+        ("merge", {"into": "x"}, "into"),
+        ("close", {"reason": "x"}, "reason"),
+        ("close", {"note": "x" * 2001}, "note"),
+    ],
+)
+def test_a_commands_body_is_checked(admin: Api, open_alert: Open, command: str, body: Any, field: str) -> None:
+    number = open_alert()
+    answer = admin.post(f"alerts/{number}/{command}", body)
+    assert answer.status == 400, answer
+    assert list(answer.body["fields"]) == [field]
+    assert Alert.objects.get(pk=number).status == "open"
+
+
+def test_somebody_switched_off_cannot_be_given_an_alert(company: Company, admin: Api, open_alert: Open) -> None:
+    company.bob.is_active = False
+    company.bob.save()
+    refused(admin.post(f"alerts/{open_alert()}/assign", {"user": "bob"}), 400, "invalid", "user")
+
+
+def test_what_was_seen_before_somebody_took_it_is_told(
+    admin: Api, responder: Api, open_alert: Open, company: Company
+) -> None:
+    number, seen = open_alert(), clock.now()
+    admin.post(f"alerts/{number}/assign", {"user": "alice"})
+    body = {"user": "bob", "seen_at": seen.isoformat()}
+    refused(responder.post(f"alerts/{number}/assign", body), 409, "already_assigned")
+
+
+# --- opening by hand
+
+
+def test_an_alert_can_be_opened_by_hand(responder: Api, company: Company) -> None:
+    answer = responder.post(
+        "alerts",
+        {
+            "subject": "Smoke in room 3",
+            "priority": "critical",
+            "client": "Acme",
+            "long_text": "Really.",
+            "tags": {"environment": "prod"},
+            "recipients": {"users": ["bob"], "groups": ["Service Desk"]},
+            "note": "saw it myself",
+        },
+    )
+    assert answer.status == 201, answer
+    alert = answer.body
+    assert (alert["status"], alert["priority"], alert["subject"]) == ("open", "critical", "Smoke in room 3")
+    assert (alert["client"], alert["long_text"], alert["tags"]) == ("Acme", "Really.", {"environment": "prod"})
+    event = responder.get(f"alerts/{alert['id']}/events").body["items"][0]
+    assert (event["kind"], event["actor"]) == ("opened", "Bob Andersson")
+    assert "saw it myself" in event["reason"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "subject"),
+        ({"subject": "  "}, "subject"),
+        ({"subject": "x" * 301}, "subject"),
+        ({"subject": "x", "priority": "urgent"}, "priority"),
+        ({"subject": "x", "escalation_policy": "none"}, "escalation_policy"),
+        ({"subject": "x", "recipients": {"users": ["bob", "nobody"]}}, "recipients.users[1]"),
+        ({"subject": "x", "recipients": {"groups": ["nobody"]}}, "recipients.groups[0]"),
+        ({"subject": "x", "recipients": {"teams": []}}, "recipients.teams"),
+        ({"subject": "x", "source_url": "javascript:alert(1)"}, "source_url"),
+        ({"subject": "x", "tags": {"a": 1}}, "tags.a"),
+        ({"subject": "x", "id": 7}, "id"),
+    ],
+)
+def test_an_alert_that_cannot_be_opened_says_why(company: Company, responder: Api, body: Any, field: str) -> None:
+    answer = responder.post("alerts", body)
+    assert answer.status == 400, answer
+    assert list(answer.body["fields"]) == [field]
+    assert not Alert.objects.exists()
