@@ -203,6 +203,8 @@ class _Turn:
 
     def decision(self) -> Decision:
         """The whole turn; in watch mode nothing of it reaches anybody."""
+        if self.pause is None and self.run.progress.pause_until is not None:
+            self.run = with_progress(self.run, pause_until=None)
         run = settle(self.run, self.alert, self.now, self.pause)
         commands, events, starts = tuple(self.commands), tuple(self.events), tuple(self.starts)
         if run.mode is PagingMode.WATCH:

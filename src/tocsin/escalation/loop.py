@@ -1,0 +1,202 @@
+"""The escalation loop: claims runs that are due, decides each, and writes everything of the batch in one transaction.
+
+One bad row never stops the others: it is tried alone, pushed later with a count, and after five failures in a row it
+is stuck, which administrators are told; it is still tried, each hour.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts import commands, lifecycle, rows
+from tocsin.alerts.orders import AlertState
+from tocsin.alerts.reactors import AlertChange
+from tocsin.core import clock, database
+from tocsin.core.database import Connection
+from tocsin.core.loops import Loop
+from tocsin.escalation import paging, rosters, table
+from tocsin.escalation.engine import advance
+from tocsin.escalation.plans import plans
+from tocsin.escalation.runs import Decision, Pause, RunState
+from tocsin.notify import pause as pauses
+
+log = logging.getLogger(__name__)
+
+#: So many runs are decided in one transaction.
+BATCH = 100
+
+#: A run that failed this often in a row is stuck.
+STUCK_AFTER = 5
+RETRY_STUCK = timedelta(hours=1)
+
+#: How often the loop looks without a hint: the longest that a timer is late.
+EVERY = timedelta(milliseconds=500)
+
+
+def loop() -> Loop:
+    """The loop for a worker."""
+    keeper = Escalation()
+    return Loop("escalation", lambda: keeper.turn(clock.now()), EVERY, frozenset({"runs", "clock"}))
+
+
+@dataclass(slots=True)
+class Escalation:
+    """One worker's loop. It only remembers whether paging was paused, to notice when a pause ends before its time."""
+
+    was_paused: bool = True
+
+    def turn(self, now: datetime) -> bool:
+        """Decides one batch. Returns whether there may be more to do at once."""
+        try:
+            return database.retry_once(lambda: self._batch(now, None)) >= BATCH
+        except Exception:  # a loop's edge: the batch is taken apart until the bad row is alone
+            log.exception("A batch of runs could not be decided; each is tried by itself.")
+        for row_id in _due(now):
+            try:
+                database.retry_once(lambda row_id=row_id: self._batch(now, row_id))  # type: ignore[misc]
+            except Exception as error:
+                log.exception("Run %s could not be decided.", row_id)
+                with database.transaction() as connection:
+                    _fail(connection, row_id, error, now)
+        return False
+
+    def _batch(self, now: datetime, only: int | None) -> int:
+        """One transaction. Returns how many runs it took."""
+        with database.transaction() as connection:
+            pause = _pause(connection, now)
+            if pause is None and self.was_paused:
+                _release(connection, now)
+            self.was_paused = pause is not None
+            claimed = _claim(connection, now, only)
+            if claimed:
+                _decide(connection, claimed, pause, now, alone=only is not None)
+            return len(claimed)
+
+
+def asked(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
+    """Who was asked "Still on it?" and has not answered, by alert id: what `alerts.rows.register_asked` wants."""
+    query = (
+        "SELECT alert_id, progress -> 'asked' AS asked FROM escalation_run "
+        "WHERE alert_id = ANY(%s) AND status <> 'ended' AND progress ? 'asked'"
+    )
+    found = database.rows(connection, query, (list(alert_ids),))
+    return {row["alert_id"]: frozenset(int(user) for user in row["asked"]) for row in found}
+
+
+_CLAIM = """
+SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+WHERE r.due_at <= %(now)s AND (%(only)s::bigint IS NULL OR r.id = %(only)s)
+ORDER BY r.due_at LIMIT %(limit)s
+FOR NO KEY UPDATE OF a SKIP LOCKED
+"""
+
+# What the claim saw of the run may be older than its lock: another worker may have been just before us.
+_READ = database.literal(
+    f"SELECT {table.COLUMNS} FROM escalation_run r WHERE r.id = ANY(%s) AND r.due_at <= %s ORDER BY r.due_at, r.id"
+)
+
+
+def _claim(connection: Connection, now: datetime, only: int | None) -> list[dict[str, Any]]:
+    parameters = {"now": now, "only": only, "limit": BATCH}
+    ids = [row[0] for row in connection.execute(_CLAIM, parameters).fetchall()]
+    return database.rows(connection, _READ, (ids, now)) if ids else []
+
+
+def _due(now: datetime) -> list[int]:
+    with database.transaction() as connection:
+        found = connection.execute(
+            "SELECT id FROM escalation_run WHERE due_at <= %s ORDER BY due_at LIMIT %s", (now, BATCH)
+        ).fetchall()
+    return [row[0] for row in found]
+
+
+def _decide(
+    connection: Connection, claimed: list[dict[str, Any]], pause: Pause | None, now: datetime, *, alone: bool
+) -> None:
+    known = plans(connection, {row["version_id"] for row in claimed})
+    runs: dict[int, RunState] = {}
+    failed: list[tuple[int, Exception]] = []
+    for row in claimed:
+        try:
+            runs[row["id"]] = table.as_run(row, known)
+        except Exception as problem:  # noqa: BLE001 - one unreadable row must not stop the others
+            failed.append((row["id"], problem))
+    states = rows.load(connection, [run.alert_id for run in runs.values()])
+    people = rosters.roster(connection, runs.values(), now)
+    decisions: list[tuple[int, Decision]] = []
+    for row_id, run in runs.items():
+        try:
+            decisions.append((row_id, advance(run, states[run.alert_id], people, now, pause)))
+        except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
+            failed.append((row_id, problem))
+    _write(connection, decisions, states, now)
+    for row_id, error in failed:
+        if alone:
+            raise error
+        log.error("Run %s could not be decided.", row_id, exc_info=error)
+        _fail(connection, row_id, error, now)
+
+
+def _write(
+    connection: Connection, decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+) -> None:
+    commands.write(connection, _changes(decisions, states, now), now)
+    rows.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
+    table.update(connection, {row_id: decision.run for row_id, decision in decisions})
+    paging.carry_out(connection, decisions, now)
+    changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
+    if changed:
+        commands.hint_alerts(connection, changed)
+
+
+def _changes(
+    decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+) -> list[AlertChange]:
+    """What the engine does to alerts: a hold that ends, an acknowledgement that expires."""
+    changes = []
+    for _row, decision in decisions:
+        before = states[decision.run.alert_id]
+        for command in decision.commands:
+            done = lifecycle.apply(before, command, now)
+            if done.is_change:
+                changes.append(AlertChange(before, done.state, done.events, command))
+            before = done.state
+    return changes
+
+
+def _pause(connection: Connection, now: datetime) -> Pause | None:
+    held = pauses.current(connection, now)
+    return Pause(held.until, held.reason) if held else None
+
+
+def _release(connection: Connection, now: datetime) -> None:
+    """A pause ended before its time: what waits for its end is due now."""
+    connection.execute(
+        "UPDATE escalation_run r SET due_at = %(now)s FROM alerts_alert a "
+        "WHERE a.id = r.alert_id AND a.status = 'open' AND r.status = 'paused' AND r.due_at > %(now)s "
+        "AND r.progress ? 'pause_until' AND (r.progress ->> 'pause_until')::timestamptz = r.due_at",
+        {"now": now},
+    )
+
+
+def _fail(connection: Connection, row_id: int, error: Exception, now: datetime) -> None:
+    """Pushes the run later and counts; the fifth time in a row administrators are told."""
+    found = database.row(connection, "SELECT alert_id, failures FROM escalation_run WHERE id = %s", (row_id,))
+    if found is None:
+        return
+    failures = found["failures"] + 1
+    is_stuck = failures >= STUCK_AFTER
+    delay = RETRY_STUCK if is_stuck else timedelta(seconds=5 * 2 ** (failures - 1))
+    said = f"{type(error).__name__}: {error}"
+    reason = (
+        f"Stuck: deciding whom to page has failed {failures} times; it is tried again each hour."
+        if is_stuck
+        else f"Deciding whom to page failed ({failures} of {STUCK_AFTER}); it is tried again."
+    )
+    table.fail(connection, row_id, failures, said, reason, now + delay)
+    if failures == STUCK_AFTER:
+        paging.tell_administrators(connection, found["alert_id"], f"{reason} The error: {said}", now)

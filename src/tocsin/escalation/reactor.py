@@ -1,0 +1,139 @@
+"""What follows for runs when alerts change, list-wise and in the transaction of the change.
+
+Openings start runs; whatever changes who has an alert is followed on the run that it has. Nobody is looked up here:
+what must page somebody makes the run due now, and the loop, woken by a hint, does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tocsin.alerts import rows
+from tocsin.alerts.reactors import AlertChange, Paging, PagingMode
+from tocsin.alerts.states import AlertStatus, EventKind, Via
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.escalation import paging, table
+from tocsin.escalation.engine import begin
+from tocsin.escalation.follow import follow as follow_change
+from tocsin.escalation.follow import raise_priority
+from tocsin.escalation.plans import plans
+from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
+from tocsin.escalation.runs import Decision, RunState, from_row
+from tocsin.notify import queue
+
+#: Events that concern a run although the alert's state stays as it is.
+_TOLD = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
+
+_NO_PAGING = Paging(PagingMode.RECORD, reason="Nothing says whom it pages.")
+
+
+def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+    """The reactor: starts, stops and replaces runs. What the loop itself decided comes back here and is left alone."""
+    openings = [change for change in changes if change.before is None]
+    others = [change for change in changes if _concerns_a_run(change)]
+    if openings:
+        _start(connection, openings, now)
+    if others:
+        _follow(connection, others, now)
+
+
+def _concerns_a_run(change: AlertChange) -> bool:
+    if change.before is None or (change.command is not None and change.command.via is Via.POLICY):
+        return False
+    return change.before != change.after or any(event.kind in _TOLD for event in change.events)
+
+
+def _start(connection: Connection, openings: Sequence[AlertChange], now: datetime) -> None:
+    ways = [change.paging or _NO_PAGING for change in openings]
+    known = plans(connection, {way.version_id for way in ways})
+    runs = [
+        (_begin(change, way, known.get(way.version_id), now), way.version_id)
+        for change, way in zip(openings, ways, strict=True)
+    ]
+    table.insert(connection, runs)
+    if any(run.due_at is not None and run.due_at <= now for run, _version in runs):
+        database.hint(connection, "runs")
+
+
+def _begin(change: AlertChange, way: Paging, plan: PolicyPlan | None, now: datetime) -> RunState:
+    return begin(
+        change.alert_id,
+        # A version that cannot be read: the loop will say so when the run is due, which it is at once.
+        plan or RECIPIENTS_ONLY,
+        way.mode,
+        change.after.priority,
+        now,
+        recipient_users=way.recipient_users,
+        recipient_groups=way.recipient_groups,
+        why=way.reason,
+    )
+
+
+def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+    """Folds the changes of each alert into its run, then writes all runs, and what they ask for, at once."""
+    held = table.current(connection, [change.alert_id for change in changes])
+    wanted = {row["version_id"] for row in held.values()}
+    wanted |= {change.paging.version_id for change in changes if change.paging is not None}
+    known = plans(connection, wanted)
+    runs = {alert_id: _readable(row, known) for alert_id, row in held.items()}
+    written: dict[int, RunState] = {}
+    successors: dict[int, tuple[RunState, int | None]] = {}
+    decisions: list[tuple[int | None, Decision]] = []
+    for change in changes:
+        run = runs.get(change.alert_id)
+        if run is None:
+            continue
+        row = held[change.alert_id]
+        for decision in _decide(change, run, known, now):
+            decisions.append((row["id"], decision))
+            run = decision.successor or decision.run
+            if change.alert_id not in successors:
+                written[row["id"]] = decision.run
+            if decision.successor is not None:
+                version = change.paging.version_id if change.paging else row["version_id"]
+                successors[change.alert_id] = (run, version)
+            elif change.alert_id in successors:
+                successors[change.alert_id] = (run, successors[change.alert_id][1])
+        runs[change.alert_id] = run
+    table.update(connection, written)
+    table.insert(connection, list(successors.values()))
+    rows.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
+    paging.carry_out(connection, decisions, now)
+    resumed = [change.alert_id for change in changes if _has_resumed(change)]
+    if resumed:
+        queue.release(connection, resumed, now)
+    if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
+        database.hint(connection, "runs")
+
+
+def _has_resumed(change: AlertChange) -> bool:
+    return (
+        change.before is not None
+        and change.before.status is AlertStatus.ON_HOLD
+        and change.after.status in (AlertStatus.OPEN, AlertStatus.ASSIGNED)
+    )
+
+
+def _readable(row: dict[str, Any], known: Mapping[int | None, PolicyPlan]) -> RunState:
+    """The run of a row. One that cannot be read is taken as new: nothing may stop people from acting on an alert."""
+    plan = known.get(row["version_id"], RECIPIENTS_ONLY)
+    try:
+        return from_row(row, plan)
+    except (msgspec.ValidationError, ValueError, TypeError):
+        return from_row({**row, "progress": {}}, plan)
+
+
+def _decide(change: AlertChange, run: RunState, known: dict[int | None, PolicyPlan], now: datetime) -> list[Decision]:
+    assert change.before is not None
+    decisions = [follow_change(run, change.before, change.after, change.events, now)]
+    run = decisions[0].run
+    if change.after.priority.is_above(run.priority):
+        way = change.paging
+        fresh = _begin(change, way, known.get(way.version_id), now) if way is not None else None
+        decisions.append(raise_priority(run, change.after, fresh, now))
+    return decisions

@@ -1,0 +1,413 @@
+"""Escalation on real rows: the loop claims, decides and writes; what people do is followed in their own transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.store.escalating import Desk, wired
+from tests.store.people import ACTOR
+from tocsin.alerts import rows
+from tocsin.alerts.commands import write
+from tocsin.alerts.orders import (
+    Acknowledge,
+    Assign,
+    Cancel,
+    Close,
+    Escalate,
+    Hold,
+    Reopen,
+    Resume,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.reactors import AlertChange, PagingMode
+from tocsin.alerts.states import Priority
+from tocsin.core import database as tocsin_database
+from tocsin.escalation import loop as escalation_loop
+from tocsin.escalation.commands import delete_policy
+from tocsin.escalation.models import PolicyVersion, Run
+from tocsin.notify import pause as pauses
+from tocsin.notify.due import ON_HOLD
+from tocsin.notify.models import Delivery, Notification
+from tocsin.people import groups
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Iterator[Desk]:
+    with wired():
+        yield Desk(now)
+
+
+def as_priority(desk: Desk, alert: int, priority: Priority, minute: float, **paging: object) -> None:
+    """What ingest does when a message raises the priority."""
+    with tocsin_database.transaction() as connection:
+        rows.lock(connection, [alert])
+        before = rows.load(connection, [alert])[alert]
+        change = AlertChange(before, replace(before, priority=priority), (), paging=desk.paging(**paging))
+        write(connection, [change], desk.at(minute))
+
+
+# Steps
+
+
+def test_an_opening_starts_a_run_and_the_loop_pages_by_every_contact_method(desk: Desk) -> None:
+    alert = desk.open()
+    assert desk.run(alert).due_at == desk.at(0)
+    desk.turn(0)
+    assert desk.pages(alert) == [("alice", "email", 0, "queued"), ("alice", "sms", 3, "queued")]
+    run = desk.run(alert)
+    assert (run.status, run.due_at, run.reason) == ("active", desk.at(5), "Step 2 of 3 is next.")
+    assert desk.timeline(alert) == [
+        "Erin opened it by hand.",
+        "Step 1 of 3 pages Alice (primary, Service Desk).",
+    ]
+    notification = Notification.objects.filter(alert=alert).earliest("id")
+    assert notification.run_id == run.pk
+    assert notification.reason.startswith("Alice is paged as primary, Service Desk: step 1 of 3 of the escalation.")
+
+
+def test_steps_follow_each_other_and_at_the_end_the_managers_are_mailed(desk: Desk) -> None:
+    alert = desk.open()
+    desk.through(0, 5, 15, 20)
+    assert [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"] == [
+        ("alice", 0),
+        ("bob", 5),
+        ("alice", 15),
+        ("bob", 15),
+    ]
+    run = desk.run(alert)
+    assert (run.status, run.due_at) == ("finished", None)
+    assert desk.pages(alert, "notice") == [("carol", "email", 20, "queued")]
+    told = Notification.objects.get(alert=alert, purpose="notice")
+    assert told.data["title"] == f"Nobody answered: Acme: VPN down (#{alert})"
+
+
+def test_before_its_time_nothing_is_claimed(desk: Desk) -> None:
+    alert = desk.open()
+    desk.through(0, 1, 4.9)
+    assert len(desk.pages(alert)) == 2
+
+
+def test_many_runs_are_decided_in_batches(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(escalation_loop, "BATCH", 4)
+    alerts = [desk.open() for _ in range(10)]
+    desk.turn(0)
+    assert all(len(desk.pages(alert)) == 2 for alert in alerts)
+
+
+def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: Desk) -> None:
+    alert = desk.open(version_id=None, recipient_users=(desk.users["bob"].pk,))
+    desk.turn(0)
+    assert desk.pages(alert) == [("bob", "email", 0, "queued")]
+
+
+def test_watch_mode_pages_nobody_and_says_who_would_have_been(desk: Desk) -> None:
+    alert = desk.open(mode=PagingMode.WATCH)
+    desk.through(0, 5, 15, 20)
+    assert not Notification.objects.exists()
+    assert "Step 1 of 3 would page Alice (primary, Service Desk)." in desk.timeline(alert)
+
+
+def test_a_recorded_alert_has_no_timer_and_says_why(desk: Desk) -> None:
+    alert = desk.open(mode=PagingMode.RECORD, reason="Route 1 says record.")
+    desk.turn(600)
+    run = desk.run(alert)
+    assert (run.status, run.due_at) == ("stopped", None)
+    assert run.reason == "Only recorded, nobody is paged. Route 1 says record."
+    assert not Notification.objects.exists()
+
+
+def test_a_group_contact_is_paged(desk: Desk) -> None:
+    contacts = [{"label": "Team list", "channel": "email", "address": "desk@example.org"}]
+    groups.save_group(
+        {**groups.group_spec(desk.group), "contacts": contacts}, existing=desk.group, actor=ACTOR, now=desk.start
+    )
+    desk.save(steps=[{"notify": {"group_contacts": ["Team list"]}}])
+    alert = desk.open()
+    desk.turn(0)
+    assert desk.pages(alert) == [("Team list", "email", 0, "queued")]
+
+
+def test_somebody_who_cannot_be_reached_is_passed_over_with_the_reason(desk: Desk) -> None:
+    desk.users["alice"].contact_methods.update(is_enabled=False)
+    alert = desk.open()
+    desk.turn(0)
+    assert [who for who, *_ in desk.pages(alert)] == ["bob"]
+    assert "Alice has no contact method in use" in desk.timeline(alert)[1]
+
+
+# Versions
+
+
+def test_a_run_goes_on_with_the_version_it_began_with(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.save(steps=[{"notify": {"users": ["carol"]}}])
+    desk.turn(5)
+    assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
+    later = desk.open(6)
+    desk.turn(6)
+    assert [who for who, *_ in desk.pages(later)] == ["carol"]
+
+
+def test_a_policy_that_is_deleted_leaves_its_runs_at_work(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    delete_policy(desk.policy, actor=ACTOR, now=desk.start)
+    desk.turn(5)
+    assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
+
+
+# What people do
+
+
+def test_acknowledging_stops_escalation_and_cancels_what_is_not_sent(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
+    assert [state for *_, state in desk.pages(alert)] == ["cancelled", "cancelled"]
+    assert Delivery.objects.filter(alert=alert).first().reason == "Bob acknowledged it."  # type: ignore[union-attr]
+    desk.turn(20)
+    assert len(desk.pages(alert)) == 2
+    assert desk.run(alert).due_at == desk.at(31)
+
+
+def test_an_acknowledgement_is_asked_about_and_expires_and_escalation_starts_again(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
+    desk.turn(31)
+    assert [(who, channel) for who, channel, *_ in desk.pages(alert, "still_on_it")] == [("alice", "email")]
+    desk.turn(36)
+    assert not desk.alert(alert).acknowledgements.exists()
+    assert [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"] == [
+        ("alice", 0),
+        ("alice", 36),
+    ]
+    assert any("did not answer" in line for line in desk.timeline(alert))
+
+
+def test_acknowledging_again_answers_the_question(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
+    assert not desk.act(alert, Acknowledge(actor=desk.actor("alice")), 2).is_change
+    desk.turn(31)
+    answer = desk.act(alert, Acknowledge(actor=desk.actor("alice")), 33)
+    assert answer.is_change
+    desk.turn(40)
+    assert desk.run(alert).due_at == desk.at(63)
+    assert len(desk.pages(alert)) == 2
+
+
+@pytest.mark.parametrize("ends", [Close, Cancel])
+def test_an_alert_that_ends_ends_its_run_and_its_unsent_pages(desk: Desk, ends: type[Close] | type[Cancel]) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, ends(actor=desk.actor("carol")), 1)
+    assert desk.run(alert).status == "ended"
+    assert {state for *_, state in desk.pages(alert)} == {"cancelled"}
+    desk.turn(60)
+    assert len(desk.pages(alert)) == 2
+
+
+def test_undoing_a_closing_goes_on_where_it_was(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Close(actor=desk.actor("carol")), 4.9)
+    desk.act(alert, Undo(actor=desk.actor("carol")), 5.2)
+    desk.turn(5.2)
+    assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
+
+
+def test_taking_giving_back_and_reopening_start_again_on_the_same_run(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    alice = desk.actor("alice")
+    desk.act(alert, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
+    desk.turn(8)
+    assert desk.run(alert).reason == "Alice has it."
+    desk.act(alert, Unassign(actor=alice), 9)
+    desk.turn(9)
+    desk.act(alert, Close(actor=alice), 10)
+    desk.act(alert, Reopen(actor=alice), 11)
+    desk.turn(11)
+    emails = [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"]
+    assert emails == [("alice", 0), ("alice", 9), ("alice", 11)]
+    assert Run.objects.filter(alert=alert).count() == 1
+
+
+def test_escalate_is_done_by_the_next_turn(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Escalate(actor=desk.actor("carol")), 1)
+    assert desk.run(alert).due_at == desk.at(1)
+    desk.turn(1)
+    assert [(who, at) for who, _, at, _ in desk.pages(alert)] == [("alice", 0), ("alice", 3), ("bob", 1)]
+
+
+def test_the_loop_ends_a_hold_and_fires_the_step_then_due(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Hold(actor=desk.actor("alice"), until=desk.at(30)), 1)
+    desk.through(6, 29)
+    assert desk.alert(alert).status == "on_hold"
+    desk.turn(30)
+    row = desk.alert(alert)
+    assert (row.status, row.hold_until) == ("open", None)
+    assert desk.timeline(alert)[-2:] == ["The hold is over.", "Step 2 of 3 pages Bob (secondary, Service Desk)."]
+
+
+def test_pages_that_waited_for_a_hold_leave_when_it_is_ended_by_hand(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
+    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD)
+    desk.act(alert, Resume(actor=desk.actor("bob")), 4)
+    assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(4)
+
+
+# The priority
+
+
+def test_a_priority_that_rises_replaces_the_run_by_what_the_routes_say(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    urgent = desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}}])
+    as_priority(desk, alert, Priority.CRITICAL, 2, version_id=urgent.current_id)
+    old, new = Run.objects.filter(alert=alert).order_by("id")
+    assert (old.status, old.due_at) == ("ended", None)
+    assert (new.version_id, new.priority, new.due_at) == (urgent.current_id, "critical", desk.at(2))
+    desk.turn(2)
+    assert [who for who, channel, at, _ in desk.pages(alert) if at == 2] == ["alice", "bob"]
+    as_priority(desk, alert, Priority.CRITICAL, 3)
+    assert Run.objects.filter(alert=alert).count() == 2
+
+
+def test_whoever_has_it_is_told_when_the_priority_rises(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    alice = desk.actor("alice")
+    desk.act(alert, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
+    as_priority(desk, alert, Priority.CRITICAL, 2)
+    assert desk.pages(alert, "notice") == [("alice", "email", 2, "queued")]
+    assert Notification.objects.get(purpose="notice").data["text"] == "The priority rose from high to critical."
+    desk.turn(60)
+    assert len(desk.pages(alert)) == 2
+
+
+# The pause of all paging
+
+
+def test_steps_wait_for_the_end_of_a_pause_and_for_its_early_end_too(desk: Desk) -> None:
+    alert, other = desk.open(), desk.open()
+    desk.turn(0)
+    pauses.start("moving the data centre", desk.at(60), ACTOR, desk.at(1))
+    desk.turn(5)
+    assert len(desk.pages(alert)) == 2
+    assert desk.run(alert).due_at == desk.at(60)
+    assert "moving the data centre" in desk.timeline(alert)[-1]
+    desk.act(other, Hold(actor=desk.actor("bob"), until=desk.at(90)), 6)
+    pauses.end(ACTOR, desk.at(10))
+    desk.turn(10)
+    assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
+    assert desk.run(other).due_at == desk.at(90)
+
+
+# Several workers, and bad rows
+
+
+def test_an_alert_that_somebody_holds_is_left_for_the_next_turn(desk: Desk) -> None:
+    held, free = desk.open(), desk.open()
+    with tocsin_database.transaction() as connection:
+        connection.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (held,))
+        desk.turn(0)
+        assert (len(desk.pages(held)), len(desk.pages(free))) == (0, 2)
+    desk.turn(0)
+    assert len(desk.pages(held)) == 2
+
+
+def test_two_workers_share_the_work_and_nobody_is_paged_twice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(escalation_loop, "BATCH", 3)
+    alerts = [desk.open() for _ in range(30)]
+
+    def work() -> None:
+        keeper = escalation_loop.Escalation()
+        for _ in range(15):
+            keeper.turn(desk.at(0))
+
+    with ThreadPoolExecutor(4) as workers:
+        for done in [workers.submit(work) for _ in range(4)]:
+            done.result()
+    found = Counter(Notification.objects.filter(purpose="page").values_list("alert_id", "label"))
+    assert found == {(alert, label): 1 for alert in alerts for label in ("Email-Official", "SMS-Official")}
+
+
+def test_a_row_that_cannot_be_read_stops_no_other_and_is_pushed_later_with_a_count(desk: Desk) -> None:
+    bad, good = desk.open(), desk.open()
+    Run.objects.filter(alert=bad).update(progress={"step": "first"})
+    desk.turn(0)
+    assert len(desk.pages(good)) == 2
+    run = desk.run(bad)
+    assert (run.failures, run.due_at) == (1, desk.at(0) + timedelta(seconds=5))
+    assert run.reason == "Deciding whom to page failed (1 of 5); it is tried again."
+    assert "Expected `int`" in run.error
+
+
+def test_after_five_failures_a_run_is_stuck_and_administrators_are_told_once(desk: Desk) -> None:
+    bad = desk.open()
+    Run.objects.filter(alert=bad).update(progress={"step": "first"})
+    for minute in (0, 1, 2, 3, 5, 70, 140):
+        desk.turn(minute)
+    run = desk.run(bad)
+    assert run.failures == 7
+    assert run.reason.startswith("Stuck: ")
+    assert run.due_at == desk.at(200)
+    assert desk.pages(bad, "notice") == [("erin", "email", 5, "queued")]
+    assert "Administrators are told" in desk.timeline(bad)[-1]
+    Run.objects.filter(alert=bad).update(progress={})
+    desk.turn(200)
+    assert (desk.run(bad).failures, desk.run(bad).error) == (0, "")
+    assert len(desk.pages(bad)) == 2
+
+
+def test_an_alert_whose_run_cannot_be_read_can_still_be_closed(desk: Desk) -> None:
+    bad = desk.open()
+    Run.objects.filter(alert=bad).update(progress={"step": "first"})
+    desk.act(bad, Close(actor=desk.actor("carol")), 1)
+    assert (desk.run(bad).status, desk.run(bad).due_at) == ("ended", None)
+
+
+def test_a_version_that_cannot_be_read_is_told_as_such(desk: Desk) -> None:
+    version = PolicyVersion.objects.create(policy=desk.policy, number=9, definition={"steps": 5}, created_at=desk.start)
+    alert = desk.open(version_id=version.pk)
+    desk.turn(0)
+    assert f"Version {version.pk} of the escalation policy cannot be read" in desk.run(alert).error
+
+
+def test_a_row_that_breaks_the_write_of_its_batch_is_found_and_stops_no_other(desk: Desk) -> None:
+    bad, good = desk.open(), desk.open()
+    with tocsin_database.transaction() as connection:
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"IF NEW.alert_id = {bad} THEN RAISE EXCEPTION 'a page that cannot be written'; END IF; RETURN NEW; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON notify_notification FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    desk.turn(0)
+    assert len(desk.pages(good)) == 2
+    run = desk.run(bad)
+    assert run.failures == 1
+    assert "a page that cannot be written" in run.error
+    assert desk.timeline(bad) == ["Erin opened it by hand."], "what a turn decided is written whole or not at all"
+
+
+def test_a_turn_with_nothing_due_says_that_there_is_no_more(desk: Desk) -> None:
+    assert desk.keeper.turn(desk.at(0)) is False
