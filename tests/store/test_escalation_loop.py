@@ -349,6 +349,15 @@ def test_two_workers_share_the_work_and_nobody_is_paged_twice(desk: Desk, monkey
     assert found == {(alert, label): 1 for alert in alerts for label in ("Email-Official", "SMS-Official")}
 
 
+def test_what_another_worker_has_just_decided_is_not_decided_again(desk: Desk) -> None:
+    alert = desk.open()
+    seen_before = [desk.run(alert).pk]
+    desk.turn(0)
+    with tocsin_database.transaction() as connection:
+        assert escalation_loop._read(connection, seen_before, desk.at(0)) == []
+        assert len(escalation_loop._read(connection, seen_before, desk.at(5))) == 1
+
+
 def test_a_row_that_cannot_be_read_stops_no_other_and_is_pushed_later_with_a_count(desk: Desk) -> None:
     bad, good = desk.open(), desk.open()
     Run.objects.filter(alert=bad).update(progress={"step": "first"})

@@ -102,7 +102,10 @@ _READ = database.literal(
 
 def _claim(connection: Connection, now: datetime, only: int | None) -> list[dict[str, Any]]:
     parameters = {"now": now, "only": only, "limit": BATCH}
-    ids = [row[0] for row in connection.execute(_CLAIM, parameters).fetchall()]
+    return _read(connection, [row[0] for row in connection.execute(_CLAIM, parameters).fetchall()], now)
+
+
+def _read(connection: Connection, ids: list[int], now: datetime) -> list[dict[str, Any]]:
     return database.rows(connection, _READ, (ids, now)) if ids else []
 
 
