@@ -1,0 +1,332 @@
+"""Forms of inbound integrations. They make the spec that the command checks; errors come back beside their field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.catalogue.kinds import Kind, Setting, SettingKind
+from tocsin.core.errors import Rejected
+from tocsin.escalation.models import Policy
+from tocsin.inbound.models import Integration
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.people.models import Group, User
+from tocsin.web.forms import CodeField, DurationField
+from tocsin.web.integrations import yaml_text
+
+MODES = [
+    (IntegrationMode.PAGE, _("Page people")),
+    (IntegrationMode.WATCH, _("Watch only: open alerts, page nobody, show who would have been")),
+    (IntegrationMode.DISABLED, _("Switched off: store messages, open nothing")),
+]
+
+#: Where a problem's place, as the command names it, is shown.
+PLACES = {
+    "escalation_policy": "policy",
+    "recipients.users": "users",
+    "recipients.groups": "groups",
+    "group": "group",
+}
+
+
+class AddForm(forms.Form):
+    """What a new integration needs: a name, who is paged, and for some kinds their address. Nothing else."""
+
+    name = forms.CharField(label=_("Name"), max_length=100)
+    policy = forms.ModelChoiceField(
+        Policy.objects.all(),
+        label=_("Escalation policy"),
+        required=False,
+        empty_label=_("None: page the users below, at once"),
+    )
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(),
+        label=_("Groups"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Where the policy looks up who is primary, who is secondary."),
+    )
+    users = forms.ModelMultipleChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=_("Users"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Paged when the first step fires."),
+    )
+    anyway = forms.BooleanField(label=_("Save it although it can reach nobody"), required=False)
+
+    def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kind = kind
+        self.addresses = [setting for setting in kind.settings if setting.kind is SettingKind.ADDRESS]
+        for setting in self.addresses:
+            self.fields[_field_name(setting)] = setting_field(setting)
+        if not self.fields["groups"].queryset.exists():  # type: ignore[attr-defined]
+            del self.fields["groups"]
+        if "anyway" not in self.data:
+            self.hide_anyway()
+
+    def hide_anyway(self) -> None:
+        """Nobody is asked before it matters."""
+        self.fields["anyway"].widget = forms.HiddenInput()
+
+    def ask_anyway(self) -> None:
+        """Asked once the command has said that nobody could be reached."""
+        self.fields["anyway"].widget = forms.CheckboxInput()
+
+    def spec(self) -> dict[str, Any]:
+        """The integration as the command wants one."""
+        data = self.cleaned_data
+        settings = {setting.name: data[_field_name(setting)] for setting in self.addresses}
+        return {
+            "name": data["name"],
+            "kind": self.kind.name,
+            **routing_spec(data),
+            "settings": {name: value for name, value in settings.items() if value},
+            "anyway": bool(data.get("anyway")),
+        }
+
+
+class SettingsForm(AddForm):
+    """Everything about an integration that is not mapping, rules, routes or secrets."""
+
+    mode = forms.ChoiceField(label=_("What it does"), choices=MODES, widget=forms.RadioSelect)
+    source = forms.CharField(
+        label=_("Source"),
+        max_length=100,
+        required=False,
+        help_text=_("Integrations with the same source share alerts. Empty: the kind's name."),
+    )
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=_("Owned by"),
+        required=False,
+        empty_label=_("Administrators only"),
+        help_text=_("Managers of this group may change it."),
+    )
+    fail_open = forms.BooleanField(
+        label=_("Open an alert when a message cannot be read"),
+        required=False,
+        help_text=_("At most one in ten minutes, so that a broken template does not silence the pager."),
+    )
+
+    def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
+        super().__init__(*args, kind=kind, **kwargs)
+        self.others = [setting for setting in kind.settings if setting.kind is not SettingKind.ADDRESS]
+        for setting in self.others:
+            self.fields[_field_name(setting)] = setting_field(setting)
+        self.order_fields(["name", "mode", "policy", "groups", "users", "anyway"])
+
+    def settings(self) -> dict[str, Any]:
+        """The kind's settings as the form has them. Raises Rejected for a map that cannot be read."""
+        found: dict[str, Any] = {}
+        for setting in self.kind.settings:
+            value = self.cleaned_data[_field_name(setting)]
+            if setting.kind is SettingKind.MAP:
+                value = read_map(value, f"settings.{setting.name}")
+                if value == (setting.default or {}):
+                    continue
+            if value not in ("", None, {}):
+                found[setting.name] = value
+        if not self.cleaned_data["fail_open"]:
+            found["fail_open"] = False
+        return found
+
+    def change(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """`spec` with everything that this form has. Raises Rejected."""
+        data = self.cleaned_data
+        kept = {key: value for key, value in spec.items() if key not in ("escalation_policy", "recipients", "group")}
+        return {
+            **kept,
+            "name": data["name"],
+            "mode": data["mode"],
+            "source": data["source"],
+            **({"group": data["group"].name} if data["group"] else {}),
+            **routing_spec(data),
+            "settings": self.settings(),
+            "anyway": bool(data.get("anyway")),
+        }
+
+
+def routing_spec(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Policy and recipients of a form, in a spec's shape."""
+    spec: dict[str, Any] = {}
+    if data.get("policy"):
+        spec["escalation_policy"] = data["policy"].name
+    users = [user.username for user in data.get("users") or ()]
+    groups = [group.name for group in data.get("groups") or ()]
+    recipients = {key: names for key, names in (("users", users), ("groups", groups)) if names}
+    return {**spec, "recipients": recipients} if recipients else spec
+
+
+def initial_of(integration: Integration, kind: Kind) -> dict[str, Any]:
+    """What the settings form begins with."""
+    settings = {**kind.default_settings, **integration.settings}
+    shown = {
+        _field_name(setting): write_map(settings.get(setting.name))
+        if setting.kind is SettingKind.MAP
+        else settings.get(setting.name)
+        for setting in kind.settings
+    }
+    return {
+        "name": integration.name,
+        "mode": integration.mode,
+        "source": integration.source,
+        "group": integration.group_id,
+        "policy": integration.policy_id,
+        "users": list(integration.recipient_users.values_list("pk", flat=True)),
+        "groups": list(integration.recipient_groups.values_list("pk", flat=True)),
+        "fail_open": integration.settings.get("fail_open", True),
+        "anyway": integration.settings.get("anyway", False),
+        **shown,
+    }
+
+
+def setting_field(setting: Setting) -> forms.Field:
+    """The field of one of a kind's settings."""
+    match setting.kind:
+        case SettingKind.FLAG:
+            return forms.BooleanField(label=setting.title, help_text=setting.help, required=False)
+        case SettingKind.MAP:
+            return CodeField(
+                label=setting.title,
+                help_text=f"{setting.help} {_('One a line: from = to.')}",
+                required=False,
+                max_length=20_000,
+                rows=5,
+            )
+        case SettingKind.ADDRESS:
+            return forms.CharField(
+                label=setting.title,
+                help_text=setting.help,
+                required=False,
+                max_length=500,
+                widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}),
+            )
+        case SettingKind.TEXT:
+            return forms.CharField(label=setting.title, help_text=setting.help, required=False, max_length=1000)
+
+
+def write_map(value: object) -> str:
+    """A value map as lines `from = to`."""
+    return "\n".join(f"{key} = {to}" for key, to in value.items()) if isinstance(value, Mapping) else ""
+
+
+def read_map(text: str, place: str) -> dict[str, str]:
+    """The value map of lines `from = to`. Raises Rejected that names the line."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        key, separator, value = line.partition("=")
+        if not separator or not key.strip() or not value.strip():
+            raise Rejected("invalid_setting", f"{place}: line {number}: write it as from = to", place)
+        found[key.strip()] = value.strip()
+    return found
+
+
+class DefinitionForm(forms.Form):
+    """One or several parts of a definition, each as YAML."""
+
+    def __init__(self, *args: Any, parts: Mapping[str, Any], labels: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, value in parts.items():
+            label, help_text, rows = labels[name]
+            field = CodeField(label=label, help_text=help_text, required=False, rows=rows, max_length=yaml_text.LONGEST)
+            field.initial = yaml_text.write(value)
+            self.fields[name] = field
+
+    def parts(self) -> dict[str, Any]:
+        """Each part as the command wants it. Raises Rejected that names field, line and column."""
+        return {name: yaml_text.read(self.cleaned_data[name], name) for name in self.fields}
+
+
+class TestForm(forms.Form):
+    """A payload to try."""
+
+    __test__ = False
+
+    sample = forms.ChoiceField(label=_("Sample"), required=False)
+    payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=5 * 1024 * 1024)
+
+    def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["sample"].choices = [  # type: ignore[attr-defined]
+            ("", _("Your own, below")),
+            *((sample.name, sample.title) for sample in kind.samples),
+        ]
+
+
+class RotateForm(forms.Form):
+    """A new URL, and how long the one before still works."""
+
+    overlap = DurationField(label=_("The URL before still works for"), initial="1d", help_text=_("Such as 1h, 1d; 0 ends it at once."))
+
+
+class CredentialsForm(forms.Form):
+    """What senders must know besides the URL. Secrets are written, never shown."""
+
+    basic_username = forms.CharField(label=_("Basic auth: username"), max_length=200, required=False)
+    basic_password = forms.CharField(
+        label=_("Basic auth: password"),
+        max_length=1000,
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+    header_name = forms.CharField(label=_("Secret header: name"), max_length=100, required=False)
+    header_value = forms.CharField(
+        label=_("Secret header: value"),
+        max_length=1000,
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+    hmac_header = forms.CharField(label=_("HMAC-SHA256: header of the signature"), max_length=100, required=False)
+    hmac_secret = forms.CharField(
+        label=_("HMAC-SHA256: secret"),
+        max_length=1000,
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+
+    #: Kind → the field that is shown, the secret one.
+    PARTS = {
+        "basic": ("username", "password"),
+        "header": ("name", "value"),
+        "hmac": ("header", "secret"),
+    }
+
+    def spec(self) -> dict[str, dict[str, str]]:
+        """The credentials as the command wants them: an empty secret stays what it was, an empty name ends it."""
+        found: dict[str, dict[str, str]] = {}
+        for kind, (shown, secret) in self.PARTS.items():
+            name = self.cleaned_data[f"{kind}_{shown}"]
+            value = self.cleaned_data[f"{kind}_{secret}"]
+            if name or value:
+                found[kind] = {shown: name, **({secret: value} if value else {})}
+        return found
+
+    def places(self) -> dict[str, str]:
+        """The field of each place in the spec."""
+        return {f"credentials.{kind}.{part}": f"{kind}_{part}" for kind, parts in self.PARTS.items() for part in parts}
+
+
+def pretty(raw: bytes) -> str:
+    """A sample as people read it."""
+    text = raw.decode("utf-8", "replace")
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except ValueError:
+        return text
+
+
+def _field_name(setting: Setting) -> str:
+    return f"setting_{setting.name}"
+
+
+def places_of(kind: Kind) -> dict[str, str]:
+    """Where problems of a kind's settings are shown, beside PLACES."""
+    return {**PLACES, **{f"settings.{setting.name}": _field_name(setting) for setting in kind.settings}}

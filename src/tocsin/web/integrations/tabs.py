@@ -1,0 +1,228 @@
+"""An integration's other tabs: mapping, rules, routing, settings, test, security, guide; and deleting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_GET, require_http_methods
+
+from tocsin.access.roles import Action
+from tocsin.core import durations
+from tocsin.core.errors import Rejected
+from tocsin.inbound import commands, secrets
+from tocsin.inbound.trace import explain_body
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, needs, require
+from tocsin.web.guide_text import as_html
+from tocsin.web.inbound.explained import reader_of
+from tocsin.web.integrations import overview, yaml_text
+from tocsin.web.integrations.forms import (
+    CredentialsForm,
+    DefinitionForm,
+    RotateForm,
+    SettingsForm,
+    TestForm,
+    initial_of,
+    places_of,
+    pretty,
+)
+from tocsin.web.integrations.views import find, frame
+from tocsin.web.request import Request, page
+
+#: Part of the definition → label, help, rows.
+_LABELS: Mapping[str, tuple[Any, Any, int]] = {
+    "mapping": (
+        gettext_lazy("Mapping"),
+        gettext_lazy("Field: path, a list of paths, or template, literal, map. What is not here, the kind reads."),
+        20,
+    ),
+    "dedup_key": (
+        gettext_lazy("Key"),
+        gettext_lazy("A template such as <ticket^id>. Messages with the same key belong to one alert. Empty: the id."),
+        2,
+    ),
+    "rules": (
+        gettext_lazy("Rules"),
+        gettext_lazy("open, close and update: each a condition. What is not here is as the kind has it."),
+        14,
+    ),
+    "filters": (
+        gettext_lazy("Filters"),
+        gettext_lazy("An alert opens only where this is true. A live alert always hears of its messages."),
+        8,
+    ),
+    "routes": (
+        gettext_lazy("Routes"),
+        gettext_lazy("In order; the first whose “when” is true wins. Without one: the integration's own policy."),
+        20,
+    ),
+}
+
+_TABS = {"mapping": ("mapping", "dedup_key"), "rules": ("rules", "filters"), "routing": ("routes",)}
+
+
+@require_http_methods(["GET", "POST"])
+def definition(request: Request, number: int, tab: str) -> HttpResponse:
+    """Mapping, rules or routes as text, checked as a whole when saved."""
+    row, kind = find(number)
+    spec = commands.integration_spec(row)
+    form = DefinitionForm(
+        request.POST or None, parts={name: spec.get(name) for name in _TABS[tab]}, labels=_LABELS
+    )
+    if request.method == "POST":
+        require(request, Action.ROUTING, row.group_id)
+        if form.is_valid():
+            try:
+                wanted = {**spec, **form.parts()}
+                commands.save_integration(wanted, existing=row, actor=actor(request), now=request.now)
+            except Rejected as rejected:
+                show_rejection(form, rejected)
+            else:
+                messages.success(request, _("Saved. Messages from now on are decided by this."))
+                return redirect(f"integration_{tab}", number)
+    defaults = overview.defaults_of(kind) if kind else {}
+    context = {
+        **frame(request, row, kind, tab),
+        "form": form,
+        "defaults": [(_LABELS[name][0], yaml_text.write(defaults.get(name))) for name in _TABS[tab] if defaults.get(name)],
+    }
+    return page(request, "integrations/definition.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ROUTING)
+def settings(request: Request, number: int) -> HttpResponse:
+    """Name, what it does, who is paged, and the kind's settings."""
+    row, kind = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    if kind is None:
+        return page(request, "integrations/unknown.html", frame(request, row, kind, "settings"))
+    form = SettingsForm(request.POST or None, kind=kind, initial=initial_of(row, kind))
+    if request.method == "POST" and form.is_valid():
+        try:
+            spec = form.change(commands.integration_spec(row))
+            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            if rejected.code == "reaches_nobody":
+                form.ask_anyway()
+            show_rejection(form, rejected, places_of(kind))
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("integration_settings", number)
+    context = {**frame(request, row, kind, "settings"), "form": form}
+    return page(request, "integrations/settings.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.TRY_OUT)
+def test(request: Request, number: int) -> HttpResponse:
+    """What would become of a payload. Nothing is stored or sent."""
+    row, kind = find(number)
+    require(request, Action.TRY_OUT, row.group_id)
+    if kind is None:
+        return page(request, "integrations/unknown.html", frame(request, row, kind, "test"))
+    first = kind.samples[0] if kind.samples else None
+    begin = {"sample": first.name, "payload": pretty(first.body)} if first else {}
+    form = TestForm(request.POST or None, kind=kind, initial=begin)
+    traces: list[Any] = []
+    problem = ""
+    if request.method == "POST" and form.is_valid():
+        sample = next((one for one in kind.samples if one.name == form.cleaned_data["sample"]), None)
+        if sample is not None:
+            form = TestForm({"sample": sample.name, "payload": pretty(sample.body)}, kind=kind)
+            form.is_valid()
+        body = sample.body if sample else form.cleaned_data["payload"].encode("utf-8", "surrogatepass")
+        try:
+            traces = list(explain_body(reader_of(row, row.current), body, None))[:20]
+        except Rejected as rejected:
+            problem = rejected.detail
+    context = {**frame(request, row, kind, "test"), "form": form, "traces": traces, "problem": problem}
+    return page(request, "integrations/test.html", context, parts=("result",))
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ROUTING)
+def security(request: Request, number: int) -> HttpResponse:
+    """The secret URL and its rotation; what else senders must know."""
+    row, kind = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    asked = request.POST.get("form")
+    rotate = RotateForm(request.POST if asked == "rotate" else None)
+    known = secrets.shown_credentials(secrets.credentials_of(row))
+    begin = {f"{kind_of}_{part}": value for kind_of, parts in known.items() for part, value in parts.items()}
+    credentials = CredentialsForm(request.POST if asked == "credentials" else None, initial=begin)
+    done = (asked == "rotate" and _rotate(request, row, rotate)) or (
+        asked == "credentials" and _save_credentials(request, row, credentials)
+    )
+    if done:
+        return redirect("integration_security", number)
+    context = {
+        **frame(request, row, kind, "security"),
+        "url": secrets.url_of(row),
+        "rotate": rotate,
+        "credentials": credentials,
+        "old_works": row.old_token_until is not None and row.old_token_until > request.now,
+    }
+    failed = rotate.errors or credentials.errors
+    return page(request, "integrations/security.html", context, status=422 if failed else 200)
+
+
+@require_GET
+def guide(request: Request, number: int) -> HttpResponse:
+    """How to set up the sender, with the integration's own URL in it."""
+    row, kind = find(number)
+    context = frame(request, row, kind, "guide")
+    url = secrets.url_of(row) if context["may_change"] else "https://…/in/…"
+    text = as_html(kind.guide(url, row.settings)) if kind else ""
+    return page(request, "integrations/guide.html", {**context, "guide": text, "url": url})
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ROUTING)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first; then deletes it with its messages. Its alerts stay."""
+    row, kind = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    problem = ""
+    if request.method == "POST":
+        try:
+            commands.delete_integration(row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            problem = rejected.detail
+        else:
+            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
+            return redirect("integrations")
+    context = {**frame(request, row, kind, ""), "problem": problem}
+    return page(request, "integrations/delete.html", context, status=409 if problem else 200)
+
+
+def _rotate(request: Request, row: Any, form: RotateForm) -> bool:
+    if not form.is_valid():
+        return False
+    try:
+        overlap = durations.parse(form.cleaned_data["overlap"], "overlap")
+        secrets.rotate_token(row, overlap=overlap, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        show_rejection(form, rejected)
+        return False
+    messages.success(request, _("This is the new URL. Give it to the sender before the one before ends."))
+    return True
+
+
+def _save_credentials(request: Request, row: Any, form: CredentialsForm) -> bool:
+    if not form.is_valid():
+        return False
+    spec = {**commands.integration_spec(row), "credentials": form.spec()}
+    try:
+        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        show_rejection(form, rejected, form.places())
+        return False
+    messages.success(request, _("Saved. Senders need this from now on."))
+    return True

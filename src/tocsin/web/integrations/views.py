@@ -1,0 +1,161 @@
+"""Inbound integrations: the list, the catalogue, adding one, and its overview with the first message's wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Exists, OuterRef
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from tocsin.access.roles import Action
+from tocsin.catalogue.kinds import Category, Kind, load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.escalation.models import Policy
+from tocsin.inbound import commands, secrets
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, may, needs, require
+from tocsin.web.guide_text import as_html
+from tocsin.web.integrations import overview, statuses
+from tocsin.web.integrations.forms import AddForm, places_of
+from tocsin.web.request import Request, page
+
+
+@require_GET
+def integration_list(request: Request) -> HttpResponse:
+    """Every integration with how it fares."""
+    any_of_it = Exists(InboundMessage.objects.filter(integration=OuterRef("pk")))
+    rows = list(Integration.objects.select_related("policy", "group").annotate(has_any=any_of_it))
+    today = overview.counts_today(request.now, rows)
+    shown = [
+        (row, overview.kind_of(row), overview.health(row, today.get(row.pk), row.has_any), today.get(row.pk))
+        for row in rows
+    ]
+    context = {"rows": shown, "may_add": may(request, Action.ROUTING)}
+    return page(request, "integrations/list.html", context, parts=("list",))
+
+
+@require_GET
+@needs(Action.ROUTING)
+def catalogue(request: Request) -> HttpResponse:
+    """What can be connected, by category, with search."""
+    text = request.GET.get("q", "").strip()[:100]
+    chosen = request.GET.get("category", "")
+    kinds = [kind for kind in load_kinds().values() if _fits(kind, text, chosen)]
+    categories = [(category, str(category) == chosen) for category in Category]
+    context = {"kinds": kinds, "text": text, "categories": categories, "chosen": chosen}
+    return page(request, "integrations/catalogue.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ROUTING)
+def add(request: Request, kind_name: str) -> HttpResponse:
+    """A kind explains itself, and asks for what a new integration needs."""
+    kind = load_kinds().get(kind_name)
+    if kind is None:
+        raise Http404(_("The catalogue has no “%(name)s”.") % {"name": kind_name})
+    form = AddForm(request.POST or None, kind=kind, initial=_initial(request, kind))
+    if request.method == "POST" and form.is_valid():
+        require(request, Action.ROUTING, None)
+        try:
+            made = commands.save_integration(form.spec(), actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            if rejected.code == "reaches_nobody":
+                form.ask_anyway()
+            show_rejection(form, rejected, places_of(kind))
+        else:
+            return redirect("integration", made.pk)
+    return page(
+        request, "integrations/add.html", {"form": form, "kind": kind}, status=422 if form.errors else 200
+    )
+
+
+@require_GET
+def integration(request: Request, number: int) -> HttpResponse:
+    """Overview: the URL and the wait for the first message; later health, statuses seen, last messages."""
+    row, kind = find(number)
+    latest = list(InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10])
+    today = overview.counts_today(request.now, [row]).get(row.pk)
+    context = {
+        **frame(request, row, kind, "overview"),
+        "url": secrets.url_of(row) if may(request, Action.ROUTING, row.group_id) else "",
+        "guide": as_html(kind.guide(secrets.url_of(row), row.settings)) if kind and not latest else "",
+        "latest": latest,
+        "health": overview.health(row, today, bool(latest)),
+        "outcomes": overview.outcomes_today(row, request.now),
+        "statuses": overview.statuses_seen(row, request.now) if latest else [],
+        "does": [(does, label) for does, label in _DOES],
+    }
+    return page(request, "integrations/overview.html", context, parts=("first", "received"))
+
+
+_DOES = (
+    (statuses.Does.OPEN, gettext_lazy("opens")),
+    (statuses.Does.UPDATE, gettext_lazy("updates")),
+    (statuses.Does.CLOSE, gettext_lazy("closes")),
+)
+
+
+@require_POST
+@needs(Action.ROUTING)
+def set_status(request: Request, number: int) -> HttpResponse:
+    """Changes what one status does, with one click."""
+    row, kind = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    status = request.POST.get("status", "")[:200]
+    try:
+        wanted = statuses.Does(request.POST.get("does", ""))
+    except ValueError:
+        raise Http404(_("A status opens, updates or closes.")) from None
+    if not status or kind is None:
+        raise Http404(_("Choose a status."))
+    spec = commands.integration_spec(row)
+    spec["rules"] = statuses.changed(spec.get("rules") or {}, kind.rules, status, wanted)
+    try:
+        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    else:
+        words = dict(_DOES)
+        messages.success(request, _("Status “%(status)s” now %(does)s.") % {"status": status, "does": words[wanted]})
+    return redirect("integration", number)
+
+
+def find(number: int) -> tuple[Integration, Kind | None]:
+    """The integration and its kind. Raises Http404."""
+    rows = Integration.objects.select_related("policy", "group", "current")
+    row = rows.filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This integration is gone."))
+    return row, overview.kind_of(row)
+
+
+def frame(request: Request, row: Integration, kind: Kind | None, tab: str) -> dict[str, Any]:
+    """What every tab of an integration shows around itself."""
+    return {
+        "integration": row,
+        "kind": kind,
+        "tab": tab,
+        "may_change": may(request, Action.ROUTING, row.group_id),
+        "may_try": may(request, Action.TRY_OUT, row.group_id),
+    }
+
+
+def _fits(kind: Kind, text: str, category: str) -> bool:
+    words = f"{kind.title} {kind.description} {kind.name}".casefold()
+    return text.casefold() in words and (not category or str(kind.category) == category)
+
+
+def _initial(request: Request, kind: Kind) -> dict[str, Any]:
+    policy = Policy.objects.first()
+    taken = {name.casefold() for name in Integration.objects.values_list("name", flat=True)}
+    name, number = kind.title, 2
+    while name.casefold() in taken:
+        name, number = f"{kind.title} {number}", number + 1
+    # With nothing set up yet, whoever adds the first integration is who is paged.
+    return {"name": name, "policy": policy, "users": [] if policy else [request.user.pk]}

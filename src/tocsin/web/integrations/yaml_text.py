@@ -1,0 +1,66 @@
+"""A part of an integration's definition as text that people edit: YAML 1.2 out, and in again with the place of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+from tocsin.core.errors import Rejected
+
+#: Longer texts are mistakes, and so are aliases that unfold to more nodes.
+LONGEST = 200_000
+MOST_NODES = 50_000
+
+
+def write(value: object) -> str:
+    """The text of a part; nothing for an empty one."""
+    if value in (None, {}, [], ""):
+        return ""
+    stream = StringIO()
+    yaml = _yaml()
+    yaml.dump(value, stream)
+    return stream.getvalue().removesuffix("...\n")
+
+
+def read(text: str, field: str) -> Any:
+    """The part that the text says; None for an empty text. Raises Rejected that names line and column."""
+    if len(text) > LONGEST:
+        raise Rejected("invalid", f"This is longer than {LONGEST:,} characters.", field)
+    try:
+        value = _yaml().load(text)
+        _count(value, [0])
+    except YAMLError as error:
+        raise Rejected("invalid", _said(error), field) from None
+    except RecursionError:
+        raise Rejected("invalid", "This is nested too deeply.", field) from None
+    return value
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.width = 100
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    return yaml
+
+
+def _said(error: YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "this is not YAML"
+    return f"Line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else f"{problem}."
+
+
+def _count(value: object, seen: list[int]) -> None:
+    seen[0] += 1
+    if seen[0] > MOST_NODES:
+        raise Rejected("invalid", "This unfolds to far too much: write it without aliases.", None)
+    if isinstance(value, Mapping):
+        for part in value.values():
+            _count(part, seen)
+    elif isinstance(value, list):
+        for part in value:
+            _count(part, seen)
