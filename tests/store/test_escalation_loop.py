@@ -30,6 +30,7 @@ from tocsin.alerts.reactors import AlertChange, PagingMode
 from tocsin.alerts.states import Priority
 from tocsin.core import database as tocsin_database
 from tocsin.escalation import loop as escalation_loop
+from tocsin.escalation import upcoming
 from tocsin.escalation.commands import delete_policy
 from tocsin.escalation.models import PolicyVersion, Run
 from tocsin.notify import pause as pauses
@@ -271,6 +272,26 @@ def test_pages_that_waited_for_a_hold_leave_when_it_is_ended_by_hand(desk: Desk)
     Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD)
     desk.act(alert, Resume(actor=desk.actor("bob")), 4)
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(4)
+
+
+# What comes next
+
+
+def test_what_comes_next_is_told_for_many_alerts_at_once(desk: Desk) -> None:
+    fresh, paged, taken, broken = (desk.open() for _ in range(4))
+    desk.turn(0)
+    desk.open(1)
+    alice = desk.actor("alice")
+    desk.act(taken, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
+    Run.objects.filter(alert=broken).update(progress={"step": "first"})
+    with tocsin_database.transaction() as connection:
+        found = upcoming.of(connection, [fresh, paged, taken, broken], desk.at(1))
+        alone = upcoming.of(connection, [paged], desk.at(1))
+    assert {alert: (step.at, step.summary) for alert, step in found.items()} == {
+        fresh: (desk.at(5), "pages Bob (secondary, Service Desk)"),
+        paged: (desk.at(5), "pages Bob (secondary, Service Desk)"),
+    }
+    assert alone == {paged: found[paged]}
 
 
 # The priority

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from tocsin.alerts import lifecycle
 from tocsin.alerts.orders import AlertState
 from tocsin.escalation.engine import advance
 from tocsin.escalation.runs import Decision, Pause, RunState, Start, TellWhy
@@ -32,6 +34,24 @@ def next_step(
     decision = advance(run, alert, roster, at)
     summary = _summary(decision, roster)
     return NextStep(at, f"paging is paused until then; then {summary}" if paused else summary)
+
+
+def play(
+    run: RunState, alert: AlertState, roster_at: Callable[[datetime], Roster], *, most: int = 1000
+) -> tuple[tuple[datetime, Decision], ...]:
+    """Everything that a run does if nobody acts, with its moments, up to its end: for the simulator and previews.
+
+    `roster_at` says who is on call at a moment. At most `most` turns.
+    """
+    turns: list[tuple[datetime, Decision]] = []
+    while run.due_at is not None and len(turns) < most:
+        at = run.due_at
+        decision = advance(run, alert, roster_at(at), at)
+        turns.append((at, decision))
+        for command in decision.commands:
+            alert = lifecycle.apply(alert, command, at).state
+        run = decision.run
+    return tuple(turns)
 
 
 def _summary(decision: Decision, roster: Roster) -> str:

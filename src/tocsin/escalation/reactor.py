@@ -14,7 +14,7 @@ import msgspec
 
 from tocsin.alerts import rows
 from tocsin.alerts.reactors import AlertChange, Paging, PagingMode
-from tocsin.alerts.states import AlertStatus, EventKind, Via
+from tocsin.alerts.states import AlertStatus, EventKind, Priority, Via
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.escalation import paging, table
@@ -24,6 +24,7 @@ from tocsin.escalation.follow import raise_priority
 from tocsin.escalation.plans import plans
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
 from tocsin.escalation.runs import Decision, RunState, from_row
+from tocsin.escalation.table import NewRun
 from tocsin.notify import queue
 
 #: Events that concern a run although the alert's state stays as it is.
@@ -51,20 +52,24 @@ def _concerns_a_run(change: AlertChange) -> bool:
 def _start(connection: Connection, openings: Sequence[AlertChange], now: datetime) -> None:
     ways = [change.paging or _NO_PAGING for change in openings]
     known = plans(connection, {way.version_id for way in ways})
-    runs = [
-        (_begin(change, way, known.get(way.version_id), now), way.version_id)
-        for change, way in zip(openings, ways, strict=True)
-    ]
+    # The alerts of a batch mostly open alike, so each kind of run is made once.
+    alike: dict[tuple[Paging, Priority], RunState] = {}
+    runs = []
+    for change, way in zip(openings, ways, strict=True):
+        run = alike.get((way, change.after.priority))
+        if run is None:
+            run = alike[way, change.after.priority] = _begin(change, way, known, now)
+        runs.append(NewRun(change.alert_id, run, way.version_id))
     table.insert(connection, runs)
-    if any(run.due_at is not None and run.due_at <= now for run, _version in runs):
+    if any(run.due_at is not None and run.due_at <= now for run in alike.values()):
         database.hint(connection, "runs")
 
 
-def _begin(change: AlertChange, way: Paging, plan: PolicyPlan | None, now: datetime) -> RunState:
+def _begin(change: AlertChange, way: Paging, known: Mapping[int | None, PolicyPlan], now: datetime) -> RunState:
     return begin(
         change.alert_id,
         # A version that cannot be read: the loop will say so when the run is due, which it is at once.
-        plan or RECIPIENTS_ONLY,
+        known.get(way.version_id, RECIPIENTS_ONLY),
         way.mode,
         change.after.priority,
         now,
@@ -101,7 +106,7 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
                 successors[change.alert_id] = (run, successors[change.alert_id][1])
         runs[change.alert_id] = run
     table.update(connection, written)
-    table.insert(connection, list(successors.values()))
+    table.insert(connection, [NewRun(alert_id, *new) for alert_id, new in successors.items()])
     rows.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     paging.carry_out(connection, decisions, now)
     resumed = [change.alert_id for change in changes if _has_resumed(change)]
@@ -134,6 +139,6 @@ def _decide(change: AlertChange, run: RunState, known: dict[int | None, PolicyPl
     run = decisions[0].run
     if change.after.priority.is_above(run.priority):
         way = change.paging
-        fresh = _begin(change, way, known.get(way.version_id), now) if way is not None else None
+        fresh = _begin(change, way, known, now) if way is not None else None
         decisions.append(raise_priority(run, change.after, fresh, now))
     return decisions

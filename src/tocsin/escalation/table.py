@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -62,30 +63,45 @@ def update(connection: Connection, runs: Mapping[int, RunState]) -> None:
         connection.execute(_UPDATE, (as_json(written),))
 
 
-def insert(connection: Connection, runs: Sequence[tuple[RunState, int | None]]) -> None:
-    """Writes new runs, each with its version's id, in one COPY."""
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to insert. The alerts of a batch that open alike share one `run`; `alert_id` says whose row it is."""
+
+    alert_id: int
+    run: RunState
+    version_id: int | None
+
+
+def insert(connection: Connection, runs: Sequence[NewRun]) -> None:
+    """Writes new runs in one COPY."""
     if not runs:
         return
+    written: dict[int, tuple[object, ...]] = {}
     with connection.cursor() as cursor, cursor.copy(_INSERT) as copy:
-        for run, version in runs:
-            row = to_row(run)
-            copy.write_row(
-                (
-                    run.alert_id,
-                    version,
-                    as_json(run.recipient_users),
-                    as_json(run.recipient_groups),
-                    row["status"],
-                    row["mode"],
-                    row["due_at"],
-                    row["reason"],
-                    row["priority"],
-                    row["started_at"],
-                    as_json(row["progress"]),
-                    0,
-                    "",
-                )
-            )
+        for new in runs:
+            columns = written.get(id(new.run))
+            if columns is None:
+                columns = written[id(new.run)] = _columns(new.run, new.version_id)
+            copy.write_row((new.alert_id, *columns))
+
+
+def _columns(run: RunState, version_id: int | None) -> tuple[object, ...]:
+    """Everything but the alert, in the order of `_INSERT`."""
+    row = to_row(run)
+    return (
+        version_id,
+        as_json(run.recipient_users),
+        as_json(run.recipient_groups),
+        row["status"],
+        row["mode"],
+        row["due_at"],
+        row["reason"],
+        row["priority"],
+        row["started_at"],
+        as_json(row["progress"]),
+        0,
+        "",
+    )
 
 
 def fail(connection: Connection, row_id: int, failures: int, error: str, reason: str, due_at: datetime) -> None:

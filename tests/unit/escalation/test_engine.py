@@ -22,7 +22,7 @@ from tests.unit.escalation.world import (
 )
 from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import EventKind
-from tocsin.escalation.forecast import next_step
+from tocsin.escalation.forecast import next_step, play
 from tocsin.escalation.runs import Pause, RunStatus, TellWhy
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
@@ -275,6 +275,21 @@ def test_the_end_is_told_as_what_comes_next() -> None:
 def test_a_run_without_a_timer_has_no_next_step(mode: PagingMode) -> None:
     world = World(plan(*STANDARD), mode=mode)
     assert next_step(world.run, world.alert, world.roster, world.now) is None
+
+
+def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
+    world = World(plan(*STANDARD, repeat={"times": 1, "every": "10m"}))
+    turns = play(world.run, world.alert, lambda at: roster(primary=(ALICE,) if at < T0 + minutes(15) else (DAVE,)))
+    assert [((at - T0) / minutes(1), [start.pick.name for start in decision.starts]) for at, decision in turns] == [
+        (0, ["Alice"]),
+        (5, ["Bob"]),
+        (15, ["Dave", "Bob"]),
+        (25, ["Dave"]),
+        (30, ["Bob"]),
+        (40, ["Dave", "Bob"]),
+        (45, []),
+    ]
+    assert turns[-1][1].run.status is RunStatus.FINISHED
 
 
 def test_a_watched_alert_says_who_would_be_paged_next() -> None:
