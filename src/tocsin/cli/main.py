@@ -10,6 +10,7 @@ import psycopg
 import typer
 
 import tocsin
+from tocsin.cli import apply, export, serve, token, user
 from tocsin.core.config import ConfigError
 from tocsin.core.errors import RejectedAll, TocsinError
 
@@ -21,6 +22,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+app.command()(serve.serve)
+app.command()(apply.apply)
+app.command()(export.export)
+app.add_typer(user.app, name="user")
+app.add_typer(token.app, name="token")
 
 
 def main() -> None:

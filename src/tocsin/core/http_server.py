@@ -6,6 +6,9 @@ Eight clients that send one byte and wait cost eight sockets and nothing else.
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -67,12 +70,32 @@ class DeadlineProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def make_server(app: Any, *, host: str, port: int, graceful_timeout: int) -> uvicorn.Server:
-    """A server for the ASGI `app`. It installs no signal handlers of its own; set `should_exit` to end it."""
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it can serve, and for which a signal to end is no failure."""
+
+    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._on_exit = on_exit
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends gracefully; a second signal ends at once. The signal is not raised again afterwards."""
+        self._on_exit()
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def make_server(
+    app: Any, *, graceful_timeout: int, on_ready: Callable[[], None], on_exit: Callable[[], None]
+) -> Server:
+    """A server for the ASGI `app`; give `run` the sockets it listens at. SIGTERM and SIGINT end it gracefully."""
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="uvloop",
         http=DeadlineProtocol,
         ws="none",
@@ -84,6 +107,11 @@ def make_server(app: Any, *, host: str, port: int, graceful_timeout: int) -> uvi
         date_header=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=graceful_timeout,
-        backlog=2048,
     )
-    return uvicorn.Server(config)
+    return Server(config, on_ready=on_ready, on_exit=on_exit)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at `host` and `port` (0: a free one). Raises OSError, such as for a port in use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)

@@ -119,6 +119,9 @@ class Inbound:
         if whole is not None:
             incoming = [make(id=uuid7(), raw=body, element=whole)]
         else:
+            if is_array:
+                # The elements of an array are JSON, whatever the request called itself.
+                make = partial(make, content_type="application/json")
             incoming = [make(id=uuid7(), raw=element.raw, element=element) for element in elements]
         if not incoming:
             await answer(send, 200, b'{"messages":[]}')

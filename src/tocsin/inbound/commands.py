@@ -145,8 +145,9 @@ def _routed(noun: str, number: int) -> list[str]:
 
 
 def _recipients_spec(integration: Integration) -> dict[str, Any]:
-    users = list(integration.recipient_users.order_by("username").values_list("username", flat=True))
-    groups = list(integration.recipient_groups.order_by("name").values_list("name", flat=True))
+    # Read whole and sorted here, so that what a list has prefetched is used.
+    users = sorted(user.username for user in integration.recipient_users.all())
+    groups = sorted(group.name for group in integration.recipient_groups.all())
     recipients = {key: names for key, names in (("users", users), ("groups", groups)) if names}
     return {"recipients": recipients} if recipients else {}
 

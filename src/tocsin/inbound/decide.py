@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.alerts import lifecycle, source
@@ -23,6 +23,9 @@ from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
 
 MAX_REASON = 300
+
+#: A source time further in the future than this is a wrong clock, and does not count.
+MAX_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ def _refresh(
 ) -> Decision:
     """Counts the message on the live alert; what it says differently is written, and told on the timeline."""
     actor = actor_of(door)
-    found = source.refresh(live.state.id, live.fields, _mapped(door, reading), actor, now)
+    found = source.refresh(live.state.id, live.fields, _mapped(door, reading, live), actor, now)
     changes: list[AlertChange] = []
     state = live.state
     risen = priority_of(reading)
@@ -262,6 +265,8 @@ def _agent(
     """What a changed agent does. A message that does not speak of the agent changes nothing."""
     if not door.reader.kind.follows_agent or "agent" not in reading.mapped.values:
         return None
+    if not reading.mapped.says_nobody("agent") and _is_same_agent(live, reading):
+        return None
     before = door.agent_named(str(live.fields.get("source_agent") or ""))
     done = source.agent_changed(state, before, door.agent(reading), actor, now)
     return AlertChange(state, done.state, done.events) if done.is_change else None
@@ -279,21 +284,35 @@ def _refresh_reason(reading: Reading, status: MessageStatus, found: source.Refre
     return f"{reading.verdict.reason}; nothing new"
 
 
-def _mapped(door: Door, reading: Reading) -> dict[str, object]:
+def _mapped(door: Door, reading: Reading, live: LiveAlert) -> dict[str, object]:
     """What a message says, in the alert's own columns; a field it does not speak of is left out."""
     fields: dict[str, object] = dict(columns_of(door, reading))
+    custom = custom_of(reading)
     if reading.mapped.says_nobody("agent"):
         fields["source_agent"] = ""
+        custom["agent_id"] = ""
+    elif _is_same_agent(live, reading):
+        # A shorter message has the agent's number only, which must not overwrite the name.
+        fields.pop("source_agent", None)
     if reading.mapped.tags:
         fields["tags"] = dict(reading.mapped.tags)
-    if custom := custom_of(reading):
+    if custom:
         fields["custom"] = custom
     return fields
 
 
+def _is_same_agent(live: LiveAlert, reading: Reading) -> bool:
+    """Whether the message's agent has the number that the alert's agent has."""
+    number = reading.mapped.custom.get("agent_id")
+    known = live.fields.get("custom")
+    return bool(number) and isinstance(known, Mapping) and known.get("agent_id") == number
+
+
 def _differing(door: Door, live: LiveAlert, reading: Reading) -> Mapping[str, object] | None:
     """The fields that a closing message changes: the alert then shows the source's last word."""
-    changes = source.refresh(live.state.id, live.fields, _mapped(door, reading), actor_of(door), live.state.opened_at)
+    changes = source.refresh(
+        live.state.id, live.fields, _mapped(door, reading, live), actor_of(door), live.state.opened_at
+    )
     return changes.changes or None
 
 
@@ -306,6 +325,9 @@ def _moved(key: KeyState, arrival: Arrival, reading: Reading) -> KeyState:
     """The key with its newest time moved on; a replay does not move it."""
     at = reading.source_time
     if at is None or arrival.replay_of is not None or (key.newest is not None and at <= key.newest):
+        return key
+    if at - arrival.received_at > MAX_AHEAD:
+        # A clock that is days wrong would make everything after it late.
         return key
     return replace(key, newest=at)
 

@@ -194,8 +194,10 @@ def open_alert(
 
 
 def _subject(door: Door, reading: Reading) -> str:
-    what = reading.source_id or reading.mapped.text("source_status")
-    return f"{door.shown_source} {what}" if what else f"A message from {door.shown_source}"
+    """What an alert is called whose message has no subject."""
+    if reading.source_id:
+        return f"{door.reader.kind.label} {reading.source_id}"
+    return f"A message from {door.shown_source}"
 
 
 def _default(door: Door, route: RouteChoice) -> Priority:

@@ -19,6 +19,7 @@ from tocsin.inbound.credentials import Credentials
 from tocsin.inbound.door import Directory, Door, PolicyEntry
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.inbound.routes import Reference
 from tocsin.oncall import lookup
 
 log = logging.getLogger(__name__)
@@ -115,11 +116,12 @@ FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id
 
 def _load(connection: Connection, version: int) -> _Snapshot:
     directory = load_directory(connection)
+    hours: dict[Reference, str] = {number: one.name for number, one in lookup.support_hours(connection).items()}
     doors: dict[int, Door] = {}
     tokens: dict[bytes, int] = {}
     old_tokens: dict[bytes, tuple[int, datetime]] = {}
     for row in database.rows(connection, _INTEGRATIONS):
-        door = _door(row, directory)
+        door = _door(row, directory, hours)
         if door is None:
             continue
         doors[door.id] = door
@@ -159,7 +161,7 @@ def load_directory(connection: Connection) -> Directory:
     )
 
 
-def _door(row: Mapping[str, Any], directory: Directory) -> Door | None:
+def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference, str]) -> Door | None:
     """The compiled door of a row. One that cannot be compiled is left out and logged; the others go on."""
     kind = load_kinds().get(row["kind"])
     if kind is None:
@@ -175,7 +177,7 @@ def _door(row: Mapping[str, Any], directory: Directory) -> Door | None:
             dedup_key=stored.get("dedup_key"),
             settings=row["settings"],
         )
-        reader = compile_reader(kind, definition)
+        reader = compile_reader(kind, definition, hours)
     except Rejected as rejected:
         log.error("Integration %s cannot be compiled: %s", row["name"], rejected.detail)
         return None

@@ -1,0 +1,139 @@
+"""The front door: inbound messages, live updates and probes on raw ASGI; everything else to Django, in threads.
+
+Whole bodies are read here, so that a slow sender takes a socket and no thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from a2wsgi import WSGIMiddleware
+
+from tocsin.core import config
+from tocsin.core.http import (
+    App,
+    Bodies,
+    Busy,
+    Gone,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    TooLarge,
+    client_address,
+    header,
+    is_from_trusted_proxy,
+    refuse,
+)
+from tocsin.inbound.asgi import PREFIX as INBOUND
+
+log = logging.getLogger(__name__)
+
+#: Where browsers hear of changes.
+LIVE = "/live"
+
+#: How many of Django's requests are worked on at once; each may hold one connection to the database.
+WEB_THREADS = 8
+
+_RETRY = ((b"retry-after", b"5"),)
+
+#: What only this door may say to Django.
+_OWN_HEADERS = frozenset({b"x-tocsin-proto", b"x-tocsin-address"})
+_FORWARDING = (b"forwarded", b"x-forwarded-")
+
+
+class FrontDoor:
+    """The ASGI app of a node: each room's app is given, or None where the node has not that role."""
+
+    def __init__(
+        self,
+        *,
+        bodies: Bodies,
+        probes: App,
+        inbound: App | None = None,
+        live: App | None = None,
+        django: Callable[..., object] | None = None,
+    ) -> None:
+        self._bodies = bodies
+        self._probes = probes
+        self._inbound = inbound
+        self._live = live
+        self._web = WSGIMiddleware(django, workers=WEB_THREADS) if django is not None else None  # type: ignore[arg-type]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends each request to its room."""
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path.startswith(INBOUND):
+            await self._to(self._inbound, scope, receive, send)
+        elif path in ("/healthz", "/readyz", "/metrics"):
+            await self._probes(scope, receive, send)
+        elif path == LIVE:
+            await self._to(self._live, scope, receive, send)
+        elif self._web is None:
+            await refuse(send, 404, "not_here", "This node does not serve pages.")
+        else:
+            await self._to_django(self._web, scope, receive, send)
+
+    async def _to(self, app: App | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if app is None:
+            await refuse(send, 404, "not_here", "This node does not take messages here.")
+        else:
+            await app(scope, receive, send)
+
+    async def _to_django(self, web: WSGIMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await self._bodies.read(scope, receive)
+        except TooLarge:
+            await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=((b"connection", b"close"),))
+        except Busy:
+            await refuse(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY)
+        except Gone:
+            return
+        else:
+            try:
+                await web(for_django(scope), _replay(body, receive), send)  # type: ignore[arg-type]
+            finally:
+                self._bodies.done(len(body))
+
+
+def for_django(scope: Scope) -> Scope:
+    """The request as Django sees it: the public host and scheme, the sender's address, nothing forwarded.
+
+    Only a trusted proxy is believed when it says that a browser came by https.
+    """
+    base = config.current().base_url
+    headers = [
+        (key, value)
+        for key, value in scope["headers"]
+        if key not in _OWN_HEADERS and not key.startswith(_FORWARDING) and not (base and key == b"host")
+    ]
+    scheme = scope["scheme"]
+    if base is not None:
+        parts = urlsplit(base)
+        headers.append((b"host", parts.netloc.encode()))
+        if is_from_trusted_proxy(scope):
+            scheme = header(scope, b"x-forwarded-proto") or parts.scheme
+        elif parts.scheme == "https":
+            scheme = "https"
+    headers.append((b"x-tocsin-proto", b"https" if scheme == "https" else b"http"))
+    address = client_address(scope)
+    port = scope["client"][1] if scope.get("client") else 0
+    return {**scope, "headers": headers, "scheme": scheme, "client": (address, port) if address else None}
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body that was read, then what comes after it (the end of the connection)."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

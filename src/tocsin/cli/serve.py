@@ -1,0 +1,79 @@
+"""`tocsin serve`: migrates, starts a node, says `ready`, and ends in good order on SIGTERM."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from tocsin.cli.session import DataDir, Opened, configure, open_database
+from tocsin.core import config, logs
+from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
+from tocsin.core.http_server import listen, make_server
+
+#: How many seconds requests that are being answered may take after SIGTERM.
+GRACE = 10
+
+ROLES = ("all", "ingest", "web", "worker")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
+    role: Annotated[str, typer.Option(help=f"What this process does: {', '.join(ROLES)}.")] = "all",
+    data_dir: DataDir = None,
+) -> None:
+    """Starts Tocsin; prints `ready URL` when it can serve."""
+    if role not in ROLES:
+        raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
+    logs.set_up(configure(data_dir).log_format)
+    with open_database(data_dir) as opened:
+        run(opened, host, port, role)
+
+
+def run(opened: Opened, host: str, port: int, role: str, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then ends what is in flight. `on_ready` is told the address."""
+    from tocsin.node import Node, Role
+
+    try:
+        socket = listen(host, port)
+    except OSError as error:
+        raise typer.BadParameter(f"{host}:{port} cannot be listened at: {error.strerror}.") from error
+    url = f"http://{_shown(host)}:{socket.getsockname()[1]}"
+    config.listens_at(url)
+    node = Node(Role(role), opened.embedded)
+
+    def ready() -> None:
+        if on_ready is not None:
+            on_ready(url)
+        sys.stdout.write(f"ready {url}\n")
+        sys.stdout.flush()
+
+    server = make_server(node.app, graceful_timeout=GRACE, on_ready=ready, on_exit=node.end_streams)
+    node.start()
+    try:
+        if on_ready is None:
+            _offer_set_up()
+        server.run(sockets=[socket])
+    finally:
+        node.stop()
+
+
+def _offer_set_up() -> None:
+    """While there is no administrator, prints the one-time link that makes one."""
+    from tocsin.access import setup_link
+    from tocsin.access.roles import Role
+    from tocsin.people.models import User
+
+    if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
+        sys.stderr.write(f"Make the first administrator: {config.current().public_url}/setup/{setup_link.make()}\n")
+        sys.stderr.flush()
+
+
+def _shown(host: str) -> str:
+    """The host as people type it."""
+    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - compared, not listened at
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

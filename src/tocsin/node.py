@@ -1,0 +1,150 @@
+"""A running node: the parts that its roles need, started in order, and ended in the reverse."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from uuid import UUID
+
+import psycopg
+
+from tocsin.asgi import FrontDoor
+from tocsin.core import clock, database
+from tocsin.core.database import CHANNEL
+from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.http import Bodies
+from tocsin.core.ids import uuid7
+from tocsin.core.loops import Worker
+from tocsin.inbound.asgi import Inbound
+from tocsin.inbound.committer import Committer
+from tocsin.inbound.registry import Registry
+from tocsin.operate.probes import Probes
+from tocsin.web import hub, live
+from tocsin.wiring import loops
+
+log = logging.getLogger(__name__)
+
+#: How often a node looks for what a lost hint would have told it.
+POLL = 1.0
+
+#: How long loops and the committer may take to end what they are at.
+STOP_TIMEOUT = 15.0
+
+
+class Role(StrEnum):
+    ALL = "all"
+    INGEST = "ingest"
+    WEB = "web"
+    WORKER = "worker"
+
+
+class Node:
+    """One process of Tocsin. `start` before its `app` serves; `stop` when it serves no more."""
+
+    def __init__(self, role: Role, embedded: EmbeddedPostgres | None) -> None:
+        self.id: UUID = uuid7()
+        self.role = role
+        self._embedded = embedded
+        self._registry = Registry()
+        self._bodies = Bodies()
+        self._stopping = threading.Event()
+        self.committer = Committer(self._registry) if role in (Role.ALL, Role.INGEST) else None
+        self.inbound = Inbound(self._registry, self.committer, self._bodies) if self.committer else None
+        self.worker = Worker(loops(self._registry, self.id, role.value)) if role in (Role.ALL, Role.WORKER) else None
+        self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
+        self.probes = Probes(node_id=self.id, worker=self.worker, committer=self.committer)
+        self.app = FrontDoor(
+            bodies=self._bodies,
+            probes=self.probes,
+            inbound=self.inbound,
+            live=live.live if self._has_web else None,
+            django=_django() if self._has_web else None,
+        )
+
+    @property
+    def _has_web(self) -> bool:
+        return self.role in (Role.ALL, Role.WEB)
+
+    def start(self) -> None:
+        """Starts the threads, once the clock is measured and the configuration is loaded."""
+        with database.pool().connection() as connection:
+            clock.measure(connection)
+        self._registry.refresh()
+        if self.committer is not None:
+            self.committer.start()
+        self._listener.start()
+        if self.worker is not None:
+            self.worker.start()
+
+    def end_streams(self) -> None:
+        """Ends the live streams: they would hold up the server's graceful end."""
+        if self._has_web:
+            live.stop()
+
+    def stop(self) -> None:
+        """Ends the threads: what was taken is finished, nothing new is begun."""
+        self._stopping.set()
+        if self.committer is not None:
+            self.committer.stop(STOP_TIMEOUT)
+        if self.worker is not None:
+            self.worker.stop(STOP_TIMEOUT)
+        self._listener.join(POLL * 2)
+
+    def _listen(self) -> None:
+        """Passes hints on, and each second looks for what no hint told. Goes on through any loss of the database."""
+        while not self._stopping.is_set():
+            try:
+                with database.connect(name="tocsin listener") as connection:
+                    connection.execute(f"LISTEN {CHANNEL}".encode())
+                    self._registry.refresh()
+                    hub.hub.start()
+                    self._wake_all()
+                    self._listen_on(connection)
+            except psycopg.Error as error:
+                if not self._stopping.is_set():
+                    log.warning("The database does not answer the listener: %s", error)
+                    self._mend()
+                    self._stopping.wait(POLL)
+
+    def _listen_on(self, connection: database.Connection) -> None:
+        looked_at = time.monotonic()
+        while not self._stopping.is_set():
+            topics: set[str] = set()
+            for notice in connection.notifies(timeout=POLL, stop_after=1):
+                topics.update(notice.payload.split())
+            if topics:
+                self._pass_on(topics)
+            if "config" in topics or "clock" in topics or time.monotonic() - looked_at >= POLL:
+                looked_at = time.monotonic()
+                self._registry.refresh()
+                clock.measure_if_due(connection)
+                if self.worker is not None:
+                    self.worker.revive()
+                if "clock" in topics:
+                    self._wake_all()
+
+    def _pass_on(self, topics: set[str]) -> None:
+        if self.worker is not None:
+            self.worker.wake(topics)
+        hub.publish(topics)
+
+    def _wake_all(self) -> None:
+        if self.worker is not None:
+            self.worker.wake({topic for loop in self.worker.loops for topic in loop.topics})
+
+    def _mend(self) -> None:
+        """Starts the embedded server again, should it have been killed."""
+        if self._embedded is not None:
+            try:
+                self._embedded.start()
+            except (OSError, RuntimeError) as error:
+                log.error("The embedded PostgreSQL cannot be started: %s", error)
+
+
+def _django() -> Callable[..., object]:
+    from django.core.handlers.wsgi import WSGIHandler
+
+    return WSGIHandler()
