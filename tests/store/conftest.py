@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pwd
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tocsin.core.embedded_place import apart
 
 
 @pytest.fixture
@@ -23,3 +26,27 @@ def folder() -> Iterator[Path]:
 def data_dir(folder: Path) -> Path:
     """A data directory that does not exist yet, for the embedded PostgreSQL."""
     return folder / "data"
+
+
+@pytest.fixture
+def without_trace() -> Iterator[Callable[[Path], Path]]:
+    """Gives back the data directory it is told of; at the end, removes what Tocsin put elsewhere because of it."""
+    told: list[Path] = []
+
+    def remember(data_dir: Path) -> Path:
+        told.append(data_dir)
+        return data_dir
+
+    yield remember
+    for place in map(apart, told):
+        for left in (place, *Path("/tmp").glob(f"tocsin-*-{place.name}")):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def ordinary_uid() -> int:
+    """The number of a user without any rights, for processes that root starts as somebody else."""
+    return pwd.getpwnam("nobody").pw_uid

@@ -71,11 +71,13 @@ class EmbeddedPostgres:
             with _alone(place.change_lock):
                 self._server = server = _server(place, reachable_by(place.account, binaries, place.copies))
                 if self._use is None or not self._use.is_mine():
+                    if self._use is not None:
+                        self._use.close()
                     self._use = _Use(place)
                     atexit.register(self.release)
                 if not _is_usable(server, self._use):
                     remove_older_copies(binaries, place.copies)
-                    _start(server)
+                    _start(server, place)
                 return server.url(DATABASE)
 
     def release(self) -> None:
@@ -86,14 +88,13 @@ class EmbeddedPostgres:
                 return
             atexit.unregister(self.release)
             self._use = self._server = None
-            if not use.place.location.exists():
-                # Somebody removed the data directory; the server notices by itself and ends.
+            try:
+                # Where somebody removed the data directory, the server notices by itself and ends.
+                if use.place.location.exists():
+                    with _alone(use.place.change_lock):
+                        _stop_after_last(server, use)
+            finally:
                 use.close()
-                return
-            with _alone(use.place.change_lock), use.ending() as is_last:
-                # One that still replays its log would have to begin again: the next user stops it.
-                if is_last and not _is_recovering(server) and not embedded_server.stop(server):
-                    log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
 
     def __enter__(self) -> Self:
         self.start()
@@ -119,23 +120,17 @@ class _Use:
         return self._process == os.getpid()
 
     def is_only_one(self) -> bool:
-        won = self._win()
+        """Whether nobody else uses the server."""
+        won = self.win()
         # Shared again, whether it was won or, as flock(2) warns of a failed conversion, lost.
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         return won
 
-    @contextmanager
-    def ending(self) -> Iterator[bool]:
-        """Ends this use at the block's end. Yields whether it is the last, held exclusively in the block."""
-        try:
-            yield self._win()
-        finally:
-            self.close()
-
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def _win(self) -> bool:
+    def win(self) -> bool:
+        """Takes the lock exclusively, for a use that is about to end. False if somebody else uses the server."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -177,20 +172,20 @@ def _alone(lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _start(server: Server) -> None:
-    _check_version(server)
+def _start(server: Server, place: Place) -> None:
+    _check_version(server, place)
     if not server.data.exists():
         embedded_server.create(server)
     embedded_server.wait_until_ready(server, embedded_server.start(server))
     _make_database(server)
 
 
-def _check_version(server: Server) -> None:
+def _check_version(server: Server, place: Place) -> None:
     """Raises Permanent if the data is of another major version: PostgreSQL cannot read it, and it is not left aside."""
     ours = server.binaries.major
     version = server.data / "PG_VERSION"
     theirs = version.read_text().strip() if version.exists() else ""
-    others = [] if server.data.exists() else other_majors(server.data.parent)
+    others = [] if server.data.exists() else other_majors(place)
     if others:
         theirs = (others[-1] / "PG_VERSION").read_text().strip()
     if server.data.exists() and not theirs:
@@ -232,6 +227,12 @@ def _is_usable(server: Server, use: _Use) -> bool:
             )
         time.sleep(_PAUSE)
     return False
+
+
+def _stop_after_last(server: Server, use: _Use) -> None:
+    # One that still replays its log would have to begin again: it is left to the next user.
+    if use.win() and not _is_recovering(server) and not embedded_server.stop(server):
+        log.warning("PostgreSQL on %s has not stopped yet. It ends by itself.", server.data)
 
 
 def _is_recovering(server: Server) -> bool:

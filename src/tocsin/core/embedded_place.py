@@ -108,19 +108,23 @@ def prepare(data_dir: Path, major: int) -> Place:
 
 
 def apart(data_dir: Path) -> Path:
-    """The folder outside a data directory for what cannot be in it: the same for the same path, however it is called."""
+    """The folder outside a data directory for what cannot be in it: one for each path, however it is called."""
     return ROOT_DATA_DIR / hashlib.sha256(os.fsencode(real(data_dir))).hexdigest()[:16]
 
 
-def other_majors(location: Path) -> list[Path]:
-    """The data directories of other major versions beside `location`, oldest first."""
-    found = [folder for folder in location.parent.glob("*/data") if folder.parent != location]
-    return sorted(folder for folder in found if (folder / "PG_VERSION").exists())
+def other_majors(place: Place) -> list[Path]:
+    """The PostgreSQL data directories of other major versions, inside the data directory or apart from it."""
+    homes = (place.data_dir / "postgres", apart(place.data_dir) / "postgres")
+    versions = [file for home in homes for file in home.glob("*/data/PG_VERSION")]
+    return sorted(file.parent for file in versions if file.parent.parent.name != place.location.name)
 
 
 def open_private(path: Path, flags: int = 0) -> int:
-    """A descriptor for writing a file of mode 0600 that belongs to the owner of its folder; made if missing."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    """A descriptor for writing a file of mode 0600 that belongs to the owner of its folder; made if missing.
+
+    Links are refused: the folder may be an ordinary user's, and this process root's.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600)
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -192,7 +192,11 @@ def read_postmaster(server: Server) -> Postmaster | None:
 def words(server: Server) -> str:
     """The last thing the server said, from its newest log, for an error's text."""
     logs = [server.log, *(server.data / "log").glob("*.log")]
-    texts = [path.read_text(errors="replace") for path in sorted(logs, key=_changed_at) if path.exists()]
+    texts = [
+        path.read_text(errors="replace")
+        for path in sorted(logs, key=_changed_at)
+        if path.is_file() and not path.is_symlink()
+    ]
     return _last_words("\n".join(texts))
 
 
@@ -252,12 +256,15 @@ def _write(path: Path, text: str, account: Account | None) -> None:
     if path.exists() and path.read_text() == text:
         return
     draft = path.with_name(f"{path.name}.part")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft.unlink(missing_ok=True)
+    # The folder is the account's and this process may be root's: a link that was put there is not followed.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    if account is not None:
+        os.fchown(descriptor, account.uid, account.gid)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    _give(draft, account)
     draft.replace(path)
 
 

