@@ -30,9 +30,9 @@ from tocsin.alerts.reactors import AlertChange, PagingMode
 from tocsin.alerts.states import Priority
 from tocsin.core import database as tocsin_database
 from tocsin.escalation import loop as escalation_loop
-from tocsin.escalation import upcoming
 from tocsin.escalation.commands import delete_policy
 from tocsin.escalation.models import PolicyVersion, Run
+from tocsin.escalation.upcoming import next_steps
 from tocsin.notify import pause as pauses
 from tocsin.notify.due import ON_HOLD
 from tocsin.notify.models import Delivery, Notification
@@ -285,13 +285,12 @@ def test_what_comes_next_is_told_for_many_alerts_at_once(desk: Desk) -> None:
     desk.act(taken, Assign(actor=alice, user_id=alice.user_id, name="Alice"), 1)
     Run.objects.filter(alert=broken).update(progress={"step": "first"})
     with tocsin_database.transaction() as connection:
-        found = upcoming.of(connection, [fresh, paged, taken, broken], desk.at(1))
-        alone = upcoming.of(connection, [paged], desk.at(1))
+        found = next_steps(connection, [fresh, paged, taken, broken], desk.at(1))
     assert {alert: (step.at, step.summary) for alert, step in found.items()} == {
         fresh: (desk.at(5), "pages Bob (secondary, Service Desk)"),
         paged: (desk.at(5), "pages Bob (secondary, Service Desk)"),
+        broken: (desk.at(5), "Step 2 of 3 is next."),
     }
-    assert alone == {paged: found[paged]}
 
 
 # The priority

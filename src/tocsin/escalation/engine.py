@@ -146,7 +146,7 @@ def _standing(
         return RunStatus.STOPPED, due, f'{names} acknowledged it; "Still on it?" is asked next.'
     paused_until = _pause_end(run, alert)
     if paused_until is not None and now < paused_until:
-        return RunStatus.PAUSED, due, f"{names} acknowledged it: escalation pauses for {say(paused_until - now)}."
+        return RunStatus.PAUSED, due, f"{names} acknowledged it: escalation pauses for {say(run.plan.pause)}."
     if run.progress.step_due_at is None:
         return RunStatus.FINISHED, due, "Nobody answered, and the policy is at its end."
     return RunStatus.ACTIVE, due, _position(run.plan, run.progress.step)
@@ -340,7 +340,7 @@ class _Turn:
 
     def _say_fired(self, choice: Choice, index: int, passes: int, due: datetime, at: datetime, by_person: bool) -> None:
         where = self._where(index, passes)
-        where = where[0].upper() + where[1:] + (", asked for" if by_person else "")
+        where = where[0].upper() + where[1:] + (" (asked for)" if by_person else "")
         notes = f" {_sentence(choice.notes)}" if choice.notes else ""
         data = {
             "step": index + 1,
@@ -373,11 +373,11 @@ class _Turn:
 
     def _tell(self, why: TellWhy, text: str) -> None:
         people = managers(self.run.recipient_groups, self.roster)
-        names = ", ".join(self.roster.name(user_id) for user_id in people)
+        names = " and ".join(self.roster.name(user_id) for user_id in people)
         if not people:
             self._say(EventKind.TOLD, f"{text} There is no manager or administrator to tell.")
             return
-        does = "would be told" if self.run.mode is PagingMode.WATCH else "is told"
+        does = "would be told" if self.run.mode is PagingMode.WATCH else "is told" if len(people) == 1 else "are told"
         self.tells.append(Tell(people, why, text))
         self._say(EventKind.TOLD, f"{names} {does}: {text}", people=list(people))
 

@@ -102,7 +102,8 @@ def _tell_who_has_it(old: RunState, new: RunState, alert: AlertState, rose: str,
     if alert.is_owned:
         people = (alert.owner_id,) if alert.owner_id is not None else ()
     watch = new.mode is PagingMode.WATCH
-    told = f"{names} {'would be' if watch else 'is'} told" if people else f"{names} has it and cannot be told"
+    does = "would be" if watch else "is" if len(people) == 1 else "are"
+    told = f"{names} {does} told" if people else f"{names} has it and cannot be told"
     event = NewEvent(alert.id, EventKind.TOLD, now, SYSTEM, f"{rose}. {told}.", Via.POLICY, {"people": list(people)})
     tells = (Tell(people, TellWhy.PRIORITY_ROSE, f"{rose}."),) if people and not watch else ()
     return Decision(old, tells=tells, events=(event,), successor=new)

@@ -78,6 +78,13 @@ def test_the_end_can_be_set_and_without_managers_the_administrators_hear() -> No
     assert [tell.user_ids for _minute, tell in world.told] == [(ERIN,)]
 
 
+def test_several_managers_are_all_told() -> None:
+    world = World(plan(("primary", 0)), roster(manager=(CAROL, DAVE))).to(5)
+    assert world.sentences(EventKind.TOLD) == [
+        "Carol and Dave are told: Nobody answered, and the escalation is at its end."
+    ]
+
+
 def test_with_nobody_to_tell_the_timeline_says_so() -> None:
     world = World(plan(("primary", 0)), roster(manager=(), admins=())).to(5)
     assert world.told == []

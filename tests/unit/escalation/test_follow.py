@@ -391,7 +391,7 @@ def test_escalating_fires_the_next_step_now_and_what_follows_counts_from_it() ->
     assert world.run.due_at == world.now
     world.to(11)
     assert world.paged == [(0, ALICE), (1, BOB), (11, ALICE), (11, BOB)]
-    assert world.sentences(EventKind.STEP_FIRED)[1].startswith("Step 2 of 3, asked for pages Bob")
+    assert world.sentences(EventKind.STEP_FIRED)[1].startswith("Step 2 of 3 (asked for) pages Bob")
 
 
 def test_escalating_past_the_end_starts_at_step_one_again() -> None:
