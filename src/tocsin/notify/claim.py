@@ -41,7 +41,9 @@ class Claimed:
     """What a turn took."""
 
     jobs: tuple[Job, ...]
-    #: Whether more may be due: everything asked for was taken, or a provider can be given no more for now.
+    #: How many rows were due and looked at. More may be due when there were any: each integration has its share.
+    found: int
+    #: Whether there is room for no more now, or a provider can be given no more.
     is_full: bool
 
 
@@ -68,7 +70,7 @@ def claim(
     else:
         jobs = rooms.jobs([Bundle((due,)) for due in ready])
     outbox_rows.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
-    return Claimed(tuple(jobs), is_full=len(ids) >= free or bool(full.names))
+    return Claimed(tuple(jobs), len(ids), is_full=len(ids) >= free or bool(full.names))
 
 
 def _bundled(connection: Connection, rooms: _Rooms, ready: list[Due], now: datetime) -> list[Job]:

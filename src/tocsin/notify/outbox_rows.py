@@ -190,7 +190,7 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]
     Returns what is to be sent."""
     if not ids:
         return []
-    known = {due.id: due for due in map(_due, database.rows(connection, _FACTS, (ids,)))}
+    known = {due.id: due for due in facts(connection, ids)}
     ready: list[Due] = []
     cancelled: list[tuple[Due, str]] = []
     waiting: list[tuple[Due, str, datetime]] = []
@@ -207,6 +207,11 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]
     _cancel(connection, cancelled, now)
     wait(connection, waiting)
     return ready
+
+
+def facts(connection: Connection, ids: Sequence[UUID]) -> list[Due]:
+    """What is known of these deliveries now."""
+    return [_due(row) for row in database.rows(connection, _FACTS, (list(ids),))]
 
 
 def _due(row: dict[str, Any]) -> Due:

@@ -349,6 +349,16 @@ def administrators(connection: Connection) -> list[int]:
     return [row[0] for row in found]
 
 
+def was_noticed(connection: Connection, user_ids: Collection[int], about: str, since: datetime) -> bool:
+    """Whether one of these users was sent a notice about the same thing since then."""
+    found = connection.execute(
+        "SELECT 1 FROM notify_notification WHERE user_id = ANY(%s) AND purpose = 'notice' AND data->>'about' = %s "
+        "AND created_at >= %s LIMIT 1",
+        (sorted(user_ids), about, since),
+    ).fetchone()
+    return found is not None
+
+
 def queue_test(connection: Connection, user_id: int, contact_method_id: int, now: datetime) -> UUID:
     """Sends a test message by one of the user's contact methods; returns the notification's id, to look at later.
 

@@ -1,0 +1,266 @@
+"""Writes down what came of sends, in one transaction for many: sent, tried again, handed to the next provider, or given
+up, which is told. Known to be sent is written first of all and never sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from tocsin.core import database, ids
+from tocsin.core.database import Connection
+from tocsin.notify import failures, sandbox
+from tocsin.notify.due import Due
+from tocsin.notify.providers import SANDBOX, Directory
+from tocsin.notify.retries import Again, Failure, GiveUp, Tried, after
+from tocsin.notify.sending import Accepted, Failed, Result
+from tocsin.notify.states import Purpose
+
+#: Of the alerts whose timelines changed, so many are named in a hint; the lists are told in any case.
+_MOST_NAMED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One delivery whose try failed."""
+
+    due: Due
+    provider: str
+    failed: Failed
+    at: datetime
+
+
+def record(
+    connection: Connection,
+    directory: Directory,
+    results: Sequence[Result],
+    node: str,
+    jitter: Callable[[], float],
+) -> None:
+    """Writes the results of jobs that `node` has leased."""
+    _sent(connection, [result for result in results if isinstance(result.outcome, Accepted)])
+    troubles = [
+        Trouble(due, result.job.provider, result.outcome, result.at)
+        for result in results
+        if isinstance(result.outcome, Failed)
+        for due in result.job.bundle.members
+    ]
+    record_troubles(connection, directory, troubles, node, jitter)
+    alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
+    if alert_ids:
+        database.hint(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MOST_NAMED]))
+
+
+_SENT = """
+WITH told AS (
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[]) AS t(id, external_id, note, at)
+), held AS (
+  SELECT d.id FROM notify_delivery d JOIN told USING (id) WHERE d.status NOT IN ('sent', 'delivered')
+  ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE notify_delivery d
+SET status = 'sent', sent_at = t.at, external_id = t.external_id, error = '', lease_until = NULL, leased_by = '',
+    ended_at = NULL, withdrawn = '',
+    reason = concat_ws(' ', nullif(d.reason, ''), nullif(t.note, ''),
+                       CASE WHEN d.withdrawn <> '' THEN 'It was leaving already when this came: ' || d.withdrawn END)
+FROM told t JOIN held USING (id) WHERE d.id = t.id
+"""
+
+
+def _sent(connection: Connection, results: Sequence[Result]) -> None:
+    """A message that is known to have been accepted is marked so, whatever else became of its row: only that keeps it
+    from being sent again."""
+    if not results:
+        return
+    told = [(due, result, _note(due, result)) for result in results for due in result.job.bundle.members]
+    connection.execute(
+        _SENT,
+        (
+            [due.id for due, _, _ in told],
+            [_external_id(result) for _, result, _ in told],
+            [note for _, _, note in told],
+            [result.at for _, result, _ in told],
+        ),
+    )
+    kept = [
+        sandbox.Kept(
+            lead.id,
+            lead.alert.id if lead.alert else None,
+            lead.user_id,
+            lead.channel,
+            lead.address,
+            result.outcome.content,
+            result.at,
+        )
+        for result in results
+        if isinstance(result.outcome, Accepted) and result.outcome.content is not None
+        for lead in (result.job.bundle.lead,)
+    ]
+    sandbox.keep(connection, kept)
+
+
+def _external_id(result: Result) -> str:
+    return result.outcome.external_id if isinstance(result.outcome, Accepted) else ""
+
+
+def _note(due: Due, result: Result) -> str:
+    """What a sent delivery says of itself: what it left together with, and that nothing left at all."""
+    notes = []
+    others = [f"#{other.alert.id}" for other in result.job.bundle.members if other.alert and other.id != due.id]
+    if others:
+        more = f" and {len(others) - 10} more" if len(others) > 10 else ""
+        notes.append(f"It left bundled with {', '.join(others[:10])}{more}.")
+    if result.job.provider == SANDBOX:
+        notes.append(sandbox.NOTE)
+    return " ".join(notes)
+
+
+def mark_sent(connection: Connection, result: Result) -> None:
+    """Marks as sent and nothing else: for a result of which `record` cannot write the rest."""
+    connection.execute(
+        "UPDATE notify_delivery SET status = 'sent', sent_at = %s, lease_until = NULL, leased_by = '' "
+        "WHERE id = ANY(%s)",
+        (result.at, result.job.ids),
+    )
+
+
+_LOCK = """
+SELECT d.id, d.withdrawn FROM notify_delivery d
+WHERE d.id = ANY(%s) AND d.status = 'sending' AND d.leased_by = %s ORDER BY d.id FOR NO KEY UPDATE
+"""
+_TRIED = """
+SELECT notification_id, provider_name, sum(attempts)::int AS tries, bool_or(is_permanent) AS is_permanent
+FROM notify_delivery WHERE notification_id = ANY(%s) AND provider_name <> '' GROUP BY notification_id, provider_name
+"""
+_UPDATE = """
+UPDATE notify_delivery d
+SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error = t.error, reason = t.reason,
+    is_permanent = t.is_permanent, ended_at = t.ended_at, lease_until = NULL, leased_by = ''
+FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::boolean[], %s::timestamptz[])
+     AS t(id, status, due_at, error, reason, is_permanent, ended_at)
+WHERE d.id = t.id
+"""
+_NEXT = """
+INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
+                             is_first, status, provider_name, reason, queued_at, due_at)
+SELECT t.id, d.notification_id, d.alert_id, d.user_id, d.integration_id, d.channel, d.address, d.purpose, d.is_first,
+       'queued', t.provider, t.reason, t.at, t.due_at
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+     AS t(id, previous, provider, reason, at, due_at)
+JOIN notify_delivery d ON d.id = t.previous
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What becomes of one delivery, and which one follows it."""
+
+    trouble: Trouble
+    status: str
+    reason: str
+    due_at: datetime | None = None
+    next_provider: str = ""
+    is_over: bool = False
+
+
+def record_troubles(
+    connection: Connection,
+    directory: Directory,
+    troubles: Sequence[Trouble],
+    node: str,
+    jitter: Callable[[], float],
+) -> None:
+    """Writes what follows failed tries of rows that `node` holds; a row that another node has taken since is its."""
+    if not troubles:
+        return
+    held = {row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in troubles], node)).fetchall()}
+    troubles = [trouble for trouble in troubles if trouble.due.id in held]
+    tried = _tried(connection, {trouble.due.notification_id for trouble in troubles})
+    steps = [
+        _step(trouble, held[trouble.due.id], tried.get(trouble.due.notification_id, {}), directory, jitter())
+        for trouble in troubles
+    ]
+    _write(connection, steps)
+    given_up = [step.trouble for step in steps if step.is_over]
+    failures.tell(connection, given_up)
+    if any(step.next_provider or step.due_at is not None for step in steps):
+        database.hint(connection, "outbox")
+
+
+def _tried(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, dict[str, Tried]]:
+    found: dict[UUID, dict[str, Tried]] = {}
+    for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
+        found.setdefault(row[0], {})[row[1]] = Tried(row[2], row[3])
+    return found
+
+
+def _step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], directory: Directory, jitter: float) -> _Step:
+    due, failed = trouble.due, trouble.failed
+    if withdrawn:
+        return _Step(trouble, "cancelled", f"It had not left when this came: {withdrawn}")
+    names = [carrier.name for carrier in directory.carriers(due.channel, due.address)] or [SANDBOX]
+    current = tried.get(trouble.provider, Tried(1))
+    known = {**tried, trouble.provider: Tried(current.tries, failed.failure is Failure.PERMANENT)}
+    following = after(failed.failure, trouble.provider, known, names, jitter=jitter, retry_after=failed.retry_after)
+    # Whoever tests a contact method is looking at the page, and wants to know now.
+    if isinstance(following, Again) and following.delay and due.purpose is Purpose.TEST:
+        following = GiveUp()
+    match following:
+        case GiveUp():
+            return _Step(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
+        case Again(provider, delay) if provider == trouble.provider:
+            return _Step(trouble, "queued", _again(failed, current.tries), due_at=trouble.at + delay)
+        case Again(provider, delay):
+            reason = f"{trouble.provider} could not send it; {provider} takes over."
+            return _Step(trouble, "failed", reason, due_at=trouble.at + delay, next_provider=provider)
+
+
+def _again(failed: Failed, tries: int) -> str:
+    times = f"{tries} {'try' if tries == 1 else 'tries'} failed"
+    match failed.failure:
+        case Failure.LOST:
+            return "The process that was sending it stopped, and whether it left is not known: it is sent again."
+        case Failure.UNKNOWN:
+            return f"{times}; whether it left is not known: it is sent again."
+        case _:
+            return f"{times}; it is tried again."
+
+
+def _given_up(trouble: Trouble, tries: int, names: Sequence[str]) -> str:
+    if failures.is_stuck(trouble.failed.failure):
+        return f"Stuck: Tocsin itself failed {tries} times to send it. Administrators were told."
+    if trouble.due.problem:
+        return "It cannot be sent at all. Administrators were told."
+    others = "it could not be sent" if len(names) < 2 else f"none of {len(names)} providers could send it"
+    return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {others}. Administrators were told."
+
+
+def _write(connection: Connection, steps: Sequence[_Step]) -> None:
+    if not steps:
+        return
+    connection.execute(
+        _UPDATE,
+        (
+            [step.trouble.due.id for step in steps],
+            [step.status for step in steps],
+            [step.due_at if step.status == "queued" else None for step in steps],
+            [step.trouble.failed.error for step in steps],
+            [step.reason for step in steps],
+            [step.trouble.failed.failure is Failure.PERMANENT for step in steps],
+            [None if step.status == "queued" else step.trouble.at for step in steps],
+        ),
+    )
+    following = [step for step in steps if step.next_provider]
+    if following:
+        connection.execute(
+            _NEXT,
+            (
+                [ids.uuid7() for _ in following],
+                [step.trouble.due.id for step in following],
+                [step.next_provider for step in following],
+                [f"{step.trouble.provider} could not send it." for step in following],
+                [step.trouble.at for step in following],
+                [step.due_at for step in following],
+            ),
+        )

@@ -1,0 +1,109 @@
+"""Sends one message: renders it, hands it to its provider, and says what came of it. Runs in a thread of its own, and
+holds no database connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core import config
+from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify import links, sandbox
+from tocsin.notify.channels.contract import Rendered
+from tocsin.notify.channels.registry import channel
+from tocsin.notify.claim import Job
+from tocsin.notify.messages import LinkTo, message
+from tocsin.notify.retries import Failure
+
+log = logging.getLogger(__name__)
+
+LONGEST_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has the message, or the sandbox keeps it (then `content` is what it keeps)."""
+
+    external_id: str = ""
+    content: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The try failed. `error` is a sentence that people read; no secret is in it."""
+
+    failure: Failure
+    error: str
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a job, and when."""
+
+    job: Job
+    outcome: Accepted | Failed
+    at: datetime
+
+
+def send(job: Job, now: Callable[[], datetime]) -> Result:
+    """Never raises: whatever goes wrong is a result. `now` is asked before the message is made and when it has gone."""
+    return Result(job, _outcome(job, now()), now())
+
+
+def _outcome(job: Job, now: datetime) -> Accepted | Failed:
+    try:
+        return _send(job, now)
+    except OutcomeUnknown as error:
+        return _failed(job, Failure.UNKNOWN, error.detail, error.retry_after)
+    except Temporary as error:
+        return _failed(job, Failure.TEMPORARY, error.detail, error.retry_after)
+    except Permanent as error:
+        return _failed(job, Failure.PERMANENT, str(error))
+    except Rejected as error:
+        return _failed(job, Failure.PERMANENT, error.detail)
+    except Exception as error:  # a delivery's edge: one that breaks stops no other
+        log.exception("The delivery %s broke.", job.bundle.lead.id)
+        return _failed(job, Failure.BROKEN, f"{type(error).__name__}: {error}")
+
+
+def _send(job: Job, now: datetime) -> Accepted:
+    if job.problem:
+        raise Permanent(job.problem)
+    lead = job.bundle.lead
+    way = channel(lead.channel)
+    can_reply = lead.channel in job.carrier.kind.replies if job.carrier else True
+    public = config.current().public_url
+    # What is rendered in the sandbox looks as it would with a provider that takes answers.
+    rendered = way.render(message(job.bundle, _link_to(public, now), public, now, can_reply=can_reply))
+    if job.carrier is None:
+        return Accepted(content=sandbox.content(rendered))
+    return _hand_over(job, rendered)
+
+
+def _hand_over(job: Job, rendered: Rendered) -> Accepted:
+    assert job.carrier is not None
+    lead = job.bundle.lead
+    sent = job.carrier.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
+    return Accepted(_storable(sent.external_id)[:200])
+
+
+def _link_to(public: str, now: datetime) -> LinkTo:
+    def link_to(alert_id: int, user_id: int | None) -> str:
+        # To a group contact nobody in particular is known: whoever opens it signs in.
+        return public + (f"/alerts/{alert_id}" if user_id is None else links.path(links.sign(alert_id, user_id, now)))
+
+    return link_to
+
+
+def _failed(job: Job, failure: Failure, error: str, retry_after: timedelta | None = None) -> Failed:
+    text = job.carrier.masked(error) if job.carrier else error
+    return Failed(failure, " ".join(_storable(text).split())[:LONGEST_ERROR], retry_after)
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,312 @@
+"""Floods leave bundled; no integration, and no provider that hangs, makes others wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.doubles.http import Response
+from tests.doubles.ntfy import NtfyDouble, ntfy_double
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.store.sending import Post, allow_loopback, changed, configured, post_office, provider
+from tocsin.alerts.orders import Close
+from tocsin.core import ids, settings_store
+from tocsin.inbound.models import Integration
+from tocsin.notify.models import Delivery, LastSent
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
+    with smtp_double() as double:
+        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
+        yield double
+
+
+@pytest.fixture
+def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
+    allow_loopback(monkeypatch)
+    with ntfy_double() as double:
+        yield double
+
+
+@pytest.fixture
+def post(database: str, now: datetime) -> Iterator[Post]:
+    with post_office(now) as office:
+        yield office
+
+
+def test_the_first_page_leaves_at_once_and_what_follows_leaves_as_one_message(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    first = post.alert("First")
+    post.page(first, "alice")
+    post.go(0)
+    later = []
+    for second in (1, 2, 3.5):
+        post.seconds = second
+        later.append(post.alert(f"Later {second}"))
+        post.page(later[-1], "alice")
+        post.go(second)
+    assert len(mail.mails) == 1
+    post.go(9.9)
+    assert len(mail.mails) == 1
+    post.go(10)
+    assert mail.subjects == [
+        f"[Critical] Acme: First (Halo 20817) (Tocsin #{first})",
+        f"[Critical] 3 alerts: Acme: Later 1 (Tocsin #{later[0]}) and 2 more",
+    ]
+    bundle = mail.mails[1]
+    for number, second in zip(later, (1, 2, 3.5), strict=True):
+        for kind in ("plain", "html"):
+            assert f"#{number}" in bundle.part(kind)
+            assert f"Acme: Later {second}" in bundle.part(kind)
+    assert bundle.message["X-Tocsin-Alert"] == ", ".join(str(number) for number in later)
+    reasons = [d.reason for d in post.deliveries() if d.alert_id in later]
+    assert reasons[0] == f"It left bundled with #{later[1]}, #{later[2]}."
+    assert {d.status for d in post.deliveries()} == {"sent"}
+
+
+def test_of_several_due_at_once_the_first_leaves_alone(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    numbers = [post.alert(f"Alert {number}") for number in range(4)]
+    for number in numbers:
+        post.page(number, "alice")
+    post.go(0)
+    assert mail.subjects == [f"[Critical] Acme: Alert 0 (Halo 20817) (Tocsin #{numbers[0]})"]
+    waiting = [d for d in post.deliveries() if d.status == "queued"]
+    assert {d.due_at for d in waiting} == {post.at(10)}
+    assert all(d.reason.startswith("A message left for this address a moment ago") for d in waiting)
+    post.go(10)
+    assert len(mail.mails) == 2
+    assert "3 alerts" in mail.subjects[1]
+
+
+def test_a_flood_is_a_handful_of_messages_and_names_every_alert(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    numbers = [post.alert(f"Alert {number}") for number in range(120)]
+    for number in numbers:
+        post.page(number, "alice")
+    for second in (0, 10, 20, 30):
+        post.go(second)
+    assert len(mail.mails) == 4  # one at once, then bundles of at most fifty
+    named = " ".join(m.part("plain") for m in mail.mails)
+    assert all(f"#{number} Critical Acme: Alert" in named for number in numbers)
+    # Not more than ten seconds after each was due.
+    assert all((d.sent_at - d.queued_at).total_seconds() <= 10 for d in post.deliveries() if d.sent_at)
+
+
+def test_after_a_quiet_moment_a_page_leaves_at_once_again(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(post.alert("First"), "alice")
+    post.go(0)
+    post.seconds = 11
+    post.page(post.alert("Second"), "alice")
+    post.go(11)
+    assert len(mail.mails) == 2
+
+
+def test_people_and_channels_do_not_wait_for_each_other(post: Post, mail: SmtpDouble) -> None:
+    post.user(
+        "alice",
+        {"label": "Email", "channel": "email", "address": "alice@example.org"},
+        {"label": "Private", "channel": "email", "address": "alice@example.net"},
+        {"label": "SMS", "channel": "sms", "address": "+41790000001"},
+    )
+    post.user("bob", {"label": "SMS", "channel": "sms", "address": "+41790000001"})
+    alert = post.alert()
+    post.page(alert, "alice", "bob")
+    post.go(0)
+    assert [status for _, status, _ in post.states(alert)] == ["sent"] * 4
+
+
+def test_what_is_over_is_left_out_of_a_bundle(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    numbers = [post.alert(f"Alert {number}") for number in range(4)]
+    for number in numbers:
+        post.page(number, "alice")
+    post.go(0)
+    post.act(numbers[2], Close(actor=post.actor("alice")))
+    post.go(10)
+    assert f"#{numbers[2]}" not in mail.mails[1].part("plain")
+    assert "2 alerts" in mail.subjects[1]
+
+
+def test_a_text_message_names_every_alert_of_its_bundle(post: Post) -> None:
+    from tocsin.notify.models import SandboxMessage
+
+    post.user("alice", {"label": "SMS", "channel": "sms", "address": "+41790000001"})
+    numbers = [post.alert(f"Server {number} does not answer any more since this morning") for number in range(9)]
+    for number in numbers:
+        post.page(number, "alice")
+    post.go(0)
+    post.go(10)
+    texts = [m.content["text"] for m in SandboxMessage.objects.order_by("id")]
+    assert len(texts) == 2
+    assert all(f"#{number} " in texts[1] for number in numbers[1:])
+
+
+def test_bundling_can_be_switched_off(post: Post, mail: SmtpDouble) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        settings_store.set("bundle_pages", False)
+    post.user("alice")
+    for number in range(5):
+        post.page(post.alert(f"Alert {number}"), "alice")
+    post.go(0)
+    assert len(mail.mails) == 5
+    assert LastSent.objects.count() == 0
+
+
+def test_a_failed_first_message_does_not_make_its_next_try_wait(post: Post, ntfy: NtfyDouble) -> None:
+    provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
+    provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
+    ntfy.answers.append(Response(500))
+    post.user("alice", {"label": "Push", "channel": "ntfy", "address": "alice"})
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    assert post.states(alert)[1] == ("Push", "sent", "Second")
+
+
+def test_a_bundle_that_fails_is_tried_again_together(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    for number in range(3):
+        post.page(post.alert(f"Alert {number}"), "alice")
+    post.go(0)
+    mail.answers.append("451 later")
+    post.go(10)
+    assert len(mail.mails) == 1
+    post.go(15)
+    assert len(mail.mails) == 2
+    assert "2 alerts" in mail.subjects[1]
+
+
+def _integration(name: str, now: datetime) -> Integration:
+    return Integration.objects.create(
+        name=name, kind="api", created_at=now, token_hash=ids.token_hash(name), token=name
+    )
+
+
+def test_a_storm_of_one_integration_does_not_hold_up_another(post: Post, mail: SmtpDouble) -> None:
+    storm, calm = _integration("Storm", post.start), _integration("Calm", post.start)
+    stormy = [f"user{number}" for number in range(60)]
+    for name in (*stormy, "calm"):
+        post.user(name)
+    post.page(post.alert("Storm", storm.pk), *stormy)
+    post.page(post.alert("Calm", calm.pk), "calm")
+    box = post.outbox(slots=10)
+    box.turn()
+    box.settle()
+    assert len(mail.mails) < 15
+    assert "calm@example.org" in [m.to for m in mail.mails]
+
+
+def test_first_pages_leave_before_others_of_the_same_integration(post: Post, mail: SmtpDouble) -> None:
+    one = _integration("One", post.start)
+    names = [f"user{number}" for number in range(30)]
+    for name in names:
+        post.user(name)
+    old = post.alert("Old", one.pk)
+    post.page(old, *names[:20])
+    post.seconds = 1
+    Delivery.objects.update(is_first=False)
+    post.page(post.alert("New", one.pk), *names[20:])
+    box = post.outbox(slots=10)
+    box.turn()
+    box.settle()
+    assert mail.mails
+    assert all("New" in subject for subject in mail.subjects)
+
+
+def test_what_is_due_later_takes_no_share_from_what_is_due(post: Post, mail: SmtpDouble) -> None:
+    later = {"label": "Phone", "channel": "voice", "address": "+41790000001", "wait": "10m"}
+    post.user("waits", later)
+    for number in range(20):
+        post.page(post.alert("Later", _integration(f"Later {number}", post.start).pk), "waits")
+    busy = _integration("Busy", post.start)
+    names = [f"user{number}" for number in range(15)]
+    for name in names:
+        post.user(name)
+    post.page(post.alert("Busy", busy.pk), *names)
+    box = post.outbox(slots=20)
+    box.turn()
+    box.settle()
+    assert len(mail.mails) >= 15
+
+
+def test_a_provider_that_hangs_leaves_room_for_the_others(post: Post, ntfy: NtfyDouble) -> None:
+    held = threading.Event()
+    with smtp_double() as mail:
+        original = mail.handle_DATA
+
+        async def hangs(*arguments: object) -> str:
+            import asyncio
+
+            while not held.is_set():
+                await asyncio.sleep(0.01)
+            return await original(*arguments)  # type: ignore[arg-type]
+
+        mail.handle_DATA = hangs  # type: ignore[method-assign,assignment]
+        provider("Hangs", "smtp", ["email"], host="127.0.0.1", port=mail.port)
+        provider("Works", "ntfy", ["ntfy"], api_base=ntfy.url)
+        names = [f"user{number}" for number in range(40)]
+        for name in names:
+            post.user(name)
+        post.page(post.alert("Mail"), *names)
+        box = post.outbox(slots=20)
+        for _ in range(5):
+            box.turn()
+        post.user("push", {"label": "Push", "channel": "ntfy", "address": "push-topic"})
+        post.page(post.alert("Push"), "push")
+        for _ in range(5):
+            box.turn()
+        with box._changed:
+            assert box._changed.wait_for(
+                lambda: not any(job.provider == "Works" for job in box._leased.values()), timeout=10
+            )
+        assert len(ntfy.messages) == 1
+        assert mail.mails == []
+        held.set()
+        box.settle()
+        post.go(1, box)
+        assert len(mail.mails) == 40
+
+
+def test_all_clears_leave_bundled_too(post: Post, mail: SmtpDouble) -> None:
+    from tocsin.core import database
+    from tocsin.notify import queue
+    from tocsin.notify.queue import Over
+
+    post.user("alice")
+    numbers = [post.alert(f"Alert {number}") for number in range(5)]
+    for number in numbers:
+        post.page(number, "alice")
+    post.go(0)
+    post.go(10)
+    mail.mails.clear()
+    with database.transaction() as connection:
+        over = [Over(number, f"Closed by Bob: Alert (#{number}). Nothing to do.") for number in numbers]
+        queue.queue_all_clear(connection, over, post.at(30))
+    post.go(30)
+    post.go(40)
+    assert len(mail.mails) == 2
+    assert mail.subjects[1].startswith("All clear for 4 alerts")
+    assert all(f"(#{number})" in mail.mails[1].part("plain") for number in numbers[1:])
+
+
+def test_what_waits_for_company_is_looked_at_again_when_the_configuration_changes(post: Post, mail: SmtpDouble) -> None:
+    from django.db import transaction
+
+    post.user("alice")
+    post.page(post.alert("First"), "alice")
+    post.page(post.alert("Second"), "alice")
+    post.go(0)
+    with transaction.atomic():
+        settings_store.set("bundle_pages", False)
+    changed()
+    post.go(10)
+    assert len(mail.mails) == 2

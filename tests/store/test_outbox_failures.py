@@ -1,0 +1,409 @@
+"""What fails is tried again, handed to the next provider, or given up and told; nothing known to be sent is sent again,
+and nothing that is not known to be sent is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.doubles.http import Response
+from tests.doubles.ntfy import NtfyDouble, ntfy_double
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.store.sending import Post, allow_loopback, configured, post_office, provider
+from tocsin.alerts.models import AlertEvent
+from tocsin.core import database
+from tocsin.notify import queue
+from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.outbox import Outbox
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
+    with smtp_double() as double:
+        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
+        yield double
+
+
+@pytest.fixture
+def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
+    allow_loopback(monkeypatch)
+    with ntfy_double() as double:
+        yield double
+
+
+@pytest.fixture
+def post(database: str, now: datetime) -> Iterator[Post]:
+    with post_office(now) as office:
+        yield office
+
+
+PUSH = {"label": "Push", "channel": "ntfy", "address": "alice-topic"}
+
+
+def test_temporary_trouble_is_tried_five_times_within_ten_minutes_and_then_told(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice"), post.user("erin", role="admin")
+    alert = post.alert()
+    post.page(alert, "alice")
+    mail.answers += ["451 4.3.0 try later"] * 5
+    tried: list[float] = []
+    for second in range(0, 700):
+        post.seconds = second
+        if Delivery.objects.filter(alert=alert, status="queued", due_at__lte=post.now).exists():
+            post.go(second)
+            tried.append(second)
+    assert tried == [0, 5, 35, 155, 455]
+    (delivery,) = post.deliveries(alert)
+    assert (delivery.status, delivery.attempts) == ("failed", 5)
+    assert "127.0.0.1 said 451 4.3.0 try later" in delivery.error
+    assert delivery.reason.startswith("Given up after 5 tries")
+    (event,) = AlertEvent.objects.filter(alert=alert, kind="page_failed")
+    assert event.reason.startswith("A page could not be sent to Alice by Email-Official: 127.0.0.1 said 451")
+    assert mail.subjects == ["[Tocsin] A message could not be sent"]
+    assert mail.mails[0].to == "erin@example.org"
+
+
+def test_the_wait_between_tries_says_what_it_waits_for(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    mail.answers += ["451 later"]
+    post.go(0)
+    (delivery,) = post.deliveries(alert)
+    assert (delivery.status, delivery.due_at) == ("queued", post.at(5))
+    assert delivery.reason == "1 try failed; it is tried again."
+    post.go(5)
+    (delivery,) = post.deliveries(alert)
+    assert (delivery.status, delivery.attempts, delivery.error, delivery.reason) == ("sent", 2, "", "")
+
+
+def test_what_a_person_must_mend_is_given_up_at_once(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice"), post.user("erin", role="admin")
+    post.page(alert := post.alert(), "alice")
+    mail.answer_recipients.append("550 5.1.1 no such mailbox")
+    post.go(0)
+    (delivery,) = post.deliveries(alert)
+    assert (delivery.status, delivery.attempts, delivery.is_permanent) == ("failed", 1, True)
+    assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 1
+    assert Notification.objects.filter(purpose="notice").count() == 1
+
+
+def test_administrators_are_told_once_of_many_failures(post: Post, mail: SmtpDouble) -> None:
+    post.user("erin", role="admin")
+    names = [f"user{number}" for number in range(5)]
+    for name in names:
+        post.user(name)
+    mail.answer_recipients += ["550 no"] * 5
+    post.page(post.alert(), *names)
+    post.go(0)
+    assert Delivery.objects.filter(status="failed").count() == 5
+    assert Notification.objects.filter(purpose="notice").count() == 1
+    mail.answer_recipients += ["550 no"]
+    post.page(post.alert("Later"), "user0")
+    post.go(20)
+    assert Notification.objects.filter(purpose="notice").count() == 1
+    mail.answer_recipients += ["550 no"]
+    post.page(post.alert("Much later"), "user1")
+    post.go(16 * 60)
+    assert Notification.objects.filter(purpose="notice").count() == 2
+
+
+def test_a_notice_that_fails_makes_no_other_notice(post: Post, mail: SmtpDouble) -> None:
+    erin = post.user("erin", role="admin")
+    mail.answer_recipients += ["550 no"] * 3
+    with database.transaction() as connection:
+        queue.queue_notice(connection, queue.Notice("Hello", "World"), post.now, user_ids=[erin.pk])
+    post.go(0)
+    post.go(60)
+    assert [d.status for d in post.deliveries()] == ["failed"]
+
+
+def test_the_next_provider_takes_over_at_once(post: Post, ntfy: NtfyDouble) -> None:
+    provider("First", "ntfy", ["ntfy"], 1, api_base="http://127.0.0.1:9")  # nobody listens on the discard port
+    provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
+    post.user("alice", PUSH)
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    assert post.states(alert) == [("Push", "failed", "First"), ("Push", "sent", "Second")]
+    first, second = post.deliveries(alert)
+    assert first.reason == "First could not send it; Second takes over."
+    assert second.notification_id == first.notification_id
+    assert len(ntfy.messages) == 1
+    assert not AlertEvent.objects.filter(kind="page_failed").exists()
+
+
+def test_when_all_providers_fail_those_that_may_recover_are_tried_again(post: Post, ntfy: NtfyDouble) -> None:
+    provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
+    provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
+    ntfy.answers += [Response(503), Response(403), Response(503), Response(200, b'{"id": "m9"}')]
+    post.user("alice", PUSH)
+    post.page(alert := post.alert(), "alice")
+    for second in (0, 5, 35):
+        post.go(second)
+    assert post.states(alert) == [
+        ("Push", "failed", "First"),
+        ("Push", "failed", "Second"),
+        ("Push", "sent", "First"),
+    ]
+    assert [d.attempts for d in post.deliveries(alert)] == [1, 1, 2]
+    assert post.deliveries(alert)[2].external_id == "m9"
+
+
+def test_a_provider_that_asks_for_patience_gets_it(post: Post, ntfy: NtfyDouble) -> None:
+    provider("Only", "ntfy", ["ntfy"], api_base=ntfy.url)
+    ntfy.answers.append(Response(429, headers={"Retry-After": "90"}))
+    post.user("alice", PUSH)
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    assert post.deliveries(alert)[0].due_at == post.at(90)
+
+
+def test_an_unknown_outcome_is_sent_again_under_the_same_key(post: Post, ntfy: NtfyDouble) -> None:
+    provider("Only", "ntfy", ["ntfy"], api_base=ntfy.url)
+    ntfy.answers.append(Response(hangs_up=True))
+    post.user("alice", PUSH)
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    assert "whether it left is not known" in post.deliveries(alert)[0].reason
+    post.go(5)
+    keys = [request.headers["idempotency-key"] for request in ntfy.http.requests]
+    assert len(keys) == 2
+    assert set(keys) == {str(post.deliveries(alert)[0].notification_id)}
+    assert post.states(alert) == [("Push", "sent", "Only")]
+
+
+def test_a_mail_that_was_taken_but_not_confirmed_is_sent_again_with_the_same_message_id(
+    post: Post, mail: SmtpDouble
+) -> None:
+    post.user("alice")
+    mail.answers.append("")
+    post.page(post.alert(), "alice")
+    post.go(0)
+    post.go(5)
+    ids = [m.message["Message-ID"] for m in mail.mails]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+
+
+def test_a_failing_test_message_says_so_at_once(post: Post, mail: SmtpDouble) -> None:
+    alice = post.user("alice")
+    mail.answers.append("451 later")
+    with database.transaction() as connection:
+        queue.queue_test(connection, alice.pk, alice.contact_methods.get().pk, post.now)
+    post.go(0)
+    (delivery,) = post.deliveries()
+    assert delivery.status == "failed"
+    assert "451 later" in delivery.error
+
+
+def test_no_secret_of_a_provider_stands_in_an_error_even_if_the_server_repeats_it(
+    post: Post, ntfy: NtfyDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider("Only", "ntfy", ["ntfy"], api_base=ntfy.url, secrets={"token": "tk_verysecret"})
+    ntfy.answers.append(Response(400, b'{"error": "bad header Bearer tk_verysecret"}'))
+    post.user("alice", PUSH), post.user("erin", role="admin")
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    assert "•••" in post.deliveries(alert)[0].error
+    everything = [d.error + d.reason for d in Delivery.objects.all()]
+    everything += [str(n.data) for n in Notification.objects.all()]
+    everything += [e.reason for e in AlertEvent.objects.all()]
+    assert "tk_verysecret" not in " ".join(everything) + caplog.text
+
+
+# Workers that stop
+
+
+def _abandoned(post: Post, alert: int) -> Delivery:
+    """A delivery whose worker was killed in mid-send: still leased, and the lease has run out."""
+    Delivery.objects.filter(alert=alert).update(status="sending", attempts=1, provider_name="SMTP (environment)")
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE notify_delivery SET leased_by = 'killed', lease_until = clock_timestamp() - interval '1 second'"
+        )
+    return post.deliveries(alert)[0]
+
+
+def test_what_a_killed_worker_was_sending_comes_back_and_is_sent(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    _abandoned(post, alert)
+    box = post.outbox()
+    post.go(0, box)
+    assert mail.mails == []
+    box.keep_leases()
+    (delivery,) = post.deliveries(alert)
+    assert delivery.status == "queued"
+    assert "stopped, and whether it left is not known" in delivery.reason
+    post.go(1, box)
+    assert len(mail.mails) == 1
+    assert post.deliveries(alert)[0].attempts == 2
+
+
+def test_a_lease_that_holds_is_left_alone(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    _abandoned(post, alert)
+    with database.transaction() as connection:
+        connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() + interval '9 seconds'")
+    box = post.outbox()
+    box.keep_leases()
+    post.go(1, box)
+    assert post.deliveries(alert)[0].status == "sending"
+    assert mail.mails == []
+
+
+def test_what_was_cancelled_meanwhile_does_not_come_back(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    _abandoned(post, alert)
+    with database.transaction() as connection:
+        queue.cancel(connection, [alert], None, "Bob took it.", post.now)
+    box = post.outbox()
+    box.keep_leases()
+    post.go(1, box)
+    assert mail.mails == []
+    assert post.deliveries(alert)[0].reason == "It had not left when this came: Bob took it."
+
+
+def test_a_row_that_ends_five_workers_is_stuck_and_administrators_are_told(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice"), post.user("erin", role="admin")
+    post.page(alert := post.alert(), "alice")
+    _abandoned(post, alert)
+    Delivery.objects.filter(alert=alert).update(attempts=5)
+    box = post.outbox()
+    box.keep_leases()
+    post.go(1, box)
+    (delivery,) = post.deliveries(alert)
+    assert delivery.status == "failed"
+    assert delivery.reason.startswith("Stuck: Tocsin itself failed 5 times")
+    assert mail.subjects == ["[Tocsin] Tocsin itself cannot send a message"]
+
+
+def test_a_lease_is_renewed_while_sending(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    post.page(post.alert(), "alice")
+    box = post.outbox()
+    seen: list[tuple[datetime, datetime]] = []
+    original = mail.handle_DATA
+
+    async def handle(*arguments: object) -> str:
+        with database.transaction() as connection:
+            connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() - interval '1 second'")
+        box.keep_leases()
+        with database.transaction() as connection:
+            row = connection.execute("SELECT status, lease_until, clock_timestamp() FROM notify_delivery").fetchone()
+        assert row is not None
+        assert row[0] == "sending"
+        seen.append((row[1], row[2]))
+        return await original(*arguments)  # type: ignore[arg-type]
+
+    mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
+    post.go(0, box)
+    ((until, at),) = seen
+    assert until - at > timedelta(seconds=9)
+    assert len(mail.mails) == 1
+
+
+def test_a_row_that_cannot_be_rendered_stops_no_other_and_is_told_after_five_tries(
+    post: Post, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tocsin.notify.channels.email.channel import EmailChannel
+
+    original = EmailChannel.render
+
+    def render(self: EmailChannel, message: object) -> object:
+        # A fault of our own, as a bug in a channel would be.
+        if message.alerts and message.alerts[0].subject == "Poison":  # type: ignore[attr-defined]
+            raise ZeroDivisionError("division by zero")
+        return original(self, message)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EmailChannel, "render", render)
+    post.user("alice"), post.user("bob"), post.user("erin", role="admin")
+    poison = post.alert("Poison")
+    post.page(poison, "alice")
+    post.page(post.alert("Good"), "bob")
+    for second in (0, 10, 50, 200, 600):
+        post.go(second)
+    assert [m.to for m in mail.mails] == ["bob@example.org", "erin@example.org"]
+    (delivery,) = post.deliveries(poison)
+    assert (delivery.status, delivery.attempts) == ("failed", 5)
+    assert delivery.error == "ZeroDivisionError: division by zero"
+    assert delivery.reason.startswith("Stuck: Tocsin itself failed 5 times")
+
+
+def test_a_row_of_an_unknown_channel_fails_with_a_reason_and_stops_no_other(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice"), post.user("bob")
+    post.page(post.alert(), "alice", "bob")
+    Delivery.objects.filter(user=post.users["alice"]).update(channel="pigeon")
+    post.go(0)
+    assert [m.to for m in mail.mails] == ["bob@example.org"]
+    failed = Delivery.objects.get(user=post.users["alice"])
+    assert failed.status == "failed"
+    assert failed.error.startswith('"pigeon" is not a channel')
+
+
+def test_a_provider_whose_secrets_cannot_be_read_is_passed_over(post: Post, ntfy: NtfyDouble) -> None:
+    broken = provider("Broken", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
+    broken.secrets = "not a token"
+    broken.save()
+    provider("Works", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
+    post.user("alice", PUSH)
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    assert post.states(alert) == [("Push", "sent", "Works")]
+    assert "Broken" in post.outboxes[0].directory.problems
+
+
+# Several workers
+
+
+def test_two_workers_share_the_work_and_send_nothing_twice(post: Post, mail: SmtpDouble) -> None:
+    names = [f"user{number}" for number in range(40)]
+    for name in names:
+        post.user(name)
+    post.page(post.alert(), *names)
+    boxes: list[Outbox] = [post.outbox(slots=4), post.outbox(slots=4)]
+
+    def run(box: Outbox) -> None:
+        while box.turn():
+            pass
+        box.settle()
+
+    threads = [threading.Thread(target=run, args=(box,)) for box in boxes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    post.go(1, boxes[0])
+    assert sorted(m.to for m in mail.mails) == sorted(f"{name}@example.org" for name in names)
+    assert {d.status for d in post.deliveries()} == {"sent"}
+    assert {d.attempts for d in post.deliveries()} == {1}
+
+
+def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_away(
+    post: Post, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from psycopg import OperationalError
+
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    box = post.outbox()
+    original = box._record
+    refused: list[int] = []
+
+    def away(results: object) -> None:
+        if not refused:
+            refused.append(1)
+            raise OperationalError("the server closed the connection")
+        original(results)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(box, "_record", away)
+    post.go(0, box)
+    post.go(60, box)
+    assert refused == [1]
+    assert len(mail.mails) == 1
+    assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]

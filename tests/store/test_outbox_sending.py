@@ -1,0 +1,401 @@
+"""Pages leave, once, to the person and by the way that was planned; what is not to be sent any more says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.store.sending import Post, changed, configured, post_office
+from tocsin.access.audit import Actor
+from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Resume
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.notify import pause, queue
+from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.notify.queue import Notice, Over
+
+pytestmark = pytest.mark.usefixtures("database")
+
+ADMIN = Actor(None, "Erin", "web")
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
+    with smtp_double() as double:
+        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
+        yield double
+
+
+@pytest.fixture
+def post(database: str, now: datetime) -> Iterator[Post]:
+    with post_office(now) as office:
+        yield office
+
+
+def in_transaction(work: object) -> None:
+    with database.transaction() as connection:
+        work(connection)  # type: ignore[operator]
+
+
+def test_a_page_leaves_once_and_says_by_whom_and_when(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.page(alert, "alice")
+    post.go(1)
+    post.go(60)
+    assert mail.subjects == [f"[Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
+    assert mail.mails[0].to == "alice@example.org"
+    (delivery,) = post.deliveries(alert)
+    assert (delivery.status, delivery.attempts, delivery.provider_name) == ("sent", 1, "SMTP (environment)")
+    assert (delivery.sent_at, delivery.external_id) == (post.at(1), "Q1")
+    assert delivery.lease_until is None
+
+
+def test_waits_and_repeats_of_contact_methods_are_kept(post: Post) -> None:
+    post.user(
+        "alice",
+        {"label": "Email", "channel": "email", "address": "alice@example.org"},
+        {"label": "Phone", "channel": "voice", "address": "+41790000001", "wait": "3m",
+         "repeat": {"times": 2, "every": "2m"}},
+    )  # fmt: skip
+    alert = post.alert()
+    post.page(alert, "alice")
+    for second in (0, 179, 180, 299, 300, 419, 420):
+        post.go(second)
+    sent = [(d.notification.label, d.sent_at) for d in post.deliveries(alert)]
+    expected = [("Email", 0), ("Phone", 180), ("Phone", 300), ("Phone", 420)]
+    assert sent == [(label, post.at(seconds)) for label, seconds in expected]
+
+
+def test_a_channel_without_a_provider_goes_to_the_sandbox_and_says_so(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice", {"label": "SMS-Official", "channel": "sms", "address": "+41 79 000 00 01"})
+    alert = post.alert(short_text="VPN down, 40 users")
+    post.page(alert, "alice")
+    post.go(0)
+    (kept,) = SandboxMessage.objects.all()
+    assert kept.content["text"].startswith(
+        f"CRITICAL Acme: VPN down, 40 users. Halo 20817. Reply ACK {alert}, TAKE {alert}. http"
+    )
+    (delivery,) = post.deliveries(alert)
+    assert (delivery.status, delivery.provider_name) == ("sent", "sandbox")
+    assert "nothing left the machine" in delivery.reason
+    assert mail.mails == []
+
+
+def test_a_person_without_any_usable_method_is_not_passed_over_in_silence(post: Post) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.users["alice"].contact_methods.update(is_enabled=False)
+    queued = post.page(alert, "alice")
+    assert queued.pages == ()
+    assert [entry.reason for entry in queued.unreachable] == [
+        "Alice was to be paged and cannot be reached: every contact method is switched off."
+    ]
+
+
+def test_a_method_that_cannot_be_used_is_kept_as_failed_with_the_reason(post: Post) -> None:
+    post.user("alice")
+    post.users["alice"].contact_methods.create(label="Old phone", channel="sms", address="12", position=5)
+    alert = post.alert()
+    queued = post.page(alert, "alice")
+    assert queued.unreachable == ()
+    post.go(0)
+    assert post.states(alert) == [("Email-Official", "sent", "sandbox"), ("Old phone", "failed", "")]
+    assert "not a phone number" in post.deliveries(alert)[1].reason
+
+
+def test_who_has_acknowledged_is_not_paged_any_more(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice"), post.user("bob")
+    alert = post.alert()
+    post.page(alert, "alice", "bob")
+    post.act(alert, Acknowledge(actor=post.actor("alice")))
+    post.go(0)
+    assert [m.to for m in mail.mails] == ["bob@example.org"]
+    cancelled = Delivery.objects.get(status="cancelled")
+    assert (cancelled.reason, cancelled.ended_at) == ("Alice has acknowledged the alert.", post.now)
+
+
+def test_who_has_taken_it_is_not_paged_any_more(post: Post, mail: SmtpDouble) -> None:
+    alice = post.user("alice")
+    alert = post.alert()
+    post.page(alert, "alice")
+    post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=alice.pk))
+    post.go(0)
+    assert mail.mails == []
+    assert post.deliveries(alert)[0].reason == "Alice has taken the alert."
+
+
+def test_nobody_is_paged_about_an_alert_that_is_over(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.page(alert, "alice")
+    post.act(alert, Close(actor=post.actor("alice")))
+    post.go(0)
+    assert mail.mails == []
+    assert post.states(alert) == [("Email-Official", "cancelled", "")]
+    assert post.deliveries(alert)[0].reason == "The alert was closed before this left."
+
+
+def test_a_page_waits_for_the_end_of_a_hold(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.page(alert, "alice")
+    post.act(alert, Hold(actor=post.actor("alice"), until=post.at(600)))
+    post.go(1)
+    (delivery,) = post.deliveries(alert)
+    assert (delivery.status, delivery.due_at) == ("queued", post.at(600))
+    assert delivery.reason == "The alert is on hold; this waits for the end of that."
+    post.seconds = 60
+    post.act(alert, Resume(actor=post.actor("alice")))
+    with database.transaction() as connection:
+        assert queue.release(connection, [alert], post.now) == 1
+    post.go(61)
+    assert len(mail.mails) == 1
+    assert post.deliveries(alert)[0].reason == "It waited for the end of a hold."
+
+
+def test_whom_somebody_asked_to_wake_is_paged_although_the_alert_is_on_hold(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.act(alert, Hold(actor=post.actor("alice"), until=post.at(600)))
+    post.page(alert, "alice", wake=True)
+    post.go(1)
+    assert len(mail.mails) == 1
+
+
+def test_pages_wait_with_the_reason_while_all_paging_is_paused_and_leave_at_its_end(
+    post: Post, mail: SmtpDouble
+) -> None:
+    post.user("alice")
+    alert = post.alert()
+    pause.start("Core switch maintenance", post.at(3600), ADMIN, post.now)
+    post.page(alert, "alice")
+    post.go(30)
+    (delivery,) = post.deliveries(alert)
+    assert delivery.status == "queued"
+    assert delivery.reason == ("All paging is paused: Core switch maintenance. This waits for the end of the pause.")
+    assert mail.mails == []
+    assert pause.end(ADMIN, post.at(60))
+    post.go(61)
+    assert len(mail.mails) == 1
+    assert post.deliveries(alert)[0].reason == "It waited for the end of a pause of all paging."
+
+
+def test_a_pause_ends_by_itself(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    pause.start("Maintenance", post.at(300), ADMIN, post.now)
+    post.page(post.alert(), "alice")
+    post.go(299)
+    assert mail.mails == []
+    post.go(300)
+    assert len(mail.mails) == 1
+
+
+def test_a_pause_holds_back_pages_and_nothing_else(post: Post, mail: SmtpDouble) -> None:
+    alice = post.user("alice")
+    pause.start("Maintenance", post.at(300), ADMIN, post.now)
+    in_transaction(
+        lambda c: queue.queue_notice(c, Notice("Certificate", "It ends soon."), post.now, user_ids=[alice.pk])
+    )
+    post.go(1)
+    assert mail.subjects == ["[Tocsin] Certificate"]
+
+
+def test_cancelling_keeps_the_rows_with_the_reason(post: Post, mail: SmtpDouble) -> None:
+    alice, bob = post.user("alice"), post.user("bob")
+    alert = post.alert()
+    post.page(alert, "alice", "bob")
+
+    def cancel(connection: Connection) -> None:
+        done = queue.cancel(connection, [alert], [alice.pk], "Alice acknowledged by e-mail.", post.now)
+        assert done.counts == {(alert, alice.pk): 1}
+
+    in_transaction(cancel)
+    post.go(1)
+    assert [m.to for m in mail.mails] == ["bob@example.org"]
+    gone = Delivery.objects.get(user=alice)
+    assert (gone.status, gone.reason, gone.ended_at) == ("cancelled", "Alice acknowledged by e-mail.", post.at(0))
+    assert Delivery.objects.get(user=bob).status == "sent"
+
+
+def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.page(alert, "alice")
+    box = post.outbox()
+
+    def cancel_in_mid_send(answer: str) -> None:
+        in_transaction(lambda c: queue.cancel(c, [alert], None, "Bob acknowledged.", post.now))
+
+    mail.answers.append("451 try again")
+    original = mail.handle_DATA
+
+    async def handle(*arguments: object) -> str:
+        cancel_in_mid_send("")
+        return await original(*arguments)  # type: ignore[arg-type]
+
+    mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
+    post.go(0, box)
+    (delivery,) = post.deliveries(alert)
+    assert delivery.status == "cancelled"
+    assert delivery.reason == "It had not left when this came: Bob acknowledged."
+    post.go(3600, box)
+    assert mail.mails == []
+
+
+def test_a_page_that_left_although_it_was_cancelled_says_so(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.page(alert, "alice")
+    original = mail.handle_DATA
+
+    async def handle(*arguments: object) -> str:
+        in_transaction(lambda c: queue.cancel(c, [alert], None, "Bob acknowledged.", post.now))
+        return await original(*arguments)  # type: ignore[arg-type]
+
+    mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
+    post.go(0)
+    (delivery,) = post.deliveries(alert)
+    assert delivery.status == "sent"
+    assert delivery.reason == "It was leaving already when this came: Bob acknowledged."
+
+
+def test_an_all_clear_is_told_once_to_whoever_was_paged_and_has_not_answered(post: Post, mail: SmtpDouble) -> None:
+    alice = post.user("alice")
+    for name in ("bob", "carol", "dave"):  # carol answers, dave is never paged
+        post.user(name)
+    alert = post.alert()
+    post.page(alert, "alice", "bob", "carol")
+    post.go(0)
+    mail.mails.clear()
+    post.act(alert, Acknowledge(actor=post.actor("carol")))
+    sentence = f"Taken by Alice: VPN down (#{alert}). Nothing to do."
+    over = [Over(alert, sentence, frozenset({alice.pk}))]
+    in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
+    post.go(20)
+    in_transaction(lambda c: queue.queue_all_clear(c, over, post.now))
+    post.go(40)
+    assert [m.to for m in mail.mails] == ["bob@example.org"]
+    assert sentence in mail.mails[0].part("plain")
+    assert mail.subjects == [f"[Critical] Acme: VPN down (Halo 20817) (Tocsin #{alert})"]
+
+
+def test_who_was_paged_again_since_is_told_again(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    for round_ in range(2):
+        post.page(alert, "alice")
+        post.go(round_ * 100 + 20)
+        in_transaction(lambda c: queue.queue_all_clear(c, [Over(alert, "Closed by Bob.")], post.now))
+        post.go(round_ * 100 + 40)
+    assert Notification.objects.filter(purpose="all_clear").count() == 2
+
+
+def test_an_all_clear_takes_the_quietest_channel_that_was_used(post: Post) -> None:
+    post.user(
+        "alice",
+        {"label": "Phone", "channel": "voice", "address": "+41790000001"},
+        {"label": "SMS", "channel": "sms", "address": "+41790000001"},
+        {"label": "Push", "channel": "ntfy", "address": "alice-topic", "wait": "5m"},
+    )
+    alert = post.alert()
+    post.page(alert, "alice")
+    post.go(0)
+    in_transaction(lambda c: queue.queue_all_clear(c, [Over(alert, "Closed by Bob.")], post.now))
+    (clear,) = Notification.objects.filter(purpose="all_clear")
+    assert (clear.channel, clear.label) == ("sms", "SMS")
+
+
+def test_an_all_clear_for_a_page_that_never_left_is_dropped(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.page(alert, "alice")
+    mail.answers.append("550 no such mailbox")
+    original = mail.handle_DATA
+
+    async def handle(*arguments: object) -> str:
+        in_transaction(lambda c: queue.queue_all_clear(c, [Over(alert, "Closed by Bob.")], post.now))
+        return await original(*arguments)  # type: ignore[arg-type]
+
+    mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
+    post.go(0)
+    post.go(30)
+    clear = Delivery.objects.get(purpose="all_clear")
+    assert (clear.status, clear.reason) == (
+        "cancelled",
+        "The page itself never left, so there is nothing to take back.",
+    )
+
+
+def test_still_on_it_is_asked_by_what_does_not_wait(post: Post) -> None:
+    alice = post.user(
+        "alice",
+        {"label": "Email", "channel": "email", "address": "alice@example.org"},
+        {"label": "SMS", "channel": "sms", "address": "+41790000001"},
+        {"label": "Phone", "channel": "voice", "address": "+41790000001", "wait": "3m"},
+    )
+    alert = post.alert()
+    in_transaction(lambda c: queue.queue_still_on_it(c, [(alert, alice.pk)], post.now))
+    post.go(0)
+    assert post.states(alert) == [("Email", "sent", "sandbox"), ("SMS", "sent", "sandbox")]
+    text = SandboxMessage.objects.get(channel="sms").content["text"]
+    assert text.startswith(f"Still on it, Alice? Acme: VPN down (#{alert}). Reply ACK {alert} within 5 minutes")
+
+
+def test_a_test_message_leaves_by_the_method_it_is_for(post: Post, mail: SmtpDouble) -> None:
+    alice = post.user("alice")
+    method = alice.contact_methods.get()
+    in_transaction(lambda c: queue.queue_test(c, alice.pk, method.pk, post.now))
+    post.go(0)
+    assert mail.subjects == ["Tocsin test: Email-Official works"]
+    assert mail.mails[0].message["X-Tocsin-Purpose"] == "test"
+
+
+def test_a_changed_configuration_is_taken_up_by_the_next_turn(
+    post: Post, mail: SmtpDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post.user("alice")
+    configured(monkeypatch, smtp_url=None)
+    post.page(post.alert(), "alice")
+    post.go(0)
+    assert mail.mails == []
+    configured(monkeypatch, smtp_url=mail.url)
+    changed()
+    post.page(post.alert("Second"), "alice")
+    post.go(20)
+    assert len(mail.mails) == 1
+
+
+def test_a_group_contact_gets_a_link_that_acts_for_nobody(post: Post, mail: SmtpDouble) -> None:
+    from tocsin.notify.plan import Start
+    from tocsin.people.models import Group, GroupContact
+
+    group = Group.objects.create(name="Service Desk")
+    contact = GroupContact.objects.create(group=group, label="Desk list", channel="email", address="desk@example.org")
+    alert = post.alert()
+    start = Start(alert, post.now, "The desk's list.", group_contact_id=contact.pk)
+    in_transaction(lambda c: queue.queue(c, [start], post.now))
+    post.go(0)
+    (sent,) = mail.mails
+    assert sent.to == "desk@example.org"
+    assert f"/alerts/{alert}" in sent.part("plain")
+    assert "/a/" not in sent.part("plain")
+
+
+def test_pages_of_a_hundred_alerts_are_queued_list_wise(post: Post) -> None:
+    alice = post.user("alice")
+    numbers = [post.alert(f"Alert {number}") for number in range(20)]
+    with database.transaction() as connection:
+        from tocsin.notify.plan import Start
+
+        starts = [Start(number, post.now, "Because.", alice.pk) for number in numbers]
+        queued = queue.queue(connection, starts, post.now)
+    assert len(queued.pages) == 20
+    assert Delivery.objects.filter(is_first=True).count() == 20
+    post.seconds = 5
+    post.page(numbers[0], "alice")
+    assert Delivery.objects.filter(is_first=True).count() == 20
+    assert Delivery.objects.latest("id").due_at - post.start == timedelta(seconds=5)
