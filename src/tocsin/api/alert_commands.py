@@ -172,7 +172,7 @@ def _common(body: CommandBody, who: Caller) -> dict[str, Any]:
 
 def _act(number: int, command: Command, who: Caller) -> dict[str, Any]:
     outcome = commands.act(number, command, now=who.now)
-    return {**show_whole(find_alert(number)), "answer": outcome.sentence, "changed": outcome.is_change}
+    return {**show_whole(find_alert(number), who.now), "answer": outcome.sentence, "changed": outcome.is_change}
 
 
 def _span(body: HoldBody) -> timedelta:

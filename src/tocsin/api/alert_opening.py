@@ -92,7 +92,7 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
         custom={name: text[:CUSTOM_LENGTH] for name, text in body.custom.items()},
     )
     number = open_by_hand(alert, paging, _opening(body, who), now=who.now)
-    return show_whole(find_alert(number))
+    return show_whole(find_alert(number), who.now)
 
 
 def _columns(body: NewAlertBody) -> dict[str, str]:

@@ -14,11 +14,14 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Action
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.api import next_steps
+from tocsin.api.gate import caller
 from tocsin.api.lookup import Moment, find_named
 from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
+from tocsin.core import database
 from tocsin.core.errors import Rejected
+from tocsin.escalation import forecast
+from tocsin.escalation.upcoming import next_steps
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 
@@ -118,12 +121,14 @@ class EventFilters(PageQuery):
 @routes.get("", Action.SEE, answers=Page[AlertShape], summary="Alerts, newest first")
 def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
     rows = _filtered(Alert.objects.defer(*_LONG), query)
-    return page(rows.select_related("owner", "integration"), query, show, newest_first=True)
+    now = caller(request).now
+    rows = rows.select_related("owner", "integration")
+    return page(rows, query, lambda found: show(found, now), newest_first=True)
 
 
 @routes.get("/{int:id}", Action.SEE, answers=AlertWhole, summary="One alert")
 def get_alert(request: HttpRequest, id: Number) -> dict[str, Any]:
-    return show_whole(find_alert(id))
+    return show_whole(find_alert(id), caller(request).now)
 
 
 @routes.get("/{int:id}/events", Action.SEE, answers=Page[EventShape], summary="Its timeline, oldest first")
@@ -142,22 +147,23 @@ def find_alert(number: int) -> Alert:
     return alert
 
 
-def show(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
-    """Alerts as lists show them: three statements for any number of them."""
+def show(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
+    """Alerts as lists show them: the same few statements for any number of them."""
     numbers = [alert.pk for alert in alerts]
     acknowledged = _acknowledged(numbers)
-    upcoming = next_steps.of(numbers)
+    with database.transaction() as connection:
+        upcoming = next_steps(connection, numbers, now)
     return [_shape(alert, acknowledged.get(alert.pk, []), upcoming.get(alert.pk)) for alert in alerts]
 
 
-def show_whole(alert: Alert) -> dict[str, Any]:
+def show_whole(alert: Alert, now: datetime) -> dict[str, Any]:
     """One alert with all its texts."""
     names = ("short_text", *_LONG, "source_priority", "source_agent", "site", "team", "requester", "requester_phone")
     texts = {name: getattr(alert, name) for name in names}
-    return {**show([alert])[0], **texts, "previous": alert.previous_id}
+    return {**show([alert], now)[0], **texts, "previous": alert.previous_id}
 
 
-def _shape(alert: Alert, acknowledged_by: list[str], upcoming: next_steps.NextStep | None) -> dict[str, Any]:
+def _shape(alert: Alert, acknowledged_by: list[str], upcoming: forecast.NextStep | None) -> dict[str, Any]:
     columns = (
         "id", "status", "priority", "subject", "source", "source_name", "source_id", "source_url", "source_status",
         "client", "count", "opened_at", "last_message_at", "closed_at", "hold_until", "tags", "custom", "watch", "test",

@@ -52,6 +52,8 @@ class ConfigNoun[M: Model]:
     example: Mapping[str, object]
     #: The column of its name.
     by: str = "name"
+    #: What is shown beside the spec; a body may bring it back, and it changes nothing.
+    shown_only: frozenset[str] = frozenset({"id"})
 
     def find(self, text: str) -> M:
         """The object with that number or name. Raises Rejected ("not_found")."""
@@ -104,8 +106,7 @@ def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
 def _save[M: Model](noun: ConfigNoun[M], body: Spec, existing: M | None, who: Caller) -> dict[str, Any]:
     # The caller's groups as they were before: putting oneself into a group does not make it one's own in time.
     _ = who.viewer
-    # `id` may come back as it was shown; the address says which object is meant.
-    spec = {name: value for name, value in body.items() if name != "id"}
+    spec = {name: value for name, value in body.items() if name not in noun.shown_only}
     with transaction.atomic():
         saved = noun.save(spec, caller=who, existing=existing)
         require(who, noun.action, noun.owner(saved))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 
 from tests.web.api.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import ApiToken, AuditEntry
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core.ids import uuid7
+from tocsin.escalation.commands import save_policy
+from tocsin.escalation.models import Policy, Run
+from tocsin.inbound.commands import save_integration
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.oncall.commands import save_schedule, save_support_hours
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 
 LISTS = (
@@ -23,36 +29,27 @@ LISTS = (
     "tokens",
     "audit-log",
     "sandbox-messages",
+    "inbound-messages",
+    "integrations",
+    "integrations/Door/versions",
+    "escalation-policies",
+    "schedules",
+    "support-hours",
 )
 
 FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages"})
 
-#: One for the token, two for the groups of its user, and the rows with what hangs on them.
-MOST_STATEMENTS = 7
+#: One for the token, two for the groups of its user, and the rows with what hangs on them. For integrations that is
+#: four tables of names; for alerts who is on call, what the policies say and whether paging is paused.
+MOST_STATEMENTS = {"alerts": 30, "integrations": 10, "integrations/Door/versions": 9}
 
 
 def fill(company: Company, number: int) -> None:
     """Adds `number` rows to every list, each with everything that a row can have hanging on it."""
-    integration = Integration.objects.filter(name="Door").first() or Integration.objects.create(
-        name="Door",
-        kind="api",
-        group=company.desk,
-        token_hash=secrets.token_bytes(32),
-        token="x",
-        created_at=company.now,
-    )
     for _ in range(number):
         name = secrets.token_hex(6)
-        user = User.objects.create(username=f"u{name}", email=f"{name}@example.org")
-        for position in range(2):
-            ContactMethod.objects.create(
-                user=user, label=f"way {position}", channel="email", address=f"{name}@example.org"
-            )
-        group = Group.objects.create(name=f"g{name}")
-        Membership.objects.create(group=group, user=user, roles=["primary"])
-        contact = GroupContact.objects.create(group=group, label="list", channel="email", address="list@example.org")
-        ApiToken.objects.create(user=user, name="t", hash=secrets.token_bytes(32), prefix="abc", created_at=company.now)
-        AuditEntry.objects.create(at=company.now, actor=user, actor_name=name, action="create")
+        user, group, contact = _people(company, name)
+        integration = _configuration(company, name, user, group)
         alert = Alert.objects.create(
             subject=name, opened_at=company.now, last_message_at=company.now, owner=user, integration=integration
         )
@@ -60,18 +57,64 @@ def fill(company: Company, number: int) -> None:
             Acknowledgement.objects.create(alert=alert, user=who, at=company.now)
         first = Alert.objects.order_by("id").first()
         AlertEvent.objects.create(alert=first, at=company.now, kind="replied", actor=user, actor_name=name)
+        version = Policy.objects.order_by("-id")[0].current
+        Run.objects.create(
+            alert=alert, version=version, status="active", mode="page", due_at=company.now + timedelta(minutes=5),
+            started_at=company.now, recipient_users=[user.pk], recipient_groups=[group.pk],
+        )  # fmt: skip
         InboundMessage.objects.create(
             id=uuid7(), integration=integration, received_at=company.now, status="Mapped Opened", alert=alert, raw=b"{}"
         )
-        notification = Notification.objects.create(
-            id=uuid7(), alert=alert, user=user, group_contact=contact, purpose="page", channel="email",
-            address="a@example.org", created_at=company.now,
-        )  # fmt: skip
-        delivery = Delivery.objects.create(
-            id=uuid7(), notification=notification, alert=alert, user=user, channel="email", address="a@example.org",
-            purpose="page", queued_at=company.now, due_at=company.now,
-        )  # fmt: skip
-        SandboxMessage.objects.create(
-            delivery=delivery.pk, alert=alert, user=user, channel="email", address="a@example.org", content={},
-            at=company.now,
-        )  # fmt: skip
+        _sent(company, alert, user, contact)
+
+
+def _people(company: Company, name: str) -> tuple[User, Group, GroupContact]:
+    user = User.objects.create(username=f"u{name}", email=f"{name}@example.org")
+    for position in range(2):
+        ContactMethod.objects.create(user=user, label=f"way {position}", channel="email", address=user.email)
+    group = Group.objects.create(name=f"g{name}")
+    Membership.objects.create(group=group, user=user, roles=["primary"])
+    contact = GroupContact.objects.create(group=group, label="list", channel="email", address="list@example.org")
+    ApiToken.objects.create(user=user, name="t", hash=secrets.token_bytes(32), prefix="abc", created_at=company.now)
+    AuditEntry.objects.create(at=company.now, actor=user, actor_name=name, action="create")
+    return user, group, contact
+
+
+def _configuration(company: Company, name: str, user: User, group: Group) -> Integration:
+    by = {"actor": COMMAND_LINE, "now": company.now}
+    steps = [
+        {"notify": {"users": [user.username]}},
+        {"notify": {"roles": ["primary"], "groups": [group.name]}, "after": "5m"},
+    ]
+    save_policy({"name": f"p{name}", "group": group.name, "steps": steps}, **by)
+    rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": [user.username], "roles": ["primary"]}
+    shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
+    save_schedule({"name": f"s{name}", "group": group.name, "shifts": [shift]}, **by)
+    hours = {"name": f"h{name}", "group": group.name, "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}
+    save_support_hours(hours, **by)
+    door = Integration.objects.filter(name="Door").first()
+    spec = {
+        "kind": "api",
+        "group": group.name,
+        "escalation_policy": f"p{name}",
+        "recipients": {"users": [user.username], "groups": [group.name]},
+        "routes": [{"name": name, "action": "record"}],
+        "credentials": {"basic": {"username": "u", "password": "p"}},
+    }
+    save_integration({**spec, "name": "Door", "group": company.desk.name}, existing=door, **by)
+    return save_integration({**spec, "name": f"i{name}"}, **by)
+
+
+def _sent(company: Company, alert: Alert, user: User, contact: GroupContact) -> None:
+    notification = Notification.objects.create(
+        id=uuid7(), alert=alert, user=user, group_contact=contact, purpose="page", channel="email",
+        address="a@example.org", created_at=company.now,
+    )  # fmt: skip
+    delivery = Delivery.objects.create(
+        id=uuid7(), notification=notification, alert=alert, user=user, channel="email", address="a@example.org",
+        purpose="page", queued_at=company.now, due_at=company.now,
+    )  # fmt: skip
+    SandboxMessage.objects.create(
+        delivery=delivery.pk, alert=alert, user=user, channel="email", address="a@example.org", content={},
+        at=company.now,
+    )  # fmt: skip

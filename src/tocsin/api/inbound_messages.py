@@ -1,0 +1,127 @@
+"""The Inbound Log: what arrived, what became of it and why; one message with its bytes, mapping and trace."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.lookup import Moment, find_by_uuid, find_named
+from tocsin.api.paging import Number, Page, PageQuery, page
+from tocsin.api.routes import Routes
+from tocsin.inbound.explained import explained
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.outcomes import MessageStatus
+
+routes = Routes("inbound-messages")
+
+#: Kept out of lists.
+_LARGE = ("raw", "headers", "verdict")
+
+
+class MessageShape(BaseModel):
+    """A message as the log shows it."""
+
+    id: UUID
+    received_at: datetime
+    integration: str
+    status: MessageStatus
+    reason: str
+    source_id: str
+    source_status: str
+    subject: str
+    alert_id: int | None
+    replay_of: UUID | None
+    test: bool
+
+
+class MessageWhole(MessageShape):
+    """One message, with what arrived and how it was understood."""
+
+    raw: str = Field(description="The body as text; bytes that are not UTF-8 are shown as U+FFFD.")
+    raw_base64: str | None = Field(description="The bytes, where they are not UTF-8.")
+    content_type: str
+    headers: dict[str, Any]
+    mapped: dict[str, Any] | None
+    trace: dict[str, Any] | None
+
+
+class MessageFilters(PageQuery):
+    status: list[MessageStatus] = []
+    integration: str | None = None
+    alert_id: Number | None = None
+    source_id: str | None = None
+    source_status: str | None = None
+    subject: str | None = Field(default=None, description="A part of the subject, ignoring case.")
+    received_after: Moment | None = None
+    received_before: Moment | None = None
+    replay_of: UUID | None = None
+    test: bool | None = None
+
+
+@routes.get("", Action.SEE, answers=Page[MessageShape], summary="The Inbound Log, newest first")
+def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[str, Any]:
+    rows = InboundMessage.objects.defer(*_LARGE).select_related("integration")
+    for name in ("alert_id", "source_id", "source_status", "replay_of", "test"):
+        if (value := getattr(query, name)) is not None:
+            rows = rows.filter(**{name: value})
+    if query.status:
+        rows = rows.filter(status__in=query.status)
+    if query.subject is not None:
+        rows = rows.filter(subject__icontains=query.subject)
+    if query.received_after is not None:
+        rows = rows.filter(received_at__gte=query.received_after)
+    if query.received_before is not None:
+        rows = rows.filter(received_at__lt=query.received_before)
+    if query.integration is not None:
+        chosen = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
+        rows = rows.filter(integration=chosen)
+    return page(rows, query, show, newest_first=True)
+
+
+@routes.get("/{id}", Action.SEE, answers=MessageWhole, summary="One message, with its bytes, mapping and trace")
+def get_message(request: HttpRequest, id: str) -> dict[str, Any]:
+    return show_whole(find_message(id))
+
+
+def show(messages: Sequence[InboundMessage]) -> list[dict[str, Any]]:
+    names = (
+        "id", "received_at", "status", "reason", "source_id", "source_status", "subject", "alert_id", "replay_of",
+        "test",
+    )  # fmt: skip
+    return [
+        {**{name: getattr(message, name) for name in names}, "integration": message.integration.name}
+        for message in messages
+    ]
+
+
+def find_message(text: str) -> InboundMessage:
+    """The message with that id. Raises Rejected ("not_found")."""
+    rows = InboundMessage.objects.select_related("integration__current", "version")
+    return find_by_uuid(rows, text, what="inbound message")
+
+
+def show_whole(message: InboundMessage) -> dict[str, Any]:
+    """One message with everything about it; mapping and trace by the rules that decided it."""
+    raw = bytes(message.raw)
+    understood = explained(message)
+    try:
+        text, encoded = raw.decode("utf-8"), None
+    except UnicodeDecodeError:
+        text, encoded = raw.decode("utf-8", "replace"), base64.b64encode(raw).decode()
+    return {
+        **show([message])[0],
+        "raw": text,
+        "raw_base64": encoded,
+        "content_type": message.content_type,
+        "headers": message.headers,
+        "mapped": understood.mapped,
+        "trace": understood.trace,
+    }

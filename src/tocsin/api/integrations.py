@@ -1,0 +1,176 @@
+"""Inbound integrations: their settings, URL and versions. Trying one out is in `integration_trials`.
+
+The URL holds the secret of the door: only whoever may change an integration sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.config_nouns import ConfigNoun, Spec, register
+from tocsin.api.gate import Caller, caller, changer
+from tocsin.api.lookup import find_named
+from tocsin.api.paging import Page, PageQuery, page
+from tocsin.api.routes import Routes
+from tocsin.core import durations
+from tocsin.inbound import commands, references, secrets, specs
+from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.references import Names
+from tocsin.people.models import Group
+
+routes = Routes("integrations")
+
+EXAMPLE = {
+    "name": "HaloITSM",
+    "kind": "haloitsm",
+    "escalation_policy": "Standard",
+    "recipients": {"groups": ["Service Desk"]},
+    "settings": {"halo_address": "https://acme.haloitsm.com"},
+}
+
+#: What an integration shows beside its spec.
+_SHOWN_ONLY = frozenset({"id", "url", "version", "created_at", "old_token_until", "old_token_posts"})
+
+
+class IntegrationFilters(PageQuery):
+    name: str | None = None
+    kind: str | None = None
+    group: str | None = None
+    mode: IntegrationMode | None = None
+
+
+class VersionShape(BaseModel):
+    """Mapping, rules, filters and routes as they were from one moment on."""
+
+    number: int
+    created_at: datetime
+    created_by: str | None
+    definition: dict[str, Any]
+    current: bool
+
+
+class RotateBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    overlap: str | None = Field(
+        default=None, max_length=20, description="How long the old URL still works, such as `1d`; else one day."
+    )
+    token: str | None = Field(default=None, max_length=300, description="The new token; else one is made.")
+
+
+class RotatedShape(BaseModel):
+    """The new URL, and until when the old one works."""
+
+    token: str
+    url: str
+    old_token_until: datetime | None
+
+
+_EMPTY = RotateBody()
+
+
+@routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Inbound integrations")
+def list_integrations(request: HttpRequest, query: Query[IntegrationFilters]) -> dict[str, Any]:
+    who, rows = caller(request), _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.kind is not None:
+        rows = rows.filter(kind=query.kind)
+    if query.mode is not None:
+        rows = rows.filter(mode=query.mode)
+    if query.group is not None:
+        rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
+    return page(rows, query, lambda found: _show_all(found, who))
+
+
+@routes.get("/{id}/versions", Action.SEE, answers=Page[VersionShape], summary="Its versions, newest first")
+def list_versions(request: HttpRequest, id: str, query: Query[PageQuery]) -> dict[str, Any]:
+    integration = INTEGRATIONS.find(id)
+    rows = IntegrationVersion.objects.filter(integration=integration).select_related("created_by")
+    return page(rows, query, lambda found: _show_versions(integration, found), newest_first=True)
+
+
+@routes.post("/{id}/rotate-token", Action.ROUTING, answers=RotatedShape, summary="Give it a new URL")
+def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> dict[str, Any]:
+    who = caller(request)
+    integration = INTEGRATIONS.find_own(id, who, Action.ROUTING)
+    overlap = secrets.DEFAULT_OVERLAP if body.overlap is None else durations.parse(body.overlap, "overlap")
+    token = secrets.rotate_token(integration, overlap=overlap, token=body.token, actor=changer(who), now=who.now)
+    return {"token": token, "url": secrets.url_of(integration), "old_token_until": integration.old_token_until}
+
+
+def _rows() -> QuerySet[Integration]:
+    return Integration.objects.select_related("group", "policy", "current").prefetch_related(
+        "recipient_users", "recipient_groups"
+    )
+
+
+def _show_all(integrations: Sequence[Integration], who: Caller) -> list[dict[str, Any]]:
+    names = specs.names()
+    return [_show(integration, who, names) for integration in integrations]
+
+
+def _show(integration: Integration, who: Caller, names: Names | None = None) -> dict[str, Any]:
+    is_own = who.viewer.may(Action.ROUTING, integration.group_id)
+    return {
+        "id": integration.pk,
+        **commands.integration_spec(integration, names),
+        "url": secrets.url_of(integration) if is_own else None,
+        "version": integration.current.number if integration.current else None,
+        "created_at": integration.created_at,
+        "old_token_until": integration.old_token_until,
+        "old_token_posts": integration.old_token_posts,
+    }
+
+
+def _show_versions(integration: Integration, versions: Sequence[IntegrationVersion]) -> list[dict[str, Any]]:
+    names = specs.names()
+    shown = []
+    for version in versions:
+        definition = dict(version.definition)
+        if "routes" in definition:
+            definition["routes"] = references.with_names(definition["routes"], names)
+        shown.append(
+            {
+                "number": version.number,
+                "created_at": version.created_at,
+                "created_by": version.created_by.username if version.created_by else None,
+                "definition": definition,
+                "current": version.pk == integration.current_id,
+            }
+        )
+    return shown
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: Integration | None) -> Integration:
+    return commands.save_integration(spec, existing=existing, actor=changer(caller), now=caller.now)
+
+
+def _delete(integration: Integration, actor: Actor, who: Caller) -> None:
+    commands.delete_integration(integration, actor=actor, now=who.now)
+
+
+INTEGRATIONS = ConfigNoun(
+    routes=routes,
+    what="integration",
+    action=Action.ROUTING,
+    rows=_rows,
+    spec_of=commands.integration_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda integration: integration.group_id,
+    example=EXAMPLE,
+    shown_only=_SHOWN_ONLY,
+)
+register(INTEGRATIONS)
