@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tocsin.alerts import reactors, rows
+from tocsin.alerts import needs, reactors, rows
+from tocsin.core import dependents
 from tocsin.core.loops import Loop
+from tocsin.escalation import commands as policies
 from tocsin.escalation import loop as escalation
 from tocsin.escalation import reactor as escalation_reactor
+from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.registry import Registry
 from tocsin.notify import loop as notify
+from tocsin.oncall import commands as oncall
+
+#: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
+_NEEDS = (
+    ("user", needs.needs_user),
+    ("user", oncall.needs_user),
+    ("user", policies.needs_user),
+    ("user", integrations.needs_user),
+    ("group", oncall.needs_group),
+    ("group", policies.needs_group),
+    ("group", integrations.needs_group),
+    ("policy", integrations.needs_policy),
+    ("support_hours", integrations.needs_support_hours),
+)
 
 
 def install() -> None:
@@ -18,6 +35,8 @@ def install() -> None:
     # The order is that of the transaction: first the runs, then what people are told of it.
     reactors.register(escalation_reactor.follow)
     rows.register_asked(escalation.asked)
+    for noun, ask in _NEEDS:
+        dependents.register(noun, ask)
 
 
 def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:

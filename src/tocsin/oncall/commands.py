@@ -125,9 +125,13 @@ def _users_of(schedule: Schedule) -> frozenset[int]:
 
 
 def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
+    """A shift as people write it, its keys in the order in which they do: the database's JSON has one of its own."""
     kind = "rotate" if "rotate" in stored else "fixed"
     users = [names[user] for user in stored[kind]["users"] if user in names]
-    return {**stored, kind: {**stored[kind], "users": users}}
+    turn = {**stored[kind], "users": users}
+    order = ("every", "at", "on", "windows", "users", "roles")
+    shift = {"name": stored["name"], kind: {key: turn[key] for key in order if key in turn}}
+    return shift | {key: stored[key] for key in ("start", "end") if key in stored}
 
 
 def _group(name: str | None) -> Group | None:

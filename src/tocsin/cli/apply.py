@@ -1,0 +1,59 @@
+"""`tocsin apply`: prints what the YAML changes, then does it in one transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tocsin.cli.session import DataDir, open_database
+
+if TYPE_CHECKING:
+    from tocsin.configure.plan import Plan
+
+
+def apply(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The YAML files; together they are one.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only prints the plan.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Deletes what the files do not name, of the nouns they have a key for.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Makes the configuration what the YAML says.
+
+    Prints a plan (create, update, unchanged, delete), then does it in one transaction; a second run changes nothing.
+    """
+    from tocsin.configure import documents
+
+    read = [documents.read(file) for file in files]
+    with open_database(data_dir):
+        from tocsin.configure import plan, sources
+        from tocsin.core import clock
+
+        wanted = sources.collect(read)
+        announced = plan.preview(wanted, prune=prune, now=clock.now())
+        _print(announced)
+        if dry_run:
+            typer.echo("Nothing was changed: this was a dry run.")
+        elif announced.is_empty:
+            typer.echo("Nothing to do.")
+        else:
+            done = plan.apply(wanted, prune=prune, now=clock.now())
+            if done != announced:
+                typer.echo("Somebody else changed the configuration in between; this is what was done:")
+                _print(done)
+            typer.echo("Done.")
+
+
+def _print(announced: Plan) -> None:
+    from tocsin.configure.plan import Change
+
+    for line in announced.lines:
+        typer.echo(str(line))
+    counts = [f"{announced.count(change)} {_SAID[change]}" for change in Change if announced.count(change)]
+    typer.echo(f"{', '.join(counts)}." if counts else "The files say nothing.")
+
+
+_SAID = {"create": "to create", "update": "to update", "unchanged": "unchanged", "delete": "to delete"}

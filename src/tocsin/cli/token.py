@@ -1,0 +1,37 @@
+"""`tocsin token`: makes API tokens. The secret goes alone to standard output, once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tocsin.cli.session import DataDir, open_database
+from tocsin.core.errors import Rejected
+
+app = typer.Typer(help="Makes API tokens.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """Makes API tokens."""
+
+
+@app.command()
+def create(
+    user: Annotated[str, typer.Option(metavar="NAME", help="The user whose token it is: it acts as them.")],
+    name: Annotated[str, typer.Option(metavar="LABEL", help="What it is for.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Makes an API token and prints it, alone on standard output. It is never shown again."""
+    with open_database(data_dir):
+        from tocsin.access import tokens
+        from tocsin.access.audit import COMMAND_LINE
+        from tocsin.core import clock
+        from tocsin.people.models import User
+
+        owner = User.objects.filter(username__iexact=user).first()
+        if owner is None:
+            raise Rejected("not_found", f'There is no user "{user}".', "user")
+        secret = tokens.create(owner, name, actor=COMMAND_LINE, now=clock.now()).secret
+    typer.echo(secret)

@@ -1,0 +1,52 @@
+"""`tocsin user`: makes users. Whoever has a shell on the machine may: those users count as verified."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tocsin.access.roles import Role
+from tocsin.cli.session import DataDir, open_database
+from tocsin.core.errors import Rejected
+
+app = typer.Typer(help="Makes users.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """Makes users."""
+
+
+@app.command()
+def create(
+    username: Annotated[str, typer.Argument(metavar="NAME", help="The username.")],
+    email: Annotated[str, typer.Option(metavar="E", help="The e-mail address.")],
+    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.RESPONDER,
+    full_name: Annotated[str, typer.Option("--full-name", help="The name that others see.")] = "",
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Zurich.", show_default=False)] = "",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Reads the password from the first line of standard input.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Makes a user. Without a password they set one through "Forgot your password?" at the sign-in."""
+    password = _password() if password_stdin else None
+    spec = {"username": username, "email": email, "role": role.value, "name": full_name or None}
+    with open_database(data_dir):
+        from tocsin.access.audit import COMMAND_LINE
+        from tocsin.core import clock
+        from tocsin.people import commands
+
+        commands.save_user(
+            {**spec, "time_zone": time_zone or None}, actor=COMMAND_LINE, now=clock.now(), password=password
+        )
+    typer.echo(f"{username} is {'an' if role in (Role.ADMIN, Role.OBSERVER) else 'a'} {role.value} now.", err=True)
+
+
+def _password() -> str:
+    password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise Rejected("missing", "--password-stdin: there is no password on standard input.")
+    return password

@@ -1,0 +1,178 @@
+"""Reads YAML into plain values by the YAML 1.2 core schema, keeping the line of everything, so that errors name it.
+
+`on`, `no` and `off` are words, and so is a date. Keys are text. Knows nothing of what the values mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from tocsin.core.errors import Rejected
+
+#: Bigger files, and files that say the same thing over and over through aliases, are no configuration.
+LARGEST_FILE = 20 * 1024 * 1024
+MOST_VALUES = 500_000
+
+type Step = str | int
+type PathTo = tuple[Step, ...]
+
+_TAG = "tag:yaml.org,2002:"
+_TAGS = frozenset(f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "timestamp", "str", "merge", "value"))
+
+# The core schema: https://yaml.org/spec/1.2.2/#103-core-schema
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]+")
+_OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_LONGEST_NUMBER = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file's value, with the line of each key and element, counted from 1."""
+
+    name: str
+    folder: Path
+    value: Any
+    lines: dict[PathTo, int] = field(repr=False)
+
+    def line(self, base: PathTo, place: str | None = None) -> int:
+        """The line of `place`, such as `contact_methods[0].channel`, below `base`; of the nearest thing above it where
+        there is no such place.
+        """
+        path = base
+        rest = place or ""
+        while rest and (step := self._next(path, rest)) is not None:
+            path, rest = (*path, step[0]), step[1]
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def _next(self, path: PathTo, rest: str) -> tuple[Step, str] | None:
+        """The step that `rest` begins with, and what is left. A key may have dots in it: the longest that is there."""
+        if index := re.match(r"\[(\d+)\]\.?", rest):
+            number = int(index[1])
+            return (number, rest[index.end() :]) if (*path, number) in self.lines else None
+        ends = [at.start() for at in re.finditer(r"[.\[]|$", rest)]
+        for end in reversed(ends):
+            if (*path, rest[:end]) in self.lines:
+                return rest[:end], rest[end:].removeprefix(".")
+        return None
+
+
+def read(path: Path) -> Document:
+    """The document in a file. Raises Rejected ("invalid_yaml") that names the file and the line."""
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= LARGEST_FILE else b""
+    except OSError as error:
+        raise Rejected("invalid_yaml", f"{path}: cannot be read: {error.strerror}.") from None
+    if size > LARGEST_FILE:
+        raise Rejected("invalid_yaml", f"{path}: is larger than {LARGEST_FILE // 1024 // 1024} MiB.")
+    return parse(content, str(path), path.parent)
+
+
+def parse(content: bytes | str, name: str, folder: Path) -> Document:
+    """The document that `content` is; `name` stands in errors, `folder` is where its relative paths begin.
+
+    Raises Rejected ("invalid_yaml") that names the line: not YAML, not UTF-8, several documents, a key twice, an
+    unknown tag.
+    """
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise Rejected("invalid_yaml", f"{name}:{line}: is not UTF-8.") from None
+    try:
+        node = YAML(typ="safe", pure=True).compose(text)
+        reader = _Reader(name)
+        value = reader.value(node, ()) if node is not None else None
+    except MarkedYAMLError as error:
+        raise _refused(name, error) from None
+    except YAMLStreamError as error:
+        raise Rejected("invalid_yaml", f"{name}: {' '.join(str(error).split())}") from None
+    except YAMLError as error:
+        raise Rejected("invalid_yaml", f"{name}: is not YAML: {' '.join(str(error).split())[:200]}") from None
+    except RecursionError:
+        raise Rejected("invalid_yaml", f"{name}: is nested too deeply.") from None
+    return Document(name, folder, value, reader.lines)
+
+
+class _Reader:
+    """Turns nodes into values."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._count = 0
+        self.lines: dict[PathTo, int] = {}
+
+    def value(self, node: Node, path: PathTo) -> Any:
+        """The value of a node; notes its line, unless its key's was noted."""
+        self._count += 1
+        if self._count > MOST_VALUES:
+            raise self._refuse(node, f"there are more than {MOST_VALUES} values, aliases counted each time.")
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        match node:
+            case MappingNode():
+                return {key: self.value(held, (*path, key)) for key, held in self._entries(node, path)}
+            case SequenceNode():
+                return [self.value(held, (*path, number)) for number, held in enumerate(node.value)]
+            case ScalarNode():
+                return self._scalar(node)
+        raise self._refuse(node, "this cannot be read.")
+
+    def _entries(self, node: MappingNode, path: PathTo) -> Iterator[tuple[str, Node]]:
+        seen: set[str] = set()
+        for key_node, held in node.value:
+            if not isinstance(key_node, ScalarNode):
+                raise self._refuse(key_node, "a key must be text.")
+            key = key_node.value
+            if key in seen:
+                raise self._refuse(key_node, f'the key "{key}" is there twice.')
+            seen.add(key)
+            self.lines[(*path, key)] = key_node.start_mark.line + 1
+            yield key, held
+
+    def _scalar(self, node: ScalarNode) -> Any:
+        text, tag = node.value, str(node.tag)
+        if tag not in _TAGS:
+            raise self._refuse(node, f'the tag "{tag}" is not known.')
+        is_plain = node.style is None or node.style == ""
+        if not is_plain or (tag == f"{_TAG}str" and self._is_special(text)):
+            return text
+        if text in _NULL:
+            return None
+        if text in _BOOL:
+            return _BOOL[text]
+        if len(text) <= _LONGEST_NUMBER:
+            if _INT.fullmatch(text):
+                return int(text)
+            if _OTHER_BASE.fullmatch(text):
+                return int(text, 0)
+            if _FLOAT.fullmatch(text):
+                return float(text)
+        return text
+
+    @staticmethod
+    def _is_special(text: str) -> bool:
+        """Whether a plain text means something else than itself: tagged `!!str`, it is text after all."""
+        return text in _NULL or text in _BOOL or bool(_FLOAT.fullmatch(text) or _OTHER_BASE.fullmatch(text))
+
+    def _refuse(self, node: Node, problem: str) -> Rejected:
+        return Rejected("invalid_yaml", f"{self._name}:{node.start_mark.line + 1}: {problem}")
+
+
+def _refused(name: str, error: MarkedYAMLError) -> Rejected:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark is not None else 1
+    said = " ".join(part for part in (error.context, error.problem) if part)
+    return Rejected("invalid_yaml", f"{name}:{line}: is not YAML: {said or 'it cannot be read'}.")

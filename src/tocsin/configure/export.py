@@ -1,0 +1,78 @@
+"""Prints the configuration as the YAML that `apply` reads: applying it again changes nothing."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from typing import Any
+
+from django.db import transaction
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+from tocsin.configure.nouns import NOUNS, SETTINGS
+from tocsin.core import configuration, settings_store
+
+_SHORT = 80
+
+#: Keys of conditions and windows, which the database's JSON has put in an order of its own.
+_ORDER = {
+    key: number
+    for number, key in enumerate(
+        ("when", "field", "operator", "value", "match_case", "not", "all", "any", "days", "from", "to")
+    )
+}
+
+#: Words and times that readers of YAML 1.1 take for something else.
+_MISREAD = re.compile(r"y|n|yes|no|on|off|[0-9]+(:[0-9]+)+", re.IGNORECASE)
+
+
+def everything(*, with_secrets: bool) -> dict[str, Any]:
+    """Everything by its top key, in the order in which `apply` needs it; keys with nothing in them are left out."""
+    with transaction.atomic():
+        # Nobody changes it meanwhile, so that what one object refers to is there too.
+        configuration.lock()
+        found: dict[str, Any] = {}
+        if settings := settings_store.changed_from_default():
+            found[SETTINGS] = settings
+        for noun in NOUNS:
+            if entries := [noun.spec(row, with_secrets) for row in noun.every()]:
+                found[noun.key] = entries
+    return found
+
+
+def write(value: dict[str, Any]) -> str:
+    """The value as YAML 1.2; "" for nothing at all."""
+    if not value:
+        return ""
+    yaml = YAML()
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    out = StringIO()
+    yaml.dump(_tidy(value), out)
+    return out.getvalue()
+
+
+def _tidy(value: Any) -> Any:
+    """The same value, keys in the order in which people write them, short lists and conditions in one line."""
+    match value:
+        case dict():
+            tidy = CommentedMap({key: _tidy(value[key]) for key in sorted(value, key=_rank)})
+            if "operator" in value and not any(isinstance(held, dict) for held in value.values()):
+                tidy.fa.set_flow_style()
+            return tidy
+        case list():
+            items = CommentedSeq(_tidy(item) for item in value)
+            if all(not isinstance(item, dict | list) for item in value) and len(str(value)) < _SHORT:
+                items.fa.set_flow_style()
+            return items
+        case str() if _MISREAD.fullmatch(value):
+            return DoubleQuotedScalarString(value)
+        case _:
+            return value
+
+
+def _rank(key: str) -> int:
+    # Sorting is stable: keys that are not listed keep their order, after those that are.
+    return _ORDER.get(key, len(_ORDER))

@@ -1,0 +1,130 @@
+"""The nouns of the configuration, in the order in which they refer to each other, and the commands that change each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from django.db.models import Model, QuerySet
+
+from tocsin.access.audit import Actor
+from tocsin.escalation import commands as policies
+from tocsin.escalation.models import Policy
+from tocsin.inbound import commands as integrations
+from tocsin.inbound.models import Integration
+from tocsin.oncall import commands as oncall
+from tocsin.oncall.models import Schedule, SupportHours
+from tocsin.people import commands as people
+from tocsin.people import groups
+from tocsin.people.models import Group, User
+
+SETTINGS = "settings"
+
+#: Top keys of later versions: accepted while empty, refused otherwise, never silently dropped.
+NOT_BUILT = ("holiday_calendars", "workflows", "outbound_integrations", "maintenance_windows")
+
+
+class Save(Protocol):
+    """Makes an object, or makes `existing` what the spec says."""
+
+    def __call__(self, spec: Mapping[str, object], *, existing: Any = None, actor: Actor, now: datetime) -> Any: ...
+
+
+class Delete(Protocol):
+    """Deletes an object, or raises Rejected with what needs it."""
+
+    def __call__(self, row: Any, /, *, actor: Actor, now: datetime) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """One top key of the YAML."""
+
+    key: str
+    #: What one of them is called in sentences.
+    word: str
+    rows: Callable[[], QuerySet[Any]]
+    #: The object as YAML, with its secrets if the second argument is true.
+    spec: Callable[[Any, bool], dict[str, Any]]
+    save: Save
+    delete: Delete
+    name_key: str = "name"
+    #: The keys below which a value may be `{env: NAME}` or `{file: PATH}`; "*" is every key.
+    secret_keys: frozenset[str] = frozenset()
+
+    def find(self, name: str) -> Model | None:
+        """The object of that name, ignoring case."""
+        found: Model | None = self.rows().filter(**{f"{self.name_key}__iexact": name}).first()
+        return found
+
+    def every(self) -> Iterable[Model]:
+        """All of them, by name."""
+        return self.rows().order_by(self.name_key)
+
+    def name(self, row: Model) -> str:
+        """The name of one."""
+        return str(getattr(row, self.name_key))
+
+
+def _without_secrets(spec: Callable[[Any], dict[str, Any]]) -> Callable[[Any, bool], dict[str, Any]]:
+    return lambda row, with_secrets: spec(row)
+
+
+#: An object refers only to nouns before its own; so they are saved in this order, and deleted in the opposite one.
+NOUNS: tuple[Noun, ...] = (
+    Noun(
+        key="users",
+        word="user",
+        rows=User.objects.all,
+        spec=_without_secrets(people.user_spec),
+        save=people.save_user,
+        delete=people.delete_user,
+        name_key="username",
+    ),
+    Noun(
+        key="groups",
+        word="group",
+        rows=Group.objects.all,
+        spec=_without_secrets(groups.group_spec),
+        save=groups.save_group,
+        delete=groups.delete_group,
+    ),
+    Noun(
+        key="schedules",
+        word="schedule",
+        rows=Schedule.objects.all,
+        spec=_without_secrets(oncall.schedule_spec),
+        save=oncall.save_schedule,
+        delete=oncall.delete_schedule,
+    ),
+    Noun(
+        key="support_hours",
+        word="support hours",
+        rows=SupportHours.objects.all,
+        spec=_without_secrets(oncall.support_hours_spec),
+        save=oncall.save_support_hours,
+        delete=oncall.delete_support_hours,
+    ),
+    Noun(
+        key="escalation_policies",
+        word="escalation policy",
+        rows=Policy.objects.all,
+        spec=_without_secrets(policies.policy_spec),
+        save=policies.save_policy,
+        delete=policies.delete_policy,
+    ),
+    Noun(
+        key="integrations",
+        word="integration",
+        rows=Integration.objects.all,
+        spec=lambda row, with_secrets: integrations.integration_spec(row, with_secrets=with_secrets),
+        save=integrations.save_integration,
+        delete=integrations.delete_integration,
+        secret_keys=frozenset({"token", "credentials"}),
+    ),
+)
+
+#: The top keys in the order in which they are written.
+TOP_KEYS = (SETTINGS, *(noun.key for noun in NOUNS), *NOT_BUILT)

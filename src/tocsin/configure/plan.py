@@ -1,0 +1,177 @@
+"""Makes the configuration what the files say, in one transaction; or only says what that would change.
+
+The plan is found by doing it and rolling back, so that what is announced is what is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from django.db import transaction
+from django.db.models import Model
+
+from tocsin.access import installation
+from tocsin.access.audit import Actor
+from tocsin.configure.nouns import NOUNS, SETTINGS, Noun
+from tocsin.configure.sources import Entry, Sources
+from tocsin.core import configuration, settings_store
+from tocsin.core.errors import Rejected
+from tocsin.core.specs import raise_all
+
+#: Who `tocsin apply` is in the audit log.
+ACTOR = Actor(None, "tocsin apply", "yaml")
+
+
+class Change(StrEnum):
+    """What becomes of one object."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    UNCHANGED = "unchanged"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One object of the plan: what becomes of it, and which keys differ."""
+
+    change: Change
+    word: str
+    name: str
+    keys: tuple[str, ...] = ()
+    was: str | None = None
+
+    def __str__(self) -> str:
+        renamed = f" (was {self.was})" if self.was else ""
+        keys = f": {', '.join(self.keys)}" if self.keys else ""
+        return f"{self.change:<9} {self.word} {self.name}{renamed}{keys}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a run changes, in its order."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing changes."""
+        return all(line.change is Change.UNCHANGED for line in self.lines)
+
+    def count(self, change: Change) -> int:
+        """How many objects have this change."""
+        return sum(line.change is change for line in self.lines)
+
+
+def preview(sources: Sources, *, prune: bool, now: datetime, actor: Actor = ACTOR) -> Plan:
+    """What `apply` would do. Raises what it would raise, and changes nothing."""
+    with transaction.atomic():
+        plan = _run(sources, prune=prune, now=now, actor=actor)
+        transaction.set_rollback(True)
+    return plan
+
+
+def apply(sources: Sources, *, prune: bool, now: datetime, actor: Actor = ACTOR) -> Plan:
+    """Does all of it, or nothing. With `prune`, what the files do not name is deleted, of those nouns that they have a
+    key for; and settings that they do not name get their default, if they have settings.
+
+    Raises Rejected, or RejectedAll, whose sentences name file, line and object.
+    """
+    with transaction.atomic():
+        return _run(sources, prune=prune, now=now, actor=actor)
+
+
+def _run(sources: Sources, *, prune: bool, now: datetime, actor: Actor) -> Plan:
+    configuration.lock()
+    lines = _settings(sources, prune, actor, now)
+    for noun in NOUNS:
+        lines += _saved(sources.entries.get(noun.key, []), actor, now)
+    if prune:
+        for noun in reversed(NOUNS):
+            if noun.key in sources.keys:
+                lines += _pruned(noun, sources.entries.get(noun.key, []), actor, now)
+    return Plan(tuple(lines))
+
+
+def _settings(sources: Sources, prune: bool, actor: Actor, now: datetime) -> list[Line]:
+    if SETTINGS not in sources.keys:
+        return []
+    wanted = dict(sources.settings)
+    if prune:
+        wanted |= {
+            name: settings_store.SETTINGS[name].default
+            for name in settings_store.changed_from_default()
+            if name not in wanted
+        }
+    before = {name: settings_store.get(name) for name in wanted if name in settings_store.SETTINGS}
+    try:
+        changed = installation.change_settings(wanted, actor=actor, now=now)
+    except Rejected as problem:
+        raise_all(sources.locate_setting(problem))
+        raise
+    keys = tuple(name for name in before if before[name] != settings_store.get(name))
+    return [Line(Change.UPDATE if changed else Change.UNCHANGED, SETTINGS, "of the installation", keys)]
+
+
+def _saved(entries: Iterable[Entry], actor: Actor, now: datetime) -> list[Line]:
+    """Saves all of one noun, so that the problems of all are told at once; the next noun would only repeat them."""
+    lines: list[Line] = []
+    problems: list[Rejected] = []
+    for entry in entries:
+        try:
+            lines.append(_save(entry, actor, now))
+        except Rejected as problem:
+            problems.extend(entry.located(problem))
+    raise_all(problems)
+    return lines
+
+
+def _save(entry: Entry, actor: Actor, now: datetime) -> Line:
+    noun = entry.noun
+    existing, was = _existing(entry)
+    before = noun.spec(existing, True) if existing is not None else None
+    saved = noun.save(entry.spec, existing=existing, actor=actor, now=now)
+    # Read again: the object may hold what it was asked for before.
+    after = noun.spec(noun.rows().get(pk=saved.pk), True)
+    if before is None:
+        return Line(Change.CREATE, noun.word, entry.name)
+    if before == after:
+        return Line(Change.UNCHANGED, noun.word, entry.name)
+    keys = tuple(key for key in {**after, **before} if before.get(key) != after.get(key))
+    return Line(Change.UPDATE, noun.word, entry.name, keys, was)
+
+
+def _existing(entry: Entry) -> tuple[Model | None, str | None]:
+    """The object that the entry is about, and its old name where this run renames it."""
+    found = entry.noun.find(entry.name)
+    if entry.was is None or entry.was.casefold() == entry.name.casefold():
+        return found, None
+    old = entry.noun.find(entry.was)
+    if old is None or found is None:
+        return found or old, None if old is None else entry.was
+    raise Rejected(
+        "name_taken",
+        f"was: there are both {entry.was} and {entry.name} already; delete one of them, or take was away.",
+        "was",
+    )
+
+
+def _pruned(noun: Noun, entries: Iterable[Entry], actor: Actor, now: datetime) -> list[Line]:
+    kept = {entry.name.casefold() for entry in entries}
+    lines: list[Line] = []
+    problems: list[Rejected] = []
+    for row in noun.every():
+        name = noun.name(row)
+        if name.casefold() in kept:
+            continue
+        try:
+            noun.delete(row, actor=actor, now=now)
+        except Rejected as problem:
+            problems.append(Rejected(problem.code, f"--prune: {noun.word} {name}: {problem.detail}"))
+        else:
+            lines.append(Line(Change.DELETE, noun.word, name))
+    raise_all(problems)
+    return lines

@@ -1,0 +1,128 @@
+"""`tocsin apply`, `export`, `user create` and `token create` on a real database, errors first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from tocsin.access import tokens
+from tocsin.cli.main import run
+from tocsin.core import clock, config
+from tocsin.people.models import User
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
+
+
+@pytest.fixture(autouse=True)
+def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands find the test's database as a user's would: by the environment."""
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", database)
+    monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path))
+    yield
+    config.current.cache_clear()
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = run(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_an_unknown_variable_is_one_line_and_changes_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOCSIN_DATABSE_URL", "x")
+    status, out, err = answer(capsys, "export")
+    assert (status, out) == (1, "")
+    assert err.startswith("tocsin: TOCSIN_DATABSE_URL is not a variable that Tocsin knows.")
+    assert err.count("\n") == 1
+
+
+def test_a_database_that_does_not_answer_is_one_line_without_the_password(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from tocsin.cli.main import main; main()", "export", "--data-dir", str(tmp_path)],
+        env={**os.environ, "TOCSIN_DATABASE_URL": "postgresql://tocsin:hunter2@127.0.0.1:1/tocsin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("tocsin: The database cannot be used: ")
+    assert "hunter2" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_bad_yaml_is_a_line_for_each_problem_and_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        "users:\n  - {username: alice, email: nonsense}\n  - {username: bob, email: b@example.org, rol: x}\n"
+    )
+    status, out, err = answer(capsys, "apply", str(file))
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        f'tocsin: {file}:2: user alice: email: "nonsense" is not an e-mail address.',
+        f'tocsin: {file}:3: user bob: rol: unknown key; did you mean "role"?',
+    ]
+    assert not User.objects.exists()
+
+
+def test_the_example_is_planned_applied_exported_and_then_unchanged(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, out, err = answer(capsys, "apply", str(EXAMPLE), "--dry-run")
+    assert (status, err) == (0, "")
+    assert "create    integration HaloITSM\n7 to create.\n" in out
+    assert not User.objects.exists()
+    status, out, _ = answer(capsys, "apply", str(EXAMPLE))
+    assert status == 0
+    assert out.endswith("7 to create.\nDone.\n")
+    for file in (EXAMPLE, tmp_path / "export.yaml"):
+        if file != EXAMPLE:
+            file.write_text(answer(capsys, "export")[1])
+        status, out, _ = answer(capsys, "apply", str(file))
+        assert status == 0
+        assert "unchanged integration HaloITSM" in out
+        assert out.endswith("7 unchanged.\nNothing to do.\n")
+
+
+def test_secrets_are_exported_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    answer(capsys, "apply", str(EXAMPLE))
+    assert "token:" not in answer(capsys, "export")[1]
+    assert "token:" in answer(capsys, "export", "--with-secrets")[1]
+
+
+def test_a_user_is_made_with_a_password_from_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = ("user", "create", "alice", "--email", "alice@example.org", "--role", "admin", "--password-stdin")
+    for typed, said in (("", "no password on standard input"), ("short\n", "too short")):
+        monkeypatch.setattr("sys.stdin", StringIO(typed))
+        status, _, err = answer(capsys, *make)
+        assert status == 1
+        assert said in err
+    monkeypatch.setattr("sys.stdin", StringIO("correct horse battery\n"))
+    status, out, err = answer(capsys, *make)
+    assert (status, out) == (0, "")
+    user = User.objects.get()
+    assert (user.role, user.check_password("correct horse battery")) == ("admin", True)
+    monkeypatch.setattr("sys.stdin", StringIO("correct horse battery\n"))
+    status, _, err = answer(capsys, *make)
+    assert status == 1
+    assert 'The username "alice" is in use already.' in err
+
+
+def test_a_token_is_alone_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = answer(capsys, "token", "create", "--user", "alice", "--name", "script")
+    assert (status, out, err) == (1, "", 'tocsin: There is no user "alice".\n')
+    answer(capsys, "user", "create", "alice", "--email", "alice@example.org")
+    status, out, err = answer(capsys, "token", "create", "--user", "ALICE", "--name", "script")
+    assert (status, err) == (0, "")
+    found = tokens.verify(out.removesuffix("\n"), now=clock.now())
+    assert found is not None
+    assert found.user.username == "alice"

@@ -1,0 +1,361 @@
+"""`apply` and `export`: bad configuration names its line and changes nothing; the same twice changes nothing either."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store.people import make_user
+from tocsin.access.models import AuditEntry
+from tocsin.configure import documents, export, plan, sources
+from tocsin.configure.plan import Change, Plan
+from tocsin.core import database, settings_store
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.models import ConfigVersion
+from tocsin.escalation.models import Policy, PolicyVersion
+from tocsin.inbound import commands as integrations
+from tocsin.inbound import secrets
+from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound.registry import Registry
+from tocsin.oncall import lookup
+from tocsin.people.models import Group, User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
+
+TEAM = """\
+users:
+  - {username: alice, email: alice@example.org}
+groups:
+  - name: Desk
+    members: [{user: alice, roles: [primary]}]
+escalation_policies:
+  - name: Standard
+    steps: [{notify: {roles: [primary]}}]
+"""
+DOOR = """\
+integrations:
+  - name: HaloITSM
+    kind: haloitsm
+    escalation_policy: Standard
+    recipients: {groups: [Desk]}
+"""
+
+
+def collect(*texts: str, folder: Path = Path()) -> sources.Sources:
+    return sources.collect(
+        [documents.parse(text, f"{number or ''}t.yaml", folder) for number, text in enumerate(texts)]
+    )
+
+
+def apply(now: datetime, *texts: str, prune: bool = False, folder: Path = Path()) -> Plan:
+    return plan.apply(collect(*texts, folder=folder), prune=prune, now=now)
+
+
+def said(lines: Plan) -> list[str]:
+    return [str(line) for line in lines.lines]
+
+
+def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
+    with pytest.raises(Rejected) as raised:
+        apply(now, *texts, **options)
+    error = raised.value
+    return [problem.detail for problem in (error.problems if isinstance(error, RejectedAll) else [error])]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[]", "t.yaml:1: a configuration begins with keys"),
+        ("users: alice", "t.yaml:1: users is a list"),
+        ("users:\n  - alice", "t.yaml:2: each of users is an object"),
+        ("users:\n  - email: a@b.example", "t.yaml:2: username: is needed"),
+        ("users:\n  - username: 7", "t.yaml:2: username: must be text; put it in quotes"),
+        ("usres: []", 't.yaml:1: unknown key "usres"; did you mean "users"?'),
+        ("\nworkflows:\n  - name: x", "t.yaml:2: workflows are not built yet in this version"),
+        ("maintenance_windows: [{name: x}]", "t.yaml:1: maintenance_windows are not built yet"),
+        ("outbound_integrations: [{name: x}]", "t.yaml:1: outbound_integrations are not built yet"),
+        ("holiday_calendars: [{name: x}]", "t.yaml:1: holiday_calendars are not built yet"),
+        ("settings: 7", "t.yaml:1: settings are named values"),
+        ("settings:\n  bundle_pages: true\n  retention: 7", "t.yaml:3: settings: retention: unknown key"),
+        (
+            "settings:\n  message_retention_days: 0",
+            "t.yaml:2: settings: message_retention_days: must be a whole number",
+        ),
+        (
+            "users:\n  - username: alice\n    email: a@b.example\n    contact_methods:\n"
+            "      - label: SMS\n        channel: sms\n        address: '12'",
+            "t.yaml:7: user alice: contact_methods[0].address: ",
+        ),
+        (
+            "users:\n  - username: alice\n    email: a@b.example\n    roel: admin",
+            't.yaml:4: user alice: roel: unknown key; did you mean "role"?',
+        ),
+        (
+            "users:\n  - {username: alice, email: a@b.example}\n  - {username: ALICE, email: b@b.example}",
+            "t.yaml:3: there are two of user ALICE; the other is at t.yaml:2",
+        ),
+        (
+            "groups:\n  - name: Desk\n    members:\n      - {user: bob}",
+            "t.yaml:4: group Desk: members[0].user: there is no",
+        ),
+        ("users:\n  - {username: a, email: a@b.example, was: 7}", "t.yaml:2: was: must be the name"),
+        (
+            "support_hours:\n  - name: Office\n    windows:\n"
+            "      - days: [mon]\n        from: 08:00\n        to: late",
+            't.yaml:6: support hours Office: windows[0].to: "late" is not a time of day',
+        ),
+        (
+            "schedules:\n  - name: S\n    group: Desk\n    shifts:\n"
+            "      - name: W\n        rotate: {at: '09:00', users: [a]}",
+            "t.yaml:5: schedule S: shifts[0].start: is needed",
+        ),
+        (
+            "escalation_policies:\n  - name: P\n    steps:\n      - notify: {roles: [primary]}\n        after: soon",
+            "t.yaml:5: escalation policy P: steps[0].after: 'soon' is not a duration",
+        ),
+        (
+            "escalation_policies:\n  - name: P\n    steps:\n      - notify: {roles: [boss]}",
+            "t.yaml:4: escalation policy P: steps[0].notify.roles[0]: ",
+        ),
+    ],
+)
+def test_bad_configuration_is_refused_with_its_line_and_changes_nothing(
+    now: datetime, text: str, expected: str
+) -> None:
+    found = refusals(now, text)
+    assert any(sentence.startswith(expected) for sentence in found), found
+    assert not User.objects.exists()
+    assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["rules:", "  open: {field: source_status, operator: is, value: New}"],
+            ":7: integration HaloITSM: rules.open",
+        ),
+        (
+            ["rules:", "  open:", "    field: source_status", "    operator: matches", '    value: "("'],
+            ":10: integration HaloITSM: rules.open.value: ",
+        ),
+        (["mapping:", "  client: [a, ^^^]"], ":7: integration HaloITSM: mapping.client[1]: "),
+        (["settings:", "  halo_adress: x"], ":7: integration HaloITSM: settings.halo_adress: "),
+        (
+            ["routes:", "  - priority: low", "  - during: {not: Night}"],
+            ":8: integration HaloITSM: routes[1].during.not: there are no support hours",
+        ),
+        (["routes:", "  - {colour: red}"], ":7: integration HaloITSM: routes[0].colour: unknown key"),
+        (["token: short"], ":6: integration HaloITSM: token: must be 32 to 200"),
+        (["token: {env: TOCSIN_NOT_THERE}"], ":6: the environment variable TOCSIN_NOT_THERE is not set"),
+        (["token: {file: none.txt}"], ":6: the file none.txt cannot be read"),
+        (["outbound: Halo"], ":6: integration HaloITSM: outbound: outbound integrations are not built yet"),
+        (["colour: red"], ":6: integration HaloITSM: colour: unknown key"),
+    ],
+)
+def test_a_bad_path_expression_operator_or_key_of_an_integration_names_its_line(
+    now: datetime, lines: list[str], expected: str
+) -> None:
+    text = DOOR + "".join(f"    {line}\n" for line in lines)
+    found = refusals(now, TEAM, text)
+    assert any(sentence.startswith(f"1t.yaml{expected}") for sentence in found), found
+    assert not User.objects.exists(), "all or nothing"
+
+
+def test_all_problems_of_all_users_are_told_at_once(now: datetime) -> None:
+    text = "users:\n  - {username: a, email: x, role: boss}\n  - {username: b/c, email: b@b.example}\n"
+    assert [sentence.split(": ")[2] for sentence in refusals(now, text)] == ["email", "role", "username"]
+
+
+def test_an_integration_that_could_reach_nobody_names_its_line(now: datetime) -> None:
+    (sentence,) = refusals(now, TEAM, DOOR.replace("    recipients: {groups: [Desk]}\n", ""))
+    assert sentence.startswith("1t.yaml:4: integration HaloITSM: escalation_policy: It can reach nobody")
+
+
+def test_the_example_applies_and_a_second_time_nothing_changes(now: datetime) -> None:
+    text = EXAMPLE.read_text()
+    first = apply(now, text)
+    assert {line.change for line in first.lines} == {Change.CREATE}
+    assert said(first) == [
+        "create    user alice",
+        "create    user bob",
+        "create    group Service Desk",
+        "create    schedule Service Desk 24x7",
+        "create    support hours Office hours",
+        "create    escalation policy Standard",
+        "create    integration HaloITSM",
+    ]
+    version, entries = ConfigVersion.objects.get().version, AuditEntry.objects.count()
+    second = apply(now, text)
+    assert {line.change for line in second.lines} == {Change.UNCHANGED}
+    assert second.is_empty
+    assert (ConfigVersion.objects.get().version, AuditEntry.objects.count()) == (version, entries)
+    assert (PolicyVersion.objects.count(), IntegrationVersion.objects.count()) == (1, 1)
+
+
+def test_the_example_does_what_it_says(now: datetime) -> None:
+    apply(now, EXAMPLE.read_text())
+    desk = Group.objects.get(name="Service Desk")
+    with database.transaction() as connection:
+        people = lookup.on_call(connection, [desk.pk], datetime(2026, 1, 13, 12, tzinfo=UTC))[desk.pk]
+    assert [(str(p.role), p.name) for p in people] == [("primary", "Bob Brown"), ("secondary", "Alice Andersson")]
+    registry = Registry()
+    registry.refresh()
+    door = registry.door(Integration.objects.get().pk)
+    assert [str(route.action) for route in door.reader.routes] == ["record", "page"]
+    assert door.recipient_groups == (desk.pk,)
+
+
+def test_what_is_exported_applies_unchanged_and_says_the_same_elsewhere(now: datetime) -> None:
+    apply(now, EXAMPLE.read_text())
+    text = export.write(export.everything(with_secrets=False))
+    assert "token" not in text
+    assert apply(now, text, prune=True).is_empty
+    with_secrets = export.write(export.everything(with_secrets=True))
+    token = secrets.token_of(Integration.objects.get())
+    assert f"token: {token}" in with_secrets
+    assert apply(now, with_secrets).is_empty
+    apply(now, "integrations: []\nescalation_policies: []\n", prune=True)
+    rebuilt = apply(now, with_secrets)
+    assert rebuilt.count(Change.CREATE) == 2
+    assert secrets.token_of(Integration.objects.get()) == token
+    assert export.write(export.everything(with_secrets=True)) == with_secrets
+
+
+def test_an_empty_installation_exports_nothing_and_an_empty_file_says_nothing(now: datetime) -> None:
+    assert export.write(export.everything(with_secrets=True)) == ""
+    assert apply(now, "", "# nothing\n", "workflows: []\nholiday_calendars:\n").lines == ()
+
+
+def test_a_preview_says_what_apply_will_do_and_changes_nothing(now: datetime) -> None:
+    wanted = collect(EXAMPLE.read_text())
+    announced = plan.preview(wanted, prune=False, now=now)
+    assert not User.objects.exists()
+    assert not ConfigVersion.objects.exists()
+    assert plan.apply(wanted, prune=False, now=now) == announced
+
+
+def test_a_change_is_an_update_that_names_the_keys(now: datetime) -> None:
+    apply(now, TEAM, DOOR)
+    done = apply(
+        now, TEAM.replace("alice@example.org", "a@example.org"), DOOR + "    mode: watch\n    token: " + "t" * 32
+    )
+    assert [line for line in said(done) if not line.startswith("unchanged")] == [
+        "update    user alice: email",
+        "update    integration HaloITSM: mode, token",
+    ]
+
+
+def test_a_rename_keeps_the_object_and_whatever_refers_to_it(now: datetime) -> None:
+    apply(now, TEAM, DOOR)
+    before = {Group: Group.objects.get().pk, Policy: Policy.objects.get().pk, User: User.objects.get().pk}
+    renamed = (
+        "users: [{username: alicia, was: alice, email: alice@example.org}]\n"
+        "groups: [{name: Service Desk, was: Desk, members: [{user: alicia, roles: [primary]}]}]\n"
+        "escalation_policies: [{name: Usual, was: Standard, steps: [{notify: {roles: [primary]}}]}]\n"
+    )
+    done = apply(now, renamed)
+    assert said(done)[:3] == [
+        "update    user alicia (was alice): username",
+        "update    group Service Desk (was Desk): name",
+        "update    escalation policy Usual (was Standard): name",
+    ]
+    assert {Group: Group.objects.get().pk, Policy: Policy.objects.get().pk, User: User.objects.get().pk} == before
+    spec = integrations.integration_spec(Integration.objects.get())
+    assert (spec["escalation_policy"], spec["recipients"]) == ("Usual", {"groups": ["Service Desk"]})
+    assert apply(now, renamed).is_empty, "a rename that is done is no change"
+
+
+def test_a_rename_to_a_name_that_is_taken_is_refused(now: datetime) -> None:
+    apply(now, TEAM)
+    make_user("alicia", now)
+    (sentence,) = refusals(now, "users:\n  - {username: alicia, was: alice, email: alicia@example.org}\n")
+    assert sentence.startswith("t.yaml:2: user alicia: was: there are both alice and alicia")
+
+
+def test_without_prune_nothing_is_deleted_and_with_it_only_of_the_nouns_that_are_there(now: datetime) -> None:
+    apply(now, EXAMPLE.read_text())
+    assert apply(now, "users: []\nintegrations: []\n").lines == ()
+    done = apply(now, "integrations: []\nescalation_policies: []\nschedules:\n", prune=True)
+    assert said(done) == [
+        "delete    integration HaloITSM",
+        "delete    escalation policy Standard",
+        "delete    schedule Service Desk 24x7",
+    ]
+    assert User.objects.count() == 2
+    assert not Integration.objects.exists()
+
+
+def test_prune_refuses_what_is_still_needed_and_then_deletes_nothing(now: datetime) -> None:
+    apply(now, EXAMPLE.read_text())
+    found = refusals(now, "escalation_policies: []\n", prune=True)
+    assert found == [
+        "--prune: escalation policy Standard: Standard cannot be deleted: integration HaloITSM still needs it."
+    ]
+    assert any("last administrator" in sentence for sentence in refusals(now, "users: []\n", prune=True))
+    assert Policy.objects.exists()
+
+
+def test_settings_are_set_and_with_prune_the_others_get_their_default_again(now: datetime) -> None:
+    done = apply(now, "settings: {message_retention_days: 30, organisation_name: Acme}\n")
+    assert said(done) == ["update    settings of the installation: message_retention_days, organisation_name"]
+    assert settings_store.get("message_retention_days") == 30
+    assert apply(now, "settings: {organisation_name: Acme}\n").is_empty
+    assert not apply(now, "settings: {organisation_name: Acme}\n", prune=True).is_empty
+    assert settings_store.get("message_retention_days") == 90
+    assert export.everything(with_secrets=False) == {"settings": {"organisation_name": "Acme"}}
+
+
+def test_several_files_are_one_configuration(now: datetime) -> None:
+    apply(now, DOOR, TEAM)
+    assert Integration.objects.exists()
+    (sentence,) = refusals(now, TEAM, "users: [{username: Alice, email: a2@example.org}]")
+    assert sentence == "1t.yaml:1: there are two of user Alice; the other is at t.yaml:2."
+
+
+def test_secrets_come_from_the_environment_or_a_file_beside_the_yaml(
+    now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALO_TOKEN", "e" * 32)
+    (tmp_path / "password.txt").write_text("from a file\n")
+    extra = "    token: {env: HALO_TOKEN}\n    credentials: {basic: {username: halo, password: {file: password.txt}}}\n"
+    apply(now, TEAM, DOOR + extra, folder=tmp_path)
+    integration = Integration.objects.get()
+    assert secrets.token_of(integration) == "e" * 32
+    assert secrets.credentials_of(integration) == {"basic": {"username": "halo", "password": "from a file"}}
+    stored = str(list(AuditEntry.objects.values()))
+    assert "from a file" not in stored
+    assert "e" * 32 not in stored
+
+
+def test_what_looks_like_a_secret_elsewhere_is_taken_as_it_is(now: datetime) -> None:
+    apply(now, TEAM, DOOR + "    mapping: {env: environment^name}\n")
+    assert integrations.integration_spec(Integration.objects.get())["mapping"] == {"env": "environment^name"}
+
+
+def test_two_runs_at_once_take_turns(now: datetime) -> None:
+    """The second waits for the first, and then finds nothing left to do."""
+    import threading
+
+    from django.db import connections
+
+    results: list[Plan] = []
+
+    def run() -> None:
+        try:
+            results.append(apply(now, EXAMPLE.read_text()))
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert sorted(result.is_empty for result in results) == [False, True]
+    assert User.objects.count() == 2

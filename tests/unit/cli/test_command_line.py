@@ -1,0 +1,78 @@
+"""The command line itself: every command has help and --data-dir, and an error is one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import tocsin
+from tocsin.cli.main import app, run
+
+
+def commands(command: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with the words that lead to it."""
+    for name, inner in command.commands.items():
+        if hasattr(inner, "commands"):
+            yield from commands(inner, (*names, name))
+        else:
+            yield (*names, name), inner
+
+
+ALL = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_has_help_and_takes_a_data_directory(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "--data-dir" in said
+    assert ALL[words].help, "a sentence that says what it does"
+
+
+def test_the_commands_of_this_part_are_there() -> None:
+    assert {("apply",), ("export",), ("user", "create"), ("token", "create")} <= set(ALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fly"], "No such command 'fly'."),
+        (["export", "--loud"], "No such option: --loud"),
+        (["user", "create", "alice"], "Missing option '--email'."),
+        (["user", "create", "alice", "--email", "a@example.org", "--role", "boss"], "'boss' is not one of"),
+        (["apply"], "Missing argument 'FILE…'."),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_is_one_line_and_status_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("tocsin: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"tocsin {tocsin.__version__}\n"
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["apply", str(tmp_path / "none.yaml"), "--data-dir", str(tmp_path / "data")]) == 1
+    assert capsys.readouterr().err == f"tocsin: {tmp_path}/none.yaml: cannot be read: No such file or directory.\n"
+    assert not (tmp_path / "data").exists()
