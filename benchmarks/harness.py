@@ -1,0 +1,229 @@
+"""What the benchmarks share: a real `tocsin serve` on a data directory of its own, a no-op server, wrk, and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOCSIN = Path(sys.executable).parent / "tocsin"
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+#: How long each measurement runs. `make test` runs each script once with SHORT, so that it stays runnable.
+SECONDS = int(os.environ.get("TOCSIN_TEST_BENCH_SECONDS", "10"))
+
+CONFIGURATION = """
+users:
+{users}
+groups:
+  - name: Desk
+    members:
+{members}
+escalation_policies:
+  - name: Later
+    steps:
+      - {{notify: {{roles: [primary]}}, after: 1h}}
+  - name: Now
+    steps:
+      - {{notify: {{roles: [primary]}}, after: 0m}}
+integrations:
+  - name: HaloITSM
+    kind: haloitsm
+    escalation_policy: {policy}
+    recipients: {{groups: [Desk]}}
+    token: {token}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server: where it is, and its process."""
+
+    url: str
+    data_dir: Path
+    process: subprocess.Popen[str]
+
+    def resident_mb(self) -> float:
+        """Resident memory of the process, PostgreSQL aside, in MB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found.group(1)) / 1024 if found else 0.0
+
+
+@contextmanager
+def tocsin(*, policy: str = "Later", environment: Mapping[str, str] | None = None, users: int = 1) -> Iterator[Served]:
+    """`tocsin serve` with a HaloITSM integration behind TOKEN; fsync is on, as it always is."""
+    home = Path(tempfile.mkdtemp(prefix="tocsin-bench-"))
+    home.chmod(0o755)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    variables |= {"TOCSIN_DATA_DIR": str(home / "data"), **(environment or {})}
+    configuration = home / "bench.yaml"
+    configuration.write_text(
+        CONFIGURATION.format(
+            policy=policy,
+            token=TOKEN,
+            users="\n".join(
+                f"  - {{username: user{n}, email: user{n}@example.org, role: admin, contact_methods: "
+                f"[{{label: Email, channel: email, address: user{n}@example.org}}]}}"
+                for n in range(users)
+            ),
+            members="\n".join(f"      - {{user: user{n}, roles: [primary]}}" for n in range(users)),
+        )
+    )
+    process = subprocess.Popen(
+        [TOCSIN, "serve", "--port", "0"],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=(home / "serve.log").open("w"),
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        if not ready.startswith("ready "):
+            raise RuntimeError((home / "serve.log").read_text())
+        subprocess.run([TOCSIN, "apply", configuration], env=variables, check=True, stdout=subprocess.DEVNULL)
+        yield Served(ready.split()[1].strip(), home / "data", process)
+    finally:
+        _end(process)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def noop() -> Iterator[str]:
+    """The same HTTP server with an app that reads the body and answers nothing: what the ratio is taken of."""
+    process = subprocess.Popen([sys.executable, ROOT / "benchmarks" / "noop.py"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[1].strip()
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What wrk saw."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+def wrk(url: str, script: str, *, connections: int = 64, seconds: int = SECONDS) -> Rate:
+    """Runs wrk with one thread and a Lua script. Raises RuntimeError where wrk is not installed."""
+    if shutil.which("wrk") is None:
+        raise RuntimeError("wrk is not here: apt-get install wrk")
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        done = subprocess.run(
+            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", file.name, url],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    return Rate(
+        float(_number(r"Requests/sec:\s+([\d.]+)", done.stdout)),
+        _milliseconds(_number(r"50%\s+([\d.]+\w+)", done.stdout)),
+        _milliseconds(_number(r"99%\s+([\d.]+\w+)", done.stdout)),
+        sum(int(one) for one in re.findall(r"(?:Non-2xx or 3xx responses|connect|read|write|timeout):? (\d+)", done.stdout)),
+    )
+
+
+def _number(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    if found is None:
+        raise RuntimeError(f"wrk said something else: {text}")
+    return found.group(1)
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def halo_script(*, size: int, new: bool = True) -> str:
+    """A wrk script that posts HaloITSM messages of about `size` bytes; each of a ticket of its own if `new`."""
+    ticket = {
+        "id": "@ID@",
+        "summary": "Zürich: VPN down for 40 users",
+        "details": "VPN gateway zrh-vpn-01 is not responding.",
+        "status": {"id": 1, "name": "New"},
+        "priority": {"id": 1, "name": "Critical"},
+        "tickettype": {"id": 1, "name": "Incident"},
+        "client_id": 12,
+        "client_name": "Acme Corp",
+        "site_name": "Zürich",
+        "user_name": "José Ångström",
+        "team": "1st Line Support",
+        "agent_id": 1,
+        "category_1": "Network>VPN",
+        "respondbydate": "2026-11-24T09:29:58.91",
+        "fixbydate": "2026-11-24T13:14:58.91",
+        "hasbeenclosed": False,
+        "dateclosed": "1900-01-01T00:00:00",
+        "customfields": [{"id": 101, "name": "CFaffectedUsers", "label": "Affected users", "value": "40"}],
+    }
+    body = {
+        "id": "@GUID@",
+        "webhook_id": "53232637-7724-4a19-b126-3c7267a292aa",
+        "event": "new ticket logged",
+        "message": "A new Ticket has been logged.",
+        "object_id": "@ID@",
+        "agent_id": 1,
+        "timestamp": "2026-11-24T09:15:02.1234567Z",
+        "ticket": ticket,
+    }
+    lacking = size - len(json.dumps(body, ensure_ascii=False).encode())
+    ticket["details"] += " " + "x" * max(0, lacking)
+    text = json.dumps(body, ensure_ascii=False).replace('"@ID@"', "%d").replace("@GUID@", "%s")
+    identity = "thread_base + counter" if new else "1"
+    return f"""
+counter = 0
+threads = 0
+function setup(thread)
+  threads = threads + 1
+  thread:set("thread_base", threads * 100000000 + {time.time_ns() // 1_000_000_000 % 1000} * 100000)
+end
+local template = [==[{text}]==]
+function request()
+  counter = counter + 1
+  local id = {identity}
+  local guid = string.format("0d0c6f1e-2b7a-4d7b-%04x-%012x", thread_base % 65536, thread_base * 1000 + counter)
+  return wrk.format("POST", nil, {{["Content-Type"] = "application/json"}}, string.format(template, guid, id, id))
+end
+"""
+
+
+def report(name: str, figures: Mapping[str, object], promises: Mapping[str, bool] | None = None) -> None:
+    """Prints the figures as JSON and as a table, and names the machine."""
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    print(json.dumps({"benchmark": name, "machine": machine, **figures, "promises": dict(promises or {})}))
+    print(f"\n{name} ({machine})")
+    for key, value in figures.items():
+        shown = f"{value:,.1f}" if isinstance(value, float) else value
+        print(f"  {key:<44} {shown}")
+    for key, kept in (promises or {}).items():
+        print(f"  {'kept  ' if kept else 'MISSED'} {key}")
