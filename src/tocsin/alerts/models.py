@@ -1,4 +1,8 @@
-"""Alerts and their timelines. Rows are changed by `alerts.commands` only."""
+"""Alerts and their timelines. Rows are changed by `alerts.commands` only.
+
+Where a message makes rows, the foreign keys have no constraint in the database: its check costs a query a row. The one
+way in which those rows are written keeps them right.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,12 @@ class Alert(models.Model):
     custom = models.JSONField(default=dict, db_default={})
 
     integration = models.ForeignKey(
-        "inbound.Integration", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+        "inbound.Integration",
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
     )
     #: SHA-256 of the dedup key; NULL for an alert opened by hand.
     key_hash = models.BinaryField(max_length=32, null=True)
@@ -52,7 +61,7 @@ class Alert(models.Model):
     owner_name = models.TextField(default="", db_default="")
     hold_until = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
-    merged_into = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="merged")
+    merged_into = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="merged", db_index=False)
     #: The closed alert of the same key that came before this one.
     previous = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     watch = models.BooleanField(default=False, db_default=False)
@@ -68,6 +77,10 @@ class Alert(models.Model):
         indexes = (
             # Lists and counts of live alerts, and the auditor.
             models.Index(fields=("status", "id"), condition=Q(status__in=sorted(LIVE)), name="alerts_alert_live"),
+            # The alerts merged into one.
+            models.Index(
+                fields=("merged_into",), condition=Q(merged_into__isnull=False), name="alerts_alert_merged_into"
+            ),
             # The alerts of one integration, newest first.
             models.Index(fields=("integration", "id"), name="alerts_alert_integration"),
         )
@@ -77,7 +90,9 @@ class AlertEvent(models.Model):
     """One line of an alert's timeline. Append-only."""
 
     id = models.BigAutoField(primary_key=True)
-    alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="events", db_index=False)
+    alert = models.ForeignKey(
+        Alert, on_delete=models.CASCADE, related_name="events", db_index=False, db_constraint=False
+    )
     at = models.DateTimeField()
     kind = models.TextField()
     #: `user`, `integration`, `system`, `token` or `contact`, with the user's id where there is one.

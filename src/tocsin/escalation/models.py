@@ -44,8 +44,12 @@ class Run(models.Model):
     """One policy version working on one alert. Its one timer is `due_at`."""
 
     id = models.BigAutoField(primary_key=True)
-    alert = models.ForeignKey("alerts.Alert", on_delete=models.CASCADE, related_name="runs", db_index=False)
-    version = models.ForeignKey(PolicyVersion, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
+    alert = models.ForeignKey(
+        "alerts.Alert", on_delete=models.CASCADE, related_name="runs", db_index=False, db_constraint=False
+    )
+    version = models.ForeignKey(
+        PolicyVersion, null=True, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     #: As `escalation.engine` names them; `ended` when the alert's life ended or a newer run replaced this one.
     status = models.TextField()
     #: `page`, `watch` or `record`.

@@ -77,6 +77,7 @@ class _Fold:
     states: dict[bytes, KeyState]
     seen: dict[DeliveryKey, Seen]
     held: set[bytes]
+    clocked: frozenset[bytes]
     new_seen: dict[DeliveryKey, Seen] = field(default_factory=dict)
     moved: set[bytes] = field(default_factory=set)
     openings: list[Opening] = field(default_factory=list)
@@ -106,7 +107,7 @@ def process(
             registry.load(connection)
             read = [_read(registry, one) for one in incoming]
             standing = _take(connection, read, wait=wait, draining=draining)
-        fold = _Fold(dict(standing.states), standing.seen, set(standing.held))
+        fold = _Fold(dict(standing.states), standing.seen, set(standing.held), standing.clocked)
         numbers.provide(connection, sum(1 for one in read if _may_open(one)))
         for one in read:
             _decide(one, fold, numbers, now)
@@ -215,7 +216,7 @@ def _write(connection: Connection, fold: _Fold, now: datetime) -> None:
         commands.open_alerts(connection, fold.openings, now, over=over)
         commands.write(connection, [change for change in fold.changes if change.alert_id in new], now)
     rows.count_messages(connection, list(fold.counted.values()))
-    keys.write_clocks(connection, {key: fold.states[key] for key in fold.moved}, now)
+    keys.write_clocks(connection, {key: fold.states[key] for key in fold.moved}, fold.clocked, now)
     keys.write_seen(connection, fold.new_seen)
 
 

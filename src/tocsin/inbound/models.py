@@ -73,7 +73,9 @@ class InboundMessage(models.Model):
 
     #: A UUIDv7, made before the first try to store it.
     id = models.UUIDField(primary_key=True)
-    integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+", db_index=False)
+    integration = models.ForeignKey(
+        Integration, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
     received_at = models.DateTimeField()
     status = models.TextField()
     reason = models.TextField(default="", db_default="")
@@ -124,7 +126,9 @@ class SeenDelivery(models.Model):
     """A sender's own delivery id that was decided, so that the same delivery is recognised. Pruned with messages."""
 
     pk = models.CompositePrimaryKey("integration_id", "hash")
-    integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+", db_index=False)
+    integration = models.ForeignKey(
+        Integration, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
     #: SHA-256 of the delivery id.
     hash = models.BinaryField(max_length=32)
     message = models.UUIDField()
