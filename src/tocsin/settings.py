@@ -171,6 +171,7 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 WHITENOISE_IMMUTABLE_FILE_TEST = assets.is_immutable
 
+CSRF_FAILURE_VIEW = "tocsin.web.errors.csrf_failed"
 FORM_RENDERER = "tocsin.web.rendering.FormRenderer"
 MESSAGE_TAGS = {
     message_levels.INFO: "",

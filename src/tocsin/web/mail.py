@@ -1,62 +1,72 @@
-"""Mail to people about their accounts: by the server of TOCSIN_SMTP_URL, else into the sandbox. Never pages."""
+"""Mail to people about their accounts: by the first e-mail provider that takes it, else into the sandbox. Never pages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
-from django.core.mail.backends.smtp import EmailBackend as SmtpBackend
 
-from tocsin.core import clock, config, ids
+from tocsin.core import clock, database, ids
+from tocsin.core.errors import Temporary
+from tocsin.notify.channels.contract import OutcomeUnknown, Permanent, Rendered
 from tocsin.notify.models import SandboxMessage
+from tocsin.notify.providers import Carrier, Directory
 
-#: A server that does not answer must not hold a page for longer.
-TIMEOUT = 10
+CHANNEL = "email"
 
-_PORTS = {"smtp": 587, "smtps": 465}
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_providers = Directory()
 
 
 def leaves_the_machine() -> bool:
     """Whether mail goes to a real server."""
-    return config.current().smtp_url is not None
+    _refresh()
+    return _providers.has_provider(CHANNEL)
 
 
 class Backend(BaseEmailBackend):
-    """Django's way out for mail: a real server or the sandbox, by the configuration of the process."""
+    """Django's way out for mail."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:  # type: ignore[override]
-        """Sends each; returns how many went. Raises the server's own errors."""
-        if not leaves_the_machine():
-            for message in email_messages:
-                _keep(message)
-            return len(email_messages)
-        return int(_smtp().send_messages(list(email_messages)) or 0)
+        """Sends each; returns how many went. Raises Temporary, Permanent or OutcomeUnknown of the last provider."""
+        _refresh()
+        for message in email_messages:
+            for address in message.recipients():
+                _send(message, address)
+        return len(email_messages)
 
 
-def _smtp() -> SmtpBackend:
-    parts = urlsplit(config.current().smtp_url or "")
-    secure = parts.scheme == "smtps"
-    return SmtpBackend(
-        host=parts.hostname or "",
-        port=parts.port or _PORTS[parts.scheme],
-        username=unquote(parts.username or ""),
-        password=unquote(parts.password or ""),
-        use_ssl=secure,
-        # A relay on this machine speaks plainly; to any other, nothing goes unencrypted.
-        use_tls=not secure and parts.hostname not in _LOOPBACK,
-        timeout=TIMEOUT,
-    )
-
-
-def _keep(message: EmailMessage) -> None:
-    content: dict[str, Any] = {"subject": message.subject, "text": message.body}
-    if isinstance(message, EmailMultiAlternatives):
-        content |= {"html": str(part.content) for part in message.alternatives if part.mimetype == "text/html"}
-    for address in message.recipients():
+def _send(message: EmailMessage, address: str) -> None:
+    rendered = Rendered(message.subject, str(message.body), _html(message))
+    carriers = _providers.carriers(CHANNEL, address)
+    if not carriers:
         SandboxMessage.objects.create(
-            delivery=ids.uuid7(), channel="email", address=address, content=content, at=clock.now()
+            delivery=ids.uuid7(), channel=CHANNEL, address=address, content=rendered.content(), at=clock.now()
         )
+        return
+    _carry(rendered, address, carriers)
+
+
+def _carry(rendered: Rendered, address: str, carriers: Sequence[Carrier]) -> None:
+    key = str(ids.uuid7())
+    failure: Exception | None = None
+    for carrier in carriers:
+        try:
+            carrier.sender.send(rendered, CHANNEL, address, key)
+        except (Temporary, Permanent, OutcomeUnknown) as error:
+            failure = error
+        else:
+            return
+    assert failure is not None
+    raise failure
+
+
+def _html(message: EmailMessage) -> str:
+    if not isinstance(message, EmailMultiAlternatives):
+        return ""
+    return next((str(part.content) for part in message.alternatives if part.mimetype == "text/html"), "")
+
+
+def _refresh() -> None:
+    with database.transaction() as connection:
+        _providers.refresh(connection)

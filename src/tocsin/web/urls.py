@@ -3,40 +3,123 @@
 from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 
 from tocsin.web.accounts import views as accounts
-from tocsin.web.alerts import detail
+from tocsin.web.alerts import detail, link_page, opening
 from tocsin.web.alerts import views as alerts
+from tocsin.web.audit import views as audit
+from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.inbound import views as inbound
 from tocsin.web.integrations import tabs
 from tocsin.web.integrations import views as integrations
+from tocsin.web.me import views as me
+from tocsin.web.pause import views as pause
+from tocsin.web.policies import views as policies
+from tocsin.web.providers import views as providers
+from tocsin.web.sandbox import views as sandbox
+from tocsin.web.system import views as system
+from tocsin.web.users import views as users
+
+handler400 = "tocsin.web.errors.bad_request"
+handler403 = "tocsin.web.errors.forbidden"
+handler404 = "tocsin.web.errors.not_found"
+handler500 = "tocsin.web.errors.failed"
+
+_alerts = [
+    path("", alerts.alert_list, name="alerts"),
+    path("new/", opening.new_alert, name="new_alert"),
+    path("bulk", alerts.bulk, name="alerts_bulk"),
+    path("open-count", alerts.open_count, name="open_count"),
+    path("<int:number>/", detail.alert_page, name="alert"),
+    path("<int:number>/<slug:kind>", detail.command, name="alert_command"),
+]
+
+_inbound_log = [
+    path("", inbound.log, name="inbound_log"),
+    path("<uuid:message_id>/", inbound.message, name="message"),
+]
+
+_integrations = [
+    path("", integrations.integration_list, name="integrations"),
+    path("add/", integrations.catalogue, name="catalogue"),
+    path("add/<slug:kind_name>/", integrations.add, name="add_integration"),
+    path("<int:number>/", integrations.integration, name="integration"),
+    path("<int:number>/status", integrations.set_status, name="integration_status"),
+    *(
+        path(f"<int:number>/{tab}/", tabs.definition, {"tab": tab}, name=f"integration_{tab}")
+        for tab in ("mapping", "rules", "routing")
+    ),
+    path("<int:number>/settings/", tabs.settings, name="integration_settings"),
+    path("<int:number>/test/", tabs.test, name="integration_test"),
+    path("<int:number>/security/", tabs.security, name="integration_security"),
+    path("<int:number>/guide/", tabs.guide, name="integration_guide"),
+    path("<int:number>/delete/", tabs.delete, name="integration_delete"),
+]
+
+_policies = [
+    path("", policies.policy_list, name="policies"),
+    path("new/", policies.edit, name="new_policy"),
+    path("<int:number>/", policies.policy, name="policy"),
+    path("<int:number>/edit/", policies.edit, name="edit_policy"),
+    path("<int:number>/delete/", policies.delete, name="delete_policy"),
+]
+
+_groups = [
+    path("", groups.group_list, name="groups"),
+    path("new/", groups.edit, name="new_group"),
+    path("<int:number>/", groups.group, name="group"),
+    path("<int:number>/edit/", groups.edit, name="edit_group"),
+    path("<int:number>/delete/", groups.delete, name="delete_group"),
+]
+
+_users = [
+    path("", users.user_list, name="users"),
+    path("invite/", users.invite, name="invite"),
+    path("import/", users.import_csv, name="import_users"),
+    path("<int:number>/", users.user, name="user"),
+    path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
+    path("<int:number>/delete/", users.delete, name="delete_user"),
+]
+
+_me = [
+    path("", me.me, name="me"),
+    path("pages/", me.my_pages, name="my_pages"),
+    path("contact-methods/new/", me.contact_method, name="new_contact_method"),
+    path("contact-methods/<int:number>/", me.contact_method, name="contact_method"),
+    path("contact-methods/<int:number>/delete", me.delete_contact_method, name="delete_contact_method"),
+    path("contact-methods/<int:number>/test", me.send_test, name="send_test"),
+    path("tests/<uuid:notification_id>/", me.test_result, name="test_result"),
+    path("tokens/new", me.create_token, name="create_token"),
+    path("tokens/<int:number>/revoke", me.revoke_token, name="revoke_token"),
+]
+
+_providers = [
+    path("", providers.provider_list, name="providers"),
+]
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
-    path("alerts/", alerts.alert_list, name="alerts"),
-    path("alerts/bulk", alerts.bulk, name="alerts_bulk"),
-    path("alerts/open-count", alerts.open_count, name="open_count"),
-    path("alerts/<int:number>/", detail.alert_page, name="alert"),
-    path("alerts/<int:number>/<str:kind>", detail.command, name="alert_command"),
-    path("inbound-log/", inbound.log, name="inbound_log"),
-    path("inbound-log/<uuid:message_id>/", inbound.message, name="message"),
-    path("integrations/", integrations.integration_list, name="integrations"),
-    path("integrations/add/", integrations.catalogue, name="catalogue"),
-    path("integrations/add/<slug:kind_name>/", integrations.add, name="add_integration"),
-    path("integrations/<int:number>/", integrations.integration, name="integration"),
-    path("integrations/<int:number>/status", integrations.set_status, name="integration_status"),
-    *(
-        path(f"integrations/<int:number>/{tab}/", tabs.definition, {"tab": tab}, name=f"integration_{tab}")
-        for tab in ("mapping", "rules", "routing")
-    ),
-    path("integrations/<int:number>/settings/", tabs.settings, name="integration_settings"),
-    path("integrations/<int:number>/test/", tabs.test, name="integration_test"),
-    path("integrations/<int:number>/security/", tabs.security, name="integration_security"),
-    path("integrations/<int:number>/guide/", tabs.guide, name="integration_guide"),
-    path("integrations/<int:number>/delete/", tabs.delete, name="integration_delete"),
+    path("alerts/", include(_alerts)),
+    path("inbound-log/", include(_inbound_log)),
+    path("integrations/", include(_integrations)),
+    path("policies/", include(_policies)),
+    path("groups/", include(_groups)),
+    path("users/", include(_users)),
+    path("me/", include(_me)),
+    path("providers/", include(_providers)),
+    path("sandbox/", sandbox.sandbox, name="sandbox"),
+    path("audit-log/", audit.audit_log, name="audit_log"),
+    path("system/", system.system, name="system"),
+    path("settings/", system.settings, name="settings"),
+    path("pause/", pause.pause, name="pause"),
+    path("pause/end", pause.end, name="end_pause"),
+    path("a/<str:token>", link_page.link_page, name="link_page"),
     path("setup/<str:token>", accounts.setup, name="setup"),
     path("welcome/<str:token>", accounts.welcome, name="welcome"),
+    # A user's one address belongs to the user, and is changed there.
+    path("account/email/", RedirectView.as_view(pattern_name="me")),
     path("account/", include("allauth.urls")),
     path("api/v1/", include("tocsin.api.urls")),
 ]

@@ -56,7 +56,7 @@ _CAN_BE_UNDONE = frozenset(
 @require_GET
 def alert_page(request: Request, number: int) -> HttpResponse:
     """The alert, in the order in which somebody woken at night needs it."""
-    return page(request, "alerts/alert.html", alert_context(request, number), parts=("state", "story", "aside"))
+    return page(request, "alerts/alert.html", alert_context(request, number, request.user), parts=("state", "story", "aside"))
 
 
 @require_POST
@@ -121,13 +121,13 @@ def _until(request: Request) -> datetime:
     return request.now + durations.parse(request.POST.get("for", ""), "for")
 
 
-def alert_context(request: Request, number: int) -> dict[str, Any]:
-    """Everything the alert's page and the page behind a mail's link show. Raises Http404."""
+def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
+    """Everything the alert's page and the page behind a mail's link show, to `user`. Raises Http404."""
     rows = Alert.objects.select_related("owner", "integration", "previous", "merged_into")
     alert = rows.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
-    viewer = permissions.viewer(request.user)
+    viewer = permissions.viewer(user)
     entries, paged, inbound = timeline.read(alert, viewer)
     acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
     text = alert.long_text or alert.short_text
@@ -138,30 +138,26 @@ def alert_context(request: Request, number: int) -> dict[str, Any]:
         "is_live": alert.status in LIVE,
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
         "acknowledgements": acknowledgements,
-        "is_mine": alert.owner_id == request.user.pk,
-        "i_acknowledged": any(entry.user_id == request.user.pk for entry in acknowledgements),
+        "is_mine": alert.owner_id == user.pk,
+        "i_acknowledged": any(entry.user_id == user.pk for entry in acknowledgements),
         "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
         "is_long": is_long(text),
         "vip": vip,
-        "phone": viewer_phone(alert, viewer),
+        # Whoever may see the alert may call the requester back: the number is the ticket's, no user's.
+        "phone": alert.requester_phone,
         "facts": _facts(alert, custom),
         "next": upcoming.of(alert, request.now),
         "entries": entries,
         "paged": paged,
         "inbound": inbound[:8],
         "inbound_count": len(inbound),
-        "undo_until": _undo_until(alert, request),
+        "undo_until": _undo_until(alert, user, request.now),
         "can_reopen": alert.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED)
         and alert.closed_at is not None
         and request.now - alert.closed_at < timedelta(hours=24),
         "people": User.objects.filter(is_active=True).order_by("name", "username"),
         "holds": (("30m", _("30 minutes")), ("1h", _("1 hour")), ("4h", _("4 hours")), ("1d", _("1 day"))),
     }
-
-
-def viewer_phone(alert: Alert, viewer: permissions.Viewer) -> str:
-    """The requester's number: whoever may act on the alert may call back."""
-    return alert.requester_phone
 
 
 def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
@@ -182,11 +178,11 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
     return [(label, value) for label, value in facts if value]
 
 
-def _undo_until(alert: Alert, request: Request) -> datetime | None:
+def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:
     """Until when the reader's own last command can be taken back."""
     kinds = [str(kind) for kind in LIFE]
     last = AlertEvent.objects.filter(alert=alert, kind__in=kinds).order_by("-pk").first()
-    if last is None or last.actor_id != request.user.pk or last.kind not in _CAN_BE_UNDONE:
+    if last is None or last.actor_id != user.pk or last.kind not in _CAN_BE_UNDONE:
         return None
     until = last.at + WITHIN
-    return until if until > request.now else None
+    return until if until > now else None

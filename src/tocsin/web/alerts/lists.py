@@ -14,7 +14,10 @@ from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import LIVE, AlertStatus
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
+from tocsin.escalation.upcoming import NextStep
 from tocsin.people.models import User
+from tocsin.web.alerts.upcoming import capitalised
+from tocsin.web.alerts.upcoming import steps_of as next_steps
 
 #: Key in the address, label.
 TABS: tuple[tuple[str, Any], ...] = (
@@ -116,25 +119,26 @@ def filtered(rows: QuerySet[Alert], chosen: dict[str, Any], text: str) -> QueryS
     return rows.filter(_search(text)) if text else rows
 
 
-def rows_of(alerts: Sequence[Alert]) -> list[Row]:
-    """The alerts as rows: two more statements, however many there are."""
+def rows_of(alerts: Sequence[Alert], now: datetime) -> list[Row]:
+    """The alerts as rows: a fixed number of further statements, however many there are."""
     numbers = [alert.pk for alert in alerts]
     people: dict[int, list[User]] = {}
     for entry in Acknowledgement.objects.filter(alert__in=numbers).select_related("user").order_by("at", "pk"):
         people.setdefault(entry.alert_id, []).append(entry.user)
-    due = {
-        run.alert_id: run
-        for run in Run.objects.filter(alert__in=numbers).exclude(status=RunStatus.ENDED).only(
-            "alert_id", "due_at", "reason"
-        )
-    }
-    return [_row(alert, people.get(alert.pk, []), due.get(alert.pk)) for alert in alerts]
+    upcoming = next_steps([alert.pk for alert in alerts if alert.status == AlertStatus.OPEN], now)
+    waiting = [alert.pk for alert in alerts if alert.status == AlertStatus.OPEN and alert.pk not in upcoming]
+    reasons = dict(
+        Run.objects.filter(alert__in=waiting).exclude(status=RunStatus.ENDED).values_list("alert_id", "reason")
+    )
+    return [_row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, "")) for alert in alerts]
 
 
-def _row(alert: Alert, people: list[User], run: Run | None) -> Row:
+def _row(alert: Alert, people: list[User], step: NextStep | None, reason: str) -> Row:
     if alert.status == AlertStatus.ON_HOLD:
         return Row(alert, people, alert.hold_until, "")
-    return Row(alert, people, run.due_at if run else None, run.reason if run else "")
+    if step is None:
+        return Row(alert, people, None, reason)
+    return Row(alert, people, step.at, capitalised(step.summary))
 
 
 def _tag(text: str) -> Q:

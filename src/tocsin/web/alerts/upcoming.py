@@ -9,6 +9,8 @@ from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus
+from tocsin.core import database
+from tocsin.escalation import upcoming
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
 
@@ -26,8 +28,6 @@ class Next:
 
 def of(alert: Alert, now: datetime) -> Next:
     """What comes next if nobody acts."""
-    run = Run.objects.filter(alert=alert).exclude(status=RunStatus.ENDED).select_related("version__policy").first()
-    policy = run.version.policy.name if run and run.version else ""
     match AlertStatus(alert.status):
         case AlertStatus.ON_HOLD:
             return Next(alert.hold_until, _("Comes back from hold"), tone="wait")
@@ -35,18 +35,35 @@ def of(alert: Alert, now: datetime) -> Next:
             owner = alert.owner.display_name if alert.owner else alert.owner_name
             return Next(None, _("Nothing: %(name)s has it.") % {"name": owner})
         case AlertStatus.OPEN:
-            return _of_open(run, policy)
+            return _of_open(alert, now)
         case AlertStatus.MERGED:
             return Next(None, _("Nothing: act on alert %(number)s instead.") % {"number": alert.merged_into_id})
         case AlertStatus.CLOSED | AlertStatus.CANCELLED:
             return Next(None, _("Nothing: it is over."))
 
 
-def _of_open(run: Run | None, policy: str) -> Next:
+def steps_of(numbers: list[int], now: datetime) -> dict[int, upcoming.NextStep]:
+    """The next step of many alerts; those for which nothing is due are absent."""
+    if not numbers:
+        return {}
+    with database.transaction() as connection:
+        return upcoming.next_steps(connection, numbers, now)
+
+
+def capitalised(text: str) -> str:
+    """A summary as the beginning of a line."""
+    return text[:1].upper() + text[1:]
+
+
+def _of_open(alert: Alert, now: datetime) -> Next:
+    run = Run.objects.filter(alert=alert).exclude(status=RunStatus.ENDED).select_related("version__policy").first()
     if run is None:
         return Next(None, _("Nothing is planned: no policy works on this alert."))
-    stops = _("%(policy)s. Stops when somebody acknowledges, takes or closes it.") % {"policy": policy} if policy else ""
-    if run.due_at is None:
+    policy = run.version.policy.name if run.version else ""
+    step = steps_of([alert.pk], now).get(alert.pk)
+    if step is None:
         tone = "now" if run.status == RunStatus.FINISHED else ""
         return Next(None, run.reason or _("Nothing is planned."), policy, tone)
-    return Next(run.due_at, run.reason, stops, "now" if run.status == RunStatus.ACTIVE else "wait")
+    detail = _("Stops when somebody acknowledges, takes or closes it.")
+    tone = "now" if run.status == RunStatus.ACTIVE else "wait"
+    return Next(step.at, f"{capitalised(step.summary)}.", f"{policy}. {detail}" if policy else detail, tone)

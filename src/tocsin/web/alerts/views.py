@@ -42,7 +42,7 @@ def alert_list(request: Request) -> HttpResponse:
         "text": text,
         "filters": form,
         "filter_count": len(chosen.keys() - {"sort"}),
-        "rows": lists.rows_of(found.rows),
+        "rows": lists.rows_of(found.rows, request.now),
         "page": found,
     }
     return page(request, "alerts/list.html", context, parts=("list", "tabs"))

@@ -12,13 +12,15 @@ from django.utils import timezone
 
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import LIVE, AlertStatus, EventKind
+from tocsin.core import database
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.oncall.rota import Member, OnCall, on_call
+from tocsin.oncall import lookup
+from tocsin.oncall.rota import OnCall
 from tocsin.people.members import MemberRole
-from tocsin.people.models import Group, Membership, User
+from tocsin.people.models import Group, User
 
 DAY = timedelta(hours=24)
 
@@ -52,19 +54,23 @@ def alerts_of(user: User) -> QuerySet[Alert]:
 
 
 def duties(now: datetime) -> list[Duty]:
-    """Every group that has members with a role."""
-    members: dict[int, list[Member]] = {}
-    for one in Membership.objects.select_related("user"):
-        roles = frozenset(MemberRole(role) for role in one.roles)
-        member = Member(one.user_id, one.user.display_name, roles, one.position, one.user.is_active)
-        members.setdefault(one.group_id, []).append(member)
-    found = []
-    for group in Group.objects.filter(pk__in=members):
-        people = on_call(group.name, members[group.pk], now)
-        first = [person for person in people if person.role is MemberRole.PRIMARY][:1]
-        rest = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
-        found.append(Duty(group, first, rest[:3]))
-    return found
+    """Every group that has members: by its schedules, and by who holds a role where no shift has it."""
+    groups = list(Group.objects.filter(memberships__isnull=False).distinct())
+    with database.transaction() as connection:
+        found = lookup.on_call(connection, [group.pk for group in groups], now)
+    return [_duty(group, found.get(group.pk, ())) for group in groups]
+
+
+def on_call_in(group: Group, now: datetime) -> tuple[OnCall, ...]:
+    """Everybody on call in one group, in the order in which they would be called."""
+    with database.transaction() as connection:
+        return lookup.on_call(connection, [group.pk], now).get(group.pk, ())
+
+
+def _duty(group: Group, people: Sequence[OnCall]) -> Duty:
+    first = [person for person in people if person.role is MemberRole.PRIMARY][:1]
+    rest = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
+    return Duty(group, first, rest[:3])
 
 
 def outcomes(now: datetime) -> list[tuple[str, int]]:

@@ -16,11 +16,11 @@ ROWS = 8
 @require_GET
 def home(request: Request) -> HttpResponse:
     """The page one opens first."""
-    mine = lists.rows_of(overview.alerts_of(request.user)[:ROWS])
+    mine = lists.rows_of(overview.alerts_of(request.user)[:ROWS], request.now)
     unanswered = lists.of_tab("open")
     context = {
         "mine": mine,
-        "open_rows": lists.rows_of(unanswered.order_by("-pk")[:ROWS]),
+        "open_rows": lists.rows_of(unanswered.order_by("-pk")[:ROWS], request.now),
         "groups": overview.duties(request.now),
         "outcomes": overview.outcomes(request.now),
         "night": overview.last_night(request.now),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
-from tocsin.inbound.reading import Definition, Reader, compile_reader
+from tocsin.inbound.explained import reader_of
+from tocsin.inbound.models import InboundMessage, IntegrationVersion
 from tocsin.inbound.trace import Trace, explain_body
 
 #: Bodies longer than this are shown cut; the whole one can be downloaded through the API.
@@ -38,23 +35,6 @@ def explain(message: InboundMessage, version: IntegrationVersion | None) -> Expl
         return Explained(body[:SHOWN], len(body) > SHOWN, None, rejected.detail)
     traces = explain_body(reader, raw, message.content_type or None)
     return Explained(body[:SHOWN], len(body) > SHOWN, traces[0] if traces else None)
-
-
-def reader_of(integration: Integration, version: IntegrationVersion | None) -> Reader:
-    """The integration's rules in one version, compiled. Raises Rejected when they do not compile here."""
-    kind = load_kinds().get(integration.kind)
-    if kind is None:
-        raise Rejected("unknown_kind", f"This version of Tocsin does not know the kind {integration.kind}.")
-    stored: Mapping[str, Any] = version.definition if version is not None else {}
-    definition = Definition(
-        mapping=stored.get("mapping") or {},
-        rules=stored.get("rules") or {},
-        filters=stored.get("filters"),
-        routes=stored.get("routes"),
-        dedup_key=stored.get("dedup_key"),
-        settings=integration.settings,
-    )
-    return compile_reader(kind, definition)
 
 
 def readable(raw: bytes) -> str:

@@ -15,7 +15,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.web.home.overview import DAY, first_uuid
-from tocsin.web.inbound.explained import reader_of
+from tocsin.inbound.explained import reader_of
 from tocsin.web.integrations.statuses import Does, does
 
 #: How far back statuses are counted.

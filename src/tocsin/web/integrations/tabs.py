@@ -20,7 +20,7 @@ from tocsin.inbound.trace import explain_body
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs, require
 from tocsin.web.guide_text import as_html
-from tocsin.web.inbound.explained import reader_of
+from tocsin.inbound.explained import reader_of
 from tocsin.web.integrations import overview, yaml_text
 from tocsin.web.integrations.forms import (
     CredentialsForm,

@@ -247,3 +247,13 @@ def times(value: int) -> str:
     return _("once") if value == 1 else ngettext("%(count)d time", "%(count)d times", value) % {"count": value}
 
 
+@register.filter
+def for_key(number: int, prefix: str) -> str:
+    """ "group-7": the value of an option that stands for one of several kinds of objects."""
+    return f"{prefix}-{number}"
+
+
+@register.filter
+def cut_underscores(text: str) -> str:
+    """A name from the database as words: sign_in_failed → sign in failed."""
+    return text.replace("_", " ")

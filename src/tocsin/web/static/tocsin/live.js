@@ -117,6 +117,9 @@
     if (pill) pill.remove();
   }
 
+  // For what no hint tells of: asked again while it says so.
+  setInterval(() => { if (!document.hidden) document.querySelectorAll("[data-poll]").forEach(ask); }, 1500);
+
   // Whatever was held is shown once pointer and focus have left.
   function settle() {
     for (const [id, fresh] of waiting) {

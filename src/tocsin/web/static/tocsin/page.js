@@ -112,6 +112,24 @@
     if (box.matches("[data-submit-on-change]")) box.form.requestSubmit();
   });
 
+  /* ---- forms of several alike parts: one more ---- */
+  document.querySelectorAll("form[data-formset]").forEach((form) => {
+    const add = form.querySelector("[data-formset-add]");
+    const total = form.querySelector(`input[name="${form.dataset.formset}-TOTAL_FORMS"]`);
+    const empty = form.querySelector("template[data-formset-empty]");
+    add.hidden = false;
+    add.addEventListener("click", () => {
+      const holder = document.createElement("div");
+      holder.innerHTML = empty.innerHTML.replaceAll("__prefix__", total.value);
+      const part = holder.firstElementChild;
+      const number = part.querySelector("[data-formset-number]");
+      if (number) number.textContent = Number(total.value) + 1;
+      empty.before(part);
+      total.value = Number(total.value) + 1;
+      part.querySelector("input:not([type=hidden]):not([type=checkbox]), select, textarea")?.focus();
+    });
+  });
+
   /* ---- rows that open in place: htmx fetches, this shows and hides; with Ctrl or without scripts it is a link ---- */
   document.addEventListener("htmx:confirm", (event) => {
     const id = event.target.dataset && event.target.dataset.toggleRow;

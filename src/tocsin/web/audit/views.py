@@ -1,0 +1,57 @@
+"""The audit log: who changed what, what it was before, and who signed in. For administrators."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Q
+from django.http import HttpResponse
+from django.views.decorators.http import require_GET
+
+from tocsin.access.models import AuditEntry
+from tocsin.access.roles import Action
+from tocsin.web import keyset
+from tocsin.web.guard import needs
+from tocsin.web.request import Request, page
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry, with each changed value side by side."""
+
+    entry: AuditEntry
+    #: (key, before, after), as text.
+    changes: tuple[tuple[str, str, str], ...]
+
+
+@require_GET
+@needs(Action.ADMINISTER)
+def audit_log(request: Request) -> HttpResponse:
+    """Newest first, filtered by kind of action, kind of object and text."""
+    rows = AuditEntry.objects.all()
+    chosen = request.GET.get("show", "")
+    if chosen == "sign-ins":
+        rows = rows.filter(action__in=["sign_in", "sign_in_failed", "sign_out"])
+    elif chosen == "changes":
+        rows = rows.exclude(action__in=["sign_in", "sign_in_failed", "sign_out"])
+    text = request.GET.get("q", "").replace("\x00", "").strip()[:100]
+    if text:
+        rows = rows.filter(Q(actor_name__icontains=text) | Q(object_name__icontains=text) | Q(object_type__iexact=text))
+    found = keyset.by_number(rows, request.GET.get("cursor", ""))
+    context = {"rows": [_row(entry) for entry in found.rows], "page": found, "text": text, "chosen": chosen}
+    return page(request, "audit/log.html", context)
+
+
+def _row(entry: AuditEntry) -> Row:
+    before: dict[str, Any] = entry.before or {}
+    after: dict[str, Any] = entry.after or {}
+    keys = [*before, *(key for key in after if key not in before)]
+    return Row(entry, tuple((key, _said(before.get(key)), _said(after.get(key))) for key in keys))
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)

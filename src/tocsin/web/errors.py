@@ -1,0 +1,59 @@
+"""The pages of errors: what happened, what to do, and an id to quote. They never show a trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """400"""
+    return _page(request, 400, _("This request could not be read"), _("Go back, and try it again from the page."))
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """403"""
+    why = str(exception) or _("Your role does not reach that far.")
+    return _page(request, 403, _("You may not do this"), f"{why} {_('An administrator can change your role.')}")
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """403 for a form whose protection does not fit."""
+    text = _("The page was open for too long, or cookies are blocked. Go back, load it again, and send it once more.")
+    return _page(request, 403, _("This form is out of date"), text)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """404"""
+    said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
+    text = said or _("The address may be mistyped, or what was there is gone.")
+    return _page(request, 404, _("There is nothing here"), text)
+
+
+def failed(request: HttpRequest) -> HttpResponseBase:
+    """500"""
+    text = _("It is noted in the log. Try again; if it stays, tell an administrator this id.")
+    return _page(request, 500, _("Something failed in Tocsin"), text)
+
+
+def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
+    """Rendered without the shell: whatever broke may be in it."""
+    context: dict[str, Any] = {
+        "title": title,
+        "text": text,
+        "status": status,
+        "id": getattr(request, "id", "–"),
+        "LANGUAGE_CODE": "en",
+        "request": request,
+        "theme": _theme(request) if status != 500 else "",
+    }
+    return HttpResponse(render_to_string("error.html", context), status=status)
+
+
+def _theme(request: HttpRequest) -> str:
+    user = getattr(request, "user", None)
+    return str(user.theme) if user is not None and user.is_authenticated else ""

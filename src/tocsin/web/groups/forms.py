@@ -1,0 +1,83 @@
+"""A group as a form: itself, its members in the order in which they are called, and its contacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.notify.channels.registry import CHANNELS
+from tocsin.people import addresses
+from tocsin.people.models import User
+from tocsin.web.forms import ZoneField
+from tocsin.web.policies.forms import ROLES
+
+MOST = 200
+
+
+def channel_choices() -> list[tuple[str, str]]:
+    """The channels that an address can be for, as people call them."""
+    return [(name, CHANNELS[name].label if name in CHANNELS else name) for name in addresses.channels()]
+
+
+class GroupForm(forms.Form):
+    """Name, description and zone."""
+
+    name = forms.CharField(label=_("Name"), max_length=100)
+    description = forms.CharField(
+        label=_("Description"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 2})
+    )
+    time_zone = ZoneField()
+
+
+class MemberForm(forms.Form):
+    """One member's place."""
+
+    user = forms.ModelChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"), label=_("User"), required=False
+    )
+    roles = forms.MultipleChoiceField(
+        label=_("Is"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
+    )
+    position = forms.IntegerField(label=_("Called as number"), min_value=1, max_value=999, required=False)
+
+
+class ContactForm(forms.Form):
+    """A way to reach the whole group."""
+
+    label = forms.CharField(label=_("Label"), max_length=100, required=False)
+    channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices, required=False)
+    address = forms.CharField(label=_("Address"), max_length=500, required=False)
+
+
+MemberFormSet = forms.formset_factory(MemberForm, extra=1, can_delete=True, max_num=MOST, absolute_max=MOST + 5)
+ContactFormSet = forms.formset_factory(ContactForm, extra=1, can_delete=True, max_num=20, absolute_max=25)
+
+
+def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
+    """The group in a spec's shape."""
+    kept = [m.cleaned_data for m in members.forms if m.cleaned_data.get("user") and not m.cleaned_data.get("DELETE")]
+    kept.sort(key=lambda data: data["position"] or MOST + 1)
+    ways = [
+        c.cleaned_data
+        for c in contacts.forms
+        if (c.cleaned_data.get("label") or c.cleaned_data.get("address")) and not c.cleaned_data.get("DELETE")
+    ]
+    found: dict[str, Any] = {
+        **form.cleaned_data,
+        "members": [{"user": data["user"].username, "roles": list(data["roles"])} for data in kept],
+    }
+    if ways:
+        found["contacts"] = [{name: data[name] for name in ("label", "channel", "address")} for data in ways]
+    return found
+
+
+def initial_members(written: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the members begin with."""
+    users = dict(User.objects.values_list("username", "pk"))
+    return [
+        {"user": users.get(member["user"]), "roles": member["roles"], "position": number}
+        for number, member in enumerate(written["members"], start=1)
+    ]

@@ -1,0 +1,134 @@
+"""Groups: who is on call in each, its members and contacts, its form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Count
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods
+
+from tocsin.access.roles import Action
+from tocsin.core import dependents
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.people import groups as commands
+from tocsin.people import permissions
+from tocsin.people.models import Group
+from tocsin.web.forms import show_rejection
+from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_members, spec
+from tocsin.web.guard import actor, may, needs, require
+from tocsin.web.home import overview
+from tocsin.web.request import Request, page
+
+
+@require_GET
+def group_list(request: Request) -> HttpResponse:
+    """Every group with who is on call now."""
+    duties = {duty.group.pk: duty for duty in overview.duties(request.now)}
+    rows = [(group, duties.get(group.pk), group.size) for group in _sized()]
+    return page(request, "groups/list.html", {"rows": rows, "may_add": may(request, Action.TEAMS)})
+
+
+@require_GET
+def group(request: Request, number: int) -> HttpResponse:
+    """One group."""
+    row = find(number)
+    viewer = permissions.viewer(request.user)
+    memberships = list(row.memberships.select_related("user").prefetch_related("user__contact_methods"))
+    contacts = [
+        (contact, viewer.group_address(row, contact.channel, contact.address)) for contact in row.contacts.all()
+    ]
+    context = {
+        "group": row,
+        "memberships": memberships,
+        "contacts": contacts,
+        "on_call": overview.on_call_in(row, request.now),
+        "may_change": may(request, Action.TEAMS, row),
+    }
+    return page(request, "groups/group.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.TEAMS)
+def edit(request: Request, number: int | None = None) -> HttpResponse:
+    """A new group, or changes to one."""
+    row = find(number) if number is not None else None
+    require(request, Action.TEAMS, row)
+    written: dict[str, Any] | None = commands.group_spec(row) if row else None
+    form = GroupForm(request.POST or None, initial=written or {"time_zone": request.user.time_zone})
+    begin = initial_members(written) if written else [{"user": request.user.pk, "roles": ["primary"], "position": 1}]
+    members = MemberFormSet(request.POST or None, initial=begin, prefix="members")
+    contacts = ContactFormSet(
+        request.POST or None, initial=written.get("contacts", []) if written else [], prefix="contacts"
+    )
+    if request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()]):
+        try:
+            saved = commands.save_group(
+                spec(form, members, contacts), existing=row, actor=actor(request), now=request.now
+            )
+        except Rejected as rejected:
+            _show(rejected, form, members, contacts)
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("group", saved.pk)
+    failed = form.errors or any(one.errors for one in [*members.forms, *contacts.forms])
+    context = {"group": row, "form": form, "members": members, "contacts": contacts}
+    return page(request, "groups/edit.html", context, status=422 if failed else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.TEAMS)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first, and says what needs it."""
+    row = find(number)
+    require(request, Action.TEAMS, row)
+    problem = ""
+    if request.method == "POST":
+        try:
+            commands.delete_group(row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            problem = rejected.detail
+        else:
+            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
+            return redirect("groups")
+    context = {
+        "what": row.name,
+        "problem": problem,
+        "needed_by": dependents.of("group", row.pk),
+        "back": ("group", row.pk),
+        "about": _("Its members stay; only the group goes."),
+    }
+    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+
+
+def find(number: int) -> Group:
+    """The group. Raises Http404."""
+    row = Group.objects.filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This group is gone."))
+    return row
+
+
+def _sized() -> Any:
+    return Group.objects.annotate(size=Count("memberships"))
+
+
+def _show(rejected: Rejected, form: GroupForm, members: Any, contacts: Any) -> None:
+    """Problems of a member or contact beside it, the others beside their field."""
+    kept_contacts = [c for c in contacts.forms if c.cleaned_data.get("label") or c.cleaned_data.get("address")]
+    for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+        place = problem.field or ""
+        index = place.partition("[")[2].partition("]")[0]
+        text = problem.detail.removeprefix(f"{place}: ")
+        text = text[:1].upper() + text[1:]
+        if place.startswith("contacts[") and index.isdigit() and int(index) < len(kept_contacts):
+            field = place.rpartition(".")[2]
+            target = kept_contacts[int(index)]
+            target.add_error(field if field in target.fields else None, text)
+        elif place.startswith("members["):
+            form.add_error(None, text)
+        else:
+            show_rejection(form, problem)

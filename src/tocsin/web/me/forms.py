@@ -1,0 +1,77 @@
+"""What somebody says about themselves: how to reach them, and how they like the pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core import durations
+from tocsin.people.models import ContactMethod
+from tocsin.web.forms import DurationField, ZoneField
+from tocsin.web.groups.forms import channel_choices
+
+
+class PreferencesForm(forms.Form):
+    """Name, zone, language and theme."""
+
+    name = forms.CharField(label=_("Name"), max_length=200, required=False)
+    time_zone = ZoneField()
+    language = forms.ChoiceField(
+        label=_("Language"),
+        choices=[("", _("As the browser asks")), ("en", "English"), ("de", "Deutsch")],
+        required=False,
+    )
+    theme = forms.ChoiceField(
+        label=_("Theme"),
+        choices=[("", _("As the system")), ("light", _("Light")), ("dark", _("Dark"))],
+        required=False,
+    )
+
+
+class ContactMethodForm(forms.Form):
+    """One way to reach the person."""
+
+    label = forms.CharField(label=_("Label"), max_length=100, help_text=_("Such as SMS-Official."))
+    channel = forms.ChoiceField(label=_("Channel"), choices=channel_choices)
+    address = forms.CharField(
+        label=_("Address"),
+        max_length=500,
+        help_text=_("A phone number with its country code, an e-mail address, or an ntfy topic."),
+    )
+    wait = DurationField(
+        label=_("Wait"), required=False, help_text=_("After a step fires, so that a quieter way comes first. Such as 3m.")
+    )
+    repeat_times = forms.IntegerField(label=_("Repeats"), min_value=0, max_value=100, initial=0, required=False)
+    repeat_every = DurationField(label=_("Repeat every"), required=False)
+    enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
+
+    def spec(self) -> dict[str, Any]:
+        """The contact method in a spec's shape."""
+        data = self.cleaned_data
+        spec: dict[str, Any] = {name: data[name] for name in ("label", "channel", "address", "enabled")}
+        if data["wait"]:
+            spec["wait"] = data["wait"]
+        if data["repeat_times"]:
+            spec["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
+        return spec
+
+
+def initial_of(method: ContactMethod) -> dict[str, Any]:
+    """What the form begins with."""
+    return {
+        "label": method.label,
+        "channel": method.channel,
+        "address": method.address,
+        "wait": durations.write(method.wait) if method.wait else "",
+        "repeat_times": method.repeat_times,
+        "repeat_every": durations.write(method.repeat_every) if method.repeat_times else "",
+        "enabled": method.is_enabled,
+    }
+
+
+class TokenForm(forms.Form):
+    """A new API token."""
+
+    name = forms.CharField(label=_("What is it for?"), max_length=100)

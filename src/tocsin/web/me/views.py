@@ -1,0 +1,164 @@
+"""Me: how I am reached, my pages, how I like the screens, passwords and keys, API tokens."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from tocsin.access import tokens
+from tocsin.access.models import ApiToken
+from tocsin.core import database
+from tocsin.core.errors import Rejected
+from tocsin.notify import queue
+from tocsin.notify.models import Notification
+from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.people import commands
+from tocsin.people.models import ContactMethod, User
+from tocsin.web import keyset
+from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor
+from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
+from tocsin.web.request import Request, page
+
+
+@require_http_methods(["GET", "POST"])
+def me(request: Request) -> HttpResponse:
+    """Everything about oneself on one page."""
+    user = request.user
+    begin = {"name": user.name, "time_zone": user.time_zone, "language": user.language, "theme": user.theme}
+    form = PreferencesForm(request.POST or None, initial=begin)
+    if request.method == "POST" and form.is_valid() and _save_preferences(request, form):
+        messages.success(request, _("Saved."))
+        return redirect("me")
+    context = {
+        "form": form,
+        "methods": [(method, channel_name(method.channel)) for method in user.contact_methods.all()],
+        "memberships": user.memberships.select_related("group"),
+        "pages": _pages(user)[:8],
+        "tokens": ApiToken.objects.filter(user=user, revoked_at=None).order_by("-created_at"),
+        "token_form": TokenForm(),
+    }
+    return page(request, "me/me.html", context, status=422 if form.errors else 200)
+
+
+@require_GET
+def my_pages(request: Request) -> HttpResponse:
+    """Was I called last night? Every message that was meant for me."""
+    found = keyset.by_uuid(_pages(request.user), request.GET.get("cursor", ""))
+    return page(request, "me/pages.html", {"rows": found.rows, "page": found})
+
+
+@require_http_methods(["GET", "POST"])
+def contact_method(request: Request, number: int | None = None) -> HttpResponse:
+    """A new way to reach me, or changes to one."""
+    method = _find(request, number) if number is not None else None
+    form = ContactMethodForm(request.POST or None, initial=initial_of(method) if method else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            commands.save_contact_method(
+                request.user, form.spec(), existing=method, actor=actor(request), now=request.now
+            )
+        except Rejected as rejected:
+            show_rejection(form, rejected, {"repeat.every": "repeat_every", "repeat.times": "repeat_times"})
+        else:
+            messages.success(request, _("Saved. Try it out with “Send test”."))
+            return redirect("me")
+    return page(
+        request, "me/contact_method.html", {"form": form, "method": method}, status=422 if form.errors else 200
+    )
+
+
+@require_POST
+def delete_contact_method(request: Request, number: int) -> HttpResponse:
+    """Takes one way away."""
+    method = _find(request, number)
+    commands.delete_contact_method(method, actor=actor(request), now=request.now)
+    messages.success(request, _("%(label)s is gone.") % {"label": method.label})
+    return redirect("me")
+
+
+@require_POST
+def send_test(request: Request, number: int) -> HttpResponse:
+    """Sends a test by one of my ways, and shows what becomes of it."""
+    _find(request, number)
+    try:
+        with database.transaction() as connection:
+            sent = queue.queue_test(connection, request.user.pk, number, request.now)
+            database.hint(connection, "outbox")
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+        return redirect("me")
+    return redirect("test_result", sent)
+
+
+@require_GET
+def test_result(request: Request, notification_id: UUID) -> HttpResponse:
+    """What became of a test: waiting, sent, or why not."""
+    rows = Notification.objects.filter(pk=notification_id, user=request.user, purpose=Purpose.TEST)
+    notification = rows.prefetch_related("deliveries").first()
+    if notification is None:
+        raise Http404(_("There is no such test."))
+    delivery = next(iter(notification.deliveries.all()), None)
+    is_done = delivery is not None and delivery.status not in (DeliveryStatus.QUEUED, DeliveryStatus.SENDING)
+    context = {"notification": notification, "delivery": delivery, "is_done": is_done}
+    return page(request, "me/test_result.html", context, parts=("result",))
+
+
+@require_POST
+def create_token(request: Request) -> HttpResponse:
+    """Makes an API token; its secret is shown once, on the page that answers."""
+    form = TokenForm(request.POST)
+    if form.is_valid():
+        try:
+            made = tokens.create(request.user, form.cleaned_data["name"], actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            messages.error(request, rejected.detail)
+            return redirect("me")
+        response = page(request, "me/token.html", {"token": made.token, "secret": made.secret})
+        response["Cache-Control"] = "no-store"
+        return response
+    messages.error(request, _("Say what the token is for."))
+    return redirect("me")
+
+
+@require_POST
+def revoke_token(request: Request, number: int) -> HttpResponse:
+    """Ends one of my tokens."""
+    token = ApiToken.objects.select_related("user").filter(pk=number, user=request.user).first()
+    if token is None:
+        raise Http404(_("There is no such token."))
+    tokens.revoke(token, actor=actor(request), now=request.now)
+    messages.success(request, _("The token %(name)s works no more.") % {"name": token.name})
+    return redirect("me")
+
+
+def _save_preferences(request: Request, form: PreferencesForm) -> bool:
+    data = form.cleaned_data
+    spec = {key: value for key, value in commands.user_spec(request.user).items() if key != "contact_methods"}
+    spec |= {"name": data["name"], "time_zone": data["time_zone"], "language": data["language"]}
+    try:
+        commands.save_user(spec, existing=request.user, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        show_rejection(form, rejected)
+        return False
+    # How the screens look is nobody else's business, and no configuration.
+    User.objects.filter(pk=request.user.pk).update(theme=data["theme"])
+    return True
+
+
+def _pages(user: User) -> QuerySet[Notification]:
+    return Notification.objects.filter(user=user).select_related("alert").prefetch_related("deliveries").order_by("-pk")
+
+
+def _find(request: Request, number: int) -> ContactMethod:
+    method = ContactMethod.objects.filter(pk=number, user=request.user).first()
+    if method is None:
+        raise Http404(_("This is not one of your contact methods."))
+    return method

@@ -1,0 +1,66 @@
+"""Pause all paging: why, until when, and ending it. For administrators."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods, require_POST
+
+from tocsin.access.roles import Action
+from tocsin.core.errors import Rejected
+from tocsin.notify import pause as pauses
+from tocsin.notify.models import Pause
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, needs
+from tocsin.web.request import Request, page
+
+
+class PauseForm(forms.Form):
+    """Why, and when it ends by itself."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Why?"), max_length=500, help_text=gettext_lazy("Everybody reads it on every page.")
+    )
+    until = forms.DateTimeField(
+        label=gettext_lazy("Until"),
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"],
+        help_text=gettext_lazy("In your time zone; seven days at most. Then the step that is due fires."),
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ADMINISTER)
+def pause(request: Request) -> HttpResponse:
+    """Shows whether paging is paused, and pauses it."""
+    begin: dict[str, Any] = {"until": timezone.localtime(request.now + timedelta(hours=2))}
+    form = PauseForm(request.POST or None, initial=begin)
+    if request.method == "POST" and form.is_valid():
+        try:
+            pauses.start(form.cleaned_data["reason"], form.cleaned_data["until"], actor(request), request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, _("All paging is paused. Alerts still open; their pages wait."))
+            return redirect("pause")
+    held = Pause.objects.filter(ended_at=None, until__gt=request.now).select_related("user").first()
+    past = Pause.objects.exclude(pk=held.pk if held else None).select_related("user").order_by("-pk")[:10]
+    context = {"form": form, "held": held, "past": past}
+    return page(request, "pause/pause.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+@needs(Action.ADMINISTER)
+def end(request: Request) -> HttpResponse:
+    """Ends the pause now."""
+    if pauses.end(actor(request), request.now):
+        messages.success(request, _("Paging goes on. What waited leaves now."))
+    return redirect("pause")

@@ -1,0 +1,171 @@
+"""Escalation policies: the list, one with its preview, its form, and deleting it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Count
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods
+
+from tocsin.access.roles import Action
+from tocsin.core import dependents
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.escalation import commands
+from tocsin.escalation.models import Policy
+from tocsin.inbound.models import Integration
+from tocsin.people.models import Group
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, may, needs, require
+from tocsin.web.policies import preview
+from tocsin.web.policies.forms import PolicyForm, initial_policy, initial_steps, steps_formset
+from tocsin.web.request import Request, page
+
+_PLACES = {
+    "acknowledge.effect": "effect",
+    "acknowledge.pause": "pause",
+    "acknowledge.timeout": "timeout",
+    "repeat.times": "repeat_times",
+    "repeat.every": "repeat_every",
+    "steps": "name",
+}
+
+
+@require_GET
+def policy_list(request: Request) -> HttpResponse:
+    """Every policy with its steps in short."""
+    rows = Policy.objects.select_related("current", "group").annotate(used=Count("integrations"))
+    shown = [(row, commands.plan_of(row)) for row in rows]
+    return page(request, "policies/list.html", {"rows": shown, "may_add": may(request, Action.TEAMS)})
+
+
+@require_GET
+def policy(request: Request, number: int) -> HttpResponse:
+    """One policy as a line of cards, and what it would do now for one of its integrations, or for a group."""
+    row = find(number)
+    plan = commands.plan_of(row)
+    used = list(Integration.objects.filter(policy=row).prefetch_related("recipient_groups", "recipient_users"))
+    groups = list(Group.objects.all())
+    chosen = _chosen(request, used, groups)
+    context = {
+        "policy": row,
+        "plan": plan,
+        "used": used,
+        "groups": groups,
+        "chosen": chosen[0],
+        "steps": preview.steps(plan, chosen[1], chosen[2], request.now),
+        "may_change": may(request, Action.TEAMS, row.group_id),
+    }
+    return page(request, "policies/policy.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.TEAMS)
+def edit(request: Request, number: int | None = None) -> HttpResponse:
+    """A new policy, or a new version of one."""
+    row = find(number) if number is not None else None
+    require_for(request, row)
+    spec = commands.policy_spec(row) if row else None
+    form = PolicyForm(request.POST or None, initial=initial_policy(spec) if spec else None)
+    formset = steps_formset(1 if spec else 0)
+    begin = initial_steps(spec) if spec else _usual_steps()
+    steps = formset(request.POST or None, initial=begin, prefix="steps")
+    if request.method == "POST" and form.is_valid() and steps.is_valid():
+        kept = steps.kept()
+        wanted = {**form.spec(), "steps": [step.spec() for step in kept]}
+        try:
+            require_new_group(request, form.cleaned_data["group"])
+            saved = commands.save_policy(wanted, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            _show(rejected, form, kept)
+        else:
+            messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
+            return redirect("policy", saved.pk)
+    failed = form.errors or any(step.errors for step in steps.forms)
+    context = {"policy": row, "form": form, "steps": steps}
+    return page(request, "policies/edit.html", context, status=422 if failed else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.TEAMS)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first, and says what needs it."""
+    row = find(number)
+    require(request, Action.TEAMS, row.group_id)
+    problem = ""
+    if request.method == "POST":
+        try:
+            commands.delete_policy(row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            problem = rejected.detail
+        else:
+            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
+            return redirect("policies")
+    context = {
+        "what": row.name,
+        "problem": problem,
+        "needed_by": dependents.of("policy", row.pk),
+        "back": ("policy", row.pk),
+        "about": _("Alerts at which it works go on with it to their end."),
+    }
+    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+
+
+def find(number: int) -> Policy:
+    """The policy. Raises Http404."""
+    row = Policy.objects.select_related("current", "group").filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This escalation policy is gone."))
+    return row
+
+
+def require_for(request: Request, row: Policy | None) -> None:
+    """Whoever changes an object must be allowed to; a new one asks when its group is known."""
+    if row is not None:
+        require(request, Action.TEAMS, row.group_id)
+
+
+def require_new_group(request: Request, group: Group | None) -> None:
+    """An object may only be given to a group for which one may act."""
+    require(request, Action.TEAMS, group)
+
+
+def _usual_steps() -> list[dict[str, Any]]:
+    """What most people want: the primary at once, the secondary after five minutes, both ten minutes later."""
+    return [
+        {"after": "0m", "roles": ["primary"]},
+        {"after": "5m", "roles": ["secondary"]},
+        {"after": "10m", "roles": ["primary", "secondary"]},
+    ]
+
+
+def _chosen(
+    request: Request, used: list[Integration], groups: list[Group]
+) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """For whom the preview is: an integration's recipients, or one group."""
+    wanted = request.GET.get("for", "")
+    for integration in used:
+        if wanted in ("", f"integration-{integration.pk}"):
+            group_ids = tuple(group.pk for group in integration.recipient_groups.all())
+            return f"integration-{integration.pk}", group_ids, tuple(u.pk for u in integration.recipient_users.all())
+    for group in groups:
+        if wanted in ("", f"group-{group.pk}"):
+            return f"group-{group.pk}", (group.pk,), ()
+    return "", (), ()
+
+
+def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
+    """Problems of a step beside that step, the others beside their field."""
+    for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+        place = problem.field or ""
+        if place.startswith("steps["):
+            index, _end, rest = place.removeprefix("steps[").partition("]")
+            field = "after" if rest.startswith(".after") else None
+            text = problem.detail.removeprefix(f"{place}: ")
+            if index.isdigit() and int(index) < len(steps):
+                steps[int(index)].add_error(field, text[:1].upper() + text[1:])
+                continue
+        show_rejection(form, problem, _PLACES)

@@ -1,0 +1,65 @@
+"""System: what this installation knows of its own health, and its settings. For administrators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_GET, require_http_methods
+
+from tocsin.access import installation
+from tocsin.access.roles import Action
+from tocsin.core import settings_store
+from tocsin.core.errors import Rejected
+from tocsin.web.forms import ZoneField, show_rejection
+from tocsin.web.guard import actor, needs
+from tocsin.web.request import Request, page
+from tocsin.web.system import health
+
+
+class SettingsForm(forms.Form):
+    """Everything that belongs to the whole installation."""
+
+    organisation_name = forms.CharField(
+        label=gettext_lazy("Organisation"), max_length=100, required=False, help_text=gettext_lazy("Shown in mails.")
+    )
+    time_zone = ZoneField(label=gettext_lazy("Time zone of new users and groups"))
+    bundle_pages = forms.BooleanField(
+        label=gettext_lazy("Bundle pages that follow quickly on one another"),
+        required=False,
+        help_text=gettext_lazy("The first goes at once; later ones leave together, at most ten seconds late."),
+    )
+    message_retention_days = forms.IntegerField(label=gettext_lazy("Keep inbound messages, days"), min_value=1)
+    message_size_cap_mb = forms.IntegerField(label=gettext_lazy("… and at most, megabytes"), min_value=10)
+    delivery_retention_days = forms.IntegerField(label=gettext_lazy("Keep notifications, days"), min_value=1)
+    audit_retention_days = forms.IntegerField(label=gettext_lazy("Keep the audit log, days"), min_value=1)
+
+
+@require_GET
+@needs(Action.ADMINISTER)
+def system(request: Request) -> HttpResponse:
+    """What is checked, what it found, and what to do."""
+    context = {"checks": health.checks(request.now), "facts": health.facts(request.now), "nodes": health.nodes()}
+    return page(request, "system/system.html", context, parts=("checks",))
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ADMINISTER)
+def settings(request: Request) -> HttpResponse:
+    """The installation's settings."""
+    begin: dict[str, Any] = {name: settings_store.get(name) for name in settings_store.SETTINGS}
+    form = SettingsForm(request.POST or None, initial=begin)
+    if request.method == "POST" and form.is_valid():
+        try:
+            installation.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("settings")
+    return page(request, "system/settings.html", {"form": form}, status=422 if form.errors else 200)

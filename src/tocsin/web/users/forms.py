@@ -1,0 +1,68 @@
+"""Users as administrators see them: inviting one, changing one, many from CSV."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.access.roles import Role
+from tocsin.people.models import Group
+from tocsin.web.forms import ZoneField
+from tocsin.web.policies.forms import ROLES
+
+USER_ROLES = [
+    (Role.OBSERVER, _("Observer: sees alerts, the log and who is on call")),
+    (Role.RESPONDER, _("Responder: also acts on alerts")),
+    (Role.MANAGER, _("Manager: also sets up what own groups own")),
+    (Role.ADMIN, _("Administrator: everything")),
+]
+
+
+class UserForm(forms.Form):
+    """What an administrator says about a user."""
+
+    name = forms.CharField(label=_("Name"), max_length=200, required=False)
+    email = forms.EmailField(label=_("E-mail"), max_length=254)
+    username = forms.CharField(
+        label=_("Username"),
+        max_length=100,
+        widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}),
+    )
+    role = forms.ChoiceField(label=_("Role"), choices=USER_ROLES, widget=forms.RadioSelect, initial=Role.RESPONDER)
+    time_zone = ZoneField()
+
+    def spec(self) -> dict[str, Any]:
+        """The user in a spec's shape."""
+        return dict(self.cleaned_data)
+
+
+class EditUserForm(UserForm):
+    """The same of a user that is there already."""
+
+    active = forms.BooleanField(label=_("May sign in and is paged"), required=False)
+
+
+class InviteForm(UserForm):
+    """A new user, who gets a link to choose a password."""
+
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Into the group"), required=False)
+    roles = forms.MultipleChoiceField(
+        label=_("as"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+    def spec(self) -> dict[str, Any]:
+        return {name: self.cleaned_data[name] for name in ("name", "email", "username", "role", "time_zone")}
+
+
+class CsvForm(forms.Form):
+    """Many users at once."""
+
+    text = forms.CharField(
+        label=_("Users, one a line"),
+        max_length=200_000,
+        widget=forms.Textarea(attrs={"rows": 8, "class": "form-control code", "spellcheck": "false"}),
+        help_text=_("username, e-mail, name, role, phone. Role and phone may be left out."),
+    )
+    invite = forms.BooleanField(label=_("Mail each of them an invitation"), required=False, initial=True)

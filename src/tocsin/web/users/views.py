@@ -1,0 +1,217 @@
+"""Users: the list, inviting, changing, deleting, many from CSV. For administrators."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.db.models import Count
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from tocsin.access.roles import Action
+from tocsin.core import dependents
+from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.people import commands
+from tocsin.people import groups as group_commands
+from tocsin.people.models import User
+from tocsin.web import mail
+from tocsin.web.accounts import invitation
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, needs
+from tocsin.web.request import Request, page
+from tocsin.web.users.forms import CsvForm, EditUserForm, InviteForm
+
+log = logging.getLogger(__name__)
+
+_COLUMNS = ("username", "email", "name", "role", "phone")
+
+
+@require_GET
+@needs(Action.ADMINISTER)
+def user_list(request: Request) -> HttpResponse:
+    """Everybody, with what is missing."""
+    rows = User.objects.annotate(ways=Count("contact_methods")).order_by("-is_active", "name", "username")
+    return page(request, "users/list.html", {"rows": rows})
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ADMINISTER)
+def invite(request: Request) -> HttpResponse:
+    """A new user, who is mailed a link to choose a password."""
+    form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
+    if request.method == "POST" and form.is_valid():
+        try:
+            user = _create(request, form)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            _send(request, user)
+            return redirect("user", user.pk)
+    return page(request, "users/invite.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ADMINISTER)
+def user(request: Request, number: int) -> HttpResponse:
+    """One user: what an administrator may change, contact methods, groups, the invitation while it is open."""
+    row = find(number)
+    spec = commands.user_spec(row)
+    form = EditUserForm(request.POST or None, initial={**spec, "active": row.is_active})
+    if request.method == "POST" and form.is_valid():
+        wanted = {**form.spec(), **({"language": row.language} if row.language else {})}
+        try:
+            commands.save_user(wanted, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("user", number)
+    is_invited = not row.has_usable_password()
+    context = {
+        "person": row,
+        "form": form,
+        "is_invited": is_invited,
+        # Without a mail server the link has to be handed over in another way.
+        "link": invitation.link(row) if is_invited and row.is_active else "",
+        "mail_leaves": mail.leaves_the_machine(),
+        "methods": row.contact_methods.all(),
+        "memberships": row.memberships.select_related("group"),
+    }
+    return page(request, "users/user.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+@needs(Action.ADMINISTER)
+def send_invitation(request: Request, number: int) -> HttpResponse:
+    """Mails the link again."""
+    _send(request, find(number))
+    return redirect("user", number)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ADMINISTER)
+def import_csv(request: Request) -> HttpResponse:
+    """Many users at once: all of them, or none with every problem named by its line."""
+    form = CsvForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        made = _import(request, form)
+        if made is not None:
+            if form.cleaned_data["invite"]:
+                for user in made:
+                    _send(request, user, quietly=True)
+            text = ngettext("%(count)d user is there now.", "%(count)d users are there now.", len(made))
+            messages.success(request, text % {"count": len(made)})
+            return redirect("users")
+    return page(request, "users/import.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@needs(Action.ADMINISTER)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first, and says what needs the user."""
+    row = find(number)
+    problem = ""
+    if request.method == "POST":
+        try:
+            commands.delete_user(row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            problem = rejected.detail
+        else:
+            messages.success(request, _("%(name)s is deleted.") % {"name": row.display_name})
+            return redirect("users")
+    context = {
+        "what": row.display_name,
+        "problem": problem,
+        "needed_by": dependents.of("user", row.pk),
+        "back": ("user", row.pk),
+        "about": _("What they did stays on record under their name. Switching them off is enough to end sign-in."),
+    }
+    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+
+
+def find(number: int) -> User:
+    """The user. Raises Http404."""
+    row = User.objects.filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This user is gone."))
+    return row
+
+
+def _create(request: Request, form: InviteForm) -> User:
+    with transaction.atomic():
+        user = commands.save_user(form.spec(), actor=actor(request), now=request.now)
+        group = form.cleaned_data["group"]
+        if group is not None:
+            spec = group_commands.group_spec(group)
+            spec["members"].append({"user": user.username, "roles": form.cleaned_data["roles"]})
+            group_commands.save_group(spec, existing=group, actor=actor(request), now=request.now)
+    return user
+
+
+def _send(request: Request, user: User, *, quietly: bool = False) -> None:
+    try:
+        invitation.send(user, request.user)
+    except (Temporary, Permanent, OutcomeUnknown) as error:
+        log.warning("The invitation of %s could not be mailed: %s", user.username, error)
+        messages.warning(
+            request,
+            _("The mail to %(email)s could not be sent (%(error)s). Give them the link yourself.")
+            % {"email": user.email, "error": error},
+        )
+        return
+    if quietly:
+        return
+    if mail.leaves_the_machine():
+        messages.success(request, _("A mail with a link is on its way to %(email)s.") % {"email": user.email})
+    else:
+        messages.warning(
+            request, _("There is no mail server yet: the mail is in the sandbox. Copy the link below to them.")
+        )
+
+
+def _import(request: Request, form: CsvForm) -> list[User] | None:
+    problems: list[str] = []
+    made: list[User] = []
+    with transaction.atomic():
+        for number, row in enumerate(csv.reader(io.StringIO(form.cleaned_data["text"]), skipinitialspace=True), 1):
+            if not row or (number == 1 and row[0].strip().lower() == "username"):
+                continue
+            try:
+                made.append(commands.save_user(_spec(row, request), actor=actor(request), now=request.now))
+            except Rejected as rejected:
+                problems.append(_("Line %(number)s: %(problem)s") % {"number": number, "problem": rejected.detail})
+        if problems:
+            transaction.set_rollback(True)
+    for problem in problems[:20]:
+        form.add_error("text", problem)
+    if not made and not problems:
+        form.add_error("text", _("There is no user in it."))
+    return made if made and not problems else None
+
+
+def _spec(row: list[str], request: Request) -> dict[str, Any]:
+    values = dict(zip(_COLUMNS, (cell.strip() for cell in row), strict=False))
+    spec: dict[str, Any] = {
+        "username": values.get("username", ""),
+        "email": values.get("email", ""),
+        "time_zone": request.user.time_zone,
+    }
+    if values.get("name"):
+        spec["name"] = values["name"]
+    if values.get("role"):
+        spec["role"] = values["role"].lower()
+    if values.get("phone"):
+        spec["contact_methods"] = [
+            {"label": "Email-Official", "channel": "email", "address": values.get("email", "")},
+            {"label": "SMS-Official", "channel": "sms", "address": values["phone"]},
+        ]
+    return spec
