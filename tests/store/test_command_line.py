@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -126,3 +127,29 @@ def test_a_token_is_alone_on_standard_output(capsys: pytest.CaptureFixture[str])
     found = tokens.verify(out.removesuffix("\n"), now=clock.now())
     assert found is not None
     assert found.user.username == "alice"
+
+
+def test_a_payload_is_simulated_from_a_file_at_a_time_as_text_or_json(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    answer(capsys, "apply", str(EXAMPLE))
+    file = tmp_path / "payload.json"
+    file.write_text('{"id": 20817, "summary": "VPN down", "status": "New", "client_name": "Acme"}')
+    to = ("simulate", "--integration", "haloitsm", str(file))
+    for wrong, said in (
+        (("simulate", "--integration", "none", str(file)), 'There is no integration "none".'),
+        ((*to, "--at", "noon"), '--at: "noon" is not a time'),
+        (("simulate", "--integration", "haloitsm", str(tmp_path / "none")), "cannot be read"),
+    ):
+        status, out, err = answer(capsys, *wrong)
+        assert (status, out) == (1, "")
+        assert said in err
+        assert err.count("\n") == 1
+    status, out, _ = answer(capsys, *to, "--at", "2026-01-13T03:00+01:00")
+    assert status == 0
+    assert out.startswith("HaloITSM, at Tue 2026-01-13 02:00 UTC. Nothing is sent or stored.\n\nMapped Opened: ")
+    assert "at once  02:00:00  Bob Brown by email, bob@example.org" in out
+    status, out, _ = answer(capsys, *to, "--at", "2026-01-13T02:00", "--json")
+    assert status == 0
+    message = json.loads(out)["messages"][0]
+    assert (message["status"], message["pages"][0]["to"]) == ("Mapped Opened", "Bob Brown")

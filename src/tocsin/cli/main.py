@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 import tocsin
-from tocsin.cli import apply, export, serve, token, user
+from tocsin.cli import apply, export, serve, simulate, token, user
 from tocsin.core.config import ConfigError
 from tocsin.core.errors import RejectedAll, TocsinError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(apply.apply)
 app.command()(export.export)
+app.command()(simulate.simulate)
 app.add_typer(user.app, name="user")
 app.add_typer(token.app, name="token")
 

@@ -1,0 +1,80 @@
+"""`tocsin simulate`: the whole chain for a payload at a time; sends nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from tocsin.cli.session import DataDir, open_database
+from tocsin.core.errors import Rejected
+
+#: Bigger bodies are refused at the door.
+_LARGEST = 5 * 1024 * 1024
+
+
+def simulate(
+    payload: Annotated[
+        Path, typer.Argument(metavar="PAYLOAD.json", help="What would be posted: a file, or - for standard input.")
+    ],
+    integration: Annotated[str, typer.Option(metavar="NAME", help="The integration that it would be posted to.")],
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="When: 2026-12-25T03:00, in the installation's time zone unless it names one. Default: now.",
+            show_default=False,
+        ),
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Prints JSON, with every step of the mapping.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Shows what a payload would do: mapping, rule, route, alert, and who is notified, by what, when, and why.
+
+    Sends and stores nothing.
+    """
+    body = _read(payload)
+    with open_database(data_dir):
+        from tocsin.core import clock, settings_store
+        from tocsin.inbound.models import Integration
+        from tocsin.inbound.registry import UnknownDoor
+        from tocsin.simulate import chain, report
+
+        zone = ZoneInfo(settings_store.get(settings_store.TIME_ZONE))
+        found = Integration.objects.filter(name__iexact=integration).first()
+        if found is None:
+            raise Rejected("not_found", f'There is no integration "{integration}".', "integration")
+        try:
+            simulation = chain.simulate(found.pk, body, "application/json", _moment(at, zone) or clock.now())
+        except UnknownDoor:
+            raise Rejected(
+                "not_compiled", f"The configuration of {found.name} cannot be compiled; save it again."
+            ) from None
+    if as_json:
+        typer.echo(json.dumps(report.as_json(simulation), ensure_ascii=False, indent=2))
+    else:
+        typer.echo(report.as_text(simulation, zone), nl=False)
+
+
+def _read(payload: Path) -> bytes:
+    try:
+        body = typer.get_binary_stream("stdin").read(_LARGEST + 1) if str(payload) == "-" else payload.read_bytes()
+    except OSError as error:
+        raise Rejected("unreadable", f"{payload}: cannot be read: {error.strerror}.") from None
+    if len(body) > _LARGEST:
+        raise Rejected("too_large", f"{payload}: is over 5 MiB, which the door refuses.")
+    return body
+
+
+def _moment(text: str, zone: ZoneInfo) -> datetime | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Rejected("invalid", f'--at: "{text}" is not a time; write it like 2026-12-25T03:00.', "at") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)

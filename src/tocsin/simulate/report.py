@@ -1,0 +1,141 @@
+"""A simulation as JSON for scripts, and as text for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+from tocsin.core import durations
+from tocsin.simulate.chain import Outcome, PlannedPage, Simulation
+
+#: How an address may be shown: given the user's id (None: a group contact's), the channel and the address.
+type Shown = Callable[[int | None, str, str], str]
+
+_SHORT = 70
+
+
+def as_json(simulation: Simulation, shown: Shown | None = None) -> dict[str, Any]:
+    """The simulation as plain values; `shown` masks addresses for whoever may not see them."""
+    return {
+        "integration": simulation.integration,
+        "at": _iso(simulation.at),
+        "messages": [_message(outcome, shown or _whole) for outcome in simulation.outcomes],
+    }
+
+
+def as_text(simulation: Simulation, zone: tzinfo) -> str:
+    """The simulation for people, with times of `zone`."""
+    moment = simulation.at.astimezone(zone).strftime("%a %Y-%m-%d %H:%M %Z")
+    lines = [f"{simulation.integration}, at {moment}. Nothing is sent or stored."]
+    for number, outcome in enumerate(simulation.outcomes, start=1):
+        heading = f"Message {number}: " if len(simulation.outcomes) > 1 else ""
+        lines += ["", f"{heading}{outcome.status}: {outcome.reason}", *_described(outcome, zone)]
+    return "\n".join(lines) + "\n"
+
+
+def _whole(user_id: int | None, channel: str, address: str) -> str:
+    return address
+
+
+def _message(outcome: Outcome, shown: Shown) -> dict[str, Any]:
+    return {
+        "status": str(outcome.status),
+        "reason": outcome.reason,
+        "alert_id": outcome.alert_id,
+        "alert": _alert(outcome),
+        "mode": str(outcome.mode) if outcome.mode else None,
+        "route": outcome.route,
+        "why": outcome.why,
+        "pages": [_page(page, shown) for page in outcome.pages],
+        "timeline": [
+            {"at": _iso(line.at), "minutes": _minutes(line.after), "text": line.text} for line in outcome.timeline
+        ],
+        "notes": list(outcome.notes),
+        "trace": outcome.trace.to_json() if outcome.trace else None,
+    }
+
+
+def _alert(outcome: Outcome) -> dict[str, Any] | None:
+    alert = outcome.alert
+    if alert is None:
+        return None
+    return {
+        "subject": alert.subject,
+        "priority": str(alert.priority),
+        "source": alert.source,
+        "source_name": alert.source_name,
+        "source_id": alert.source_id,
+        **dict(alert.columns),
+        "tags": dict(alert.tags),
+        "custom": dict(alert.custom),
+        "watch": alert.watch,
+    }
+
+
+def _page(page: PlannedPage, shown: Shown) -> dict[str, Any]:
+    return {
+        "at": _iso(page.at),
+        "minutes": _minutes(page.after),
+        "to": page.name,
+        "user_id": page.user_id,
+        "label": page.label,
+        "channel": page.channel,
+        "address": shown(page.user_id, page.channel, page.address),
+        "reason": page.reason,
+        "problem": page.problem,
+    }
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _minutes(after: timedelta) -> float:
+    minutes = after / timedelta(minutes=1)
+    return int(minutes) if minutes.is_integer() else round(minutes, 2)
+
+
+def _described(outcome: Outcome, zone: tzinfo) -> Iterable[str]:
+    yield from (f"  note: {note}" for note in outcome.notes)
+    if outcome.trace is not None:
+        yield from (f"  note: {note}" for note in outcome.trace.notes)
+        yield "  mapping:"
+        groups = (*outcome.trace.fields, *outcome.trace.tags, *outcome.trace.custom)
+        found = [field for field in groups if field.value is not None]
+        yield from (f"    {field.field} = {_cut(field.value or '')}" for field in found)
+        for name, answers in (
+            ("rules", outcome.trace.rules),
+            ("filters", outcome.trace.opening),
+            ("routes", outcome.trace.routes),
+        ):
+            if answers:
+                yield f"  {name}:"
+                yield from (f"    {one.name}: {'yes' if one.is_true else 'no'}, {one.reason}" for one in answers)
+    if outcome.alert is not None:
+        yield from _escalation(outcome, zone)
+
+
+def _escalation(outcome: Outcome, zone: tzinfo) -> Iterable[str]:
+    assert outcome.alert is not None
+    client = f"{outcome.alert.columns['client']}: " if outcome.alert.columns.get("client") else ""
+    yield f"  alert: [{outcome.alert.priority.capitalize()}] {client}{outcome.alert.subject}"
+    yield f"  by: {outcome.why}"
+    if outcome.pages:
+        yield "  who is notified, if nobody acts:"
+    for page in outcome.pages:
+        clock = page.at.astimezone(zone).strftime("%H:%M:%S")
+        to = f"{page.name} by {page.channel}, {page.address}"
+        problem = f" CANNOT BE SENT: {page.problem}" if page.problem else ""
+        yield f"    {_after(page.after):>8}  {clock}  {to}.{problem} {page.reason}"
+    yield "  timeline:"
+    yield from (f"    {_after(line.after):>8}  {line.text}" for line in outcome.timeline)
+
+
+def _after(after: timedelta) -> str:
+    return f"+{durations.write(after)}" if after else "at once"
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
