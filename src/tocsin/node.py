@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -70,6 +71,7 @@ class Node:
 
     def start(self) -> None:
         """Starts the threads, once the clock is measured and the configuration is loaded."""
+        _calm_the_collector()
         with database.pool().connection() as connection:
             clock.measure(connection)
         self._registry.refresh()
@@ -142,6 +144,16 @@ class Node:
                 self._embedded.start()
             except (OSError, RuntimeError) as error:
                 log.error("The embedded PostgreSQL cannot be started: %s", error)
+
+
+def _calm_the_collector() -> None:
+    """Leaves what was loaded at the start out of every garbage collection, and has fewer of them.
+
+    Ingest makes many short-lived objects and no cycles; with the defaults a third of its time went into collections.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _django() -> Callable[..., object]:
