@@ -8,6 +8,7 @@ import msgspec
 from django.http import Http404, HttpRequest
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
+from ninja.openapi.schema import OpenAPISchema
 from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 
@@ -75,9 +76,17 @@ class _Parser(Parser):
         return cast(dict[str, Any], errors.read_json(request.body))
 
 
+class _Api(NinjaAPI):
+    def get_openapi_schema(self, **given: Any) -> OpenAPISchema:
+        """The description, with the one shape of errors that every operation names."""
+        schema = super().get_openapi_schema(**given)
+        schema["components"]["schemas"]["Error"] = errors.SHAPE
+        return schema
+
+
 def build() -> NinjaAPI:
     """The API with all its nouns."""
-    api = NinjaAPI(
+    api = _Api(
         title="Tocsin",
         version="1",
         description=_DESCRIPTION,

@@ -36,6 +36,23 @@ _CONFLICTS = frozenset(
 _NOT_FOUND = "There is nothing at {path}. The addresses are listed in /api/v1/docs."
 
 
+#: The shape of every error, for the OpenAPI description.
+SHAPE = {
+    "title": "Error",
+    "type": "object",
+    "required": ["error", "detail", "fields"],
+    "properties": {
+        "error": {"type": "string", "description": "A code, for programs."},
+        "detail": {"type": "string", "description": "A sentence, for people."},
+        "fields": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "For each field, or the path to it, what is wrong with it.",
+        },
+    },
+}
+
+
 def status_of(error: Rejected) -> int:
     """The HTTP status of a rejection: 400 unless its code says that something else stands in the way."""
     if error.code in _CONFLICTS or error.code.startswith("already_"):

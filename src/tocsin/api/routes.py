@@ -10,6 +10,11 @@ from ninja import Router
 from tocsin.access.roles import Action, Reach, Role, reach
 from tocsin.api.gate import Gate
 
+_ERROR = {
+    "description": "What went wrong.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+
 
 class Routes:
     """The endpoints of one noun.
@@ -56,7 +61,7 @@ class Routes:
                 path,
                 auth=gate,
                 response={status: answers},
-                openapi_extra={**(extra or {}), "x-needs": _needs(action)},
+                openapi_extra={**(extra or {}), "x-needs": _needs(action), "responses": {"default": _ERROR}},
                 **options,
             )(view)
             gate.guards(self.router.path_operations[path].operations[-1])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
-from django.http import HttpRequest, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponseBase
 from django.urls import URLPattern, path, re_path
 
 from tocsin.api import docs, errors
@@ -20,6 +20,8 @@ def _framed(view: View) -> View:
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             response = view(request, *args, **kwargs)
+        except Http404:
+            response = errors.not_found(request)
         except Exception as error:  # noqa: BLE001 - the request's edge: every answer has the API's shape
             response = errors.unexpected(request, error)
         if response.status_code == 405:
@@ -34,9 +36,8 @@ def _framed(view: View) -> View:
 def _framed_patterns() -> Iterator[URLPattern]:
     for pattern in api.urls[0]:
         assert isinstance(pattern, URLPattern)
-        if pattern.name != "api-root":
-            pattern.callback = _framed(pattern.callback)
-            yield pattern
+        pattern.callback = _framed(pattern.callback)
+        yield pattern
 
 
 app_name = "api"

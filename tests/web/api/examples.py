@@ -1,0 +1,288 @@
+"""For every address of the API a request that works, on an object that a given group owns. A test walks over them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.web.api.conftest import Company
+from tocsin.access import tokens
+from tocsin.access.audit import COMMAND_LINE, record
+from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import Alert
+from tocsin.core import clock
+from tocsin.core.ids import uuid7
+from tocsin.escalation.commands import save_policy
+from tocsin.inbound.commands import save_integration
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.oncall.commands import save_schedule, save_support_hours
+from tocsin.people.models import ContactMethod, Group, User
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Who asks, and which group owns what is asked for."""
+
+    company: Company
+    asker: User
+    group: Group | None
+    open_alert: Callable[..., int]
+
+    @property
+    def by(self) -> dict[str, Any]:
+        return {"actor": COMMAND_LINE, "now": clock.now()}
+
+    @property
+    def owned(self) -> dict[str, str]:
+        return {"group": self.group.name} if self.group else {}
+
+
+type Request = tuple[str, Any]
+type Example = Callable[[World], Request]
+
+
+def _name(what: str) -> str:
+    return f"{what} {secrets.token_hex(4)}"
+
+
+def _alert(command: str = "", body: Any = None, *before: str) -> Example:
+    """On a fresh alert, after the commands that must come before."""
+
+    def make(world: World) -> Request:
+        number = world.open_alert()
+        from tests.web.api.conftest import Api  # the asker's own client gives the commands that come before
+
+        made = tokens.create(world.company.alice, _name("before"), **world.by)
+        for earlier in before:
+            assert Api(made.secret).post(f"alerts/{number}/{earlier}").status == 200
+        if command == "merge":
+            return f"alerts/{number}/merge", {"into": world.open_alert()}
+        return f"alerts/{number}{'/' if command else ''}{command}", body
+
+    return make
+
+
+def _undo(world: World) -> Request:
+    """Somebody's own last command, given by them a moment ago."""
+    from tocsin.alerts import commands
+    from tocsin.alerts.orders import Acknowledge, Actor
+    from tocsin.alerts.states import ActorKind
+
+    number = world.open_alert()
+    actor = Actor(ActorKind.USER, world.asker.display_name, world.asker.pk)
+    commands.act(number, Acknowledge(actor=actor), now=clock.now())
+    return f"alerts/{number}/undo", None
+
+
+def _integration(world: World) -> Integration:
+    spec = {"name": _name("door"), "kind": "api", "mode": "watch", **world.owned}
+    return save_integration(spec, **world.by)
+
+
+def _on_integration(suffix: str = "", body: Callable[[Integration], Any] = lambda _found: None) -> Example:
+    def make(world: World) -> Request:
+        found = _integration(world)
+        return f"integrations/{found.pk}{suffix}", body(found)
+
+    return make
+
+
+def _message(world: World) -> InboundMessage:
+    return InboundMessage.objects.create(
+        id=uuid7(),
+        integration=_integration(world),
+        received_at=clock.now(),
+        status="Mapping Failed",
+        raw=b'{"summary": "VPN down"}',
+        content_type="application/json",
+    )
+
+
+def _notification(world: World) -> Notification:
+    return Notification.objects.create(
+        id=uuid7(),
+        alert_id=world.open_alert(),
+        user=world.company.bob,
+        purpose="page",
+        channel="email",
+        address="bob@example.org",
+        created_at=clock.now(),
+    )
+
+
+def _delivery(world: World) -> Delivery:
+    at = clock.now()
+    return Delivery.objects.create(
+        id=uuid7(), notification=_notification(world), user=world.company.bob, channel="email",
+        address="bob@example.org", purpose="page", queued_at=at, due_at=at,
+    )  # fmt: skip
+
+
+def _sandbox(world: World) -> SandboxMessage:
+    return SandboxMessage.objects.create(
+        delivery=uuid7(), user=world.asker, channel="email", address="a@example.org", content={}, at=clock.now()
+    )
+
+
+def _group(world: World) -> Request:
+    assert world.group is not None
+    return f"groups/{world.group.pk}", None
+
+
+def _policy_spec(world: World) -> dict[str, Any]:
+    return {"name": _name("policy"), "steps": [{"notify": {"users": ["bob"]}}], **world.owned}
+
+
+def _schedule_spec(world: World) -> dict[str, Any]:
+    assert world.group is not None
+    rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob"], "roles": ["primary"]}
+    shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
+    return {"name": _name("schedule"), "group": world.group.name, "shifts": [shift]}
+
+
+def _hours_spec(world: World) -> dict[str, Any]:
+    return {"name": _name("hours"), "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}], **world.owned}
+
+
+def _integration_spec(world: World) -> dict[str, Any]:
+    return {"name": _name("door"), "kind": "api", "mode": "watch", **world.owned}
+
+
+def _user_spec(_world: World) -> dict[str, Any]:
+    name = f"u{secrets.token_hex(4)}"
+    return {"username": name, "email": f"{name}@example.org"}
+
+
+def _user(world: World) -> User:
+    spec = _user_spec(world)
+    return User.objects.create(username=spec["username"], email=spec["email"])
+
+
+def _method(world: World) -> ContactMethod:
+    return ContactMethod.objects.create(
+        user=world.asker, label=_name("way"), channel="email", address="a@example.org", position=9
+    )
+
+
+def _method_spec(_world: World) -> dict[str, Any]:
+    return {"label": _name("way"), "channel": "email", "address": "b@example.org"}
+
+
+def _token(world: World) -> Request:
+    return f"tokens/{tokens.create(world.asker, _name('token'), **world.by).token.pk}", None
+
+
+def _entry(world: World) -> Request:
+    record(COMMAND_LINE, "create", now=clock.now())
+    return f"audit-log/{AuditEntry.objects.latest('id').pk}", None
+
+
+def _at(noun: str, make: Callable[[World], Any], body: Callable[[World], Any] = lambda _world: None) -> Example:
+    return lambda world: (f"{noun}/{make(world).pk}", body(world))
+
+
+def _new(noun: str, body: Callable[[World], Any]) -> Example:
+    return lambda world: (noun, body(world))
+
+
+def _listed(noun: str) -> Example:
+    return lambda _world: (noun, None)
+
+
+def _configured(noun: str, spec: Callable[[World], Any], make: Callable[[World], Any]) -> dict[str, Example]:
+    """The requests that every configured object has."""
+    return {
+        f"GET {noun}": _listed(noun),
+        f"POST {noun}": _new(noun, spec),
+        f"GET {noun}/{{id}}": _at(noun, make),
+        f"PUT {noun}/{{id}}": _at(noun, make, spec),
+        f"PATCH {noun}/{{id}}": _at(noun, make, lambda world: {"name": _name("changed")}),
+        f"DELETE {noun}/{{id}}": _at(noun, make),
+    }
+
+
+EXAMPLES: Mapping[str, Example] = {
+    "GET alerts": _listed("alerts"),
+    "POST alerts": _new("alerts", lambda _world: {"subject": "VPN down", "recipients": {"users": ["bob"]}}),
+    "GET alerts/{int:id}": _alert(),
+    "GET alerts/{int:id}/events": _alert("events"),
+    "POST alerts/{int:id}/acknowledge": _alert("acknowledge"),
+    "POST alerts/{int:id}/unacknowledge": _alert("unacknowledge"),
+    "POST alerts/{int:id}/assign": _alert("assign", {"user": "bob"}),
+    "POST alerts/{int:id}/unassign": _alert("unassign"),
+    "POST alerts/{int:id}/escalate": _alert("escalate"),
+    "POST alerts/{int:id}/reply": _alert("reply", {"text": "On my way"}),
+    "POST alerts/{int:id}/hold": _alert("hold", {"for": "30m"}),
+    "POST alerts/{int:id}/resume": _alert("resume"),
+    "POST alerts/{int:id}/close": _alert("close"),
+    "POST alerts/{int:id}/cancel": _alert("cancel"),
+    "POST alerts/{int:id}/reopen": _alert("reopen", None, "close"),
+    "POST alerts/{int:id}/merge": _alert("merge"),
+    "POST alerts/{int:id}/undo": _undo,
+    "GET inbound-messages": _listed("inbound-messages"),
+    "GET inbound-messages/{id}": _at("inbound-messages", _message),
+    "GET notifications": _listed("notifications"),
+    "GET notifications/{id}": _at("notifications", _notification),
+    "GET deliveries": _listed("deliveries"),
+    "GET deliveries/{id}": _at("deliveries", _delivery),
+    "GET sandbox-messages": _listed("sandbox-messages"),
+    "GET sandbox-messages/{int:id}": _at("sandbox-messages", _sandbox),
+    **_configured("integrations", _integration_spec, _integration),
+    "GET integrations/{id}/versions": _on_integration("/versions"),
+    "POST integrations/{id}/rotate-token": _on_integration("/rotate-token"),
+    "PUT integrations/{id}": _on_integration(
+        "",
+        lambda found: {
+            "name": found.name,
+            "kind": "api",
+            "mode": "watch",
+            "group": found.group.name if found.group else None,
+        },
+    ),
+    **_configured("escalation-policies", _policy_spec, lambda world: save_policy(_policy_spec(world), **world.by)),
+    **_configured("users", _user_spec, _user),
+    "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
+    "GET contact-methods": _listed("contact-methods"),
+    "POST contact-methods": _new("contact-methods", _method_spec),
+    "GET contact-methods/{int:id}": _at("contact-methods", _method),
+    "PUT contact-methods/{int:id}": _at("contact-methods", _method, _method_spec),
+    "PATCH contact-methods/{int:id}": _at("contact-methods", _method, lambda _world: {"wait": "3m"}),
+    "DELETE contact-methods/{int:id}": _at("contact-methods", _method),
+    "GET groups": _listed("groups"),
+    "POST groups": _new("groups", lambda _world: {"name": _name("group")}),
+    "GET groups/{id}": _group,
+    "GET groups/{id}/on-call": lambda world: (f"{_group(world)[0]}/on-call", None),
+    "PUT groups/{id}": lambda world: (
+        _group(world)[0],
+        {
+            "name": world.group.name if world.group else "",
+            "members": [{"user": "mia"}, {"user": "bob", "roles": ["primary"]}],
+        },
+    ),
+    "PATCH groups/{id}": lambda world: (_group(world)[0], {"description": "Who answers"}),
+    "DELETE groups/{id}": _group,
+    **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
+    **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
+    "GET pause": _listed("pause"),
+    "PUT pause": _new("pause", lambda _world: {"reason": "Moving", "for": "1h"}),
+    "DELETE pause": _listed("pause"),
+    "GET tokens": _listed("tokens"),
+    "POST tokens": _new("tokens", lambda _world: {"name": _name("token")}),
+    "GET tokens/{int:id}": _token,
+    "DELETE tokens/{int:id}": _token,
+    "GET settings": _listed("settings"),
+    "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
+    "GET audit-log": _listed("audit-log"),
+    "GET audit-log/{int:id}": _entry,
+}
+
+#: A new group is nobody's own yet: only administrators make one.
+NEVER_OWN = frozenset({"POST groups"})
+
+#: Objects that need a group, so that there is none without an owner.
+ALWAYS_OWNED = frozenset({"groups", "schedules", "contact-methods"})
+
+__all__ = ["ALWAYS_OWNED", "EXAMPLES", "NEVER_OWN", "Alert", "Example", "World"]

@@ -1,0 +1,396 @@
+"""Configured objects over the API: the shape of the YAML both ways, by number or name, every error with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.web.api.conftest import Api, Company, moment
+from tests.web.api.test_errors import refused
+from tocsin.access.models import AuditEntry
+from tocsin.api import escalation_policies, groups, integrations, schedules, support_hours, users
+from tocsin.api import settings as settings_api
+from tocsin.core import clock
+from tocsin.core.ids import uuid7
+from tocsin.core.models import ConfigVersion
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.people.models import User
+
+NOUNS: dict[str, dict[str, Any]] = {
+    "users": users.EXAMPLE,
+    "groups": groups.EXAMPLE,
+    "support-hours": support_hours.EXAMPLE,
+    "schedules": schedules.EXAMPLE,
+    "escalation-policies": escalation_policies.EXAMPLE,
+    "integrations": integrations.EXAMPLE,
+}
+
+
+@pytest.fixture
+def ready(company: Company, admin: Api) -> Api:
+    """An administrator of a company that has what the examples of the documentation refer to."""
+    assert admin.post("escalation-policies", escalation_policies.EXAMPLE).status == 201
+    return admin
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_the_documented_example_is_made_shown_changed_and_deleted(noun: str, ready: Api, company: Company) -> None:
+    example = dict(NOUNS[noun])
+    name = "username" if noun == "users" else "name"
+    if noun == "escalation-policies":
+        example["name"] = "Another"
+    before = _version()
+    made = ready.post(noun, example)
+    assert made.status == 201, made
+    assert _is_within(example, made.body)
+    assert _version() > before
+    by_name = ready.get(f"{noun}/{quote(example[name].swapcase())}")
+    by_number = ready.get(f"{noun}/{made.body['id']}")
+    assert made.body == by_name.body == by_number.body
+    assert made.body in ready.get(noun, **{name: example[name]}).body["items"]
+
+    changed = ready.patch(f"{noun}/{made.body['id']}", {name: "Renamed"})
+    assert changed.status == 200, changed
+    assert changed.body == {**made.body, name: "Renamed"}
+    # What was shown can be sent back as it is.
+    again = ready.put(f"{noun}/Renamed", changed.body)
+    assert (again.status, again.body) == (200, changed.body)
+
+    assert ready.delete(f"{noun}/Renamed").status == 204
+    refused(ready.get(f"{noun}/{made.body['id']}"), 404, "not_found")
+    refused(ready.delete(f"{noun}/Renamed"), 404, "not_found")
+    actions = list(
+        AuditEntry.objects.filter(object_id=str(made.body["id"])).order_by("id").values_list("action", "via")
+    )
+    assert [pair for pair in actions if pair[0] in ("create", "update", "delete")][-3:] == [
+        ("create", "api"),
+        ("update", "api"),
+        ("delete", "api"),
+    ]
+
+
+def _is_within(wanted: Any, found: Any) -> bool:
+    """Whether everything that was asked for is there; more may be."""
+    match wanted:
+        case dict():
+            return all(key in found and _is_within(value, found[key]) for key, value in wanted.items())
+        case list():
+            return len(wanted) == len(found) and all(map(_is_within, wanted, found))
+    return bool(wanted == found)
+
+
+def _version() -> int:
+    return ConfigVersion.objects.get().version
+
+
+@pytest.mark.parametrize(
+    ("noun", "body", "field"),
+    [
+        ("users", {"username": "x"}, "email"),
+        ("users", {"username": "123", "email": "x@example.org"}, "username"),
+        ("users", {"username": "alice", "email": "other@example.org"}, "username"),
+        ("users", {"username": "x", "email": "x@example.org", "role": "king"}, "role"),
+        ("users", {"username": "x", "email": "x@example.org", "password": 7}, "password"),
+        ("users", {"username": "x", "email": "x@example.org", "password": "short"}, "password"),
+        (
+            "users",
+            {
+                "username": "x",
+                "email": "x@example.org",
+                "contact_methods": [{"label": "A", "channel": "sms", "address": "12"}],
+            },
+            "contact_methods[0].address",
+        ),
+        ("groups", {"name": "a/b"}, "name"),
+        ("groups", {"name": "Service desk"}, "name"),
+        ("groups", {"name": "x", "members": [{"user": "nobody"}]}, "members[0].user"),
+        ("groups", {"name": "x", "colour": "red"}, "colour"),
+        ("schedules", {"name": "x", "group": "Service Desk", "shifts": []}, "shifts"),
+        ("support-hours", {"name": "x", "windows": [{"days": ["someday"], "from": "1", "to": "2"}]}, None),
+        ("escalation-policies", {"name": "x"}, "steps"),
+        (
+            "escalation-policies",
+            {"name": "x", "steps": [{"notify": {"users": ["nobody"]}}]},
+            "steps[0].notify.users[0]",
+        ),
+        ("integrations", {"name": "x", "kind": "nonsense"}, "kind"),
+        ("integrations", {"name": "x", "kind": "api"}, "escalation_policy"),
+        (
+            "integrations",
+            {"name": "x", "kind": "api", "mode": "watch", "rules": {"open": {"field": "a", "operator": "near"}}},
+            "rules.open.operator",
+        ),
+        (
+            "integrations",
+            {
+                "name": "x",
+                "kind": "api",
+                "mode": "watch",
+                "rules": {"open": {"field": "subject", "operator": "matches", "value": "("}},
+            },
+            "rules.open.value",
+        ),
+        ("integrations", {"name": "x", "kind": "api", "mode": "watch", "token": "short"}, "token"),
+        ("integrations", {"name": "x", "kind": "api", "mode": "watch", "recipients": {"users": ["?"]}}, None),
+    ],
+)
+def test_what_cannot_be_saved_names_its_place_and_changes_nothing(
+    ready: Api, noun: str, body: dict[str, Any], field: str | None
+) -> None:
+    before, count = _version(), len(ready.get(noun).body["items"])
+    answer = ready.post(noun, body)
+    assert answer.status == 400, answer
+    assert answer.body["fields"]
+    if field is not None:
+        assert field in answer.body["fields"], answer.body
+    assert (_version(), len(ready.get(noun).body["items"])) == (before, count)
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+@pytest.mark.parametrize("body", [[], "text", 7, None])
+def test_a_body_that_is_no_object_is_refused(noun: str, ready: Api, body: Any) -> None:
+    assert ready.post(noun, body).status == 400
+    assert ready.patch(f"{noun}/1", body).status == 400
+
+
+def test_everything_that_is_wrong_is_told_at_once(admin: Api) -> None:
+    answer = admin.post("users", {"email": "nonsense", "role": "king"})
+    assert set(answer.body["fields"]) >= {"username", "email", "role"}
+
+
+def test_what_is_needed_elsewhere_is_not_deleted(company: Company, ready: Api) -> None:
+    made = ready.post("integrations", {**integrations.EXAMPLE, "recipients": {"groups": ["Service Desk"]}})
+    assert made.status == 201, made
+    assert "HaloITSM" in refused(ready.delete("escalation-policies/Standard"), 409, "in_use")
+    assert "HaloITSM" in refused(ready.delete("groups/Service Desk".replace(" ", "%20")), 409, "in_use")
+
+
+def test_the_last_administrator_stays(company: Company, admin: Api) -> None:
+    answer = admin.patch("users/alice", {"role": "observer"})
+    assert (answer.status, answer.body["error"]) == (409, "last_administrator")
+
+
+def test_a_name_in_an_address_is_url_encoded(company: Company, admin: Api) -> None:
+    assert admin.get("groups/Service%20Desk").body["name"] == "Service Desk"
+    assert admin.get("groups/service%20DESK/on-call").status == 200
+    admin.post("groups", {"name": "Ñandú & Co. 100%?"})
+    assert admin.get(f"groups/{quote('Ñandú & Co. 100%?')}").body["name"] == "Ñandú & Co. 100%?"
+    refused(admin.get("groups/%00"), 404, "not_found")
+    refused(admin.get(f"groups/{'9' * 40}"), 404, "not_found")
+    refused(admin.get("groups/²"), 404, "not_found")
+
+
+def test_a_new_user_can_be_given_a_password(company: Company, admin: Api) -> None:
+    body = {"username": "carol", "email": "carol@example.org", "password": "a long enough passphrase"}
+    made = admin.post("users", body)
+    assert made.status == 201, made
+    assert "password" not in made.body
+    assert User.objects.get(username="carol").check_password("a long enough passphrase")
+    admin.patch("users/carol", {"name": "Carol"})
+    assert User.objects.get(username="carol").check_password("a long enough passphrase")
+
+
+# --- on call
+
+
+def test_who_is_on_call_comes_in_the_shape_that_scripts_rely_on(company: Company, ready: Api) -> None:
+    answer = ready.get("groups/Service%20Desk/on-call", at="2026-12-25T03:00:00Z")
+    assert answer.body["at"] == "2026-12-25T03:00:00Z"
+    assert [(one["role"], one["user"]) for one in answer.body["on_call"]] == [("primary", "bob"), ("manager", "mia")]
+    assert answer.body["on_call"][0].keys() == {"role", "user", "since", "until", "reason"}
+    assert ready.post("schedules", {**schedules.EXAMPLE, "shifts": [_weekly("bob", "mia")]}).status == 201
+    first = ready.get("groups/Service%20Desk/on-call", at="2026-01-06T03:00:00Z").body["on_call"][0]
+    after = ready.get("groups/Service%20Desk/on-call", at="2026-01-13T03:00:00Z").body["on_call"][0]
+    assert (first["user"], after["user"]) == ("bob", "mia")
+    assert moment(first["until"]) == moment(after["since"]) == moment("2026-01-12T08:00:00Z")
+
+
+def _weekly(*names: str) -> dict[str, Any]:
+    rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": list(names), "roles": ["primary"]}
+    return {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
+
+
+def test_the_default_moment_is_now(company: Company, admin: Api) -> None:
+    at = moment(admin.get("groups/Network/on-call").body["at"])
+    assert abs(clock.now() - at) < timedelta(minutes=1)
+
+
+# --- integrations
+
+
+def test_a_change_of_rules_makes_a_version_and_the_old_one_stays(ready: Api) -> None:
+    ready.post("integrations", integrations.EXAMPLE)
+    filters = {"field": "client", "operator": "equals", "value": "Acme"}
+    changed = ready.patch("integrations/HaloITSM", {"filters": filters})
+    assert changed.body["version"] == 2
+    assert ready.patch("integrations/HaloITSM", {"source": "Halo"}).body["version"] == 2
+    newest, oldest = ready.get("integrations/HaloITSM/versions").body["items"]
+    assert (newest["number"], newest["current"], newest["created_by"]) == (2, True, "alice")
+    assert newest["definition"] == {"filters": filters}
+    assert (oldest["number"], oldest["current"], oldest["definition"]) == (1, False, {})
+
+
+def test_a_rotated_token_gives_a_new_url_and_an_end_to_the_old(ready: Api) -> None:
+    url = ready.post("integrations", integrations.EXAMPLE).body["url"]
+    answer = ready.post("integrations/HaloITSM/rotate-token", {"overlap": "2h"})
+    assert answer.status == 200, answer
+    assert answer.body["url"] != url
+    assert answer.body["url"].endswith(f"/in/{answer.body['token']}")
+    left = moment(answer.body["old_token_until"]) - clock.now()
+    assert timedelta(minutes=119) < left <= timedelta(hours=2)
+    assert ready.get("integrations/HaloITSM").body["url"] == answer.body["url"]
+    refused(ready.post("integrations/HaloITSM/rotate-token", {"overlap": "90d"}), 400, "invalid_duration", "overlap")
+    refused(ready.post("integrations/HaloITSM/rotate-token", {"overlap": "soon"}), 400, "invalid_duration", "overlap")
+    refused(ready.post("integrations/HaloITSM/rotate-token", {"token": "short"}), 400, "invalid_token", "token")
+
+
+def test_credentials_are_never_shown_and_stay_when_left_out(ready: Api) -> None:
+    credentials = {"basic": {"username": "halo", "password": "open sesame"}}
+    made = ready.post("integrations", {**integrations.EXAMPLE, "credentials": credentials})
+    assert made.body["credentials"] == {"basic": {"username": "halo"}}
+    kept = Integration.objects.get().credentials
+    assert ready.put("integrations/HaloITSM", made.body).status == 200
+    assert Integration.objects.get().credentials == kept
+    assert "sesame" not in str(ready.get("audit-log", limit=500).body)
+
+
+# --- the Inbound Log
+
+
+def test_a_message_shows_what_arrived_and_how_it_was_understood(ready: Api, observer: Api) -> None:
+    body = {"name": "Tool", "kind": "api", "mode": "watch", "mapping": {"subject": "summary", "source_id": "id"}}
+    made = ready.post("integrations", body)
+    assert made.status == 201, made
+    door = Integration.objects.select_related("current").get()
+    raw = '{"id": 7, "summary": "VPN dówn"}'.encode()
+    stored = InboundMessage.objects.create(
+        id=uuid7(),
+        integration=door,
+        received_at=clock.now(),
+        status="Mapped Opened",
+        reason="open rule",
+        raw=raw,
+        content_type="application/json",
+        headers={"user-agent": "curl"},
+        version=door.current,
+    )
+    ready.patch("integrations/Tool", {"mapping": {"subject": "title", "source_id": "id"}})
+    listed = observer.get("inbound-messages").body["items"][0]
+    assert not {"raw", "headers", "mapped", "trace"} & listed.keys()
+    one = observer.get(f"inbound-messages/{stored.pk}").body
+    assert one.keys() >= {"id", "received_at", "integration", "status", "reason", "source_id", "subject", "alert_id"}
+    assert (one["integration"], one["raw"], one["raw_base64"]) == ("Tool", raw.decode(), None)
+    assert one["headers"] == {"user-agent": "curl"}
+    # By the rules that decided it, although they have changed since.
+    assert (one["mapped"]["subject"], one["mapped"]["source_id"]) == ("VPN dówn", "7")
+    assert {field["field"] for field in one["trace"]["fields"]} >= {"subject", "source_id"}
+
+
+def test_bytes_that_are_no_text_can_still_be_fetched(ready: Api) -> None:
+    ready.post("integrations", {"name": "Tool", "kind": "api", "mode": "watch"})
+    stored = InboundMessage.objects.create(
+        id=uuid7(), integration=Integration.objects.get(), received_at=clock.now(), status="Mapping Failed",
+        raw=b"\xff\x00{",
+    )  # fmt: skip
+    one = ready.get(f"inbound-messages/{stored.pk}").body
+    assert one["raw_base64"] == "/wB7"
+    assert one["mapped"] is None
+    refused(ready.get("inbound-messages/nonsense"), 404, "not_found")
+    refused(ready.get(f"inbound-messages/{uuid7()}"), 404, "not_found")
+
+
+def test_the_log_is_filtered(ready: Api) -> None:
+    for name in ("One", "Two"):
+        ready.post("integrations", {"name": name, "kind": "api", "mode": "watch"})
+        door = Integration.objects.get(name=name)
+        InboundMessage.objects.create(
+            id=uuid7(), integration=door, received_at=clock.now(), status="Mapped Opened", raw=b"{}", source_id=name,
+            subject=f"About {name}", alert_id=7 if name == "One" else None,
+        )  # fmt: skip
+    hour = timedelta(hours=1)
+    for query, wanted in (
+        ({"integration": "one"}, ["One"]),
+        ({"status": "Mapped Opened"}, ["Two", "One"]),
+        ({"status": "Mapping Failed"}, []),
+        ({"source_id": "Two"}, ["Two"]),
+        ({"subject": "about t"}, ["Two"]),
+        ({"alert_id": 7}, ["One"]),
+        ({"received_after": (clock.now() + hour).isoformat()}, []),
+        ({"received_before": (clock.now() + hour).isoformat()}, ["Two", "One"]),
+    ):
+        found = ready.get("inbound-messages", **query).body["items"]
+        assert [message["integration"] for message in found] == wanted, query
+
+
+# --- pause, settings, tokens, audit log
+
+
+def test_paging_is_paused_and_goes_on(admin: Api, observer: Api) -> None:
+    assert observer.get("pause").body["paused"] is False
+    until = clock.now() + timedelta(hours=2)
+    answer = admin.put("pause", {"reason": "Moving", "until": until.isoformat()})
+    assert answer.status == 200, answer
+    held = observer.get("pause").body
+    assert (held["paused"], held["reason"], held["user"]) == (True, "Moving", "alice")
+    assert moment(held["until"]) == until
+    assert admin.delete("pause").body["paused"] is False
+    assert observer.get("pause").body == admin.delete("pause").body
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"for": "2h"}, "reason"),
+        ({"reason": " ", "for": "2h"}, "reason"),
+        ({"reason": "x"}, "body"),
+        ({"reason": "x", "for": "9d"}, "until"),
+        ({"reason": "x", "until": "2020-01-01T00:00:00Z"}, "until"),
+        ({"reason": "x", "for": "a while"}, "for"),
+    ],
+)
+def test_a_pause_that_cannot_be_says_why(admin: Api, body: Any, field: str) -> None:
+    answer = admin.put("pause", body)
+    assert (answer.status, list(answer.body["fields"])) == (400, [field])
+    assert admin.get("pause").body["paused"] is False
+
+
+def test_settings_are_read_and_changed_by_name(admin: Api) -> None:
+    assert admin.get("settings").body["message_retention_days"] == 90
+    changed = admin.patch("settings", {"message_retention_days": 30})
+    assert changed.body["message_retention_days"] == 30
+    assert admin.get("settings").body == changed.body
+    answer = admin.patch("settings", {"message_retention_days": 0, "nonsense": 1})
+    assert answer.status == 400
+    assert set(answer.body["fields"]) == {"message_retention_days", "nonsense"}
+    assert admin.get("settings").body == changed.body
+    assert settings_api.routes.noun == "settings"
+
+
+def test_a_token_is_shown_once_and_works_until_it_is_revoked(responder: Api) -> None:
+    made = responder.post("tokens", {"name": "script"})
+    assert (made.status, made.body["user"]) == (201, "bob")
+    other = Api(made.body["token"])
+    assert other.get("alerts").status == 200
+    shown = responder.get(f"tokens/{made.body['id']}").body
+    assert "token" not in shown
+    assert made.body["token"].startswith(shown["prefix"])
+    refused(responder.post("tokens", {"name": "script"}), 400, "name_taken", "name")
+    refused(responder.post("tokens", {"name": " "}), 400, "invalid_name", "name")
+    assert responder.delete(f"tokens/{made.body['id']}").status == 204
+    refused(other.get("alerts"), 401, "not_authenticated")
+    assert responder.get("tokens", revoked="true").body["items"][0]["id"] == made.body["id"]
+
+
+def test_the_audit_log_is_filtered(admin: Api, caller: Callable[[User], Api]) -> None:
+    admin.post("groups", {"name": "New"})
+    found = admin.get("audit-log", object_type="group", action="create").body["items"]
+    assert [(entry["actor"], entry["object_name"], entry["via"]) for entry in found] == [
+        ("Alice Andersson", "New", "api")
+    ]
+    assert found[0]["after"]["name"] == "New"
+    assert admin.get(f"audit-log/{found[0]['id']}").body == found[0]
+    assert admin.get("audit-log", actor="nobody").body["items"] == []

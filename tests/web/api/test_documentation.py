@@ -1,0 +1,79 @@
+"""The API describes itself, for programs and for people, without anything from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.web.api.conftest import Api
+from tests.web.api.test_permissions import OPERATIONS
+
+
+@pytest.fixture
+def openapi() -> Any:
+    answer = Api().get("openapi.json")
+    assert answer.status == 200
+    return answer.body
+
+
+@pytest.fixture
+def page() -> str:
+    response = Client().get("/api/v1/docs")
+    assert response.status_code == 200
+    assert response["Content-Type"].startswith("text/html")
+    return response.content.decode()
+
+
+def test_every_address_is_described_with_who_may_and_how_errors_look(openapi: Any) -> None:
+    described = {
+        f"{method.upper()} {path.removeprefix('/api/v1/')}": operation
+        for path, operations in openapi["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert set(described) == {name.replace("int:", "") for name in OPERATIONS}
+    assert len({operation["operationId"] for operation in described.values()}) == len(described)
+    for name, operation in described.items():
+        assert operation["summary"], name
+        assert operation["x-needs"], name
+        assert operation["responses"]["default"]["content"], name
+        assert operation["security"], name
+        if name.startswith(("POST", "PUT", "PATCH")) and "rotate" not in name:
+            assert "requestBody" in operation, name
+
+
+def test_every_shape_that_is_referred_to_is_there(openapi: Any) -> None:
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', str(openapi).replace("'", '"')))
+    assert named
+    assert named <= set(openapi["components"]["schemas"])
+
+
+def test_a_list_says_its_filters(openapi: Any) -> None:
+    parameters = {one["name"] for one in openapi["paths"]["/api/v1/alerts"]["get"]["parameters"]}
+    assert parameters >= {"limit", "cursor", "status", "integration", "priority"}
+
+
+def test_the_page_shows_every_address_and_every_shape(openapi: Any, page: str) -> None:
+    text = unescape(page)
+    for path in openapi["paths"]:
+        assert f"<code>{path}</code>" in text
+    for shape in ("AlertShape", "DeliveryShape", "NewAlertBody", "HoldBody"):
+        assert f">{shape}</h3>" in text
+
+
+def test_the_page_runs_no_script_and_loads_nothing_from_elsewhere(page: str) -> None:
+    assert "<script" not in page
+    assert "style=" not in page
+    assert "<style" not in page
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+    sheet = Client().get("/api/v1/docs.css")
+    assert (sheet.status_code, sheet["Content-Type"]) == (200, "text/css; charset=utf-8")
+
+
+def test_the_page_comes_under_the_strict_policy_of_all_pages() -> None:
+    policy = Client().get("/api/v1/docs")["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy

@@ -1,0 +1,229 @@
+"""Who may do what over the API: every address, for every role, is what the table of roles says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.web.api.conftest import Answer, Api, Company
+from tests.web.api.examples import ALWAYS_OWNED, EXAMPLES, NEVER_OWN, World
+from tests.web.api.test_errors import refused
+from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.api.application import api
+from tocsin.api.gate import Gate
+from tocsin.people.models import Group, Membership, User
+
+
+def operations() -> Iterator[tuple[str, str, list[object]]]:
+    """Every operation that the API has: method, path below /api/v1/, and what guards it."""
+    for router in api._get_bound_routers():
+        for path, view in router.path_operations.items():
+            for operation in view.operations:
+                for method in operation.methods:
+                    yield method, f"{router.prefix}{path}".strip("/"), list(operation.auth_callbacks)
+
+
+OPERATIONS = {f"{method} {path}": guards for method, path, guards in operations()}
+NOUNS = sorted({name.partition(" ")[2].partition("/")[0] for name in OPERATIONS})
+
+
+def test_no_address_is_without_a_declared_action() -> None:
+    assert len(OPERATIONS) > 60
+    for name, guards in OPERATIONS.items():
+        assert [type(guard) for guard in guards] == [Gate], name
+        assert isinstance(guards[0].action, Action), name
+
+
+def test_every_address_has_an_example_that_is_walked_over() -> None:
+    assert set(OPERATIONS) == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_every_role_gets_what_the_table_says(
+    noun: str, company: Company, caller: Callable[[User], Api], open_alert: Callable[..., int]
+) -> None:
+    roles = {
+        Role.OBSERVER: company.olga,
+        Role.RESPONDER: company.bob,
+        Role.MANAGER: company.mia,
+        Role.ADMIN: company.alice,
+    }
+    askers = {role: caller(user) for role, user in roles.items()}
+    for name in [n for n in OPERATIONS if n.partition(" ")[2].partition("/")[0] == noun]:
+        gate = OPERATIONS[name][0]
+        assert isinstance(gate, Gate)
+
+        def ask(asker: Api, user: User, group: Group | None, name: str = name) -> Answer:
+            path, body = EXAMPLES[name](World(company, user, group, open_alert))
+            return asker.send(name.partition(" ")[0], path, body)
+
+        refused(ask(Api(), company.alice, _own(company)), 401, "not_authenticated")
+        for role, asker in askers.items():
+            user = roles[role]
+            match reach(role, gate.action):
+                case Reach.NONE:
+                    refused(ask(asker, user, _own(company)), 403, "forbidden")
+                case Reach.ALL:
+                    _works(name, role, ask(asker, user, _own(company)))
+                case Reach.OWN_GROUPS:
+                    if name not in NEVER_OWN:
+                        _works(name, role, ask(asker, user, _own(company)))
+                    refused(ask(asker, user, _foreign()), 403, "forbidden")
+                    if noun not in ALWAYS_OWNED:
+                        refused(ask(asker, user, None), 403, "forbidden")
+
+
+def _own(company: Company) -> Group:
+    """A group of those who ask, made anew, since a request may delete it."""
+    group = Group.objects.create(name=f"Own {Group.objects.count()}")
+    for user in (company.mia, company.bob, company.olga):
+        Membership.objects.create(group=group, user=user, roles=["primary"])
+    return group
+
+
+def _foreign() -> Group:
+    return Group.objects.create(name=f"Foreign {Group.objects.count()}")
+
+
+def _works(name: str, role: Role, answer: Answer) -> None:
+    assert 200 <= answer.status < 300, (name, role, answer)
+
+
+# --- what the table does not say by itself
+
+
+def test_nobody_takes_an_object_into_their_group_or_gives_it_to_another(
+    company: Company, admin: Api, manager: Api
+) -> None:
+    for noun, spec in (
+        ("support-hours", {"windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}),
+        ("escalation-policies", {"steps": [{"notify": {"users": ["bob"]}}]}),
+        ("integrations", {"kind": "api", "mode": "watch"}),
+    ):
+        own = manager.post(noun, {**spec, "name": "Own", "group": "Service Desk"})
+        assert own.status == 201, own
+        admin.post(noun, {**spec, "name": "Theirs", "group": "Network"})
+        refused(manager.patch(f"{noun}/Own", {"group": "Network"}), 403, "forbidden")
+        refused(manager.patch(f"{noun}/Own", {"group": None}), 403, "forbidden")
+        refused(manager.patch(f"{noun}/Theirs", {"group": "Service Desk"}), 403, "forbidden")
+        refused(manager.put(f"{noun}/Theirs", {**spec, "name": "Theirs", "group": "Service Desk"}), 403, "forbidden")
+        assert admin.get(f"{noun}/Own").body["group"] == "Service Desk"
+        assert admin.get(f"{noun}/Theirs").body["group"] == "Network"
+
+
+def test_a_manager_cannot_make_a_group_by_being_its_member(company: Company, manager: Api) -> None:
+    body = {"name": "Mine", "members": [{"user": "mia", "roles": ["manager"]}]}
+    refused(manager.post("groups", body), 403, "forbidden")
+    assert not Group.objects.filter(name="Mine").exists()
+
+
+def test_only_an_administrator_changes_contact_methods_and_tokens_of_others(
+    company: Company, admin: Api, manager: Api
+) -> None:
+    bobs = company.bob.contact_methods.get(label="Email-Official").pk
+    way = {"label": "Second", "channel": "email", "address": "second@example.org"}
+    refused(manager.post("contact-methods", {**way, "user": "bob"}), 403, "forbidden")
+    refused(manager.put(f"contact-methods/{bobs}", way), 403, "forbidden")
+    refused(manager.patch(f"contact-methods/{bobs}", {"wait": "3m"}), 403, "forbidden")
+    refused(manager.delete(f"contact-methods/{bobs}"), 403, "forbidden")
+    refused(manager.post("tokens", {"name": "for bob", "user": "bob"}), 403, "forbidden")
+    assert admin.post("contact-methods", {**way, "user": "bob"}).body["user"] == "bob"
+    assert admin.patch(f"contact-methods/{bobs}", {"wait": "3m"}).body["wait"] == "3m"
+    made = admin.post("tokens", {"name": "for bob", "user": "bob"}).body
+    assert made["user"] == "bob"
+    assert made["id"] not in [token["id"] for token in manager.get("tokens").body["items"]]
+    refused(manager.get(f"tokens/{made['id']}"), 404, "not_found")
+    refused(manager.delete(f"tokens/{made['id']}"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("who", "bob", "nadia"),
+    [("olga", False, False), ("bob", True, False), ("mia", True, False), ("alice", True, True), ("nadia", False, True)],
+)
+def test_addresses_are_masked_for_whoever_may_not_see_them(
+    company: Company, caller: Callable[[User], Api], who: str, bob: bool, nadia: bool
+) -> None:
+    asker = caller(getattr(company, who))
+    for name, seen in (("bob", bob), ("nadia", nadia)):
+        user = asker.get(f"users/{name}").body
+        listed = next(one for one in asker.get("users").body["items"] if one["username"] == name)
+        ways = asker.get("contact-methods", user=name).body["items"]
+        assert user == listed
+        number = "+41790000003" if name == "bob" else "+41790000005"
+        addresses = [user["email"], *(way["address"] for way in (*user["contact_methods"], *ways))]
+        assert all((address in (f"{name}@example.org", number)) == seen for address in addresses)
+        assert any("•" in address for address in addresses) != seen
+        # Nor can one ask whether somebody has an address.
+        assert bool(asker.get("users", email=f"{name}@example.org").body["items"]) == seen
+
+
+def test_a_groups_contacts_are_masked_for_others(company: Company, admin: Api, manager: Api) -> None:
+    assert admin.get("groups/Network").body["contacts"][0]["address"] == "network@example.org"
+    assert "•" in manager.get("groups/Network").body["contacts"][0]["address"]
+
+
+def test_deliveries_and_notifications_mask_addresses_too(
+    company: Company, admin: Api, responder: Api, observer: Api, open_alert: Callable[..., int]
+) -> None:
+    world = World(company, company.alice, company.desk, open_alert)
+    for noun in ("notifications", "deliveries"):
+        path, _ = EXAMPLES[f"GET {noun}/{{id}}"](world)
+        assert observer.get(path).body["address"] == "b•••@example.org"
+        assert observer.get(noun).body["items"][0]["address"] == "b•••@example.org"
+        assert responder.get(path).body["address"] == "bob@example.org"
+        assert admin.get(noun).body["items"][0]["address"] == "bob@example.org"
+
+
+def test_the_url_of_an_integration_is_shown_to_whoever_may_change_it(
+    company: Company, admin: Api, manager: Api, responder: Api
+) -> None:
+    for name, group in (("Own", "Service Desk"), ("Theirs", "Network"), ("Free", None)):
+        admin.post("integrations", {"name": name, "kind": "api", "mode": "watch", "group": group})
+
+    def urls(asker: Api) -> dict[str, bool]:
+        return {one["name"]: one["url"] is not None for one in asker.get("integrations").body["items"]}
+
+    assert urls(admin) == {"Own": True, "Theirs": True, "Free": True}
+    assert urls(manager) == {"Own": True, "Theirs": False, "Free": False}
+    assert urls(responder) == {"Own": False, "Theirs": False, "Free": False}
+    assert "token" not in manager.get("integrations/Own").body
+
+
+def test_sandbox_messages_of_others_are_for_administrators(
+    company: Company, admin: Api, responder: Api, open_alert: Callable[..., int]
+) -> None:
+    path, _ = EXAMPLES["GET sandbox-messages/{int:id}"](World(company, company.mia, None, open_alert))
+    refused(responder.get(path), 404, "not_found")
+    assert responder.get("sandbox-messages").body["items"] == []
+    assert len(admin.get("sandbox-messages").body["items"]) == 1
+
+
+# --- the session of a page
+
+
+def test_a_signed_in_page_may_ask_without_a_token(company: Company) -> None:
+    page = Api()
+    page.client.force_login(company.bob)
+    assert page.get("alerts").status == 200
+
+
+def test_a_signed_in_page_changes_nothing_without_its_csrf_token(
+    company: Company, open_alert: Callable[..., int]
+) -> None:
+    number = open_alert()
+    page = Api()
+    page.client.handler.enforce_csrf_checks = True
+    page.client.force_login(company.bob)
+    refused(page.post(f"alerts/{number}/acknowledge"), 403, "csrf")
+    page.client.cookies["tocsin_csrf"] = "a" * 32
+    refused(page.post(f"alerts/{number}/acknowledge", None, **{"X-CSRFToken": "b" * 32}), 403, "csrf")
+    answer = page.post(f"alerts/{number}/acknowledge", None, **{"X-CSRFToken": "a" * 32})
+    assert answer.status == 200, answer
+    event = page.get(f"alerts/{number}/events", kind="acknowledged").body["items"][0]
+    assert (event["via"], event["actor_kind"]) == ("web", "user")
+
+
+def test_a_token_needs_no_csrf_token(responder: Api, open_alert: Callable[..., int]) -> None:
+    responder.client.handler.enforce_csrf_checks = True
+    assert responder.post(f"alerts/{open_alert()}/acknowledge").status == 200
