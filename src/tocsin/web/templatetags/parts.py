@@ -257,3 +257,22 @@ def for_key(number: int, prefix: str) -> str:
 def cut_underscores(text: str) -> str:
     """A name from the database as words: sign_in_failed → sign in failed."""
     return text.replace("_", " ")
+
+
+@register.filter
+def done(action: str) -> str:
+    """What somebody did, by the audit log's name of it: update → "changed"."""
+    words = {
+        "create": _("made"),
+        "update": _("changed"),
+        "delete": _("deleted"),
+        "sign_in": _("signed in"),
+        "sign_in_failed": _("failed to sign in"),
+        "sign_out": _("signed out"),
+        "set_password": _("set a password of"),
+        "rotate_token": _("made a new URL of"),
+        "revoke": _("ended"),
+        "pause": _("paused all paging"),
+        "end_pause": _("ended the pause"),
+    }
+    return words.get(action, cut_underscores(action))

@@ -161,6 +161,11 @@
     if (passkey) passkey.hidden = false;
   }
 
+  /* ---- the chosen tab is in sight, also where tabs scroll ---- */
+  document.querySelectorAll(".tabs [aria-current]").forEach((tab) => {
+    tab.parentElement.scrollLeft = Math.max(0, tab.offsetLeft - tab.parentElement.offsetLeft - 60);
+  });
+
   /* ---- keyboard: / search, g then a letter ---- */
   let went = 0;
   document.addEventListener("keydown", (event) => {

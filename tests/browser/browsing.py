@@ -1,0 +1,97 @@
+"""A browser that notices everything a visitor should never meet: console messages, foreign requests, axe's findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+type Theme = Literal["light", "dark"]
+
+PHONE = 390
+DESK = 1440
+
+#: What a browser needs to run without a screen, and to call nobody.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+#: The browser's own remarks about a page that loads as it should.
+_HARMLESS = ("[DOM] Password forms should have", "[DOM] Multiple forms should be contained")
+
+
+@dataclass
+class Visitor:
+    """One window of one person."""
+
+    context: BrowserContext
+    page: Page
+    base: str
+    problems: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        """Opens a page of the server."""
+        self.page.goto(path if path.startswith("http") else self.base + path)
+
+    def check(self, place: str = "") -> None:
+        """Fails when anything is wrong with the page as it is: axe, sideways scrolling, what was noticed so far."""
+        where = place or self.page.url.removeprefix(self.base)
+        self.problems += [f"{where}: {problem}" for problem in _axe(self.page)]
+        if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            self.problems.append(f"{where}: it scrolls sideways")
+        assert not self.problems, "\n".join(self.problems)
+
+
+@contextmanager
+def visitor(
+    browser: Browser, base: str, *, width: int = DESK, theme: Theme = "light", state: Mapping[str, Any] | None = None
+) -> Iterator[Visitor]:
+    """A fresh window, signed in where `state` says so."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 844 if width < 500 else 900},
+        color_scheme=theme,
+        is_mobile=width < 500,
+        has_touch=width < 500,
+        storage_state=state,  # type: ignore[arg-type]
+        reduced_motion="reduce",
+        timezone_id="Europe/Zurich",
+        locale="en-GB",
+    )
+    page = context.new_page()
+    one = Visitor(context, page, base)
+    page.on("console", lambda message: _note(one, message))
+    page.on("pageerror", lambda error: one.problems.append(f"{page.url}: {error}"))
+    page.on("request", lambda request: _note_request(one, request.url))
+    try:
+        yield one
+    finally:
+        context.close()
+
+
+def _note(one: Visitor, message: ConsoleMessage) -> None:
+    if message.type in ("log", "info") or message.text.startswith(_HARMLESS):
+        return
+    one.problems.append(f"{one.page.url}: console {message.type}: {message.text}")
+
+
+def _note_request(one: Visitor, url: str) -> None:
+    if not url.startswith((one.base, "data:", "blob:")):
+        one.problems.append(f"{one.page.url}: it asked {url}")
+
+
+def _axe(page: Page) -> list[str]:
+    found = Axe().run(page)
+    return [
+        f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"
+        for violation in found.response["violations"]
+        for node in violation["nodes"]
+    ]

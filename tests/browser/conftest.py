@@ -1,0 +1,49 @@
+"""Chromium, and a running Tocsin with a mail server, for the browser tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.browsing import ARGUMENTS
+from tests.browser.running import Running, serve
+from tests.doubles.smtp import SmtpDouble, smtp_double
+
+PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. Where there is none the tests are skipped, except in CI, where they fail."""
+    path = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+    if path is None:
+        problem = "There is no Chromium: apt-get install chromium, and run `make test` again."
+        if os.environ.get("CI"):
+            pytest.fail(problem)
+        pytest.skip(problem)
+    # Playwright's event loop lives in this thread as long as the browser does; Django would refuse to work beside it.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield found
+        found.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def mails() -> Iterator[SmtpDouble]:
+    """A mail server that keeps what it gets."""
+    with smtp_double() as double:
+        yield double
+
+
+@pytest.fixture
+def tocsin(database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Running]:
+    """A new installation, without an administrator, whose mail goes to `mails`."""
+    with serve(tmp_path, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
+        yield running

@@ -1,0 +1,120 @@
+"""The story of a first evening: the set-up link, HaloITSM, a ticket that appears live, and the answer from the mail."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.browsing import PHONE, visitor
+from tests.browser.conftest import PICTURES
+from tests.browser.running import Running
+from tests.doubles.smtp import Mail, SmtpDouble
+
+pytestmark = pytest.mark.browser
+
+SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tocsin" / "catalogue" / "kinds" / "haloitsm" / "samples"
+PASSWORD = "a tall green bicycle"
+
+
+def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert(
+    browser: Browser, tocsin: Running, mails: SmtpDouble
+) -> None:
+    link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]
+    with visitor(browser, tocsin.url) as admin:
+        page = admin.page
+        _become_administrator(page, link)
+        admin.check()
+        _add_halo(page)
+        admin.check()
+        url = page.get_by_label("URL of this integration").first.input_value()
+
+        answer = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes()).json()
+        assert answer["status"] == "Mapped Opened", answer
+        expect(page.get_by_text("HaloITSM has arrived")).to_be_visible(timeout=5000)
+        expect(page.get_by_text(_subject())).to_be_visible()
+        admin.check("the first message, live")
+
+        page.get_by_role("link", name=re.compile("Open alert")).click()
+        expect(page.get_by_role("heading", name=_subject())).to_be_visible()
+        expect(page.locator("#state")).to_contain_text("Open")
+        admin.check()
+
+        mail = _mail_about(mails, answer["alert_id"])
+        with visitor(browser, tocsin.url, width=PHONE, theme="dark") as phone:
+            phone.open(_link_in(mail, tocsin.url))
+            expect(phone.page.get_by_text("You act as Ada Admin")).to_be_visible()
+            phone.check("the mail's link, on a phone")
+            phone.page.get_by_role("button", name="Acknowledge").click()
+            expect(phone.page.get_by_text(f"You acknowledged alert {answer['alert_id']}.")).to_be_visible()
+            phone.check("answered, on a phone")
+
+        # The first window is not touched: it hears of the answer by itself.
+        expect(page.locator("#state")).to_contain_text("Acknowledged", timeout=5000)
+        expect(page.locator("#story")).to_contain_text("Ada Admin acknowledged it.")
+        admin.check("acknowledged, live")
+        PICTURES.mkdir(exist_ok=True)
+
+
+def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Running, mails: SmtpDouble) -> None:
+    link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]
+    with visitor(browser, tocsin.url) as admin:
+        _become_administrator(admin.page, link)
+        _add_halo(admin.page)
+        url = admin.page.get_by_label("URL of this integration").first.input_value()
+        number = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes()).json()["alert_id"]
+        mail = _mail_about(mails, number)
+        address = _link_in(mail, tocsin.url)
+        for method in ("GET", "HEAD", "GET"):
+            assert httpx.request(method, address).status_code == 200
+        admin.open(f"/alerts/{number}/")
+        expect(admin.page.locator("#state")).to_contain_text("Open")
+
+
+def test_the_setup_link_works_once(browser: Browser, tocsin: Running) -> None:
+    link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]
+    with visitor(browser, tocsin.url) as admin:
+        _become_administrator(admin.page, link)
+    again = httpx.get(link)
+    assert again.status_code == 410
+    assert "works no more" in again.text
+
+
+def _become_administrator(page: Page, link: str) -> None:
+    page.goto(link)
+    page.get_by_label("Your name").fill("Ada Admin")
+    page.get_by_label("E-mail").fill("ada@example.org")
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Create the administrator").click()
+    expect(page.get_by_role("heading", name="Home")).to_be_visible()
+
+
+def _add_halo(page: Page) -> None:
+    page.get_by_role("navigation", name="Main", exact=True).get_by_role("link", name="Inbound Integrations").click()
+    page.get_by_role("link", name="Add an integration").first.click()
+    page.get_by_role("link", name=re.compile("HaloITSM")).click()
+    page.get_by_label("Your Halo address").fill("acme.haloitsm.com")
+    page.get_by_role("button", name="Add, and show the URL").click()
+    expect(page.get_by_text("Waiting for HaloITSM…")).to_be_visible()
+
+
+def _subject() -> str:
+    return str(json.loads((SAMPLES / "new-ticket.json").read_text())["ticket"]["summary"])
+
+
+def _mail_about(mails: SmtpDouble, number: int) -> Mail:
+    mark = f"(Tocsin #{number})"
+    with mails.arrived:
+        assert mails.arrived.wait_for(lambda: any(mark in mail.subject for mail in mails.mails), 10), mails.subjects
+    return next(mail for mail in mails.mails if mark in mail.subject)
+
+
+def _link_in(mail: Mail, base: str) -> str:
+    found = re.search(rf"{re.escape(base)}/a/[-\w]+", mail.part("plain"))
+    assert found, mail.part("plain")
+    return found[0]
