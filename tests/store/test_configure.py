@@ -359,3 +359,48 @@ def test_two_runs_at_once_take_turns(now: datetime) -> None:
         thread.join(timeout=60)
     assert sorted(result.is_empty for result in results) == [False, True]
     assert User.objects.count() == 2
+
+
+PROVIDERS = """\
+providers:
+  - name: Push
+    kind: ntfy
+    channels: [ntfy]
+    order: 2
+    token: {env: NTFY_TOKEN}
+"""
+
+
+def test_a_provider_is_applied_exported_and_unchanged_with_its_secret_only_where_asked_for(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NTFY_TOKEN", "tk_first")
+    assert said(apply(now, PROVIDERS)) == ["create    provider Push"]
+    assert apply(now, PROVIDERS).is_empty
+    without = export.write(export.everything(with_secrets=False))
+    assert "tk_first" not in without
+    assert apply(now, without).is_empty, "a secret that is left out stays"
+    with_secrets = export.write(export.everything(with_secrets=True))
+    assert "token: tk_first" in with_secrets
+    assert apply(now, with_secrets).is_empty
+    monkeypatch.setenv("NTFY_TOKEN", "tk_second")
+    assert said(apply(now, PROVIDERS)) == ["update    provider Push: token"]
+    assert not any(token in str(list(AuditEntry.objects.values())) for token in ("tk_first", "tk_second"))
+    assert said(apply(now, "providers: []", prune=True)) == ["delete    provider Push"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("kind: ntfy", "kind: pigeon"), "t.yaml:3: provider Push: kind: there is no such kind of provider"),
+        (("[ntfy]", "[sms]"), "t.yaml:4: provider Push: channels[0]: "),
+        (("order: 2", "oder: 2"), 't.yaml:5: provider Push: oder: unknown key; did you mean "order"?'),
+        (("NTFY_TOKEN", "NO_SUCH_TOKEN"), "t.yaml:6: the environment variable NO_SUCH_TOKEN is not set"),
+    ],
+)
+def test_a_bad_provider_names_its_line(
+    now: datetime, change: tuple[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NTFY_TOKEN", "tk_first")
+    found = refusals(now, PROVIDERS.replace(*change))
+    assert any(sentence.startswith(expected) for sentence in found), found

@@ -14,6 +14,8 @@ from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.inbound import commands as integrations
 from tocsin.inbound.models import Integration
+from tocsin.notify import commands as providers
+from tocsin.notify.models import Provider
 from tocsin.oncall import commands as oncall
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people import commands as people
@@ -24,6 +26,9 @@ SETTINGS = "settings"
 
 #: Top keys of later versions: accepted while empty, refused otherwise, never silently dropped.
 NOT_BUILT = ("holiday_calendars", "workflows", "outbound_integrations", "maintenance_windows")
+
+#: Among the secret keys: each key is one.
+EVERY_KEY = "*"
 
 
 class Save(Protocol):
@@ -51,7 +56,7 @@ class Noun:
     save: Save
     delete: Delete
     name_key: str = "name"
-    #: The keys below which a value may be `{env: NAME}` or `{file: PATH}`; "*" is every key.
+    #: The keys below which a value may be `{env: NAME}` or `{file: PATH}`.
     secret_keys: frozenset[str] = frozenset()
 
     def find(self, name: str) -> Model | None:
@@ -123,6 +128,15 @@ NOUNS: tuple[Noun, ...] = (
         save=integrations.save_integration,
         delete=integrations.delete_integration,
         secret_keys=frozenset({"token", "credentials"}),
+    ),
+    Noun(
+        key="providers",
+        word="provider",
+        rows=Provider.objects.all,
+        spec=lambda row, with_secrets: providers.provider_spec(row, with_secrets=with_secrets),
+        save=providers.save_provider,
+        delete=providers.delete_provider,
+        secret_keys=frozenset({EVERY_KEY}),
     ),
 )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin.configure.documents import Document, PathTo
-from tocsin.configure.nouns import NOT_BUILT, NOUNS, SETTINGS, TOP_KEYS, Noun
+from tocsin.configure.nouns import EVERY_KEY, NOT_BUILT, NOUNS, SETTINGS, TOP_KEYS, Noun
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.specs import raise_all
 
@@ -140,7 +140,7 @@ def _take_entry(document: Document, noun: Noun, path: PathTo, item: Any, sources
 
 
 def _with_secrets(document: Document, noun: Noun, path: PathTo, key: str, value: Any) -> Any:
-    return _resolved(document, path, value) if key in noun.secret_keys or "*" in noun.secret_keys else value
+    return _resolved(document, path, value) if {key, EVERY_KEY} & noun.secret_keys else value
 
 
 def _resolved(document: Document, path: PathTo, value: Any) -> Any:

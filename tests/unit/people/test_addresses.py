@@ -18,10 +18,10 @@ from tocsin.people import addresses
         ("sms", "+4179", "country code"),
         ("sms", "+41790000001123456789", "country code"),
         ("ntfy", "two words", "not a topic"),
-        ("ntfy", "https://user:pass@ntfy.example.org/topic", "not a topic"),
+        ("ntfy", "https://user:pass@ntfy.example.org/topic", "no password in it"),
         ("ntfy", "https://ntfy.example.org/", "not a topic"),
-        ("ntfy", "http://[::1", "not a topic"),
-        ("pigeon", "loft 7", "not a channel; known: email, sms, voice, ntfy"),
+        ("ntfy", "http://[::1", "not an address that can be called"),
+        ("pigeon", "loft 7", "not a channel; known: email, sms, voice"),
         ("email", "a" * 500 + "@example.org", "at most 500"),
     ],
 )
