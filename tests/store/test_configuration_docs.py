@@ -1,0 +1,36 @@
+"""What docs/configuration.md shows can be applied as it stands, and it names every setting and top key."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tocsin.configure import documents, export, plan, sources
+from tocsin.configure.nouns import TOP_KEYS
+from tocsin.core import settings_store
+
+TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_every_setting_and_top_key_is_documented_with_its_default() -> None:
+    for key in TOP_KEYS:
+        assert f"`{key}`" in TEXT, key
+    for setting in settings_store.SETTINGS.values():
+        default = str(setting.default).lower() if isinstance(setting.default, bool) else str(setting.default)
+        assert re.search(rf"\| `{setting.name}` \| {re.escape(default)} ?\|", TEXT), setting.name
+
+
+@pytest.mark.usefixtures("database")
+def test_every_example_is_applied_and_comes_back_unchanged(now: datetime) -> None:
+    assert len(BLOCKS) == 7
+    wanted = sources.collect([documents.parse(block, "configuration.md", Path()) for block in BLOCKS])
+    done = plan.apply(wanted, prune=False, now=now)
+    assert len(done.lines) == 7
+    assert plan.apply(wanted, prune=True, now=now).is_empty
+    text = export.write(export.everything(with_secrets=True))
+    again = sources.collect([documents.parse(text, "export.yaml", Path())])
+    assert plan.apply(again, prune=True, now=now).is_empty
