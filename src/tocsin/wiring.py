@@ -14,7 +14,11 @@ from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.registry import Registry
 from tocsin.notify import loop as notify
+from tocsin.notify import reactor as notify_reactor
+from tocsin.notify.channels.registry import CHANNELS
 from tocsin.oncall import commands as oncall
+from tocsin.operate import loop as operate
+from tocsin.people import addresses
 
 #: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
 _NEEDS = (
@@ -34,11 +38,14 @@ def install() -> None:
     """Hangs the higher rooms' functions on the lower rooms' hooks. Called once, when all models are loaded."""
     # The order is that of the transaction: first the runs, then what people are told of it.
     reactors.register(escalation_reactor.follow)
+    reactors.register(notify_reactor.all_clear)
     rows.register_asked(escalation.asked)
     for noun, ask in _NEEDS:
         dependents.register(noun, ask)
+    for name, channel in CHANNELS.items():
+        addresses.register(name, channel.address)
 
 
 def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
     """The loops of a worker."""
-    return (*inbound.loops(registry), escalation.loop(), *notify.loops())
+    return (*inbound.loops(registry), escalation.loop(), *notify.loops(), *operate.loops())

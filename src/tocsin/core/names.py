@@ -1,8 +1,6 @@
-"""What a name of an object may be: 1–100 characters, no slash, not all digits. Uniqueness is the table's."""
+"""What a name of an object may be: 1–100 characters, no slash, not all digits. Uniqueness is the table's. Pure."""
 
 from __future__ import annotations
-
-from django.core.exceptions import ValidationError
 
 MAX_LENGTH = 100
 
@@ -22,9 +20,3 @@ def problem_with_name(name: str) -> str | None:
     if name.isdigit():
         return "A name is not digits only, so that it is never mistaken for a number."
     return None
-
-
-def validate_name(name: str) -> None:
-    """Django's validator for a name field. Raises ValidationError with the sentence."""
-    if problem := problem_with_name(name):
-        raise ValidationError(problem, code="invalid_name")

@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.names import validate_name
+from tocsin.core.name_field import validate_name
 
 
 class Policy(models.Model):

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.core.names import validate_name
+from tocsin.core.name_field import validate_name
 
 
 class Schedule(models.Model):

@@ -12,7 +12,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.roles import Role
-from tocsin.core.names import validate_name
+from tocsin.core.name_field import validate_name
 from tocsin.people.members import MemberRole
 
 

@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.db.models.functions.text
-import tocsin.core.names
+import tocsin.core.name_field
 import tocsin.inbound.outcomes
 from django.conf import settings
 from django.db import migrations, models
@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
             name='Integration',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100, validators=[tocsin.core.names.validate_name], verbose_name='name')),
+                ('name', models.CharField(max_length=100, validators=[tocsin.core.name_field.validate_name], verbose_name='name')),
                 ('kind', models.CharField(max_length=40, verbose_name='kind')),
                 ('source', models.CharField(blank=True, max_length=100, verbose_name='source')),
                 ('mode', models.CharField(choices=[('page', 'page'), ('watch', 'watch'), ('disabled', 'disabled')], default=tocsin.inbound.outcomes.IntegrationMode['PAGE'], max_length=10, verbose_name='mode')),
