@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 import tocsin
-from tocsin.cli import apply, export, serve, simulate, token, user
+from tocsin.cli import apply, demo, export, serve, simulate, token, user
 from tocsin.core.config import ConfigError
 from tocsin.core.errors import RejectedAll, TocsinError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 
 app.command()(serve.serve)
+app.command()(demo.demo)
 app.command()(apply.apply)
 app.command()(export.export)
 app.command()(simulate.simulate)

@@ -1,0 +1,92 @@
+"""`tocsin demo`: Tocsin with a sample team and a HaloITSM integration, on a data directory of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocsin.cli import serve
+from tocsin.cli.session import DataDir, configure, open_database
+from tocsin.core import config, logs
+from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
+
+#: A demo sends nothing: variables that would let it reach people or another database are left out.
+IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
+
+_TICKET = (
+    '{"event": "new ticket logged", "object_id": 20817, "ticket": {"id": 20817, '
+    '"summary": "VPN down: Zürich, 40 users", "status": {"id": 1, "name": "New"}, "priority": {"name": "Critical"}, '
+    '"client_name": "Acme Corp", "user_name": "José Ångström", "details": "VPN gateway zrh-vpn-01 does not answer."}}'
+)
+
+
+def demo(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
+    data_dir: DataDir = None,
+) -> None:
+    """Starts Tocsin with a sample team. Mail, SMS, calls and push go to the sandbox; nothing leaves the machine."""
+    for name in IGNORED:
+        for variable in (name, f"{name}_FILE"):
+            if os.environ.pop(variable, None) is not None:
+                typer.echo(f"The demo leaves {variable} out: it sends nothing.", err=True)
+    settings = configure(data_dir or own_data_dir())
+    logs.set_up(settings.log_format)
+    with open_database(settings.data_dir) as opened:
+        password = _password(settings.data_dir)
+        token = _fill(password)
+
+        def say(url: str) -> None:
+            typer.echo(_welcome(url, password, token), err=True)
+
+        serve.run(opened, host, port, "all", on_ready=say)
+
+
+def own_data_dir() -> Path:
+    """Where the demo keeps its data: beside the data directory of the real thing."""
+    usual = config.default_data_dir()
+    return usual.with_name(f"{usual.name}-demo")
+
+
+def _password(data_dir: Path) -> str:
+    """The password of the demo's users, made once."""
+    path = data_dir / "demo-password"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"demo-{secrets.token_hex(4)}")
+    return path.read_text().strip()
+
+
+def _fill(password: str) -> str:
+    """Makes the sample team and the integration where they are not there yet; returns the token of its URL."""
+    from tocsin.configure import documents, plan, sources
+    from tocsin.core import clock, crypto
+    from tocsin.inbound.models import Integration
+    from tocsin.people.models import User
+
+    if not User.objects.exists():
+        with as_file(files("tocsin.cli") / "demo.yaml") as path:
+            plan.apply(sources.collect([documents.read(path)]), prune=False, now=clock.now())
+        for user in User.objects.all():
+            user.set_password(password)
+            user.save(update_fields=["password"])
+    return crypto.decrypt(Integration.objects.get(name="HaloITSM").token)
+
+
+def _welcome(url: str, password: str, token: str) -> str:
+    address = f"{url}/in/{token}"
+    return (
+        f"\nTocsin is here:  {url}\n"
+        f"Sign in as:      alice, with the password {password}\n"
+        f"                 (bob and dana have the same one)\n"
+        f"HaloITSM's URL:  {address}\n\n"
+        f"A new ticket opens an alert, and pages Alice in the sandbox:\n\n"
+        f"curl -s {address} -H 'Content-Type: application/json' -d '{_TICKET}'\n\n"
+        f"Stop with Ctrl+C. Nothing that is sent here leaves this machine.\n"
+    )
