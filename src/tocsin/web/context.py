@@ -105,5 +105,3 @@ def _open_count() -> int:
 def _pause(request: HttpRequest) -> Pause | None:
     now = request.now  # type: ignore[attr-defined]
     return Pause.objects.filter(ended_at=None, until__gt=now).select_related("user").order_by("-id").first()
-
-

@@ -18,7 +18,8 @@ def as_html(text: str) -> SafeString:
         if token.type == "fence":
             # Something that scrolls must be reachable by keyboard.
             token.attrSet("tabindex", "0")
-    return mark_safe(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S308 - raw HTML is off
+    rendered: str = markdown.renderer.render(tokens, markdown.options, {})
+    return mark_safe(rendered)  # noqa: S308 - raw HTML is off
 
 
 @cache

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from tocsin.core import clock
 
@@ -76,7 +77,7 @@ class Hub:
             self._known_since = clock.now()
             streams = list(self._streams)
         for stream in streams:
-            _call(stream, lambda stream=stream: _miss(stream))  # type: ignore[misc]
+            _call(stream, partial(_miss, stream))
 
     def publish(self, topics: Iterable[str]) -> None:
         """Tells every open stream that `topics` changed. May be called from any thread."""
@@ -90,7 +91,7 @@ class Hub:
                 self._known_since = self._past.popleft()[0]
             streams = list(self._streams)
         for stream in streams:
-            _call(stream, lambda stream=stream: stream.add(told))  # type: ignore[misc]
+            _call(stream, partial(stream.add, told))
 
     def open(self, since: datetime | None) -> Stream:
         """A new stream on the running loop, already told what changed after `since`, or that anything may have."""
@@ -118,9 +119,9 @@ def _miss(stream: Stream) -> None:
     stream.add(frozenset())
 
 
-def _call(stream: Stream, what: object) -> None:
+def _call(stream: Stream, what: Callable[[], None]) -> None:
     try:
-        stream.loop.call_soon_threadsafe(what)  # type: ignore[arg-type]
+        stream.loop.call_soon_threadsafe(what)
     except RuntimeError:
         # The loop was closed: the process is ending, and so is the stream.
         return

@@ -110,7 +110,8 @@ async def _serve(stream: Stream, user: int, key: str, receive: Receive, send: Se
 
 async def _next(stream: Stream, gone: asyncio.Future[None]) -> dict[str, Any]:
     woken = asyncio.ensure_future(stream.wait(TICK))
-    await asyncio.wait({woken, gone}, return_when=asyncio.FIRST_COMPLETED)
+    both: set[asyncio.Future[Any]] = {woken, gone}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     if not woken.done():
         woken.cancel()
         return _event("tick", "")
@@ -174,5 +175,3 @@ def _look_up(key: str) -> int | None:
         return int(user.pk) if any(constant_time_compare(given, hashed) for hashed in fits) else None
     finally:
         close_old_connections()
-
-

@@ -1,4 +1,4 @@
-"""Mail to people about their accounts: by the first e-mail provider that takes it, else into the sandbox. Never pages."""
+"""Mail to people about their accounts: by the first e-mail provider that takes it, else into the sandbox."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def leaves_the_machine() -> bool:
 class Backend(BaseEmailBackend):
     """Django's way out for mail."""
 
-    def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:  # type: ignore[override]
+    def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         """Sends each; returns how many went. Raises Temporary, Permanent or OutcomeUnknown of the last provider."""
         _refresh()
         for message in email_messages:
@@ -37,7 +37,7 @@ class Backend(BaseEmailBackend):
 
 
 def _send(message: EmailMessage, address: str) -> None:
-    rendered = Rendered(message.subject, str(message.body), _html(message))
+    rendered = Rendered(str(message.subject), str(message.body), _html(message))
     carriers = _providers.carriers(CHANNEL, address)
     if not carriers:
         SandboxMessage.objects.create(
@@ -64,7 +64,7 @@ def _carry(rendered: Rendered, address: str, carriers: Sequence[Carrier]) -> Non
 def _html(message: EmailMessage) -> str:
     if not isinstance(message, EmailMultiAlternatives):
         return ""
-    return next((str(part.content) for part in message.alternatives if part.mimetype == "text/html"), "")
+    return next((str(content) for content, kind in message.alternatives if kind == "text/html"), "")
 
 
 def _refresh() -> None:

@@ -6,6 +6,7 @@ import logging
 import secrets
 import zoneinfo
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
@@ -61,8 +62,12 @@ class Reader:
 class SignInRequired(LoginRequiredMiddleware):
     """Every page needs a signed-in person unless its view says otherwise; programs' doors are left alone."""
 
-    def process_view(  # type: ignore[override]
-        self, request: HttpRequest, view_func: Callable[..., object], view_args: tuple[object], view_kwargs: dict[str, object]
+    def process_view(
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: tuple[Any, ...],
+        view_kwargs: dict[str, Any],
     ) -> HttpResponseBase | None:
         if request.path_info.startswith(PROGRAMS):
             return None

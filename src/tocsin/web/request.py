@@ -19,7 +19,7 @@ PART = "X-Part"
 class Request(HttpRequest):
     """A request of somebody who is signed in. `now` is read once, by the middleware."""
 
-    user: User  # type: ignore[assignment]
+    user: User
     now: datetime
     #: What a person quotes when a page fails.
     id: str

@@ -14,7 +14,9 @@ TAGS = {
     "ol", "p", "pre", "s", "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul",
 }  # fmt: skip
 
-_LOOKS_LIKE_HTML = re.compile(r"<(p|br|div|span|table|ul|ol|li|b|strong|em|i|a|h[1-6]|html|body|pre|blockquote)\b", re.I)
+_LOOKS_LIKE_HTML = re.compile(
+    r"<(p|br|div|span|table|ul|ol|li|b|strong|em|i|a|h[1-6]|html|body|pre|blockquote)\b", re.IGNORECASE
+)
 
 
 def safe_html(text: str) -> SafeString:

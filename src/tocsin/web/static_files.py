@@ -13,14 +13,14 @@ from whitenoise.responders import MissingFileError
 from tocsin.web.assets import COMPRESSED, PREFIX, static_url
 
 
-class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]
+class StaticFiles(WhiteNoiseMiddleware):
     """WhiteNoise that also answers for another version's digest: pages of before an upgrade still work."""
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override] # as its middleware has it
         path = request.path_info
         if path.startswith(PREFIX) and not path.startswith(static_url()):
             return self._other_version(request)
-        response: HttpResponseBase = super().__call__(request)
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[no-untyped-call]
         return response
 
     def get_static_file(self, path: str, url: str, stat_cache: Mapping[str, os.stat_result] | None = None) -> Any:
@@ -31,11 +31,11 @@ class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]
             raise MissingFileError(path)
         made = known[path].st_mtime
         fresh = {form: known[form] for form in forms if form in known and known[form].st_mtime >= made}
-        return super().get_static_file(path, url, stat_cache=fresh)
+        return super().get_static_file(path, url, stat_cache=fresh)  # type: ignore[no-untyped-call]
 
     def _other_version(self, request: HttpRequest) -> HttpResponseBase:
         _, _, name = request.path_info[len(PREFIX) :].partition("/")
         request.path_info = static_url() + name
-        response: HttpResponseBase = super().__call__(request)
+        response: HttpResponseBase = super().__call__(request)  # type: ignore[no-untyped-call]
         response["Cache-Control"] = "no-cache"
         return response

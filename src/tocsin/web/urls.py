@@ -11,6 +11,7 @@ from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
+from tocsin.web.inbound import replay
 from tocsin.web.inbound import views as inbound
 from tocsin.web.integrations import tabs
 from tocsin.web.integrations import views as integrations
@@ -39,6 +40,7 @@ _alerts = [
 _inbound_log = [
     path("", inbound.log, name="inbound_log"),
     path("<uuid:message_id>/", inbound.message, name="message"),
+    path("<uuid:message_id>/replay", replay.replay, name="replay"),
 ]
 
 _integrations = [
@@ -53,6 +55,7 @@ _integrations = [
     ),
     path("<int:number>/settings/", tabs.settings, name="integration_settings"),
     path("<int:number>/test/", tabs.test, name="integration_test"),
+    path("<int:number>/send-sample", tabs.sample, name="send_sample"),
     path("<int:number>/security/", tabs.security, name="integration_security"),
     path("<int:number>/guide/", tabs.guide, name="integration_guide"),
     path("<int:number>/delete/", tabs.delete, name="integration_delete"),
@@ -97,6 +100,11 @@ _me = [
 
 _providers = [
     path("", providers.provider_list, name="providers"),
+    path("test-environment", providers.test_environment, name="test_environment"),
+    path("add/<slug:kind_name>/", providers.edit, name="add_provider"),
+    path("<int:number>/", providers.edit, name="provider"),
+    path("<int:number>/test", providers.test, name="test_provider"),
+    path("<int:number>/delete/", providers.delete, name="delete_provider"),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -46,5 +46,3 @@ class WelcomeForm(forms.Form):
 
     password = _new_password(_("Choose a password"))
     time_zone = ZoneField()
-
-

@@ -8,7 +8,7 @@ from allauth.account.forms import LoginForm, ResetPasswordForm
 from django.utils.translation import gettext_lazy as _
 
 
-class SignInForm(LoginForm):  # type: ignore[misc]
+class SignInForm(LoginForm):
     """Username or e-mail, and a password."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -20,7 +20,7 @@ class SignInForm(LoginForm):  # type: ignore[misc]
         password.help_text = ""
 
 
-class ForgottenForm(ResetPasswordForm):  # type: ignore[misc]
+class ForgottenForm(ResetPasswordForm):
     """Whose password is forgotten."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -56,7 +56,9 @@ _CAN_BE_UNDONE = frozenset(
 @require_GET
 def alert_page(request: Request, number: int) -> HttpResponse:
     """The alert, in the order in which somebody woken at night needs it."""
-    return page(request, "alerts/alert.html", alert_context(request, number, request.user), parts=("state", "story", "aside"))
+    return page(
+        request, "alerts/alert.html", alert_context(request, number, request.user), parts=("state", "story", "aside")
+    )
 
 
 @require_POST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +12,9 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.alerts.states import LIVE, AlertStatus
+from tocsin.escalation.forecast import NextStep
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
-from tocsin.escalation.upcoming import NextStep
 from tocsin.people.models import User
 from tocsin.web.alerts.upcoming import capitalised
 from tocsin.web.alerts.upcoming import steps_of as next_steps
@@ -119,8 +119,9 @@ def filtered(rows: QuerySet[Alert], chosen: dict[str, Any], text: str) -> QueryS
     return rows.filter(_search(text)) if text else rows
 
 
-def rows_of(alerts: Sequence[Alert], now: datetime) -> list[Row]:
+def rows_of(alerts: Iterable[Alert], now: datetime) -> list[Row]:
     """The alerts as rows: a fixed number of further statements, however many there are."""
+    alerts = list(alerts)
     numbers = [alert.pk for alert in alerts]
     people: dict[int, list[User]] = {}
     for entry in Acknowledgement.objects.filter(alert__in=numbers).select_related("user").order_by("at", "pk"):
@@ -130,7 +131,9 @@ def rows_of(alerts: Sequence[Alert], now: datetime) -> list[Row]:
     reasons = dict(
         Run.objects.filter(alert__in=waiting).exclude(status=RunStatus.ENDED).values_list("alert_id", "reason")
     )
-    return [_row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, "")) for alert in alerts]
+    return [
+        _row(alert, people.get(alert.pk, []), upcoming.get(alert.pk), reasons.get(alert.pk, "")) for alert in alerts
+    ]
 
 
 def _row(alert: Alert, people: list[User], step: NextStep | None, reason: str) -> Row:
@@ -144,8 +147,10 @@ def _row(alert: Alert, people: list[User], step: NextStep | None, reason: str) -
 def _tag(text: str) -> Q:
     name, separator, value = text.partition("=")
     if separator:
-        return Q(**{f"tags__{name.strip()}__icontains": value.strip()}) if name.strip().isidentifier() else Q(
-            tags__contains={name.strip(): value.strip()}
+        return (
+            Q(**{f"tags__{name.strip()}__icontains": value.strip()})
+            if name.strip().isidentifier()
+            else Q(tags__contains={name.strip(): value.strip()})
         )
     return Q(tags__icontains=text)
 

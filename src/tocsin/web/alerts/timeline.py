@@ -80,9 +80,7 @@ def read(alert: Alert, viewer: Viewer) -> tuple[list[Entry], list[Paged], list[I
         .prefetch_related("deliveries")
         .order_by("-pk")[:SHOWN]
     )
-    messages = list(
-        InboundMessage.objects.filter(alert=alert).defer("raw", "headers").order_by("-pk")[:SHOWN]
-    )
+    messages = list(InboundMessage.objects.filter(alert=alert).defer("raw", "headers").order_by("-pk")[:SHOWN])
     entries = [
         *(_of_event(event) for event in events),
         *(entry for notification in notifications for entry in _of_notification(notification, viewer)),

@@ -11,6 +11,7 @@ from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus
 from tocsin.core import database
 from tocsin.escalation import upcoming
+from tocsin.escalation.forecast import NextStep
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
 
@@ -42,7 +43,7 @@ def of(alert: Alert, now: datetime) -> Next:
             return Next(None, _("Nothing: it is over."))
 
 
-def steps_of(numbers: list[int], now: datetime) -> dict[int, upcoming.NextStep]:
+def steps_of(numbers: list[int], now: datetime) -> dict[int, NextStep]:
     """The next step of many alerts; those for which nothing is due are absent."""
     if not numbers:
         return {}
@@ -59,7 +60,7 @@ def _of_open(alert: Alert, now: datetime) -> Next:
     run = Run.objects.filter(alert=alert).exclude(status=RunStatus.ENDED).select_related("version__policy").first()
     if run is None:
         return Next(None, _("Nothing is planned: no policy works on this alert."))
-    policy = run.version.policy.name if run.version else ""
+    policy = run.version.policy.name if run.version and run.version.policy else ""
     step = steps_of([alert.pk], now).get(alert.pk)
     if step is None:
         tone = "now" if run.status == RunStatus.FINISHED else ""

@@ -38,9 +38,7 @@ class MemberForm(forms.Form):
     user = forms.ModelChoiceField(
         User.objects.filter(is_active=True).order_by("name", "username"), label=_("User"), required=False
     )
-    roles = forms.MultipleChoiceField(
-        label=_("Is"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
-    )
+    roles = forms.MultipleChoiceField(label=_("Is"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple)
     position = forms.IntegerField(label=_("Called as number"), min_value=1, max_value=999, required=False)
 
 

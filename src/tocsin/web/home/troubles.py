@@ -18,6 +18,7 @@ from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus
+from tocsin.operate import standing
 from tocsin.people.models import ContactMethod, Membership
 from tocsin.web.home.overview import DAY, first_uuid
 
@@ -34,6 +35,7 @@ class Trouble:
 def found(now: datetime) -> list[Trouble]:
     """Everything that is wrong, the most urgent first."""
     every = [
+        *_standing(),
         *_unanswered(),
         *_without_policy(),
         *_failing_providers(now),
@@ -42,6 +44,15 @@ def found(now: datetime) -> list[Trouble]:
         *_old_tokens(),
     ]
     return sorted(every, key=lambda trouble: not trouble.is_urgent)
+
+
+def _standing() -> Iterator[Trouble]:
+    """What Tocsin found when it last checked itself."""
+    known = standing.read()
+    if known.silence:
+        yield Trouble(known.silence, reverse("system"), is_urgent=True)
+    for problem in known.problems:
+        yield Trouble(f"{problem.title}: {problem.detail}", reverse("system"), is_urgent=True)
 
 
 def _unanswered() -> Iterator[Trouble]:
@@ -84,9 +95,7 @@ def _unreadable(now: datetime) -> Iterator[Trouble]:
 def _unreachable() -> Iterator[Trouble]:
     reachable = ContactMethod.objects.filter(is_enabled=True).values("user")
     rows = Membership.objects.filter(user__is_active=True, roles__len__gt=0).exclude(user__in=reachable)
-    for group, user, name, group_id in rows.values_list(
-        "group__name", "user__username", "user__name", "group_id"
-    )[:5]:
+    for group, user, name, group_id in rows.values_list("group__name", "user__username", "user__name", "group_id")[:5]:
         text = _("%(name)s is on call in %(group)s and cannot be reached") % {"name": name or user, "group": group}
         yield Trouble(text, reverse("group", args=[group_id]), is_urgent=True)
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.explained import reader_of
+from tocsin.inbound.explained import trace_of
 from tocsin.inbound.models import InboundMessage, IntegrationVersion
-from tocsin.inbound.trace import Trace, explain_body
+from tocsin.inbound.trace import Trace
 
 #: Bodies longer than this are shown cut; the whole one can be downloaded through the API.
 SHOWN = 200_000
@@ -30,11 +30,10 @@ def explain(message: InboundMessage, version: IntegrationVersion | None) -> Expl
     raw = bytes(message.raw)
     body = readable(raw)
     try:
-        reader = reader_of(message.integration, version)
+        trace = trace_of(message, version)
     except Rejected as rejected:
         return Explained(body[:SHOWN], len(body) > SHOWN, None, rejected.detail)
-    traces = explain_body(reader, raw, message.content_type or None)
-    return Explained(body[:SHOWN], len(body) > SHOWN, traces[0] if traces else None)
+    return Explained(body[:SHOWN], len(body) > SHOWN, trace)
 
 
 def readable(raw: bytes) -> str:

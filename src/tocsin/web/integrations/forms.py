@@ -264,7 +264,9 @@ class TestForm(forms.Form):
 class RotateForm(forms.Form):
     """A new URL, and how long the one before still works."""
 
-    overlap = DurationField(label=_("The URL before still works for"), initial="1d", help_text=_("Such as 1h, 1d; 0 ends it at once."))
+    overlap = DurationField(
+        label=_("The URL before still works for"), initial="1d", help_text=_("Such as 1h, 1d; 0 ends it at once.")
+    )
 
 
 class CredentialsForm(forms.Form):

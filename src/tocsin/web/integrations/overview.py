@@ -12,10 +12,10 @@ from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import Kind, load_kinds
 from tocsin.core.errors import Rejected
+from tocsin.inbound.explained import reader_of
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.web.home.overview import DAY, first_uuid
-from tocsin.inbound.explained import reader_of
 from tocsin.web.integrations.statuses import Does, does
 
 #: How far back statuses are counted.
@@ -62,7 +62,9 @@ def health(integration: Integration, today: tuple[int, datetime] | None, has_any
     if today is None:
         return Health(_("silent today") if has_any else _("waiting for the first message"), "wait")
     text = _("receiving, %(count)s today") % {"count": today[0]}
-    return Health(text, "ok") if integration.mode == IntegrationMode.PAGE else Health(f"{text}, {_('watching')}", "wait")
+    return (
+        Health(text, "ok") if integration.mode == IntegrationMode.PAGE else Health(f"{text}, {_('watching')}", "wait")
+    )
 
 
 def outcomes_today(integration: Integration, now: datetime) -> list[tuple[str, int]]:

@@ -10,17 +10,20 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from tocsin.access.roles import Action
-from tocsin.core import durations
-from tocsin.core.errors import Rejected
+from tocsin.catalogue.kinds import Kind, Sample
+from tocsin.core import config, durations
+from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound import commands, secrets
+from tocsin.inbound import sample as samples
+from tocsin.inbound.explained import reader_of
+from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.trace import explain_body
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs, require
 from tocsin.web.guide_text import as_html
-from tocsin.inbound.explained import reader_of
 from tocsin.web.integrations import overview, yaml_text
 from tocsin.web.integrations.forms import (
     CredentialsForm,
@@ -72,9 +75,7 @@ def definition(request: Request, number: int, tab: str) -> HttpResponse:
     """Mapping, rules or routes as text, checked as a whole when saved."""
     row, kind = find(number)
     spec = commands.integration_spec(row)
-    form = DefinitionForm(
-        request.POST or None, parts={name: spec.get(name) for name in _TABS[tab]}, labels=_LABELS
-    )
+    form = DefinitionForm(request.POST or None, parts={name: spec.get(name) for name in _TABS[tab]}, labels=_LABELS)
     if request.method == "POST":
         require(request, Action.ROUTING, row.group_id)
         if form.is_valid():
@@ -90,7 +91,9 @@ def definition(request: Request, number: int, tab: str) -> HttpResponse:
     context = {
         **frame(request, row, kind, tab),
         "form": form,
-        "defaults": [(_LABELS[name][0], yaml_text.write(defaults.get(name))) for name in _TABS[tab] if defaults.get(name)],
+        "defaults": [
+            (_LABELS[name][0], yaml_text.write(defaults.get(name))) for name in _TABS[tab] if defaults.get(name)
+        ],
     }
     return page(request, "integrations/definition.html", context, status=422 if form.errors else 200)
 
@@ -127,7 +130,7 @@ def test(request: Request, number: int) -> HttpResponse:
     require(request, Action.TRY_OUT, row.group_id)
     if kind is None:
         return page(request, "integrations/unknown.html", frame(request, row, kind, "test"))
-    first = kind.samples[0] if kind.samples else None
+    first = _usual_sample(kind)
     begin = {"sample": first.name, "payload": pretty(first.body)} if first else {}
     form = TestForm(request.POST or None, kind=kind, initial=begin)
     traces: list[Any] = []
@@ -144,6 +147,23 @@ def test(request: Request, number: int) -> HttpResponse:
             problem = rejected.detail
     context = {**frame(request, row, kind, "test"), "form": form, "traces": traces, "problem": problem}
     return page(request, "integrations/test.html", context, parts=("result",))
+
+
+@require_POST
+@needs(Action.TRY_OUT)
+def sample(request: Request, number: int) -> HttpResponse:
+    """Really posts a sample through the public URL; its alert is badged TEST and pages only whoever sent it."""
+    row, _kind = find(number)
+    require(request, Action.TRY_OUT, row.group_id)
+    try:
+        sent = samples.send_sample(row, actor(request), request.POST.get("sample") or None, now=request.now)
+    except (Rejected, Permanent, Temporary) as error:
+        messages.error(request, str(error))
+        return redirect("integration_test", number)
+    text = _("%(url)s answered in %(ms)d ms: %(status)s. %(reason)s")
+    said = {"url": config.current().public_url, "ms": sent.took, "status": sent.status, "reason": sent.reason}
+    messages.success(request, text % said)
+    return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)
 
 
 @require_http_methods(["GET", "POST"])
@@ -200,6 +220,13 @@ def delete(request: Request, number: int) -> HttpResponse:
             return redirect("integrations")
     context = {**frame(request, row, kind, ""), "problem": problem}
     return page(request, "integrations/delete.html", context, status=409 if problem else 200)
+
+
+def _usual_sample(kind: Kind) -> Sample | None:
+    """One that opens an alert by itself, if there is one."""
+    opening = [one for one in kind.samples if not one.before and one.expect[0].status == MessageStatus.OPENED]
+    plain = sorted(opening, key=lambda one: (len(one.expect), len(one.name)))
+    return plain[0] if plain else next(iter(kind.samples), None)
 
 
 def _rotate(request: Request, row: Any, form: RotateForm) -> bool:

@@ -70,16 +70,16 @@ def add(request: Request, kind_name: str) -> HttpResponse:
             show_rejection(form, rejected, places_of(kind))
         else:
             return redirect("integration", made.pk)
-    return page(
-        request, "integrations/add.html", {"form": form, "kind": kind}, status=422 if form.errors else 200
-    )
+    return page(request, "integrations/add.html", {"form": form, "kind": kind}, status=422 if form.errors else 200)
 
 
 @require_GET
 def integration(request: Request, number: int) -> HttpResponse:
     """Overview: the URL and the wait for the first message; later health, statuses seen, last messages."""
     row, kind = find(number)
-    latest = list(InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10])
+    latest = list(
+        InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
+    )
     today = overview.counts_today(request.now, [row]).get(row.pk)
     context = {
         **frame(request, row, kind, "overview"),

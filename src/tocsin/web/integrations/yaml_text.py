@@ -1,4 +1,4 @@
-"""A part of an integration's definition as text that people edit: YAML 1.2 out, and in again with the place of errors."""
+"""A part of a definition as text that people edit: YAML 1.2 out, and in again with the place of errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from tocsin.core.errors import Rejected
 

@@ -41,7 +41,9 @@ class ContactMethodForm(forms.Form):
         help_text=_("A phone number with its country code, an e-mail address, or an ntfy topic."),
     )
     wait = DurationField(
-        label=_("Wait"), required=False, help_text=_("After a step fires, so that a quieter way comes first. Such as 3m.")
+        label=_("Wait"),
+        required=False,
+        help_text=_("After a step fires, so that a quieter way comes first. Such as 3m."),
     )
     repeat_times = forms.IntegerField(label=_("Repeats"), min_value=0, max_value=100, initial=0, required=False)
     repeat_every = DurationField(label=_("Repeat every"), required=False)

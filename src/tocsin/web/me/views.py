@@ -70,9 +70,7 @@ def contact_method(request: Request, number: int | None = None) -> HttpResponse:
         else:
             messages.success(request, _("Saved. Try it out with “Send test”."))
             return redirect("me")
-    return page(
-        request, "me/contact_method.html", {"form": form, "method": method}, status=422 if form.errors else 200
-    )
+    return page(request, "me/contact_method.html", {"form": form, "method": method}, status=422 if form.errors else 200)
 
 
 @require_POST

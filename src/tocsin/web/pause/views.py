@@ -52,7 +52,7 @@ def pause(request: Request) -> HttpResponse:
             messages.success(request, _("All paging is paused. Alerts still open; their pages wait."))
             return redirect("pause")
     held = Pause.objects.filter(ended_at=None, until__gt=request.now).select_related("user").first()
-    past = Pause.objects.exclude(pk=held.pk if held else None).select_related("user").order_by("-pk")[:10]
+    past = Pause.objects.exclude(ended_at=None, until__gt=request.now).select_related("user").order_by("-pk")[:10]
     context = {"form": form, "held": held, "past": past}
     return page(request, "pause/pause.html", context, status=422 if form.errors else 200)
 

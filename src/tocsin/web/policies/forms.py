@@ -130,19 +130,14 @@ else:
 class _Steps(_FormSet):
     """The steps in order."""
 
-    def get_deletion_widget(self) -> forms.Widget:
-        return forms.CheckboxInput()
-
     def kept(self) -> list[StepForm]:
         """The steps that stay, without empty ones."""
-        return [
-            form for form in self.forms if not form.cleaned_data.get("DELETE") and not form.is_empty()
-        ]
+        return [form for form in self.forms if not form.cleaned_data.get("DELETE") and not form.is_empty()]
 
 
 def steps_formset(extra: int) -> type[_Steps]:
     """The formset with so many empty steps at its end."""
-    return forms.formset_factory(
+    return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
         StepForm, formset=_Steps, extra=extra, can_delete=True, max_num=MOST_STEPS, absolute_max=MOST_STEPS + 5
     )
 

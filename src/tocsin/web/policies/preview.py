@@ -26,7 +26,9 @@ class Shown:
     is_empty: bool
 
 
-def steps(plan: PolicyPlan, recipient_groups: tuple[int, ...], recipient_users: tuple[int, ...], now: datetime) -> list[Shown]:
+def steps(
+    plan: PolicyPlan, recipient_groups: tuple[int, ...], recipient_users: tuple[int, ...], now: datetime
+) -> list[Shown]:
     """The steps of one pass, by who is on call when each would fire."""
     named_groups = {group for step in plan.steps for group in step.group_ids} | set(recipient_groups)
     named_users = {user for step in plan.steps for user in step.user_ids} | set(recipient_users)

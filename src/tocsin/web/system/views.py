@@ -43,9 +43,9 @@ class SettingsForm(forms.Form):
 @require_GET
 @needs(Action.ADMINISTER)
 def system(request: Request) -> HttpResponse:
-    """What is checked, what it found, and what to do."""
-    context = {"checks": health.checks(request.now), "facts": health.facts(request.now), "nodes": health.nodes()}
-    return page(request, "system/system.html", context, parts=("checks",))
+    """What Tocsin found when it last checked itself, what to do, and which nodes there are."""
+    found = health.read()
+    return page(request, "system/system.html", {"health": found, "standing": found.standing}, parts=("checks",))
 
 
 @require_http_methods(["GET", "POST"])

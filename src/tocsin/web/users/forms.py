@@ -48,9 +48,7 @@ class InviteForm(UserForm):
     """A new user, who gets a link to choose a password."""
 
     group = forms.ModelChoiceField(Group.objects.all(), label=_("Into the group"), required=False)
-    roles = forms.MultipleChoiceField(
-        label=_("as"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
-    )
+    roles = forms.MultipleChoiceField(label=_("as"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple)
 
     def spec(self) -> dict[str, Any]:
         return {name: self.cleaned_data[name] for name in ("name", "email", "username", "role", "time_zone")}

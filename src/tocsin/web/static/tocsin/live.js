@@ -118,7 +118,15 @@
   }
 
   // For what no hint tells of: asked again while it says so.
-  setInterval(() => { if (!document.hidden) document.querySelectorAll("[data-poll]").forEach(ask); }, 1500);
+  const asked = new Map();
+  setInterval(() => {
+    if (document.hidden) return;
+    document.querySelectorAll("[data-poll]").forEach((element) => {
+      if (Date.now() - (asked.get(element.id) ?? 0) < Number(element.dataset.poll)) return;
+      asked.set(element.id, Date.now());
+      ask(element);
+    });
+  }, 500);
 
   // Whatever was held is shown once pointer and focus have left.
   function settle() {

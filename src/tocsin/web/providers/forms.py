@@ -1,0 +1,89 @@
+"""The form of a provider, made from what its kind asks for. Secrets are written, never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
+from tocsin.notify.channels.registry import CHANNELS
+
+
+class ProviderForm(forms.Form):
+    """Name, channels and order; the kind's settings follow."""
+
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
+    channels = forms.MultipleChoiceField(
+        label=gettext_lazy("Carries"), widget=forms.CheckboxSelectMultiple, required=False
+    )
+    order = forms.IntegerField(
+        label=gettext_lazy("Order"),
+        min_value=1,
+        max_value=1000,
+        initial=1,
+        help_text=gettext_lazy("1 is tried first; the next when it fails."),
+    )
+    enabled = forms.BooleanField(label=gettext_lazy("In use"), required=False, initial=True)
+
+    def __init__(self, *args: Any, kind: ProviderKind, stored_secrets: frozenset[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kind = kind
+        self.fields["channels"].choices = [  # type: ignore[attr-defined]
+            (name, CHANNELS[name].label if name in CHANNELS else name) for name in kind.channels
+        ]
+        if len(kind.channels) == 1:
+            del self.fields["channels"]
+        for setting in kind.settings:
+            self.fields[setting.name] = _field(setting, is_stored=setting.name in stored_secrets)
+        self.order_fields(["name", *(setting.name for setting in kind.settings), "channels", "order", "enabled"])
+
+    def spec(self) -> dict[str, Any]:
+        """The provider in a spec's shape. An empty secret stays what it was."""
+        data = self.cleaned_data
+        found: dict[str, Any] = {
+            "name": data["name"],
+            "kind": self.kind.name,
+            "channels": list(data.get("channels") or self.kind.channels),
+            "order": data["order"],
+            "enabled": data["enabled"],
+        }
+        for setting in self.kind.settings:
+            if data[setting.name] not in ("", None):
+                found[setting.name] = data[setting.name]
+        return found
+
+
+def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the form begins with."""
+    return {"enabled": True, **spec}
+
+
+def _field(setting: Setting, *, is_stored: bool) -> forms.Field:
+    common: dict[str, Any] = {
+        "label": setting.label,
+        "help_text": setting.help,
+        "required": setting.is_required and not is_stored,
+    }
+    if setting.is_secret:
+        said = _("Saved. Leave it empty to keep it.") if is_stored else ""
+        common["help_text"] = f"{said} {setting.help}".strip()
+        return forms.CharField(
+            max_length=4000, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), **common
+        )
+    match setting.kind:
+        case SettingKind.NUMBER:
+            return forms.IntegerField(min_value=1, max_value=65_535, initial=setting.default or None, **common)
+        case SettingKind.CHOICE:
+            choices = [(one, one) for one in setting.choices]
+            return forms.ChoiceField(choices=choices, initial=setting.default, **common)
+        case SettingKind.URL:
+            attributes = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
+            return forms.CharField(
+                max_length=2000, initial=setting.default, widget=forms.TextInput(attrs=attributes), **common
+            )
+        case SettingKind.TEXT:
+            return forms.CharField(max_length=500, initial=setting.default, **common)
