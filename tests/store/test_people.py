@@ -12,6 +12,7 @@ from tocsin.access import setup_link
 from tocsin.access.audit import COMMAND_LINE, Actor
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Action
+from tocsin.alerts.models import Acknowledgement, Alert
 from tocsin.core import dependents
 from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
@@ -315,3 +316,18 @@ def test_a_user_who_is_switched_off_may_nothing(now: datetime) -> None:
     user = make_user("alice", now, role="manager", active=False)
     assert not any(permissions.may(user, action) for action in Action)
     assert not permissions.viewer(user).sees_addresses_of(user.pk)
+
+
+def test_a_user_who_has_a_live_alert_is_not_deleted_before_somebody_else_has_it(now: datetime) -> None:
+    owner, other = make_user("alice", now), make_user("bob", now)
+    opened = {"subject": "x", "opened_at": now, "last_message_at": now}
+    owned = Alert.objects.create(**opened, status="assigned", owner=owner)
+    answered = Alert.objects.create(**opened)
+    Acknowledgement.objects.create(alert=answered, user=other)
+    for user, alert in ((owner, owned), (other, answered)):
+        with pytest.raises(Rejected, match=rf"alert #{alert.pk} still needs it"):
+            commands.delete_user(user, actor=ACTOR, now=now)
+    Alert.objects.update(status="closed")
+    commands.delete_user(owner, actor=ACTOR, now=now)
+    commands.delete_user(other, actor=ACTOR, now=now)
+    assert Alert.objects.count() == 2

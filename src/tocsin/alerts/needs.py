@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db.models import Q
+
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import LIVE
 
@@ -9,6 +11,7 @@ _SHOWN = 10
 
 
 def needs_user(user_id: int) -> list[str]:
-    """The live alerts that the user owns, oldest first, as words."""
-    owned = Alert.objects.filter(owner=user_id, status__in=sorted(LIVE)).order_by("id")
-    return [f"alert #{number}" for number in owned.values_list("pk", flat=True)[:_SHOWN]]
+    """The live alerts that the user owns or has acknowledged, oldest first, as words."""
+    theirs = Q(owner=user_id) | Q(acknowledgements__user=user_id)
+    live = Alert.objects.filter(theirs, status__in=sorted(LIVE)).order_by("id").distinct()
+    return [f"alert #{number}" for number in live.values_list("pk", flat=True)[:_SHOWN]]
