@@ -109,17 +109,19 @@ def smtp_double(
     starttls: ssl.SSLContext | None = None,
     tls: ssl.SSLContext | None = None,
     login: tuple[str, str] | None = None,
+    port: int = 0,
 ) -> Iterator[SmtpDouble]:
-    """A running server. With `login` it wants that user name and password, encrypted or not."""
+    """A running server, on a free port unless one is named. With `login` it wants that user name and password,
+    encrypted or not."""
     double = SmtpDouble()
 
     def authenticate(
         server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: LoginPassword
     ) -> AuthResult:
         given = (data.login.decode(), data.password.decode())
-        return AuthResult(success=given == login, auth_data=data.login)
+        return AuthResult(success=given == login, handled=False, auth_data=data.login)
 
-    options: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0, "ready_timeout": 10}
+    options: dict[str, Any] = {"hostname": "127.0.0.1", "port": port, "ready_timeout": 10}
     if login:
         options |= {"authenticator": authenticate, "auth_required": True, "auth_require_tls": False}
     if starttls:

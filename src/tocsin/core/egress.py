@@ -7,8 +7,10 @@ import ipaddress
 import select
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -28,6 +30,8 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
 #: A whole request, however slowly its answer drips.
 DEADLINE = 20.0
+#: A connection that was idle for longer is closed.
+KEPT = 60.0
 #: Of an answer so much is read; providers say what they have to say in less.
 MOST_BYTES = 64 * 1024
 
@@ -126,14 +130,13 @@ def tls_context() -> ssl.SSLContext:
 class HttpClient:
     """Sends HTTP requests over connections that are kept; used by many threads at once. Close it when done."""
 
-    def __init__(self, *, trusted: bool = False, connections: int = 64, context: ssl.SSLContext | None = None) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=context or tls_context(),
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=60,
-            network_backend=_Backend(trusted),
-        )
+    def __init__(self, *, trusted: bool = False, context: ssl.SSLContext | None = None) -> None:
+        self._trusted = trusted
+        self._context = context or tls_context()
+        #: The one used last is on top, so that few are busy where few suffice, and the others grow old at the bottom.
+        self._idle: list[tuple[float, httpcore.ConnectionPool]] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def request(
         self,
@@ -155,9 +158,12 @@ class HttpClient:
         timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": deadline}
         end = time.monotonic() + deadline
         try:
-            with self._pool.stream(
-                method, _bytes_of(url), headers=sent, content=content, extensions={"timeout": timeouts}
-            ) as response:
+            with (
+                self._connection() as connection,
+                connection.stream(
+                    method, _bytes_of(url), headers=sent, content=content, extensions={"timeout": timeouts}
+                ) as response,
+            ):
                 return Answer(response.status, _headers(response.headers), _body(response.iter_stream(), end))
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
             raise Temporary(f"{target.hostname} does not answer: {_cause(error)}.") from None
@@ -167,8 +173,40 @@ class HttpClient:
             raise OutcomeUnknown(f"{target.hostname} took the request and did not answer: {_cause(error)}.") from None
 
     def close(self) -> None:
-        """Closes every connection."""
-        self._pool.close()
+        """Closes idle connections now, and others when their request has ended."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[httpcore.ConnectionPool]:
+        """A pool of one connection for one request. One pool of many would look through all of them each time, which
+        costs more than the request: measured with fifty."""
+        with self._lock:
+            connection = self._idle.pop()[1] if self._idle else self._new()
+        try:
+            yield connection
+        finally:
+            now = time.monotonic()
+            with self._lock:
+                old = [self._idle.pop(0)[1]] if self._idle and self._idle[0][0] < now - KEPT else []
+                if self._is_closed:
+                    old.append(connection)
+                else:
+                    self._idle.append((now, connection))
+            for each in old:
+                each.close()
+
+    def _new(self) -> httpcore.ConnectionPool:
+        return httpcore.ConnectionPool(
+            ssl_context=self._context,
+            max_connections=1,
+            max_keepalive_connections=1,
+            keepalive_expiry=KEPT,
+            network_backend=_Backend(self._trusted),
+        )
 
 
 class _Backend(httpcore.NetworkBackend):

@@ -28,7 +28,7 @@ from tocsin.notify.sending import Accepted, Result, send
 log = logging.getLogger(__name__)
 
 #: So many messages are on their way at a time. They wait for servers, not for the processor.
-SLOTS = 64
+SLOTS = 96
 #: In a storm a turn waits for so many slots, or so many seconds, before it claims again.
 ENOUGH = 8
 PATIENCE = 0.02

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from tocsin.core import database, ids
+from tocsin.core import database, ids, metrics
 from tocsin.core.database import Connection
 from tocsin.notify import failures, sandbox
 from tocsin.notify.due import Due
@@ -47,6 +47,9 @@ def record(
         for due in result.job.bundle.members
     ]
     record_troubles(connection, directory, troubles, node, jitter)
+    for result in results:
+        came_of_it = "sent" if isinstance(result.outcome, Accepted) else "failed"
+        metrics.count_delivery(result.job.bundle.lead.channel, came_of_it, len(result.job.ids))
     alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
     if alert_ids:
         database.hint(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MOST_NAMED]))

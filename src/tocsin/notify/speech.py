@@ -6,7 +6,7 @@ import re
 
 from tocsin.notify.channels.contract import Message
 from tocsin.notify.states import Purpose
-from tocsin.notify.wording import first_name, headline, one_line, priority, short
+from tocsin.notify.wording import first_name, headline, news, notice, one_line, priority, short
 
 LONGEST_SPOKEN = 300
 
@@ -23,9 +23,9 @@ def spoken(message: Message) -> str:
             keys = "Press 7 to acknowledge again, 1 to hear it again."
             return f"Tocsin. {asked} {what} {keys} In 5 minutes others are paged."
         case Purpose.ALL_CLEAR:
-            return " ".join(["Tocsin.", *(_told(re.sub(r" ?\(#\d+\)", "", alert.news)) for alert in message.alerts)])
+            return " ".join(["Tocsin.", *(_told(re.sub(r" ?\(#\d+\)", "", news(alert))) for alert in message.alerts)])
         case _:
-            parts = dict.fromkeys(_told(part) for part in (message.title, message.text) if part.strip())
+            parts = dict.fromkeys(_told(part) for part in (message.title, notice(message)) if part.strip())
             return " ".join(["Tocsin.", *parts, "Press 1 to hear it again."])
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tocsin.notify.channels.contract import AlertText, Message
 from tocsin.notify.states import Purpose
-from tocsin.notify.wording import STILL_ON_IT, first_name, headline, mark, one_line, short
+from tocsin.notify.wording import STILL_ON_IT, first_name, headline, mark, news, notice, one_line, short
 
 #: 3GPP TS 23.038, 6.2.1: what fits in 7 bits, and what takes two of them.
 _GSM = frozenset(
@@ -21,6 +22,8 @@ _PLAIN = str.maketrans(
      "…": "...", "•": "-", "·": "-", "×": "x", "\u00a0": " ", "\u202f": " ", "`": "'", "´": "'", "ß": "ß", "→": "->"}
 )  # fmt: skip
 
+_LATIN = re.compile(r"LATIN (CAPITAL|SMALL) (?:LETTER|LIGATURE) ([A-Z]{1,2})(?: WITH .*)?$")
+
 #: The longest text message: two segments that are joined (153 of 7 bits each, or 67 characters otherwise), and for
 #: several alerts four.
 SEGMENT_SEPTETS = 153
@@ -29,7 +32,8 @@ SEGMENT_CHARACTERS = 67
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How long a text message may be, by how it is encoded."""
+    """How long a text message may be: in segments of the 7-bit alphabet. Other alphabets, whose segments hold less than
+    half of that, get twice as many."""
 
     segments: int
 
@@ -37,8 +41,10 @@ class Length:
         if is_gsm(text):
             return septets(text) <= self.segments * SEGMENT_SEPTETS
         # UCS-2 in fact is UTF-16 on every phone: a character beyond U+FFFF takes two.
-        return len(text.encode("utf-16-le", "replace")) // 2 <= self.segments * SEGMENT_CHARACTERS
+        return len(text.encode("utf-16-le", "replace")) // 2 <= 2 * self.segments * SEGMENT_CHARACTERS
 
+
+LONGEST_CLIENT = LONGEST_MARK = 30
 
 ONE_ALERT = Length(2)
 SEVERAL_ALERTS = Length(4)
@@ -63,12 +69,20 @@ def for_phones(text: str) -> str:
         if character in _GSM or character in _GSM_TWICE:
             letters.append(character)
             continue
-        plain = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
+        plain = _plain_letter(character)
         if plain and is_gsm(plain):
             letters.append(plain)
         elif unicodedata.category(character)[0] in "LMN":
             letters.append(character)
     return " ".join("".join(letters).split())
+
+
+def _plain_letter(character: str) -> str:
+    """A letter without its accent or stroke: "L" for "Ł", whose name is LATIN CAPITAL LETTER L WITH STROKE."""
+    named = _LATIN.match(unicodedata.name(character, ""))
+    if named:
+        return named[2] if named[1] == "CAPITAL" else named[2].lower()
+    return "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
 
 
 def text_message(message: Message) -> str:
@@ -78,9 +92,9 @@ def text_message(message: Message) -> str:
     alert = message.alerts[0] if message.alerts else None
     match message.purpose:
         case Purpose.PAGE if alert:
-            client = for_phones(one_line(alert.client, 40))
+            client = for_phones(one_line(alert.client, LONGEST_CLIENT))
             head = f"{'TEST ' if alert.is_test else ''}{alert.priority.upper()} {f'{client}: ' if client else ''}"
-            said = for_phones(mark(alert))
+            said = for_phones(one_line(mark(alert), LONGEST_MARK))
             tail = [f"{said}." if said else "", _replies(alert) if message.can_reply else "", alert.link]
             return _fitted(head, for_phones(short(alert)), tail, ONE_ALERT)
         case Purpose.STILL_ON_IT if alert:
@@ -90,11 +104,11 @@ def text_message(message: Message) -> str:
             tail = [f"(#{alert.id}).", reply if message.can_reply else STILL_ON_IT, alert.link]
             return _fitted(head, for_phones(headline(alert)), tail, ONE_ALERT)
         case Purpose.ALL_CLEAR if alert:
-            return _fitted("", for_phones(alert.news), [], ONE_ALERT)
+            return _fitted("", for_phones(news(alert)), [], ONE_ALERT)
         case _:
             title = for_phones(message.title)
             head = f"Tocsin: {title}. " if title and message.purpose is Purpose.NOTICE else ""
-            return _fitted(head, for_phones(message.text or message.title), [], ONE_ALERT)
+            return _fitted(head, for_phones(notice(message)), [], ONE_ALERT)
 
 
 def _replies(alert: AlertText) -> str:

@@ -124,7 +124,7 @@ def sentences(message: Message) -> list[str]:
     """What a message says in plain sentences, one an alert: for pushes, chats and the plain part of mails."""
     match message.purpose:
         case Purpose.ALL_CLEAR:
-            return [storable(alert.news) for alert in message.alerts]
+            return [news(alert) for alert in message.alerts]
         case Purpose.STILL_ON_IT:
             return [f"{still_on_it(message, alert)} {STILL_ON_IT}" for alert in message.alerts]
         case Purpose.PAGE if len(message.alerts) > 1:
@@ -132,7 +132,17 @@ def sentences(message: Message) -> list[str]:
         case Purpose.PAGE:
             return [short(alert) for alert in message.alerts]
         case _:
-            return [storable(message.text)]
+            return [notice(message)]
+
+
+def news(alert: AlertText) -> str:
+    """What an all-clear says: "Taken by Alice: VPN down (#42). Nothing to do."."""
+    return one_line(alert.news) or f"Alert #{alert.id} needs nobody any more. Nothing to do."
+
+
+def notice(message: Message) -> str:
+    """What a notice or a test says, with its line breaks."""
+    return storable(message.text).strip() or one_line(message.title) or "Tocsin has nothing more to say."
 
 
 def listed(names: Iterable[str]) -> str:

@@ -163,7 +163,7 @@ def _lead(message: Message) -> list[str]:
         case Purpose.PAGE:
             return []
         case Purpose.NOTICE | Purpose.TEST:
-            return [line for line in wording.storable(message.text).splitlines() if line.strip()]
+            return [line for line in wording.notice(message).splitlines() if line.strip()]
         case Purpose.ALL_CLEAR | Purpose.STILL_ON_IT:
             return wording.sentences(message)
 

@@ -25,7 +25,7 @@ class NtfyKind:
     label = "ntfy server"
     channels: tuple[str, ...] = ("ntfy", "push")
     replies: frozenset[str] = frozenset()
-    parallel = 64
+    parallel = 80
     settings: tuple[Setting, ...] = (
         Setting("api_base", "Server", SettingKind.URL, default=DEFAULT_SERVER, help="Its address, without a topic."),
         Setting("token", "Access token", is_secret=True, help="Only where the server asks for one; begins with tk_."),

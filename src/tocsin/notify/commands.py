@@ -1,0 +1,209 @@
+"""Changing providers: checked by their kind's own settings, recorded in the audit log, known to every node.
+
+A spec is the shape of YAML and the API: `{name, kind, channels, order, enabled}` and the kind's settings beside them.
+Secrets are written and never read back. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import configuration, egress
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.specs import Spec
+from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
+from tocsin.notify.channels.registry import KINDS
+from tocsin.notify.models import Provider
+from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, sealed, secrets_of
+
+_RESERVED = {ENVIRONMENT.lower(), SANDBOX}
+
+
+def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str, Any]:
+    """The provider as YAML and the API write one; its secrets only where they are asked for."""
+    spec: dict[str, Any] = {
+        "name": provider.name,
+        "kind": provider.kind,
+        "channels": list(provider.channels),
+        "order": provider.order,
+    }
+    if not provider.is_enabled:
+        spec["enabled"] = False
+    spec |= {name: value for name, value in provider.settings.items() if value != ""}
+    return spec | secrets_of(provider.secrets) if with_secrets else spec
+
+
+def secrets_set(provider: Provider) -> frozenset[str]:
+    """The names of the secrets that are stored, for a form that shows only that."""
+    try:
+        return frozenset(secrets_of(provider.secrets))
+    except Permanent:
+        return frozenset()
+
+
+def save_provider(
+    spec: Mapping[str, object], *, existing: Provider | None = None, actor: Actor, now: datetime
+) -> Provider:
+    """Makes a provider, or makes `existing` what the spec says. A secret that the spec does not have stays as it is; an
+    empty one is forgotten.
+
+    Raises Rejected that names the place of each problem.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        read = _read(Spec(spec), existing)
+        before = provider_spec(existing) if existing else None
+        known = secrets_of(existing.secrets) if existing and existing.kind == read.kind.name else {}
+        secrets = {name: text for name, text in {**known, **read.secrets}.items() if text}
+        provider = existing or Provider()
+        provider.name, provider.kind, provider.channels = read.name, read.kind.name, list(read.channels)
+        provider.order, provider.is_enabled, provider.settings = read.order, read.is_enabled, dict(read.settings)
+        provider.secrets = sealed(secrets)
+        provider.save()
+        changed = sorted(name for name in {*known, *secrets} if known.get(name) != secrets.get(name))
+        _record(provider, before, provider_spec(provider), changed, actor, now)
+    return provider
+
+
+def delete_provider(provider: Provider, *, actor: Actor, now: datetime) -> None:
+    """Deletes a provider. What waits goes by the next one, or into the sandbox if there is none."""
+    with transaction.atomic():
+        configuration.lock()
+        _record(provider, provider_spec(provider), None, [], actor, now)
+        provider.delete()
+
+
+def test_provider(provider: Provider) -> str:
+    """Tries address and credentials without sending anything; a sentence that says what worked.
+
+    Raises Temporary or Permanent with one that says what did not. Holds no transaction.
+    """
+    kind = KINDS.get(provider.kind)
+    if kind is None:
+        raise Permanent(f"There is no kind of provider {provider.kind!r}.")
+    sender = kind.open(account_of(provider.name, provider.settings, secrets_of(provider.secrets)))
+    try:
+        return sender.verify()
+    finally:
+        sender.close()
+
+
+def test_environment() -> str:
+    """The same for the SMTP server that the environment names. Raises Rejected ("not_found") when it names none."""
+    account = environment_account()
+    if account is None:
+        raise Rejected("not_found", "TOCSIN_SMTP_URL is not set.")
+    sender = KINDS["smtp"].open(account)
+    try:
+        return sender.verify()
+    finally:
+        sender.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A spec that was found good."""
+
+    name: str
+    kind: ProviderKind
+    channels: tuple[str, ...]
+    order: int
+    is_enabled: bool
+    settings: Mapping[str, Any]
+    secrets: Mapping[str, str]
+
+
+def _read(spec: Spec, existing: Provider | None) -> _Read:
+    name = _name(spec, existing)
+    kind = KINDS.get(spec.text("kind", required=True))
+    if kind is None:
+        if spec.has("kind"):
+            spec.refuse("kind", f"there is no such kind of provider; there are {', '.join(KINDS)}.")
+        spec.check()
+        raise AssertionError("an unknown kind is refused")
+    channels = _channels(spec, kind)
+    order = spec.whole("order", 1, least=1, most=1000)
+    is_enabled = spec.flag("enabled", True)
+    secrets = {s.name: spec.text(s.name, longest=4000) for s in kind.settings if s.is_secret and spec.has(s.name)}
+    settings = {s.name: _setting(spec, s) for s in kind.settings if not s.is_secret}
+    spec.finish()
+    return _Read(name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets)
+
+
+def _name(spec: Spec, existing: Provider | None) -> str:
+    name = spec.name()
+    others = Provider.objects.exclude(pk=existing.pk) if existing else Provider.objects.all()
+    if name.lower() in _RESERVED:
+        spec.refuse("name", f'"{name}" is a name that Tocsin uses itself.', "name_taken")
+    elif name and others.filter(name__iexact=name).exists():
+        spec.refuse("name", f'there is a provider "{name}" already.', "name_taken")
+    return name
+
+
+def _channels(spec: Spec, kind: ProviderKind) -> tuple[str, ...]:
+    """Without any, those that the kind is named for: all that it carries."""
+    channels = spec.texts("channels") or kind.channels
+    for number, channel in enumerate(channels):
+        if channel not in kind.channels:
+            known = ", ".join(kind.channels)
+            spec.refuse(f"channels[{number}]", f'{kind.label} does not carry "{channel}"; it carries {known}.')
+    return tuple(channels)
+
+
+def _setting(spec: Spec, setting: Setting) -> str | int:
+    match setting.kind:
+        case SettingKind.NUMBER:
+            return spec.whole(setting.name, 0, least=1, most=65_535) if spec.has(setting.name) else ""
+        case SettingKind.CHOICE:
+            chosen = spec.text(setting.name, str(setting.default))
+            if chosen not in setting.choices:
+                spec.refuse(setting.name, f'"{chosen}" is not one of {", ".join(setting.choices)}.')
+            return chosen
+        case SettingKind.URL:
+            url = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=2000)
+            _check_url(spec, setting.name, url)
+            return url.rstrip("/")
+        case SettingKind.TEXT:
+            text = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=500)
+            if not text.isprintable():
+                spec.refuse(setting.name, "has a line break or control character in it.")
+            return text
+
+
+def _check_url(spec: Spec, name: str, url: str) -> None:
+    if not url:
+        return
+    try:
+        egress.check_url(url)
+    except Permanent as problem:
+        spec.refuse(name, problem.detail)
+
+
+def _record(
+    provider: Provider,
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+    changed_secrets: list[str],
+    actor: Actor,
+    now: datetime,
+) -> None:
+    if after is not None and changed_secrets:
+        # That a secret changed is on record; what it was or is, never.
+        after = {**after, "secrets_changed": changed_secrets}
+    if audit.record_change(
+        actor,
+        now=now,
+        object_type="provider",
+        object_id=provider.pk,
+        object_name=provider.name,
+        before=before,
+        after=after,
+    ):
+        configuration.changed()

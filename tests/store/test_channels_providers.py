@@ -1,0 +1,190 @@
+"""Providers are saved as their kind describes itself; secrets go in and never come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.doubles.ntfy import NtfyDouble, ntfy_double
+from tests.doubles.smtp import smtp_double
+from tests.store.people import ACTOR
+from tests.store.sending import allow_loopback, configured
+from tocsin.access.models import AuditEntry
+from tocsin.core import configuration, database
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify import commands, providers
+from tocsin.notify.models import Provider
+from tocsin.notify.providers import Directory
+
+pytestmark = pytest.mark.usefixtures("database")
+
+NTFY = {"name": "Push", "kind": "ntfy", "api_base": "https://ntfy.example.org/", "token": "tk_secret"}
+
+
+@pytest.fixture
+def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
+    allow_loopback(monkeypatch)
+    with ntfy_double() as double:
+        yield double
+
+
+def save(spec: Mapping[str, object], now: datetime, existing: Provider | None = None) -> Provider:
+    return commands.save_provider(spec, existing=existing, actor=ACTOR, now=now)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "sentence"),
+    [
+        ({"name": ""}, "name", "is needed"),
+        ({"name": "a/b"}, "name", "slash"),
+        ({"name": "sandbox"}, "name", "Tocsin uses itself"),
+        ({"name": "smtp (Environment)"}, "name", "Tocsin uses itself"),
+        ({"kind": "pigeon"}, "kind", "there are smtp, ntfy"),
+        ({"kind": None}, "kind", "is needed"),
+        ({"channels": ["sms"]}, "channels[0]", 'does not carry "sms"'),
+        ({"channels": "ntfy"}, "channels", "must be a list"),
+        ({"order": 0}, "order", "from 1 to 1000"),
+        ({"api_base": "ftp://x"}, "api_base", "http:// or https://"),
+        ({"api_base": "https://user:pw@x"}, "api_base", "no password"),
+        ({"auth_token": "x"}, "auth_token", "unknown key"),
+        ({"enabled": "yes"}, "enabled", "true or false"),
+        ({"token": 5}, "token", "must be text"),
+    ],
+)
+def test_a_bad_spec_is_refused_naming_the_place(
+    changes: dict[str, Any], field: str, sentence: str, now: datetime
+) -> None:
+    with pytest.raises(Rejected) as caught:
+        save({**NTFY, **changes}, now)
+    assert field in caught.value.fields
+    assert sentence in caught.value.fields[field]
+    assert Provider.objects.count() == 0
+
+
+def test_everything_that_is_wrong_is_told_at_once(now: datetime) -> None:
+    with pytest.raises(Rejected) as caught:
+        save({"name": "1", "kind": "smtp", "port": 70_000, "security": "rot13"}, now)
+    assert set(caught.value.fields) == {"name", "host", "port", "security"}
+
+
+def test_a_provider_comes_back_as_it_was_written_without_its_secrets(now: datetime) -> None:
+    made = save({**NTFY, "order": 3}, now)
+    assert commands.provider_spec(made) == {
+        "name": "Push",
+        "kind": "ntfy",
+        "channels": ["ntfy", "push"],
+        "order": 3,
+        "api_base": "https://ntfy.example.org",
+    }
+    assert commands.provider_spec(made, with_secrets=True)["token"] == "tk_secret"
+    assert commands.secrets_set(made) == {"token"}
+    again = save({**commands.provider_spec(made), "name": "Again"}, now)
+    assert commands.provider_spec(again) == {**commands.provider_spec(made), "name": "Again"}
+
+
+def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> None:
+    made = save(NTFY, now)
+    assert "tk_secret" not in f"{made.secrets}{made.settings}"
+    assert providers.secrets_of(made.secrets) == {"token": "tk_secret"}
+    save({**commands.provider_spec(made), "token": "tk_other"}, now, made)
+    entries = list(AuditEntry.objects.filter(object_type="provider").order_by("id"))
+    assert [entry.action for entry in entries] == ["create", "update"]
+    told = " ".join(f"{entry.before}{entry.after}" for entry in entries)
+    assert "tk_" not in told
+    assert "secrets_changed" in told
+
+
+def test_a_secret_that_is_not_given_stays_and_an_empty_one_is_forgotten(now: datetime) -> None:
+    made = save(NTFY, now)
+    save({**commands.provider_spec(made), "order": 2}, now, made)
+    assert providers.secrets_of(made.secrets) == {"token": "tk_secret"}
+    save({**commands.provider_spec(made), "token": ""}, now, made)
+    assert made.secrets == ""
+
+
+def test_a_name_is_taken_once_ignoring_case(now: datetime) -> None:
+    save(NTFY, now)
+    with pytest.raises(Rejected) as caught:
+        save({**NTFY, "name": "PUSH"}, now)
+    assert caught.value.code == "name_taken"
+
+
+def test_saving_the_same_again_changes_nothing(now: datetime) -> None:
+    made = save(NTFY, now)
+    with database.transaction() as connection:
+        before = configuration.version(connection)
+    save({**NTFY, "channels": ["ntfy", "push"]}, now, made)
+    with database.transaction() as connection:
+        assert configuration.version(connection) == before
+    assert AuditEntry.objects.count() == 1
+
+
+def test_a_deleted_provider_is_used_no_more(now: datetime) -> None:
+    made = save(NTFY, now)
+    directory = Directory()
+    with database.transaction() as connection:
+        directory.refresh(connection)
+    assert [carrier.name for carrier in directory.carriers("ntfy", "topic")] == ["Push"]
+    commands.delete_provider(made, actor=ACTOR, now=now)
+    with database.transaction() as connection:
+        directory.refresh(connection)
+    assert directory.carriers("ntfy", "topic") == ()
+    directory.close()
+
+
+def test_providers_are_tried_in_order_and_the_environments_comes_last(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured(monkeypatch, smtp_url="smtp://mail.example.org", email_from="t@example.org")
+    save({"name": "B", "kind": "smtp", "host": "b.example.org", "order": 1}, now)
+    save({"name": "A", "kind": "smtp", "host": "a.example.org", "order": 2}, now)
+    save({"name": "Off", "kind": "smtp", "host": "c.example.org", "order": 1, "enabled": False}, now)
+    directory = Directory()
+    with database.transaction() as connection:
+        directory.refresh(connection)
+    names = [carrier.name for carrier in directory.carriers("email", "x@example.org")]
+    assert names == ["B", "A", "SMTP (environment)"]
+    assert directory.carriers("email", "not an address") == ()
+    directory.close()
+
+
+def test_open_connections_stay_when_something_else_is_changed(now: datetime) -> None:
+    save(NTFY, now)
+    directory = Directory()
+    with database.transaction() as connection:
+        directory.refresh(connection)
+    before = directory.get("Push")
+    save({"name": "Mail", "kind": "smtp", "host": "mail.example.org"}, now)
+    with database.transaction() as connection:
+        directory.refresh(connection)
+    assert directory.get("Push") is before
+    assert directory.has_provider("email")
+    directory.close()
+
+
+def test_testing_a_provider_says_what_worked(now: datetime, ntfy: NtfyDouble) -> None:
+    ntfy.token = "tk_secret"
+    made = save({**NTFY, "api_base": ntfy.url}, now)
+    assert commands.test_provider(made) == f"{ntfy.url} is healthy and knows the access token."
+    assert ntfy.messages == []
+
+
+def test_testing_a_provider_says_what_did_not(now: datetime, ntfy: NtfyDouble) -> None:
+    ntfy.token = "tk_other"
+    with pytest.raises(Permanent, match="Check the access token"):
+        commands.test_provider(save({**NTFY, "api_base": ntfy.url}, now))
+    dead = save({"name": "Dead", "kind": "smtp", "host": "127.0.0.1", "port": 9}, now)
+    with pytest.raises(Temporary, match="does not answer"):
+        commands.test_provider(dead)
+
+
+def test_the_environments_server_can_be_tested_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    configured(monkeypatch, smtp_url=None)
+    with pytest.raises(Rejected):
+        commands.test_environment()
+    with smtp_double() as server:
+        configured(monkeypatch, smtp_url=server.url)
+        assert commands.test_environment() == (f"Connected to 127.0.0.1 port {server.port} without encryption.")

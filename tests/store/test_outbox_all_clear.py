@@ -1,0 +1,114 @@
+"""When an alert is taken, closed or cancelled, whoever was paged and has not answered is told once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.store.sending import Post, post_office
+from tocsin.alerts import reactors
+from tocsin.alerts.orders import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
+from tocsin.notify import reactor
+from tocsin.notify.models import Notification
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def post(database: str, now: datetime) -> Iterator[Post]:
+    before = list(reactors._reactors)
+    reactors._reactors[:] = []
+    reactors.register(reactor.all_clear)
+    with post_office(now) as office:
+        for name in ("alice", "bob", "carol"):
+            office.user(name)
+        yield office
+    reactors._reactors[:] = before
+
+
+def paged(post: Post) -> int:
+    """An alert about which Alice and Bob were paged."""
+    alert = post.alert()
+    post.page(alert, "alice", "bob")
+    post.go(post.seconds + 20)
+    return alert
+
+
+def told(alert: int) -> list[tuple[str, str]]:
+    rows = Notification.objects.filter(alert=alert, purpose="all_clear").select_related("user").order_by("id")
+    return [(row.user.username, row.data["news"]) for row in rows if row.user is not None]
+
+
+def test_who_was_paged_is_told_who_took_it(post: Post) -> None:
+    alert = paged(post)
+    post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
+    assert told(alert) == [("bob", f"Taken by Alice: VPN down (#{alert}). Nothing to do.")]
+
+
+def test_who_is_told_of_a_taking_is_not_told_of_the_closing(post: Post) -> None:
+    alert = paged(post)
+    post.act(alert, Assign(actor=post.actor("alice"), name="Alice", user_id=post.users["alice"].pk))
+    post.go(post.seconds + 20)
+    post.act(alert, Close(actor=post.actor("alice")))
+    assert [name for name, _ in told(alert)] == ["bob"]
+
+
+def test_who_was_paged_is_told_that_it_was_closed_and_by_whom(post: Post) -> None:
+    alert = paged(post)
+    post.act(alert, Close(actor=post.actor("carol")))
+    news = f"Closed by Carol: VPN down (#{alert}). Nothing to do."
+    assert told(alert) == [("alice", news), ("bob", news)]
+
+
+def test_who_closes_it_knows(post: Post) -> None:
+    alert = paged(post)
+    post.act(alert, Close(actor=post.actor("bob")))
+    assert [name for name, _ in told(alert)] == ["alice"]
+
+
+def test_who_has_acknowledged_has_answered(post: Post) -> None:
+    alert = paged(post)
+    post.act(alert, Acknowledge(actor=post.actor("alice")))
+    assert told(alert) == []
+    post.act(alert, Cancel(actor=post.actor("carol")))
+    assert told(alert) == [("bob", f"Cancelled by Carol: VPN down (#{alert}). Nothing to do.")]
+
+
+def test_giving_it_to_another_names_both(post: Post) -> None:
+    alert = paged(post)
+    post.act(alert, Assign(actor=post.actor("alice"), name="Carol", user_id=post.users["carol"].pk))
+    assert told(alert) == [("bob", f"Assigned to Carol by Alice: VPN down (#{alert}). Nothing to do.")]
+
+
+def test_nobody_is_told_of_an_alert_about_which_nobody_was_paged(post: Post) -> None:
+    alert = post.alert()
+    post.act(alert, Close(actor=post.actor("carol")))
+    assert told(alert) == []
+
+
+def test_other_acts_are_no_all_clear(post: Post) -> None:
+    alert, other = paged(post), post.alert("Other")
+    post.act(alert, Reply(actor=post.actor("carol"), text="Looking."))
+    post.act(alert, Hold(actor=post.actor("carol"), until=post.at(9999)))
+    post.act(alert, Assign(actor=post.actor("carol"), name="Halo's Harry"))
+    assert {name for name, _ in told(alert)} == {"alice", "bob"}
+    assert told(alert)[0][1].startswith("Assigned to Halo's Harry by Carol")
+    before = told(alert)
+    post.act(alert, Unassign(actor=post.actor("carol")))
+    from tocsin.alerts import commands
+
+    post.act(alert, commands.merge_into(other, Merge(actor=post.actor("carol"), into=commands.state_of(other))))
+    assert told(alert) == before
+
+
+def test_who_was_paged_again_after_an_all_clear_is_told_again(post: Post) -> None:
+    alert = paged(post)
+    post.act(alert, Assign(actor=post.actor("carol"), name="Carol", user_id=post.users["carol"].pk))
+    post.go(post.seconds + 20)
+    post.act(alert, Unassign(actor=post.actor("carol")))
+    post.page(alert, "bob")
+    post.go(post.seconds + 20)
+    post.act(alert, Close(actor=post.actor("carol")))
+    assert [name for name, _ in told(alert)] == ["alice", "bob", "bob"]

@@ -1,0 +1,67 @@
+"""All paging can be paused, for a time and with a reason."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.store.people import make_user
+from tocsin.access.audit import Actor
+from tocsin.access.models import AuditEntry
+from tocsin.core import database
+from tocsin.core.errors import Rejected
+from tocsin.notify import pause
+from tocsin.notify.models import Pause
+from tocsin.notify.pause import CurrentPause
+
+pytestmark = pytest.mark.usefixtures("database")
+
+NOBODY = Actor(None, "Erin", "web")
+HOUR = timedelta(hours=1)
+
+
+def current(at: datetime) -> CurrentPause | None:
+    with database.transaction() as connection:
+        return pause.current(connection, at)
+
+
+@pytest.mark.parametrize(
+    ("reason", "hours", "field"),
+    [("", 1, "reason"), (" \n ", 1, "reason"), ("x" * 501, 1, "reason"), ("Why", 0, "until"), ("Why", -1, "until"),
+     ("Why", 24 * 7 + 1, "until")],
+)  # fmt: skip
+def test_a_pause_needs_a_reason_and_an_end_within_a_week(reason: str, hours: int, field: str, now: datetime) -> None:
+    with pytest.raises(Rejected) as caught:
+        pause.start(reason, now + hours * HOUR, NOBODY, now)
+    assert caught.value.field == field
+    assert current(now) is None
+
+
+def test_a_pause_holds_until_its_end(now: datetime) -> None:
+    erin = make_user("erin", now, name="Erin", role="admin")
+    pause.start("Core switch.", now + HOUR, Actor.of(erin, "web"), now)
+    held = current(now)
+    assert held is not None
+    assert (held.reason, held.until, held.by) == ("Core switch", now + HOUR, "Erin")
+    assert held.sentence == "All paging is paused by Erin: Core switch. This waits for the end of the pause."
+    assert current(now - timedelta(seconds=1)) is None
+    assert current(now + HOUR - timedelta(seconds=1)) is not None
+    assert current(now + HOUR) is None
+
+
+def test_a_new_pause_takes_the_place_of_the_old(now: datetime) -> None:
+    pause.start("First", now + HOUR, NOBODY, now)
+    pause.start("Second", now + 2 * HOUR, NOBODY, now + timedelta(minutes=1))
+    held = current(now + timedelta(minutes=2))
+    assert held is not None
+    assert held.reason == "Second"
+    assert Pause.objects.filter(ended_at=None).count() == 1
+
+
+def test_a_pause_can_be_ended_early_once(now: datetime) -> None:
+    pause.start("Why", now + HOUR, NOBODY, now)
+    assert pause.end(NOBODY, now + timedelta(minutes=1))
+    assert current(now + timedelta(minutes=1)) is None
+    assert not pause.end(NOBODY, now + timedelta(minutes=2))
+    assert [entry.action for entry in AuditEntry.objects.order_by("id")] == ["pause", "end_pause"]

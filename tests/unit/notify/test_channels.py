@@ -1,0 +1,306 @@
+"""The conformance test: what holds for every channel and for every kind of provider, those to come included."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from tests.doubles.http import Response
+from tests.doubles.ntfy import ntfy_double
+from tests.doubles.smtp import smtp_double
+from tests.unit.notify.messages import EXTREME, bundle, every_purpose, page
+from tocsin.core import config, egress
+from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify.channels.contract import Account, Channel, ProviderKind, Rendered, Sender
+from tocsin.notify.channels.registry import CHANNELS, KINDS
+
+SECRET = "s3cret-Of-The-Provider"
+
+GOOD = {
+    "email": "alice@example.org", "sms": "+41790000001", "voice": "+41790000001", "push": "alice-topic",
+    "ntfy": "alice-topic", "chat": "desk-room",
+}  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """A kind of provider with a real server behind it, which can be told how to answer the next message."""
+
+    account: Account
+    address: str
+    channel: str
+    answer: Callable[[str], None]
+    #: The idempotency keys that the server saw, and everything it saw as text.
+    keys_seen: Callable[[], list[str]]
+    accepted: Callable[[], int]
+
+
+@contextmanager
+def smtp_bench() -> Iterator[Bench]:
+    with smtp_double(login=("tocsin", SECRET)) as double:
+
+        def answer(how: str) -> None:
+            double.answers.append({"temporary": "451 later", "permanent": "554 no", "unknown": ""}[how])
+
+        def keys() -> list[str]:
+            return [str(mail.message["Message-ID"]) for mail in double.mails]
+
+        settings = {"host": "127.0.0.1", "port": double.port, "username": "tocsin", "sender": "T <t@example.org>"}
+        account = Account("Mail", settings, {"password": SECRET})
+        yield Bench(account, "alice@example.org", "email", answer, keys, lambda: len(double.mails))
+
+
+@contextmanager
+def ntfy_bench() -> Iterator[Bench]:
+    with ntfy_double() as double:
+        double.token = SECRET
+
+        def answer(how: str) -> None:
+            answers = {"temporary": Response(503), "permanent": Response(400), "unknown": Response(hangs_up=True)}
+            double.answers.append(answers[how])
+
+        def keys() -> list[str]:
+            return [request.headers["idempotency-key"] for request in double.http.requests]
+
+        account = Account("ntfy", {"api_base": double.url}, {"token": SECRET})
+        yield Bench(account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages))
+
+
+BENCHES = {"smtp": smtp_bench, "ntfy": ntfy_bench}
+
+
+@pytest.fixture(params=sorted(CHANNELS))
+def channel(request: pytest.FixtureRequest) -> Channel:
+    return CHANNELS[request.param]
+
+
+@pytest.fixture(params=sorted(KINDS))
+def kind(request: pytest.FixtureRequest) -> ProviderKind:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def loopback_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    changed = replace(config.current(), allow_targets=(ip_network("127.0.0.0/8"),))
+    monkeypatch.setattr(config, "current", lambda: changed)
+
+
+@pytest.fixture
+def bench(kind: ProviderKind, loopback_allowed: None) -> Iterator[Bench]:
+    with BENCHES[kind.name]() as made:
+        yield made
+
+
+@pytest.fixture
+def sender(kind: ProviderKind, bench: Bench) -> Iterator[Sender]:
+    made = kind.open(bench.account)
+    yield made
+    made.close()
+
+
+def rendered(bench: Bench) -> Rendered:
+    return CHANNELS[bench.channel].render(page())
+
+
+# Channels
+
+
+@pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
+def test_every_message_is_rendered_whatever_is_in_it(channel: Channel, text: str) -> None:
+    for message in every_purpose(text):
+        made = channel.render(message)
+        assert made.text.strip(), message.purpose
+        assert "\n" not in made.subject
+        assert "\r" not in made.subject
+        for name, value in made.headers.items():
+            assert not re.search(r"[\r\n\x00]", f"{name}{value}"), name
+        # What a database and a wire can take.
+        json.dumps(made.content()).encode()
+        assert "\x00" not in json.dumps(made.content(), ensure_ascii=False)
+        made.text.encode(), made.html.encode(), made.subject.encode()
+        assert "<script" not in made.html.lower()
+        assert "<img" not in made.html.lower()
+
+
+def test_a_page_names_subject_client_and_link(channel: Channel) -> None:
+    made = channel.render(page())
+    whole = f"{made.subject} {made.text}"
+    assert "VPN down" in whole
+    assert "Acme" in whole
+    assert channel.name == "voice" or "https://tocsin.example.org/a/" in f"{whole} {made.link}"
+
+
+def test_a_bundle_names_every_alert_up_to_its_limit(channel: Channel) -> None:
+    made = channel.render(bundle(channel.bundle_limit, client="", subject="Disk full"))
+    if channel.name == "voice":
+        assert made.text.count("Disk full") == channel.bundle_limit
+        return
+    for number in range(42, 42 + channel.bundle_limit):
+        assert re.search(rf"#{number}\b", made.text), number
+
+
+def test_a_group_contact_gets_no_word_of_a_personal_link(channel: Channel) -> None:
+    from dataclasses import replace
+
+    made = channel.render(replace(page(), recipient=""))
+    assert "for you alone" not in f"{made.text}{made.html}"
+
+
+def test_an_address_has_one_form_and_a_bad_one_is_refused_with_a_sentence(channel: Channel) -> None:
+    normal = channel.address(GOOD[channel.name])
+    assert channel.address(normal) == normal
+    for bad in ("", " ", "x\r\nBcc: y", "\x00", "a" * 2000):
+        with pytest.raises(Rejected) as caught:
+            channel.address(bad)
+        assert caught.value.code == "invalid_address"
+        assert len(str(caught.value)) < 300
+
+
+def test_every_channel_has_its_own_place_in_the_order_of_quietness() -> None:
+    names = sorted(CHANNELS, key=lambda name: CHANNELS[name].quietness)
+    assert [name for name in names if name != "ntfy"] == ["email", "push", "chat", "sms", "voice"]
+    assert CHANNELS["ntfy"].quietness == CHANNELS["push"].quietness
+
+
+# Kinds of provider
+
+
+def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
+    assert kind.name in BENCHES, "a new kind gets a bench here"
+    assert set(kind.channels) <= set(CHANNELS)
+    names = [setting.name for setting in kind.settings]
+    assert len(names) == len(set(names))
+    assert not {"name", "kind", "channels", "order", "enabled"} & set(names)
+    assert all(setting.label for setting in kind.settings)
+    assert any(setting.is_secret for setting in kind.settings)
+
+
+def test_a_message_is_handed_over_once_with_its_key(sender: Sender, bench: Bench) -> None:
+    sent = sender.send(rendered(bench), bench.channel, bench.address, str(page().notification_id))
+    assert bench.accepted() == 1
+    assert sent.external_id
+    assert all(str(page().notification_id) in key for key in bench.keys_seen())
+
+
+@pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
+def test_a_real_server_takes_every_message(sender: Sender, bench: Bench, text: str) -> None:
+    messages = every_purpose(text)
+    for message in messages:
+        sender.send(CHANNELS[bench.channel].render(message), bench.channel, bench.address, "key")
+    assert bench.accepted() == len(messages)
+
+
+def test_temporary_trouble_is_temporary(sender: Sender, bench: Bench) -> None:
+    bench.answer("temporary")
+    with pytest.raises(Temporary) as caught:
+        sender.send(rendered(bench), bench.channel, bench.address, "key")
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert bench.accepted() == 0
+    sender.send(rendered(bench), bench.channel, bench.address, "key")
+    assert bench.accepted() == 1
+
+
+def test_a_refusal_is_permanent_and_says_why(sender: Sender, bench: Bench) -> None:
+    bench.answer("permanent")
+    with pytest.raises(Permanent) as caught:
+        sender.send(rendered(bench), bench.channel, bench.address, "key")
+    assert str(caught.value).endswith(".")
+    sender.send(rendered(bench), bench.channel, bench.address, "key")
+
+
+def test_an_answer_that_never_comes_leaves_the_outcome_unknown(sender: Sender, bench: Bench) -> None:
+    bench.answer("unknown")
+    with pytest.raises(OutcomeUnknown):
+        sender.send(rendered(bench), bench.channel, bench.address, "key")
+    sender.send(rendered(bench), bench.channel, bench.address, "key")
+
+
+def test_a_server_that_does_not_answer_is_temporary(kind: ProviderKind, bench: Bench) -> None:
+    dead = _elsewhere(bench.account, 9)
+    sender = kind.open(dead)
+    with pytest.raises(Temporary) as caught:
+        sender.send(rendered(bench), bench.channel, bench.address, "key")
+    assert not isinstance(caught.value, OutcomeUnknown)
+    with pytest.raises(Temporary):
+        sender.verify()
+    sender.close()
+
+
+def test_a_wrong_secret_is_permanent_and_never_shown(
+    kind: ProviderKind, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    wrong = Account("Wrong", bench.account.settings, dict.fromkeys(bench.account.secrets, "wr0ng-secret"))
+    sender = kind.open(wrong)
+    for attempt in (
+        lambda: sender.send(rendered(bench), bench.channel, bench.address, "key"),
+        sender.verify,
+    ):
+        with pytest.raises(Permanent) as caught:
+            attempt()
+        assert "wr0ng-secret" not in f"{caught.value} {caught.value!r}"
+    assert "wr0ng-secret" not in caplog.text
+    assert "wr0ng-secret" not in f"{wrong!r} {sender!r}"
+    sender.close()
+
+
+def test_no_secret_is_in_anything_that_is_shown(sender: Sender, bench: Bench) -> None:
+    assert SECRET not in f"{bench.account!r} {sender!r}"
+    assert SECRET not in sender.verify()
+
+
+def test_verifying_sends_nothing(sender: Sender, bench: Bench) -> None:
+    assert sender.verify().endswith(".")
+    assert bench.accepted() == 0
+
+
+def test_a_private_address_is_refused_unless_the_operator_allows_it(
+    kind: ProviderKind, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    strict = replace(config.current(), allow_targets=())
+    monkeypatch.setattr(config, "current", lambda: strict)
+    sender = kind.open(bench.account)
+    for attempt in (
+        lambda: sender.send(rendered(bench), bench.channel, bench.address, "key"),
+        sender.verify,
+    ):
+        with pytest.raises(egress.Refused):
+            attempt()
+    sender.close()
+    trusted = kind.open(replace(bench.account, is_trusted=True))
+    trusted.send(rendered(bench), bench.channel, bench.address, "key")
+    trusted.close()
+    assert bench.accepted() == 1
+
+
+def test_many_threads_share_a_sender(sender: Sender, bench: Bench) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def send(number: int) -> Any:
+        return sender.send(rendered(bench), bench.channel, bench.address, f"key-{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(send, range(40)))) == 40
+    assert bench.accepted() == 40
+
+
+def _elsewhere(account: Account, port: int) -> Account:
+    settings = dict(account.settings)
+    if "port" in settings:
+        settings["port"] = port
+    else:
+        settings["api_base"] = f"http://127.0.0.1:{port}"
+    return Account(account.name, settings, account.secrets)

@@ -1,0 +1,131 @@
+"""Whether a due delivery is sent, waits or is cancelled; and what leaves together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.notify.bundling import WINDOW, arrange
+from tocsin.notify.due import BUNDLED_LATER, ON_HOLD, AlertFacts, Cancel, Due, Fail, Send, Wait, verdict
+from tocsin.notify.states import Purpose
+
+NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
+SECOND = timedelta(seconds=1)
+ALERT = AlertFacts(42, AlertStatus.OPEN, Priority.HIGH, "VPN down")
+
+
+def due(**changes: Any) -> Due:
+    whole = Due(
+        UUID(int=1), UUID(int=2), "email", "alice@example.org", Purpose.PAGE, NOW, NOW,
+        alert=ALERT, user_id=1, user_name="Alice",
+    )  # fmt: skip
+    return replace(whole, **changes)
+
+
+def test_a_page_of_a_live_alert_is_sent() -> None:
+    assert verdict(due(), NOW) == Send()
+
+
+@pytest.mark.parametrize(
+    ("alert", "reason"),
+    [
+        ({"status": AlertStatus.CLOSED}, "The alert was closed before this left."),
+        ({"status": AlertStatus.CANCELLED}, "The alert was cancelled before this left."),
+        ({"status": AlertStatus.MERGED, "merged_into": 41}, "The alert was merged into #41 before this left."),
+        ({"status": AlertStatus.ASSIGNED, "owner_id": 1}, "Alice has taken the alert."),
+    ],
+)
+def test_a_page_that_is_needed_no_more_is_cancelled_with_the_reason(alert: dict[str, Any], reason: str) -> None:
+    assert verdict(due(alert=replace(ALERT, **alert)), NOW) == Cancel(reason)
+
+
+def test_a_page_of_an_alert_that_another_has_is_sent() -> None:
+    # Somebody asked to wake the next person; what the taking stopped is cancelled already.
+    assert verdict(due(alert=replace(ALERT, status=AlertStatus.ASSIGNED, owner_id=2)), NOW) == Send()
+
+
+def test_only_what_is_about_a_live_alert_is_checked_against_it() -> None:
+    over = replace(ALERT, status=AlertStatus.CLOSED)
+    assert verdict(due(alert=over, purpose=Purpose.NOTICE), NOW) == Send()
+    assert verdict(due(alert=over, purpose=Purpose.ALL_CLEAR, has_been_paged=True), NOW) == Send()
+    assert isinstance(verdict(due(alert=over, purpose=Purpose.STILL_ON_IT), NOW), Cancel)
+    assert verdict(due(has_acknowledged=True, purpose=Purpose.STILL_ON_IT), NOW) == Send()
+
+
+def test_a_page_waits_for_the_end_of_a_hold_unless_somebody_is_to_be_woken() -> None:
+    held = replace(ALERT, status=AlertStatus.ON_HOLD, hold_until=NOW + timedelta(hours=1))
+    assert verdict(due(alert=held), NOW) == Wait(ON_HOLD, NOW + timedelta(hours=1))
+    assert verdict(due(alert=held, data={"wake": True}), NOW) == Send()
+
+
+def test_an_all_clear_follows_its_page() -> None:
+    clear = due(purpose=Purpose.ALL_CLEAR)
+    assert isinstance(verdict(replace(clear, is_being_paged=True), NOW), Wait)
+    assert isinstance(verdict(clear, NOW), Cancel)
+
+
+def test_an_address_that_nobody_can_use_fails() -> None:
+    assert isinstance(verdict(due(address="nowhere"), NOW), Fail)
+    assert isinstance(verdict(due(channel="pigeon"), NOW), Fail)
+
+
+# Bundling
+
+
+def many(number: int, **changes: Any) -> list[Due]:
+    return [due(id=UUID(int=index + 1), alert=replace(ALERT, id=index + 1), **changes) for index in range(number)]
+
+
+def test_the_first_leaves_alone_and_the_others_wait() -> None:
+    made = arrange(many(3), NOW, lambda channel: 50)
+    assert [len(bundle.members) for bundle in made.bundles] == [1]
+    assert made.bundles[0].is_first
+    assert {until for _, until in made.waiting} == {NOW + WINDOW}
+
+
+def test_within_the_window_all_wait_until_ten_seconds_after_the_last() -> None:
+    made = arrange(many(2, left_at=NOW - 4 * SECOND), NOW, lambda channel: 50)
+    assert made.bundles == ()
+    assert {until for _, until in made.waiting} == {NOW + 6 * SECOND}
+
+
+def test_what_has_waited_leaves_with_everything_else_that_is_due() -> None:
+    group = [*many(1, waited=BUNDLED_LATER), *[replace(d, id=UUID(int=99)) for d in many(1)]]
+    made = arrange(group, NOW, lambda channel: 50)
+    assert [len(bundle.members) for bundle in made.bundles] == [2]
+    assert made.waiting == ()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a@example.org", "b@example.org"]),
+            st.sampled_from([Purpose.PAGE, Purpose.ALL_CLEAR, Purpose.NOTICE]),
+            st.sampled_from(["", BUNDLED_LATER]),
+            st.one_of(st.none(), st.integers(0, 20)),
+        ),
+        max_size=12,
+    )
+)
+def test_nothing_is_lost_and_nothing_waits_longer_than_ten_seconds(rows: list[tuple[str, Purpose, str, Any]]) -> None:
+    group = [
+        due(
+            id=UUID(int=number), address=address, purpose=purpose, waited=waited,
+            left_at=None if age is None else NOW - age * SECOND,
+        )
+        for number, (address, purpose, waited, age) in enumerate(rows)
+    ]  # fmt: skip
+    made = arrange(group, NOW, lambda channel: 50)
+    seen = [d.id for bundle in made.bundles for d in bundle.members] + [d.id for d, _ in made.waiting]
+    assert sorted(seen) == sorted(d.id for d in group)
+    assert all(NOW < until <= NOW + WINDOW for _, until in made.waiting)
+    assert all(not d.waited for d, _ in made.waiting)
+    for bundle in made.bundles:
+        assert len({(d.address, d.purpose) for d in bundle.members}) == 1

@@ -1,0 +1,294 @@
+"""Mails: their parts, headers and threads, and how they get to the server."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.certificates import Certificate, make_certificate
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.unit.notify.messages import ALERT, bundle, page
+from tocsin.core import config, egress
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify.channels.contract import Account, Message
+from tocsin.notify.channels.email import smtp
+from tocsin.notify.channels.email.channel import EmailChannel
+from tocsin.notify.channels.email.smtp import SmtpKind, SmtpSender, account_of_url
+from tocsin.notify.states import Purpose
+
+CHANNEL = EmailChannel()
+
+
+@pytest.fixture
+def server() -> Iterator[SmtpDouble]:
+    with smtp_double() as double:
+        yield double
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Certificate:
+    made = make_certificate(tmp_path)
+    monkeypatch.setattr(egress, "tls_context", made.client)
+    return made
+
+
+def send(server: SmtpDouble, *messages: Message, **settings: Any) -> SmtpSender:
+    url = settings.pop("url", server.url)
+    account = account_of_url("Mail", url, settings.pop("sender", "Tocsin <tocsin@example.org>"))
+    sender = SmtpSender(replace(account, settings={**account.settings, **settings}))
+    for message in messages:
+        sender.send(CHANNEL.render(message), "email", "alice@example.org", str(message.notification_id))
+    return sender
+
+
+def test_a_mail_has_a_plain_and_an_html_part_that_say_the_same(server: SmtpDouble) -> None:
+    send(server, page()).close()
+    (mail,) = server.mails
+    for kind in ("plain", "html"):
+        text = mail.part(kind)
+        for expected in ("Acme: VPN down", "Halo 20817", "Rita Requester", "Nobody can work.", ALERT.link,
+                         "24 November 2026, 10:15 CET", "Alice is primary of Service Desk."):  # fmt: skip
+            assert expected in text, (kind, expected)
+    assert 'href="https://acme.haloitsm.com/ticket?id=20817"' in mail.part("html")
+    assert 'href="tel:%2B41440000000"' in mail.part("html")
+
+
+def test_a_mail_says_that_no_person_wrote_it_and_which_alert_it_is_about(server: SmtpDouble) -> None:
+    send(server, page()).close()
+    mail = server.mails[0].message
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["X-Tocsin-Alert"] == "42"
+    assert mail["X-Tocsin-Purpose"] == "page"
+    assert parseaddr(str(mail["From"])) == ("Tocsin", "tocsin@example.org")
+    assert mail["To"] == "alice@example.org"
+    assert mail["Date"] is not None
+    assert mail["Importance"] == "high"
+
+
+def test_all_mails_about_an_alert_are_one_thread(server: SmtpDouble) -> None:
+    from uuid import UUID
+
+    later = replace(page(news="Taken by Bob."), purpose=Purpose.ALL_CLEAR, notification_id=UUID(int=7))
+    send(server, page(), later).close()
+    first, second = (mail.message for mail in server.mails)
+    assert first["References"] == second["References"] == "<alert-42@tocsin.example.org>"
+    assert first["In-Reply-To"] == second["In-Reply-To"] == first["References"]
+    assert first["Message-ID"] != second["Message-ID"]
+    assert first["Subject"] == second["Subject"]
+
+
+def test_the_same_notification_has_the_same_message_id_each_time(server: SmtpDouble) -> None:
+    send(server, page(), page()).close()
+    assert len({mail.message["Message-ID"] for mail in server.mails}) == 1
+
+
+def test_markup_of_a_source_does_no_harm() -> None:
+    bad = (
+        '<p onclick="x()">Hello <b>world</b></p><script>steal()</script><style>*{}</style>'
+        '<img src="https://spy.example/pixel"><a href="javascript:x()">here</a><iframe src="//x"></iframe>'
+        '<form action="/x"><input name=q></form><a href="https://ok.example/">there</a>'
+    )
+    made = CHANNEL.render(page(long_text=bad, subject="<b>VPN</b> & co"))
+    assert "<b>world</b>" in made.html
+    assert "https://ok.example/" in made.html
+    for harm in ("script", "onclick", "<style>*", "spy.example", "javascript:", "iframe", "<form", "<input", "steal"):
+        assert harm not in made.html, harm
+    assert "&lt;b&gt;VPN&lt;/b&gt; &amp; co" in made.html
+    assert "Hello world" in made.text
+    assert "steal" not in made.text
+
+
+def test_a_javascript_address_of_a_ticket_is_not_a_link() -> None:
+    made = CHANNEL.render(page(source_url="javascript:alert(1)"))
+    assert "javascript:" not in f"{made.html}{made.text}"
+
+
+def test_plain_details_keep_their_lines() -> None:
+    made = CHANNEL.render(page(long_text="First line\nSecond < third"))
+    assert "First line\nSecond < third" in made.text
+    assert "First line<br>\nSecond &lt; third" in made.html
+
+
+def test_a_bundle_shows_each_alert_with_its_own_link() -> None:
+    message = bundle(3)
+    alerts = tuple(replace(alert, link=f"https://tocsin.example.org/a/{alert.id}") for alert in message.alerts)
+    made = CHANNEL.render(replace(message, alerts=alerts))
+    for number in (42, 43, 44):
+        assert f"#{number} " in made.text
+        assert f"https://tocsin.example.org/a/{number}" in made.text
+        assert f'href="https://tocsin.example.org/a/{number}"' in made.html
+    assert made.headers["X-Tocsin-Alert"] == "42, 43, 44"
+
+
+def test_a_notice_is_its_text_and_nothing_else() -> None:
+    message = replace(page(), purpose=Purpose.NOTICE, alerts=(), title="Nobody answered", text="One.\nTwo.")
+    made = CHANNEL.render(message)
+    assert made.subject == "[Tocsin] Nobody answered"
+    assert made.text.startswith("One.\nTwo.")
+    assert "X-Tocsin-Alert" not in made.headers
+
+
+def test_very_long_lines_and_dots_arrive_as_they_were(server: SmtpDouble) -> None:
+    text = f"{'x' * 5000}\n.\n..\n.dotted\nend"
+    message = replace(page(), purpose=Purpose.NOTICE, alerts=(), title="Dots", text=text)
+    send(server, message).close()
+    (mail,) = server.mails
+    assert "x" * 5000 in mail.part("plain")
+    assert "\n.\n..\n.dotted\nend" in mail.part("plain").replace("\r\n", "\n")
+    assert max(len(line) for line in mail.raw.splitlines()) < 998
+
+
+def test_a_subject_in_any_script_arrives_whole(server: SmtpDouble) -> None:
+    send(server, page(subject="Сервер 服务器 🔥 ausgefallen äöü")).close()
+    assert server.subjects == ["[Critical] Acme: Сервер 服务器 🔥 ausgefallen äöü (Halo 20817) (Tocsin #42)"]
+
+
+def test_a_text_that_tries_to_add_headers_adds_none(server: SmtpDouble) -> None:
+    evil = "VPN\r\nBcc: evil@example.org\r\n\r\n.\r\nMAIL FROM:<x@example.org>"
+    send(server, page(subject=evil, client=evil, source_id=evil, requester=evil)).close()
+    (mail,) = server.mails
+    assert mail.message["Bcc"] is None
+    assert mail.to == "alice@example.org"
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "alice", "@example.org", "alice@", "a b@example.org", "a@b@example.org", "a@exa_mple.org",
+            "alice@example.org\r\nRCPT TO:<x@example.org>", "<alice@example.org>", "a" * 65 + "@example.org",
+            "alice@" + "x" * 250 + ".org", "älice@example.org", "alice@-example.org", "alice@example..org"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(bad: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        CHANNEL.address(bad)
+    assert caught.value.code == "invalid_address"
+
+
+@pytest.mark.parametrize(
+    ("written", "normal"),
+    [
+        (" alice@example.org ", "alice@example.org"),
+        ("o'brien+pager@sub.example.org", "o'brien+pager@sub.example.org"),
+        ("alice@bücher.example", "alice@xn--bcher-kva.example"),
+        ("root@localhost", "root@localhost"),
+    ],
+)
+def test_an_address_is_taken_in_its_one_form(written: str, normal: str) -> None:
+    assert CHANNEL.address(written) == normal
+
+
+# The way to the server
+
+
+def test_one_connection_carries_many_mails(server: SmtpDouble) -> None:
+    send(server, *[page()] * 5).close()
+    assert len(server.mails) == 5
+    assert server.connections == 1
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_replaced_without_a_failure(server: SmtpDouble) -> None:
+    sender = send(server, page())
+    (idle,) = sender._idle
+    assert idle.sock is not None
+    idle.sock.shutdown(socket.SHUT_RDWR)
+    sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
+    sender.close()
+    assert len(server.mails) == 2
+    assert server.connections == 2
+
+
+def test_an_old_connection_is_not_used_again(server: SmtpDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp, "MOST_IDLE", -1.0)
+    send(server, page(), page()).close()
+    assert server.connections == 2
+
+
+def test_a_refused_recipient_leaves_the_connection_usable(server: SmtpDouble) -> None:
+    sender = send(server)
+    server.answer_recipients.append("550 5.1.1 no such mailbox")
+    with pytest.raises(Permanent, match=r"127.0.0.1 said 550 5.1.1 no such mailbox\."):
+        sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
+    sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
+    sender.close()
+    assert (len(server.mails), server.connections) == (1, 1)
+
+
+def test_encryption_is_used_where_the_server_offers_it(certificate: Certificate) -> None:
+    with smtp_double(starttls=certificate.server, login=("tocsin", "p@ss:word")) as server:
+        url = f"smtp://tocsin:p%40ss%3Aword@localhost:{server.port}"
+        sender = send(server, page(), url=url)
+        assert sender.verify().endswith(" and signed in as tocsin.")
+        sender.close()
+        assert [(mail.is_encrypted, mail.user) for mail in server.mails] == [(True, "tocsin")]
+
+
+def test_a_password_that_the_protocol_cannot_carry_is_told(server: SmtpDouble) -> None:
+    with smtp_double(login=("tocsin", "x")) as wants_login:
+        sender = send(server, url=f"smtp://tocsin:p%C3%A4ss@127.0.0.1:{wants_login.port}")
+        with pytest.raises(Permanent, match="ASCII"):
+            sender.verify()
+        sender.close()
+
+
+def test_encryption_from_the_start(certificate: Certificate) -> None:
+    with smtp_double(tls=certificate.server) as server:
+        sender = send(server, page(), url=f"smtps://localhost:{server.port}")
+        assert "with TLSv1.3" in sender.verify()
+        sender.close()
+        assert len(server.mails) == 1
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    unknown = make_certificate(tmp_path)
+    with smtp_double(starttls=unknown.server) as server:
+        sender = send(server, url=f"smtp://localhost:{server.port}")
+        with pytest.raises(Temporary, match="The certificate of localhost is not valid"):
+            sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
+        sender.close()
+        assert server.mails == []
+
+
+def test_a_certificate_for_another_name_is_refused(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: original("127.0.0.1", *a, **k))
+    with smtp_double(starttls=certificate.server) as server:
+        sender = send(server, url=f"smtp://mail.example.org:{server.port}")
+        with pytest.raises(Temporary, match=r"certificate of mail\.example\.org"):
+            sender.verify()
+        sender.close()
+
+
+def test_where_encryption_is_demanded_a_server_without_it_is_refused(server: SmtpDouble) -> None:
+    sender = send(server, security="starttls")
+    with pytest.raises(Permanent, match="offers no STARTTLS"):
+        sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
+    sender.close()
+
+
+def test_a_password_does_not_cross_the_internet_in_the_clear(
+    server: SmtpDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.socket.getpeername
+    monkeypatch.setattr(socket.socket, "getpeername", lambda self: ("93.184.216.34", real(self)[1]))
+    sender = send(server, url=f"smtp://tocsin:secret@127.0.0.1:{server.port}")
+    with pytest.raises(Permanent, match="the password was not sent"):
+        sender.verify()
+    sender.close()
+
+
+def test_a_sender_without_a_name_is_called_tocsin(server: SmtpDouble) -> None:
+    send(server, page(), sender="pager@example.org").close()
+    assert parseaddr(str(server.mails[0].message["From"])) == ("Tocsin", "pager@example.org")
+    assert server.mails[0].sender == "pager@example.org"
+
+
+def test_the_kind_needs_no_more_than_a_host() -> None:
+    sender = SmtpKind().open(Account("Mail", {"host": "mail.example.org"}))
+    assert isinstance(sender, SmtpSender)
+    assert re.search(r"port=587", repr(sender._server))
+    assert config.current() is not None

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.notify import html_text
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("plain\ntext", "plain\ntext"),
+        ("<p>One</p><p>Two<br>three</p>", "One\nTwo\nthree"),
+        ("<ul><li>a</li><li>b</li></ul>", "a\nb"),
+        ("<table><tr><td>a</td><td>b</td></tr></table>", "a b"),
+        ("a &amp; b", "a &amp; b"),
+        ("<b>a &amp; b</b>", "a & b"),
+        ("<style>p{}</style><p>x</p><script>y()</script>", "x"),
+        ("1 < 2 and 3 > 2", "1 < 2 and 3 > 2"),
+        ("one\n\n\n\n\ntwo", "one\n\ntwo"),
+    ],
+)
+def test_markup_becomes_lines(source: str, expected: str) -> None:
+    assert html_text.plain(source) == expected
+
+
+@given(st.text())
+def test_no_text_is_too_strange(text: str) -> None:
+    html_text.plain(text)
+    made = html_text.safe_html(text)
+    assert "<script" not in made.lower()
+
+
+@given(
+    st.sampled_from(["script", "iframe", "object", "img", "svg", "form", "style", "link", "meta", "base"]), st.text()
+)
+def test_no_tag_that_does_something_survives(tag: str, text: str) -> None:
+    for source in (f"<p>x</p><{tag} {text}>", f"<{tag}/onload={text}>", f"<<{tag}>{text}</{tag}><p>"):
+        made = html_text.safe_html(f"<b>y</b>{source}")
+        assert f"<{tag}" not in made.lower()
+
+
+def test_a_very_long_text_is_cut() -> None:
+    assert len(html_text.plain("word " * 100_000)) <= html_text.LONGEST
+    assert len(html_text.safe_html("<b>" + "word " * 100_000)) < html_text.LONGEST + 100

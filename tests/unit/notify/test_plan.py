@@ -1,0 +1,116 @@
+"""Whom to page, by what and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.plan import AllClear, Method, Paged, Person, Start, all_clears, offsets, plan
+
+NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
+MINUTE = timedelta(minutes=1)
+
+EMAIL = Method("Email", "email", "alice@example.org")
+PHONE = Method("Phone", "voice", "+41790000001", wait=3 * MINUTE, repeat_times=2, repeat_every=2 * MINUTE)
+ALICE = Person(1, "Alice", (EMAIL, PHONE))
+START = Start(42, NOW, "Alice is primary of Service Desk.", user_id=1)
+
+_spans = st.integers(0, 600).map(lambda seconds: timedelta(seconds=seconds))
+_methods = st.builds(
+    Method, label=st.sampled_from(["A", "B"]), channel=st.just("email"), address=st.just("a@example.org"),
+    wait=_spans, repeat_times=st.integers(0, 4), repeat_every=_spans, is_enabled=st.booleans(),
+)  # fmt: skip
+
+
+def test_each_method_and_repetition_is_a_page_at_its_own_time() -> None:
+    pages = plan([START], {1: ALICE}, {}, address_problem).pages
+    assert [(page.label, (page.due_at - NOW) // MINUTE) for page in pages] == [
+        ("Email", 0),
+        ("Phone", 3),
+        ("Phone", 5),
+        ("Phone", 7),
+    ]
+    assert pages[0].reason == "Alice is primary of Service Desk. (Email)"
+    assert pages[2].reason == ("Alice is primary of Service Desk. (Phone, 3 minutes after the step, repeat 1 of 2)")
+
+
+def test_a_person_without_methods_is_unreachable_and_named() -> None:
+    made = plan([START], {1: replace(ALICE, methods=())}, {}, address_problem)
+    assert made.pages == ()
+    assert [(entry.name, entry.reason) for entry in made.unreachable] == [
+        ("Alice", "Alice was to be paged and cannot be reached: there is no contact method.")
+    ]
+
+
+def test_a_person_whose_account_is_off_is_unreachable() -> None:
+    made = plan([START], {1: replace(ALICE, is_active=False)}, {}, address_problem)
+    assert made.pages == ()
+    assert "switched off" in made.unreachable[0].reason
+
+
+def test_a_person_or_contact_that_is_gone_is_unreachable() -> None:
+    gone = [START, Start(42, NOW, "The desk's room.", group_contact_id=9)]
+    made = plan(gone, {}, {}, address_problem)
+    assert [entry.reason for entry in made.unreachable] == [
+        "The user whom this step names exists no longer.",
+        "The group contact that this step names exists no longer.",
+    ]
+
+
+def test_a_method_that_cannot_be_used_is_planned_with_its_problem() -> None:
+    bad = Method("Old", "sms", "12")
+    made = plan([START], {1: replace(ALICE, methods=(bad, EMAIL))}, {}, address_problem)
+    assert [bool(page.problem) for page in made.pages] == [True, False]
+    assert made.unreachable == ()
+
+
+def test_whose_every_method_is_unusable_is_unreachable_for_those_reasons() -> None:
+    bad = (Method("Old", "sms", "12"), Method("Odd", "pigeon", "loft"))
+    made = plan([START], {1: replace(ALICE, methods=bad)}, {}, address_problem)
+    assert len(made.pages) == 2
+    assert 'Old cannot be used: "12" is not a phone number' in made.unreachable[0].reason
+    assert 'Odd cannot be used: "pigeon" is not a channel' in made.unreachable[0].reason
+
+
+def test_a_group_contact_is_one_page_at_once() -> None:
+    contact = Method("Desk room", "chat", "desk")
+    made = plan([Start(42, NOW, "The desk's room.", group_contact_id=9)], {}, {9: contact}, address_problem)
+    assert [(page.label, page.due_at) for page in made.pages] == [("Desk room", NOW)]
+
+
+@given(st.lists(_methods, max_size=4))
+def test_every_start_is_planned_or_unreachable_and_the_offsets_are_those_of_its_pages(methods: list[Method]) -> None:
+    person = replace(ALICE, methods=tuple(methods))
+    made = plan([START], {1: person}, {}, lambda channel, address: None)
+    assert bool(made.pages) != bool(made.unreachable)
+    assert tuple(sorted(page.due_at - NOW for page in made.pages)) == offsets(methods)
+
+
+def _paged(user: int, channel: str, minutes: int | None, alert: int = 42) -> Paged:
+    at = None if minutes is None else NOW + minutes * MINUTE
+    return Paged(alert, user, channel, f"{user}-{channel}", channel.title(), at)
+
+
+def test_an_all_clear_goes_once_to_each_who_was_paged_and_has_not_answered() -> None:
+    paged = [
+        _paged(1, "email", 0),
+        _paged(1, "sms", 1),
+        _paged(2, "voice", 5),
+        _paged(2, "sms", 2),
+        _paged(3, "email", 0),
+    ]
+    assert all_clears(paged, {42: frozenset({3})}, {}) == [
+        AllClear(42, 1, "email", "1-email", "Email"),
+        AllClear(42, 2, "sms", "2-sms", "Sms"),
+    ]
+
+
+def test_who_was_told_is_told_again_only_after_another_page() -> None:
+    told = {(42, 1): NOW + 3 * MINUTE}
+    assert all_clears([_paged(1, "email", 2)], {}, told) == []
+    assert len(all_clears([_paged(1, "email", 2), _paged(1, "email", 4)], {}, told)) == 1
+    assert len(all_clears([_paged(1, "email", None)], {}, told)) == 1

@@ -1,0 +1,88 @@
+"""What follows a try that failed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.notify.retries import DELAYS, JITTER, MOST_TRIES, Again, Failure, GiveUp, Tried, after
+
+
+def _seconds(*numbers: float) -> list[timedelta]:
+    return [timedelta(seconds=number) for number in numbers]
+
+
+def _story(providers: list[str], outcomes: dict[str, Failure], jitter: float = 0.0) -> list[tuple[str, timedelta]]:
+    """Every try of a notification whose providers always fail like that: (provider, wait before it)."""
+    tried: dict[str, Tried] = {}
+    current, story = providers[0], [(providers[0], timedelta())]
+    while True:
+        failure = outcomes[current]
+        before = tried.get(current, Tried(0)).tries
+        tried[current] = Tried(before + 1, failure is Failure.PERMANENT)
+        following = after(failure, current, tried, providers, jitter=jitter)
+        if isinstance(following, GiveUp):
+            return story
+        current = following.provider
+        story.append((current, following.delay))
+
+
+def test_one_provider_is_tried_five_times_within_ten_minutes() -> None:
+    waits = [wait for _, wait in _story(["A"], {"A": Failure.TEMPORARY})]
+    assert waits == _seconds(0, 5, 30, 120, 300)
+    longest = [wait for _, wait in _story(["A"], {"A": Failure.TEMPORARY}, jitter=1.0)]
+    assert sum(longest, timedelta()) < timedelta(minutes=10)
+
+
+def test_the_next_provider_takes_over_at_once_and_rounds_are_apart() -> None:
+    story = _story(["A", "B"], {"A": Failure.TEMPORARY, "B": Failure.UNKNOWN})
+    assert story[:5] == [
+        ("A", timedelta()),
+        ("B", timedelta()),
+        ("A", DELAYS[0]),
+        ("B", timedelta()),
+        ("A", DELAYS[1]),
+    ]
+    assert len(story) == 2 * MOST_TRIES
+
+
+def test_what_a_person_must_mend_is_not_tried_again() -> None:
+    assert _story(["A"], {"A": Failure.PERMANENT}) == [("A", timedelta())]
+    story = _story(["A", "B"], {"A": Failure.TEMPORARY, "B": Failure.PERMANENT})
+    assert [name for name, _ in story] == ["A", "B", "A", "A", "A", "A"]
+
+
+def test_a_provider_that_asks_for_patience_gets_it_up_to_ten_minutes() -> None:
+    tried = {"A": Tried(1)}
+    patient = after(Failure.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(seconds=90))
+    assert patient == Again("A", timedelta(seconds=90))
+    ever = after(Failure.TEMPORARY, "A", tried, ["A"], jitter=0, retry_after=timedelta(days=1))
+    assert ever == Again("A", timedelta(minutes=10))
+
+
+def test_what_a_stopped_node_was_sending_goes_to_the_same_provider_again_five_times() -> None:
+    assert after(Failure.LOST, "A", {"A": Tried(1)}, ["A", "B"], jitter=0) == Again("A", timedelta())
+    assert after(Failure.LOST, "A", {"A": Tried(5)}, ["A", "B"], jitter=0) == GiveUp()
+
+
+def test_when_the_provider_is_gone_another_takes_over() -> None:
+    assert after(Failure.TEMPORARY, "Gone", {"Gone": Tried(1)}, ["New"], jitter=0) == Again("New", timedelta())
+    assert after(Failure.TEMPORARY, "Gone", {"Gone": Tried(1)}, [], jitter=0) == GiveUp()
+
+
+_names = st.lists(st.sampled_from("ABCD"), min_size=1, max_size=4, unique=True)
+_failures = st.sampled_from([Failure.TEMPORARY, Failure.UNKNOWN, Failure.PERMANENT, Failure.BROKEN])
+
+
+@given(_names, st.data(), st.floats(0, 1))
+def test_it_always_ends_asks_everybody_and_nobody_more_than_five_times(
+    names: list[str], data: st.DataObject, jitter: float
+) -> None:
+    outcomes = {name: data.draw(_failures) for name in names}
+    story = _story(names, outcomes, jitter)
+    asked = [name for name, _ in story]
+    assert set(asked) == set(names)
+    assert all(asked.count(name) == (1 if outcomes[name] is Failure.PERMANENT else MOST_TRIES) for name in names)
+    assert all(wait <= DELAYS[-1] * (1 + JITTER) for _, wait in story)
