@@ -1,25 +1,131 @@
-"""Whether a COMMIT on this database means that the data survives: what every 2xx answer rests on."""
+"""Whether a COMMIT on this database means that the data survives: what every 2xx answer rests on. Changes nothing."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from tocsin.core import database
 from tocsin.core.database import Connection
 
 
-def problem(connection: Connection) -> str | None:
-    """Why a committed message could be lost, or None."""
-    row = database.row(
-        connection,
-        "SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS sync, "
-        "current_setting('full_page_writes') AS pages, pg_is_in_recovery() AS standby",
-    )
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What PostgreSQL says of itself, in this session."""
+
+    fsync: str = "on"
+    full_page_writes: str = "on"
+    synchronous_commit: str = "on"
+    #: Whether it takes no writes: a standby, or set to read only.
+    is_standby: bool = False
+    is_read_only: bool = False
+    #: `synchronous_standby_names`; empty: a commit waits for no other server.
+    standby_names: str = ""
+    #: Standbys that follow by streaming, and those of them that commits wait for (None: this role may not see that).
+    standbys: int = 0
+    synchronous: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Weakness:
+    """Why something that was answered could be lost, and what to do about it."""
+
+    id: str
+    detail: str
+    remedy: str
+
+
+_READ = """
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit, pg_is_in_recovery() AS is_standby,
+       current_setting('default_transaction_read_only')::boolean AS is_read_only,
+       current_setting('synchronous_standby_names') AS standby_names, r.standbys, r.synchronous
+FROM (
+  SELECT count(*) AS standbys,
+         CASE WHEN bool_and(sync_state IS NOT NULL) OR count(*) = 0
+              THEN count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) END AS synchronous
+  FROM pg_stat_replication WHERE application_name NOT IN ('pg_basebackup', 'pg_receivewal')
+) AS r
+"""
+
+
+def read(connection: Connection) -> Server:
+    """What the server says of itself. Roles without `pg_monitor` see that standbys follow, and not how."""
+    row = database.row(connection, _READ)
     assert row is not None
-    if row["standby"]:
-        return "the database is a standby: it takes no writes"
-    if row["fsync"] != "on":
-        return "fsync is off in PostgreSQL: a power cut loses messages that were answered"
-    if row["pages"] != "on":
-        return "full_page_writes is off in PostgreSQL: a power cut can destroy the database"
-    if row["sync"] == "off":
-        return "synchronous_commit is off in PostgreSQL: a crash loses the last messages that were answered"
+    return Server(**row)
+
+
+def weaknesses(server: Server) -> tuple[Weakness, ...]:
+    """Why a committed message could be lost, or none be committed, the worst first. Empty: rule 1 holds."""
+    found = []
+    if server.is_standby:
+        found.append(
+            Weakness(
+                "standby",
+                "The database is a standby: it takes no writes.",
+                "Point TOCSIN_DATABASE_URL at the primary; `target_session_attrs=read-write` finds it among several.",
+            )
+        )
+    elif server.is_read_only:
+        found.append(
+            Weakness("read_only", "The database takes no writes.", "Set default_transaction_read_only to off.")
+        )
+    if server.fsync != "on":
+        found.append(
+            Weakness("fsync", "fsync is off: a power cut loses messages that were answered.", "Set fsync to on.")
+        )
+    if server.full_page_writes != "on":
+        found.append(
+            Weakness(
+                "full_page_writes",
+                "full_page_writes is off: a power cut can destroy the database.",
+                "Set full_page_writes to on.",
+            )
+        )
+    if server.synchronous_commit == "off":
+        found.append(
+            Weakness(
+                "synchronous_commit",
+                "synchronous_commit is off: a crash loses the last messages that were answered.",
+                "Set synchronous_commit to on, for Tocsin's role and database too.",
+            )
+        )
+    found.extend(_standbys(server))
+    return tuple(found)
+
+
+def _standbys(server: Server) -> list[Weakness]:
+    """What breaks the promise towards the standby that the operator wants to fail over to."""
+    if not server.standby_names or server.is_standby:
+        return []
+    if server.synchronous_commit == "local":
+        return [
+            Weakness(
+                "standby_not_waited_for",
+                "synchronous_commit is local: commits do not wait for the standby, which lacks the last messages "
+                "that were answered.",
+                "Set synchronous_commit to on.",
+            )
+        ]
+    if server.synchronous_commit != "off" and (server.standbys == 0 or server.synchronous == 0):
+        return [
+            Weakness(
+                "standby_missing",
+                "Commits wait for a synchronous standby, and none follows: nothing can be stored.",
+                "Start the standby, or take it out of synchronous_standby_names.",
+            )
+        ]
+    return []
+
+
+def risk_at_failover(server: Server) -> Weakness | None:
+    """What an operator must know before failing over. It breaks nothing while the primary lives."""
+    if server.standbys and not server.standby_names:
+        many = server.standbys != 1
+        return Weakness(
+            "standby_asynchronous",
+            f"{server.standbys} {'standbys follow' if many else 'standby follows'} asynchronously: after a failover to "
+            "one, the last messages that were answered can be missing.",
+            "Name one in synchronous_standby_names. Without that, never fail over to one.",
+        )
     return None

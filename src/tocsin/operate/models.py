@@ -7,7 +7,7 @@ from django.db.models import Q
 
 
 class Node(models.Model):
-    """A running process. Its moments are the database's own, which no test clock moves. Rows of gone nodes are pruned."""
+    """A running process. Its moments are the database's own, which no test clock moves. Gone ones are pruned."""
 
     id = models.UUIDField(primary_key=True)
     name = models.TextField()

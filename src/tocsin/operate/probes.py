@@ -1,29 +1,37 @@
-"""`/healthz`, `/readyz` and `/metrics`, on raw ASGI: they answer while Django's threads are busy."""
+"""`/healthz`, `/readyz` and `/metrics`, on raw ASGI: answered while Django's threads are busy, in bounded time."""
 
 from __future__ import annotations
 
-import asyncio
-from uuid import UUID
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
-import psycopg
-from psycopg_pool import PoolTimeout
-
-from tocsin.core import clock, database
 from tocsin.core.http import Receive, Scope, Send, answer, refuse
 from tocsin.core.loops import Worker
-from tocsin.inbound.committer import Committer
-from tocsin.operate import durability
+from tocsin.inbound.committer import MAX_WAIT, Committer
+from tocsin.operate import readiness
+from tocsin.operate.exposition import Exposition
+from tocsin.operate.inquiry import Inquiry
+from tocsin.operate.loop import PRESENCE
 
 _TEXT = b"text/plain; charset=utf-8"
+_NOT_KEPT = ((b"cache-control", b"no-store"),)
+
+#: In seconds: a probe that hears nothing by then is told so.
+DEADLINE = 4.0
+
+#: Each node writes its own row every few seconds. When that has not worked for so long, no message can be stored.
+NO_WRITES = timedelta(seconds=30)
 
 
 class Probes:
-    """What this node answers about itself."""
+    """What this node answers about itself. `listens` says whether the thread lives that starts dead loops again."""
 
-    def __init__(self, *, node_id: UUID, worker: Worker | None, committer: Committer | None) -> None:
-        self._node_id = node_id
+    def __init__(self, *, worker: Worker, committer: Committer | None, listens: Callable[[], bool]) -> None:
         self._worker = worker
         self._committer = committer
+        self._listens = listens
+        self._readiness = Inquiry("readiness", readiness.problem)
+        self._metrics = Exposition(committer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one probe."""
@@ -32,36 +40,43 @@ class Probes:
             return
         match scope["path"]:
             case "/healthz":
-                problem = self.problem_with_health()
+                await _say(send, self.problem_with_health())
             case "/readyz":
-                problem = self.problem_with_health() or await asyncio.to_thread(problem_with_readiness)
+                await _say(send, self.problem_with_health() or await self.problem_with_readiness())
+            case "/metrics":
+                await self._metrics(scope, receive, send)
             case _:
                 await refuse(send, 404, "not_found", "There is no such probe.")
-                return
-        if problem is None:
-            await answer(send, 200, b"ok", content_type=_TEXT)
-        else:
-            await answer(send, 503, problem.encode(), content_type=_TEXT)
 
     def problem_with_health(self) -> str | None:
-        """Why this process should be started again, or None while it and its loops live."""
+        """Why this process should be started again, as a sentence; None while it and its loops live. Asks nobody."""
         if self._committer is not None and not self._committer.is_alive():
-            return "the committer has ended"
-        if self._worker is not None and not self._worker.is_healthy():
-            return "loops died twice within a minute"
+            return "The committer has ended."
+        if not self._listens():
+            return "The listener has ended."
+        if not self._worker.is_healthy():
+            return "Loops died twice within a minute."
+        return None
+
+    async def problem_with_readiness(self) -> str | None:
+        """Why this node should get no messages now, as a sentence; None when it can take them."""
+        try:
+            problem = await self._readiness.answer(DEADLINE)
+        except TimeoutError:
+            return f"The database gave no answer within {DEADLINE:.0f} seconds."
+        return problem or self._problem_with_writing()
+
+    def _problem_with_writing(self) -> str | None:
+        if self._committer is not None and self._committer.waiting().seconds > MAX_WAIT:
+            return "Messages have waited too long to be stored."
+        wrote = self._worker.turned_at.get(PRESENCE)
+        if wrote is not None and datetime.now(UTC) - wrote > NO_WRITES:
+            return "The database has taken no write of this node for a while."
         return None
 
 
-def problem_with_readiness() -> str | None:
-    """Why this node should get no messages now, or None when schema, clock and durability are right."""
-    try:
-        with database.pool().connection(timeout=3) as connection:
-            clock.measure_if_due(connection)
-            problem = durability.problem(connection)
-    except (psycopg.Error, PoolTimeout) as error:
-        return f"the database does not answer: {error}"
-    if problem is not None:
-        return problem
-    if not clock.is_sound():
-        return f"this machine's clock and the database's are {abs(clock.skew().total_seconds()):.1f} s apart"
-    return None
+async def _say(send: Send, problem: str | None) -> None:
+    if problem is None:
+        await answer(send, 200, b"ok", content_type=_TEXT, headers=_NOT_KEPT)
+    else:
+        await answer(send, 503, problem.encode(), content_type=_TEXT, headers=_NOT_KEPT)

@@ -1,0 +1,56 @@
+"""What this process counts for `/metrics`. Rooms count here as they work; `operate` adds what the database knows."""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+
+#: Tocsin's own: libraries that count into prometheus_client's global one are none of ours.
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+_MESSAGES = Counter(
+    "tocsin_messages", "Inbound messages that this node has stored, by outcome.", ["status"], registry=REGISTRY
+)
+_REFUSED = Counter(
+    "tocsin_messages_refused", "Inbound messages that this node could not store: answered 503.", registry=REGISTRY
+)
+_BATCH_MESSAGES = Histogram(
+    "tocsin_batch_messages",
+    "Messages that this node's committer stored in one transaction.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+    registry=REGISTRY,
+)
+_BATCH_SECONDS = Histogram(
+    "tocsin_batch_seconds",
+    "How long one such transaction took, the retries included.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+    registry=REGISTRY,
+)
+_DELIVERIES = Counter(
+    "tocsin_deliveries",
+    "Tries of this node to send a message, by channel and by what came of them.",
+    ["channel", "status"],
+    registry=REGISTRY,
+)
+
+
+def count_batch(statuses: Iterable[str], seconds: float) -> None:
+    """Counts the messages of one committed transaction by outcome, and how long it took."""
+    counts = Count(statuses)
+    for status, number in counts.items():
+        _MESSAGES.labels(status).inc(number)
+    _BATCH_MESSAGES.observe(counts.total())
+    _BATCH_SECONDS.observe(seconds)
+
+
+def count_refused(number: int) -> None:
+    """Counts messages whose senders were told to come again."""
+    _REFUSED.inc(number)
+
+
+def count_delivery(channel: str, status: str, number: int = 1) -> None:
+    """Counts tries to send: `sent`, or `failed`, which may be tried again."""
+    _DELIVERIES.labels(channel, status).inc(number)

@@ -1,0 +1,165 @@
+"""What is wrong with paging, judged from facts. Pure: `facts` reads them, `auditor` acts on what is found here.
+
+Only while nothing is wrong is the outside told that Tocsin lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.core import durations
+from tocsin.operate.presence import NodeSeen
+
+#: Whatever is due is done within this, or something is wrong.
+LATE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The alert that has waited longest for something, since when that was due, and why, where that is known."""
+
+    alert_id: int | None
+    since: datetime
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """How many there are, and the numbers of the first few."""
+
+    count: int = 0
+    some: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything an audit looks at, as of one moment."""
+
+    now: datetime
+    nodes: Sequence[NodeSeen] = ()
+    #: The oldest run that is due and was not decided.
+    run: Waiting | None = None
+    #: The oldest first page that has not left, while none about its alert has.
+    page: Waiting | None = None
+    #: The oldest message that is not decided.
+    message: Waiting | None = None
+    #: Live alerts that no timer will bring up again, and that do not say why.
+    forgotten: Several = Several()
+    #: Alerts whose run could not be decided five times in a row.
+    stuck: Several = Several()
+    #: Deliveries whose sender ended in mid-send a minute ago or more, and that nobody took up.
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One problem: its id, under which it is told once; a title; sentences that say what is wrong and what to do."""
+
+    id: str
+    title: str
+    detail: str
+    remedy: str
+
+
+def judge(facts: Facts) -> tuple[Found, ...]:
+    """Every problem that these facts show. Empty: paging works."""
+    return (
+        *_loops(facts),
+        *_run(facts),
+        *_page(facts),
+        *_message(facts),
+        *_forgotten(facts),
+        *_stuck(facts),
+        *_lost(facts),
+    )
+
+
+def _loops(facts: Facts) -> Iterator[Found]:
+    """Loops that have not turned. Of a node that is gone nothing is said: others have taken over its work."""
+    stopped: dict[str, list[str]] = {}
+    for node in facts.nodes:
+        for loop in node.loops if node.is_there else ():
+            if loop.age >= LATE + 2 * loop.every:
+                stopped.setdefault(loop.name, []).append(f"{node.name} ({durations.say(loop.age)} ago)")
+    for name, where in sorted(stopped.items()):
+        yield Found(
+            f"loop_stopped:{name}",
+            f"The loop “{name}” does not turn",
+            f"The loop “{name}” last finished a turn without an error on {', '.join(where)}.",
+            "Look into that node's log for what fails, and restart it if it hangs.",
+        )
+
+
+def _run(facts: Facts) -> Iterator[Found]:
+    if facts.run is not None and (late := facts.now - facts.run.since) >= LATE:
+        yield Found(
+            "runs_late",
+            "Escalation is late",
+            f"What was due for alert #{facts.run.alert_id} has not been decided for {durations.say(late)}.",
+            "Look whether a node with the role worker runs and what its log says; page people by hand meanwhile.",
+        )
+
+
+def _page(facts: Facts) -> Iterator[Found]:
+    if facts.page is not None and (late := facts.now - facts.page.since) >= LATE:
+        why = f" {facts.page.why}" if facts.page.why else ""
+        yield Found(
+            "pages_late",
+            "Pages are late",
+            f"The first page about alert #{facts.page.alert_id} should have left {durations.say(late)} ago.{why}",
+            "Look at the providers, and call whoever is on call by hand meanwhile.",
+        )
+
+
+def _message(facts: Facts) -> Iterator[Found]:
+    if facts.message is not None and (late := facts.now - facts.message.since) >= LATE:
+        yield Found(
+            "messages_late",
+            "Messages wait to be decided",
+            f"A message that is stored has not been decided for {durations.say(late)}; it may open an alert.",
+            "Look at the Inbound Log for what is Pending, and into the log of a node with the role worker.",
+        )
+
+
+def _forgotten(facts: Facts) -> Iterator[Found]:
+    if facts.forgotten.count:
+        what, are = _alerts(facts.forgotten)
+        yield Found(
+            "alerts_forgotten",
+            "Alerts are forgotten",
+            f"{what} {are} open, with no timer that brings it up again and no reason why not.",
+            "Press Escalate on it to page somebody. This is a fault of Tocsin's: please report it.",
+        )
+
+
+def _stuck(facts: Facts) -> Iterator[Found]:
+    if facts.stuck.count:
+        what, _ = _alerts(facts.stuck)
+        yield Found(
+            "runs_stuck",
+            "Escalation is stuck",
+            f"Whom to page about {what[0].lower()}{what[1:]} could not be decided five times in a row.",
+            "Page somebody by hand. The alert's page and the log say what fails; saving its policy again may mend it.",
+        )
+
+
+def _lost(facts: Facts) -> Iterator[Found]:
+    if facts.lost:
+        many = facts.lost != 1
+        yield Found(
+            "deliveries_lost",
+            "Messages were left in mid-send",
+            f"{facts.lost} {'messages were' if many else 'message was'} being sent by a process that ended, and no "
+            f"other has taken {'them' if many else 'it'} up.",
+            "Look whether a node with the role worker runs, and what its log says.",
+        )
+
+
+def _alerts(several: Several) -> tuple[str, str]:
+    """("Alert #4", "is") or ("Alerts #4, #7 and 12 more", "are")."""
+    named = [f"#{number}" for number in several.some]
+    more = several.count - len(named)
+    listed = ", ".join(named) + (f" and {more} more" if more > 0 else "")
+    return (f"Alert {listed}", "is") if several.count == 1 else (f"Alerts {listed}", "are")

@@ -1,0 +1,92 @@
+"""The auditor: on whichever node comes first, each 30 seconds, checks that paging works, stores and tells what does
+not, and only when all is well tells the outside that Tocsin lives."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from tocsin.core import clock, config, database
+from tocsin.core.database import Connection
+from tocsin.notify import queue
+from tocsin.operate import facts, problems
+from tocsin.operate.audit import Found, judge
+from tocsin.operate.heartbeat import ping
+
+log = logging.getLogger(__name__)
+
+EVERY = timedelta(seconds=30)
+
+#: An audit that another node did within this is not done again.
+RECENT = timedelta(seconds=20)
+
+
+class Auditor:
+    """One worker's part in it. `turn` is a loop's."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime] = clock.now,
+        heartbeat_url: Callable[[], str | None] = lambda: config.current().heartbeat_url,
+        name: str = "",
+    ) -> None:
+        self._now = now
+        self._heartbeat_url = heartbeat_url
+        self._name = name or socket.gethostname()
+
+    def turn(self) -> bool:
+        """Audits, unless another node just has, and pings after the commit if nothing is wrong."""
+        with database.transaction() as connection:
+            if not _claim(connection, self._name):
+                return False
+            found = audit(connection, self._now())
+        # The transaction has committed: a write works.
+        if not found and (url := self._heartbeat_url()) is not None:
+            self._ping(url)
+        return False
+
+    def _ping(self, url: str) -> None:
+        problem = ping(url)
+        if problem:
+            log.warning("The heartbeat was not taken: %s.", problem)
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE operate_audit SET heartbeat_problem = %(problem)s, "
+                "heartbeat_at = CASE WHEN %(problem)s = '' THEN clock_timestamp() ELSE heartbeat_at END WHERE id = 1",
+                {"problem": problem},
+            )
+
+
+def audit(connection: Connection, now: datetime) -> tuple[Found, ...]:
+    """Finds what is wrong at `now`, stores it, and queues what administrators are told, in the caller's transaction."""
+    found = judge(facts.gather(connection, now))
+    followed = problems.follow(problems.load(connection), found, now)
+    problems.keep(connection, followed.changed, now)
+    if followed.notices:
+        administrators = queue.administrators(connection)
+        for notice in followed.notices:
+            queue.queue_notice(connection, notice, now, user_ids=administrators)
+    if followed.changed:
+        # Home shows the same.
+        database.hint(connection, "alerts")
+    for one in found:
+        log.error("%s: %s %s", one.title, one.detail, one.remedy)
+    return found
+
+
+_CLAIM = """
+UPDATE operate_audit SET checked_at = clock_timestamp(), node = %(node)s
+WHERE id IN (SELECT id FROM operate_audit WHERE id = 1 AND checked_at <= clock_timestamp() - %(recent)s
+             FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
+def _claim(connection: Connection, node: str) -> bool:
+    """Whether this node does the audit that is due now; the others pass, also while it is at it."""
+    connection.execute(
+        "INSERT INTO operate_audit (id, checked_at) VALUES (1, 'epoch') ON CONFLICT (id) DO NOTHING",
+    )
+    return connection.execute(_CLAIM, {"node": node, "recent": RECENT}).rowcount == 1

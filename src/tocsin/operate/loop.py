@@ -1,0 +1,25 @@
+"""The loops of this room: every node says that it lives; workers audit and remove what is old."""
+
+from __future__ import annotations
+
+from tocsin.core import clock
+from tocsin.core.loops import Loop
+from tocsin.operate import auditor, presence, retention
+from tocsin.operate.auditor import Auditor
+from tocsin.operate.presence import Presence
+
+#: The name of the loop by which a node says that it lives.
+PRESENCE = "presence"
+
+
+def node_loop(node: Presence) -> Loop:
+    """The loop that every node runs, whatever its role."""
+    return Loop(PRESENCE, node.turn, presence.EVERY)
+
+
+def loops() -> tuple[Loop, ...]:
+    """The loops of a worker."""
+    return (
+        Loop("auditor", Auditor().turn, auditor.EVERY),
+        Loop("retention", lambda: retention.turn(clock.now()), retention.EVERY),
+    )

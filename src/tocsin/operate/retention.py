@@ -1,0 +1,72 @@
+"""Removes what is kept only so long: notifications with their deliveries, the sandbox, the audit log, old sessions.
+
+In small transactions, oldest first. Never what is still to be sent, and nothing of a live alert.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.alerts.states import LIVE
+from tocsin.core import database, settings_store
+
+EVERY = timedelta(minutes=5)
+
+#: So many rows of a kind are removed in one transaction.
+CHUNK = 5_000
+
+# Ids are UUIDv7s: the primary key leads to the oldest, and ends the walk where the younger ones begin.
+_NOTIFICATIONS = """
+WITH old AS (
+  SELECT n.id FROM notify_notification n WHERE n.id < %(first)s AND n.created_at < %(before)s
+  AND NOT EXISTS (SELECT FROM alerts_alert a WHERE a.id = n.alert_id AND a.status = ANY(%(live)s))
+  AND NOT EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id AND d.status IN ('queued', 'sending'))
+  ORDER BY n.id LIMIT %(chunk)s
+), deliveries AS (
+  DELETE FROM notify_delivery d USING old WHERE d.notification_id = old.id
+)
+DELETE FROM notify_notification n USING old WHERE n.id = old.id
+"""
+
+_SANDBOX = """
+DELETE FROM notify_sandboxmessage WHERE id IN (
+  SELECT id FROM (SELECT id, at FROM notify_sandboxmessage ORDER BY id LIMIT %(chunk)s) AS oldest
+  WHERE at < %(before)s)
+"""
+
+_AUDIT = """
+DELETE FROM access_auditentry WHERE id IN (
+  SELECT id FROM access_auditentry WHERE at < %(before)s ORDER BY at LIMIT %(chunk)s)
+"""
+
+_SESSIONS = """
+DELETE FROM django_session WHERE session_key IN (
+  SELECT session_key FROM django_session WHERE expire_date < %(before)s LIMIT %(chunk)s)
+"""
+
+
+def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
+    """Removes one chunk of each kind. True when there may be more."""
+    with database.transaction() as connection:
+        settings = settings_store.load(connection)
+    sent_before = now - timedelta(days=settings[settings_store.DELIVERY_RETENTION_DAYS.name])
+    changed_before = now - timedelta(days=settings[settings_store.AUDIT_RETENTION_DAYS.name])
+    removed = [
+        _remove(_NOTIFICATIONS, sent_before, chunk),
+        _remove(_SANDBOX, sent_before, chunk),
+        _remove(_AUDIT, changed_before, chunk),
+        _remove(_SESSIONS, now, chunk),
+    ]
+    return max(removed) >= chunk
+
+
+def _remove(query: str, before: datetime, chunk: int) -> int:
+    with database.transaction() as connection:
+        parameters = {"before": before, "first": _first_id(before), "chunk": chunk, "live": sorted(LIVE)}
+        return connection.execute(database.literal(query), parameters).rowcount
+
+
+def _first_id(at: datetime) -> UUID:
+    """A UUIDv7 before every one made at `at`, whose 48 highest bits are Unix milliseconds (RFC 9562, section 5.7)."""
+    return UUID(int=(int(at.timestamp() * 1000) & 0xFFFF_FFFF_FFFF) << 80)

@@ -1,0 +1,298 @@
+"""The auditor on real PostgreSQL: it finds each thing that can be wrong with paging, and pings only while none is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from tests.doubles.http import Response, http_double
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import make_integration
+from tests.store.people import make_user
+from tocsin.alerts.models import Alert
+from tocsin.core import clock, database
+from tocsin.core.ids import uuid7
+from tocsin.escalation.models import Run
+from tocsin.inbound.models import InboundMessage
+from tocsin.notify.models import Delivery, Notification, Pause
+from tocsin.operate import auditor, problems, standing
+from tocsin.operate.audit import Found
+from tocsin.operate.auditor import Auditor
+from tocsin.operate.models import Audit, Node
+from tocsin.operate.presence import Presence, Turned, nodes
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Iterator[Desk]:
+    with wired():
+        yield Desk(now)
+
+
+def audit(at: datetime) -> list[Found]:
+    with database.transaction() as connection:
+        return list(auditor.audit(connection, at))
+
+
+def ids(at: datetime) -> list[str]:
+    return [found.id for found in audit(at)]
+
+
+def notices() -> list[tuple[str, str]]:
+    found = Notification.objects.filter(purpose="notice").order_by("id")
+    return [(one.user.username if one.user else "", one.data["title"]) for one in found]
+
+
+def age_audit() -> None:
+    """Half a minute passes for the database."""
+    Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(seconds=30))
+
+
+def test_an_alert_that_is_paged_on_time_is_nothing_wrong(desk: Desk) -> None:
+    desk.open()
+    desk.turn(0)
+    Delivery.objects.update(status="sent")
+    assert ids(desk.at(4)) == []
+
+
+def test_a_run_that_nobody_decides_for_a_minute_is_found(desk: Desk) -> None:
+    alert = desk.open()
+    assert ids(desk.at(0.9)) == []
+    (found,) = audit(desk.at(1))
+    assert found.id == "runs_late"
+    assert f"alert #{alert}" in found.detail
+
+
+def test_a_first_page_that_nobody_sends_for_a_minute_is_found(desk: Desk) -> None:
+    desk.open()
+    desk.turn(0)
+    assert ids(desk.at(0.9)) == []
+    assert ids(desk.at(1.5)) == ["pages_late"]
+
+
+def test_a_first_page_whose_tries_fail_is_as_late_as_its_first_try_with_the_error(desk: Desk) -> None:
+    desk.open()
+    desk.turn(0)
+    # Three tries failed; the fourth is due 155 seconds after the first.
+    Delivery.objects.filter(is_first=True).update(
+        attempts=3, error="It is down.", due_at=desk.at(0) + 155 * MINUTE / 60
+    )
+    (found,) = audit(desk.at(2))
+    assert found.id == "pages_late"
+    assert found.detail.endswith("should have left 2 minutes ago. It is down.")
+
+
+def test_a_later_page_does_not_count_once_another_about_the_alert_has_left(desk: Desk) -> None:
+    desk.open(recipient_users=(desk.users["bob"].pk,))
+    desk.turn(0)
+    assert Delivery.objects.filter(is_first=True).count() == 2
+    Delivery.objects.filter(user=desk.users["bob"]).update(status="sent")
+    assert ids(desk.at(3)) == []
+
+
+def test_pages_that_a_pause_holds_up_are_not_late_and_count_from_its_end(desk: Desk) -> None:
+    desk.open()
+    desk.turn(0)
+    Pause.objects.create(reason="works", started_at=desk.at(0), until=desk.at(5))
+    assert ids(desk.at(4)) == []
+    assert "pages_late" not in ids(desk.at(5.5))
+    assert "pages_late" in ids(desk.at(6))
+
+
+def test_a_live_alert_without_a_run_or_with_one_that_stopped_without_a_reason_is_forgotten(
+    desk: Desk, now: datetime
+) -> None:
+    bare = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
+    silent = desk.open()
+    Run.objects.filter(alert=silent).update(due_at=None, status="stopped", reason="")
+    (found,) = audit(now)
+    assert found.id == "alerts_forgotten"
+    assert f"#{bare.pk}, #{silent}" in found.detail
+
+
+def test_an_active_run_without_a_timer_is_forgotten_whatever_it_says(desk: Desk, now: datetime) -> None:
+    alert = desk.open()
+    Run.objects.filter(alert=alert).update(due_at=None)
+    assert ids(now) == ["alerts_forgotten"]
+
+
+@pytest.mark.parametrize("status", ["closed", "cancelled", "merged"])
+def test_an_alert_that_is_over_needs_no_timer(status: str, now: datetime) -> None:
+    Alert.objects.create(subject="VPN", status=status, opened_at=now, last_message_at=now)
+    assert ids(now) == []
+
+
+def test_a_live_alert_whose_run_says_why_it_waits_for_nothing_is_not_forgotten(desk: Desk, now: datetime) -> None:
+    alert = desk.open()
+    Run.objects.filter(alert=alert).update(due_at=None, status="stopped", reason="Alice has it.")
+    assert ids(now) == []
+
+
+def test_a_run_that_failed_five_times_is_stuck_while_its_alert_lives(desk: Desk) -> None:
+    alert = desk.open()
+    Run.objects.filter(alert=alert).update(failures=5, due_at=desk.at(60))
+    assert ids(desk.at(0)) == ["runs_stuck"]
+    Alert.objects.update(status="closed")
+    assert ids(desk.at(0)) == []
+
+
+def test_a_message_that_nobody_decides_for_a_minute_is_found(now: datetime) -> None:
+    integration = make_integration()
+    InboundMessage.objects.create(id=uuid7(), integration=integration, received_at=now, status="Pending", raw=b"{}")
+    assert ids(now + MINUTE / 2) == []
+    assert ids(now + MINUTE) == ["messages_late"]
+
+
+def test_a_delivery_whose_lease_ran_out_a_minute_ago_is_found(desk: Desk) -> None:
+    desk.open()
+    desk.turn(0)
+    database_now = datetime.now(UTC)
+    Delivery.objects.filter(is_first=True).update(status="sending", lease_until=database_now - MINUTE / 2)
+    assert ids(desk.at(0)) == []
+    Delivery.objects.filter(is_first=True).update(lease_until=database_now - 2 * MINUTE)
+    assert ids(desk.at(0)) == ["deliveries_lost"]
+
+
+def test_a_loop_that_does_not_turn_is_found_on_a_node_that_lives(now: datetime) -> None:
+    turned_at = datetime.now(UTC) - 2 * MINUTE
+    Presence(uuid7(), "all", lambda: [Turned("outbox", turned_at, timedelta(seconds=1))], "pager1").turn()
+    (found,) = audit(now)
+    assert found.id == "loop_stopped:outbox"
+    assert "on pager1 (2 minutes" in found.detail
+    Node.objects.update(seen_at=datetime.now(UTC) - 2 * MINUTE)
+    assert ids(now) == []
+
+
+def test_the_test_clock_makes_no_node_look_old(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_jump", timedelta(days=3))
+    Presence(uuid7(), "all", lambda: [Turned("outbox", datetime.now(UTC), timedelta(seconds=1))]).turn()
+    with database.transaction() as connection:
+        (node,) = nodes(connection)
+    assert node.is_there
+    assert node.age < timedelta(seconds=5)
+    assert node.loops[0].age < timedelta(seconds=5)
+
+
+def test_a_node_says_that_it_lives_and_leaves_and_gone_ones_are_pruned_after_an_hour(now: datetime) -> None:
+    long_ago = datetime.now(UTC) - timedelta(minutes=61)
+    Node.objects.create(id=uuid4(), name="old", role="all", version="1", started_at=long_ago, seen_at=long_ago)
+    presence = Presence(uuid7(), "worker", list, "pager1")
+    presence.turn()
+    presence.turn()
+    assert list(Node.objects.values_list("name", "role")) == [("pager1", "worker")]
+    presence.leave()
+    assert not Node.objects.exists()
+
+
+def test_administrators_are_told_once_of_what_two_audits_find_and_when_it_is_over(desk: Desk) -> None:
+    desk.open()
+    audit(desk.at(1))
+    assert notices() == []
+    audit(desk.at(1.5))
+    audit(desk.at(2))
+    assert notices() == [("erin", "Tocsin: Escalation is late")]
+    desk.turn(2)
+    Delivery.objects.filter(purpose="page").update(status="sent")
+    audit(desk.at(2.5))
+    assert notices()[1:] == [("erin", "Tocsin: over: Escalation is late")]
+
+
+def test_home_shows_what_the_audit_found_until_an_audit_finds_it_over(desk: Desk) -> None:
+    Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None, name="pager1").turn()
+    stands = standing.read()
+    assert (stands.problems, stands.node, stands.silence) == ((), "pager1", None)
+    desk.open()
+    audit(desk.at(1))
+    assert [problem.id for problem in standing.read().problems] == ["runs_late"]
+    desk.turn(1)
+    Delivery.objects.update(status="sent")
+    audit(desk.at(1.5))
+    assert standing.read().problems == ()
+
+
+def test_an_audit_that_is_old_or_never_was_is_said_to_be(desk: Desk) -> None:
+    assert standing.read().silence == "Tocsin has not checked itself yet: no node with the role worker has run."
+    Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None).turn()
+    Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(minutes=10, seconds=1))
+    silence = standing.read().silence
+    assert silence is not None
+    assert silence.startswith("Tocsin last checked itself 10 minutes 1 second ago")
+
+
+def test_the_outside_is_pinged_while_paging_works_and_not_while_it_does_not(desk: Desk) -> None:
+    with http_double() as outside:
+        watch = Auditor(now=lambda: desk.at(2), heartbeat_url=lambda: f"{outside.url}/ping/abc")
+        watch.turn()
+        assert [request.path for request in outside.requests] == ["/ping/abc"]
+        assert standing.read().heartbeat_age is not None
+        desk.open()
+        age_audit()
+        watch.turn()
+        assert len(outside.requests) == 1
+        desk.turn(2)
+        Delivery.objects.update(status="sent")
+        age_audit()
+        watch.turn()
+        assert len(outside.requests) == 2
+
+
+def test_a_ping_that_is_not_taken_is_told_without_the_address(now: datetime) -> None:
+    with http_double(lambda request: Response(status=500)) as outside:
+        watch = Auditor(now=lambda: now, heartbeat_url=lambda: f"{outside.url}/ping/secret")
+        watch.turn()
+    assert standing.read().heartbeat_problem == "it answered 500"
+    assert standing.read().heartbeat_at is None
+    age_audit()
+    watch.turn()
+    problem = standing.read().heartbeat_problem
+    assert problem.startswith("it cannot be called")
+    assert "secret" not in problem
+
+
+def test_several_nodes_audit_and_ping_once(now: datetime) -> None:
+    with http_double() as outside:
+        watches = [Auditor(now=lambda: now, heartbeat_url=lambda: outside.url, name=f"pager{n}") for n in range(3)]
+        for watch in watches:
+            watch.turn()
+        assert len(outside.requests) == 1
+    assert Audit.objects.get().node == "pager0"
+
+
+def test_an_audit_under_way_on_another_node_is_not_waited_for(now: datetime) -> None:
+    watch = Auditor(now=lambda: now, heartbeat_url=lambda: None, name="pager2")
+    watch.turn()
+    age_audit()
+    with database.transaction() as connection:
+        connection.execute("SELECT FROM operate_audit FOR NO KEY UPDATE")
+        watch.turn()
+        assert Audit.objects.get().checked_at < datetime.now(UTC) - timedelta(seconds=20)
+
+
+def test_what_has_long_been_over_is_removed(now: datetime) -> None:
+    with database.transaction() as connection:
+        old = problems.Problem("x", "X", "x.", "y.", now, now, ended_at=now)
+        problems.keep(connection, [old], now)
+        assert list(problems.load(connection)) == ["x"]
+        problems.keep(connection, [], now + timedelta(days=8))
+        assert problems.load(connection) == {}
+
+
+def test_an_audit_of_many_open_alerts_reads_little(now: datetime) -> None:
+    make_user("erin", now, role="admin")
+    with database.transaction() as connection:
+        connection.execute(
+            "WITH a AS (INSERT INTO alerts_alert (subject, status, priority, opened_at, last_message_at) "
+            "SELECT 'VPN', 'open', 'high', %(now)s, %(now)s FROM generate_series(1, 5000) RETURNING id) "
+            "INSERT INTO escalation_run (alert_id, status, mode, due_at, started_at) "
+            "SELECT id, 'active', 'page', %(later)s, %(now)s FROM a",
+            {"now": now, "later": now + MINUTE},
+        )
+    begin = datetime.now(UTC)
+    assert ids(now) == []
+    assert datetime.now(UTC) - begin < timedelta(seconds=2)

@@ -1,0 +1,343 @@
+"""What a node answers about itself: alive, ready, and its metrics, also while PostgreSQL is stopped or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from psycopg import sql
+from pytest_django import DjangoDbBlocker
+
+from tests.postgres import Postgres, _in_use
+from tests.store.embedded import postmaster_pid
+from tests.store.escalating import Desk, wired
+from tests.store.people import ACTOR, make_user
+from tocsin.access import tokens
+from tocsin.core import clock, database
+from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.http import Message, Scope
+from tocsin.core.loops import Loop, Worker
+from tocsin.inbound.committer import Committer, Ticket
+from tocsin.inbound.registry import Registry
+from tocsin.operate.auditor import Auditor
+from tocsin.operate.inquiry import Inquiry
+from tocsin.operate.loop import PRESENCE
+from tocsin.operate.probes import Probes
+
+LOOPBACK = ("127.0.0.1", 50000)
+ELSEWHERE = ("192.0.2.7", 50000)
+
+
+class Answer:
+    """What a probe said."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self.status: int = messages[0]["status"]
+        self.headers = {key.decode(): value.decode() for key, value in messages[0]["headers"]}
+        self.text = b"".join(message.get("body", b"") for message in messages[1:]).decode()
+
+
+def ask(
+    probes: Probes,
+    path: str,
+    *,
+    method: str = "GET",
+    client: tuple[str, int] = LOOPBACK,
+    headers: dict[str, str] | None = None,
+) -> Answer:
+    """Asks as the server would."""
+    return asyncio.run(_ask(probes, path, method, client, headers or {}))
+
+
+async def _ask(probes: Probes, path: str, method: str, client: tuple[str, int], headers: dict[str, str]) -> Answer:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope: Scope = {"type": "http", "method": method, "path": path, "headers": raw, "client": client}
+    await probes(scope, receive, send)
+    return Answer(sent)
+
+
+def made(worker: Worker | None = None, committer: Committer | None = None, *, listens: bool = True) -> Probes:
+    return Probes(worker=worker or Worker(()), committer=committer, listens=lambda: listens)
+
+
+@pytest.fixture
+def durable(postgres: Postgres, database: str) -> Iterator[str]:
+    """The test's database, on a server whose settings are as durable as a real one's for that long."""
+    with _settings(postgres, fsync="on", full_page_writes="on", synchronous_commit="on"):
+        yield database
+
+
+@contextmanager
+def _settings(postgres: Postgres, **settings: str) -> Iterator[None]:
+    """The server's settings changed for a while, in every new session."""
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        before = {name: _value_of(connection, name) for name in settings}
+        _set(connection, settings)
+        try:
+            database.close()
+            yield
+        finally:
+            _set(connection, before)
+
+
+def _value_of(connection: psycopg.Connection, name: str) -> str:
+    row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _set(connection: psycopg.Connection, settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        connection.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+    connection.execute("SELECT pg_reload_conf()")
+    # The server reads its files in its own time.
+    while any(_value_of(connection, name) != value for name, value in settings.items()):
+        connection.execute("SELECT pg_sleep(0.01)")
+
+
+@pytest.fixture
+def committer(durable: str) -> Iterator[Committer]:
+    registry = Registry()
+    registry.refresh()
+    running = Committer(registry)
+    running.start()
+    yield running
+    running.stop(5)
+
+
+def test_a_node_whose_parts_live_is_healthy_and_ready(committer: Committer) -> None:
+    probes = made(committer=committer)
+    for path in ("/healthz", "/readyz"):
+        answer = ask(probes, path)
+        assert (answer.status, answer.text) == (200, "ok")
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_probes_are_asked_with_get_or_head(database: str) -> None:
+    assert ask(made(), "/healthz", method="HEAD").status == 200
+    refused = ask(made(), "/healthz", method="POST")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_a_committer_or_listener_that_ended_is_no_health_and_no_readiness(committer: Committer) -> None:
+    committer.stop(5)
+    assert ask(made(committer=committer), "/healthz").text == "The committer has ended."
+    assert ask(made(committer=committer), "/readyz").status == 503
+    assert ask(made(listens=False), "/healthz").text == "The listener has ended."
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_loops_that_die_twice_in_a_minute_are_no_health() -> None:
+    def die() -> bool:
+        raise SystemExit
+
+    worker = Worker([Loop("dying", die, timedelta(seconds=1))])
+    worker.start()
+    worker._threads["dying"].join(5)
+    worker.revive()
+    assert ask(made(worker), "/healthz").status == 200
+    worker._threads["dying"].join(5)
+    worker.revive()
+    assert ask(made(worker), "/healthz").text == "Loops died twice within a minute."
+    worker.stop(5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        ("fsync", "off", "fsync is off: a power cut loses messages that were answered."),
+        ("synchronous_commit", "off", "synchronous_commit is off: a crash loses the last messages that were answered."),
+        ("default_transaction_read_only", "on", "The database takes no writes."),
+        (
+            "synchronous_standby_names",
+            "replica",
+            "Commits wait for a synchronous standby, and none follows: nothing can be stored.",
+        ),
+    ],
+)
+def test_a_server_that_could_lose_answered_messages_or_take_none_is_not_ready(
+    durable: str, postgres: Postgres, setting: str, value: str, reason: str
+) -> None:
+    with _settings(postgres, **{setting: value}):
+        answer = ask(made(), "/readyz")
+    assert (answer.status, answer.text) == (503, reason)
+
+
+def test_tables_that_are_too_old_are_not_ready(committer: Committer) -> None:
+    with database.transaction() as connection:
+        connection.execute("DELETE FROM django_migrations WHERE app = 'operate'")
+    answer = ask(made(), "/readyz")
+    assert answer.status == 503
+    assert "migrations are missing, such as operate.0001_initial" in answer.text
+
+
+def test_a_database_without_any_tables_is_not_ready(durable: str, postgres: Postgres) -> None:
+    url = postgres.make("bare")
+    try:
+        with _in_use(url):
+            answer = ask(made(), "/readyz")
+    finally:
+        postgres.drop("bare")
+    assert answer.status == 503
+    assert "too old" in answer.text
+
+
+def test_a_clock_that_is_off_is_not_ready(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_skew", timedelta(seconds=-2.5))
+    monkeypatch.setattr(clock, "_measured_at", time.monotonic())
+    answer = ask(made(), "/readyz")
+    assert (answer.status, answer.text) == (503, "This machine's clock and the database's are 2.5 seconds apart.")
+
+
+def test_a_node_whose_own_writes_do_not_arrive_is_not_ready(committer: Committer) -> None:
+    worker = Worker(())
+    worker.turned_at[PRESENCE] = datetime.now(UTC) - timedelta(seconds=31)
+    answer = ask(made(worker), "/readyz")
+    assert (answer.status, answer.text) == (503, "The database has taken no write of this node for a while.")
+
+
+@pytest.mark.parametrize("stopped_by", [signal.SIGSTOP, signal.SIGKILL])
+def test_readiness_is_answered_in_bounded_time_while_postgresql_hangs_or_is_gone(
+    data_dir: Path, stopped_by: signal.Signals, django_db_blocker: DjangoDbBlocker
+) -> None:
+    with django_db_blocker.unblock(), EmbeddedPostgres(data_dir) as embedded:
+        url = embedded.start()
+        with _in_use(url):
+            call_command("migrate", verbosity=0, interactive=False)
+            probes = made()
+            assert ask(probes, "/readyz").status == 200
+            processes = _processes(postmaster_pid(data_dir))
+            _signal(processes, stopped_by)
+            try:
+                for _ in range(2):
+                    begin = time.monotonic()
+                    answer = ask(probes, "/readyz")
+                    assert answer.status == 503
+                    assert answer.text in (
+                        "The database cannot be used.",
+                        "The database gave no answer within 4 seconds.",
+                    )
+                    assert time.monotonic() - begin < 5
+                assert ask(probes, "/healthz").status == 200
+                metrics = ask(probes, "/metrics")
+                assert (metrics.status, "tocsin_database_up 0.0" in metrics.text) == (200, True)
+            finally:
+                _signal(processes, signal.SIGCONT)
+            embedded.start()
+            assert ask(probes, "/readyz").status == 200
+
+
+def test_whoever_asks_while_a_question_hangs_starts_no_second_one() -> None:
+    asked: list[int] = []
+    release = threading.Event()
+
+    def hang() -> str:
+        asked.append(1)
+        release.wait(10)
+        return "answered"
+
+    async def several() -> list[object]:
+        inquiry = Inquiry("test", hang)
+        late = await asyncio.gather(*(inquiry.answer(0.05) for _ in range(3)), return_exceptions=True)
+        release.set()
+        return [*late, await inquiry.answer(5)]
+
+    *late, last = asyncio.run(several())
+    assert [type(one) for one in late] == [TimeoutError] * 3
+    assert (len(asked), last) == (1, "answered")
+
+
+def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Committer, now: datetime) -> None:
+    with wired():
+        desk = Desk(now)
+        desk.open()
+        desk.turn(0)
+        desk.open()
+    Auditor(now=lambda: now, heartbeat_url=lambda: None).turn()
+    text = ask(made(committer=committer), "/metrics").text
+    for line in (
+        "tocsin_database_up 1.0",
+        'tocsin_alerts{status="open"} 2.0',
+        'tocsin_alerts{status="on_hold"} 0.0',
+        "tocsin_runs_waiting 2.0",
+        'tocsin_outbox{channel="email",status="queued"} 1.0',
+        "tocsin_messages_pending 0.0",
+        "tocsin_queue_messages 0.0",
+        "tocsin_paging_ok 1.0",
+    ):
+        assert f"\n{line}\n" in text, line
+    assert "tocsin_pool_connections_max 10.0" in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_the_committer_counts_what_it_stores(committer: Committer) -> None:
+    from tests.store.ingest import halo, make_integration, message
+
+    integration = make_integration()
+    committer._registry.refresh()
+    done = threading.Event()
+    before = _value(ask(made(), "/metrics").text, 'tocsin_messages_total{status="Mapped Opened"}')
+    incoming = [message(integration, halo(1)), message(integration, halo(2))]
+    assert committer.put(Ticket(incoming, 100, lambda _: done.set()))
+    assert done.wait(10)
+    text = ask(made(), "/metrics").text
+    assert _value(text, 'tocsin_messages_total{status="Mapped Opened"}') == before + 2
+    assert _value(text, "tocsin_batch_seconds_count") >= 1
+
+
+def test_metrics_are_open_to_this_machine_only_and_else_need_a_token(database: str, now: datetime) -> None:
+    secret = tokens.create(make_user("erin", now), "prometheus", actor=ACTOR, now=now).secret
+    probes = made()
+    assert ask(probes, "/metrics").status == 200
+    forwarded = {"x-forwarded-for": "192.0.2.7"}
+    for client, headers in (
+        (ELSEWHERE, {}),
+        (LOOPBACK, forwarded),
+        (LOOPBACK, {"forwarded": "for=192.0.2.7"}),
+        (ELSEWHERE, {"authorization": "Bearer wrong"}),
+        (ELSEWHERE, {"authorization": f"Basic {secret}"}),
+        (ELSEWHERE, {"authorization": "Bearer "}),
+    ):
+        refused = ask(probes, "/metrics", client=client, headers=headers)
+        assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert "tocsin_alerts" not in refused.text
+    for headers in ({}, forwarded):
+        allowed = ask(probes, "/metrics", client=ELSEWHERE, headers={**headers, "authorization": f"bearer {secret}"})
+        assert allowed.status == 200
+        assert allowed.headers["content-type"].startswith("text/plain; version=")
+
+
+def _value(text: str, name: str) -> float:
+    return next((float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+
+def _processes(postmaster: int) -> list[int]:
+    """The server's processes: the postmaster and its children."""
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    return [postmaster, *map(int, children)]
+
+
+def _signal(processes: list[int], number: signal.Signals) -> None:
+    for pid in processes:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue

@@ -1,0 +1,94 @@
+"""What is kept only so long goes, oldest first and in chunks, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+from django.contrib.sessions.models import Session
+
+from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import Alert
+from tocsin.core import settings_store
+from tocsin.core.ids import uuid7
+from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.operate import retention
+
+pytestmark = pytest.mark.usefixtures("database")
+
+DAY = timedelta(days=1)
+
+
+def uuid_at(at: datetime) -> UUID:
+    """A UUIDv7 as one made at that moment."""
+    return UUID(int=(int(at.timestamp() * 1000) << 80) | (uuid7().int & ((1 << 80) - 1)))
+
+
+def notification(at: datetime, *, status: str = "sent", alert: Alert | None = None) -> Notification:
+    made = Notification.objects.create(
+        id=uuid_at(at), alert=alert, purpose="page", channel="email", address="a@example.org", created_at=at
+    )
+    Delivery.objects.create(
+        id=uuid_at(at),
+        notification=made,
+        alert=alert,
+        channel="email",
+        address="a@example.org",
+        purpose="page",
+        status=status,
+        queued_at=at,
+        due_at=at,
+    )
+    return made
+
+
+def alert(status: str, at: datetime) -> Alert:
+    return Alert.objects.create(subject="VPN", status=status, opened_at=at, last_message_at=at)
+
+
+def test_notifications_and_their_deliveries_go_after_400_days(now: datetime) -> None:
+    notification(now - 401 * DAY)
+    kept = notification(now - 399 * DAY)
+    assert retention.turn(now) is False
+    assert [one.pk for one in Notification.objects.all()] == [kept.pk]
+    assert [one.notification_id for one in Delivery.objects.all()] == [kept.pk]
+
+
+def test_what_is_still_to_be_sent_and_what_a_live_alert_shows_stays(now: datetime) -> None:
+    old = now - 500 * DAY
+    queued = notification(old, status="queued")
+    live = notification(old, alert=alert("on_hold", old))
+    notification(old, alert=alert("closed", old))
+    retention.turn(now)
+    assert set(Notification.objects.values_list("pk", flat=True)) == {queued.pk, live.pk}
+
+
+def test_the_settings_say_how_long(now: datetime) -> None:
+    settings_store.write({"delivery_retention_days": 10, "audit_retention_days": 20})
+    notification(now - 11 * DAY)
+    AuditEntry.objects.create(at=now - 19 * DAY, actor_name="kept", action="update")
+    AuditEntry.objects.create(at=now - 21 * DAY, actor_name="gone", action="update")
+    retention.turn(now)
+    assert not Notification.objects.exists()
+    assert [entry.actor_name for entry in AuditEntry.objects.all()] == ["kept"]
+
+
+def test_a_turn_removes_one_chunk_oldest_first_and_says_whether_there_may_be_more(now: datetime) -> None:
+    made = [notification(now - (410 - number) * DAY) for number in range(5)]
+    assert retention.turn(now, chunk=2) is True
+    assert set(Notification.objects.values_list("pk", flat=True)) == {one.pk for one in made[2:]}
+    assert retention.turn(now, chunk=2) is True
+    assert retention.turn(now, chunk=2) is False
+    assert not Notification.objects.exists()
+
+
+def test_the_sandbox_and_sessions_that_ran_out_go_too(now: datetime) -> None:
+    for age in (401, 399):
+        SandboxMessage.objects.create(
+            delivery=uuid7(), channel="sms", address="+41790000000", content={}, at=now - age * DAY
+        )
+        Session.objects.create(session_key=f"key{age}", session_data="", expire_date=now - (age - 400) * DAY)
+    retention.turn(now)
+    assert [one.at for one in SandboxMessage.objects.all()] == [now - 399 * DAY]
+    assert [one.session_key for one in Session.objects.all()] == ["key399"]

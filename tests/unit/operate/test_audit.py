@@ -1,0 +1,104 @@
+"""What an audit finds wrong, from facts alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from tocsin.operate.audit import Facts, Found, Several, Waiting, judge
+from tocsin.operate.presence import LoopSeen, NodeSeen
+
+SECOND = timedelta(seconds=1)
+
+
+def node(*loops: LoopSeen, age: timedelta = SECOND, name: str = "pager1") -> NodeSeen:
+    return NodeSeen(uuid4(), name, "all", "1.0", datetime(2026, 11, 24, tzinfo=UTC), age, loops)
+
+
+@pytest.fixture
+def well(now: datetime) -> Facts:
+    """Everything turns, and what is due is due just now."""
+    return Facts(
+        now=now,
+        nodes=(node(LoopSeen("escalation", SECOND, SECOND), LoopSeen("retention", 300 * SECOND, 300 * SECOND)),),
+        run=Waiting(42, now - 2 * SECOND),
+        page=Waiting(42, now - 59 * SECOND),
+        message=Waiting(None, now - SECOND),
+    )
+
+
+def ids(found: tuple[Found, ...]) -> list[str]:
+    return [one.id for one in found]
+
+
+def test_nothing_is_wrong_while_everything_turns_and_is_less_than_a_minute_late(well: Facts) -> None:
+    assert judge(well) == ()
+
+
+def test_an_idle_installation_is_well(now: datetime) -> None:
+    assert judge(Facts(now=now)) == ()
+
+
+def test_a_loop_that_has_not_turned_for_a_minute_and_two_of_its_own_spans_is_named_with_its_node(well: Facts) -> None:
+    slow = LoopSeen("escalation", 62 * SECOND, SECOND)
+    (found,) = judge(replace(well, nodes=(node(slow), node(LoopSeen("escalation", SECOND, SECOND), name="pager2"))))
+    assert found.id == "loop_stopped:escalation"
+    assert found.detail == (
+        "The loop “escalation” last finished a turn without an error on pager1 (1 minute 2 seconds ago)."
+    )
+
+
+def test_a_loop_that_turns_seldom_has_the_time_it_needs(well: Facts) -> None:
+    seldom = LoopSeen("retention", 659 * SECOND, 300 * SECOND)
+    assert judge(replace(well, nodes=(node(seldom),))) == ()
+    assert ids(judge(replace(well, nodes=(node(replace(seldom, age=660 * SECOND)),)))) == ["loop_stopped:retention"]
+
+
+def test_a_node_that_is_gone_is_not_blamed_for_its_loops(well: Facts) -> None:
+    gone = node(LoopSeen("escalation", 600 * SECOND, SECOND), age=600 * SECOND)
+    assert judge(replace(well, nodes=(gone, *well.nodes))) == ()
+
+
+def test_a_run_a_minute_late_is_told_with_its_alert(well: Facts) -> None:
+    (found,) = judge(replace(well, run=Waiting(42, well.now - 60 * SECOND)))
+    assert (found.id, found.detail) == ("runs_late", "What was due for alert #42 has not been decided for 1 minute.")
+
+
+def test_a_first_page_a_minute_late_is_told_with_why(well: Facts) -> None:
+    (found,) = judge(replace(well, page=Waiting(7, well.now - 90 * SECOND, "mail.example.org does not answer.")))
+    assert found.id == "pages_late"
+    assert found.detail == (
+        "The first page about alert #7 should have left 1 minute 30 seconds ago. mail.example.org does not answer."
+    )
+
+
+def test_a_message_that_waits_a_minute_to_be_decided_is_told(well: Facts) -> None:
+    assert ids(judge(replace(well, message=Waiting(None, well.now - 60 * SECOND)))) == ["messages_late"]
+
+
+def test_forgotten_and_stuck_alerts_are_named_the_first_of_them(well: Facts) -> None:
+    found = judge(replace(well, forgotten=Several(7, (1, 2, 3, 4, 5)), stuck=Several(1, (9,)), lost=2))
+    assert ids(found) == ["alerts_forgotten", "runs_stuck", "deliveries_lost"]
+    assert found[0].detail.startswith("Alerts #1, #2, #3, #4, #5 and 2 more are open, with no timer")
+    assert found[1].detail == "Whom to page about alert #9 could not be decided five times in a row."
+    assert found[2].detail.startswith("2 messages were being sent by a process that ended")
+
+
+def test_every_problem_says_what_to_do(well: Facts) -> None:
+    late = well.now - timedelta(hours=1)
+    facts = replace(
+        well,
+        nodes=(node(LoopSeen("outbox", timedelta(hours=1), SECOND)),),
+        run=Waiting(1, late),
+        page=Waiting(1, late),
+        message=Waiting(None, late),
+        forgotten=Several(1, (1,)),
+        stuck=Several(1, (1,)),
+        lost=1,
+    )
+    found = judge(facts)
+    assert len(found) == len(set(ids(found))) == 7
+    assert all(one.remedy.endswith(".") and one.detail.endswith(".") and not one.title.endswith(".") for one in found)

@@ -1,0 +1,94 @@
+"""How problems are followed over time: told once when certain, told over when they end, and not too often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pytest
+
+from tocsin.operate.audit import Found
+from tocsin.operate.problems import Problem, follow
+
+LATE = Found("runs_late", "Escalation is late", "It is late.", "Look.")
+STUCK = Found("runs_stuck", "Escalation is stuck", "It is stuck.", "Look.")
+
+
+@dataclass
+class Story:
+    """Audits one after the other; remembers what was kept and told."""
+
+    start: datetime
+    known: dict[str, Problem] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    def audit(self, second: float, *found: Found) -> list[str]:
+        """Returns the titles of what is told at that audit."""
+        followed = follow(self.known, found, self.start + timedelta(seconds=second))
+        self.known |= {problem.id: problem for problem in followed.changed}
+        return [notice.title for notice in followed.notices]
+
+    def open(self) -> Sequence[str]:
+        return [problem.id for problem in self.known.values() if problem.is_open]
+
+
+@pytest.fixture
+def story(now: datetime) -> Story:
+    return Story(now)
+
+
+def test_a_problem_is_told_once_when_the_next_audit_finds_it_again(story: Story) -> None:
+    assert story.audit(0, LATE) == []
+    assert story.open() == ["runs_late"]
+    assert story.audit(30, LATE) == ["Tocsin: Escalation is late"]
+    assert [story.audit(second, LATE) for second in (60, 90, 7200)] == [[], [], []]
+
+
+def test_what_is_over_at_the_next_audit_is_never_told(story: Story) -> None:
+    assert [story.audit(0, LATE), story.audit(30), story.audit(60)] == [[], [], []]
+    assert story.open() == []
+
+
+def test_the_end_of_a_told_problem_is_told_once(story: Story) -> None:
+    story.audit(0, LATE)
+    story.audit(30, LATE)
+    assert story.audit(90) == ["Tocsin: over: Escalation is late"]
+    assert story.audit(120) == []
+
+
+def test_a_problem_that_comes_and_goes_is_told_once_an_hour(story: Story) -> None:
+    titles = [title for second in range(0, 7200, 120) for title in self_healing(story, second)]
+    assert titles == ["Tocsin: Escalation is late", "Tocsin: over: Escalation is late"] * 2
+
+
+def self_healing(story: Story, second: int) -> list[str]:
+    """Wrong for two audits, then well for two."""
+    return [
+        *story.audit(second, LATE),
+        *story.audit(second + 30, LATE),
+        *story.audit(second + 60),
+        *story.audit(second + 90),
+    ]
+
+
+def test_a_problem_that_came_back_in_the_quiet_hour_is_told_when_the_hour_is_over(story: Story) -> None:
+    self_healing(story, 0)
+    assert [story.audit(second, LATE) for second in (120, 150, 3600)] == [[], [], []]
+    assert story.audit(3630, LATE) == ["Tocsin: Escalation is late"]
+
+
+def test_each_problem_is_told_by_itself(story: Story) -> None:
+    story.audit(0, LATE)
+    assert story.audit(30, LATE, STUCK) == ["Tocsin: Escalation is late"]
+    assert story.audit(60, STUCK) == ["Tocsin: Escalation is stuck", "Tocsin: over: Escalation is late"]
+
+
+def test_the_notice_says_what_is_wrong_since_when_and_what_to_do(story: Story) -> None:
+    story.audit(0, LATE)
+    followed = follow(story.known, [LATE], story.start + timedelta(minutes=2))
+    (notice,) = followed.notices
+    assert notice.text == (
+        "It is late.\n\nIt began 2 minutes ago.\n\nWhat to do: Look.\n\nYou are told when it is over."
+    )
+    assert (notice.about, notice.reason) == ("operate:runs_late", "You are told because you administer Tocsin.")
