@@ -23,9 +23,12 @@ from tocsin.api import (
     escalation_policies,
     groups,
     inbound_messages,
+    integration_trials,
     integrations,
+    message_replay,
     notifications,
     pause,
+    providers,
     sandbox_messages,
     schedules,
     settings,
@@ -36,7 +39,7 @@ from tocsin.api import (
 from tocsin.api.docs import DocsPage
 from tocsin.core.errors import Permanent, Rejected, Temporary
 
-#: In the order of the documentation. The modules about alerts add to one noun.
+#: In the order of the documentation.
 _NOUNS = (
     alerts,
     inbound_messages,
@@ -50,12 +53,14 @@ _NOUNS = (
     groups,
     schedules,
     support_hours,
+    providers,
     pause,
     tokens,
     settings,
     audit_log,
 )
-_ALSO = (alert_opening, alert_commands)
+#: These add to the routes of a noun above.
+_ALSO = (alert_opening, alert_commands, integration_trials, message_replay)
 
 _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.

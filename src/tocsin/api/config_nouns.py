@@ -54,6 +54,8 @@ class ConfigNoun[M: Model]:
     by: str = "name"
     #: What is shown beside the spec; a body may bring it back, and it changes nothing.
     shown_only: frozenset[str] = frozenset({"id"})
+    #: What it takes to see one.
+    see: Action = Action.SEE
 
     def find(self, text: str) -> M:
         """The object with that number or name. Raises Rejected ("not_found")."""
@@ -73,7 +75,7 @@ def register[M: Model](noun: ConfigNoun[M]) -> None:
 
 
 def _register_reading[M: Model](noun: ConfigNoun[M]) -> None:
-    @noun.routes.get("/{id}", Action.SEE, summary=f"One {noun.what}")
+    @noun.routes.get("/{id}", noun.see, summary=f"One {noun.what}")
     def get(request: HttpRequest, id: str) -> dict[str, Any]:
         return noun.show(noun.find(id), caller(request))
 

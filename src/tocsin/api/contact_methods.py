@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Body, Query
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Action
 from tocsin.api.config_nouns import Spec
@@ -15,7 +16,9 @@ from tocsin.api.gate import Caller, caller, changer, forbidden
 from tocsin.api.lookup import find, find_named
 from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
+from tocsin.core import database
 from tocsin.core.errors import Rejected
+from tocsin.notify import queue
 from tocsin.people import commands
 from tocsin.people.models import ContactMethod, User
 
@@ -30,6 +33,12 @@ class ContactMethodFilters(PageQuery):
     channel: str | None = None
     label: str | None = None
     enabled: bool | None = Field(default=None, description="Whether it is in use.")
+
+
+class TestedShape(BaseModel):
+    """A test that was queued."""
+
+    notification_id: UUID
 
 
 @routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Contact methods")
@@ -75,6 +84,22 @@ def delete_contact_method(request: HttpRequest, id: Number) -> None:
     who, method = caller(request), _find(id)
     _require_own(who, method.user)
     commands.delete_contact_method(method, actor=changer(who), now=who.now)
+
+
+@routes.post(
+    "/{int:id}/test",
+    Action.OWN,
+    status=202,
+    answers=TestedShape,
+    summary="Send a test by it, and see in `deliveries?notification_id=` what becomes of it",
+)
+def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
+    who, method = caller(request), _find(id)
+    _require_own(who, method.user)
+    with database.transaction() as connection:
+        sent = queue.queue_test(connection, method.user_id, method.pk, who.now)
+        database.hint(connection, "outbox")
+    return {"notification_id": sent}
 
 
 def _save_existing(method: ContactMethod, body: Spec, who: Caller) -> dict[str, Any]:

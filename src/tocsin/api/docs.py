@@ -105,7 +105,9 @@ def _endpoint(method: str, path: str, operation: dict[str, Any]) -> Endpoint:
         text=operation.get("description", ""),
         needs=operation.get("x-needs", ""),
         parameters=tuple(
-            Parameter(p["name"], _kind(p["schema"]), p.get("description", "")) for p in operation["parameters"]
+            # A parameter is left out rather than null.
+            Parameter(p["name"], _kind(p["schema"]).removesuffix(" or null"), p.get("description", ""))
+            for p in operation["parameters"]
         ),
         body=_kind(body["schema"]) if "schema" in body else "",
         example=json.dumps(example, ensure_ascii=False) if example is not None else "",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
+import uvicorn
 from django.test import Client
 
+from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.roles import Role
@@ -19,7 +24,11 @@ from tocsin.alerts.openings import NewAlert
 from tocsin.alerts.orders import Actor, NewEvent
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.core import clock
+from tocsin.core import clock, config
+from tocsin.core.http import Bodies
+from tocsin.inbound.asgi import Inbound
+from tocsin.inbound.committer import Committer
+from tocsin.inbound.registry import Registry
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 
 
@@ -160,6 +169,39 @@ def open_alert(database: str) -> Callable[..., int]:
         return open_by_hand(alert, Paging(PagingMode.RECORD, reason="A test opened it."), event, now=at)
 
     return make
+
+
+@pytest.fixture
+def ntfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[NtfyDouble]:
+    """A push server on loopback, which outbound calls may reach; it also answers, as it should not, at Tocsin's own
+    public address."""
+    with ntfy_double() as double:
+        allowed = replace(config.current(), allow_targets=(ip_network("127.0.0.0/8"),), base_url=double.url)
+        monkeypatch.setattr(config, "current", lambda: allowed)
+        yield double
+
+
+@pytest.fixture
+def front_door(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The inbound doors, listening at the installation's public address."""
+    registry = Registry()
+    committer = Committer(registry)
+    app = Inbound(registry, committer, Bodies())
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        public = replace(config.current(), base_url=url)
+        monkeypatch.setattr(config, "current", lambda: public)
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
+        committer.start()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            committer.stop(10)
 
 
 def moment(text: str) -> datetime:

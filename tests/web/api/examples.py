@@ -17,6 +17,7 @@ from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
 from tocsin.inbound.commands import save_integration
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.oncall.commands import save_schedule, save_support_hours
 from tocsin.people.models import ContactMethod, Group, User
@@ -30,6 +31,8 @@ class World:
     asker: User
     group: Group | None
     open_alert: Callable[..., int]
+    #: Of a server that providers can reach.
+    server: str = ""
 
     @property
     def by(self) -> dict[str, Any]:
@@ -171,6 +174,14 @@ def _method_spec(_world: World) -> dict[str, Any]:
     return {"label": _name("way"), "channel": "email", "address": "b@example.org"}
 
 
+def _provider_spec(world: World) -> dict[str, Any]:
+    return {"name": _name("provider"), "kind": "ntfy", "api_base": world.server}
+
+
+def _provider(world: World) -> Any:
+    return save_provider(_provider_spec(world), **world.by)
+
+
 def _token(world: World) -> Request:
     return f"tokens/{tokens.create(world.asker, _name('token'), **world.by).token.pk}", None
 
@@ -224,6 +235,10 @@ EXAMPLES: Mapping[str, Example] = {
     "POST alerts/{int:id}/undo": _undo,
     "GET inbound-messages": _listed("inbound-messages"),
     "GET inbound-messages/{id}": _at("inbound-messages", _message),
+    "POST inbound-messages/{id}/replay": lambda world: (
+        f"inbound-messages/{_message(world).pk}/replay",
+        {"page": False},
+    ),
     "GET notifications": _listed("notifications"),
     "GET notifications/{id}": _at("notifications", _notification),
     "GET deliveries": _listed("deliveries"),
@@ -233,6 +248,8 @@ EXAMPLES: Mapping[str, Example] = {
     **_configured("integrations", _integration_spec, _integration),
     "GET integrations/{id}/versions": _on_integration("/versions"),
     "POST integrations/{id}/rotate-token": _on_integration("/rotate-token"),
+    "POST integrations/{id}/send-sample": _on_integration("/send-sample"),
+    "POST integrations/{id}/test": _on_integration("/test", lambda _found: {"title": "Disk almost full"}),
     "PUT integrations/{id}": _on_integration(
         "",
         lambda found: {
@@ -251,6 +268,7 @@ EXAMPLES: Mapping[str, Example] = {
     "PUT contact-methods/{int:id}": _at("contact-methods", _method, _method_spec),
     "PATCH contact-methods/{int:id}": _at("contact-methods", _method, lambda _world: {"wait": "3m"}),
     "DELETE contact-methods/{int:id}": _at("contact-methods", _method),
+    "POST contact-methods/{int:id}/test": lambda world: (f"contact-methods/{_method(world).pk}/test", None),
     "GET groups": _listed("groups"),
     "POST groups": _new("groups", lambda _world: {"name": _name("group")}),
     "GET groups/{id}": _group,
@@ -266,6 +284,8 @@ EXAMPLES: Mapping[str, Example] = {
     "DELETE groups/{id}": _group,
     **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
     **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
+    **_configured("providers", _provider_spec, _provider),
+    "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
     "GET pause": _listed("pause"),
     "PUT pause": _new("pause", lambda _world: {"reason": "Moving", "for": "1h"}),
     "DELETE pause": _listed("pause"),
@@ -282,7 +302,10 @@ EXAMPLES: Mapping[str, Example] = {
 #: A new group is nobody's own yet: only administrators make one.
 NEVER_OWN = frozenset({"POST groups"})
 
+#: Here something else answers at the public URL, which is told once somebody may ask.
+ANSWERED_ELSEWHERE = frozenset({"POST integrations/{id}/send-sample"})
+
 #: Objects that need a group, so that there is none without an owner.
 ALWAYS_OWNED = frozenset({"groups", "schedules", "contact-methods"})
 
-__all__ = ["ALWAYS_OWNED", "EXAMPLES", "NEVER_OWN", "Alert", "Example", "World"]
+__all__ = ["ALWAYS_OWNED", "ANSWERED_ELSEWHERE", "EXAMPLES", "NEVER_OWN", "Alert", "Example", "World"]

@@ -14,6 +14,7 @@ from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy, Run
 from tocsin.inbound.commands import save_integration
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.oncall.commands import save_schedule, save_support_hours
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
@@ -35,9 +36,10 @@ LISTS = (
     "escalation-policies",
     "schedules",
     "support-hours",
+    "providers",
 )
 
-FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages"})
+FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages", "providers"})
 
 #: One for the token, two for the groups of its user, and the rows with what hangs on them. For integrations that is
 #: four tables of names; for alerts who is on call, what the policies say and whether paging is paused.
@@ -92,6 +94,7 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     save_schedule({"name": f"s{name}", "group": group.name, "shifts": [shift]}, **by)
     hours = {"name": f"h{name}", "group": group.name, "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}
     save_support_hours(hours, **by)
+    save_provider({"name": f"n{name}", "kind": "ntfy", "token": "tk_secret"}, **by)
     door = Integration.objects.filter(name="Door").first()
     spec = {
         "kind": "api",

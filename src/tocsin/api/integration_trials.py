@@ -1,0 +1,82 @@
+"""Trying an integration out: a dry run that stores and sends nothing, and a sample that is really posted."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from ninja import Query, Schema
+from pydantic import BaseModel, Field
+
+from tocsin.access.roles import Action
+from tocsin.api.gate import caller, changer
+from tocsin.api.integrations import INTEGRATIONS, routes
+from tocsin.api.lookup import Moment
+from tocsin.core.errors import Rejected
+from tocsin.inbound import registry, sample
+from tocsin.inbound.registry import UnknownDoor
+from tocsin.simulate import chain, report
+
+_PAYLOAD = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"type": "object"}, "example": {"id": "1", "title": "Disk almost full"}},
+        "application/x-www-form-urlencoded": {"schema": {"type": "object"}},
+    },
+}
+
+
+class SampleBody(Schema):
+    model_config = {"extra": "forbid"}
+
+    sample: str | None = Field(default=None, description="The name of one of the kind's samples; else one that opens.")
+
+
+class SentShape(BaseModel):
+    """What the public URL answered, and what became of the sample."""
+
+    sample: str
+    source_id: str
+    message_id: UUID
+    status: str
+    reason: str
+    alert_id: int | None
+    took: int = Field(description="There and back, in milliseconds.")
+
+
+_EMPTY = SampleBody()
+
+
+@routes.post(
+    "/{id}/test",
+    Action.TRY_OUT,
+    summary="What a payload would do, now or `at` a moment, and who would be paged: the body is the payload",
+    extra={"requestBody": _PAYLOAD},
+)
+def try_payload(request: HttpRequest, id: str, at: Query[Moment | None] = None) -> dict[str, Any]:
+    """Nothing is stored or sent. The answer has one entry in `messages` for each message of the payload: its status
+    and reason, the alert, the pages with their minutes from the opening, and the trace of the mapping and rules.
+    """
+    who = caller(request)
+    integration = INTEGRATIONS.find_own(id, who, Action.TRY_OUT)
+    content_type = request.headers.get("Content-Type", "")
+    try:
+        simulation = chain.simulate(integration.pk, request.body, content_type, at or who.now, registry.shared())
+    except UnknownDoor:
+        detail = f"The configuration of {integration.name} cannot be compiled; save it again."
+        raise Rejected("not_possible", detail) from None
+    return report.as_json(simulation, who.viewer.address)
+
+
+@routes.post(
+    "/{id}/send-sample",
+    Action.TRY_OUT,
+    answers=SentShape,
+    summary="Post the kind's sample through the public URL: a real row, and an alert badged TEST that pages only you",
+)
+def send_sample(request: HttpRequest, id: str, body: SampleBody = _EMPTY) -> dict[str, Any]:
+    """When the public URL does not lead here, the error (502) says in words what answered instead."""
+    who = caller(request)
+    integration = INTEGRATIONS.find_own(id, who, Action.TRY_OUT)
+    return sample.send_sample(integration, changer(who), body.sample, now=who.now).to_json()

@@ -1,0 +1,98 @@
+"""Providers: the accounts and servers that carry channels. Administrators only; secrets go in and never come out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query
+from pydantic import BaseModel
+
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.api.config_nouns import ConfigNoun, Spec, register
+from tocsin.api.gate import Caller, changer
+from tocsin.api.paging import Page, PageQuery, page
+from tocsin.api.routes import Routes
+from tocsin.notify import commands
+from tocsin.notify.models import Provider
+from tocsin.notify.providers import ENVIRONMENT
+
+routes = Routes("providers")
+
+EXAMPLE = {"name": "Phones", "kind": "ntfy", "api_base": "https://ntfy.sh", "order": 1}
+
+
+class ProviderFilters(PageQuery):
+    name: str | None = None
+    kind: str | None = None
+    channel: str | None = None
+    enabled: bool | None = None
+
+
+class TestedShape(BaseModel):
+    """That the provider answers and takes the credentials."""
+
+    ok: bool
+    detail: str
+
+
+@routes.get("", Action.ADMINISTER, answers=Page[dict[str, Any]], summary="Providers")
+def list_providers(request: HttpRequest, query: Query[ProviderFilters]) -> dict[str, Any]:
+    rows = _rows()
+    if query.name is not None:
+        rows = rows.filter(name__iexact=query.name)
+    if query.kind is not None:
+        rows = rows.filter(kind=query.kind)
+    if query.channel is not None:
+        rows = rows.filter(channels__contains=[query.channel])
+    if query.enabled is not None:
+        rows = rows.filter(is_enabled=query.enabled)
+    return page(rows, query, lambda found: [_show(provider) for provider in found])
+
+
+@routes.post(
+    "/{id}/test", Action.ADMINISTER, answers=TestedShape, summary="Try address and credentials; nothing is sent"
+)
+def test_provider(request: HttpRequest, id: str) -> dict[str, Any]:
+    """What does not work is answered as an error (502, or 503 when it is worth trying again). `SMTP (environment)`
+    tries the server that TOCSIN_SMTP_URL names.
+    """
+    if id.lower() == ENVIRONMENT.lower():
+        return {"ok": True, "detail": commands.test_environment()}
+    return {"ok": True, "detail": commands.test_provider(PROVIDERS.find(id))}
+
+
+def _rows() -> QuerySet[Provider]:
+    return Provider.objects.all()
+
+
+def _show(provider: Provider, _who: Caller | None = None) -> dict[str, Any]:
+    secrets = sorted(commands.secrets_set(provider))
+    return {"id": provider.pk, **commands.provider_spec(provider), "secrets_set": secrets}
+
+
+def _save(spec: Spec, /, *, caller: Caller, existing: Provider | None) -> Provider:
+    return commands.save_provider(spec, existing=existing, actor=changer(caller), now=caller.now)
+
+
+def _delete(provider: Provider, actor: Actor, who: Caller) -> None:
+    commands.delete_provider(provider, actor=actor, now=who.now)
+
+
+PROVIDERS = ConfigNoun(
+    routes=routes,
+    what="provider",
+    action=Action.ADMINISTER,
+    rows=_rows,
+    spec_of=commands.provider_spec,
+    show=_show,
+    save=_save,
+    delete=_delete,
+    owner=lambda _provider: None,
+    example=EXAMPLE,
+    shown_only=frozenset({"id", "secrets_set"}),
+    see=Action.ADMINISTER,
+)
+register(PROVIDERS)
