@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from tocsin.alerts.states import LIVE, AlertStatus, Priority
-from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.plan import Problem
 from tocsin.notify.states import Purpose
 
 #: Reasons of rows that wait. What is done with such a row depends on which of them it has.
@@ -121,8 +121,8 @@ class Fail:
 type Verdict = Send | Cancel | Wait | Fail
 
 
-def verdict(due: Due, now: datetime) -> Verdict:
-    """What to do with a due delivery, just before it is sent."""
+def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
+    """What to do with a due delivery, just before it is sent. `problem` says why an address cannot be used."""
     alert = due.alert
     if alert is not None and due.purpose in _ABOUT_LIVE:
         if alert.status not in LIVE:
@@ -133,8 +133,8 @@ def verdict(due: Due, now: datetime) -> Verdict:
         if due.is_being_paged:
             return Wait(PAGE_LEAVING, now + timedelta(seconds=2))
         return Cancel("The page itself never left, so there is nothing to take back.")
-    if problem := address_problem(due.channel, due.address):
-        return Fail(problem)
+    if (found := problem(due.channel, due.address)) is not None:
+        return Fail(found)
     return Send()
 
 

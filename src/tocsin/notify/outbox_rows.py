@@ -16,6 +16,7 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.notify.bundling import WINDOW, Key, has_waited
 from tocsin.notify.bundling import key as key_of
+from tocsin.notify.channels.registry import address_problem
 from tocsin.notify.due import AlertFacts, Cancel, Due, Fail, Send, Wait, verdict
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.states import Purpose
@@ -195,7 +196,7 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]
     cancelled: list[tuple[Due, str]] = []
     waiting: list[tuple[Due, str, datetime]] = []
     for due in (known[id_] for id_ in ids if id_ in known):
-        match verdict(due, now):
+        match verdict(due, now, address_problem):
             case Send():
                 ready.append(due)
             case Fail(reason):

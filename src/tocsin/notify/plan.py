@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.core import durations
-from tocsin.notify.channels.registry import quietest
 
 #: Says why an address on a channel cannot be used, or None.
 type Problem = Callable[[str, str], str | None]
+#: The quietest of some channels.
+type Quietest = Callable[[set[str]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,10 @@ class AllClear:
 
 
 def all_clears(
-    paged: Iterable[Paged], answered: Mapping[int, frozenset[int]], told: Mapping[tuple[int, int], datetime]
+    paged: Iterable[Paged],
+    answered: Mapping[int, frozenset[int]],
+    told: Mapping[tuple[int, int], datetime],
+    quietest: Quietest,
 ) -> list[AllClear]:
     """Once for each person who was paged about an alert, has not answered it, and was not told since that page.
 

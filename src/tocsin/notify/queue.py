@@ -15,7 +15,7 @@ from tocsin.core import database, ids
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.notify import plan as planning
-from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.channels.registry import address_problem, quietest
 from tocsin.notify.due import ON_HOLD
 from tocsin.notify.plan import AllClear, Method, Page, Paged, Person, Plan, Start, Unreachable
 from tocsin.notify.states import DeliveryStatus, Purpose
@@ -240,7 +240,7 @@ def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime)
     for alert_id, user_id in connection.execute(_ANSWERED, wanted).fetchall():
         answered[alert_id].add(user_id)
     told = {(row[0], row[1]): row[2] for row in connection.execute(_TOLD, wanted).fetchall()}
-    clears = planning.all_clears(paged, {key: frozenset(users) for key, users in answered.items()}, told)
+    clears = planning.all_clears(paged, {key: frozenset(users) for key, users in answered.items()}, told, quietest)
     rows = [
         _Row(
             purpose=Purpose.ALL_CLEAR,

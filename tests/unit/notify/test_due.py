@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.notify.bundling import WINDOW, arrange
-from tocsin.notify.due import BUNDLED_LATER, ON_HOLD, AlertFacts, Cancel, Due, Fail, Send, Wait, verdict
+from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.due import BUNDLED_LATER, ON_HOLD, AlertFacts, Cancel, Due, Fail, Send, Verdict, Wait, verdict
 from tocsin.notify.states import Purpose
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
@@ -29,8 +30,12 @@ def due(**changes: Any) -> Due:
     return replace(whole, **changes)
 
 
+def judged(delivery: Due, now: datetime) -> Verdict:
+    return verdict(delivery, now, address_problem)
+
+
 def test_a_page_of_a_live_alert_is_sent() -> None:
-    assert verdict(due(), NOW) == Send()
+    assert judged(due(), NOW) == Send()
 
 
 @pytest.mark.parametrize(
@@ -43,37 +48,37 @@ def test_a_page_of_a_live_alert_is_sent() -> None:
     ],
 )
 def test_a_page_that_is_needed_no_more_is_cancelled_with_the_reason(alert: dict[str, Any], reason: str) -> None:
-    assert verdict(due(alert=replace(ALERT, **alert)), NOW) == Cancel(reason)
+    assert judged(due(alert=replace(ALERT, **alert)), NOW) == Cancel(reason)
 
 
 def test_a_page_of_an_alert_that_another_has_is_sent() -> None:
     # Somebody asked to wake the next person; what the taking stopped is cancelled already.
-    assert verdict(due(alert=replace(ALERT, status=AlertStatus.ASSIGNED, owner_id=2)), NOW) == Send()
+    assert judged(due(alert=replace(ALERT, status=AlertStatus.ASSIGNED, owner_id=2)), NOW) == Send()
 
 
 def test_only_what_is_about_a_live_alert_is_checked_against_it() -> None:
     over = replace(ALERT, status=AlertStatus.CLOSED)
-    assert verdict(due(alert=over, purpose=Purpose.NOTICE), NOW) == Send()
-    assert verdict(due(alert=over, purpose=Purpose.ALL_CLEAR, has_been_paged=True), NOW) == Send()
-    assert isinstance(verdict(due(alert=over, purpose=Purpose.STILL_ON_IT), NOW), Cancel)
-    assert verdict(due(has_acknowledged=True, purpose=Purpose.STILL_ON_IT), NOW) == Send()
+    assert judged(due(alert=over, purpose=Purpose.NOTICE), NOW) == Send()
+    assert judged(due(alert=over, purpose=Purpose.ALL_CLEAR, has_been_paged=True), NOW) == Send()
+    assert isinstance(judged(due(alert=over, purpose=Purpose.STILL_ON_IT), NOW), Cancel)
+    assert judged(due(has_acknowledged=True, purpose=Purpose.STILL_ON_IT), NOW) == Send()
 
 
 def test_a_page_waits_for_the_end_of_a_hold_unless_somebody_is_to_be_woken() -> None:
     held = replace(ALERT, status=AlertStatus.ON_HOLD, hold_until=NOW + timedelta(hours=1))
-    assert verdict(due(alert=held), NOW) == Wait(ON_HOLD, NOW + timedelta(hours=1))
-    assert verdict(due(alert=held, data={"wake": True}), NOW) == Send()
+    assert judged(due(alert=held), NOW) == Wait(ON_HOLD, NOW + timedelta(hours=1))
+    assert judged(due(alert=held, data={"wake": True}), NOW) == Send()
 
 
 def test_an_all_clear_follows_its_page() -> None:
     clear = due(purpose=Purpose.ALL_CLEAR)
-    assert isinstance(verdict(replace(clear, is_being_paged=True), NOW), Wait)
-    assert isinstance(verdict(clear, NOW), Cancel)
+    assert isinstance(judged(replace(clear, is_being_paged=True), NOW), Wait)
+    assert isinstance(judged(clear, NOW), Cancel)
 
 
 def test_an_address_that_nobody_can_use_fails() -> None:
-    assert isinstance(verdict(due(address="nowhere"), NOW), Fail)
-    assert isinstance(verdict(due(channel="pigeon"), NOW), Fail)
+    assert isinstance(judged(due(address="nowhere"), NOW), Fail)
+    assert isinstance(judged(due(channel="pigeon"), NOW), Fail)
 
 
 # Bundling

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.channels.registry import address_problem, quietest
 from tocsin.notify.plan import AllClear, Method, Paged, Person, Start, all_clears, offsets, plan
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
@@ -103,7 +103,7 @@ def test_an_all_clear_goes_once_to_each_who_was_paged_and_has_not_answered() -> 
         _paged(2, "sms", 2),
         _paged(3, "email", 0),
     ]
-    assert all_clears(paged, {42: frozenset({3})}, {}) == [
+    assert all_clears(paged, {42: frozenset({3})}, {}, quietest) == [
         AllClear(42, 1, "email", "1-email", "Email"),
         AllClear(42, 2, "sms", "2-sms", "Sms"),
     ]
@@ -111,6 +111,6 @@ def test_an_all_clear_goes_once_to_each_who_was_paged_and_has_not_answered() -> 
 
 def test_who_was_told_is_told_again_only_after_another_page() -> None:
     told = {(42, 1): NOW + 3 * MINUTE}
-    assert all_clears([_paged(1, "email", 2)], {}, told) == []
-    assert len(all_clears([_paged(1, "email", 2), _paged(1, "email", 4)], {}, told)) == 1
-    assert len(all_clears([_paged(1, "email", None)], {}, told)) == 1
+    assert all_clears([_paged(1, "email", 2)], {}, told, quietest) == []
+    assert len(all_clears([_paged(1, "email", 2), _paged(1, "email", 4)], {}, told, quietest)) == 1
+    assert len(all_clears([_paged(1, "email", None)], {}, told, quietest)) == 1

@@ -41,6 +41,6 @@ def address_problem(name: str, address: str) -> str | None:
     return None
 
 
-def quietest(names: Mapping[str, object] | frozenset[str] | set[str]) -> str:
+def quietest(names: set[str]) -> str:
     """The quietest of the channels named; one that is not known counts as the loudest."""
     return min(names, key=lambda name: (CHANNELS[name].quietness if name in CHANNELS else 99, name))
