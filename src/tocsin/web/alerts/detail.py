@@ -142,6 +142,7 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,
         "i_acknowledged": any(entry.user_id == user.pk for entry in acknowledgements),
+        "is_asked": upcoming.is_asked(alert, user.pk),
         "description": safe_html(text) if text.strip() and text.strip() != alert.subject else "",
         "is_long": is_long(text),
         "vip": vip,

@@ -43,6 +43,12 @@ def of(alert: Alert, now: datetime) -> Next:
             return Next(None, _("Nothing: it is over."))
 
 
+def is_asked(alert: Alert, user_id: int) -> bool:
+    """Whether they acknowledged it, were asked "Still on it?", and have not answered yet."""
+    runs = Run.objects.filter(alert=alert, progress__asked__has_key=str(user_id))
+    return alert.status == AlertStatus.OPEN and runs.exclude(status=RunStatus.ENDED).exists()
+
+
 def steps_of(numbers: list[int], now: datetime) -> dict[int, NextStep]:
     """The next step of many alerts; those for which nothing is due are absent."""
     if not numbers:

@@ -118,6 +118,8 @@
     const total = form.querySelector(`input[name="${form.dataset.formset}-TOTAL_FORMS"]`);
     const empty = form.querySelector("template[data-formset-empty]");
     add.hidden = false;
+    // The empty part at the end is for browsers without scripts.
+    form.querySelectorAll("[data-formset-extra]").forEach((part) => { part.remove(); total.value = Number(total.value) - 1; });
     add.addEventListener("click", () => {
       const holder = document.createElement("div");
       holder.innerHTML = empty.innerHTML.replaceAll("__prefix__", total.value);
