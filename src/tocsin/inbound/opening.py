@@ -67,7 +67,7 @@ def custom_of(reading: Reading) -> dict[str, str]:
     custom: dict[str, str] = {}
     for name in _CUSTOM:
         value = values.get(name)
-        if value is None or (name == "details" and "long_text" not in values):
+        if value is None or (name == "details" and _says_the_same(value, values.get("long_text"))):
             continue
         text = value if type(value) is str else text_of(value)
         if text:
@@ -77,6 +77,13 @@ def custom_of(reading: Reading) -> dict[str, str]:
     if files := reading.mapped.attachments():
         custom["attachments"] = "\n".join(file.url for file in files)
     return custom
+
+
+def _says_the_same(details: object, long_text: object) -> bool:
+    """Whether the details are the alert's long text already, whole or cut."""
+    if type(long_text) is not str:
+        return True  # then the details became the long text
+    return type(details) is str and details.startswith(long_text.removesuffix("…"))
 
 
 def priority_of(reading: Reading) -> Priority | None:
@@ -92,13 +99,18 @@ def why_it_pages(door: Door, arrival: Arrival, reading: Reading, now: datetime) 
     """By what a new alert pages (or why nobody is paged), and the route that it took."""
     route = reading.route(lambda reference: door.in_hours(reference, now))
     if arrival.test_user_id is not None:
-        return Paging(PagingMode.PAGE, None, (arrival.test_user_id,), (), "a test: it pages only who sent it"), route
+        return for_test(arrival.test_user_id), route
     policy = policy_for(door, route)
     users = _users(door, route, reading)
     groups = _groups(door, route, reading)
     mode, reason = _mode(door, arrival, route, policy)
     version = policy.version_id if policy is not None else None
     return Paging(mode, version, users, groups, reason), route
+
+
+def for_test(user_id: int) -> Paging:
+    """How the alert of a sample pages: only whoever sent the sample."""
+    return Paging(PagingMode.PAGE, None, (user_id,), (), "a test: it pages only who sent it")
 
 
 def policy_for(door: Door, route: RouteChoice) -> PolicyEntry | None:
