@@ -189,6 +189,7 @@ def front_door(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     app = Inbound(registry, committer, Bodies())
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # whoever comes before the server runs waits for it
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         public = replace(config.current(), base_url=url)
         monkeypatch.setattr(config, "current", lambda: public)

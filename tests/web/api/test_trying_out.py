@@ -78,7 +78,7 @@ def test_a_sample_that_something_else_answers_is_told_in_words(
     door: Integration, manager: Api, ntfy: NtfyDouble
 ) -> None:
     detail = refused(manager.post("integrations/Tool/send-sample"), 502, "needs_attention")
-    assert "not Tocsin's answer" in detail
+    assert f"{ntfy.url} answered 404" in detail
     refused(manager.post("integrations/Tool/send-sample", {"sample": "nonsense"}), 400, "invalid", "sample")
     refused(manager.post("integrations/Tool/send-sample", {"name": "x"}), 400, "invalid", "name")
 
