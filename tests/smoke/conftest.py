@@ -1,0 +1,136 @@
+"""A mail server, and installations of Tocsin whose processes are real: on a durable PostgreSQL, or the embedded one."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.smoke.running import CONFIGURATION, Tocsin
+from tocsin.core.embedded import EmbeddedPostgres
+
+_TEMPLATE = "template_smoke"
+_PASSWORD = "correct horse battery staple"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder starts the real thing."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.smoke)
+
+
+@pytest.fixture
+def mails() -> Iterator[SmtpDouble]:
+    """A mail server that keeps what it gets."""
+    with smtp_double() as double:
+        yield double
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder at a short path which PostgreSQL's account may pass through; pytest's own is closed to others."""
+    path = Path(tempfile.mkdtemp(prefix="tocsin-smoke-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@dataclass(frozen=True)
+class Durable:
+    """A PostgreSQL that keeps what it says it kept, with a configured database to copy."""
+
+    url_of: Callable[[str], str]
+    secret_key: str
+    token: str
+
+    def execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def durable() -> Iterator[Durable]:
+    """One server for all tests, in which `tocsin apply` has configured the template once."""
+    home = Path(tempfile.mkdtemp(prefix="tocsin-smoke-", dir="/tmp"))
+    home.chmod(0o755)
+    key = secrets.token_hex(16)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, home)
+        url = stack.enter_context(_used(EmbeddedPostgres(home / "server")))
+
+        def url_of(name: str) -> str:
+            return url.replace("postgresql:///tocsin?", f"postgresql:///{name}?")
+
+        server = Durable(url_of, key, "")
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+        first = Tocsin(home, {"TOCSIN_DATABASE_URL": url_of(_TEMPLATE), "TOCSIN_SECRET_KEY": key})
+        first.apply(CONFIGURATION)
+        first.make_token()
+        yield Durable(url_of, key, first.token)
+
+
+@pytest.fixture
+def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
+    """A configured installation on a database of its own, as on several machines; no node runs yet."""
+    name = f"smoke_{secrets.token_hex(6)}"
+    durable.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+            sql.Identifier(name), sql.Identifier(_TEMPLATE)
+        )
+    )
+    environment = {
+        "TOCSIN_DATABASE_URL": durable.url_of(name),
+        "TOCSIN_SECRET_KEY": durable.secret_key,
+        "TOCSIN_SMTP_URL": mails.url,
+        "TOCSIN_EMAIL_FROM": "tocsin@example.org",
+    }
+    installation = Tocsin(home, environment, durable.token)
+    try:
+        yield installation
+    finally:
+        installation.end()
+        durable.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def single(mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
+    """A configured installation on one machine, with the embedded PostgreSQL; no node runs yet."""
+    installation = Tocsin(home, {"TOCSIN_SMTP_URL": mails.url, "TOCSIN_EMAIL_FROM": "tocsin@example.org"})
+    installation.apply(CONFIGURATION)
+    installation.make_token()
+    try:
+        yield installation
+    finally:
+        installation.end()
+        _stop_what_was_left(installation)
+
+
+def _stop_what_was_left(installation: Tocsin) -> None:
+    """A node that was killed leaves its PostgreSQL running for whoever comes next: one who ends it."""
+    embedded = EmbeddedPostgres(installation.data_dir)
+    embedded.start()
+    embedded.release()
+
+
+class _used:
+    """An embedded server in use, as a context whose value is its address."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._server = server
+
+    def __enter__(self) -> str:
+        return self._server.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._server.release()
