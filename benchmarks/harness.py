@@ -1,4 +1,4 @@
-"""What the benchmarks share: a real `tocsin serve` on a data directory of its own, a no-op server, wrk, and the report."""
+"""What the benchmarks share: a real `tocsin serve` on its own data directory, a no-op server, wrk, the report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,15 @@ integrations:
     escalation_policy: {policy}
     recipients: {{groups: [Desk]}}
     token: {token}
+  - name: API
+    kind: api
+    anyway: true
+    mapping: {{recipient_users: to, source_id: id, subject: subject}}
+    token: {token}api
 """
+
+#: The token of the integration of kind `api`, which pages whom the message names in `to`.
+API_TOKEN = f"{TOKEN}api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,12 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """What wrk saw."""
@@ -144,11 +159,12 @@ def wrk(url: str, script: str, *, connections: int = 64, seconds: int = SECONDS)
             capture_output=True,
             text=True,
         )
+    troubles = re.findall(r"(?:Non-2xx or 3xx responses|connect|read|write|timeout):? (\d+)", done.stdout)
     return Rate(
         float(_number(r"Requests/sec:\s+([\d.]+)", done.stdout)),
         _milliseconds(_number(r"50%\s+([\d.]+\w+)", done.stdout)),
         _milliseconds(_number(r"99%\s+([\d.]+\w+)", done.stdout)),
-        sum(int(one) for one in re.findall(r"(?:Non-2xx or 3xx responses|connect|read|write|timeout):? (\d+)", done.stdout)),
+        sum(int(one) for one in troubles),
     )
 
 
