@@ -76,6 +76,8 @@ class AlertState:
     #: The alerts that are merged into this one.
     children: tuple[int, ...] = ()
     last: LastEvent | None = None
+    #: Opened by a sample: it concerns nobody but whoever sent that.
+    is_test: bool = False
 
     @property
     def is_owned(self) -> bool:

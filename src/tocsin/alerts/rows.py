@@ -54,7 +54,7 @@ def lock(connection: Connection, ids: Iterable[int]) -> None:
 
 _LOAD = """
 SELECT a.id, a.status, a.priority, a.opened_at, a.owner_id,
-       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name, a.hold_until, a.closed_at,
+       coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name, a.hold_until, a.closed_at, a.test,
        a.merged_into_id, a.holds_key, a.integration_id,
        (SELECT t.id FROM alerts_alert t WHERE t.key_hash = a.key_hash AND t.holds_key AND t.id <> a.id) AS key_taken_by,
        (SELECT array_agg(c.id ORDER BY c.id) FROM alerts_alert c WHERE c.merged_into_id = a.id AND c.status = 'merged')
@@ -102,6 +102,7 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
             children=tuple(row["children"] or ()),
             parent_is_over=row["parent_status"] in ("closed", "cancelled"),
             last=last.get(row["id"]),
+            is_test=row["test"],
         )
         for row in found
     }

@@ -89,6 +89,8 @@ class Kind:
     settings: tuple[Setting, ...]
     samples: tuple[Sample, ...]
     guide_text: str
+    #: The name of the sample that stands for the kind; "": any that opens an alert.
+    first_sample: str = ""
 
     @property
     def default_settings(self) -> dict[str, object]:
@@ -165,7 +167,7 @@ def _address(value: object, place: str) -> str:
 
 _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
-     "follows_agent", "mapping", "rules", "filters", "routes", "settings",
+     "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample",
 }  # fmt: skip
 
 
@@ -193,6 +195,7 @@ def _kind(folder: Path) -> Kind:
         settings=tuple(_setting(name, row) for name, row in data.get("settings", {}).items()),
         samples=tuple(_sample(path) for path in sorted((folder / "samples").glob("*.expected.toml"))),
         guide_text=(folder / "guide.md").read_text(encoding="utf-8"),
+        first_sample=data.get("first_sample", ""),
     )
 
 

@@ -372,6 +372,8 @@ class _Turn:
             self._tell(TellWhy.NOBODY_ANSWERED, text)
 
     def _tell(self, why: TellWhy, text: str) -> None:
+        if self.alert.is_test:
+            return
         people = managers(self.run.recipient_groups, self.roster)
         names = " and ".join(self.roster.name(user_id) for user_id in people)
         if not people:

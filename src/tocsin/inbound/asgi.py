@@ -1,5 +1,5 @@
 """`POST /in/{token}`, without Django: the token finds the door, the whole body is read, decoded and handed to the
-committer; the answer is sent when the commit is known."""
+committer; the answer is sent when the commit is known. `/in/{token}/test/{pass}` is the same as somebody's test."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from tocsin.core import clock
 from tocsin.core.errors import Rejected
 from tocsin.core.http import Bodies, Busy, Gone, Receive, Scope, Send, TooLarge, answer, refuse
 from tocsin.core.ids import token_hash, uuid7
+from tocsin.inbound import passes
 from tocsin.inbound.committer import Committer, NotStored, Ticket, is_pending
 from tocsin.inbound.credentials import Proof, kept_headers
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.door import Door
 from tocsin.inbound.messages import Incoming, Stored
+from tocsin.inbound.passes import Pass
 from tocsin.inbound.registry import Found, Registry, UnknownDoor
 
 PREFIX = "/in/"
+_TEST = f"{passes.SEGMENT}/"
 
 #: Bodies over this many bytes are decoded in a thread, so that they do not hold up the others.
 LARGE = 256 * 1024
@@ -49,19 +52,26 @@ class Inbound:
         self._committer = committer
         self._bodies = bodies
         self._looked_at = 0.0
-        #: Posts to tokens that were rotated away, by integration, until the loop writes them.
-        self.expired_posts: dict[int, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             await refuse(send, 405, "method_not_allowed", "Send a POST.", headers=((b"allow", b"POST"),))
             return
-        found = await self._find(scope["path"][len(PREFIX) :])
-        if found is None or found.expired:
-            if found is not None:
-                self.expired_posts[found.door.id] = self.expired_posts.get(found.door.id, 0) + 1
+        token, slash, rest = scope["path"][len(PREFIX) :].partition("/")
+        found = await self._find(token)
+        if found is None or found.expired or (slash and not rest.startswith(_TEST)):
+            if found is not None and found.expired:
+                self._registry.count_expired(found.door.id)
             await refuse(send, 404, "unknown_token", "No integration has this address. It may have been rotated.")
             return
+        test = None
+        if slash:
+            try:
+                test = passes.check(rest.removeprefix(_TEST), found.door.id, clock.now())
+            except Rejected as rejected:
+                # Never taken as a message like any other: that would page everybody.
+                await refuse(send, 401, rejected.code, rejected.detail)
+                return
         try:
             body = await self._bodies.read(scope, receive)
         except TooLarge:
@@ -72,7 +82,7 @@ class Inbound:
             return
         else:
             try:
-                await self._take(found.door, scope, body, send)
+                await self._take(found.door, scope, body, send, test)
             finally:
                 self._bodies.done(len(body))
 
@@ -88,7 +98,7 @@ class Inbound:
             found = self._registry.find(hashed, clock.now())
         return found
 
-    async def _take(self, door: Door, scope: Scope, body: bytes, send: Send) -> None:
+    async def _take(self, door: Door, scope: Scope, body: bytes, send: Send, test: Pass | None) -> None:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         proofs: dict[str, Proof] = {}
         if door.credentials.are_asked:
@@ -116,6 +126,8 @@ class Inbound:
         kept = kept_headers(headers, proofs)
         now = clock.now()
         make = partial(Incoming, integration_id=door.id, received_at=now, content_type=content_type, headers=kept)
+        if test is not None:
+            make = partial(make, test_user_id=test.user_id, test_id=test.id)
         if whole is not None:
             incoming = [make(id=uuid7(), raw=body, element=whole)]
         else:

@@ -137,12 +137,14 @@ def _read(registry: Registry, incoming: Incoming) -> _Read:
     reading = element if isinstance(element, Rejected) else door.reader.read(element)
     if isinstance(reading, Rejected):
         read.rejected = reading
-        read.key = unreadable.key_of(door)
+        read.key = unreadable.key_of(door, incoming.test_id)
         return read
     read.reading = reading
     text = door.dedup_key(reading)
-    # Without a key the message is a problem of its own: nobody else can have this one.
-    read.key = key_hash(text if text is not None else f"{door.source}\x1f\x1f{incoming.id}")
+    if text is None:
+        # Without a key the message is a problem of its own: nobody else can have this one.
+        text = f"{door.source}\x1f\x1f{incoming.id}"
+    read.key = key_hash(f"\x1ftest\x1f{incoming.test_id}\x1f{text}" if incoming.test_id else text)
     if reading.delivery_id is not None and incoming.replay_of is None:
         read.delivery = (door.id, hashlib.sha256(reading.delivery_id.encode("utf-8", "surrogatepass")).digest())
     return read
@@ -230,7 +232,7 @@ def _stored(one: _Read) -> Stored:
 
 def _row(one: _Read) -> MessageRow:
     stored = _stored(one)
-    verdict: Mapping[str, object] = one.decision.verdict if one.decision is not None else {}
+    verdict: Mapping[str, object] = one.decision.verdict if one.decision is not None else one.incoming.keeps
     key = one.key if one.is_pending else None
     version = one.door.version_id
     if one.reading is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import errors
 
-from tocsin.core import clock, database
+from tocsin.core import clock, database, metrics
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.inbound import batch, messages
@@ -34,9 +34,6 @@ MAX_WAIT = 5.0
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 
-#: How long a key or alert that somebody holds is waited for before its messages become Pending.
-LOCK_TIMEOUT = "50ms"
-
 _RETRY_AFTER = 0.2
 
 
@@ -52,6 +49,15 @@ class Ticket:
     size: int
     answer: Callable[[list[Stored] | Exception], None]
     put_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits to be decided: messages, their bytes, and for how many seconds the first of them has."""
+
+    messages: int
+    size: int
+    seconds: float
 
 
 class Committer:
@@ -83,12 +89,19 @@ class Committer:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    def waiting(self) -> Waiting:
+        """What waits now."""
+        with self._ready:
+            seconds = time.monotonic() - self._waiting[0].put_at if self._waiting else 0.0
+            return Waiting(self._count, self._size, seconds)
+
     def put(self, ticket: Ticket) -> bool:
         """Has a ticket decided; False when there is no room, or its turn would come too late."""
         with self._ready:
             too_late = self._waiting and time.monotonic() - self._waiting[0].put_at > MAX_WAIT
             full = self._count + len(ticket.incoming) > MAX_WAITING or self._size + ticket.size > MAX_WAITING_BYTES
             if self._stopping or too_late or (full and self._waiting):
+                metrics.count_refused(len(ticket.incoming))
                 return False
             ticket.put_at = time.monotonic()
             self._waiting.append(ticket)
@@ -130,11 +143,15 @@ class Committer:
         if not tickets:
             return
         incoming = [one for ticket in tickets for one in ticket.incoming]
+        began = time.monotonic()
         try:
             results = self._commit(incoming)
         except NotStored as error:
+            metrics.count_refused(len(incoming))
             _answer_all(tickets, error)
             return
+        statuses = (one.status for one in results if isinstance(one, Stored))
+        metrics.count_batch(statuses, time.monotonic() - began)
         start = 0
         for ticket in tickets:
             end = start + len(ticket.incoming)
@@ -205,7 +222,7 @@ class Committer:
     def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
             connection = database.connect(name="tocsin committer", autocommit=True)
-            connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'".encode())
+            connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
             messages.prepare(connection)
             self._connection = connection
         return self._connection

@@ -228,10 +228,13 @@ def _refresh(
 ) -> Decision:
     """Counts the message on the live alert; what it says differently is written, and told on the timeline."""
     actor = actor_of(door)
-    found = source.refresh(live.state.id, live.fields, _mapped(door, reading, live), actor, now)
+    mapped = _mapped(door, reading, live)
+    if not arrival.may_page:
+        mapped = _without_what_pages(mapped)
+    found = source.refresh(live.state.id, live.fields, mapped, actor, now)
     changes: list[AlertChange] = []
     state = live.state
-    risen = priority_of(reading)
+    risen = priority_of(reading) if arrival.may_page else None
     after = replace(state, priority=risen) if risen is not None and risen is not state.priority else state
     events = [found.event] if found.event is not None else []
     if after.priority.is_above(state.priority) and state.status is not AlertStatus.MERGED:
@@ -240,7 +243,7 @@ def _refresh(
     elif events or after != state:
         changes.append(AlertChange(state, after, tuple(events)))
     state = after
-    given = _agent(door, live, state, reading, actor, now)
+    given = _agent(door, live, state, reading, actor, now) if arrival.may_page else None
     if given is not None:
         changes.append(given)
         state = given.after
@@ -299,6 +302,15 @@ def _mapped(door: Door, reading: Reading, live: LiveAlert) -> dict[str, object]:
     if custom:
         fields["custom"] = custom
     return fields
+
+
+def _without_what_pages(mapped: Mapping[str, object]) -> dict[str, object]:
+    """For a replay that only records: who has the alert, and how urgent it is, stay, because they decide on pages."""
+    kept = {name: value for name, value in mapped.items() if name not in ("source_agent", "source_priority")}
+    custom = kept.get("custom")
+    if isinstance(custom, Mapping):
+        kept["custom"] = {name: value for name, value in custom.items() if name != "agent_id"}
+    return kept
 
 
 def _is_same_agent(live: LiveAlert, reading: Reading) -> bool:

@@ -9,16 +9,20 @@ from typing import Any
 import msgspec
 
 from tocsin.catalogue.kinds import load_kinds
+from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.reading import Definition, Reader, compile_reader
-from tocsin.inbound.trace import explain
+from tocsin.inbound.routes import Reference
+from tocsin.inbound.trace import Trace, explain
+from tocsin.oncall import lookup
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What the mapping found, and how. Either is None where the body or the rules cannot be read, as `problem` says."""
+    """What the mapping found (None where the body cannot be read), and how (None where the rules do not compile here);
+    `problem` says what is wrong."""
 
     mapped: dict[str, Any] | None
     trace: dict[str, object] | None
@@ -27,22 +31,28 @@ class Explained:
 
 def explained(message: InboundMessage, version: IntegrationVersion | None = None) -> Explained:
     """The message by the rules of `version`; None: those that decided it, or where they are gone the current ones."""
-    integration = message.integration
     try:
-        reader = reader_of(integration, version or message.version or integration.current)
-        element = _element(reader, message)
+        reader, element, trace = _read(message, version)
     except Rejected as problem:
         return Explained(None, None, problem.detail)
     mapped = None
     if element.problem is None:
         found = reader.mapping.apply(element.payload)
         mapped = {**msgspec.to_builtins(found.values), "tags": dict(found.tags), "custom": dict(found.custom)}
-    trace = explain(reader, element)
     return Explained(mapped, trace.to_json(), trace.problem)
 
 
-def reader_of(integration: Integration, version: IntegrationVersion | None) -> Reader:
-    """The integration's rules in one version, compiled. Raises Rejected when they do not compile here."""
+def trace_of(message: InboundMessage, version: IntegrationVersion | None = None) -> Trace:
+    """How the message was read and decided, step by step, by the rules of `version`, as `explained` takes it; support
+    hours are those of its arrival. Raises Rejected where the rules do not compile here."""
+    return _read(message, version)[2]
+
+
+def reader_of(
+    integration: Integration, version: IntegrationVersion | None, hours_names: Mapping[Reference, str] | None = None
+) -> Reader:
+    """The integration's rules in one version, compiled; reasons call support hours by their names where these are
+    given. Raises Rejected when the rules do not compile here."""
     kind = load_kinds().get(integration.kind)
     if kind is None:
         raise Rejected("unknown_kind", f"This version of Tocsin does not know the kind {integration.kind}.")
@@ -55,12 +65,31 @@ def reader_of(integration: Integration, version: IntegrationVersion | None) -> R
         dedup_key=stored.get("dedup_key"),
         settings=integration.settings,
     )
-    return compile_reader(kind, definition)
+    return compile_reader(kind, definition, hours_names)
+
+
+def _read(message: InboundMessage, version: IntegrationVersion | None) -> tuple[Reader, Element, Trace]:
+    with database.transaction() as connection:
+        hours = lookup.support_hours(connection)
+    names: dict[Reference, str] = {number: one.name for number, one in hours.items()}
+    integration = message.integration
+    reader = reader_of(integration, version or message.version or integration.current, names)
+    element = _element(reader, message)
+
+    def is_now(reference: Reference) -> bool:
+        found = hours.get(reference) if isinstance(reference, int) else None
+        return found is not None and found.is_open(message.received_at)
+
+    return reader, element, explain(reader, element, is_now)
 
 
 def _element(reader: Reader, message: InboundMessage) -> Element:
-    """The one element of a stored message."""
-    decoded = decode(bytes(message.raw), message.content_type or None, lenient=reader.kind.lenient)
+    """The one element of a stored message, or what is wrong with its bytes."""
+    raw = bytes(message.raw)
+    try:
+        decoded = decode(raw, message.content_type or None, lenient=reader.kind.lenient)
+    except Rejected as problem:
+        return Element(None, raw, problem=problem)
     if not decoded.elements:
-        raise Rejected("empty", "The message has nothing in it.")
+        return Element(None, raw, problem=Rejected("invalid_json", "The message has nothing in it."))
     return decoded.elements[0]

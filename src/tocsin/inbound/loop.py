@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from psycopg import errors
 
@@ -41,8 +43,32 @@ def loops(registry: Registry) -> tuple[Loop, ...]:
     )
 
 
+def door_loops(registry: Registry) -> tuple[Loop, ...]:
+    """The loops of a node that takes messages."""
+    return (Loop("inbound rotated tokens", lambda: write_expired(registry), timedelta(seconds=10)),)
+
+
+def write_expired(registry: Registry) -> bool:
+    """Adds the posts to rotated tokens to their integrations' counts. What cannot be written is counted again."""
+    counted = registry.take_expired()
+    if not counted:
+        return False
+    try:
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE inbound_integration i SET old_token_posts = i.old_token_posts + n.posts "
+                "FROM unnest(%s::bigint[], %s::int[]) AS n(id, posts) WHERE i.id = n.id",
+                (list(counted), list(counted.values())),
+            )
+    except errors.Error:
+        for integration_id, posts in counted.items():
+            registry.count_expired(integration_id, posts)
+        raise
+    return False
+
+
 _PENDING = """
-SELECT id, integration_id, received_at, raw, content_type, headers, replay_of, test, failures
+SELECT id, integration_id, received_at, raw, content_type, headers, replay_of, verdict
 FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT %s
 """
 
@@ -54,14 +80,10 @@ def drain(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
         found = database.rows(connection, _PENDING, (DRAIN,))
         if not found:
             return False
-        connection.execute("SET lock_timeout = '50ms'")
-        messages.prepare(connection)
         known = registry.doors()
-        try:
-            waiting = [_incoming(row, registry) for row in found if row["integration_id"] in known]
+        waiting = [_incoming(row, registry) for row in found if row["integration_id"] in known]
+        with messages.ready(connection):
             decided = _drain_batch(connection, registry, numbers, waiting, now)
-        finally:
-            connection.execute("RESET lock_timeout")
     return decided == DRAIN
 
 
@@ -98,19 +120,23 @@ def _count_failure(connection: Connection, incoming: Incoming) -> None:
     )
 
 
-def _incoming(row: dict[str, object], registry: Registry) -> Incoming:
-    raw = bytes(row["raw"])  # type: ignore[call-overload]
-    content_type = str(row["content_type"])
-    kind = registry.door(int(str(row["integration_id"]))).reader.kind
+def _incoming(row: Mapping[str, Any], registry: Registry) -> Incoming:
+    raw, content_type = bytes(row["raw"]), row["content_type"]
+    kind = registry.door(row["integration_id"]).reader.kind
+    kept: Mapping[str, Any] = row["verdict"] or {}
+    test_user_id, test_id = kept.get("test", (None, ""))
     return Incoming(
-        id=row["id"],  # type: ignore[arg-type]
-        integration_id=int(str(row["integration_id"])),
-        received_at=row["received_at"],  # type: ignore[arg-type]
+        id=row["id"],
+        integration_id=row["integration_id"],
+        received_at=row["received_at"],
         raw=raw,
         element=element_of(raw, content_type, lenient=kind.lenient),
         content_type=content_type,
-        headers=row["headers"],  # type: ignore[arg-type]
-        replay_of=row["replay_of"],  # type: ignore[arg-type]
+        headers=row["headers"],
+        replay_of=row["replay_of"],
+        may_page=not kept.get("record", False),
+        test_user_id=test_user_id,
+        test_id=test_id,
     )
 
 

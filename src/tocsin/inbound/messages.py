@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -33,6 +34,15 @@ class Incoming:
     replay_of: UUID | None = None
     may_page: bool = True
     test_user_id: int | None = None
+    #: What no other test has: the alert of a test never shares its key with a real one.
+    test_id: str = ""
+
+    @property
+    def keeps(self) -> Mapping[str, object]:
+        """What a message that waits must not forget: kept in its verdict's place until there is one."""
+        if self.test_user_id is not None:
+            return {"test": [self.test_user_id, self.test_id]}
+        return {} if self.may_page else {"record": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +93,25 @@ _COLUMNS = {
 }
 
 
+#: How long a key or alert that somebody holds is waited for before its messages become Pending.
+LOCK_TIMEOUT = "50ms"
+
+
 def prepare(connection: Connection) -> None:
     """Has a connection write JSON by msgspec."""
     set_json_dumps(msgspec.json.encode, connection)
+
+
+@contextmanager
+def ready(connection: Connection) -> Iterator[None]:
+    """Lends a connection of the pool to `batch.process`."""
+    connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'".encode())
+    prepare(connection)
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute("RESET lock_timeout")
 
 
 def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
@@ -122,6 +148,7 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
 def stored_already(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Stored]:
     """What is known of messages whose COMMIT may have been answered to nobody."""
     rows = connection.execute(
-        "SELECT id, status, reason, alert_id FROM inbound_inboundmessage WHERE id = ANY(%s)", (list(ids),)
+        "SELECT id, status, reason, alert_id, verdict ->> 'error' FROM inbound_inboundmessage WHERE id = ANY(%s)",
+        (list(ids),),
     )
-    return {row[0]: Stored(MessageStatus(row[1]), row[2], row[3]) for row in rows}
+    return {row[0]: Stored(MessageStatus(row[1]), row[2], row[3], row[4]) for row in rows}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,6 +53,8 @@ class Registry:
     def __init__(self) -> None:
         self._snapshot = _Snapshot()
         self._loading = threading.Lock()
+        self._expired: Counter[int] = Counter()
+        self._counting = threading.Lock()
 
     @property
     def version(self) -> int:
@@ -82,6 +85,17 @@ class Registry:
         old = snapshot.old_tokens.get(token_hash)
         return Found(snapshot.doors[old[0]], expired=now >= old[1]) if old is not None else None
 
+    def count_expired(self, integration_id: int, posts: int = 1) -> None:
+        """Counts posts to a token that was rotated away, until the loop writes them."""
+        with self._counting:
+            self._expired[integration_id] += posts
+
+    def take_expired(self) -> dict[int, int]:
+        """The posts to rotated tokens since the last call, by integration; none is counted twice."""
+        with self._counting:
+            taken, self._expired = self._expired, Counter()
+        return dict(taken)
+
     def refresh(self) -> None:
         """Loads the configuration if it is newer than what is known, on a connection of the pool."""
         with database.transaction() as connection:
@@ -96,6 +110,19 @@ class Registry:
                 return
             self._snapshot = _load(connection, version)
             log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.doors))
+
+
+_shared: tuple[str, Registry] | None = None
+_sharing = threading.Lock()
+
+
+def shared() -> Registry:
+    """The registry of this process's pages and commands, for the database in use. `refresh` it before reading."""
+    global _shared
+    with _sharing:
+        if _shared is None or _shared[0] != database.url():
+            _shared = (database.url(), Registry())
+        return _shared[1]
 
 
 _INTEGRATIONS = """

@@ -13,8 +13,9 @@ from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority, Vi
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
 from tocsin.inbound.decide import Arrival, Decision, KeyState, LiveAlert
-from tocsin.inbound.door import Door
+from tocsin.inbound.door import Door, PolicyEntry
 from tocsin.inbound.fields import without_unstorable
+from tocsin.inbound.opening import for_test
 from tocsin.inbound.outcomes import IntegrationMode
 
 #: At most one alert per integration and this span.
@@ -24,9 +25,9 @@ EVERY = timedelta(minutes=10)
 SHOWN = 4_000
 
 
-def key_of(door: Door) -> bytes:
-    """The key of an integration's alert about unreadable messages."""
-    return key_hash(f"\x1funreadable\x1f{door.id}")
+def key_of(door: Door, test_id: str = "") -> bytes:
+    """The key of an integration's alert about unreadable messages; one of its own for each test."""
+    return key_hash(f"\x1funreadable\x1f{door.id}" + (f"\x1ftest\x1f{test_id}" if test_id else ""))
 
 
 def fail_open(
@@ -71,11 +72,7 @@ def _opening(
     now: datetime,
 ) -> Opening:
     policy = door.directory.policies.get(door.policy_id) if door.policy_id is not None else None
-    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
-    if not arrival.may_page:
-        mode = PagingMode.RECORD
-    by = f"policy {policy.name}" if policy is not None else "no policy"
-    paging = Paging(mode, policy.version_id if policy else None, door.recipient_users, door.recipient_groups, by)
+    paging = _paging(door, arrival, policy)
     shown = without_unstorable(raw[:SHOWN].decode("utf-8", "replace"))
     alert = NewAlert(
         id=number,
@@ -88,10 +85,21 @@ def _opening(
         integration_id=door.id,
         previous_id=previous,
         last_message_at=arrival.received_at,
-        watch=mode is PagingMode.WATCH,
+        watch=paging.mode is PagingMode.WATCH,
+        test=arrival.test_user_id is not None,
     )
     actor = Actor(ActorKind.INTEGRATION, door.shown_source)
-    reason = f"{door.name} sent something Tocsin cannot read: {rejected.detail}; {by}."
+    reason = f"{door.name} sent something Tocsin cannot read: {rejected.detail}; {paging.reason}."
     data: dict[str, object] = {"message_id": str(arrival.message_id)}
     event = NewEvent(number, EventKind.OPENED, now, actor, reason, Via.INBOUND, data)
     return Opening(alert, paging, event)
+
+
+def _paging(door: Door, arrival: Arrival, policy: PolicyEntry | None) -> Paging:
+    if arrival.test_user_id is not None:
+        return for_test(arrival.test_user_id)
+    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
+    if not arrival.may_page:
+        mode = PagingMode.RECORD
+    by = f"policy {policy.name}" if policy is not None else "no policy"
+    return Paging(mode, policy.version_id if policy else None, door.recipient_users, door.recipient_groups, by)

@@ -1,0 +1,78 @@
+"""Replaying a message: the rules of now decide its bytes again, as a new row. The old row stays as it is."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
+from tocsin.inbound import registry
+from tocsin.inbound.loop import element_of
+from tocsin.inbound.messages import Incoming
+from tocsin.inbound.models import InboundMessage
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.registry import UnknownDoor
+from tocsin.inbound.taking import take_in
+
+#: A message older than this pages nobody when it is replayed, unless whoever replays it says so.
+RECORD_AFTER = timedelta(hours=1)
+
+
+def replay(message_id: UUID, page: bool | None, actor: Actor, now: datetime) -> InboundMessage:
+    """Decides the message again and returns the new row, whose `replay_of` is the message.
+
+    It is not the same delivery as anything and never late. `page` says whether an alert that it opens pages; None:
+    only when the message is not older than an hour. A sample that is replayed only records. Raises Rejected:
+    `not_found`; `not_possible` for a message that still waits, or whose integration cannot decide.
+    """
+    message = InboundMessage.objects.filter(pk=message_id).first()
+    if message is None:
+        raise Rejected("not_found", f"There is no inbound message {message_id}.")
+    if message.status == MessageStatus.PENDING:
+        raise Rejected("not_possible", "This message still waits for its turn, which comes within seconds.")
+    pages = message.received_at >= now - RECORD_AFTER if page is None else page
+    incoming = _incoming(message, pages and not message.test, now)
+    try:
+        (stored,) = take_in([incoming], now)
+    except UnknownDoor:
+        raise _cannot_decide() from None
+    after = {"message": str(incoming.id), "page": incoming.may_page, "status": stored.status.value}
+    audit.record(
+        actor,
+        "replay",
+        now=now,
+        object_type="inbound_message",
+        object_id=message.pk,
+        object_name=message.subject,
+        after=after,
+    )
+    return InboundMessage.objects.select_related("integration").get(pk=incoming.id)
+
+
+def _incoming(message: InboundMessage, pages: bool, now: datetime) -> Incoming:
+    doors = registry.shared()
+    doors.refresh()
+    try:
+        door = doors.door(message.integration_id)
+    except UnknownDoor:
+        raise _cannot_decide() from None
+    raw = bytes(message.raw)
+    return Incoming(
+        id=uuid7(),
+        integration_id=message.integration_id,
+        received_at=now,
+        raw=raw,
+        element=element_of(raw, message.content_type, lenient=door.reader.kind.lenient),
+        content_type=message.content_type,
+        headers=message.headers,
+        replay_of=message.pk,
+        may_page=pages,
+    )
+
+
+def _cannot_decide() -> Rejected:
+    detail = "Its integration cannot decide now: its configuration does not compile, or it was deleted. Save it again."
+    return Rejected("not_possible", detail)
