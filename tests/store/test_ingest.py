@@ -7,11 +7,13 @@ from datetime import timedelta
 import pytest
 from psycopg import errors
 
-from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.store.ingest import NOW, Ingest, halo, make_integration, message
 from tocsin.alerts.models import Alert
 from tocsin.core import database as db
 from tocsin.core.ids import lock_number
+from tocsin.inbound import batch, messages
 from tocsin.inbound.loop import drain
+from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import InboundMessage, KeyClock
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -116,6 +118,27 @@ def test_a_key_that_somebody_holds_waits_and_is_decided_in_order() -> None:
     decided = InboundMessage.objects.filter(source_id="7").order_by("pk").values_list("status", flat=True)
     assert list(decided) == ["Mapped Opened", "Mapped Closed", "Mapped Opened", "Mapped Appended"]
     assert Alert.objects.filter(source_id="7", status="open").count() == 1
+
+
+def test_a_message_that_another_node_has_decided_meanwhile_is_not_decided_again() -> None:
+    integration, ingest = make_integration(), Ingest()
+    (first,) = ingest.send(integration, halo(7))
+    waiting = [message(integration, halo(7)), message(integration, halo(7, "Closed")), message(integration, halo(7))]
+    with db.connect(name="two nodes") as connection:
+        messages.prepare(connection)
+
+        def process(*, draining: bool) -> list[Stored]:
+            return batch.process(
+                connection, ingest.registry, ingest.numbers, waiting, NOW, wait=False, draining=draining
+            )
+
+        with db.transaction() as holder:
+            holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
+            assert statuses(process(draining=False)) == ["Pending"] * 3
+        # Both nodes looked them up before one of them decided.
+        assert statuses(process(draining=True)) == ["Mapped Appended", "Mapped Closed", "Mapped Opened"]
+        assert process(draining=True) == []
+    assert list(Alert.objects.order_by("pk").values_list("status", "count")) == [("closed", 3), ("open", 1)]
 
 
 def test_a_held_key_lock_makes_only_its_own_messages_wait() -> None:

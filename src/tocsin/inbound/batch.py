@@ -55,6 +55,11 @@ class Numbers:
         del self._spare[: self._used]
         self._used = 0
 
+    def discard(self) -> None:
+        """None of the numbers at hand is given again: whether the last batch was committed is not known."""
+        self._spare.clear()
+        self._used = 0
+
 
 @dataclass(slots=True)
 class _Read:
@@ -98,7 +103,8 @@ def process(
     """Stores and decides messages in one transaction; returns what became of each, in their order, once committed.
 
     With `wait`, raises psycopg's LockNotAvailable when a key or an alert stays held for longer than the connection's
-    `lock_timeout`; without, such messages become Pending. `draining` decides messages that are stored as Pending.
+    `lock_timeout`; without, such messages become Pending. `draining` decides messages that are stored as Pending, and
+    leaves out those that another node has decided meanwhile.
     """
     with connection.transaction():
         read = [_read(registry, one) for one in incoming]
@@ -107,6 +113,8 @@ def process(
             registry.load(connection)
             read = [_read(registry, one) for one in incoming]
             standing = _take(connection, read, wait=wait, draining=draining)
+        if draining:
+            read = _still_waiting(connection, read)
         fold = _Fold(dict(standing.states), standing.seen, set(standing.held), standing.clocked)
         numbers.provide(connection, sum(1 for one in read if _may_open(one)))
         for one in read:
@@ -154,6 +162,17 @@ def _take(connection: Connection, read: Sequence[_Read], *, wait: bool, draining
     hashes = {one.key for one in read if one.key is not None}
     deliveries = list({one.delivery for one in read if one.delivery is not None})
     return keys.take(connection, hashes, deliveries, wait=wait, replaying=draining)
+
+
+def _still_waiting(connection: Connection, read: Sequence[_Read]) -> list[_Read]:
+    """Those of stored messages that nobody has decided since they were looked up. Their keys are locked by now."""
+    found = connection.execute(
+        "SELECT id FROM inbound_inboundmessage WHERE id = ANY(%s) AND status = 'Pending' "
+        "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
+        ([one.incoming.id for one in read],),
+    )
+    waiting = {row[0] for row in found}
+    return [one for one in read if one.incoming.id in waiting]
 
 
 def _may_open(one: _Read) -> bool:
