@@ -91,7 +91,7 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
         tags={name: text[:TAG_LENGTH] for name, text in body.tags.items()},
         custom={name: text[:CUSTOM_LENGTH] for name, text in body.custom.items()},
     )
-    number = open_by_hand(alert, paging, _opening(body, who), now=who.now)
+    number = open_by_hand(alert, paging, _opening(body, who, paging), now=who.now)
     return show_whole(find_alert(number), who.now)
 
 
@@ -100,11 +100,13 @@ def _columns(body: NewAlertBody) -> dict[str, str]:
     return {name: getattr(body, name) for name in names}
 
 
-def _opening(body: NewAlertBody, who: Caller) -> NewEvent:
+def _opening(body: NewAlertBody, who: Caller, paging: Paging) -> NewEvent:
     actor = actor_of(who)
-    note = f": {body.note}" if body.note else "."
+    said = f": {body.note.rstrip('.')}." if body.note else "."
+    if paging.mode is PagingMode.RECORD:
+        said += f" {paging.reason}"
     data = {"note": body.note} if body.note else {}
-    return NewEvent(0, EventKind.OPENED, who.now, actor, f"{actor.name} opened it by hand{note}", via_of(who), data)
+    return NewEvent(0, EventKind.OPENED, who.now, actor, f"{actor.name} opened it by hand{said}", via_of(who), data)
 
 
 def _policy(body: NewAlertBody) -> Policy | None:
@@ -132,7 +134,7 @@ def _paging(body: NewAlertBody, policy: Policy | None) -> Paging:
         for n, name in enumerate(body.recipients.groups)
     )
     if policy is None and not users:
-        reason = "It was opened by hand without an escalation policy and without recipient users: it pages nobody."
+        reason = "It has neither an escalation policy nor recipient users, so it pages nobody."
         return Paging(PagingMode.RECORD, None, users, groups, reason)
     named = f"by the policy {policy.name}" if policy else "the recipient users"
     reason = f"It was opened by hand, to page {named}."

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template import Context, Engine, Template
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
 from ninja.openapi.docs import DocsBase
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def endpoints(openapi: dict[str, Any]) -> dict[str, list[Endpoint]]:
 def shapes(openapi: dict[str, Any]) -> list[Shape]:
     """Every named shape of the description, by name; pages of lists say no more than their items."""
     return [
-        Shape(name, schema.get("description", ""), tuple(_fields(schema)))
+        Shape(name, _with_code(schema.get("description", "")), tuple(_fields(schema)))
         for name, schema in sorted(openapi["components"]["schemas"].items())
         if "properties" in schema and not name.startswith("Page_")
     ]
@@ -101,12 +103,12 @@ def _endpoint(method: str, path: str, operation: dict[str, Any]) -> Endpoint:
         anchor=operation["operationId"],
         method=method.upper(),
         path=path,
-        summary=operation["summary"],
-        text=operation.get("description", ""),
+        summary=_with_code(operation["summary"]),
+        text=_with_code(operation.get("description", "")),
         needs=operation.get("x-needs", ""),
         parameters=tuple(
             # A parameter is left out rather than null.
-            Parameter(p["name"], _kind(p["schema"]).removesuffix(" or null"), p.get("description", ""))
+            Parameter(p["name"], _kind(p["schema"]).removesuffix(" or null"), _with_code(p.get("description", "")))
             for p in operation["parameters"]
         ),
         body=_kind(body["schema"]) if "schema" in body else "",
@@ -121,7 +123,7 @@ def _fields(schema: dict[str, Any]) -> list[Parameter]:
         Parameter(
             name,
             _kind(field) + ("" if name in required or "default" not in field else f", default {field['default']!r}"),
-            field.get("description", ""),
+            _with_code(field.get("description", "")),
         )
         for name, field in schema["properties"].items()
     ]
@@ -151,6 +153,11 @@ def _shape_name(reference: str) -> str:
     name = reference.rsplit("/", 1)[-1]
     of = re.fullmatch(r"Page_(.+)_", name)
     return f"page of {of[1]}" if of else name
+
+
+def _with_code(text: str) -> SafeString:
+    """A text of ours, escaped, with what stands between backticks drawn as code."""
+    return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(" ".join(text.split()))))  # noqa: S308 - escaped
 
 
 @cache

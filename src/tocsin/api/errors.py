@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import psycopg
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
@@ -126,6 +128,12 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
             return answer(413, "too_large", "The body is larger than 5 MiB.")
         case TooManyFieldsSent() | UnreadablePostError():
             return answer(400, "invalid", "The body could not be read.")
+        case OperationalError() | psycopg.OperationalError():
+            # It is away, busy, or the question took longer than a statement may.
+            log.error("The database did not answer %s %s.", request.method, request.path, exc_info=error)
+            response = answer(503, "temporary", "The database did not answer in time. Try again, or ask for less.")
+            response["Retry-After"] = "5"
+            return response
     number = getattr(request, "id", None) or secrets.token_hex(4)
     log.error("Request %s failed: %s %s", number, request.method, request.path, exc_info=error)
     return answer(

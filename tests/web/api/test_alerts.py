@@ -249,6 +249,28 @@ def test_an_alert_can_be_opened_by_hand(responder: Api, company: Company) -> Non
     assert "saw it myself" in event["reason"]
 
 
+def test_an_alert_opened_by_hand_pages_by_its_policy(admin: Api, responder: Api, company: Company) -> None:
+    steps = [{"notify": {"roles": ["primary"]}, "after": "5m"}]
+    assert admin.post("escalation-policies", {"name": "P", "steps": steps, "default_priority": "low"}).status == 201
+    body = {"subject": "x", "escalation_policy": "p", "recipients": {"groups": ["Service Desk"]}}
+    alert = responder.post("alerts", body).body
+    assert alert["priority"] == "low"
+    assert "Bob Andersson" in alert["next_step"]["summary"]
+    due = moment(alert["next_step"]["at"]) - moment(alert["opened_at"])
+    assert due == timedelta(minutes=5)
+    listed = responder.get("alerts").body["items"][0]
+    assert listed["next_step"] == alert["next_step"]
+    taken = responder.post(f"alerts/{alert['id']}/assign", {"user": "bob"}).body
+    assert taken["next_step"] is None
+
+
+def test_an_alert_that_can_page_nobody_says_so(responder: Api) -> None:
+    alert = responder.post("alerts", {"subject": "x"}).body
+    assert alert["next_step"] is None
+    reasons = [event["reason"] for event in responder.get(f"alerts/{alert['id']}/events").body["items"]]
+    assert any("pages nobody" in reason or "nobody is paged" in reason for reason in reasons), reasons
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -66,6 +66,11 @@ def test_the_page_shows_every_address_and_every_shape(openapi: Any, page: str) -
         assert f">{shape}</h3>" in text
 
 
+def test_what_stands_in_backticks_is_drawn_as_code(page: str) -> None:
+    assert "One or several: <code>status=open&amp;status=assigned</code>." in page
+    assert "`" not in page
+
+
 def test_the_page_runs_no_script_and_loads_nothing_from_elsewhere(page: str) -> None:
     assert "<script" not in page
     assert "style=" not in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -144,6 +145,16 @@ def test_an_error_of_ours_is_logged_under_an_id_and_not_told(admin: Api, caplog:
     number = detail.partition("logged as ")[2].partition(".")[0]
     assert len(number) == 8
     assert any(number in record.getMessage() for record in caplog.records)
+
+
+def test_a_database_that_does_not_answer_in_time_is_worth_another_try(admin: Api, database: str) -> None:
+    with psycopg.connect(database) as other, connection.cursor() as cursor:
+        other.execute("LOCK TABLE alerts_alert IN ACCESS EXCLUSIVE MODE")
+        cursor.execute("SET statement_timeout = '50ms'")
+        answer = admin.get("alerts")
+    refused(answer, 503, "temporary")
+    assert answer.headers["Retry-After"] == "5"
+    assert admin.get("alerts").status == 200
 
 
 def test_answers_are_not_kept_by_caches(admin: Api) -> None:
