@@ -46,11 +46,13 @@ WITH RECURSIVE lanes(integration_id) AS (
   FROM lanes l WHERE l.integration_id IS NOT NULL
 ), due AS (
   SELECT l.integration_id, f.is_first FROM lanes l CROSS JOIN (VALUES (true), (false)) AS f(is_first)
-  WHERE EXISTS (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND d.integration_id = l.integration_id
-                AND d.is_first = f.is_first AND d.due_at <= %(now)s {rest})
-     OR l.integration_id IS NULL
-    AND EXISTS (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND d.integration_id IS NULL
-                AND d.is_first = f.is_first AND d.due_at <= %(now)s {rest})
+  CROSS JOIN LATERAL (
+    (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND d.integration_id = l.integration_id
+     AND d.is_first = f.is_first AND d.due_at <= %(now)s {rest} LIMIT 1)
+    UNION ALL
+    (SELECT FROM notify_delivery d WHERE d.status = 'queued' AND l.integration_id IS NULL AND d.integration_id IS NULL
+     AND d.is_first = f.is_first AND d.due_at <= %(now)s {rest} LIMIT 1)
+  ) AS found
 ), share AS (
   SELECT ceil(%(free)s::numeric / greatest(1, count(*)))::int AS most
   FROM (SELECT DISTINCT coalesce(integration_id, 0) FROM due) AS different
