@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -17,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
 TOCSIN = Path(sys.executable).parent / "tocsin"
@@ -108,6 +111,27 @@ def tocsin(*, policy: str = "Later", environment: Mapping[str, str] | None = Non
     finally:
         _end(process)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def sign_in(served: Served) -> Iterator[httpx.Client]:
+    """A browser's session of an administrator, made for it."""
+    password = secrets.token_hex(12)
+    subprocess.run(
+        [TOCSIN, "user", "create", "reader", "--email", "reader@example.org", "--role", "admin", "--password-stdin"],
+        input=password,
+        text=True,
+        check=True,
+        env={**os.environ, "TOCSIN_DATA_DIR": str(served.data_dir)},
+        stderr=subprocess.DEVNULL,
+    )
+    with httpx.Client(base_url=served.url, follow_redirects=True, timeout=30) as client:
+        page = client.get("/account/login/").text
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+        assert token is not None
+        form = {"csrfmiddlewaretoken": token.group(1), "login": "reader", "password": password}
+        client.post("/account/login/", data=form, headers={"Origin": served.url}).raise_for_status()
+        yield client
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import psycopg
@@ -70,6 +70,9 @@ def pool() -> ConnectionPool[Connection]:
                 max_size=POOL_SIZE,
                 timeout=10,
                 max_idle=300,
+                # Attempts to connect come ever less often up to this age, then begin anew: the longest, about, that a
+                # database which is back again is not noticed.
+                reconnect_timeout=4,
                 check=ConnectionPool.check_connection,
                 open=True,
                 name="tocsin",
@@ -159,4 +162,4 @@ def _milliseconds(span: timedelta) -> int:
 
 def literal(text: str) -> LiteralString:
     """Marks SQL composed of this code's own constants as such. Never for text that came from outside."""
-    return cast(LiteralString, text)
+    return text
