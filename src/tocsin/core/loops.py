@@ -42,7 +42,7 @@ class Worker:
         self.turned_at: dict[str, datetime] = {}
         self._wake = {loop.name: threading.Event() for loop in self.loops}
         self._stop = threading.Event()
-        self._threads: dict[str, threading.Thread] = {}
+        self.threads: dict[str, threading.Thread] = {}
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
 
     def start(self) -> None:
@@ -64,13 +64,13 @@ class Worker:
         for event in self._wake.values():
             event.set()
         end = time.monotonic() + timeout
-        for thread in self._threads.values():
+        for thread in self.threads.values():
             thread.join(max(0.0, end - time.monotonic()))
 
     def revive(self) -> None:
         """Starts again each loop whose thread died."""
         for loop in self.loops:
-            if not self._threads[loop.name].is_alive() and not self._stop.is_set():
+            if not self.threads[loop.name].is_alive() and not self._stop.is_set():
                 log.error("The loop %s died and is started again.", loop.name)
                 self._deaths.append(time.monotonic())
                 self._spawn(loop)
@@ -83,7 +83,7 @@ class Worker:
 
     def _spawn(self, loop: Loop) -> None:
         thread = threading.Thread(target=self._run, args=(loop,), name=f"loop {loop.name}", daemon=True)
-        self._threads[loop.name] = thread
+        self.threads[loop.name] = thread
         thread.start()
 
     def _run(self, loop: Loop) -> None:

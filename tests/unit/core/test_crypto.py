@@ -1,0 +1,49 @@
+"""Secrets at rest: under the newest key, readable under every known one; the key file is made once, and closed."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tocsin.core import config, crypto
+from tocsin.core.errors import Permanent
+
+
+@pytest.fixture
+def use_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    def use(keys: str) -> None:
+        monkeypatch.setenv("TOCSIN_SECRET_KEY", keys)
+        config.current.cache_clear()
+
+    yield use
+    monkeypatch.undo()
+    config.current.cache_clear()
+
+
+def test_a_secret_comes_back_after_the_key_was_rotated(use_keys: Callable[[str], None]) -> None:
+    use_keys("the-old-key")
+    stored = crypto.encrypt("pa55word")
+    assert "pa55word" not in stored
+    use_keys("the-new-key,the-old-key")
+    assert crypto.decrypt(stored) == "pa55word"
+    use_keys("another-key")
+    with pytest.raises(Permanent, match="TOCSIN_SECRET_KEY"):
+        crypto.decrypt(stored)
+
+
+def test_the_stored_key_is_made_once_however_many_ask_at_the_same_time(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: crypto.stored_key(tmp_path), range(16)))
+    assert len(keys) == 1
+    assert stat.S_IMODE((tmp_path / crypto.KEY_FILE).stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [crypto.KEY_FILE]
+
+
+def test_a_key_file_that_was_emptied_is_an_error_and_not_a_new_key(tmp_path: Path) -> None:
+    (tmp_path / crypto.KEY_FILE).write_text("")
+    with pytest.raises(Permanent, match="backup"):
+        crypto.stored_key(tmp_path)

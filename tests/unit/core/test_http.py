@@ -1,0 +1,94 @@
+"""The front door's parts: whole bodies with a cap, the sender's address, what Django is told of the request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from tocsin.asgi import for_django
+from tocsin.core import config, http
+
+
+def scope(headers: Iterable[tuple[bytes, bytes]] = (), peer: str = "127.0.0.1") -> dict[str, Any]:
+    return {"type": "http", "method": "POST", "path": "/", "scheme": "http", "headers": [*headers], "client": (peer, 1)}
+
+
+@pytest.fixture
+def behind_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TOCSIN_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8")
+    monkeypatch.setenv("TOCSIN_BASE_URL", "https://tocsin.example.org")
+    config.current.cache_clear()
+    yield
+    monkeypatch.undo()
+    config.current.cache_clear()
+
+
+def read(chunks: list[dict[str, Any]], headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[bytes, http.Bodies]:
+    bodies = http.Bodies()
+    left = iter(chunks)
+
+    async def receive() -> dict[str, Any]:
+        return next(left)
+
+    return asyncio.run(bodies.read(scope(headers), receive)), bodies
+
+
+def chunk(body: bytes, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def test_a_body_in_pieces_is_read_whole_and_counted_until_it_is_done_with() -> None:
+    body, bodies = read([chunk(b"a" * 10, more=True), chunk(b"b" * 5)])
+    assert body == b"a" * 10 + b"b" * 5
+    assert bodies.in_flight == 15
+    bodies.done(15)
+    assert bodies.in_flight == 0
+
+
+def test_a_body_over_the_limit_is_refused_by_what_it_declares_and_by_what_it_is() -> None:
+    with pytest.raises(http.TooLarge):
+        read([], [(b"content-length", str(http.MAX_BODY + 1).encode())])
+    piece = b"x" * (http.MAX_BODY // 2 + 1)
+    with pytest.raises(http.TooLarge):
+        read([chunk(piece, more=True), chunk(piece)])
+
+
+def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind() -> None:
+    bodies = http.Bodies()
+    left = iter([chunk(b"abc", more=True), {"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(left)
+
+    with pytest.raises(http.Gone):
+        asyncio.run(bodies.read(scope(), receive))
+    assert bodies.in_flight == 0
+
+
+def test_forwarding_headers_are_believed_from_trusted_proxies_only(behind_proxy: None) -> None:
+    forwarded = [(b"x-forwarded-for", b"198.51.100.7, 203.0.113.9, 10.1.1.1")]
+    assert http.client_address(scope(forwarded)) == "203.0.113.9"
+    assert http.client_address(scope(forwarded, peer="192.0.2.1")) == "192.0.2.1"
+    assert http.client_address(scope([(b"x-forwarded-for", b"garbage")])) == "127.0.0.1"
+
+
+def test_a_request_with_forwarding_headers_is_never_from_this_machine() -> None:
+    assert http.is_loopback(scope())
+    assert not http.is_loopback(scope([(b"x-forwarded-for", b"127.0.0.1")]))
+    assert not http.is_loopback(scope([(b"forwarded", b"for=127.0.0.1")]))
+    assert not http.is_loopback(scope(peer="192.0.2.1"))
+
+
+def test_django_hears_the_public_host_whatever_the_request_says(behind_proxy: None) -> None:
+    told = for_django(scope([(b"host", b"evil.example"), (b"x-forwarded-host", b"evil.example")]))
+    headers = dict(told["headers"])
+    assert headers[b"host"] == b"tocsin.example.org"
+    assert not any(key.startswith(b"x-forwarded") for key in headers)
+
+
+def test_nobody_but_the_front_door_tells_django_the_scheme(behind_proxy: None) -> None:
+    told = for_django(scope([(b"x-tocsin-proto", b"http"), (b"x-forwarded-proto", b"https")]))
+    assert [value for key, value in told["headers"] if key == b"x-tocsin-proto"] == [b"https"]

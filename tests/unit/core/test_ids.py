@@ -1,0 +1,44 @@
+"""Identifiers: time-ordered, unique, of the version that they say."""
+
+from __future__ import annotations
+
+import re
+import threading
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.core.ids import key_hash, lock_number, token, token_hash, uuid7
+
+
+def test_uuids_rise_even_within_one_millisecond_and_say_version_7() -> None:
+    made = [uuid7() for _ in range(5_000)]
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+    assert {(one.version, one.variant) for one in made} == {(7, UUID(int=0x8 << 60).variant)}
+
+
+def test_uuids_of_several_threads_never_meet() -> None:
+    made: list[list[UUID]] = [[] for _ in range(4)]
+    threads = [threading.Thread(target=lambda own=own: own.extend(uuid7() for _ in range(2_000))) for own in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({one for own in made for one in own}) == 8_000
+
+
+def test_a_token_is_32_lower_case_hex_characters() -> None:
+    assert re.fullmatch("[0-9a-f]{32}", token())
+    assert len(token_hash(token())) == 32
+
+
+@given(st.text())
+def test_any_key_has_a_hash_and_a_lock_number_of_64_bits(text: str) -> None:
+    number = lock_number(key_hash(text))
+    assert -(2**63) <= number < 2**63
+
+
+def test_a_lone_surrogate_in_a_key_is_no_error() -> None:
+    assert key_hash("\ud800") != key_hash("\ud801")

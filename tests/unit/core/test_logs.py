@@ -1,0 +1,24 @@
+"""Logs never hold the secrets that addresses and headers carry."""
+
+from __future__ import annotations
+
+import pytest
+
+from tocsin.core.logs import masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "POST /in/SECRETsecret1 404",
+        "GET /a/SECRETsecret1?x=1",
+        "GET /setup/SECRETsecret1",
+        "Authorization: Bearer SECRETsecret1",
+        "authorization: GenieKey SECRETsecret1",
+        "postgresql://tocsin:SECRETsecret1@db.example/tocsin",
+        "smtp://user:SECRETsecret1@mail.example:587",
+    ],
+)
+def test_a_secret_is_masked_and_the_rest_stays(text: str) -> None:
+    assert "SECRETsecret1" not in masked(text)
+    assert masked(text).count("***") == 1

@@ -1,0 +1,82 @@
+"""Loops: woken by hints, not stopped by a turn that fails, started again when their thread dies."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from tocsin.core.loops import Loop, Worker
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_hint_wakes_only_the_loops_that_wait_for_it() -> None:
+    woken, other = threading.Semaphore(0), threading.Semaphore(0)
+
+    def turn(mark: threading.Semaphore) -> bool:
+        mark.release()
+        return False
+
+    worker = Worker(
+        [
+            Loop("one", lambda: turn(woken), HOUR, frozenset({"runs"})),
+            Loop("two", lambda: turn(other), HOUR, frozenset({"outbox"})),
+        ]
+    )
+    worker.start()
+    assert woken.acquire(timeout=5)  # each turns once at the start
+    assert other.acquire(timeout=5)
+    worker.wake({"runs"})
+    assert woken.acquire(timeout=5)
+    assert not other.acquire(blocking=False)
+    worker.stop(5)
+
+
+def test_a_turn_that_has_more_to_do_turns_again_at_once() -> None:
+    turns = threading.Semaphore(0)
+    left = iter([True, True, False])
+
+    def turn() -> bool:
+        turns.release()
+        return next(left, False)
+
+    worker = Worker([Loop("busy", turn, HOUR)])
+    worker.start()
+    assert all(turns.acquire(timeout=5) for _ in range(3))
+    worker.stop(5)
+
+
+def test_a_turn_that_fails_does_not_stop_the_loop() -> None:
+    turns = threading.Semaphore(0)
+
+    def turn() -> bool:
+        turns.release()
+        raise ValueError("one bad row")
+
+    worker = Worker([Loop("failing", turn, timedelta(milliseconds=1))])
+    worker.start()
+    assert turns.acquire(timeout=5)
+    assert turns.acquire(timeout=10)
+    assert worker.is_healthy()
+    worker.stop(5)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_loop_is_started_again_and_two_deaths_within_a_minute_are_unhealthy() -> None:
+    turns = threading.Semaphore(0)
+
+    def turn() -> bool:
+        turns.release()
+        raise SystemExit  # no Exception: it ends the thread
+
+    worker = Worker([Loop("dying", turn, HOUR)])
+    worker.start()
+    for _ in range(2):
+        assert turns.acquire(timeout=5)
+        worker.threads["dying"].join(5)
+        worker.revive()
+    assert turns.acquire(timeout=5)
+    assert not worker.is_healthy()
+    worker.stop(5)
