@@ -139,6 +139,9 @@ def _phone_headline(alert: AlertText, longest: int) -> str:
 def _fitted(head: str, middle: str, tail: Sequence[str], length: Length) -> str:
     """`head`, `middle` and `tail` in one message; what is too long is cut from `middle`, whole words at a time."""
     end = " ".join(part for part in tail if part)
+    # No more than this can ever fit; trying a book's words one by one would take its time.
+    most = length.segments * SEGMENT_SEPTETS
+    middle = middle if len(middle) <= most else middle[:most] + "..."
     whole = _joined(head, middle, end)
     words = middle.split(" ")
     while not length.fits(whole) and len(words) > 1:

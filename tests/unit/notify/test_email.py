@@ -17,7 +17,7 @@ from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.unit.notify.messages import ALERT, bundle, page
 from tocsin.core import config, egress
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels.contract import Account, Message
+from tocsin.notify.channels.contract import Account, Message, Rendered
 from tocsin.notify.channels.email import smtp
 from tocsin.notify.channels.email.channel import EmailChannel
 from tocsin.notify.channels.email.smtp import SmtpKind, SmtpSender, account_of_url
@@ -180,6 +180,13 @@ def test_what_is_no_address_is_refused(bad: str) -> None:
 )
 def test_an_address_is_taken_in_its_one_form(written: str, normal: str) -> None:
     assert CHANNEL.address(written) == normal
+
+
+def test_a_mail_without_an_id_of_its_own_gets_one_from_its_key(server: SmtpDouble) -> None:
+    sender = send(server)
+    sender.send(Rendered("Invitation", "Come in."), "email", "alice@example.org", "a-key")
+    sender.close()
+    assert server.mails[0].message["Message-ID"] == "<a-key@example.org>"
 
 
 # The way to the server

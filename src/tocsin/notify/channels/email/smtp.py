@@ -99,7 +99,7 @@ class SmtpSender:
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
         connection = self._take()
         while True:
-            data = _data(rendered, self._server, address, connection.takes_8bit)
+            data = _data(rendered, self._server, address, idempotency_key, connection.takes_8bit)
             try:
                 said = connection.carry(self._server.envelope, address, data)
             except _Stale:
@@ -316,7 +316,7 @@ class _Connection(smtplib.SMTP):
         return self.sock is not None and self.mails < MOST_MAILS and time.monotonic() - self.used_at < MOST_IDLE
 
 
-def _data(rendered: Rendered, server: _Server, address: str, takes_8bit: bool) -> bytes:
+def _data(rendered: Rendered, server: _Server, address: str, key: str, takes_8bit: bool) -> bytes:
     """The mail as it goes on the wire: CRLF, dots doubled (RFC 5321, 4.5.2), and the line that ends it.
 
     Built with the older half of `email`: the newer one parses every header again, which takes five times as long.
@@ -326,7 +326,8 @@ def _data(rendered: Rendered, server: _Server, address: str, takes_8bit: bool) -
     mail["From"] = formataddr(parseaddr(server.sender))
     mail["To"] = address
     mail["Date"] = format_datetime(clock.now())
-    for header, value in rendered.headers.items():
+    own = {"Message-ID": f"<{key}@{server.envelope.rpartition('@')[2] or 'localhost'}>"}
+    for header, value in {**own, **rendered.headers}.items():
         mail[header] = _encoded(value, header)
     mail.attach(_part(rendered.text, "plain", takes_8bit))
     if rendered.html:
