@@ -1,0 +1,147 @@
+"""Commands on alerts, each one transaction on real PostgreSQL: state, timeline, run and merged alerts together."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tocsin.alerts import commands
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import Acknowledge, Actor, Assign, Cancel, Close, Hold, Reopen, Undo
+from tocsin.alerts.states import ActorKind, AlertStatus
+from tocsin.core.errors import Rejected
+from tocsin.escalation.models import Run
+from tocsin.inbound.models import Integration
+from tocsin.people.models import User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def person(username: str) -> Actor:
+    user = User.objects.create(
+        username=username, email=f"{username}-{uuid4().hex[:6]}@example.org", name=username.title()
+    )
+    return Actor(ActorKind.USER, user.display_name, user.pk)
+
+
+@pytest.fixture
+def integration(database: str) -> Integration:
+    return make_integration()
+
+
+@pytest.fixture
+def alice(database: str) -> Actor:
+    return person("alice")
+
+
+def opened(integration: Integration, ticket: int = 1) -> int:
+    (stored,) = Ingest().send(integration, halo(ticket))
+    assert stored.alert_id is not None
+    return stored.alert_id
+
+
+def test_an_acknowledgement_is_kept_per_person_and_told_on_the_timeline(integration: Integration, alice: Actor) -> None:
+    number = opened(integration)
+    outcome = commands.act(number, Acknowledge(actor=alice), now=NOW)
+    assert outcome.is_change
+    assert set(commands.state_of(number).acknowledged) == {alice.user_id}
+    again = commands.act(number, Acknowledge(actor=alice), now=NOW)
+    assert not again.is_change
+    assert Alert.objects.get(pk=number).events.filter(kind="acknowledged").count() == 1
+
+
+def test_a_closed_alert_frees_its_key_and_ends_its_run(integration: Integration, alice: Actor) -> None:
+    number = opened(integration)
+    commands.act(number, Close(actor=alice), now=NOW)
+    alert = Alert.objects.get(pk=number)
+    assert (alert.status, alert.holds_key) == ("closed", False)
+    assert Run.objects.get(alert=number).due_at is None
+    with pytest.raises(Rejected, match="already closed by Alice"):
+        commands.act(number, Acknowledge(actor=person("bob")), now=NOW)
+
+
+def test_of_two_people_at_once_the_first_wins_and_the_second_hears_how_it_stands(integration: Integration) -> None:
+    number = opened(integration)
+    actors = [person(f"person{n}") for n in range(6)]
+
+    def close(actor: Actor) -> str:
+        try:
+            commands.act(number, Close(actor=actor), now=NOW)
+        except Rejected as rejected:
+            return rejected.code
+        return "closed"
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = sorted(pool.map(close, actors))
+    assert answers == ["already_closed"] * 5 + ["closed"]
+    assert Alert.objects.get(pk=number).events.filter(kind="closed").count() == 1
+
+
+def test_a_reopened_alert_holds_its_key_again_unless_a_newer_one_has_it(integration: Integration, alice: Actor) -> None:
+    number = opened(integration)
+    commands.act(number, Close(actor=alice), now=NOW)
+    commands.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=5))
+    assert Alert.objects.get(pk=number).holds_key
+    commands.act(number, Close(actor=alice), now=NOW + timedelta(minutes=6))
+    newer = opened(integration)
+    assert newer != number
+    with pytest.raises(Rejected) as refused:
+        commands.act(number, Reopen(actor=alice), now=NOW + timedelta(minutes=7))
+    assert refused.value.code == "key_taken"
+
+
+def test_undo_restores_what_was_before_within_a_minute(integration: Integration, alice: Actor) -> None:
+    number = opened(integration)
+    commands.act(number, Close(actor=alice), now=NOW)
+    outcome = commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    assert outcome.alert.status is AlertStatus.OPEN
+    assert Alert.objects.get(pk=number).holds_key
+    commands.act(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
+    with pytest.raises(Rejected):
+        commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
+
+
+def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integration, alice: Actor) -> None:
+    child, parent = opened(integration, 1), opened(integration, 2)
+    commands.act(child, commands.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
+    ingest = Ingest()
+    (again,) = ingest.send(integration, halo(1))
+    assert (again.status.value, again.alert_id) == ("Mapped Appended", parent)
+    assert Alert.objects.get(pk=parent).count == 2
+    commands.act(parent, Cancel(actor=alice), now=NOW)
+    assert not Alert.objects.get(pk=child).holds_key
+    (fresh,) = ingest.send(integration, halo(1))
+    assert fresh.status.value == "Mapped Opened"
+
+
+def test_a_close_of_the_source_closes_the_merged_alert_only(integration: Integration, alice: Actor) -> None:
+    child, parent = opened(integration, 1), opened(integration, 2)
+    commands.act(child, commands.merge_into(parent, Acknowledge(actor=alice)), now=NOW)
+    (closed,) = Ingest().send(integration, halo(1, "Closed"))
+    assert (closed.status.value, closed.alert_id) == ("Mapped Closed", child)
+    assert [Alert.objects.get(pk=n).status for n in (child, parent)] == ["closed", "open"]
+
+
+def test_holding_an_alert_stops_its_timer_until_then(integration: Integration, alice: Actor) -> None:
+    number = opened(integration)
+    until = NOW + timedelta(minutes=30)
+    commands.act(number, Hold(actor=alice, until=until), now=NOW)
+    assert Alert.objects.get(pk=number).hold_until == until
+    assert Run.objects.get(alert=number).due_at in (None, until)
+
+
+def test_a_bulk_command_goes_on_after_one_that_is_refused(integration: Integration, alice: Actor) -> None:
+    numbers = [opened(integration, ticket) for ticket in (1, 2, 3)]
+    commands.act(numbers[1], Close(actor=alice), now=NOW)
+    answers = commands.act_on_many([*numbers, 999], Assign(actor=alice, name="Alice", user_id=alice.user_id), now=NOW)
+    assert [isinstance(answer, Rejected) for answer in answers] == [False, True, False, True]
+    assert list(Alert.objects.order_by("pk").values_list("status", flat=True)) == ["assigned", "closed", "assigned"]
+
+
+def test_an_alert_that_is_not_there_is_said_to_be_so(alice: Actor) -> None:
+    with pytest.raises(Rejected, match="There is no alert 42"):
+        commands.act(42, Close(actor=alice), now=NOW)
