@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import ssl
 import threading
@@ -51,6 +52,8 @@ class SmtpDouble:
     mails: list[Mail] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     answer_recipients: list[str] = field(default_factory=list)
+    #: After a mail is kept, its answer takes so many seconds.
+    takes: float = 0.0
     connections: int = 0
     arrived: threading.Condition = field(default_factory=threading.Condition)
     host: str = "127.0.0.1"
@@ -84,6 +87,8 @@ class SmtpDouble:
                 encrypted = session.ssl is not None
                 self.mails.append(Mail(envelope.mail_from or "", to, content, encrypted, user))
             self.arrived.notify_all()
+        if self.takes:
+            await asyncio.sleep(self.takes)
         if answer == "":
             assert server.transport is not None
             server.transport.abort()

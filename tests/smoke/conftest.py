@@ -19,7 +19,6 @@ from tests.smoke.running import CONFIGURATION, Tocsin
 from tocsin.core.embedded import EmbeddedPostgres
 
 _TEMPLATE = "template_smoke"
-_PASSWORD = "correct horse battery staple"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

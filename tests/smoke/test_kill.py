@@ -1,0 +1,40 @@
+"""A node is killed with -9 in the middle of its work: nothing that was answered is lost, and every page leaves."""
+
+from __future__ import annotations
+
+from tests.doubles.smtp import SmtpDouble
+from tests.smoke.load import Load, known_to_be_sent, named, nothing_answered_is_lost, send_again
+from tests.smoke.running import Tocsin, traces, until
+
+
+def test_a_killed_node_has_lost_nothing_that_it_answered_when_it_is_started_again(
+    single: Tocsin, mails: SmtpDouble
+) -> None:
+    # Every page leaves alone, and each mail server's answer takes a moment: some are on their way when it happens.
+    single.apply("settings: {bundle_pages: false}")
+    mails.takes = 0.5
+    node = single.serve()
+    with Load([node.url], range(1, 301)) as load:
+        load.wait_for(100)
+        until("some mails are sent, and others are on their way", lambda: len(mails.mails) > 25)
+        node.kill()
+        load.stop()
+    assert len(load.answered) < 300
+
+    sent = known_to_be_sent(single)
+    assert sent
+    waiting = single.rows("SELECT status FROM notify_delivery WHERE status = 'sending'")
+    assert waiting
+    mails.takes = 0
+    again = single.serve()
+    send_again(single, load, again)
+    nothing_answered_is_lost(single, load)
+
+    # Those that were on their way are taken up when their lease of ten seconds has run out.
+    until("every alert has paged", lambda: known_to_be_sent(single) == set(load.answered), 40)
+    told = named(mails.mails)
+    assert set(told) == set(load.answered)
+    assert {number: told[number] for number in sent if told[number] != 1} == {}
+    assert sum(told.values()) <= len(told) + len(waiting)
+    assert traces(again.log) == []
+    assert again.terminate() == 0

@@ -1,0 +1,97 @@
+"""Two nodes on one PostgreSQL: they share the work, one takes over when the other is killed, and never collide."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from tests.doubles.smtp import SmtpDouble
+from tests.smoke.load import Load, known_to_be_sent, named, nothing_answered_is_lost
+from tests.smoke.running import DOOR, Answer, Node, Tocsin, ask, ticket, traces, until
+
+KEYS = range(1, 41)
+
+
+def senders(tocsin: Tocsin) -> set[str]:
+    """Which nodes have mails on their way."""
+    return {row["leased_by"] for row in tocsin.rows("SELECT leased_by FROM notify_delivery WHERE status = 'sending'")}
+
+
+def test_the_other_node_takes_over_from_one_that_is_killed(tocsin: Tocsin, mails: SmtpDouble) -> None:
+    tocsin.apply("settings: {bundle_pages: false}")
+    mails.takes = 0.3
+    first, second = tocsin.serve(), tocsin.serve()
+    with Load([first.url, second.url], range(1, 241)) as load:
+        load.finish()
+        assert load.unanswered == {}
+        until("both send", lambda: len(senders(tocsin)) == 2)
+        first.kill()
+    sent = known_to_be_sent(tocsin)
+    assert 0 < len(sent) < 240
+    mails.takes = 0
+
+    nothing_answered_is_lost(tocsin, load)
+    # A lease is ten seconds, and is looked for each two.
+    until("every alert has paged", lambda: known_to_be_sent(tocsin) == set(load.answered), 25)
+    told = named(mails.mails)
+    assert set(told) == set(load.answered)
+    assert {number: told[number] for number in sent if told[number] != 1} == {}
+    assert traces(second.log) == []
+
+
+def test_the_same_tickets_from_two_nodes_at_once_end_right(tocsin: Tocsin) -> None:
+    nodes = tocsin.serve(), tocsin.serve()
+    assert len({node.url for node in nodes}) == 2
+    random.seed(20817)
+
+    at_once(tocsin, [partial(post, node, key, "New") for key in KEYS for node in nodes * 2])
+    opened = tocsin.rows("SELECT id, source_id, count FROM alerts_alert")
+    assert sorted((int(row["source_id"]), row["count"]) for row in opened) == [(key, 4) for key in KEYS]
+    number = {int(row["source_id"]): row["id"] for row in opened}
+
+    everything: list[Callable[[], Answer]] = []
+    for key in KEYS:
+        for node in nodes:
+            commands = ("acknowledge", "escalate", "reply")
+            everything += [partial(act, tocsin, node, number[key], command) for command in commands]
+            everything += [partial(post, node, key, status) for status in ("New", "In Progress", "Closed")]
+    random.shuffle(everything)
+    at_once(tocsin, everything)
+
+    at_once(tocsin, [partial(post, node, key, "Closed") for key in KEYS for node in nodes])
+    assert tocsin.rows("SELECT id FROM alerts_alert WHERE status <> 'closed' OR closed_at IS NULL") == []
+    outcomes = Counter(row["status"] for row in tocsin.rows("SELECT status FROM inbound_inboundmessage"))
+    alerts = len(tocsin.rows("SELECT id FROM alerts_alert"))
+    assert outcomes["Mapped Opened"] == outcomes["Mapped Closed"] == alerts >= len(KEYS)
+    assert sum(outcomes.values()) == len(KEYS) * 12
+    assert tocsin.rows("SELECT id FROM escalation_run WHERE status <> 'ended'") == []
+    until(
+        "nothing is left to send",
+        lambda: (
+            not tocsin.rows("SELECT 1 FROM notify_delivery WHERE status IN ('queued', 'sending') AND purpose = 'page'")
+        ),
+    )
+    (database,) = tocsin.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    assert database["deadlocks"] == 0
+    assert traces(tocsin.logs()) == []
+    assert [node.terminate() for node in nodes] == [0, 0]
+
+
+def post(node: Node, key: int, status: str) -> Answer:
+    return ask("POST", f"{node.url}/in/{DOOR}", ticket(key, status))
+
+
+def act(tocsin: Tocsin, node: Node, alert: int, command: str) -> Answer:
+    return tocsin.act(f"alerts/{alert}/{command}", {"text": "Looking."} if command == "reply" else {}, node)
+
+
+def at_once(tocsin: Tocsin, requests: list[Callable[[], Answer]]) -> None:
+    """Sends all, sixteen at a time, and waits until everything is decided. None may be refused for our sake."""
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda send: send(), requests))
+    assert [answer.text for answer in answers if answer.status >= 500] == []
+    assert {answer.status for answer in answers} <= {200, 202, 409}
+    until("all are decided", lambda: not tocsin.rows("SELECT 1 FROM inbound_inboundmessage WHERE status = 'Pending'"))
