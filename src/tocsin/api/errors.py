@@ -116,7 +116,8 @@ def not_found(request: HttpRequest, _error: Http404 | None = None) -> HttpRespon
 
 
 def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
-    response = answer(405, "method_not_allowed", f"{request.method} is not possible here; {allowed} is.")
+    use = " or ".join(allowed.split(", "))
+    response = answer(405, "method_not_allowed", f"{request.method} is not possible here; use {use}.")
     response["Allow"] = allowed
     return response
 
