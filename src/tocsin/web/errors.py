@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
+
+from tocsin.core import database
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -35,7 +38,14 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def failed(request: HttpRequest) -> HttpResponseBase:
-    """500"""
+    """500, or 503 while the database does not answer. Django calls it while it handles the exception."""
+    if database.is_unavailable(sys.exception()):
+        text = _("The database does not answer. Messages that are sent now are refused, and are sent again.")
+        response = _page(
+            request, 503, _("Tocsin cannot answer for the moment"), f"{text} {_('Try again in a moment.')}"
+        )
+        response["Retry-After"] = "5"
+        return response
     text = _("It is noted in the log. Try again; if it stays, tell an administrator this id.")
     return _page(request, 500, _("Something failed in Tocsin"), text)
 
@@ -49,7 +59,7 @@ def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpRespo
         "id": getattr(request, "id", "–"),
         "LANGUAGE_CODE": "en",
         "request": request,
-        "theme": _theme(request) if status != 500 else "",
+        "theme": _theme(request) if status < 500 else "",
     }
     return HttpResponse(render_to_string("error.html", context), status=status)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
@@ -55,6 +56,23 @@ def require(request: Request, action: Action, group: Group | int | None) -> None
 def may(request: Request, action: Action, group: Group | int | None = None) -> bool:
     """Whether the signed-in person may take `action` on an object that `group` owns."""
     return permissions.may(request.user, action, group)
+
+
+def may_somewhere(request: Request, action: Action) -> bool:
+    """Whether there may be any object on which the signed-in person may take `action`."""
+    return permissions.viewer(request.user).may_somewhere(action)
+
+
+def offer_own_groups(request: Request, field: forms.Field) -> None:
+    """Has a form's field of the owning group offer only groups for which the signed-in person may act.
+
+    Whoever is no administrator must choose one: an object that no group owns is the administrators'.
+    """
+    assert isinstance(field, forms.ModelChoiceField)
+    if request.user.role != Role.ADMIN:
+        field.queryset = Group.objects.filter(pk__in=permissions.own_groups(request.user))
+        field.required = True
+        field.empty_label = None
 
 
 def alert_actor(user: User) -> Actor:

@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils import timezone, translation
 
-from tocsin.core import clock, config
+from tocsin.core import clock, config, database
 
 type Respond = Callable[[HttpRequest], HttpResponseBase]
 
@@ -36,7 +37,12 @@ class Moment:
         return self.respond(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> None:
-        """Logs what the page of status 500 only names by its id."""
+        """Logs what the page of status 500 or 503 only names by its id."""
+        if database.is_unavailable(error):
+            log.warning("Request %s: the database does not answer: %s", _id(request), error)
+            return
+        if isinstance(error, Http404 | PermissionDenied | SuspiciousOperation):
+            return
         log.error("Request %s: %s %s failed.", _id(request), request.method, request.path, exc_info=error)
 
 

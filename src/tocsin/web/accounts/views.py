@@ -26,7 +26,7 @@ from tocsin.web.forms import show_rejection
 @login_not_required
 @never_cache
 @sensitive_post_parameters("password")
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def setup(request: HttpRequest, token: str) -> HttpResponse:
     """Makes the first administrator, once."""
     if commands.has_administrator() or not setup_link.fits(token):
@@ -51,7 +51,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
 @login_not_required
 @never_cache
 @sensitive_post_parameters("password")
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def welcome(request: HttpRequest, token: str) -> HttpResponse:
     """Lets an invited person choose a password, and signs them in."""
     try:

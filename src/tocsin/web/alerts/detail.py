@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.alerts import commands
@@ -53,7 +53,7 @@ _CAN_BE_UNDONE = frozenset(
 )
 
 
-@require_GET
+@require_safe
 def alert_page(request: Request, number: int) -> HttpResponse:
     """The alert, in the order in which somebody woken at night needs it."""
     return page(
@@ -71,7 +71,7 @@ def command(request: Request, number: int, kind: str) -> HttpResponse:
     except ValueError:
         raise Http404(_("There is no such command.")) from None
     except Rejected as rejected:
-        if rejected.code == "not_found":
+        if rejected.code == "not_found" and not Alert.objects.filter(pk=number).exists():
             raise Http404(rejected.detail) from None
         messages.warning(request, rejected.detail)
     else:

@@ -31,7 +31,7 @@ OFFERED = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, Co
 
 @login_not_required
 @never_cache
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def link_page(request: Request, token: str) -> HttpResponse:
     """Shows the alert, or does what a button says."""
     try:

@@ -23,7 +23,7 @@ from tocsin.web.request import Request, page
 SOURCE = "manual"
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ACT)
 def new_alert(request: Request) -> HttpResponse:
     """Asks what is wrong and who should hear of it; then pages at once."""

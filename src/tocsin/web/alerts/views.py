@@ -8,7 +8,7 @@ from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.alerts.commands import act_on_many
@@ -24,7 +24,7 @@ from tocsin.web.request import Request, page
 MOST_AT_ONCE = 500
 
 
-@require_GET
+@require_safe
 def alert_list(request: Request) -> HttpResponse:
     """One tab of the list, filtered, a page at a time; all of it in the address."""
     tab = request.GET.get("tab", "open")
@@ -48,7 +48,7 @@ def alert_list(request: Request) -> HttpResponse:
     return page(request, "alerts/list.html", context, parts=("list", "tabs"))
 
 
-@require_GET
+@require_safe
 def open_count(request: Request) -> HttpResponse:
     """The number beside "Alerts" in the side bar."""
     return page(request, "parts/open_count.html", {"open_count": lists.open_count()})

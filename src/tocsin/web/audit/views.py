@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Q
 from django.http import HttpResponse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from tocsin.access.models import AuditEntry
 from tocsin.access.roles import Action
@@ -26,7 +26,7 @@ class Row:
     changes: tuple[tuple[str, str, str], ...]
 
 
-@require_GET
+@require_safe
 @needs(Action.ADMINISTER)
 def audit_log(request: Request) -> HttpResponse:
     """Newest first, filtered by kind of action, kind of object and text."""

@@ -9,7 +9,7 @@ from django.db.models import Count
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.core import dependents
@@ -24,7 +24,7 @@ from tocsin.web.home import overview
 from tocsin.web.request import Request, page
 
 
-@require_GET
+@require_safe
 def group_list(request: Request) -> HttpResponse:
     """Every group with who is on call now."""
     duties = {duty.group.pk: duty for duty in overview.duties(request.now)}
@@ -32,7 +32,7 @@ def group_list(request: Request) -> HttpResponse:
     return page(request, "groups/list.html", {"rows": rows, "may_add": may(request, Action.TEAMS)})
 
 
-@require_GET
+@require_safe
 def group(request: Request, number: int) -> HttpResponse:
     """One group."""
     row = find(number)
@@ -51,7 +51,7 @@ def group(request: Request, number: int) -> HttpResponse:
     return page(request, "groups/group.html", context)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.TEAMS)
 def edit(request: Request, number: int | None = None) -> HttpResponse:
     """A new group, or changes to one."""
@@ -79,7 +79,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     return page(request, "groups/edit.html", context, status=422 if failed else 200)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.TEAMS)
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""

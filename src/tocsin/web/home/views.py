@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpResponse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Role
 from tocsin.web.alerts import lists
@@ -13,7 +13,7 @@ from tocsin.web.request import Request, page
 ROWS = 8
 
 
-@require_GET
+@require_safe
 def home(request: Request) -> HttpResponse:
     """The page one opens first."""
     mine = lists.rows_of(overview.alerts_of(request.user)[:ROWS], request.now)

@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.http import Http404, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
 from tocsin.inbound.models import InboundMessage, Integration
@@ -41,7 +41,7 @@ class FilterForm(forms.Form):
     q = forms.CharField(max_length=200, required=False)
 
 
-@require_GET
+@require_safe
 def log(request: Request) -> HttpResponse:
     """A page of messages, newest first, filtered by outcome, integration, alert and text."""
     chosen = request.GET.get("outcome", "")
@@ -64,7 +64,7 @@ def log(request: Request) -> HttpResponse:
     return page(request, "inbound/log.html", context, parts=("list", "tabs"))
 
 
-@require_GET
+@require_safe
 def message(request: Request, message_id: UUID) -> HttpResponse:
     """One message: raw body, mapping, rules, filters, routes, result; by the rules of then, or the current ones."""
     row = find(message_id)

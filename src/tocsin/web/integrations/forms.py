@@ -57,6 +57,13 @@ class AddForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
         help_text=_("Paged when the first step fires."),
     )
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=_("Owned by"),
+        required=False,
+        empty_label=_("Administrators only"),
+        help_text=_("Managers of this group may change it."),
+    )
     anyway = forms.BooleanField(label=_("Save it although it can reach nobody"), required=False)
 
     def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
@@ -85,6 +92,7 @@ class AddForm(forms.Form):
         return {
             "name": data["name"],
             "kind": self.kind.name,
+            **({"group": data["group"].name} if data.get("group") else {}),
             **routing_spec(data),
             "settings": {name: value for name, value in settings.items() if value},
             "anyway": bool(data.get("anyway")),
@@ -100,13 +108,6 @@ class SettingsForm(AddForm):
         max_length=100,
         required=False,
         help_text=_("Integrations with the same source share alerts. Empty: the kind's name."),
-    )
-    group = forms.ModelChoiceField(
-        Group.objects.all(),
-        label=_("Owned by"),
-        required=False,
-        empty_label=_("Administrators only"),
-        help_text=_("Managers of this group may change it."),
     )
     fail_open = forms.BooleanField(
         label=_("Open an alert when a message cannot be read"),

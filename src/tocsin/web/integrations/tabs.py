@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.catalogue.kinds import Kind, Sample
@@ -22,7 +22,7 @@ from tocsin.inbound.explained import reader_of
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.trace import explain_body
 from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, needs, require
+from tocsin.web.guard import actor, needs, offer_own_groups, require
 from tocsin.web.guide_text import as_html
 from tocsin.web.integrations import overview, yaml_text
 from tocsin.web.integrations.forms import (
@@ -35,7 +35,7 @@ from tocsin.web.integrations.forms import (
     places_of,
     pretty,
 )
-from tocsin.web.integrations.views import find, frame
+from tocsin.web.integrations.views import HIDDEN_URL, find, frame
 from tocsin.web.request import Request, page
 
 #: Part of the definition → label, help, rows.
@@ -70,7 +70,7 @@ _LABELS: Mapping[str, tuple[Any, Any, int]] = {
 _TABS = {"mapping": ("mapping", "dedup_key"), "rules": ("rules", "filters"), "routing": ("routes",)}
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def definition(request: Request, number: int, tab: str) -> HttpResponse:
     """Mapping, rules or routes as text, checked as a whole when saved."""
     row, kind = find(number)
@@ -98,7 +98,7 @@ def definition(request: Request, number: int, tab: str) -> HttpResponse:
     return page(request, "integrations/definition.html", context, status=422 if form.errors else 200)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ROUTING)
 def settings(request: Request, number: int) -> HttpResponse:
     """Name, what it does, who is paged, and the kind's settings."""
@@ -107,6 +107,7 @@ def settings(request: Request, number: int) -> HttpResponse:
     if kind is None:
         return page(request, "integrations/unknown.html", frame(request, row, kind, "settings"))
     form = SettingsForm(request.POST or None, kind=kind, initial=initial_of(row, kind))
+    offer_own_groups(request, form.fields["group"])
     if request.method == "POST" and form.is_valid():
         try:
             spec = form.change(commands.integration_spec(row))
@@ -122,7 +123,7 @@ def settings(request: Request, number: int) -> HttpResponse:
     return page(request, "integrations/settings.html", context, status=422 if form.errors else 200)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.TRY_OUT)
 def test(request: Request, number: int) -> HttpResponse:
     """What would become of a payload. Nothing is stored or sent."""
@@ -166,7 +167,7 @@ def sample(request: Request, number: int) -> HttpResponse:
     return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ROUTING)
 def security(request: Request, number: int) -> HttpResponse:
     """The secret URL and its rotation; what else senders must know."""
@@ -193,17 +194,17 @@ def security(request: Request, number: int) -> HttpResponse:
     return page(request, "integrations/security.html", context, status=422 if failed else 200)
 
 
-@require_GET
+@require_safe
 def guide(request: Request, number: int) -> HttpResponse:
     """How to set up the sender, with the integration's own URL in it."""
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
-    url = secrets.url_of(row) if context["may_change"] else "https://…/in/…"
+    url = secrets.url_of(row) if context["may_change"] else HIDDEN_URL
     text = as_html(kind.guide(url, row.settings)) if kind else ""
     return page(request, "integrations/guide.html", {**context, "guide": text, "url": url})
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ROUTING)
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first; then deletes it with its messages. Its alerts stay."""

@@ -10,23 +10,26 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tocsin.access.roles import Action
+from tocsin.access.roles import Action, Role
 from tocsin.catalogue.kinds import Category, Kind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
 from tocsin.inbound import commands, secrets
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, may, needs, require
+from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.guide_text import as_html
 from tocsin.web.integrations import overview, statuses
 from tocsin.web.integrations.forms import AddForm, places_of
 from tocsin.web.request import Request, page
 
+#: What stands in a guide for whoever may not know the URL.
+HIDDEN_URL = "https://…/in/…"
 
-@require_GET
+
+@require_safe
 def integration_list(request: Request) -> HttpResponse:
     """Every integration with how it fares."""
     any_of_it = Exists(InboundMessage.objects.filter(integration=OuterRef("pk")))
@@ -36,11 +39,11 @@ def integration_list(request: Request) -> HttpResponse:
         (row, overview.kind_of(row), overview.health(row, today.get(row.pk), row.has_any), today.get(row.pk))
         for row in rows
     ]
-    context = {"rows": shown, "may_add": may(request, Action.ROUTING)}
+    context = {"rows": shown, "may_add": may_somewhere(request, Action.ROUTING)}
     return page(request, "integrations/list.html", context, parts=("list",))
 
 
-@require_GET
+@require_safe
 @needs(Action.ROUTING)
 def catalogue(request: Request) -> HttpResponse:
     """What can be connected, by category, with search."""
@@ -52,7 +55,7 @@ def catalogue(request: Request) -> HttpResponse:
     return page(request, "integrations/catalogue.html", context)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ROUTING)
 def add(request: Request, kind_name: str) -> HttpResponse:
     """A kind explains itself, and asks for what a new integration needs."""
@@ -60,8 +63,13 @@ def add(request: Request, kind_name: str) -> HttpResponse:
     if kind is None:
         raise Http404(_("The catalogue has no “%(name)s”.") % {"name": kind_name})
     form = AddForm(request.POST or None, kind=kind, initial=_initial(request, kind))
+    if request.user.role == Role.ADMIN:
+        # Whose it is can be said later, in its settings: nothing more is asked than is needed.
+        del form.fields["group"]
+    else:
+        offer_own_groups(request, form.fields["group"])
     if request.method == "POST" and form.is_valid():
-        require(request, Action.ROUTING, None)
+        require(request, Action.ROUTING, form.cleaned_data.get("group"))
         try:
             made = commands.save_integration(form.spec(), actor=actor(request), now=request.now)
         except Rejected as rejected:
@@ -73,7 +81,7 @@ def add(request: Request, kind_name: str) -> HttpResponse:
     return page(request, "integrations/add.html", {"form": form, "kind": kind}, status=422 if form.errors else 200)
 
 
-@require_GET
+@require_safe
 def integration(request: Request, number: int) -> HttpResponse:
     """Overview: the URL and the wait for the first message; later health, statuses seen, last messages."""
     row, kind = find(number)
@@ -81,10 +89,11 @@ def integration(request: Request, number: int) -> HttpResponse:
         InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
     )
     today = overview.counts_today(request.now, [row]).get(row.pk)
+    url = secrets.url_of(row) if may(request, Action.ROUTING, row.group_id) else ""
     context = {
         **frame(request, row, kind, "overview"),
-        "url": secrets.url_of(row) if may(request, Action.ROUTING, row.group_id) else "",
-        "guide": as_html(kind.guide(secrets.url_of(row), row.settings)) if kind and not latest else "",
+        "url": url,
+        "guide": as_html(kind.guide(url or HIDDEN_URL, row.settings)) if kind and not latest else "",
         "latest": latest,
         "health": overview.health(row, today, bool(latest)),
         "outcomes": overview.outcomes_today(row, request.now),

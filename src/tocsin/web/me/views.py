@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
@@ -28,7 +28,7 @@ from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, i
 from tocsin.web.request import Request, page
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def me(request: Request) -> HttpResponse:
     """Everything about oneself on one page."""
     user = request.user
@@ -48,14 +48,14 @@ def me(request: Request) -> HttpResponse:
     return page(request, "me/me.html", context, status=422 if form.errors else 200)
 
 
-@require_GET
+@require_safe
 def my_pages(request: Request) -> HttpResponse:
     """Was I called last night? Every message that was meant for me."""
     found = keyset.by_uuid(_pages(request.user), request.GET.get("cursor", ""))
     return page(request, "me/pages.html", {"rows": found.rows, "page": found})
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def contact_method(request: Request, number: int | None = None) -> HttpResponse:
     """A new way to reach me, or changes to one."""
     method = _find(request, number) if number is not None else None
@@ -96,7 +96,7 @@ def send_test(request: Request, number: int) -> HttpResponse:
     return redirect("test_result", sent)
 
 
-@require_GET
+@require_safe
 def test_result(request: Request, notification_id: UUID) -> HttpResponse:
     """What became of a test: waiting, sent, or why not."""
     rows = Notification.objects.filter(pk=notification_id, user=request.user, purpose=Purpose.TEST)

@@ -37,7 +37,7 @@ class PauseForm(forms.Form):
     )
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ADMINISTER)
 def pause(request: Request) -> HttpResponse:
     """Shows whether paging is paused, and pauses it."""

@@ -9,7 +9,7 @@ from django.db.models import Count
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.core import dependents
@@ -19,7 +19,7 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.web.forms import show_rejection
-from tocsin.web.guard import actor, may, needs, require
+from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.policies import preview
 from tocsin.web.policies.forms import PolicyForm, initial_policy, initial_steps, steps_formset
 from tocsin.web.request import Request, page
@@ -34,15 +34,15 @@ _PLACES = {
 }
 
 
-@require_GET
+@require_safe
 def policy_list(request: Request) -> HttpResponse:
     """Every policy with its steps in short."""
     rows = Policy.objects.select_related("current", "group").annotate(used=Count("integrations"))
     shown = [(row, commands.plan_of(row)) for row in rows]
-    return page(request, "policies/list.html", {"rows": shown, "may_add": may(request, Action.TEAMS)})
+    return page(request, "policies/list.html", {"rows": shown, "may_add": may_somewhere(request, Action.TEAMS)})
 
 
-@require_GET
+@require_safe
 def policy(request: Request, number: int) -> HttpResponse:
     """One policy as a line of cards, and what it would do now for one of its integrations, or for a group."""
     row = find(number)
@@ -62,7 +62,7 @@ def policy(request: Request, number: int) -> HttpResponse:
     return page(request, "policies/policy.html", context)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.TEAMS)
 def edit(request: Request, number: int | None = None) -> HttpResponse:
     """A new policy, or a new version of one."""
@@ -70,6 +70,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     require_for(request, row)
     spec = commands.policy_spec(row) if row else None
     form = PolicyForm(request.POST or None, initial=initial_policy(spec) if spec else None)
+    offer_own_groups(request, form.fields["group"])
     formset = steps_formset(1 if spec else 0)
     begin = initial_steps(spec) if spec else _usual_steps()
     steps = formset(request.POST or None, initial=begin, prefix="steps")
@@ -89,7 +90,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     return page(request, "policies/edit.html", context, status=422 if failed else 200)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.TEAMS)
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""

@@ -6,7 +6,7 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.core import config
@@ -22,7 +22,7 @@ from tocsin.web.providers.forms import ProviderForm, initial_of
 from tocsin.web.request import Request, page
 
 
-@require_GET
+@require_safe
 @needs(Action.ADMINISTER)
 def provider_list(request: Request) -> HttpResponse:
     """Every provider in the order in which it is tried, and the channels that have none."""
@@ -40,7 +40,7 @@ def provider_list(request: Request) -> HttpResponse:
     return page(request, "providers/list.html", context)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ADMINISTER)
 def edit(request: Request, number: int | None = None, kind_name: str = "") -> HttpResponse:
     """A new provider, or changes to one."""
@@ -90,7 +90,7 @@ def test_environment(request: Request) -> HttpResponse:
     return redirect("providers")
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ADMINISTER)
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what becomes of its messages."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Role
 from tocsin.core import config
@@ -23,7 +23,7 @@ from tocsin.web.richtext import safe_html
 CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
 
 
-@require_GET
+@require_safe
 def sandbox(request: Request) -> HttpResponse:
     """Newest first; each drawn as its channel."""
     rows = visible(request)

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access import installation
 from tocsin.access.roles import Action
@@ -40,7 +40,7 @@ class SettingsForm(forms.Form):
     audit_retention_days = forms.IntegerField(label=gettext_lazy("Keep the audit log, days"), min_value=1)
 
 
-@require_GET
+@require_safe
 @needs(Action.ADMINISTER)
 def system(request: Request) -> HttpResponse:
     """What Tocsin found when it last checked itself, what to do, and which nodes there are."""
@@ -48,7 +48,7 @@ def system(request: Request) -> HttpResponse:
     return page(request, "system/system.html", {"health": found, "standing": found.standing}, parts=("checks",))
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ADMINISTER)
 def settings(request: Request) -> HttpResponse:
     """The installation's settings."""

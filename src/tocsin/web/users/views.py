@@ -14,7 +14,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.core import dependents
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _COLUMNS = ("username", "email", "name", "role", "phone")
 
 
-@require_GET
+@require_safe
 @needs(Action.ADMINISTER)
 def user_list(request: Request) -> HttpResponse:
     """Everybody, with what is missing."""
@@ -43,7 +43,7 @@ def user_list(request: Request) -> HttpResponse:
     return page(request, "users/list.html", {"rows": rows})
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ADMINISTER)
 def invite(request: Request) -> HttpResponse:
     """A new user, who is mailed a link to choose a password."""
@@ -59,7 +59,7 @@ def invite(request: Request) -> HttpResponse:
     return page(request, "users/invite.html", {"form": form}, status=422 if form.errors else 200)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ADMINISTER)
 def user(request: Request, number: int) -> HttpResponse:
     """One user: what an administrator may change, contact methods, groups, the invitation while it is open."""
@@ -97,7 +97,7 @@ def send_invitation(request: Request, number: int) -> HttpResponse:
     return redirect("user", number)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ADMINISTER)
 def import_csv(request: Request) -> HttpResponse:
     """Many users at once: all of them, or none with every problem named by its line."""
@@ -114,7 +114,7 @@ def import_csv(request: Request) -> HttpResponse:
     return page(request, "users/import.html", {"form": form}, status=422 if form.errors else 200)
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ADMINISTER)
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs the user."""

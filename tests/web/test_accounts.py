@@ -1,0 +1,175 @@
+"""Coming in: by name or e-mail, by the set-up link, by an invitation, by a mail for a forgotten password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from tests.web.conftest import PASSWORD, Company
+from tocsin.access import setup_link
+from tocsin.access.models import AuditEntry
+from tocsin.core import config
+from tocsin.notify.models import SandboxMessage
+from tocsin.people.models import User
+
+
+def sign_in(login: str, password: str = PASSWORD, client: Client | None = None, **headers: str) -> tuple[Client, int]:
+    client = client or Client()
+    response = client.post("/account/login/", {"login": login, "password": password}, headers=headers)
+    return client, response.status_code
+
+
+def is_in(client: Client) -> bool:
+    return client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("login", ["alice", "ALICE", "alice@example.org", "Alice@Example.org"])
+def test_people_sign_in_by_username_or_email_in_any_case(company: Company, login: str) -> None:
+    client, _status = sign_in(login)
+    assert is_in(client)
+
+
+def test_signing_in_out_and_failing_is_on_record(company: Company) -> None:
+    client, _status = sign_in("alice")
+    client.post("/account/logout/")
+    sign_in("alice", "not her password")
+    found = list(
+        AuditEntry.objects.filter(action__startswith="sign").order_by("pk").values_list("action", "actor_name")
+    )
+    assert found == [("sign_in", "Alice Andersson"), ("sign_out", "Alice Andersson"), ("sign_in_failed", "alice")]
+
+
+def test_a_wrong_password_says_so_without_saying_who_exists(company: Company) -> None:
+    answers = {
+        Client()
+        .post("/account/login/", {"login": name, "password": "wrong"})
+        .content.decode()
+        .split('class="errors"')[1]
+        .split("</ul>")[0]
+        for name in ("alice", "nobody")
+    }
+    assert len(answers) == 1, answers
+
+
+def test_five_failures_stop_further_tries_whatever_host_they_name(company: Company) -> None:
+    for number in range(5):
+        sign_in("alice", "wrong", Host=f"host{number}.example.org")
+    client, _status = sign_in("alice")
+    assert not is_in(client)
+    assert "Too many tries" in client.post("/account/login/", {"login": "alice", "password": PASSWORD}).content.decode()
+
+
+def test_opening_the_sign_out_address_signs_nobody_out(company: Company) -> None:
+    client, _status = sign_in("alice")
+    assert client.get("/account/logout/").status_code == 200
+    assert is_in(client)
+
+
+def test_somebody_who_is_switched_off_does_not_come_in(company: Company) -> None:
+    User.objects.filter(pk=company.responder.pk).update(is_active=False)
+    client, _status = sign_in("bob")
+    assert not is_in(client)
+
+
+def test_nobody_signs_up(company: Company) -> None:
+    page = Client().get("/account/signup/").content.decode()
+    assert "By invitation only" in page
+    Client().post("/account/signup/", {"email": "x@example.org", "username": "x", "password1": PASSWORD})
+    assert not User.objects.filter(username="x").exists()
+
+
+def test_the_setup_link_makes_the_first_administrator_once(database: str) -> None:
+    link = f"/setup/{setup_link.make()}"
+    client = Client()
+    assert client.get(link).status_code == 200
+    form = {"name": "Ada", "email": "ada@example.org", "username": "ada", "password": PASSWORD, "time_zone": "UTC"}
+    assert client.post(link, form)["Location"] == "/"
+    assert is_in(client)
+    assert User.objects.get().role == "admin"
+    again = Client()
+    assert again.get(link).status_code == 410
+    assert again.post(link, {**form, "username": "eve", "email": "eve@example.org"}).status_code == 410
+    assert User.objects.count() == 1
+
+
+def test_the_setup_link_keeps_what_was_typed_when_something_is_wrong(database: str) -> None:
+    link = f"/setup/{setup_link.make()}"
+    form = {"name": "Ada", "email": "ada@example.org", "username": "a/b", "password": "short", "time_zone": "UTC"}
+    response = Client().post(link, form)
+    text = response.content.decode()
+    assert response.status_code == 422
+    assert 'value="a/b"' in text
+    assert "ada@example.org" in text
+    assert not User.objects.exists()
+
+
+def test_a_made_up_setup_link_opens_nothing(database: str) -> None:
+    assert Client().get("/setup/0123456789abcdef0123456789abcdef").status_code == 410
+
+
+def test_an_invited_person_chooses_a_password_by_the_link_and_only_once(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    admin = browser_of(company.admin)
+    form = {
+        "name": "Nora New", "email": "nora@example.org", "username": "nora", "role": "responder", "time_zone": "UTC",
+        "group": company.desk.pk, "roles": ["secondary"],
+    }  # fmt: skip
+    answer = admin.post("/users/invite/", form, follow=True).content.decode()
+    shown = re.search(r'value="(http[^"]+/welcome/[^"]+)"', answer)
+    assert shown, answer
+    mailed = SandboxMessage.objects.get(address="nora@example.org").content["text"]
+    found = re.search(r"http\S+/welcome/\S+", mailed)
+    assert found, mailed
+    path = found[0].removeprefix(config.current().public_url)
+    nora = Client()
+    assert nora.get(path).status_code == 200
+    assert nora.post(path, {"password": "short", "time_zone": "UTC"}).status_code == 422
+    nora.post(path, {"password": PASSWORD, "time_zone": "Europe/Zurich"})
+    assert is_in(nora)
+    assert User.objects.get(username="nora").time_zone == "Europe/Zurich"
+    assert list(company.desk.memberships.filter(user__username="nora").values_list("roles", flat=True)) == [
+        ["secondary"]
+    ]
+    # The link that the administrator could copy has ended too.
+    for link in (path, shown[1].removeprefix(config.current().public_url)):
+        assert Client().get(link).status_code == 410
+
+
+def test_a_forgotten_password_is_chosen_anew_by_mail_on_the_public_address(company: Company) -> None:
+    client = Client()
+    client.post("/account/password/reset/", {"email": "bob@example.org"}, headers={"Host": "evil.example.org"})
+    text = SandboxMessage.objects.get(address="bob@example.org").content["text"]
+    assert "evil" not in text
+    link = re.search(r"http\S+/account/password/reset/key/\S+", text)
+    assert link, text
+    assert link[0].startswith(config.current().public_url)
+    path = link[0].removeprefix(config.current().public_url)
+    form = client.get(path, follow=True)
+    client.post(form.request["PATH_INFO"], {"password1": "another long word", "password2": "another long word"})
+    after, _status = sign_in("bob", "another long word")
+    assert is_in(after)
+
+
+def test_asking_for_a_password_of_nobody_answers_the_same_and_mails_nothing(company: Company) -> None:
+    known = Client().post("/account/password/reset/", {"email": "bob@example.org"})
+    unknown = Client().post("/account/password/reset/", {"email": "nobody@example.org"})
+    assert (known.status_code, known["Location"]) == (unknown.status_code, unknown["Location"])
+    assert not SandboxMessage.objects.filter(address="nobody@example.org").exists()
+
+
+def test_many_users_come_from_csv_or_none_with_every_problem_named(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    admin = browser_of(company.admin)
+    bad = "username,email,name\ncarl,carl@example.org,Carl\nbob,other@example.org,Bob\n,nobody@example.org"
+    text = admin.post("/users/import/", {"text": bad}).content.decode()
+    assert "Line 3" in text
+    assert "Line 4" in text
+    assert not User.objects.filter(username="carl").exists()
+    admin.post("/users/import/", {"text": "carl, carl@example.org, Carl, observer\ndora,dora@example.org"})
+    assert User.objects.get(username="carl").role == "observer"
+    assert User.objects.get(username="dora").role == "responder"

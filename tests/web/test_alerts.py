@@ -1,0 +1,242 @@
+"""The alert list, an alert's page, and the commands on both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from tests.web.conftest import Company
+from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.people.models import User
+
+type Opens = Callable[..., int]
+type BrowserOf = Callable[[User], Client]
+
+
+def text_of(client: Client, path: str, **headers: str) -> str:
+    return client.get(path, headers=headers).content.decode()
+
+
+def test_the_list_shows_open_alerts_and_counts_each_tab(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    open_alert("VPN down"), open_alert("Disk full")
+    taken = open_alert("Printer stuck")
+    client = browser_of(company.responder)
+    client.post(f"/alerts/{taken}/assign")
+    text = text_of(client, "/alerts/")
+    assert "VPN down" in text
+    assert "Disk full" in text
+    assert "Printer stuck" not in text
+    assert "Open <b>2</b>" in text
+    assert "Assigned <b>1</b>" in text
+    assert "Printer stuck" in text_of(client, "/alerts/?tab=assigned")
+
+
+def test_the_list_asks_the_database_as_often_for_many_alerts_as_for_few(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    client = browser_of(company.responder)
+    counts = []
+    for more in (2, 12):
+        for number in range(more):
+            open_alert(f"Alert {number}")
+        with CaptureQueriesContext(connection) as queries:
+            client.get("/alerts/")
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+    assert counts[1] < 20
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("q=vpn", {"VPN down"}),
+        ("q=globex", {"Disk full"}),
+        ("q=nothing+like+it", set()),
+        ("priority=low", {"Disk full"}),
+        ("client=acme", {"VPN down"}),
+        ("priority=nonsense", {"VPN down", "Disk full"}),
+        ("cursor=nonsense", {"VPN down", "Disk full"}),
+        ("q=%00", {"VPN down", "Disk full"}),
+    ],
+)
+def test_the_list_is_filtered_and_searched(
+    company: Company, browser_of: BrowserOf, open_alert: Opens, query: str, found: set[str]
+) -> None:
+    open_alert("VPN down", client="Acme")
+    open_alert("Disk full", Priority.LOW, client="Globex")
+    text = text_of(browser_of(company.observer), f"/alerts/?{query}")
+    assert {subject for subject in ("VPN down", "Disk full") if subject in text} == found
+
+
+def test_an_alert_is_found_by_its_number(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number = open_alert("VPN down")
+    open_alert("Disk full")
+    text = text_of(browser_of(company.observer), f"/alerts/?q=%23{number}")
+    assert "VPN down" in text
+    assert "Disk full" not in text
+
+
+def test_a_long_list_comes_in_pages(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    numbers = [open_alert(f"Alert {n:03}") for n in range(53)]
+    client = browser_of(company.observer)
+    first = text_of(client, "/alerts/")
+    assert "Alert 052" in first
+    assert "Alert 002" not in first
+    later = text_of(client, f"/alerts/?cursor={numbers[3]}")
+    assert "Alert 002" in later
+    assert "Alert 003" not in later
+
+
+def test_only_the_asked_part_is_drawn_for_a_live_page(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    open_alert("VPN down")
+    part = text_of(browser_of(company.observer), "/alerts/", **{"X-Part": "list"})
+    assert "VPN down" in part
+    assert "<html" not in part
+    assert "<html" in text_of(browser_of(company.observer), "/alerts/", **{"X-Part": "nonsense"})
+
+
+def test_many_alerts_are_taken_at_once_and_a_refused_one_stops_no_other(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    one, other, closed = open_alert("One"), open_alert("Other"), open_alert("Closed")
+    client = browser_of(company.responder)
+    client.post(f"/alerts/{closed}/close")
+    answer = client.post("/alerts/bulk", {"alert": [one, other, closed], "command": "take"}, follow=True)
+    text = answer.content.decode()
+    assert "Done for 2 alerts." in text
+    assert f"Alert {closed} was already closed" in text
+    assert set(Alert.objects.filter(owner=company.responder).values_list("pk", flat=True)) == {one, other}
+
+
+def test_bulk_goes_back_to_no_other_host(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    form = {"alert": [open_alert()], "command": "close", "next": "//evil.example.org/"}
+    assert browser_of(company.responder).post("/alerts/bulk", form)["Location"] == "/alerts/"
+
+
+def test_the_page_of_an_alert_tells_its_story(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number = open_alert(
+        "VPN down", client="Acme", requester="José", requester_phone="+41 44 555 00 17", long_text="All are offline."
+    )
+    text = text_of(browser_of(company.responder), f"/alerts/{number}/")
+    for said in (
+        "VPN down",
+        "Acme",
+        "All are offline.",
+        'href="tel:+41 44 555 00 17"',
+        "What happens next",
+        "Bob Brown",
+    ):
+        assert said in text, said
+    assert "Opened by HaloITSM." in text
+
+
+def test_html_of_a_ticket_is_made_safe(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    html = "<p onclick='x()'>Hello <b>you</b><script>alert(1)</script><img src=http://evil.example.org/x.png></p>"
+    number = open_alert("<script>alert(2)</script>", long_text=html)
+    text = text_of(browser_of(company.responder), f"/alerts/{number}/")
+    assert "<b>you</b>" in text
+    for bad in ("alert(1)", "<script>alert(2)", "onclick", "evil.example.org"):
+        assert bad not in text, bad
+
+
+@pytest.mark.parametrize(
+    ("command", "form", "status"),
+    [
+        ("assign", {}, AlertStatus.ASSIGNED),
+        ("assign", {"name": "Somebody outside"}, AlertStatus.ASSIGNED),
+        ("hold", {"for": "30m"}, AlertStatus.ON_HOLD),
+        ("hold", {"until": "2031-01-01T09:00"}, AlertStatus.OPEN),
+        ("hold", {"for": "soon"}, AlertStatus.OPEN),
+        ("hold", {}, AlertStatus.OPEN),
+        ("close", {"note": "A cable."}, AlertStatus.CLOSED),
+        ("cancel", {}, AlertStatus.CANCELLED),
+        ("reply", {"text": "Looking."}, AlertStatus.OPEN),
+        ("reply", {"text": ""}, AlertStatus.OPEN),
+        ("merge", {"into": "999999"}, AlertStatus.OPEN),
+        ("merge", {"into": "no number"}, AlertStatus.OPEN),
+        ("escalate", {}, AlertStatus.OPEN),
+        ("acknowledge", {}, AlertStatus.OPEN),
+        ("assign", {"user": "999999"}, AlertStatus.OPEN),
+    ],
+)
+def test_each_button_does_what_it_says_or_says_why_not(
+    company: Company, browser_of: BrowserOf, open_alert: Opens, command: str, form: dict[str, str], status: AlertStatus
+) -> None:
+    number = open_alert()
+    answer = browser_of(company.responder).post(f"/alerts/{number}/{command}", form, follow=True)
+    assert answer.status_code == 200
+    assert 'class="notice' in answer.content.decode()
+    assert Alert.objects.get(pk=number).status == status
+
+
+def test_a_command_that_does_not_exist_or_an_alert_that_does_not_is_not_found(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    client = browser_of(company.responder)
+    assert client.post(f"/alerts/{open_alert()}/explode").status_code == 404
+    assert client.post("/alerts/999999/close").status_code == 404
+
+
+def test_opening_the_address_of_a_command_does_nothing(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    number = open_alert()
+    assert browser_of(company.responder).get(f"/alerts/{number}/close").status_code == 405
+    assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
+
+
+def test_an_observer_sees_an_alert_and_cannot_act(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number = open_alert()
+    client = browser_of(company.observer)
+    assert "Take it" not in text_of(client, f"/alerts/{number}/")
+    assert client.post(f"/alerts/{number}/close").status_code == 403
+    assert client.post("/alerts/bulk", {"alert": [number], "command": "close"}).status_code == 403
+    assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
+
+
+def test_a_command_can_be_taken_back_for_a_minute(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number = open_alert()
+    client = browser_of(company.responder)
+    client.post(f"/alerts/{number}/close")
+    assert "You can take that back for" in text_of(client, f"/alerts/{number}/")
+    assert "You can take that back for" not in text_of(browser_of(company.admin), f"/alerts/{number}/")
+    client.post(f"/alerts/{number}/undo")
+    assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
+
+
+def test_an_acknowledgement_is_the_persons_own(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
+    number = open_alert()
+    browser_of(company.responder).post(f"/alerts/{number}/acknowledge")
+    assert list(Acknowledgement.objects.values_list("user__username", flat=True)) == ["bob"]
+    event = AlertEvent.objects.filter(alert=number, kind="acknowledged").get()
+    assert (event.via, event.actor_name) == ("web", "Bob Brown")
+    assert "Acknowledged <b>1</b>" in text_of(browser_of(company.admin), "/alerts/")
+
+
+def test_an_alert_is_opened_by_hand_and_pages(company: Company, browser_of: BrowserOf) -> None:
+    form = {
+        "subject": "Server room is hot",
+        "priority": "high",
+        "policy": company.policy.pk,
+        "groups": [company.desk.pk],
+    }
+    answer = browser_of(company.responder).post("/alerts/new/", form, follow=True)
+    assert "Server room is hot" in answer.content.decode()
+    assert "Bob Brown opened it by hand." in answer.content.decode()
+
+
+def test_what_was_typed_stays_when_something_is_missing(company: Company, browser_of: BrowserOf) -> None:
+    answer = browser_of(company.responder).post("/alerts/new/", {"client": "Acme", "long_text": "It smells."})
+    text = answer.content.decode()
+    assert answer.status_code == 422
+    assert "It smells." in text
+    assert 'value="Acme"' in text

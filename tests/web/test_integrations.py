@@ -1,0 +1,252 @@
+"""Inbound integrations: from the catalogue to the first message, and changing what they do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+
+from tests.web.conftest import Company
+from tocsin.core import ids
+from tocsin.inbound import secrets
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.people.models import User
+
+type BrowserOf = Callable[[User], Client]
+
+
+def text_of(client: Client, path: str) -> str:
+    return client.get(path).content.decode()
+
+
+def arrived(company: Company, status: str = "New", outcome: str = MessageStatus.OPENED, **columns: object) -> str:
+    """A message in the log."""
+    message = InboundMessage.objects.create(
+        id=ids.uuid7(),
+        integration=company.halo,
+        received_at=company.now,
+        status=outcome,
+        source_status=status,
+        **{
+            "subject": "VPN down",
+            "raw": b'{"object_id": 20817, "ticket": {"status": {"name": "New"}, "summary": "VPN down"}}',
+            **columns,
+        },
+    )
+    return str(message.pk)
+
+
+def test_adding_halo_asks_for_little_and_shows_the_url_with_the_guide(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    form = {
+        "name": "Halo 2",
+        "policy": company.policy.pk,
+        "groups": [company.desk.pk],
+        "setting_halo_address": "acme.haloitsm.com",
+    }
+    answer = client.post("/integrations/add/haloitsm/", form, follow=True)
+    text = answer.content.decode()
+    made = Integration.objects.get(name="Halo 2")
+    assert made.settings["halo_address"] == "https://acme.haloitsm.com"
+    assert secrets.url_of(made) in text
+    assert "Waiting for HaloITSM…" in text
+    assert "Webhooks" in text
+
+
+def test_the_wait_turns_green_with_the_first_message(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    arrived(company)
+    part = client.get(f"/integrations/{company.halo.pk}/", headers={"X-Part": "first"}).content.decode()
+    assert "HaloITSM has arrived" in part
+    assert "VPN down" in part
+    assert "<html" not in part
+
+
+def test_a_name_in_use_and_a_bad_address_are_shown_beside_their_fields(company: Company, browser_of: BrowserOf) -> None:
+    form = {
+        "name": "haloitsm",
+        "policy": company.policy.pk,
+        "groups": [company.desk.pk],
+        "setting_halo_address": "not an address",
+    }
+    answer = browser_of(company.admin).post("/integrations/add/haloitsm/", form)
+    text = answer.content.decode()
+    assert answer.status_code == 422
+    assert text.count('class="errors"') == 1, text
+    assert 'value="not an address"' in text
+
+
+def test_an_integration_that_reaches_nobody_is_only_saved_anyway(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    form = {"name": "Nobody", "policy": company.policy.pk}
+    text = client.post("/integrations/add/api/", form).content.decode()
+    assert "can reach nobody" in text
+    assert 'type="checkbox" name="anyway"' in text
+    assert not Integration.objects.filter(name="Nobody").exists()
+    client.post("/integrations/add/api/", {**form, "anyway": "on"})
+    assert Integration.objects.filter(name="Nobody").exists()
+
+
+def test_a_manager_adds_for_an_own_group_only(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.manager)
+    form = {"name": "Ours", "policy": company.policy.pk, "groups": [company.desk.pk]}
+    assert client.post("/integrations/add/api/", form).status_code == 422
+    assert client.post("/integrations/add/api/", {**form, "group": company.night.pk}).status_code == 422
+    client.post("/integrations/add/api/", {**form, "group": company.desk.pk})
+    assert Integration.objects.get(name="Ours").group == company.desk
+
+
+def test_the_url_is_shown_to_whoever_may_change_it_only(company: Company, browser_of: BrowserOf) -> None:
+    url = secrets.url_of(company.halo)
+    path = f"/integrations/{company.halo.pk}/"
+    assert url in text_of(browser_of(company.manager), path)
+    for user in (company.responder, company.observer):
+        assert url not in text_of(browser_of(user), path)
+        assert url not in text_of(browser_of(user), f"{path}guide/")
+        for tab in ("security", "settings", "test", "delete"):
+            assert browser_of(user).get(f"{path}{tab}/").status_code == 403
+
+
+def test_one_click_changes_what_a_status_does(company: Company, browser_of: BrowserOf) -> None:
+    arrived(company, "Resolved")
+    client = browser_of(company.manager)
+    path = f"/integrations/{company.halo.pk}/"
+    text = text_of(client, path)
+    assert "Resolved" in text
+    client.post(f"{path}status", {"status": "Resolved", "does": "close"})
+    company.halo.refresh_from_db()
+    rules = company.halo.current.definition["rules"]
+    assert rules["close"]["any"][1] == {"field": "source_status", "operator": "equals", "value": "Resolved"}
+    client.post(f"{path}status", {"status": "Resolved", "does": "update"})
+    company.halo.refresh_from_db()
+    assert browser_of(company.responder).post(f"{path}status", {"status": "New", "does": "close"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("open: {field: source_status, operator: contains, value: New}", None),
+        ("open: {field: source_status, operator: sounds like, value: New}", "sounds like"),
+        ("open: [", "Line 1, column"),
+        ("- a\n- b", "rules"),
+        ("open: {field: source_status, operator: matches, value: '('}", "open"),
+    ],
+)
+def test_rules_are_saved_as_text_or_refused_with_the_place(
+    company: Company, browser_of: BrowserOf, text: str, said: str | None
+) -> None:
+    answer = browser_of(company.manager).post(f"/integrations/{company.halo.pk}/rules/", {"rules": text, "filters": ""})
+    if said is None:
+        assert answer.status_code == 302
+    else:
+        shown = answer.content.decode()
+        assert answer.status_code == 422
+        assert said in shown
+        assert text.split(":")[0] in shown, "what was typed is lost"
+
+
+def test_a_bomb_of_aliases_is_refused(company: Company, browser_of: BrowserOf) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    answer = browser_of(company.manager).post(f"/integrations/{company.halo.pk}/routing/", {"routes": "\n".join(lines)})
+    assert answer.status_code == 422
+
+
+def test_a_payload_is_tried_out_and_nothing_is_stored(company: Company, browser_of: BrowserOf) -> None:
+    payload = json.dumps({"object_id": 7, "ticket": {"summary": "Hot server room", "status": {"name": "New"}}})
+    answer = browser_of(company.manager).post(
+        f"/integrations/{company.halo.pk}/test/", {"sample": "", "payload": payload}
+    )
+    text = answer.content.decode()
+    assert "open an alert" in text
+    assert "Hot server room" in text
+    assert not InboundMessage.objects.exists()
+
+
+@pytest.mark.parametrize("payload", ["", "{", "[]", "null", "\x00", "9" * 5000, '{"a": 1e400000}'])
+def test_any_payload_can_be_tried_out(company: Company, browser_of: BrowserOf, payload: str) -> None:
+    answer = browser_of(company.manager).post(
+        f"/integrations/{company.halo.pk}/test/", {"sample": "", "payload": payload}
+    )
+    assert answer.status_code == 200
+
+
+def test_a_new_url_takes_over_and_the_old_one_works_for_a_while(company: Company, browser_of: BrowserOf) -> None:
+    before = secrets.token_of(company.halo)
+    client = browser_of(company.manager)
+    client.post(f"/integrations/{company.halo.pk}/security/", {"form": "rotate", "overlap": "1h"})
+    company.halo.refresh_from_db()
+    assert secrets.token_of(company.halo) != before
+    assert company.halo.old_token_until - company.now < timedelta(hours=1, minutes=1)
+    refused = client.post(f"/integrations/{company.halo.pk}/security/", {"form": "rotate", "overlap": "a while"})
+    assert refused.status_code == 422
+
+
+def test_a_secret_is_written_kept_and_never_shown(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.manager)
+    path = f"/integrations/{company.halo.pk}/security/"
+    form = {"form": "credentials", "basic_username": "halo", "basic_password": "open sesame"}
+    client.post(path, form)
+    assert "open sesame" not in text_of(client, path)
+    assert 'value="halo"' in text_of(client, path)
+    client.post(path, {"form": "credentials", "basic_username": "halo2", "basic_password": ""})
+    company.halo.refresh_from_db()
+    assert secrets.credentials_of(company.halo) == {"basic": {"username": "halo2", "password": "open sesame"}}
+
+
+def test_deleting_asks_first_and_says_what_is_in_the_way(
+    company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
+) -> None:
+    number = open_alert()
+    client = browser_of(company.admin)
+    path = f"/integrations/{company.halo.pk}/delete/"
+    assert "Its URL ends at once" in text_of(client, path)
+    assert Integration.objects.filter(pk=company.halo.pk).exists()
+    assert "still live" in client.post(path).content.decode()
+    client.post(f"/alerts/{number}/close")
+    assert client.post(path).status_code == 302
+    assert not Integration.objects.filter(pk=company.halo.pk).exists()
+
+
+def test_the_log_shows_outcome_and_reason_and_is_filtered(company: Company, browser_of: BrowserOf) -> None:
+    arrived(company, reason="status “New” contains New", source_id="20817")
+    arrived(company, outcome=MessageStatus.FAILED, reason="not JSON: line 1 column 3", raw=b"{x", subject="")
+    client = browser_of(company.observer)
+    text = text_of(client, "/inbound-log/")
+    assert "status “New” contains New" in text
+    assert "not JSON: line 1 column 3" in text
+    failed = text_of(client, "/inbound-log/?outcome=failed")
+    assert "not JSON" in failed
+    assert "status “New”" not in failed
+    assert "status “New”" in text_of(client, "/inbound-log/?q=20817")
+    assert "No message fits" in text_of(client, "/inbound-log/?q=something-else")
+    for query in ("cursor=nonsense", "integration=x", "alert=99999999999999999999", "outcome=x", "q=%00"):
+        assert client.get(f"/inbound-log/?{query}").status_code == 200, query
+
+
+def test_a_message_shows_how_it_was_read_and_decided(company: Company, browser_of: BrowserOf) -> None:
+    text = text_of(browser_of(company.observer), f"/inbound-log/{arrived(company)}/")
+    assert "ticket^summary" in text
+    assert "Rule open" in text
+    assert "Replay" not in text, "an observer replays nothing"
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"<script>alert(1)</script>", b'{"a": "\x00"}', b"[" * 3000])
+def test_any_body_can_be_looked_at(company: Company, browser_of: BrowserOf, raw: bytes) -> None:
+    number = arrived(company, outcome=MessageStatus.FAILED, raw=raw)
+    answer = browser_of(company.admin).get(f"/inbound-log/{number}/")
+    assert answer.status_code == 200
+    assert "<script>alert(1)" not in answer.content.decode()
+
+
+def test_a_message_is_replayed_by_the_rules_of_now(company: Company, browser_of: BrowserOf) -> None:
+    number = arrived(company)
+    answer = browser_of(company.manager).post(f"/inbound-log/{number}/replay", {"page": "no"}, follow=True)
+    assert "Replayed by the rules of now" in answer.content.decode()
+    made = InboundMessage.objects.get(replay_of=number)
+    assert made.status == MessageStatus.OPENED
+    assert browser_of(company.observer).post(f"/inbound-log/{number}/replay").status_code == 403

@@ -1,0 +1,95 @@
+"""The page behind the link of a mail: it shows, and acts only when a button is pressed, as the link's own person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+
+from tests.web.conftest import Company
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.states import AlertStatus
+from tocsin.core import clock
+from tocsin.notify import links
+from tocsin.people.models import User
+
+type Opens = Callable[..., int]
+
+
+def link(number: int, user: User, age: timedelta = timedelta()) -> str:
+    return links.path(links.sign(number, user.pk, clock.now() - age))
+
+
+def test_opening_the_link_shows_the_alert_and_changes_nothing(company: Company, open_alert: Opens) -> None:
+    number = open_alert("VPN down")
+    before = AlertEvent.objects.count()
+    for method in ("get", "head", "get"):
+        assert getattr(Client(), method)(link(number, company.responder)).status_code == 200
+    text = Client().get(link(number, company.responder)).content.decode()
+    assert "VPN down" in text
+    assert "You act as Bob Brown" in text
+    assert AlertEvent.objects.count() == before
+
+
+def test_a_button_acts_as_the_person_of_the_link_without_signing_in(company: Company, open_alert: Opens) -> None:
+    number = open_alert()
+    client = Client()
+    text = client.post(link(number, company.responder), {"command": "acknowledge"}, follow=True).content.decode()
+    assert f"You acknowledged alert {number}." in text
+    event = AlertEvent.objects.get(kind="acknowledged")
+    assert (event.actor_id, event.via) == (company.responder.pk, "email")
+    assert client.get("/").status_code == 302, "the link signs nobody in"
+
+
+def test_the_link_acts_as_its_person_whoever_is_signed_in(
+    company: Company, browser_of: Callable[[User], Client], open_alert: Opens
+) -> None:
+    number = open_alert()
+    browser_of(company.admin).post(link(number, company.responder), {"command": "assign"})
+    assert Alert.objects.get(pk=number).owner == company.responder
+
+
+def test_who_pressed_too_late_hears_how_it_stands(company: Company, open_alert: Opens) -> None:
+    number = open_alert()
+    Client().post(link(number, company.admin), {"command": "close"})
+    text = Client().post(link(number, company.responder), {"command": "assign"}, follow=True).content.decode()
+    assert f"Alert {number} was already closed by Alice Andersson" in text
+
+
+def test_a_take_by_mail_can_be_taken_back_from_the_same_page(company: Company, open_alert: Opens) -> None:
+    number = open_alert()
+    client = Client()
+    text = client.post(link(number, company.responder), {"command": "assign"}, follow=True).content.decode()
+    assert "You can take that back for" in text
+    client.post(link(number, company.responder), {"command": "undo"})
+    assert Alert.objects.get(pk=number).status == AlertStatus.OPEN
+
+
+@pytest.mark.parametrize("command", ["cancel", "merge", "reply", "explode", ""])
+def test_a_link_offers_no_other_command(company: Company, open_alert: Opens, command: str) -> None:
+    number = open_alert()
+    Client().post(link(number, company.responder), {"command": command, "text": "x"})
+    assert AlertEvent.objects.filter(alert=number, actor=company.responder).count() == 0
+
+
+def test_a_link_that_is_too_old_says_so(company: Company, open_alert: Opens) -> None:
+    response = Client().get(link(open_alert(), company.responder, age=timedelta(days=7, minutes=2)))
+    assert response.status_code == 410
+    assert "seven days" in response.content.decode()
+
+
+@pytest.mark.parametrize("token", ["x", "x" * 300, "äöü", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"])
+def test_a_link_that_is_not_whole_says_so(database: str, token: str) -> None:
+    assert Client().get(f"/a/{token}").status_code == 410
+
+
+def test_a_link_of_somebody_who_may_not_act_any_more_does_nothing(company: Company, open_alert: Opens) -> None:
+    number = open_alert()
+    address = link(number, company.responder)
+    User.objects.filter(pk=company.responder.pk).update(role="observer")
+    assert Client().post(address, {"command": "close"}).status_code == 403
+    User.objects.filter(pk=company.responder.pk).update(role="responder", is_active=False)
+    assert Client().post(address, {"command": "close"}).status_code == 403
+    assert Alert.objects.get(pk=number).status == AlertStatus.OPEN

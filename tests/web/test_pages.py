@@ -1,0 +1,144 @@
+"""Every page opens for whoever may, says so to whoever may not, and never shows a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from tests.web.conftest import Company
+from tocsin.people.models import User
+
+EVERYBODY = (
+    "/",
+    "/alerts/",
+    "/alerts/?tab=closed",
+    "/inbound-log/",
+    "/integrations/",
+    "/policies/",
+    "/groups/",
+    "/me/",
+)
+ACTING = ("/alerts/new/",)
+ADMINISTERING = (
+    "/users/", "/users/invite/", "/users/import/", "/providers/", "/providers/add/smtp/", "/providers/add/ntfy/",
+    "/audit-log/", "/system/", "/settings/", "/pause/", "/groups/new/",
+)  # fmt: skip
+SETTING_UP = ("/integrations/add/", "/integrations/add/haloitsm/", "/policies/new/")
+OWN = ("/me/pages/", "/me/contact-methods/new/", "/sandbox/", "/account/2fa/", "/account/password/change/")
+
+
+EVERY = (*EVERYBODY, *ACTING, *ADMINISTERING, *SETTING_UP, *OWN)
+GONE = (
+    "/nowhere/", "/alerts/999999/", "/integrations/999999/", "/policies/999999/", "/groups/999999/", "/users/999999/",
+    "/inbound-log/01900000-0000-7000-8000-000000000000/", "/integrations/add/nothing/", "/providers/999999/",
+    "/me/contact-methods/999999/",
+)  # fmt: skip
+
+
+def statuses(client: Client, paths: tuple[str, ...]) -> dict[str, int]:
+    """The status of each page; what asks for the password again is followed."""
+    return {path: client.get(path, follow=path.startswith("/account/")).status_code for path in paths}
+
+
+def test_every_page_asks_a_stranger_to_sign_in(database: str) -> None:
+    for path in EVERY:
+        response = Client().get(path)
+        assert response.status_code == 302, path
+        assert response["Location"].startswith("/account/login/?next="), path
+
+
+def test_an_administrator_opens_every_page(company: Company, browser_of: Callable[[User], Client]) -> None:
+    assert statuses(browser_of(company.admin), EVERY) == dict.fromkeys(EVERY, 200)
+
+
+def test_an_observer_opens_what_everybody_may_see(company: Company, browser_of: Callable[[User], Client]) -> None:
+    wanted = (*EVERYBODY, *OWN)
+    assert statuses(browser_of(company.observer), wanted) == dict.fromkeys(wanted, 200)
+
+
+def test_an_observer_is_told_that_the_others_are_not_for_them(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    client = browser_of(company.observer)
+    for path in (*ACTING, *ADMINISTERING, *SETTING_UP):
+        response = client.get(path)
+        assert response.status_code == 403, path
+        assert "You may not do this" in response.content.decode()
+
+
+def test_a_manager_sets_up_and_does_not_administer(company: Company, browser_of: Callable[[User], Client]) -> None:
+    client = browser_of(company.manager)
+    assert statuses(client, ADMINISTERING) == dict.fromkeys(ADMINISTERING, 403)
+    assert statuses(client, (*ACTING, *SETTING_UP)) == dict.fromkeys((*ACTING, *SETTING_UP), 200)
+
+
+def test_what_is_not_there_says_so_with_an_id_to_quote(company: Company, browser_of: Callable[[User], Client]) -> None:
+    client = browser_of(company.admin)
+    for path in GONE:
+        response = client.get(path)
+        assert response.status_code == 404, path
+        text = response.content.decode()
+        assert "There is nothing here" in text
+        assert "Traceback" not in text
+        assert "<code>" in text
+
+
+def test_a_page_that_fails_shows_an_id_and_no_trace(
+    company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tocsin.web.home import overview
+
+    def fail(*_args: object) -> None:
+        raise ZeroDivisionError("a secret of the inside")
+
+    monkeypatch.setattr(overview, "duties", fail)
+    response = browser_of(company.admin).get("/")
+    assert response.status_code == 500
+    text = response.content.decode()
+    assert "Something failed in Tocsin" in text
+    assert "secret of the inside" not in text
+    assert "Traceback" not in text
+
+
+def test_every_answer_forbids_scripts_and_styles_from_elsewhere(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    client = browser_of(company.admin)
+    for path in ("/", "/account/login/", "/nowhere/"):
+        policy = client.get(path)["Content-Security-Policy"]
+        assert "script-src 'self'" in policy
+        assert "style-src 'self'" in policy
+        assert "unsafe" not in policy
+
+
+def test_no_page_has_scripts_or_styles_in_it(company: Company, browser_of: Callable[[User], Client]) -> None:
+    client = browser_of(company.admin)
+    for path in EVERY:
+        text = client.get(path, follow=path.startswith("/account/")).content.decode()
+        assert " style=" not in text, path
+        assert "<style" not in text, path
+        assert "onclick" not in text, path
+        for script in text.split("<script")[1:]:
+            opening = script.split(">", 1)[0]
+            assert "src=" in opening or 'type="application/json"' in opening, path
+
+
+def test_a_form_that_is_out_of_date_says_what_to_do(company: Company) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(company.admin, backend="django.contrib.auth.backends.ModelBackend")
+    response = client.post("/pause/", {"reason": "x"})
+    assert response.status_code == 403
+    assert "This form is out of date" in response.content.decode()
+
+
+def test_static_files_are_kept_for_ever_and_compressed(database: str) -> None:
+    from tocsin.web.assets import static_url
+
+    response = Client().get(f"{static_url()}tocsin/tocsin.css")
+    assert response.status_code == 200
+    assert "immutable" in response["Cache-Control"]
+    other = Client().get("/static/000000000000/tocsin/tocsin.css")
+    assert other.status_code == 200
+    assert other["Cache-Control"] == "no-cache"
