@@ -22,6 +22,7 @@ from tocsin.core.http import (
     Scope,
     Send,
     TooLarge,
+    TooSlow,
     client_address,
     header,
     is_from_trusted_proxy,
@@ -91,6 +92,9 @@ class FrontDoor:
             await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=((b"connection", b"close"),))
         except Busy:
             await refuse(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY)
+        except TooSlow:
+            detail = "The body did not come whole in time. Send it again."
+            await refuse(send, 408, "too_slow", detail, headers=((b"connection", b"close"),))
         except Gone:
             return
         else:

@@ -32,7 +32,11 @@ class TooLarge(Exception):
 
 
 class Gone(Exception):
-    """The sender left, or did not send the whole body in time."""
+    """The sender left."""
+
+
+class TooSlow(Gone):
+    """The sender did not send the whole body in time."""
 
 
 class Busy(Exception):
@@ -42,18 +46,21 @@ class Busy(Exception):
 class Bodies:
     """Reads whole bodies, and counts their bytes in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float = BODY_DEADLINE, max_in_flight: int = MAX_IN_FLIGHT) -> None:
+        """`deadline` in seconds, `max_in_flight` in bytes."""
         self.in_flight = 0
+        self._deadline = deadline
+        self._max_in_flight = max_in_flight
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body of a request. Call `done` with its length when it is no longer held.
 
-        Raises TooLarge, Gone or Busy; nothing is then held.
+        Raises TooLarge, TooSlow, Gone or Busy; nothing is then held.
         """
         declared = content_length(scope)
         if declared is not None and declared > MAX_BODY:
             raise TooLarge
-        if self.in_flight + (declared or 0) > MAX_IN_FLIGHT:
+        if self.in_flight + (declared or 0) > self._max_in_flight:
             raise Busy
         message = await self._receive(receive) if declared != 0 else await receive()
         body: bytes = message.get("body", b"")
@@ -70,7 +77,7 @@ class Bodies:
         parts, size = [first], len(first)
         self.in_flight += size
         try:
-            async with asyncio.timeout(BODY_DEADLINE):
+            async with asyncio.timeout(self._deadline):
                 more = True
                 while more:
                     message = await receive()
@@ -83,11 +90,11 @@ class Bodies:
                     parts.append(part)
                     if size > MAX_BODY:
                         raise TooLarge
-                    if self.in_flight > MAX_IN_FLIGHT:
+                    if self.in_flight > self._max_in_flight:
                         raise Busy
         except TimeoutError:
             self.in_flight -= size
-            raise Gone from None
+            raise TooSlow from None
         except BaseException:
             self.in_flight -= size
             raise
@@ -95,10 +102,10 @@ class Bodies:
 
     async def _receive(self, receive: Receive) -> Message:
         try:
-            async with asyncio.timeout(BODY_DEADLINE):
+            async with asyncio.timeout(self._deadline):
                 return await receive()
         except TimeoutError:
-            raise Gone from None
+            raise TooSlow from None
 
     def done(self, size: int) -> None:
         """The body of `size` bytes is no longer held."""

@@ -4,15 +4,18 @@ committer; the answer is sent when the commit is known. `/in/{token}/test/{pass}
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
 
 import msgspec
+import psycopg
+import psycopg
 
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
-from tocsin.core.http import Bodies, Busy, Gone, Receive, Scope, Send, TooLarge, answer, refuse
+from tocsin.core.http import Bodies, Busy, Gone, Receive, Scope, Send, TooLarge, TooSlow, answer, refuse
 from tocsin.core.ids import token_hash, uuid7
 from tocsin.inbound import passes
 from tocsin.inbound.committer import Committer, NotStored, Ticket, is_pending
@@ -23,6 +26,8 @@ from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.passes import Pass
 from tocsin.inbound.registry import Found, Registry, UnknownDoor
 
+log = logging.getLogger(__name__)
+
 PREFIX = "/in/"
 _TEST = f"{passes.SEGMENT}/"
 
@@ -30,7 +35,7 @@ _TEST = f"{passes.SEGMENT}/"
 LARGE = 256 * 1024
 
 #: A token that is not known makes the node look for a newer configuration, at most once in so many seconds.
-LOOK_AGAIN = 0.2
+LOOK_EVERY = 0.2
 
 _RETRY = ((b"retry-after", b"5"),)
 
@@ -52,13 +57,19 @@ class Inbound:
         self._committer = committer
         self._bodies = bodies
         self._looked_at = 0.0
+        self._looking: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             await refuse(send, 405, "method_not_allowed", "Send a POST.", headers=((b"allow", b"POST"),))
             return
         token, slash, rest = scope["path"][len(PREFIX) :].partition("/")
-        found = await self._find(token)
+        try:
+            found = await self._find(token)
+        except psycopg.Error as error:
+            log.warning("The database does not say whose token it is: %s", error)
+            await refuse(send, 503, "not_stored", "It is not stored. Send it again.", headers=_RETRY)
+            return
         if found is None or found.expired or (slash and not rest.startswith(_TEST)):
             if found is not None and found.expired:
                 self._registry.count_expired(found.door.id)
@@ -78,6 +89,9 @@ class Inbound:
             await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=((b"connection", b"close"),))
         except Busy:
             await refuse(send, 503, "busy", "Too much is being received. Send it again.", headers=_RETRY)
+        except TooSlow:
+            detail = "The body did not come whole in time. Send it again."
+            await refuse(send, 408, "too_slow", detail, headers=((b"connection", b"close"),))
         except Gone:
             return
         else:
@@ -91,12 +105,26 @@ class Inbound:
             return None
         hashed = token_hash(token)
         found = self._registry.find(hashed, clock.now())
-        if found is None and time.monotonic() - self._looked_at > LOOK_AGAIN:
+        if found is None:
             # It may have been made a moment ago, by another node too.
-            self._looked_at = time.monotonic()
-            await asyncio.to_thread(self._registry.refresh)
+            await self._look()
             found = self._registry.find(hashed, clock.now())
         return found
+
+    async def _look(self) -> None:
+        """A look at the configuration that begins after this call; all who wait meanwhile share it."""
+        if self._looking is None:
+            self._looking = asyncio.ensure_future(self._look_in_turn())
+        await asyncio.shield(self._looking)
+
+    async def _look_in_turn(self) -> None:
+        try:
+            await asyncio.sleep(max(0.0, self._looked_at + LOOK_EVERY - time.monotonic()))
+        finally:
+            # Whoever comes from now on needs the next look.
+            self._looking = None
+        self._looked_at = time.monotonic()
+        await asyncio.to_thread(self._registry.refresh)
 
     async def _take(self, door: Door, scope: Scope, body: bytes, send: Send, test: Pass | None) -> None:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}

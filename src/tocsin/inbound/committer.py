@@ -63,8 +63,10 @@ class Waiting:
 class Committer:
     """Takes tickets from the event loop and answers each when its transaction has committed."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, max_wait: float = MAX_WAIT) -> None:
+        """`max_wait` is how many seconds a message may wait, and a database may not answer."""
         self._registry = registry
+        self._max_wait = max_wait
         self._numbers = batch.Numbers()
         self._waiting: deque[Ticket] = deque()
         self._count = 0
@@ -98,7 +100,7 @@ class Committer:
     def put(self, ticket: Ticket) -> bool:
         """Has a ticket decided; False when there is no room, or its turn would come too late."""
         with self._ready:
-            too_late = self._waiting and time.monotonic() - self._waiting[0].put_at > MAX_WAIT
+            too_late = self._waiting and time.monotonic() - self._waiting[0].put_at > self._max_wait
             full = self._count + len(ticket.incoming) > MAX_WAITING or self._size + ticket.size > MAX_WAITING_BYTES
             if self._stopping or too_late or (full and self._waiting):
                 metrics.count_refused(len(ticket.incoming))
@@ -144,12 +146,8 @@ class Committer:
             return
         incoming = [one for ticket in tickets for one in ticket.incoming]
         began = time.monotonic()
-        try:
-            results = self._commit(incoming)
-        except NotStored as error:
-            metrics.count_refused(len(incoming))
-            _answer_all(tickets, error)
-            return
+        results = self._decide(incoming)
+        metrics.count_refused(sum(isinstance(one, NotStored) for one in results))
         statuses = (one.status for one in results if isinstance(one, Stored))
         metrics.count_batch(statuses, time.monotonic() - began)
         start = 0
@@ -160,38 +158,42 @@ class Committer:
             ticket.answer(refused if refused is not None else [one for one in found if isinstance(one, Stored)])
             start = end
 
-    def _commit(self, incoming: list[Incoming]) -> list[Stored | UnknownDoor]:
-        """What became of the messages. Raises NotStored when the database does not answer in time."""
-        gone = {one.id for one in incoming if one.integration_id not in self._registry.doors()}
-        rest = [one for one in incoming if one.id not in gone]
-        decided = dict(zip((one.id for one in rest), self._decide(rest), strict=True)) if rest else {}
+    def _decide(self, incoming: list[Incoming]) -> list[Stored | Exception]:
+        """What became of each message: UnknownDoor where its integration is gone, NotStored where the database does
+        not answer in time."""
+        known = self._registry.doors()
+        rest = [one for one in incoming if one.integration_id in known]
+        decided = dict(zip((one.id for one in rest), self._decide_known(rest), strict=True)) if rest else {}
         return [decided[one.id] if one.id in decided else UnknownDoor(one.integration_id) for one in incoming]
 
-    def _decide(self, incoming: list[Incoming]) -> list[Stored]:
+    def _decide_known(self, incoming: list[Incoming]) -> Sequence[Stored | Exception]:
         try:
             return self._try(incoming)
-        except (NotStored, psycopg.OperationalError, psycopg.InterfaceError):
-            raise
+        except UnknownDoor:
+            # The batch found a newer configuration, in which an integration is missing.
+            return self._decide(incoming)
+        except NotStored as error:
+            return [error] * len(incoming)
         except Exception as error:
             # The edge for one message: whatever is wrong with it must not cost the others.
             log.exception("A batch of %s messages cannot be decided.", len(incoming))
             return self._bisect(incoming, error)
 
-    def _bisect(self, incoming: list[Incoming], error: Exception) -> list[Stored]:
+    def _bisect(self, incoming: list[Incoming], error: Exception) -> list[Stored | Exception]:
         """Halves a batch that fails until the poison is alone; that one is kept as Mapping Failed."""
         if len(incoming) > 1:
             half = len(incoming) // 2
             return self._decide(incoming[:half]) + self._decide(incoming[half:])
         (poison,) = incoming
         if isinstance(poison.element, Rejected) and poison.element.code == "cannot_be_decided":
-            raise NotStored(f"message {poison.id} can be neither decided nor kept: {error}")
+            return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
         log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
         detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
         return self._decide([replace(poison, element=Rejected("cannot_be_decided", detail))])
 
     def _try(self, incoming: list[Incoming]) -> list[Stored]:
-        """One transaction, tried again while the connection or a conflict fails it, for MAX_WAIT seconds at most."""
-        give_up_at = time.monotonic() + MAX_WAIT
+        """One transaction, tried again while the connection or a conflict fails it, for `max_wait` seconds at most."""
+        give_up_at = time.monotonic() + self._max_wait
         wait, is_retry = True, False
         while True:
             try:
@@ -202,18 +204,22 @@ class Committer:
                     if (found := batch.answer_from(known, incoming)) is not None:
                         return found
                 return batch.process(connection, self._registry, self._numbers, incoming, clock.now(), wait=wait)
-            except errors.LockNotAvailable as error:
+            except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
+                # Somebody else was in between: once more, and without waiting for anybody.
                 if time.monotonic() > give_up_at:
-                    raise NotStored(f"an alert is held by somebody: {error}") from error
+                    raise NotStored(f"somebody else is always in between: {error}") from error
                 wait = False
-            except (errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation) as error:
+            except errors.UniqueViolation:
                 if not wait:
                     raise
-                # Somebody else was in between: once more, and without waiting for anybody.
-                log.info("A batch met a conflict and is tried again: %s", error)
                 wait = False
+            except errors.ProgramLimitExceeded:
+                # A limit that this very batch exceeds: no later try is better.
+                raise
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 self._disconnect()
+                # Nobody knows whether the numbers of this try were used.
+                self._numbers.discard()
                 is_retry = True
                 if time.monotonic() > give_up_at or self._stopping:
                     raise NotStored(f"the database cannot be used: {error}") from error
@@ -223,6 +229,8 @@ class Committer:
         if self._connection is None or self._connection.closed:
             connection = database.connect(name="tocsin committer", autocommit=True)
             connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
+            # Everything here is looked up by key. A plan that was kept from when a table was empty would read it whole.
+            connection.execute("SET enable_seqscan = off")
             messages.prepare(connection)
             self._connection = connection
         return self._connection

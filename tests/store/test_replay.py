@@ -1,0 +1,203 @@
+"""Replays on real PostgreSQL: a new row by the rules of now, which pages only when it should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tocsin.access.audit import Actor
+from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import Alert
+from tocsin.core import clock, configuration, database
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
+from tocsin.escalation.models import Run
+from tocsin.inbound.explained import explained
+from tocsin.inbound.loop import drain
+from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
+from tocsin.inbound.replay import replay
+
+ACTOR = Actor(None, "Alice", "web", "127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def _wired(database: str) -> Iterator[None]:
+    with wired():
+        yield
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk(NOW)
+
+
+@pytest.fixture
+def door(desk: Desk) -> Integration:
+    """An integration that pages Alice by the desk's policy."""
+    integration = make_integration(policy=desk.policy)
+    integration.recipient_groups.add(desk.group)
+    configuration.changed()
+    return integration
+
+
+def last_message() -> InboundMessage:
+    return InboundMessage.objects.latest("pk")
+
+
+def later(integration: Integration, **definition: object) -> None:
+    """Gives the integration a second version."""
+    integration.current = IntegrationVersion.objects.create(
+        integration=integration, number=2, definition=definition, created_at=NOW
+    )
+    integration.save()
+    configuration.changed()
+
+
+def test_a_replay_is_a_new_row_and_the_old_one_stays(door: Integration) -> None:
+    Ingest().send(door, halo(status="Logged"))
+    old = last_message()
+    assert old.status == "Mapped Ignored"
+    later(door, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
+    made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
+    assert (made.status, made.replay_of, made.version_id) == ("Mapped Opened", old.pk, door.current_id)
+    assert (bytes(made.raw), made.received_at) == (bytes(old.raw), NOW + timedelta(minutes=5))
+    old.refresh_from_db()
+    assert (old.status, old.version.number) == ("Mapped Ignored", 1)  # type: ignore[union-attr]
+    entry = AuditEntry.objects.get(action="replay")
+    assert (entry.object_id, entry.actor_name, entry.after["message"]) == (str(old.pk), "Alice", str(made.pk))
+
+
+def test_a_message_that_could_not_be_read_is_replayed_once_its_mapping_is_right(door: Integration) -> None:
+    Ingest().send(door, {"number": 77, "status": "New"})
+    failed = last_message()
+    assert failed.status == "Mapping Failed"
+    later(door, mapping={"source_id": "number"})
+    made = replay(failed.pk, None, ACTOR, NOW)
+    assert (made.status, made.source_id) == ("Mapped Opened", "77")
+
+
+def test_a_replay_is_neither_the_same_delivery_nor_late_and_leaves_the_newest_time(door: Integration) -> None:
+    ingest = Ingest()
+    delivery = "8e25bc7b-e07e-4102-9398-5d6647e1e79d"
+    ingest.send(door, {**halo(delivery=delivery), "timestamp": "2026-11-24T09:00:00Z"})
+    new = last_message()
+    ingest.send(door, {**halo(status="Closed"), "timestamp": "2026-11-24T09:10:00Z"})
+    assert replay(new.pk, None, ACTOR, NOW).status == "Mapped Opened"
+    # Had the replay moved the newest time back, this one would count.
+    late = {**halo(status="In Progress"), "timestamp": "2026-11-24T09:05:00Z"}
+    (stored,) = ingest.send(door, late)
+    assert "arrived late" in stored.reason
+
+
+@pytest.mark.parametrize(
+    ("age", "page", "mode"),
+    [
+        (timedelta(minutes=59), None, "page"),
+        (timedelta(hours=1), None, "page"),
+        (timedelta(hours=1, seconds=1), None, "record"),
+        (timedelta(days=3), True, "page"),
+        (timedelta(minutes=1), False, "record"),
+    ],
+)
+def test_a_replay_of_an_old_message_only_records_unless_somebody_says_otherwise(
+    desk: Desk, door: Integration, age: timedelta, page: bool | None, mode: str
+) -> None:
+    Ingest().send(door, halo(status="Logged"))
+    old = last_message()
+    later(door, rules={"open": True})
+    made = replay(old.pk, page, ACTOR, NOW + age)
+    run = Run.objects.get(alert=made.alert_id)
+    assert run.mode == mode
+    desk.keeper.turn(NOW + age)
+    assert bool(desk.pages(made.alert_id or 0)) is (mode == "page")
+
+
+def test_a_replay_that_only_records_silences_no_live_alert_and_wakes_nobody(desk: Desk, door: Integration) -> None:
+    """The priority rises and the agent leaves in the old message: each would start escalation again, or end it."""
+    ingest = Ingest()
+    urgent = halo(priority={"name": "Critical"}, agent={"id": 1, "name": "Unassigned"})
+    ingest.send(door, urgent)
+    old = last_message()
+    ingest.send(door, halo(status="Closed"))
+    (opened,) = ingest.send(door, halo(priority={"name": "Low"}, agent={"id": 9, "name": "Gerd"}))
+    ingest.send(door, halo(status="In Progress", agent={"id": 10, "name": "Hans"}))
+    number = opened.alert_id or 0
+    alert = Alert.objects.get(pk=number)
+    assert (alert.status, alert.owner_name, alert.priority) == ("assigned", "Hans", "low")
+    made = replay(old.pk, False, ACTOR, NOW)
+    assert (made.status, made.alert_id) == ("Mapped Appended", number)
+    alert.refresh_from_db()
+    assert (alert.status, alert.owner_name, alert.priority, alert.source_agent) == ("assigned", "Hans", "low", "Hans")
+    assert Run.objects.get(alert=number).mode == "page"
+
+
+def test_a_replay_behind_somebody_who_holds_the_alert_waits_and_still_only_records(door: Integration) -> None:
+    ingest = Ingest()
+    ingest.send(door, halo(7))
+    first = last_message()
+    with database.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
+        closing = ingest.send(door, halo(7, "Closed"), wait=False)
+        made = replay(first.pk, False, ACTOR, NOW)
+    assert [closing[0].status.value, made.status] == ["Pending", "Pending"]
+    with pytest.raises(Rejected, match="waits for its turn"):
+        replay(made.pk, None, ACTOR, NOW)
+    drain(ingest.registry, ingest.numbers, NOW)
+    made.refresh_from_db()
+    assert made.status == "Mapped Opened"
+    assert Run.objects.get(alert=made.alert_id).mode == "record"
+
+
+def test_what_cannot_be_replayed_says_why(door: Integration) -> None:
+    with pytest.raises(Rejected) as caught:
+        replay(uuid7(), None, ACTOR, NOW)
+    assert caught.value.code == "not_found"
+    Ingest().send(door, halo())
+    message = last_message()
+    Integration.objects.filter(pk=door.pk).update(kind="gone")
+    configuration.changed()
+    with pytest.raises(Rejected) as caught:
+        replay(message.pk, None, ACTOR, clock.now())
+    assert (caught.value.code, "does not compile" in caught.value.detail) == ("not_possible", True)
+    assert InboundMessage.objects.count() == 1
+
+
+def test_a_message_is_explained_by_the_rules_of_then_and_by_those_of_now(door: Integration, now: datetime) -> None:
+    Ingest().send(door, halo(status="Logged"))
+    message = InboundMessage.objects.select_related("integration__current", "version").get()
+    later(door, rules={"open": {"field": "source_status", "operator": "equals", "value": "Logged"}})
+    then = explained(message)
+    today = explained(message, door.current)
+    assert then.trace is not None
+    assert today.trace is not None
+    assert (then.trace["intent"], today.trace["intent"]) == ("update", "open")
+    assert then.mapped is not None
+    assert then.mapped["source_id"] == "20817"
+
+
+def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integration) -> None:
+    from tocsin.oncall import commands as oncall
+
+    spec = {"name": "Office hours", "windows": [{"days": ["tue"], "from": "09:00", "to": "10:00"}]}
+    hours = oncall.save_support_hours(spec, actor=ACTOR, now=NOW)
+    later(door, routes=[{"name": "By day", "during": hours.pk, "action": "record"}])
+    for at, taken in ((NOW, True), (NOW + timedelta(hours=2), False)):
+        Ingest().send(door, halo(), now=at)
+        message = InboundMessage.objects.select_related("integration__current", "version").latest("pk")
+        trace = explained(message).trace
+        assert trace is not None
+        (route,) = trace["routes"]  # type: ignore[misc]
+        assert (route["is_true"], "during Office hours" in route["reason"]) == (taken, True)  # type: ignore[index]
+
+
+def test_bytes_that_nobody_can_read_are_explained_as_such(door: Integration) -> None:
+    Ingest().send(door, b"<html>")
+    found = explained(InboundMessage.objects.select_related("integration__current", "version").get())
+    assert found.mapped is None
+    assert found.problem is not None
+    assert found.trace is not None
+    assert found.trace["problem"] == found.problem

@@ -1,0 +1,299 @@
+"""Samples through the public URL: a real HTTP request, a real row, and an alert that pages only its sender."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.certificates import make_certificate
+from tests.doubles.http import Request, Response, http_double
+from tests.store.doors import Doors, doors, path_of, publish, rows, served, trusting
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tocsin.access.audit import Actor
+from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import Alert
+from tocsin.catalogue.kinds import Kind, Sample, load_kinds
+from tocsin.core import clock, configuration
+from tocsin.core.egress import HttpClient
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.inbound import passes, secrets
+from tocsin.inbound.decode import decode
+from tocsin.inbound.models import Integration
+from tocsin.inbound.passes import Pass
+from tocsin.inbound.reading import Definition, Reading, compile_reader
+from tocsin.inbound.sample import freshened, send_sample
+from tocsin.notify.models import Notification
+
+SAMPLES = [(kind, sample) for kind in load_kinds().values() for sample in kind.samples]
+
+
+@pytest.fixture(autouse=True)
+def _wired(database: str) -> Iterator[None]:
+    with wired():
+        yield
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk(clock.now())
+
+
+@pytest.fixture
+def door(desk: Desk) -> Integration:
+    """An integration that pages Alice by the desk's policy."""
+    integration = make_integration(policy=desk.policy)
+    integration.recipient_groups.add(desk.group)
+    configuration.changed()
+    return integration
+
+
+@pytest.fixture
+def bob(desk: Desk) -> Actor:
+    return Actor.of(desk.users["bob"], "web")
+
+
+@pytest.fixture
+def node() -> Iterator[Doors]:
+    with doors() as made:
+        yield made
+
+
+def test_a_sample_opens_an_alert_badged_test_that_pages_only_whoever_sent_it(
+    desk: Desk, door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(node.app, monkeypatch):
+        sent = send_sample(door, bob, now=clock.now())
+    assert (sent.sample, sent.status) == ("new-ticket-linked", "Mapped Opened")
+    (row,) = rows()
+    assert (row.pk, row.test, row.source_id, row.alert_id) == (sent.message_id, True, sent.source_id, sent.alert_id)
+    alert = Alert.objects.get()
+    assert (alert.pk, alert.test, alert.source_id) == (sent.alert_id, True, sent.source_id)
+    desk.keeper.turn(clock.now())
+    assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
+    entry = AuditEntry.objects.get(action="send_sample")
+    assert (entry.actor_id, entry.object_name, entry.after["message"]) == (
+        bob.user_id,
+        door.name,
+        str(sent.message_id),
+    )
+
+
+def test_nobody_else_hears_of_a_test_that_its_sender_does_not_answer(
+    desk: Desk, door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(node.app, monkeypatch):
+        sent = send_sample(door, bob, now=clock.now())
+    for minute in range(0, 30, 5):
+        desk.keeper.turn(desk.at(minute + 1))
+    assert any("at its end" in line for line in desk.timeline(sent.alert_id or 0))
+    assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
+
+
+def test_a_second_sample_is_a_second_alert_and_neither_holds_a_real_tickets_key(
+    door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the integration's key is the same for all tickets of a client."""
+    door.current.definition = {"dedup_key": "<ticket^client_name>"}  # type: ignore[union-attr]
+    door.current.save()  # type: ignore[union-attr]
+    configuration.changed()
+    with served(node.app, monkeypatch):
+        first = send_sample(door, bob, now=clock.now())
+        second = send_sample(door, bob, now=clock.now())
+    assert first.alert_id != second.alert_id
+    assert first.source_id != second.source_id
+    (real,) = Ingest().send(door, halo(client_name="Nordlicht GmbH"), now=clock.now())
+    assert real.status.value == "Mapped Opened"
+    assert Alert.objects.get(pk=real.alert_id).test is False
+
+
+def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else(
+    desk: Desk, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unreadable ones too, whose alert would page everybody if they came from outside."""
+    with served(node.app, monkeypatch):
+        for kind in load_kinds().values():
+            integration = make_integration(kind.title, kind.name, policy=desk.policy)
+            integration.recipient_groups.add(desk.group)
+            configuration.changed()
+            for sample in kind.samples:
+                assert send_sample(integration, bob, sample.name, now=clock.now()).sample == sample.name
+    assert all(row.test for row in rows())
+    assert Alert.objects.exists()
+    assert not Alert.objects.filter(test=False).exists()
+    desk.keeper.turn(clock.now())
+    assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
+
+
+@pytest.mark.parametrize(("kind", "sample"), SAMPLES, ids=[f"{k.name}-{s.name}" for k, s in SAMPLES])
+def test_a_sample_with_a_fresh_id_says_the_same_as_before(kind: Kind, sample: Sample) -> None:
+    reader = compile_reader(kind, Definition(settings=sample.settings))
+    source_id, body = freshened(reader, sample, Pass(1, 0xABCDEF0123456789))
+
+    def readings(raw: bytes) -> list[object]:
+        try:
+            elements = decode(raw, sample.content_type, lenient=kind.lenient).elements
+        except Rejected as problem:
+            return [problem.code]
+        return [reader.read(element) for element in elements]
+
+    before, after = readings(sample.body), readings(body)
+    assert len(before) == len(after)
+    first = after[0]
+    if isinstance(first, Reading) and isinstance(before[0], Reading) and before[0].source_id is not None:
+        assert first.source_id == source_id
+        assert first.source_id != before[0].source_id
+        assert first.delivery_id is None or first.delivery_id != before[0].delivery_id
+    for one, other in zip(before, after, strict=True):
+        if isinstance(one, Reading) and isinstance(other, Reading):
+            assert one.intent is other.intent
+            keep = {"source_id", "delivery_id", "source_url", "dedup_key", "subject", "long_text", "details"}
+            assert {k: v for k, v in one.mapped.values.items() if k not in keep} == {
+                k: v for k, v in other.mapped.values.items() if k not in keep
+            }
+
+
+def test_each_kind_shows_a_sample_that_opens_an_alert_by_itself() -> None:
+    for kind in load_kinds().values():
+        if kind.first_sample:
+            (sample,) = (one for one in kind.samples if one.name == kind.first_sample)
+            assert (sample.expect[0].status, sample.before) == ("Mapped Opened", ())
+
+
+def test_a_sample_knows_what_the_integration_asks_of_its_senders(
+    door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets.put_credentials(
+        door,
+        {
+            "basic": {"username": "halo", "password": "pässword"},
+            "header": {"name": "X-Halo-Secret", "value": "s3cret"},
+            "hmac": {"header": "X-Signature", "secret": "key"},
+        },
+    )
+    door.save()
+    configuration.changed()
+    with served(node.app, monkeypatch):
+        assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
+    (row,) = rows()
+    assert row.headers["x-signature"] == "present, valid"
+
+
+def test_a_pass_that_is_old_forged_or_of_another_integration_is_refused_and_stores_nothing(
+    door: Integration, bob: Actor, node: Doors
+) -> None:
+    other = make_integration("Other", "api")
+    now = clock.now()
+    assert bob.user_id is not None
+    texts = [
+        passes.issue(door.pk, bob.user_id, now - passes.VALID_FOR)[0],
+        passes.issue(other.pk, bob.user_id, now)[0],
+        "A" * 64,
+        "",
+    ]
+    for text in texts:
+        reply = node.post(f"{path_of(door)}/test/{text}", halo())
+        assert (reply.status, reply.body["error"]) == (401, "bad_pass")
+    assert node.post(f"{path_of(door)}/tests/{texts[0]}", halo()).status == 404
+    assert node.post(f"{path_of(door)}/", halo()).status == 404
+    assert not rows()
+
+
+def test_a_pass_that_is_used_twice_opens_one_alert(door: Integration, bob: Actor, node: Doors) -> None:
+    assert bob.user_id is not None
+    text, _ = passes.issue(door.pk, bob.user_id, clock.now())
+    replies = [node.post(f"{path_of(door)}/test/{text}", halo()).body for _ in range(2)]
+    assert [one["status"] for one in replies] == ["Mapped Opened", "Mapped Appended"]
+
+
+def test_a_sample_that_there_is_not_and_a_sender_that_nobody_can_page_are_refused(
+    door: Integration, bob: Actor
+) -> None:
+    with pytest.raises(Rejected, match="new-ticket-linked") as caught:
+        send_sample(door, bob, "nonsense", now=NOW)
+    assert caught.value.field == "sample"
+    with pytest.raises(Rejected) as caught:
+        send_sample(door, Actor(None, "command line", "cli"), now=NOW)
+    assert caught.value.code == "needs_person"
+
+
+class TestAPublicUrlThatDoesNotLeadHere:
+    """Each trouble is told in words, with what to look at."""
+
+    def told(self, door: Integration, actor: Actor, client: HttpClient | None = None) -> str:
+        with pytest.raises(Permanent) as caught:
+            send_sample(door, actor, now=clock.now(), client=client)
+        assert secrets.token_of(door) not in str(caught.value)
+        assert not rows()
+        return str(caught.value)
+
+    def test_nobody_listens(self, door: Integration, bob: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+        publish("http://127.0.0.1:9", monkeypatch)
+        told = self.told(door, bob)
+        assert told.startswith("http://127.0.0.1:9 cannot be reached from here:")
+        assert "refused" in told
+        assert "TOCSIN_BASE_URL" in told
+
+    def test_the_name_is_unknown(self, door: Integration, bob: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+        publish("http://tocsin.invalid", monkeypatch)
+        assert "cannot be resolved" in self.told(door, bob)
+
+    def test_the_certificate_is_not_one_to_trust(
+        self, door: Integration, bob: Actor, node: Doors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        certificate = make_certificate(tmp_path)
+        files = (str(certificate.file), str(tmp_path / "key.pem"))
+        with served(node.app, monkeypatch, files, host="localhost"):
+            told = self.told(door, bob)
+            assert "certificate" in told.split(":", 2)[-1]
+            assert "Senders that check certificates cannot reach https://localhost" in told
+            client = HttpClient(trusted=True, context=trusting(str(certificate.file)))
+            assert send_sample(door, bob, now=clock.now(), client=client).status == "Mapped Opened"
+            client.close()
+
+    @pytest.mark.parametrize(
+        ("response", "part"),
+        [
+            (Response(502, b"<html><h1>502 Bad Gateway</h1></html>"), "answered 502, which is not Tocsin's answer"),
+            (Response(200, b"<title>Welcome to nginx</title>"), "\u201cWelcome to nginx\u201d"),
+            (Response(200, b"{}"), "answered 200, which is not Tocsin's answer"),
+            (Response(204, b""), "answered 204"),
+            (Response(200, b'{"message_id": 7}'), "not Tocsin's answer"),
+            (Response(403, b'{"error": "forbidden", "detail": "Blocked."}'), "answered 403: Blocked."),
+            (Response(301, b"", {"Location": "https://other.example/in/secret"}), "sends senders on to https://other"),
+            (
+                Response(200, b'{"message_id": "01939e3b-0000-7000-8000-000000000000", "status": "Mapped Opened"}'),
+                "the sample did not arrive here",
+            ),
+            (Response(hangs_up=True), "took the request and did not answer"),
+        ],
+    )
+    def test_something_else_answers(
+        self, door: Integration, bob: Actor, monkeypatch: pytest.MonkeyPatch, response: Response, part: str
+    ) -> None:
+        with http_double(lambda request: response) as double:
+            publish(double.url, monkeypatch)
+            told = self.told(door, bob)
+        assert part in told
+        assert "/in/secret" not in told
+
+
+def test_a_proxy_that_sends_headers_and_query_away_changes_nothing(
+    door: Integration, bob: Actor, node: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only path and body go through, as through a cache that forwards nothing it was not told of."""
+
+    def forward(request: Request) -> Response:
+        # In a thread of its own, because the proxy's has a loop that runs.
+        with ThreadPoolExecutor(1) as thread:
+            reply = thread.submit(node.post, request.path.partition("?")[0], request.body).result(10)
+        return Response(reply.status, json.dumps(reply.body).encode())
+
+    with http_double(forward) as proxy:
+        publish(proxy.url, monkeypatch)
+        assert send_sample(door, bob, now=clock.now()).status == "Mapped Opened"
+    assert Alert.objects.get().test is True
