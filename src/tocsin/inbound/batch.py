@@ -125,6 +125,8 @@ def process(
         else:
             messages.insert(connection, [_row(one) for one in read])
         topics = ["messages"]
+        if any(one.is_pending for one in read):
+            topics.append("pending")
         if fold.openings or fold.changes or fold.counted:
             topics.append("alerts")
             topics += [f"alert:{number}" for number in list(fold.counted)[:20]]

@@ -38,7 +38,7 @@ def loops(registry: Registry) -> tuple[Loop, ...]:
         return drain(registry, numbers, clock.now())
 
     return (
-        Loop("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"alerts"})),
+        Loop("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"pending"})),
         Loop("inbound prune", lambda: prune(clock.now()), timedelta(minutes=1)),
     )
 
