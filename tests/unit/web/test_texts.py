@@ -1,0 +1,125 @@
+"""Texts from outside made safe, moments in words, and the rules after a status was changed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.web.integrations import yaml_text
+from tocsin.web.integrations.statuses import Does, changed, does
+from tocsin.web.richtext import safe_html
+from tocsin.web.templatetags.parts import initials, say_left, say_moment
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a < b & c", "a &lt; b &amp; c"),
+        ("one\ntwo", "one<br>two"),
+        ("<p>Hello <b>you</b></p>", "<p>Hello <b>you</b></p>"),
+        ("<p><script>x</script>ok</p>", "<p>ok</p>"),
+        ("<b onclick='x()'>b</b>", "<b>b</b>"),
+        ("<a href='javascript:x()'>l</a>", '<a rel="noopener noreferrer nofollow">l</a>'),
+        ("<p><img src=http://x/y.png></p>", "<p></p>"),
+        ("<h1>Big</h1>", "<strong>Big</strong><br>"),
+    ],
+)
+def test_a_text_from_outside_is_shown_without_harm(text: str, shown: str) -> None:
+    assert safe_html(text) == shown
+
+
+@given(st.text())
+def test_no_text_from_outside_brings_a_script(text: str) -> None:
+    for shown in (safe_html(text), safe_html(f"<p>{text}</p>")):
+        assert "<script" not in shown.lower()
+
+
+@pytest.mark.parametrize(
+    ("ago", "said"),
+    [
+        (timedelta(seconds=3), "just now"),
+        (timedelta(seconds=50), "1 min ago"),
+        (timedelta(minutes=6), "6 min ago"),
+        (timedelta(hours=3), "3 h ago"),
+        (timedelta(days=2), "2 d ago"),
+        (timedelta(seconds=-30), "in a moment"),
+        (timedelta(hours=-2), "in 2 h"),
+    ],
+)
+def test_a_moment_is_said_in_few_words(ago: timedelta, said: str) -> None:
+    assert say_moment(NOW - ago, NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (timedelta(minutes=2, seconds=10), "2:10"),
+        (timedelta(seconds=5), "0:05"),
+        (timedelta(hours=1, minutes=2, seconds=3), "1:02:03"),
+        (timedelta(days=3), "3 days"),
+        (timedelta(0), "now"),
+        (timedelta(seconds=-4), "now"),
+    ],
+)
+def test_a_countdown_counts_minutes_and_seconds(left: timedelta, said: str) -> None:
+    assert say_left(left) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "letters"),
+    [("Alice Andersson", "AA"), ("bob", "BO"), ("j.doe", "JD"), ("Anna-Lena", "AL"), ("🙂", "🙂"), ("", "")],
+)
+def test_initials_are_two_letters_at_most(name: str, letters: str) -> None:
+    assert initials(name) == letters
+
+
+KIND = load_kinds()["haloitsm"]
+HALO = KIND.rules
+
+
+def by(own: dict[str, Any], status: str) -> Does:
+    """What a status does when an integration has these rules of its own."""
+    return does(compile_reader(KIND, Definition(rules=own)).rules, status)
+
+
+@pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress", "new stuff", "Überprüft"])
+@pytest.mark.parametrize("wanted", list(Does))
+@pytest.mark.parametrize("then", list(Does))
+def test_a_status_does_what_was_clicked_last_and_no_other_changes(status: str, wanted: Does, then: Does) -> None:
+    others = [other for other in ("New", "Resolved", "Closed", "In Progress", "On Hold") if other != status]
+    before = {other: by({}, other) for other in others}
+    own = changed({}, HALO, status, wanted)
+    own = changed(own, HALO, status, then)
+    assert by(own, status) is then
+    assert {other: by(own, other) for other in others} == before
+
+
+@pytest.mark.parametrize("status", ["New", "Resolved", "Closed", "In Progress"])
+def test_a_status_that_does_again_what_it_did_leaves_nothing_behind(status: str) -> None:
+    usual = by({}, status)
+    other = next(one for one in Does if one is not usual)
+    own = changed(changed({}, HALO, status, other), HALO, status, usual)
+    assert by(own, status) is usual
+
+
+def test_yaml_comes_back_as_it_was() -> None:
+    value = {"open": {"any": [{"field": "source_status", "operator": "equals", "value": "no"}, {"not": {"x": 1}}]}}
+    assert yaml_text.read(yaml_text.write(value), "rules") == value
+    assert yaml_text.write({}) == ""
+    assert yaml_text.read("", "rules") is None
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\t- x", "a: &x [*x]\nb: *y", "!!python/object:os.system x"])
+def test_yaml_that_cannot_be_read_names_its_place(text: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        yaml_text.read(text, "rules")
+    assert caught.value.field == "rules"
