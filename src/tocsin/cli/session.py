@@ -60,7 +60,7 @@ def open_database(data_dir: Path | None, *, migrate: bool = True) -> Iterator[Op
     assert url is not None
     try:
         database.use(url)
-        _set_up_django()
+        set_up_django()
         if migrate:
             from tocsin.core import schema
 
@@ -72,7 +72,8 @@ def open_database(data_dir: Path | None, *, migrate: bool = True) -> Iterator[Op
             embedded.release()
 
 
-def _set_up_django() -> None:
+def set_up_django() -> None:
+    """Loads Django's models; the database need not answer."""
     import django
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")

@@ -5,7 +5,7 @@ What decides about messages is versioned: a version never changes after it was m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -196,23 +196,44 @@ def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
     """Asks for the integration's own policy, and for each route that pages, whether anybody could ever be reached."""
     if read.anyway or read.mode is not IntegrationMode.PAGE:
         return
-    ways = [("escalation_policy", read.policy_id, read.user_ids, read.group_ids)]
-    for number, route in enumerate(read.definition.get("routes", [])):
+    for place, problem in _unreachable(read.definition, read.policy_id, read.user_ids, read.group_ids, now):
+        hint = "Give it somebody who can be reached, or save it with anyway: true."
+        raise Rejected("reaches_nobody", f"{place}: {problem} {hint}", place)
+
+
+def unreachable(integration: Integration, now: datetime) -> list[tuple[str, str]]:
+    """Where an integration that pages could reach nobody, as it is configured now: the place, and why, in words."""
+    if integration.mode != IntegrationMode.PAGE:
+        return []
+    definition = integration.current.definition if integration.current else {}
+    users = tuple(integration.recipient_users.values_list("pk", flat=True))
+    groups = tuple(integration.recipient_groups.values_list("pk", flat=True))
+    return list(_unreachable(definition, integration.policy_id, users, groups, now))
+
+
+def _unreachable(
+    definition: Mapping[str, Any],
+    policy_id: int | None,
+    user_ids: Sequence[int],
+    group_ids: Sequence[int],
+    now: datetime,
+) -> Iterator[tuple[str, str]]:
+    ways = [("escalation_policy", policy_id, tuple(user_ids), tuple(group_ids))]
+    for number, route in enumerate(definition.get("routes", [])):
         if route.get("action") == Action.RECORD:
             continue
         recipients = route.get("recipients") or {}
         ways.append(
             (
                 f"routes[{number}]",
-                route.get("escalation_policy", read.policy_id),
-                tuple(recipients.get("users", read.user_ids)),
-                tuple(recipients.get("groups", read.group_ids)),
+                route.get("escalation_policy", policy_id),
+                tuple(recipients.get("users", user_ids)),
+                tuple(recipients.get("groups", group_ids)),
             )
         )
-    for place, policy_id, users, groups in ways:
-        if problem := reachable.problem(_plan(policy_id), users, groups, now):
-            hint = "Give it somebody who can be reached, or save it with anyway: true."
-            raise Rejected("reaches_nobody", f"{place}: {problem} {hint}", place)
+    for place, policy, users, groups in ways:
+        if problem := reachable.problem(_plan(policy), users, groups, now):
+            yield place, problem
 
 
 def _plan(policy_id: int | None) -> PolicyPlan:

@@ -1,0 +1,84 @@
+"""`tocsin doctor`: says what is wrong, and what to do about each thing. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import psycopg
+import typer
+
+from tocsin.cli.session import DataDir, configure, open_database
+from tocsin.core.config import ConfigError
+from tocsin.core.errors import TocsinError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tocsin.operate.finding import Finding
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Prints the findings as JSON.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Checks database, durability, clock, disk, configuration, public URL, providers and who can be reached.
+
+    Each problem has an id and a remedy. Exits with 1 if there is any; notes are no problems.
+    """
+    found = _examine(data_dir)
+    typer.echo(_as_json(found) if as_json else _as_text(found))
+    if any(finding.is_problem for finding in found):
+        raise typer.Exit(1)
+
+
+def _examine(data_dir: Path | None) -> list[Finding]:
+    from tocsin.operate.finding import Finding
+
+    try:
+        configure(data_dir)
+    except ConfigError as error:
+        return [Finding("configuration.variable", str(error), "Correct that variable; nothing else was checked.")]
+    from django.db import OperationalError
+
+    try:
+        # Its tables are left as they are: a doctor only looks.
+        with open_database(data_dir, migrate=False):
+            from tocsin.core import clock, database
+            from tocsin.operate import doctor as examination
+
+            # Not the pool, which would only say that it waited in vain.
+            with database.connect(name="tocsin doctor") as connection:
+                clock.measure(connection)
+            return examination.examine(clock.now())
+    except (psycopg.OperationalError, OperationalError, TocsinError) as error:
+        return _without_database(" ".join(str(error).split()))
+
+
+def _without_database(problem: str) -> list[Finding]:
+    from tocsin.cli.session import set_up_django
+    from tocsin.core.logs import masked
+
+    set_up_django()
+    from tocsin.operate import doctor as examination
+
+    return examination.examine_without_database(masked(problem), datetime.now(UTC))
+
+
+def _as_json(found: list[Finding]) -> str:
+    problems = [asdict(finding) for finding in found if finding.is_problem]
+    notes = [asdict(finding) for finding in found if not finding.is_problem]
+    return json.dumps({"ok": not problems, "problems": problems, "notes": notes}, indent=2, ensure_ascii=False)
+
+
+def _as_text(found: list[Finding]) -> str:
+    lines = []
+    for finding in found:
+        lines.append(f"{finding.level:8} {finding.id}: {finding.detail}")
+        if finding.remedy:
+            lines.append(f"{'':8} → {finding.remedy}")
+    count = sum(finding.is_problem for finding in found)
+    lines.append(f"{count} {'problem' if count == 1 else 'problems'}." if count else "No problems.")
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""Checks the public address: that it leads here, and that its certificate is trusted and lasts. Only where one is set.
+
+The address is given by the environment, so it may be a private one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import httpx
+
+from tocsin.core import config, egress
+from tocsin.core.errors import TocsinError
+from tocsin.operate.finding import Finding, note
+
+TIMEOUT = 5.0
+
+#: A certificate that ends within this, or within a third of its whole life where that is shorter, was not renewed.
+SOON = timedelta(days=14)
+
+
+def check(now: datetime, context: ssl.SSLContext | None = None) -> Iterator[Finding]:
+    """What is wrong with `TOCSIN_BASE_URL`. `context` takes the place of the system's trusted certificates."""
+    settings = config.current()
+    if settings.base_url is None:
+        yield note(
+            "address.none",
+            "TOCSIN_BASE_URL is not set: links in messages work on this machine only.",
+            "Set it to the address by which people and senders reach Tocsin, such as https://tocsin.example.org.",
+        )
+        return
+    parts = urlsplit(settings.base_url)
+    host = parts.hostname or ""
+    context = context or egress.tls_context()
+    if parts.scheme == "https":
+        found = list(_certificate(host, parts.port or 443, now, context))
+        yield from found
+        if any(finding.is_problem and finding.id != "address.certificate_ends" for finding in found):
+            return
+        if not settings.trusted_proxies:
+            yield note(
+                "address.no_proxy",
+                "TOCSIN_TRUSTED_PROXIES is not set: every request seems to come from the proxy's own address.",
+                "Set it to the proxy's address, such as 127.0.0.1,::1.",
+            )
+    elif not _is_this_machine(host):
+        yield Finding(
+            "address.not_encrypted",
+            f"{settings.base_url} is not encrypted: passwords and the integrations' secret addresses can be read.",
+            "Put a proxy with a certificate in front, and set TOCSIN_BASE_URL to its https address.",
+        )
+    yield from _answer(settings.base_url, context)
+
+
+def _certificate(host: str, port: int, now: datetime, context: ssl.SSLContext) -> Iterator[Finding]:
+    try:
+        plain = egress.connect(host, port, TIMEOUT, trusted=True)
+    except TocsinError as error:
+        yield _unreachable(str(error))
+        return
+    try:
+        with plain, context.wrap_socket(plain, server_hostname=host) as secure:
+            certificate = secure.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        yield Finding(
+            "address.certificate",
+            f"The certificate of {host} is not trusted: {error.verify_message}.",
+            "Have the proxy get one that is publicly trusted; HaloITSM and phones refuse any other.",
+        )
+        return
+    except (OSError, ValueError) as error:
+        yield _unreachable(f"{host} speaks no TLS on port {port}: {error}.")
+        return
+    begin, end = (_moment(str(certificate[key])) for key in ("notBefore", "notAfter"))
+    left = end - now
+    if left < min(SOON, (end - begin) / 3):
+        yield Finding(
+            "address.certificate_ends",
+            f"The certificate of {host} ends in {max(0, left.days)} days.",
+            "Look why the proxy does not renew it.",
+        )
+
+
+def _answer(base_url: str, context: ssl.SSLContext) -> Iterator[Finding]:
+    try:
+        with httpx.Client(timeout=TIMEOUT, verify=context, trust_env=False) as client:
+            answer = client.get(f"{base_url}/healthz")
+    except (httpx.HTTPError, ValueError) as error:
+        yield _unreachable(f"{base_url} does not answer: {str(error) or type(error).__name__}.")
+        return
+    if answer.is_redirect:
+        yield Finding(
+            "address.elsewhere",
+            f"{base_url} leads on to {answer.headers.get('location', 'another address')}: senders do not follow.",
+            "Set TOCSIN_BASE_URL to the address that answers itself.",
+        )
+    elif (answer.status_code, answer.text.strip()) != (200, "ok"):
+        yield Finding(
+            "address.not_here",
+            f"{base_url}/healthz answers {answer.status_code}, not 200 with “ok”: the address leads somewhere else, or "
+            "Tocsin does not run.",
+            "Look at the proxy's configuration, and whether `tocsin serve` runs.",
+        )
+
+
+def _unreachable(detail: str) -> Finding:
+    return Finding(
+        "address.unreachable",
+        detail,
+        "Look at DNS, the firewall and the proxy; then try the address from a phone on mobile data.",
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)

@@ -1,0 +1,140 @@
+"""Checks PostgreSQL: version, durability, tables, rights, hints, connections, clock, and where it lives."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+
+from tocsin.core import clock, config, database
+from tocsin.core.database import Connection
+from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.operate import durability, presence, readiness
+from tocsin.operate.finding import Finding, note
+
+OLDEST = 15
+
+#: A node's connections: 1 that commits, 1 that listens, 8 for pages, 10 for loops and to spare.
+OF_A_NODE = 20
+
+#: In seconds: a hint arrives within milliseconds, or never.
+HINT_DEADLINE = 3.0
+
+
+def check(connection: Connection) -> Iterator[Finding]:
+    """What is wrong with the database that this process uses, and where it lives."""
+    yield from _version(connection)
+    server = durability.read(connection)
+    for weakness in durability.weaknesses(server):
+        yield Finding(f"database.{weakness.id}", weakness.detail, weakness.remedy)
+    if (risk := durability.risk_at_failover(server)) is not None:
+        yield Finding(f"database.{risk.id}", risk.detail, risk.remedy)
+    if missing := readiness.missing_migrations(connection):
+        yield Finding(
+            "database.tables",
+            f"{len(missing)} migrations are missing, such as {missing[0]}.",
+            "Start `tocsin serve`, which brings the tables up to date.",
+        )
+    yield from _clock(connection)
+    yield from _hints()
+    yield from _place()
+
+
+def check_connections(connection: Connection) -> Iterator[Finding]:
+    """Whether all nodes together may need more connections than there are. Needs Tocsin's tables."""
+    row = database.row(
+        connection,
+        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int "
+        "- coalesce(current_setting('reserved_connections', true), '0')::int AS most, "
+        "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
+        " AND (datname <> current_database() OR usename <> current_user)) AS others",
+    )
+    assert row is not None
+    nodes = max(1, sum(node.is_there for node in presence.nodes(connection)))
+    needed = nodes * OF_A_NODE + row["others"]
+    if needed > row["most"]:
+        what = f"{nodes} {'node' if nodes == 1 else 'nodes'} of Tocsin with {OF_A_NODE} connections each"
+        others = f" and {row['others']} of others" if row["others"] else ""
+        yield Finding(
+            "database.connections",
+            f"{what}{others} can need {needed} connections, and PostgreSQL allows {row['most']}.",
+            f"Set max_connections to {needed + 10} or more, or run fewer nodes.",
+        )
+
+
+def _version(connection: Connection) -> Iterator[Finding]:
+    row = database.row(
+        connection,
+        "SELECT current_setting('server_version_num')::int / 10000 AS major, "
+        "current_setting('server_encoding') AS enc, "
+        "has_schema_privilege(current_schema(), 'CREATE') AS may_create",
+    )
+    assert row is not None
+    if row["major"] < OLDEST:
+        yield Finding(
+            "database.version",
+            f"PostgreSQL {row['major']} is too old: Tocsin needs {OLDEST} or later.",
+            "Upgrade it, or `tocsin backup`, and restore into a newer one.",
+        )
+    if row["enc"] != "UTF8":
+        yield Finding(
+            "database.encoding",
+            f"The database's encoding is {row['enc']}: some texts cannot be stored.",
+            "Make one with ENCODING 'UTF8' TEMPLATE template0, and move there by `tocsin backup` and `restore`.",
+        )
+    if not row["may_create"]:
+        yield Finding(
+            "database.rights",
+            "Tocsin's role may not make tables, so it cannot be upgraded.",
+            "ALTER DATABASE … OWNER TO Tocsin's role.",
+        )
+
+
+def _clock(connection: Connection) -> Iterator[Finding]:
+    clock.measure(connection)
+    if not clock.is_sound():
+        apart = abs(clock.skew().total_seconds())
+        yield Finding(
+            "clock.off",
+            f"This machine's clock and the database's are {apart:.1f} seconds apart.",
+            "Run NTP on both (`timedatectl set-ntp true`).",
+        )
+
+
+def _hints() -> Iterator[Finding]:
+    """LISTEN needs a session of its own; a pooler in transaction mode swallows what it should hear."""
+    try:
+        if _hears_itself():
+            return
+    except psycopg.Error:
+        pass
+    yield Finding(
+        "database.pooler",
+        "LISTEN does not work: changes reach other processes a second late, and locks of a session may be lost.",
+        "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at a pooler in transaction mode.",
+    )
+
+
+def _hears_itself() -> bool:
+    word = secrets.token_hex(8)
+    with database.connect(name="tocsin doctor") as listener, database.connect(name="tocsin doctor") as teller:
+        listener.execute("LISTEN tocsin_doctor")
+        teller.execute("SELECT pg_notify('tocsin_doctor', %s)", (word,))
+        return any(notice.payload == word for notice in listener.notifies(timeout=HINT_DEADLINE, stop_after=1))
+
+
+def _place() -> Iterator[Finding]:
+    settings = config.current()
+    if settings.database_url is not None:
+        return
+    embedded = EmbeddedPostgres(settings.data_dir)
+    if embedded.is_apart:
+        yield note(
+            "database.apart",
+            f"PostgreSQL's part lives in {embedded.location}, because a folder above {settings.data_dir} is closed to "
+            "the account that it runs under. A copy of the data directory alone has no database in it.",
+            "Nothing need be done. To have it in one place, choose a data directory such as /var/lib/tocsin.",
+        )
+    else:
+        yield note("database.place", f"The built-in PostgreSQL lives in {embedded.location}.")

@@ -1,0 +1,94 @@
+"""Checks this machine: room on the disk, the secret key's file, and variables that are for tests only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from tocsin.core import config, crypto
+from tocsin.core.config import Config
+from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.operate.finding import Finding
+
+GIB = 1024**3
+
+#: Less room than this is too little, whatever the disk's size; and less than a twentieth, up to `PLENTY`.
+LITTLE = 1 * GIB
+PLENTY = 10 * GIB
+
+
+def check() -> Iterator[Finding]:
+    """What is wrong with this machine, as this process is configured."""
+    settings = config.current()
+    for folder in _folders(settings):
+        yield from room(folder)
+    if not settings.secret_keys:
+        yield from key_file(settings.data_dir / crypto.KEY_FILE)
+    if settings.test_clock:
+        yield Finding(
+            "configuration.test_clock",
+            "TOCSIN_TEST_CLOCK is set: whoever can write to the database can move the time.",
+            "Take the variable away; it is for tests.",
+        )
+    if settings.debug:
+        yield Finding(
+            "configuration.debug",
+            "TOCSIN_DEBUG is set: error pages show settings and code to whoever meets one.",
+            "Take the variable away; it is for developers.",
+        )
+
+
+def room(folder: Path) -> Iterator[Finding]:
+    """Whether the disk of `folder` has room and file entries left."""
+    usage = shutil.disk_usage(folder)
+    if usage.free < LITTLE or (usage.free < usage.total / 20 and usage.free < PLENTY):
+        yield Finding(
+            "disk.space",
+            f"{_size(usage.free)} of {_size(usage.total)} are free on the disk of {folder}.",
+            "Make room, or lower the settings `message_size_cap_mb` and `message_retention_days`.",
+            about=str(folder),
+        )
+    entries = os.statvfs(folder)
+    if entries.f_files and entries.f_favail < entries.f_files / 50:
+        yield Finding(
+            "disk.entries",
+            f"{entries.f_favail} of {entries.f_files} file entries are free on the disk of {folder}.",
+            "Remove what has many small files there.",
+            about=str(folder),
+        )
+
+
+def key_file(path: Path) -> Iterator[Finding]:
+    """Whether nobody but its owner can read the secret key."""
+    try:
+        found = path.stat()
+    except OSError:
+        return
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        yield Finding(
+            "secrets.key_file",
+            f"Others than its owner may read {path} (mode {found.st_mode & 0o777:04o}), the key to all stored secrets.",
+            f"chmod 600 {path}. If others may have read it, give every provider new secrets.",
+        )
+
+
+def _folders(settings: Config) -> list[Path]:
+    """One folder for each disk that Tocsin writes to."""
+    wanted = [settings.data_dir]
+    if settings.database_url is None:
+        wanted.append(EmbeddedPostgres(settings.data_dir).location)
+    disks: dict[int, Path] = {}
+    for folder in map(_existing, wanted):
+        disks.setdefault(folder.stat().st_dev, folder)
+    return list(disks.values())
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _size(number: float) -> str:
+    return f"{number / GIB:.1f} GB" if number >= GIB else f"{number / 1024**2:.0f} MB"

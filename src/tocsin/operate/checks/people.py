@@ -1,0 +1,104 @@
+"""Checks who would be woken: people who cannot be reached, ways that reach nobody, and hours that are nobody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from tocsin.access.roles import Role
+from tocsin.core import durations
+from tocsin.escalation import commands as policies
+from tocsin.escalation.models import Policy
+from tocsin.escalation.policy import references
+from tocsin.inbound.commands import unreachable
+from tocsin.inbound.models import Integration
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.specs import ANYWAY
+from tocsin.notify.channels.registry import address_problem
+from tocsin.oncall import schedules
+from tocsin.oncall.models import Schedule
+from tocsin.operate.finding import Finding, Level, note
+from tocsin.operate.gaps import gaps
+from tocsin.people.models import ContactMethod, Group, Membership, User
+
+#: So far ahead gaps are looked for.
+AHEAD = timedelta(days=14)
+
+
+def check(now: datetime) -> Iterator[Finding]:
+    """What is wrong with who is paged, as it is configured at `now`. Over Django's connection."""
+    if not User.objects.filter(role=Role.ADMIN, is_active=True).exists():
+        yield Finding(
+            "people.no_administrator",
+            "There is no administrator: nobody is told of problems, or can mend them in the browser.",
+            "tocsin user create NAME --email E --role admin",
+        )
+    yield from _unreachable_people()
+    yield from _unreachable_ways(now)
+    for group in Group.objects.all():
+        yield from _gaps(group, now)
+
+
+def _unreachable_people() -> Iterator[Finding]:
+    """Active people whom a group or a policy calls, and who have no way to be called."""
+    called = {membership.user_id for membership in Membership.objects.filter(roles__len__gt=0)}
+    for integration in Integration.objects.prefetch_related("recipient_users"):
+        called |= {user.pk for user in integration.recipient_users.all()}
+    for policy in Policy.objects.exclude(current=None).select_related("current"):
+        called |= references(policies.plan_of(policy))[0]
+    for schedule in Schedule.objects.all():
+        called |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
+    reachable = {
+        method.user_id
+        for method in ContactMethod.objects.filter(is_enabled=True, user__in=called)
+        if address_problem(method.channel, method.address) is None
+    }
+    for user in User.objects.filter(pk__in=called - reachable, is_active=True).order_by("username"):
+        yield Finding(
+            "people.unreachable",
+            f"{user.display_name} is called by a group, schedule or policy and has no contact method that can be used.",
+            "Give them one under Users, or have them add one under Me.",
+            about=user.username,
+        )
+
+
+def _unreachable_ways(now: datetime) -> Iterator[Finding]:
+    for integration in Integration.objects.select_related("current").prefetch_related(
+        "recipient_users", "recipient_groups"
+    ):
+        if integration.mode == IntegrationMode.DISABLED:
+            yield note("integration.disabled", f"{integration.name} is switched off: what it gets opens nothing.")
+        for place, problem in unreachable(integration, now):
+            where = "" if place == "escalation_policy" else f" ({place})"
+            yield Finding(
+                "integration.reaches_nobody",
+                f"{integration.name}{where} would page nobody. {problem}",
+                "Give it a policy or recipients that can be reached, or set it to watch.",
+                about=integration.name,
+                # Whoever saved it was told, and said "anyway".
+                level=Level.NOTE if integration.settings.get(ANYWAY) else Level.PROBLEM,
+            )
+
+
+def _gaps(group: Group, now: datetime) -> Iterator[Finding]:
+    planned = [
+        schedules.load(schedule.name, schedule.time_zone, schedule.definition)
+        for schedule in Schedule.objects.filter(group=group).order_by("name")
+    ]
+    if not planned:
+        return
+    active = frozenset(User.objects.filter(is_active=True).values_list("pk", flat=True))
+    zone = planned[0].zone
+    for role, found in gaps(planned, active, now, now + AHEAD).items():
+        if not found:
+            continue
+        first = found[0]
+        begin = f"{first.since.astimezone(zone):%a %d %b %H:%M} ({zone.key})"
+        several = f" {len(found)} times" if len(found) > 1 else ""
+        yield Finding(
+            "oncall.gap",
+            f"Nobody is {role} of {group.name}{several} in the next {AHEAD.days} days: from {begin} for "
+            f"{durations.say(first.until - first.since)}{', and later again' if several else ''}.",
+            "Add a shift for that time. Until then a step that asks for this role calls nobody, and the next comes.",
+            about=group.name,
+        )

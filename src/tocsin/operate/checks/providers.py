@@ -1,0 +1,103 @@
+"""Checks providers: each is asked whether address and credentials work, sending nothing; and each channel has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from tocsin.core import crypto, database
+from tocsin.core.database import Connection
+from tocsin.core.errors import Permanent, TocsinError
+from tocsin.notify.channels.registry import CHANNELS
+from tocsin.notify.providers import Carrier, Directory
+from tocsin.operate.finding import Finding
+
+#: In seconds, for all providers together.
+DEADLINE = 20.0
+
+
+def check(connection: Connection) -> Iterator[Finding]:
+    """What is wrong with the providers in use, and which channels people are paged by without one."""
+    directory = Directory()
+    try:
+        directory.refresh(connection)
+        for name, problem in directory.problems.items():
+            yield Finding("provider.unusable", f"The provider {name} cannot be used: {problem}", _SAVE, about=name)
+        yield from _refusing(directory.all())
+        yield from _missing(connection, directory)
+    finally:
+        directory.close()
+
+
+def check_secrets(connection: Connection) -> Iterator[Finding]:
+    """Stored secrets that no known key opens."""
+    rows = database.rows(
+        connection,
+        "SELECT 'integration' AS noun, name, token AS sealed FROM inbound_integration "
+        "UNION ALL SELECT 'integration', name, credentials FROM inbound_integration WHERE credentials <> '' "
+        "UNION ALL SELECT 'provider', name, secrets FROM notify_provider WHERE secrets <> '' ORDER BY 1, 2",
+    )
+    for noun, name in dict.fromkeys((row["noun"], row["name"]) for row in rows if not _opens(row["sealed"])):
+        yield Finding(
+            "secrets.unreadable",
+            f"A secret of the {noun} {name} cannot be decrypted with the known secret keys.",
+            "Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again.",
+            about=name,
+        )
+
+
+_SAVE = "Open it under Providers, correct it, and save."
+
+
+def _refusing(carriers: Sequence[Carrier]) -> Iterator[Finding]:
+    """Those that refuse, or do not answer in time. All are asked at once."""
+    pool = ThreadPoolExecutor(max(1, len(carriers)), thread_name_prefix="doctor")
+    asked = {carrier.name: pool.submit(carrier.sender.verify) for carrier in carriers}
+    wait(asked.values(), DEADLINE)
+    pool.shutdown(wait=False, cancel_futures=True)
+    for carrier in carriers:
+        if (problem := _problem(asked[carrier.name])) is not None:
+            remedy = "Look at its address and credentials, and whether this machine may connect to it."
+            yield Finding("provider.refuses", f"{carrier.name}: {carrier.masked(problem)}", remedy, about=carrier.name)
+
+
+def _problem(asked: Future[str]) -> str | None:
+    if not asked.done():
+        return f"it gave no answer within {DEADLINE:.0f} seconds."
+    error = asked.exception()
+    if error is None:
+        return None
+    return str(error) if isinstance(error, TocsinError) else f"it cannot be asked ({type(error).__name__})."
+
+
+_USED = """
+SELECT m.channel, count(DISTINCT m.user_id) AS people FROM people_contactmethod m
+JOIN people_user u ON u.id = m.user_id AND u.is_active WHERE m.is_enabled GROUP BY m.channel
+UNION ALL SELECT channel, 0 FROM people_groupcontact
+UNION ALL SELECT 'email', 0
+"""
+
+
+def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
+    used: dict[str, int] = {}
+    for row in database.rows(connection, _USED):
+        used[row["channel"]] = max(row["people"], used.get(row["channel"], 0))
+    for channel, people in sorted(used.items()):
+        if directory.has_provider(channel):
+            continue
+        label = CHANNELS[channel].label if channel in CHANNELS else channel
+        whose = f", also the pages of {people} {'person' if people == 1 else 'people'}" if people else ""
+        yield Finding(
+            "provider.missing",
+            f"No provider carries {label}: what is sent by it goes to the sandbox and leaves nowhere{whose}.",
+            "Set TOCSIN_SMTP_URL, or add one under Providers." if channel == "email" else "Add one under Providers.",
+            about=channel,
+        )
+
+
+def _opens(sealed: str) -> bool:
+    try:
+        crypto.decrypt(sealed)
+    except Permanent:
+        return False
+    return True

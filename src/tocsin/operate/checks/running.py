@@ -1,0 +1,55 @@
+"""Checks what runs: that Tocsin does, that somebody watches it, and what its auditor finds wrong with paging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tocsin.core import config, durations
+from tocsin.core.database import Connection
+from tocsin.operate import presence, standing
+from tocsin.operate.finding import Finding, note
+
+
+def check(connection: Connection) -> Iterator[Finding]:
+    """What is wrong with what runs now."""
+    nodes = presence.nodes(connection)
+    there = [node for node in nodes if node.is_there]
+    if not there:
+        yield Finding(
+            "running.nothing",
+            "No Tocsin runs on this database: nothing is taken, and nobody is paged.",
+            "Start `tocsin serve`; `tocsin service install` has it start with the machine.",
+        )
+    for node in nodes:
+        if there and not node.is_there:
+            yield Finding(
+                "running.gone",
+                f"The node {node.name} ({node.role}) was last heard of {durations.say(node.age)} ago, and did not end "
+                "in good order. Others have taken over its work.",
+                "Look at that machine, and start it again. An hour after it was last heard of it is forgotten.",
+                about=node.name,
+            )
+    if len(versions := sorted({node.version for node in there})) > 1:
+        yield note("running.versions", f"Nodes run different versions: {', '.join(versions)}.", "Upgrade the others.")
+    yield from _paging(connection, bool(there))
+
+
+def _paging(connection: Connection, is_running: bool) -> Iterator[Finding]:
+    stands = standing.of(connection)
+    if is_running and stands.silence is not None:
+        remedy = "Start a node with the role worker or all. A node that just started needs half a minute."
+        yield Finding("paging.unwatched", stands.silence, remedy)
+    for problem in stands.problems if is_running else ():
+        yield Finding(f"paging.{problem.id.partition(':')[0]}", problem.detail, problem.remedy, about=problem.id)
+    if config.current().heartbeat_url is None:
+        yield note(
+            "heartbeat.none",
+            "TOCSIN_HEARTBEAT_URL is not set: if this machine dies, nobody outside notices.",
+            "Set it to the address of a service that raises an alarm when it is not called.",
+        )
+    elif stands.heartbeat_problem:
+        yield Finding(
+            "heartbeat.failing",
+            f"The outside heartbeat is not taken: {stands.heartbeat_problem}.",
+            "Look at TOCSIN_HEARTBEAT_URL, and whether this machine may connect to it.",
+        )

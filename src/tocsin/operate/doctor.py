@@ -1,0 +1,64 @@
+"""Everything that `tocsin doctor` and the System page check: each finding says what is wrong and what to do about it.
+
+Changes nothing, sends nothing. A check that fails says so, and stops no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from tocsin.core import database
+from tocsin.operate.checks import address, machine, people, providers, running
+from tocsin.operate.checks import database as postgres
+from tocsin.operate.finding import Finding
+
+log = logging.getLogger(__name__)
+
+type Check = Callable[[], Iterable[Finding]]
+
+
+def examine(now: datetime) -> list[Finding]:
+    """Everything that was found at `now`, problems first. Takes seconds: providers and the address are called."""
+    found = [*_run("database", lambda: _with(postgres.check)), *_run("machine", machine.check)]
+    # Without its tables nothing more can be asked.
+    if not any(finding.id == "database.tables" for finding in found):
+        found += _run("connections", lambda: _with(postgres.check_connections))
+        found += _run("secrets", lambda: _with(providers.check_secrets))
+        found += _run("providers", lambda: _with(providers.check))
+        found += _run("people", lambda: people.check(now))
+        found += _run("running", lambda: _with(running.check))
+    found += _run("address", lambda: address.check(now))
+    return ordered(found)
+
+
+def examine_without_database(problem: str, now: datetime) -> list[Finding]:
+    """What can be found while the database cannot be used, for the reason `problem`."""
+    unusable = Finding(
+        "database.unusable",
+        f"The database cannot be used: {problem}",
+        "Look at TOCSIN_DATABASE_URL and at the server; for the built-in one, at the log in its folder.",
+    )
+    return ordered([unusable, *_run("machine", machine.check), *_run("address", lambda: address.check(now))])
+
+
+def ordered(found: Iterable[Finding]) -> list[Finding]:
+    """Problems first, then notes, each as they were found."""
+    return sorted(found, key=lambda finding: not finding.is_problem)
+
+
+def _run(name: str, check: Check) -> list[Finding]:
+    try:
+        return list(check())
+    except Exception as error:  # one check's edge: the others are still of use
+        log.exception("The check of %s failed.", name)
+        detail = f"The check of {name} could not be done: {type(error).__name__}."
+        return [
+            Finding("check.failed", detail, "Look at the log; if nothing there explains it, report it.", about=name)
+        ]
+
+
+def _with(check: Callable[[database.Connection], Iterable[Finding]]) -> list[Finding]:
+    with database.pool().connection() as connection:
+        return list(check(connection))

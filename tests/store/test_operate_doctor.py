@@ -1,0 +1,340 @@
+"""`tocsin doctor` on a real database: each thing that can be wrong is found, named and has a remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.doubles.certificates import make_certificate
+from tests.doubles.http import Request, Response, http_double
+from tests.store.ingest import make_integration
+from tests.store.people import ACTOR, make_group, make_user
+from tocsin.cli.main import run
+from tocsin.core import clock, config, crypto, database
+from tocsin.escalation.commands import save_policy
+from tocsin.inbound.models import Integration
+from tocsin.notify.models import Provider
+from tocsin.oncall.commands import save_schedule
+from tocsin.operate.auditor import Auditor
+from tocsin.operate.checks import address, machine
+from tocsin.operate.doctor import examine
+from tocsin.operate.finding import Finding
+from tocsin.operate.models import Node
+from tocsin.operate.presence import Presence
+from tocsin.people.models import ContactMethod, User
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "operate.md"
+
+
+@pytest.fixture(autouse=True)
+def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", database)
+    monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path))
+    config.current.cache_clear()
+    yield
+    config.current.cache_clear()
+
+
+def setenv(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    config.current.cache_clear()
+
+
+def found(now: datetime, name: str = "") -> list[Finding]:
+    """The findings whose id begins so."""
+    return [finding for finding in examine(now) if finding.id.startswith(name)]
+
+
+def ids(now: datetime, name: str = "") -> list[str]:
+    return [finding.id for finding in found(now, name)]
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = run(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_a_whole_installation_has_only_the_problem_of_the_tests_own_server(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_user("alice", now)
+    make_user("erin", now, role="admin")
+    group = make_group("Service Desk", now, ["alice"])
+    policy = save_policy({"name": "Standard", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
+    make_integration(policy=policy).recipient_groups.add(group)
+    Presence(uuid4(), "all", list).turn()
+    Auditor(now=lambda: now, heartbeat_url=lambda: None).turn()
+    with http_double() as smtp:
+        # Not an SMTP server: it is refused, so that the check is known to have asked.
+        setenv(monkeypatch, TOCSIN_SMTP_URL=f"smtp://127.0.0.1:{smtp.port}")
+        problems = [finding.id for finding in examine(now) if finding.is_problem]
+    # The tests run PostgreSQL without durability.
+    assert [one for one in problems if not one.startswith("database.")] == ["provider.refuses"]
+    assert "database.fsync" in problems
+
+
+def test_what_is_not_durable_is_a_problem_with_its_remedy(now: datetime) -> None:
+    (finding,) = found(now, "database.fsync")
+    assert (finding.remedy, finding.is_problem) == ("Set fsync to on.", True)
+
+
+def test_tables_that_are_too_old_are_said_and_nothing_is_asked_of_them(now: datetime) -> None:
+    with database.transaction() as connection:
+        connection.execute("DELETE FROM django_migrations WHERE app = 'operate'")
+    assert "database.tables" in ids(now)
+    assert ids(now, "people.") == ids(now, "running.") == []
+
+
+def test_a_clock_that_is_off_is_said(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "MAX_SKEW", timedelta(seconds=-1))
+    assert ids(now, "clock.") == ["clock.off"]
+
+
+def test_more_nodes_than_the_server_has_connections_for_are_said(now: datetime) -> None:
+    assert ids(now, "database.connections") == []
+    for _ in range(11):
+        Presence(uuid4(), "all", list).turn()
+    (finding,) = found(now, "database.connections")
+    assert "11 nodes of Tocsin with 20 connections each" in finding.detail
+    assert "allows 197" in finding.detail
+
+
+def test_hints_arrive_on_a_direct_connection(now: datetime) -> None:
+    assert ids(now, "database.pooler") == []
+
+
+def test_a_key_that_others_may_read_is_said(tmp_path: Path) -> None:
+    key = tmp_path / "secret.key"
+    assert list(machine.key_file(key)) == []
+    key.write_text("x" * 43)
+    key.chmod(0o640)
+    (finding,) = machine.key_file(key)
+    assert (finding.id, "mode 0640" in finding.detail) == ("secrets.key_file", True)
+    key.chmod(0o600)
+    assert list(machine.key_file(key)) == []
+
+
+def test_a_disk_with_little_room_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "LITTLE", 0)
+    monkeypatch.setattr(machine, "PLENTY", 0)
+    assert list(machine.room(tmp_path)) == []
+    monkeypatch.setattr(machine, "LITTLE", 1 << 60)
+    (finding,) = machine.room(tmp_path)
+    assert (finding.id, finding.about) == ("disk.space", str(tmp_path))
+
+
+def test_the_test_clock_and_debug_are_said(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    setenv(monkeypatch, TOCSIN_TEST_CLOCK="1", TOCSIN_DEBUG="1")
+    assert ids(now, "configuration.") == ["configuration.test_clock", "configuration.debug"]
+
+
+def test_secrets_that_no_key_opens_are_named(now: datetime) -> None:
+    make_integration("Good")
+    make_integration("Bad")
+    Integration.objects.filter(name="Bad").update(token="gAAAA-of-another-key")
+    Provider.objects.create(name="Mail", kind="smtp", channels=["email"], secrets="nonsense")
+    assert [finding.about for finding in found(now, "secrets.unreadable")] == ["Bad", "Mail"]
+    assert [finding.about for finding in found(now, "provider.unusable")] == ["Mail"]
+
+
+def test_a_provider_that_refuses_is_named_without_its_secret(now: datetime) -> None:
+    Provider.objects.create(
+        name="Mail",
+        kind="smtp",
+        channels=["email"],
+        settings={"host": "127.0.0.1", "port": 1},
+        secrets=crypto.encrypt(json.dumps({"password": "hunter2hunter2"})),
+    )
+    (finding,) = found(now, "provider.refuses")
+    assert finding.about == "Mail"
+    assert "hunter2" not in finding.detail
+
+
+def test_a_channel_that_people_are_paged_by_without_a_provider_is_said(now: datetime) -> None:
+    method = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
+    make_user("alice", now, contact_methods=[method])
+    missing = {finding.about: finding.detail for finding in found(now, "provider.missing")}
+    assert set(missing) == {"email", "sms"}
+    assert "the pages of 1 person" in missing["sms"]
+
+
+def test_people_who_are_called_and_cannot_be_reached_are_named(now: datetime) -> None:
+    for name in ("alice", "bob", "carol", "dave"):
+        make_user(name, now)
+    make_group("Service Desk", now, ["alice", "bob"])
+    save_policy({"name": "Direct", "steps": [{"notify": {"users": ["carol"]}}]}, actor=ACTOR, now=now)
+    ContactMethod.objects.filter(user__username="alice").update(is_enabled=False)
+    ContactMethod.objects.filter(user__username="bob").update(address="nonsense")
+    ContactMethod.objects.filter(user__username__in=("carol", "dave")).delete()
+    assert [finding.about for finding in found(now, "people.unreachable")] == ["alice", "bob", "carol"]
+    User.objects.update(is_active=False)
+    assert ids(now, "people.unreachable") == []
+
+
+def test_an_integration_that_would_page_nobody_is_named_with_the_route(now: datetime) -> None:
+    make_user("alice", now)
+    policy = save_policy({"name": "Standard", "steps": [{"notify": {"users": ["alice"]}}]}, actor=ACTOR, now=now)
+    empty = make_group("Empty", now)
+    roles = save_policy({"name": "Roles", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
+    routes = [{"escalation_policy": roles.pk, "recipients": {"groups": [empty.pk]}}]
+    make_integration("Routed", policy=policy, definition={"routes": routes})
+    make_integration("Bare")
+    make_integration("Watching", mode="watch")
+    named = {(finding.about, finding.level.value) for finding in found(now, "integration.reaches_nobody")}
+    assert named == {("Routed", "problem"), ("Bare", "problem")}
+    assert "routes[0]" in next(f.detail for f in found(now, "integration.") if f.about == "Routed")
+    Integration.objects.update(settings={"anyway": True})
+    assert {finding.level.value for finding in found(now, "integration.reaches_nobody")} == {"note"}
+
+
+def test_hours_that_are_nobodys_are_said_in_the_schedules_own_time(now: datetime) -> None:
+    make_user("alice", now)
+    make_group("Service Desk", now, ["alice"])
+    windows = [{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "08:00", "to": "18:00"}]
+    shift = {"name": "Days", "fixed": {"users": ["alice"], "roles": ["primary"], "windows": windows}}
+    spec = {"name": "Days", "group": "Service Desk", "time_zone": "Europe/Zurich", "shifts": [shift]}
+    save_schedule(spec, actor=ACTOR, now=now)
+    (finding,) = found(now, "oncall.gap")
+    assert finding.detail == (
+        "Nobody is primary of Service Desk 14 times in the next 14 days: from Tue 24 Nov 18:00 (Europe/Zurich) for "
+        "14 hours, and later again."
+    )
+
+
+def test_without_an_administrator_nobody_can_mend_anything(now: datetime) -> None:
+    assert ids(now, "people.no_administrator") == ["people.no_administrator"]
+    make_user("erin", now, role="admin")
+    assert ids(now, "people.no_administrator") == []
+
+
+def test_that_nothing_runs_that_a_node_is_gone_and_that_nobody_watches_is_said(now: datetime) -> None:
+    assert ids(now, "running.") == ["running.nothing"]
+    Presence(uuid4(), "web", list, "pager1").turn()
+    assert ids(now, "running.") == []
+    assert ids(now, "paging.") == ["paging.unwatched"]
+    Presence(uuid4(), "worker", list, "pager2").turn()
+    Node.objects.filter(name="pager2").update(seen_at=clock.now() - timedelta(minutes=5))
+    assert [finding.about for finding in found(now, "running.gone")] == ["pager2"]
+
+
+def test_what_the_auditor_finds_is_found_here_too(now: datetime) -> None:
+    from tocsin.alerts.models import Alert
+
+    alert = Alert.objects.create(subject="VPN", opened_at=now, last_message_at=now)
+    Presence(uuid4(), "all", list).turn()
+    Auditor(now=lambda: now, heartbeat_url=lambda: None).turn()
+    (finding,) = found(now, "paging.")
+    assert (finding.id, f"#{alert.pk}" in finding.detail) == ("paging.alerts_forgotten", True)
+
+
+def test_without_a_public_address_that_is_a_note(now: datetime) -> None:
+    (finding,) = found(now, "address.")
+    assert (finding.id, finding.is_problem) == ("address.none", False)
+
+
+def healthz(request: Request) -> Response:
+    return Response(200, b"ok") if request.path == "/healthz" else Response(404)
+
+
+def test_a_public_address_that_leads_here_is_well(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    with http_double(healthz) as proxy:
+        setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url)
+        assert ids(now, "address.") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        (Response(404), "address.not_here"),
+        (Response(200, b"welcome"), "address.not_here"),
+        (Response(301, headers={"Location": "https://elsewhere.example.org/"}), "address.elsewhere"),
+        (Response(hangs_up=True), "address.unreachable"),
+    ],
+)
+def test_a_public_address_that_leads_elsewhere_is_said(
+    given: Response, wrong: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http_double(lambda request: given) as proxy:
+        setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url)
+        assert ids(now, "address.") == [wrong]
+
+
+def test_a_public_address_where_nothing_answers_or_that_is_not_encrypted_is_said(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setenv(monkeypatch, TOCSIN_BASE_URL="http://tocsin.invalid")
+    assert ids(now, "address.") == ["address.not_encrypted", "address.unreachable"]
+
+
+def test_a_certificate_is_said_when_it_is_not_trusted_or_was_not_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path)
+    today = datetime.now(UTC)
+    with http_double(healthz, certificate.server) as proxy:
+        setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url, TOCSIN_TRUSTED_PROXIES="127.0.0.1")
+        assert list(address.check(today, certificate.client())) == []
+        # It lives for three days, two of which are left.
+        (ends,) = address.check(today + timedelta(days=1.5), certificate.client())
+        assert (ends.id, ends.detail) == ("address.certificate_ends", "The certificate of 127.0.0.1 ends in 0 days.")
+        (untrusted,) = address.check(today)
+        assert untrusted.id == "address.certificate"
+        assert "self-signed" in untrusted.detail
+
+
+def test_a_port_without_tls_is_said(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    with http_double(healthz) as proxy:
+        setenv(monkeypatch, TOCSIN_BASE_URL=proxy.url.replace("http:", "https:"))
+        assert ids(now, "address.") == ["address.unreachable"]
+
+
+def test_a_check_that_fails_says_so_and_stops_no_other(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    with database.transaction() as connection:
+        connection.execute("DROP TABLE notify_lastsent, operate_audit")
+    failed = [finding.about for finding in found(now, "check.failed")]
+    assert failed == ["running"]
+    assert ids(now, "people.no_administrator") == ["people.no_administrator"]
+
+
+def test_the_command_prints_each_problem_with_its_remedy_and_exits_with_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, out, _ = answer(capsys, "doctor")
+    assert status == 1
+    assert "problem  running.nothing: No Tocsin runs on this database" in out
+    assert "         → Start `tocsin serve`" in out
+    assert re.search(r"^\d+ problems\.$", out, re.MULTILINE)
+
+
+def test_the_json_has_problems_and_notes_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = answer(capsys, "doctor", "--json")
+    said = json.loads(out)
+    assert (status, said["ok"]) == (1, False)
+    assert {"id", "detail", "remedy", "about", "level"} == set(said["problems"][0])
+    assert "address.none" in [one["id"] for one in said["notes"]]
+    assert all(one["remedy"] for one in said["problems"])
+
+
+def test_a_database_that_does_not_answer_is_a_finding_without_the_password_beside_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", "postgresql://tocsin:hunter2x@127.0.0.1:1/tocsin")
+    status, out, _ = answer(capsys, "doctor")
+    assert status == 1
+    assert "problem  database.unusable: The database cannot be used: connection" in out
+    assert "hunter2x" not in out
+    assert "note     address.none" in out
+
+
+def test_an_unknown_variable_is_a_finding(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOCSIN_DATABSE_URL", "x")
+    status, out, _ = answer(capsys, "doctor", "--json")
+    assert (status, [one["id"] for one in json.loads(out)["problems"]]) == (1, ["configuration.variable"])
