@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.store.people import make_user
-from tocsin.alerts import commands
+from tocsin.alerts import commands, reactors
 from tocsin.alerts.openings import NewAlert
 from tocsin.alerts.orders import SYSTEM, Actor, NewEvent
 from tocsin.alerts.reactors import Paging, PagingMode
@@ -127,10 +127,13 @@ def allow_loopback(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 
 @contextmanager
 def post_office(now: datetime) -> Iterator[Post]:
-    """A post whose outboxes are closed at the end."""
+    """A post whose outboxes are closed at the end. What else follows an act is left out: here only the outbox works."""
     post = Post(now)
+    before = list(reactors._reactors)
+    reactors._reactors.clear()
     try:
         yield post
     finally:
+        reactors._reactors[:] = before
         for box in post.outboxes:
             box.close()

@@ -18,14 +18,11 @@ pytestmark = pytest.mark.usefixtures("database")
 
 @pytest.fixture
 def post(database: str, now: datetime) -> Iterator[Post]:
-    before = list(reactors._reactors)
-    reactors._reactors[:] = []
-    reactors.register(reactor.all_clear)
     with post_office(now) as office:
+        reactors.register(reactor.all_clear)
         for name in ("alice", "bob", "carol"):
             office.user(name)
         yield office
-    reactors._reactors[:] = before
 
 
 def paged(post: Post) -> int:

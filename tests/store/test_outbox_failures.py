@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
+from django.db import transaction
 
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.sending import Post, allow_loopback, configured, post_office, provider
+from tocsin.alerts import rows as alert_rows
 from tocsin.alerts.models import AlertEvent
-from tocsin.core import database
+from tocsin.core import database, settings_store
 from tocsin.notify import queue
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.outbox import Outbox
+from tocsin.notify.queue import Over
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -407,3 +410,49 @@ def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_aw
     assert refused == [1]
     assert len(mail.mails) == 1
     assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
+
+
+def test_people_act_while_pages_leave_and_every_page_ends_well(post: Post, mail: SmtpDouble) -> None:
+    names = [f"user{number}" for number in range(8)]
+    for name in names:
+        post.user(name)
+    alerts = [post.alert(f"Alert {number}") for number in range(30)]
+    with transaction.atomic():
+        settings_store.set("bundle_pages", False)
+    for alert in alerts:
+        post.page(alert, *names)
+    boxes = [post.outbox(slots=6), post.outbox(slots=6)]
+    problems: list[Exception] = []
+
+    def sends(box: Outbox) -> None:
+        try:
+            while box.turn():
+                box.keep_leases()
+            box.settle()
+        except Exception as problem:  # noqa: BLE001 - told by the test
+            problems.append(problem)
+
+    def acts(share: int) -> None:
+        try:
+            for alert in alerts[share::4]:
+                with database.transaction() as connection:
+                    alert_rows.lock(connection, [alert])
+                    users = [post.users[name].pk for name in names[:4]]
+                    queue.cancel(connection, [alert], users, "They acknowledged.", post.now)
+                    queue.cancel(connection, [alert], None, "Somebody took it.", post.now)
+                    queue.queue_all_clear(connection, [Over(alert, "Taken.")], post.now)
+        except Exception as problem:  # noqa: BLE001 - told by the test
+            problems.append(problem)
+
+    threads = [threading.Thread(target=sends, args=(box,)) for box in boxes]
+    threads += [threading.Thread(target=acts, args=(share,)) for share in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    post.go(30, boxes[0])
+    assert problems == []
+    pages = Delivery.objects.filter(purpose="page")
+    assert set(pages.values_list("status", flat=True)) <= {"sent", "cancelled"}
+    paged = [(m.message["X-Tocsin-Alert"], m.to) for m in mail.mails if m.message["X-Tocsin-Purpose"] == "page"]
+    assert len(paged) == len(set(paged)) == pages.filter(status="sent").count()

@@ -221,10 +221,14 @@ def _due(row: dict[str, Any]) -> Due:
     alert = {name[2:]: row.pop(name) for name in list(row) if name.startswith("a_")}
     facts = None
     if alert["id"] is not None:
-        facts = AlertFacts(
-            **{**alert, "status": AlertStatus(alert["status"]), "priority": Priority(alert["priority"])},
-        )
-    return Due(**{**row, "purpose": Purpose(row["purpose"]), "alert": facts})
+        status, priority = AlertStatus(alert["status"]), Priority(alert["priority"])
+        facts = AlertFacts(**{**alert, "status": status, "priority": priority, "custom": _mapping(alert["custom"])})
+    return Due(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """JSON that ought to be an object: another must not stop the rows beside it."""
+    return value if isinstance(value, dict) else {}
 
 
 def _cancel(connection: Connection, cancelled: Sequence[tuple[Due, str]], now: datetime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import parseaddr
@@ -223,6 +224,23 @@ def test_a_refused_recipient_leaves_the_connection_usable(server: SmtpDouble) ->
     sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
     sender.close()
     assert (len(server.mails), server.connections) == (1, 1)
+
+
+def test_a_server_that_turns_everybody_away_is_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"554 5.3.2 not today\r\n")
+                connection.recv(100)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        account = account_of_url("Mail", f"smtp://127.0.0.1:{listener.getsockname()[1]}", "t@example.org")
+        with pytest.raises(Temporary, match=r"takes no connection now: 554 5\.3\.2 not today"):
+            SmtpSender(account).verify()
+        thread.join()
 
 
 def test_encryption_is_used_where_the_server_offers_it(certificate: Certificate) -> None:

@@ -365,6 +365,11 @@ def _fail(server: _Server, error: Exception) -> NoReturn:
             ) from None
         case smtplib.SMTPNotSupportedError():
             raise Permanent(f"{server.host} offers no way to sign in.", "Leave user name and password empty.") from None
+        case smtplib.SMTPConnectError() | smtplib.SMTPHeloError():
+            # Turned away at the door, whatever the code: nothing is said yet of this mail.
+            said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+            why = f"{error.smtp_code} {_clean(said.decode('utf-8', 'replace'), server)}"
+            raise Temporary(f"{server.host} takes no connection now: {why}.") from None
         case smtplib.SMTPResponseException():
             said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
             _refused(server, error.smtp_code, said)
