@@ -16,12 +16,17 @@ from tocsin.asgi import FrontDoor
 from tocsin.core import clock, database
 from tocsin.core.database import CHANNEL
 from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.errors import TocsinError
 from tocsin.core.http import Bodies
 from tocsin.core.ids import uuid7
 from tocsin.core.loops import Worker
+from tocsin.inbound import loop as inbound
 from tocsin.inbound.asgi import Inbound
 from tocsin.inbound.committer import Committer
 from tocsin.inbound.registry import Registry
+from tocsin.notify import loop as outbox
+from tocsin.operate import loop as operate
+from tocsin.operate.presence import Presence, Turned
 from tocsin.operate.probes import Probes
 from tocsin.web import hub, live
 from tocsin.wiring import loops
@@ -54,9 +59,13 @@ class Node:
         self._stopping = threading.Event()
         self.committer = Committer(self._registry) if role in (Role.ALL, Role.INGEST) else None
         self.inbound = Inbound(self._registry, self.committer, self._bodies) if self.committer else None
-        self.worker = Worker(loops(self._registry, self.id, role.value)) if role in (Role.ALL, Role.WORKER) else None
+        self._presence = Presence(self.id, role.value, self._turned)
+        work = loops(self._registry, self.id, role.value) if role in (Role.ALL, Role.WORKER) else ()
+        # Every node says that it lives, whatever else it does.
+        doors = inbound.door_loops(self._registry) if self.inbound is not None else ()
+        self.worker = Worker((*work, *doors, operate.node_loop(self._presence)))
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
-        self.probes = Probes(node_id=self.id, worker=self.worker, committer=self.committer)
+        self.probes = Probes(worker=self.worker, committer=self.committer, listens=self._listener.is_alive)
         self.app = FrontDoor(
             bodies=self._bodies,
             probes=self.probes,
@@ -78,8 +87,7 @@ class Node:
         if self.committer is not None:
             self.committer.start()
         self._listener.start()
-        if self.worker is not None:
-            self.worker.start()
+        self.worker.start()
 
     def end_streams(self) -> None:
         """Ends the live streams: they would hold up the server's graceful end."""
@@ -91,9 +99,26 @@ class Node:
         self._stopping.set()
         if self.committer is not None:
             self.committer.stop(STOP_TIMEOUT)
-        if self.worker is not None:
-            self.worker.stop(STOP_TIMEOUT)
+        self.worker.stop(STOP_TIMEOUT)
+        self._finish_sending()
+        self._leave()
         self._listener.join(POLL * 2)
+
+    def _turned(self) -> list[Turned]:
+        return [Turned(loop.name, self.worker.turned_at[loop.name], loop.every) for loop in self.worker.loops]
+
+    def _finish_sending(self) -> None:
+        """What is on its way ends, and is written down: another process would have to send it again."""
+        try:
+            outbox.close(STOP_TIMEOUT)
+        except psycopg.Error as error:
+            log.warning("What was sent last cannot be written down, so it is sent again: %s", error)
+
+    def _leave(self) -> None:
+        try:
+            self._presence.leave()
+        except psycopg.Error as error:
+            log.warning("The database does not answer at the end: %s", error)
 
     def _listen(self) -> None:
         """Passes hints on, and each second looks for what no hint told. Goes on through any loss of the database."""
@@ -110,6 +135,9 @@ class Node:
                     log.warning("The database does not answer the listener: %s", error)
                     self._mend()
                     self._stopping.wait(POLL)
+            except Exception:  # a loop's edge: without a listener dead loops stay dead, and a test clock stands still
+                log.exception("The listener failed, and begins again.")
+                self._stopping.wait(POLL)
 
     def _listen_on(self, connection: database.Connection) -> None:
         looked_at = time.monotonic()
@@ -123,26 +151,23 @@ class Node:
                 looked_at = time.monotonic()
                 self._registry.refresh()
                 clock.measure_if_due(connection)
-                if self.worker is not None:
-                    self.worker.revive()
+                self.worker.revive()
                 if "clock" in topics:
                     self._wake_all()
 
     def _pass_on(self, topics: set[str]) -> None:
-        if self.worker is not None:
-            self.worker.wake(topics)
+        self.worker.wake(topics)
         hub.publish(topics)
 
     def _wake_all(self) -> None:
-        if self.worker is not None:
-            self.worker.wake({topic for loop in self.worker.loops for topic in loop.topics})
+        self.worker.wake({topic for loop in self.worker.loops for topic in loop.topics})
 
     def _mend(self) -> None:
         """Starts the embedded server again, should it have been killed."""
         if self._embedded is not None:
             try:
                 self._embedded.start()
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, TocsinError, psycopg.Error) as error:
                 log.error("The embedded PostgreSQL cannot be started: %s", error)
 
 
