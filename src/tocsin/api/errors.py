@@ -9,6 +9,7 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
 
+from tocsin.core import database
 from tocsin.core.errors import Permanent, Rejected, Temporary
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ _STATUSES = {
 _CONFLICTS = frozenset(
     {"merged", "key_taken", "not_closed", "not_possible", "too_late", "in_use", "last_administrator"}
 )
+
+#: When to try again if the database does not answer.
+RETRY_AFTER = timedelta(seconds=5)
 
 _NOT_FOUND = "There is nothing at {path}. The addresses are listed in /api/v1/docs."
 
@@ -136,6 +141,9 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
             response["Retry-After"] = "5"
             return response
     number = getattr(request, "id", None) or secrets.token_hex(4)
+    if database.is_unavailable(error):
+        log.warning("Request %s: the database does not answer: %s", number, error)
+        return temporary(request, Temporary("The database does not answer. Try again.", RETRY_AFTER))
     log.error("Request %s failed: %s %s", number, request.method, request.path, exc_info=error)
     return answer(
         500, "internal", f"Something went wrong in Tocsin, and was logged as {number}. Quote that number when you ask."

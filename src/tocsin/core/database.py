@@ -104,6 +104,20 @@ def retry_once[T](work: Callable[[], T]) -> T:
         return work()
 
 
+def is_unavailable(error: BaseException | None) -> bool:
+    """Whether it says that the database cannot be reached now, and may be again in a moment: psycopg's own, or what
+    Django makes of it. A statement that took too long or a lock that was not free is none of these.
+    """
+    while error is not None:
+        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+            # What the server itself says has an SQLSTATE; 57P01 to 57P03 and class 08 and 53 are said by one that
+            # ends, starts or has no room (PostgreSQL, appendix A).
+            state = error.sqlstate or ""
+            return state in ("", "57P01", "57P02", "57P03") or state[:2] in ("08", "53")
+        error = error.__cause__
+    return False
+
+
 def rows(
     connection: Connection, query: LiteralString, parameters: Sequence[object] | dict[str, object] = ()
 ) -> list[DictRow]:
