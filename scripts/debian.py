@@ -1,4 +1,4 @@
-"""What tests need from the distribution: a Chromium and a PostgreSQL server. Brings them where apt and the rights are.
+"""What tests need from the distribution: a Chromium, a PostgreSQL server and wrk. Brings them where apt and the rights are.
 
 Nothing here fails: whoever needs a missing thing says so.
 """
@@ -20,6 +20,8 @@ def bring() -> None:
         missing += ["chromium", "fonts-dejavu-core", "fonts-liberation"]
     if postgres_folder() is None:
         missing += ["postgresql"]
+    if shutil.which("wrk") is None:
+        missing += ["wrk"]
     if not missing:
         return
     root = _as_root()

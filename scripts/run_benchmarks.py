@@ -1,6 +1,6 @@
 """`make bench`: runs the scripts of benchmarks/ one after the other; with names, only those.
 
-A benchmark is a script there that can be started; modules that only serve them are not.
+A benchmark is a script there with a `main`; modules that only serve them have none.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ def main() -> None:
     found = {
         script.stem: script
         for script in sorted((ROOT / "benchmarks").glob("*.py"))
-        if '__name__ == "__main__"' in script.read_text()
+        if "def main(" in script.read_text()
     }
     names = sys.argv[1:] or list(found)
     unknown = [name for name in names if name not in found]
@@ -23,7 +23,7 @@ def main() -> None:
     failed = []
     for name in names:
         print(f"\n── {name}", flush=True)
-        if subprocess.run([sys.executable, found[name]], cwd=ROOT).returncode != 0:
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT).returncode != 0:
             failed.append(name)
     print(f"\nbenchmarks: {len(names) - len(failed)} passed, {len(failed)} failed {' '.join(failed)}".rstrip())
     sys.exit(1 if failed else 0)
