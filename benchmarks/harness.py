@@ -79,8 +79,7 @@ def tocsin(*, policy: str = "Later", environment: Mapping[str, str] | None = Non
     """`tocsin serve` with a HaloITSM integration behind TOKEN; fsync is on, as it always is."""
     home = Path(tempfile.mkdtemp(prefix="tocsin-bench-"))
     home.chmod(0o755)
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
-    variables |= {"TOCSIN_DATA_DIR": str(home / "data"), **(environment or {})}
+    variables = _variables(home / "data") | dict(environment or {})
     configuration = home / "bench.yaml"
     configuration.write_text(
         CONFIGURATION.format(
@@ -113,6 +112,12 @@ def tocsin(*, policy: str = "Later", environment: Mapping[str, str] | None = Non
         shutil.rmtree(home, ignore_errors=True)
 
 
+def _variables(data_dir: Path) -> dict[str, str]:
+    """The environment of a Tocsin on `data_dir`, without what this process itself is told."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    return kept | {"TOCSIN_DATA_DIR": str(data_dir)}
+
+
 @contextmanager
 def sign_in(served: Served) -> Iterator[httpx.Client]:
     """A browser's session of an administrator, made for it."""
@@ -122,7 +127,7 @@ def sign_in(served: Served) -> Iterator[httpx.Client]:
         input=password,
         text=True,
         check=True,
-        env={**os.environ, "TOCSIN_DATA_DIR": str(served.data_dir)},
+        env=_variables(served.data_dir),
         stderr=subprocess.DEVNULL,
     )
     with httpx.Client(base_url=served.url, follow_redirects=True, timeout=30) as client:

@@ -1,4 +1,4 @@
-"""What tests need from the distribution: a Chromium, a PostgreSQL server and wrk. Brings them where apt and the rights are.
+"""What tests need from the distribution: Chromium, PostgreSQL's server, wrk. Brings them where apt and the rights are.
 
 Nothing here fails: whoever needs a missing thing says so.
 """
