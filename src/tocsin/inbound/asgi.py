@@ -11,7 +11,6 @@ from functools import partial
 
 import msgspec
 import psycopg
-import psycopg
 
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
@@ -101,7 +100,7 @@ class Inbound:
                 self._bodies.done(len(body))
 
     async def _find(self, token: str) -> Found | None:
-        if not token or len(token) > 200:
+        if not token or len(token) > 200 or not token.isascii():
             return None
         hashed = token_hash(token)
         found = self._registry.find(hashed, clock.now())

@@ -1,0 +1,335 @@
+"""`POST /in/{token}` as senders meet it: who is let in, what is refused, and what each answer says."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.store.doors import Doors, Reply, doors, path_of, rows
+from tests.store.ingest import halo, make_integration
+from tocsin.access.audit import Actor
+from tocsin.alerts.models import Alert
+from tocsin.core import clock, configuration
+from tocsin.core import database as db
+from tocsin.core.http import MAX_BODY, Bodies
+from tocsin.inbound import secrets
+from tocsin.inbound.loop import write_expired
+from tocsin.inbound.models import Integration
+
+pytestmark = pytest.mark.usefixtures("database")
+
+ACTOR = Actor(None, "Test", "cli")
+
+
+@pytest.fixture
+def node() -> Iterator[Doors]:
+    with doors() as made:
+        yield made
+
+
+@pytest.fixture
+def halo_door() -> Integration:
+    return make_integration()
+
+
+@pytest.fixture
+def api_door() -> Integration:
+    return make_integration("Tool", "api")
+
+
+# --- answers
+
+
+def test_a_message_is_answered_with_what_was_decided_and_is_stored_by_then(node: Doors, halo_door: Integration) -> None:
+    reply = node.post(halo_door, halo())
+    (row,) = rows()
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.body == {
+        "status": "Mapped Opened",
+        "message_id": str(row.pk),
+        "alert_id": Alert.objects.get().pk,
+        "reason": row.reason,
+    }
+
+
+def test_a_body_that_cannot_be_read_is_kept_and_refused_with_its_place(node: Doors, api_door: Integration) -> None:
+    reply = node.post(api_door, b'{"title": "Disk full" "host": "db01"}')
+    assert (reply.status, reply.body["error"]) == (400, "invalid_json")
+    assert "line 1 column 23" in reply.body["detail"]
+    (row,) = rows()
+    assert (str(row.pk), row.status, bytes(row.raw)[:9]) == (reply.body["message_id"], "Mapping Failed", b'{"title":')
+
+
+def test_halo_is_answered_200_whatever_it_sends_because_it_switches_refusing_receivers_off(
+    node: Doors, halo_door: Integration
+) -> None:
+    for body in (b"<html>", b"", b"\xff\xfe", b"[]", b"null", b"{}"):
+        reply = node.post(halo_door, body)
+        assert (reply.status, reply.body["status"]) == (200, "Mapping Failed"), body
+        assert reply.body["reason"]
+    assert len(rows()) == 6
+
+
+def test_a_message_without_an_id_is_readable_and_answered_200(node: Doors, halo_door: Integration) -> None:
+    reply = node.post(halo_door, {"event": "new ticket logged"})
+    assert (reply.status, reply.body["status"]) == (200, "Mapping Failed")
+    assert "no ticket id" in reply.body["reason"]
+
+
+def test_a_switched_off_integration_stores_and_says_so(node: Doors) -> None:
+    reply = node.post(make_integration(mode="disabled"), halo())
+    assert (reply.status, reply.body["status"], reply.body["reason"]) == (200, "Mapped Ignored", "switched off")
+    assert len(rows()) == 1
+
+
+def test_a_message_that_must_wait_is_answered_202(node: Doors, halo_door: Integration) -> None:
+    first = node.post(halo_door, halo(7))
+    with db.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.body["alert_id"],))
+        reply = node.post(halo_door, halo(7, "Closed"))
+        several = node.post(halo_door, [halo(8), halo(7)])
+    assert (reply.status, reply.body["status"]) == (202, "Pending")
+    assert reply.body["message_id"] == str(rows(source_id="7")[1].pk)
+    assert several.status == 202
+    assert [one["status"] for one in several.body["messages"]] == ["Mapped Opened", "Pending"]
+
+
+# --- arrays
+
+
+def test_each_element_of_an_array_is_a_message_of_its_own_and_what_is_wrong_with_one_is_its_own(
+    node: Doors, halo_door: Integration
+) -> None:
+    reply = node.post(halo_door, [halo(1), "text", 7, None, [halo(2)], {}, halo(3)])
+    assert reply.status == 200
+    found = reply.body["messages"]
+    assert [one["status"] for one in found] == ["Mapped Opened", *["Mapping Failed"] * 5, "Mapped Opened"]
+    assert "This element of the array is a text" in found[1]["reason"]
+    stored = rows()
+    assert [str(row.pk) for row in stored] == [one["message_id"] for one in found]
+    assert json.loads(bytes(stored[6].raw)) == halo(3)
+    assert bytes(stored[1].raw) == b'"text"'
+
+
+@pytest.mark.parametrize("kind", ["haloitsm", "api"])
+def test_an_array_of_over_a_thousand_is_refused_whole_and_one_of_a_thousand_is_taken(node: Doors, kind: str) -> None:
+    integration = make_integration("Many", kind)
+    reply = node.post(integration, [{"id": number, "status": "x"} for number in range(1, 1002)])
+    assert (reply.status, reply.body["error"]) == (413, "too_many")
+    assert not rows()
+    reply = node.post(integration, [{"id": number, "status": "x"} for number in range(1, 1001)])
+    assert (reply.status, len(reply.body["messages"])) == (200, 1000)
+    assert len(rows()) == 1000
+
+
+def test_an_empty_array_holds_no_message_and_is_told_as_such(node: Doors, api_door: Integration) -> None:
+    reply = node.post(api_door, b"[]")
+    assert (reply.status, reply.body["error"]) == (400, "invalid_json")
+    assert "empty" in reply.body["detail"]
+    assert len(rows()) == 1
+
+
+# --- who is let in
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_only_a_post_is_taken(node: Doors, halo_door: Integration, method: str) -> None:
+    reply = node.post(halo_door, halo(), method=method)
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("path", ["/in/", "/in/" + "0" * 32, "/in/" + "x" * 5000, "/in/\x00\udcff", "/in//"])
+def test_a_token_that_never_was_is_unknown(node: Doors, path: str) -> None:
+    assert node.post(path, halo()).status == 404
+    assert not rows()
+
+
+def test_a_token_works_from_the_moment_it_was_made_however_many_were_wrong_before(node: Doors) -> None:
+    for number in range(3):
+        assert node.post("/in/" + f"{number}" * 32, halo()).status == 404
+        assert node.post(make_integration(f"Door {number}"), halo(number + 1)).status == 200
+
+
+def test_many_wrong_tokens_at_once_share_one_look_and_a_right_one_among_them_is_found(node: Doors) -> None:
+    node.post("/in/" + "0" * 32, halo())
+    integration = make_integration()
+    wrong = [("/in/" + f"{number:032x}", halo()) for number in range(50)]
+    found = node.post_at_once(*wrong, (integration, halo()), *wrong)
+    assert [reply.status for reply in found] == [404] * 50 + [200] + [404] * 50
+
+
+def test_a_rotated_token_works_for_its_overlap_and_is_counted_afterwards(node: Doors, halo_door: Integration) -> None:
+    old = path_of(halo_door)
+    secrets.rotate_token(halo_door, overlap=timedelta(hours=1), actor=ACTOR, now=clock.now())
+    assert node.post(old, halo(1)).status == 200
+    assert node.post(halo_door, halo(2)).status == 200
+    Integration.objects.filter(pk=halo_door.pk).update(old_token_until=clock.now())
+    configuration.changed()
+    node.registry.refresh()
+    for _ in range(3):
+        reply = node.post(old, halo(3))
+        assert (reply.status, "rotated" in reply.body["detail"]) == (404, True)
+    assert node.post(f"{old}/test/nonsense", halo(3)).status == 404
+    assert node.post(halo_door, halo(4)).status == 200
+
+    def counted() -> int:
+        return Integration.objects.get(pk=halo_door.pk).old_token_posts
+
+    assert counted() == 0
+    write_expired(node.registry)
+    assert counted() == 4
+    write_expired(node.registry)
+    assert counted() == 4
+    node.post(old, halo(3))
+    write_expired(node.registry)
+    assert counted() == 5
+
+
+def test_posts_to_a_rotated_token_that_cannot_be_written_are_written_later(
+    node: Doors, halo_door: Integration, database: str
+) -> None:
+    node.registry.count_expired(halo_door.pk)
+    with db.transaction() as connection:
+        connection.execute("ALTER TABLE inbound_integration ADD CONSTRAINT held CHECK (old_token_posts = 0)")
+    with pytest.raises(Exception, match="held"):
+        write_expired(node.registry)
+    with db.transaction() as connection:
+        connection.execute("ALTER TABLE inbound_integration DROP CONSTRAINT held")
+    write_expired(node.registry)
+    assert Integration.objects.get(pk=halo_door.pk).old_token_posts == 1
+
+
+def _basic(text: str) -> str:
+    return f"Basic {base64.b64encode(text.encode()).decode()}"
+
+
+class TestCredentials:
+    """Each on top of the secret URL; all that are asked must be right."""
+
+    @pytest.fixture
+    def asked(self, node: Doors, halo_door: Integration) -> Any:
+        def ask(credentials: dict[str, Any], **headers: str) -> Reply:
+            secrets.put_credentials(halo_door, credentials)
+            halo_door.save()
+            configuration.changed()
+            node.registry.refresh()
+            return node.post(halo_door, halo(), **headers)
+
+        return ask
+
+    @pytest.mark.parametrize(
+        ("header", "status"),
+        [
+            (_basic("halo:pass:wörd"), 200),
+            (_basic("halo:pass:wörd").replace("Basic", "basic"), 200),
+            (_basic("halo:wrong"), 401),
+            (_basic("other:pass:wörd"), 401),
+            ("Basic !!!", 401),
+            ("Bearer halo", 401),
+            ("", 401),
+            (None, 401),
+        ],
+    )
+    def test_basic(self, asked: Any, header: str | None, status: int) -> None:
+        credentials = {"basic": {"username": "halo", "password": "pass:wörd"}}
+        reply = asked(credentials, **({} if header is None else {"authorization": header}))
+        assert reply.status == status
+        assert len(rows()) == (1 if status == 200 else 0)
+        if status == 401:
+            assert reply.body["error"] == "bad_credentials"
+            assert ("missing" in reply.body["detail"]) is (header is None)
+
+    @pytest.mark.parametrize(("value", "status"), [("s3cret", 200), ("s3cre", 401), ("S3CRET", 401), (None, 401)])
+    def test_a_header(self, asked: Any, value: str | None, status: int) -> None:
+        credentials = {"header": {"name": "X-Halo-Secret", "value": "s3cret"}}
+        assert asked(credentials, **({} if value is None else {"x_halo_secret": value})).status == status
+        for row in rows():
+            assert "s3cret" not in str(row.headers)
+            assert row.headers["x-halo-secret"] == "present, valid"
+
+    def test_a_signature_over_the_very_bytes(self, asked: Any) -> None:
+        credentials = {"hmac": {"header": "X-Signature", "secret": "key"}}
+        digest = hmac.new(b"key", json.dumps(halo()).encode(), hashlib.sha256)
+        other = hmac.new(b"key", b"other bytes", hashlib.sha256)
+        assert asked(credentials, x_signature=digest.hexdigest()).status == 200
+        assert asked(credentials, x_signature=f"sha256={digest.hexdigest().upper()}").status == 200
+        assert asked(credentials, x_signature=base64.b64encode(digest.digest()).decode()).status == 200
+        assert asked(credentials, x_signature=other.hexdigest()).status == 401
+        assert asked(credentials, x_signature="").status == 401
+        assert asked(credentials).status == 401
+        assert len(rows()) == 3
+
+    def test_all_that_are_asked(self, asked: Any) -> None:
+        credentials = {
+            "basic": {"username": "halo", "password": "p"},
+            "header": {"name": "X-Halo-Secret", "value": "s3cret"},
+        }
+        assert asked(credentials, authorization=_basic("halo:p")).status == 401
+        assert asked(credentials, x_halo_secret="s3cret").status == 401
+        assert asked(credentials, authorization=_basic("halo:p"), x_halo_secret="s3cret").status == 200
+
+    def test_credentials_that_cannot_be_decrypted_leave_the_door_shut(
+        self, node: Doors, halo_door: Integration
+    ) -> None:
+        Integration.objects.filter(pk=halo_door.pk).update(credentials="nonsense")
+        configuration.changed()
+        assert node.post(halo_door, halo()).status == 401
+
+
+# --- size and time
+
+
+def test_a_body_of_five_mebibytes_is_taken_and_a_byte_more_is_not(node: Doors, api_door: Integration) -> None:
+    frame = b'{"title": ""}'
+    largest = b'{"title": "' + b"x" * (MAX_BODY - len(frame)) + b'"}'
+    assert node.post(api_door, largest).status == 200
+    assert len(bytes(rows()[0].raw)) == MAX_BODY
+    halves = largest[: MAX_BODY // 2], largest[MAX_BODY // 2 :]
+    assert node.post(api_door, *halves).status == 200
+    for parts in ([largest + b" "], [*halves, b" "]):
+        reply = node.post(api_door, *parts)
+        assert (reply.status, reply.body["error"]) == (413, "too_large")
+    assert node.post(api_door, b"{}", content_length=str(MAX_BODY + 1)).status == 413
+    assert len(rows()) == 2
+    assert node.bodies.in_flight == 0
+
+
+@pytest.mark.parametrize("coming", [[], [{"type": "http.request", "body": b'{"id"', "more_body": True}]])
+def test_a_sender_that_is_too_slow_is_given_up(api_door: Integration, coming: list[dict[str, Any]]) -> None:
+    with doors(bodies=Bodies(deadline=0.01)) as node:
+        reply = asyncio.run(node.ask(path_of(api_door), coming))
+        assert (reply.status, reply.headers["connection"]) == (408, "close")
+        assert node.bodies.in_flight == 0
+    assert not rows()
+
+
+def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: Doors, api_door: Integration) -> None:
+    coming = [{"type": "http.request", "body": b'{"id": 1}', "more_body": True}, {"type": "http.disconnect"}]
+    assert asyncio.run(node.ask(path_of(api_door), coming)).status == 0
+    assert asyncio.run(node.ask(path_of(api_door), [{"type": "http.disconnect"}])).status == 0
+    assert node.bodies.in_flight == 0
+    assert not rows()
+
+
+def test_more_bytes_in_flight_than_there_is_room_for_are_told_to_come_again(api_door: Integration) -> None:
+    with doors(bodies=Bodies(max_in_flight=100)) as node:
+        assert node.post(api_door, b'{"id": 1}').status == 200
+        assert node.post(api_door, b'{"id": 2, "t": "', b"x" * 100, b'"}').status == 503
+        reply = node.post(api_door, b"{}", content_length="101")
+        assert (reply.status, reply.body["error"]) == (503, "busy")
+        assert int(reply.headers["retry-after"]) > 0
+        assert node.bodies.in_flight == 0
+
+
+def test_what_a_sender_says_of_itself_is_kept_only_where_it_is_harmless(node: Doors, api_door: Integration) -> None:
+    node.post(api_door, {"id": 1}, user_agent="Tool/1", cookie="a=b", x_api_key="k", authorization="Bearer t")
+    assert rows()[0].headers == {"content-type": "application/json", "user-agent": "Tool/1"}

@@ -1,0 +1,324 @@
+"""What goes wrong around a message: nothing is lost or taken twice, and one sender's trouble is not another's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.doubles.postgres_wire import wire_to
+from tests.store.doors import Doors, doors, path_of, rows
+from tests.store.ingest import NOW, halo, make_integration, message
+from tocsin.alerts.models import Alert
+from tocsin.core import configuration
+from tocsin.core import database as db
+from tocsin.inbound import committer
+from tocsin.inbound.committer import Committer, NotStored, Ticket
+from tocsin.inbound.decode import Element
+from tocsin.inbound.door import Door
+from tocsin.inbound.messages import Stored
+from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
+from tocsin.inbound.reading import Reader, Reading
+from tocsin.inbound.registry import Registry, UnknownDoor
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def node() -> Iterator[Doors]:
+    with doors() as made:
+        yield made
+
+
+def execute(statement: str) -> None:
+    with db.connect(name="test") as connection:
+        connection.execute(statement.encode())
+
+
+class Results:
+    """What a committer answers to tickets, as somebody who waits for it sees it."""
+
+    def __init__(self, number: int) -> None:
+        self._missing = threading.Semaphore(0)
+        self.found: list[list[Stored] | Exception | None] = [None] * number
+
+    def ticket(self, number: int, *messages: Any) -> Ticket:
+        def answer(result: list[Stored] | Exception) -> None:
+            assert self.found[number] is None, "answered twice"
+            self.found[number] = result
+            self._missing.release()
+
+        return Ticket(messages, sum(len(one.raw) for one in messages), answer)
+
+    def wait(self) -> list[Any]:
+        for _ in self.found:
+            assert self._missing.acquire(timeout=20)
+        return self.found
+
+
+def decide_together(
+    integrations: list[Integration], payloads: list[Any], registry: Registry | None = None
+) -> tuple[list[Any], Registry]:
+    """Puts all messages before the committer starts, so that they are one batch."""
+    known = registry or Registry()
+    known.refresh()
+    made = Committer(known)
+    results = Results(len(payloads))
+    for number, (integration, payload) in enumerate(zip(integrations, payloads, strict=True)):
+        assert made.put(results.ticket(number, message(integration, payload)))
+    made.start()
+    try:
+        return results.wait(), known
+    finally:
+        made.stop(10)
+
+
+# --- poison
+
+
+class Spoiled(Reader):
+    """A reader with a bug that one payload in the world meets."""
+
+    def read(self, element: Element) -> Reading | Any:
+        if element.payload is not None and element.payload.get("poison"):
+            raise ZeroDivisionError("a bug")
+        return super().read(element)
+
+
+class SpoiledRegistry(Registry):
+    def door(self, integration_id: int) -> Door:
+        door = super().door(integration_id)
+        reader = Spoiled(**{name: getattr(door.reader, name) for name in Reader.__slots__})
+        return Door(**{**{name: getattr(door, name) for name in Door.__slots__}, "reader": reader})
+
+
+def test_a_message_that_breaks_the_code_is_kept_alone_and_the_others_are_decided() -> None:
+    integration = make_integration()
+    payloads: list[Any] = [halo(number) for number in range(1, 12)]
+    payloads[6] = {**halo(7), "poison": True}
+    results, _ = decide_together([integration] * 11, payloads, SpoiledRegistry())
+    statuses = [found[0].status.value for found in results]
+    assert statuses == ["Mapped Opened"] * 6 + ["Mapping Failed"] + ["Mapped Opened"] * 4
+    (kept,) = rows(status="Mapping Failed")
+    assert "could not decide it: ZeroDivisionError" in kept.reason
+    assert b'"poison": true' in bytes(kept.raw)
+    assert InboundMessage.objects.count() == 11
+    # Fail open: somebody is told that there is something to look at.
+    assert Alert.objects.get(pk=kept.alert_id).subject == "HaloITSM sent something Tocsin cannot read"
+
+
+def test_a_message_that_the_database_refuses_is_kept_alone_and_the_others_are_decided() -> None:
+    integration = make_integration()
+    execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
+    payloads: list[Any] = [halo(number) for number in range(1, 8)]
+    payloads[2] = halo(3, summary="poison")
+    results, _ = decide_together([integration] * 7, payloads)
+    assert [found[0].status.value for found in results].count("Mapped Opened") == 6
+    assert results[2][0].status.value == "Mapping Failed"
+    assert "CheckViolation" in results[2][0].reason
+    assert sorted(alert.source_id for alert in Alert.objects.exclude(source_id="")) == ["1", "2", "4", "5", "6", "7"]
+
+
+def test_what_can_be_neither_decided_nor_kept_is_answered_not_stored_and_the_others_are_stored() -> None:
+    integration = make_integration()
+    execute("ALTER TABLE inbound_inboundmessage ADD CONSTRAINT no_poison CHECK (position('poison'::bytea in raw) = 0)")
+    results, _ = decide_together([integration] * 3, [halo(1), halo(2, summary="poison"), halo(3)])
+    assert isinstance(results[1], NotStored)
+    assert [found[0].status.value for found in (results[0], results[2])] == ["Mapped Opened"] * 2
+    assert len(rows()) == 2
+
+
+# --- lost connections
+
+#: Kills the backend that inserts messages, the first `times` times.
+_KILLER = """
+CREATE SEQUENCE kills;
+CREATE FUNCTION kill() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('kills') <= {times} THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); END IF;
+    RETURN NULL;
+END $$;
+"""
+_BETWEEN = "CREATE TRIGGER kill AFTER INSERT ON inbound_inboundmessage FOR EACH STATEMENT EXECUTE FUNCTION kill();"
+_IN_COMMIT = """
+CREATE CONSTRAINT TRIGGER kill AFTER INSERT ON inbound_inboundmessage DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION kill();
+"""
+
+
+@pytest.mark.parametrize("when", [_BETWEEN, _IN_COMMIT], ids=["between statements", "in COMMIT"])
+def test_a_connection_that_is_lost_before_the_commit_costs_a_retry_and_nothing_else(node: Doors, when: str) -> None:
+    integration = make_integration()
+    execute(_KILLER.format(times=1) + when)
+    reply = node.post(integration, halo(1))
+    assert (reply.status, reply.body["status"]) == (200, "Mapped Opened")
+    assert [str(row.pk) for row in rows()] == [reply.body["message_id"]]
+    assert Alert.objects.get().count == 1
+    assert node.post(integration, halo(2)).body["status"] == "Mapped Opened"
+
+
+def test_a_commit_that_nobody_heard_of_is_answered_once_and_done_once(database: str) -> None:
+    integration = make_integration()
+    with wire_to(database) as (wire, through), doors() as node:
+        db.use(through)
+        assert node.post(integration, halo(1)).body["status"] == "Mapped Opened"
+        wire.cut_at_commit()
+        reply = node.post(integration, [halo(1), halo(2), halo(3)])
+        assert wire.cuts == 1
+        assert reply.status == 200
+        found = [(one["status"], one["alert_id"]) for one in reply.body["messages"]]
+        # What was decided, not what a second decision would be: 2 and 3 were opened, not counted.
+        assert [status for status, _ in found] == ["Mapped Appended", "Mapped Opened", "Mapped Opened"]
+        assert [str(row.pk) for row in rows()][1:] == [one["message_id"] for one in reply.body["messages"]]
+        assert dict(Alert.objects.values_list("source_id", "count")) == {"1": 2, "2": 1, "3": 1}
+        # The numbers that the lost answer's alerts took are not given again.
+        after = node.post(integration, halo(4))
+        assert after.body["status"] == "Mapped Opened"
+        assert after.body["alert_id"] not in [alert for _, alert in found]
+        db.use(database)
+
+
+def test_an_unreadable_message_whose_commit_nobody_heard_of_is_answered_as_such(database: str) -> None:
+    integration = make_integration("Tool", "api")
+    with wire_to(database) as (wire, through), doors() as node:
+        db.use(through)
+        node.post(integration, {"title": "a first one, so that the connection stands"})
+        wire.cut_at_commit()
+        reply = node.post(integration, b"{")
+        assert wire.cuts == 1
+        assert (reply.status, reply.body["error"]) == (400, "invalid_json")
+        assert rows(pk=reply.body["message_id"])
+        db.use(database)
+
+
+def test_a_database_that_stays_away_is_answered_with_come_again() -> None:
+    integration = make_integration()
+    with doors(max_wait=0.0) as node:
+        node.registry.refresh()
+        execute(_KILLER.format(times=1000) + _BETWEEN)
+        reply = node.post(integration, halo())
+    assert (reply.status, reply.body["error"]) == (503, "not_stored")
+    assert int(reply.headers["retry-after"]) > 0
+    assert not rows()
+
+
+def test_a_token_that_nobody_can_look_up_is_not_called_unknown(database: str) -> None:
+    integration = make_integration()
+    with doors() as node:
+        path, name = path_of(integration), urlsplit(database).path.removeprefix("/")
+        with psycopg.connect(database.replace(name, "postgres", 1), autocommit=True) as admin:
+            switch = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
+            admin.execute(switch.format(sql.Identifier(name), sql.SQL("false")))
+            db.close()
+            try:
+                assert node.post(path, halo()).status == 503
+            finally:
+                admin.execute(switch.format(sql.Identifier(name), sql.SQL("true")))
+        assert node.post(integration, halo()).status == 200
+
+
+# --- configuration
+
+
+def test_messages_of_an_integration_that_was_deleted_while_they_waited_are_404_and_cost_the_others_nothing() -> None:
+    gone, stays = make_integration("Gone"), make_integration("Stays", source="Other")
+    registry = Registry()
+    registry.refresh()
+    made = Committer(registry)
+    results = Results(3)
+    for number, integration in enumerate((stays, gone, stays)):
+        made.put(results.ticket(number, message(integration, halo(number + 1))))
+    IntegrationVersion.objects.filter(integration=gone).update(integration=stays.pk, number=7)
+    Integration.objects.filter(pk=gone.pk).delete()
+    configuration.changed()
+    made.start()
+    found = results.wait()
+    made.stop(10)
+    assert isinstance(found[1], UnknownDoor)
+    assert [one[0].status.value for one in (found[0], found[2])] == ["Mapped Opened"] * 2
+    assert {row.integration_id for row in rows()} == {stays.pk}
+
+
+def test_the_sender_to_a_deleted_integration_is_told_404(node: Doors) -> None:
+    gone = make_integration("Gone")
+    assert node.post(gone, halo()).status == 200
+    path = path_of(gone)
+    Integration.objects.filter(pk=gone.pk).update(current=None)
+    Integration.objects.get(pk=gone.pk).delete()
+    configuration.changed()
+    assert node.post(path, halo()).status == 404
+
+
+def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node: Doors) -> None:
+    integration = make_integration()
+    assert node.post(integration, halo(1, "Logged")).body["status"] == "Mapped Ignored"
+    version = node.registry.version
+    integration.current = IntegrationVersion.objects.create(
+        integration=integration, number=2, definition={"rules": {"open": True}}, created_at=NOW
+    )
+    integration.save()
+    configuration.changed()
+    assert node.registry.version == version
+    assert node.post(integration, halo(2, "Logged")).body["status"] == "Mapped Opened"
+    assert node.registry.version > version
+    assert rows()[-1].version_id == integration.current_id
+
+
+# --- limits
+
+
+def test_more_than_may_wait_is_turned_away() -> None:
+    integration = make_integration()
+    registry = Registry()
+    registry.refresh()
+    made = Committer(registry)
+    results = Results(2)
+    half = [message(integration, halo(1)) for _ in range(committer.MAX_WAITING // 2)]
+    assert made.put(results.ticket(0, *half))
+    assert made.put(results.ticket(1, *half))
+    assert not made.put(results.ticket(0, half[0]))
+
+
+def test_more_bytes_than_may_wait_are_turned_away_but_one_is_always_taken() -> None:
+    made = Committer(Registry())
+    large = Ticket([], committer.MAX_WAITING_BYTES + 1, lambda result: None)
+    assert made.put(large)
+    assert not made.put(Ticket([], 1, lambda result: None))
+
+
+def test_a_sender_whose_turn_would_come_too_late_is_turned_away() -> None:
+    made = Committer(Registry())
+    first = Ticket([], 1, lambda result: None)
+    assert made.put(first)
+    assert made.put(Ticket([], 1, lambda result: None))
+    first.put_at -= committer.MAX_WAIT + 1
+    assert not made.put(Ticket([], 1, lambda result: None))
+
+
+def test_a_committer_that_stops_finishes_what_waits_and_takes_nothing_more() -> None:
+    integration = make_integration()
+    registry = Registry()
+    registry.refresh()
+    made = Committer(registry)
+    results = Results(1)
+    made.put(results.ticket(0, message(integration, halo())))
+    made.start()
+    made.stop(10)
+    assert results.wait()[0][0].status.value == "Mapped Opened"
+    assert not made.put(Ticket([], 1, lambda result: None))
+    assert not made.is_alive()
+
+
+def test_a_full_queue_is_answered_with_come_again() -> None:
+    integration = make_integration()
+    node = Doors()
+    node.registry.refresh()
+    assert node.committer.put(Ticket([], committer.MAX_WAITING_BYTES, lambda result: None))
+    reply = node.post(integration, halo())
+    assert (reply.status, reply.body["error"]) == (503, "not_stored")
+    assert "retry-after" in reply.headers
