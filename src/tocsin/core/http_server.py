@@ -1,4 +1,5 @@
-"""The HTTP server: uvicorn, with a deadline to a complete request header and a cap on connections.
+"""The HTTP server: uvicorn, with a deadline and a size for a complete request header, a deadline for whoever takes no
+answer, and a cap on connections.
 
 Eight clients that send one byte and wait cost eight sockets and nothing else.
 """
@@ -17,6 +18,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 #: A connection that has not sent a whole request header in this many seconds is closed.
 HEADER_DEADLINE = 10.0
 
+#: A header that is longer than so many bytes, and still not whole, is refused: the parser would keep all of it.
+LONGEST_HEADER = 64 * 1024
+
+#: A client that takes nothing of its answer for so many seconds is cut off.
+STALL_DEADLINE = 30.0
+
 #: An idle kept-alive connection is closed after this many seconds. Longer than a proxy's usual 60, so that a proxy
 #: never sends a request into a connection that is just being closed.
 KEEP_ALIVE = 75
@@ -25,12 +32,18 @@ KEEP_ALIVE = 75
 MAX_CONNECTIONS = 2_000
 
 
+_HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
 class DeadlineProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, closed when a request's header does not end in time."""
+    """uvicorn's protocol, closed when a request's header does not end in time, or its answer is not taken."""
 
     _open = 0
     _counted = False
+    #: Runs while a header is awaited or being read, and never else.
     _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _header_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Counts the connection, and starts the clock for its first header."""
@@ -44,10 +57,26 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_ended()
+        self._goes_on()
         if self._counted:
             DeadlineProtocol._open -= 1
             self._counted = False
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser; a header that grows and does not end is refused."""
+        super().data_received(data)
+        if self._deadline is None:
+            return
+        self._header_size += len(data)
+        if self._header_size > LONGEST_HEADER and not self.transport.is_closing():
+            self.transport.write(_HEADER_TOO_LONG)
+            self.transport.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header; not one that comes after the body (RFC 9110, 6.5), which no proxy has looked at."""
+        if self._deadline is not None:
+            super().on_header(name, value)
 
     def on_message_begin(self) -> None:
         """A header begins: on a kept-alive connection its clock starts here."""
@@ -59,7 +88,23 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._header_ended()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        """The client takes its answer more slowly than it is made: it must take something in time."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(STALL_DEADLINE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._goes_on()
+        super().resume_writing()
+
+    def _goes_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
     def _header_ended(self) -> None:
+        self._header_size = 0
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -1,0 +1,130 @@
+"""The HTTP server, really listening: what a client may not do to it with one connection."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tocsin.core import http_server
+from tocsin.core.http_server import LONGEST_HEADER, listen, make_server
+
+#: More than any socket buffer of a machine holds.
+LARGE = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A server, and the headers of each request once its body was read whole."""
+
+    connect: Callable[[], socket.socket]
+    heard: list[list[tuple[bytes, bytes]]]
+    #: Set when an answer was sent, or its client was cut off.
+    answered: threading.Event
+
+
+@pytest.fixture
+def server() -> Iterator[Listening]:
+    heard: list[list[tuple[bytes, bytes]]] = []
+    ready, answered = threading.Event(), threading.Event()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body", False):
+            pass
+        heard.append(list(scope["headers"]))
+        body = b"x" * LARGE if scope["path"] == "/large" else b"ok"
+        length = str(len(body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        answered.set()
+
+    listener = listen("127.0.0.1", 0)
+    made = make_server(app, graceful_timeout=1, on_ready=ready.set, on_exit=lambda: None)
+    thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    port = listener.getsockname()[1]
+
+    def connect() -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+        opened.append(connection)
+        return connection
+
+    opened: list[socket.socket] = []
+    yield Listening(connect, heard, answered)
+    for connection in opened:
+        connection.close()
+    made.should_exit = True
+    thread.join(10)
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    parts = []
+    try:
+        while part := connection.recv(65_536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("line", [b"X-Long: %s\r\n" % (b"a" * 4_000), b"a" * 4_000], ids=["many headers", "one header"])
+def test_a_header_without_an_end_is_refused_before_it_fills_the_memory(server: Listening, line: bytes) -> None:
+    connection = server.connect()
+    sent = 0
+    try:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-First: ")
+        while sent < 100 * LONGEST_HEADER:
+            connection.sendall(line)
+            sent += len(line)
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+    assert sent < 100 * LONGEST_HEADER
+    assert server.heard == []
+
+
+def test_who_sends_too_long_a_header_is_told_so(server: Listening) -> None:
+    connection = server.connect()
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * (LONGEST_HEADER + 1))
+    assert answer_of(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_header_of_an_honest_size_is_taken_again_and_again(server: Listening) -> None:
+    connection = server.connect()
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * (LONGEST_HEADER // 2) + b"\r\n"
+    for _ in range(5):
+        connection.sendall(request)
+        connection.sendall(b"\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    assert len(server.heard) == 5
+
+
+def test_headers_after_the_body_are_not_taken_for_the_requests(server: Listening) -> None:
+    connection = server.connect()
+    connection.sendall(
+        b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nhi\r\n0\r\nAuthorization: Bearer late\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
+    )
+    assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+    assert [name for name, _ in server.heard[0]] == [b"host", b"connection", b"transfer-encoding"]
+
+
+def test_who_takes_nothing_of_an_answer_is_cut_off(server: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "STALL_DEADLINE", 0.2)
+    connection = server.connect()
+    connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert server.answered.wait(10), "whoever sent it is free again"
+    assert len(answer_of(connection)) < LARGE
+
+
+def test_who_takes_an_answer_slowly_gets_all_of_it(server: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "STALL_DEADLINE", 5.0)
+    connection = server.connect()
+    connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert len(answer_of(connection)) > LARGE
