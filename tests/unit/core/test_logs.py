@@ -13,6 +13,8 @@ from tocsin.core.logs import masked
         "POST /in/SECRETsecret1 404",
         "GET /a/SECRETsecret1?x=1",
         "GET /setup/SECRETsecret1",
+        "Unprocessable Content: /welcome/SECRETsecret1:1xW2Cs:0-9Ip7CP",
+        "Forbidden: /account/password/reset/key/1-diksyj-SECRETsecret1/",
         "Authorization: Bearer SECRETsecret1",
         "authorization: GenieKey SECRETsecret1",
         "postgresql://tocsin:SECRETsecret1@db.example/tocsin",
@@ -22,3 +24,7 @@ from tocsin.core.logs import masked
 def test_a_secret_is_masked_and_the_rest_stays(text: str) -> None:
     assert "SECRETsecret1" not in masked(text)
     assert masked(text).count("***") == 1
+
+
+def test_the_pass_of_a_test_is_masked_with_the_token_before_it() -> None:
+    assert masked("POST /in/SECRETsecret1/test/SECRETsecret2 404") == "POST /in/*** 404"
