@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-from tocsin.inbound.paths import MISSING, Path, compile_path, find_key, index_of
+from tocsin.inbound.paths import MISSING, Path, compile_path, index_of
 
 #: Shapes remembered for one object; and the largest one, in keys and characters, that is.
 _SHAPES: Final = 64
@@ -68,10 +68,15 @@ class _Node:
 
     def plan(self, value: dict[str, object], shape: tuple[str, ...]) -> _Plan:
         rows: list[tuple[str, int, _Node | None]] = []
+        # All keys are folded once, not once a path: an object may have half a million.
+        folded: dict[str, str] = {}
+        if any(wanted not in value for wanted in self.below):
+            for key in value:
+                folded.setdefault(key.casefold(), key)
         for wanted, (slot, node) in self.below.items():
-            key = wanted if wanted in value else find_key(value, wanted.casefold())
-            if key is not None:
-                rows.append((key, slot, node if node.below else None))
+            found = wanted if wanted in value else folded.get(wanted.casefold())
+            if found is not None:
+                rows.append((found, slot, node if node.below else None))
         if len(shape) > _SHAPE_KEYS or sum(map(len, shape)) > _SHAPE_TEXT:
             return _Plan(tuple(rows), 0)
         if len(self.shapes) >= _SHAPES:

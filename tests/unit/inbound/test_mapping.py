@@ -253,3 +253,19 @@ def test_applying_never_raises_and_a_remembered_shape_changes_nothing(
         assert repr(sorted(found.values.items())) == repr(
             sorted(compile_mapping(definition).apply(payload).values.items())
         )
+
+
+def test_each_key_of_a_large_object_is_looked_at_once_however_many_paths_there_are() -> None:
+    looks = 0
+
+    class Key(str):
+        def casefold(self) -> str:
+            nonlocal looks
+            looks += 1
+            return super().casefold()
+
+    mapping = compile_mapping({f"field_{n}": [f"missing_{n}", "SUBJECT"] for n in range(50)})
+    payload: dict[str, object] = {Key(f"k{n}"): n for n in range(5_000)}
+    payload[Key("Subject")] = "VPN down"
+    assert mapping.apply(payload).custom["field_49"] == "VPN down"
+    assert looks <= 2 * len(payload), "once to read them, and once to plan for others of their shape"
