@@ -127,7 +127,7 @@ def test_a_browser_that_comes_back_is_told_what_it_missed(cookie: str) -> None:
     assert asyncio.run(story()) == ("hint", "alert:9")
 
 
-@pytest.mark.parametrize("since", ["nonsense", "-1", "99999999999999999999", ""])
+@pytest.mark.parametrize("since", ["nonsense", "-1", "999999999999999", "99999999999999999999", ""])
 def test_a_since_that_is_none_counts_as_now(cookie: str, since: str) -> None:
     async def story() -> int:
         listener = Listener(cookie, query=f"since={since}")

@@ -7,6 +7,7 @@ server's time in milliseconds as its id, so that a browser that comes back is to
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -17,13 +18,15 @@ from urllib.parse import parse_qs
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 from django.utils.crypto import constant_time_compare
 
 from tocsin.core import clock
 from tocsin.core.http import Receive, Scope, Send, header, refuse
 from tocsin.people.models import User
 from tocsin.web.hub import Stream, hub
+
+log = logging.getLogger(__name__)
 
 #: A comment at least this often keeps proxies from closing the stream.
 TICK = 15.0
@@ -51,7 +54,14 @@ async def live(scope: Scope, receive: Receive, send: Send) -> None:
         await refuse(send, 405, "method_not_allowed", "This address only answers GET.", headers=[(b"allow", b"GET")])
         return
     key = _session_key(scope)
-    user = await _user_of(key) if key else None
+    try:
+        user = await _user_of(key) if key else None
+    except DatabaseError as error:
+        log.warning("The database does not say who wants live changes: %s", error)
+        await refuse(
+            send, 503, "temporary", "The database does not answer. Try again.", headers=[(b"retry-after", b"5")]
+        )
+        return
     if user is None or key is None:
         await refuse(send, 401, "not_signed_in", "Sign in to receive live changes.")
         return
@@ -98,7 +108,7 @@ async def _serve(stream: Stream, user: int, key: str, receive: Receive, send: Se
             told = await _next(stream, gone)
             if asyncio.get_running_loop().time() - checked > CHECK_SESSION:
                 checked = asyncio.get_running_loop().time()
-                if await _user_of(key) != user:
+                if not await _is_still(user, key):
                     await send(_event("ended", ""))
                     break
             if not gone.done() and not _stopping:
@@ -106,6 +116,14 @@ async def _serve(stream: Stream, user: int, key: str, receive: Receive, send: Se
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     finally:
         gone.cancel()
+
+
+async def _is_still(user: int, key: str) -> bool:
+    """Whether the session is still theirs. While the database does not say, it is taken to be: hints say nothing."""
+    try:
+        return await _user_of(key) == user
+    except DatabaseError:
+        return True
 
 
 async def _next(stream: Stream, gone: asyncio.Future[None]) -> dict[str, Any]:
@@ -140,7 +158,8 @@ async def _wait_until_gone(receive: Receive) -> None:
 def _since(scope: Scope) -> datetime | None:
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
     text = header(scope, b"last-event-id") or (query.get("since") or [""])[0]
-    if not text.isdecimal() or len(text) > 15:
+    # Milliseconds of up to the year 5138: what is later is no moment that a page was drawn at.
+    if not text.isdecimal() or len(text) > 14:
         return None
     return datetime.fromtimestamp(int(text) / 1000, UTC)
 
