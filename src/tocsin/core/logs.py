@@ -51,5 +51,7 @@ def set_up(how: LogFormat) -> None:
     else:
         handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for noisy in ("uvicorn.error", "httpx", "httpcore", "psycopg.pool"):
+    for noisy in ("uvicorn.error", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # While the database is away the pool warns for each connection and try; whoever wanted one says so once.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

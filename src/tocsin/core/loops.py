@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from tocsin.core import database
+
 log = logging.getLogger(__name__)
 
 #: After a turn that failed, the next one waits this long at least.
@@ -95,8 +97,11 @@ class Worker:
                 if loop.turn():
                     wait = timedelta()
                 self.turned_at[loop.name] = datetime.now(UTC)
-            except Exception:  # a loop's edge: one bad turn must not end the loop
-                log.exception("A turn of the loop %s failed.", loop.name)
+            except Exception as error:  # a loop's edge: one bad turn must not end the loop
+                if database.is_unavailable(error):
+                    log.warning("The loop %s waits for the database: %s", loop.name, error)
+                else:
+                    log.exception("A turn of the loop %s failed.", loop.name)
                 self._stop.wait(PAUSE_AFTER_FAILURE.total_seconds())
             if wait:
                 wake.wait(wait.total_seconds())

@@ -53,7 +53,9 @@ class Escalation:
         """Decides one batch. Returns whether there may be more to do at once."""
         try:
             return database.retry_once(lambda: self._batch(now, None)) >= BATCH
-        except Exception:  # a loop's edge: the batch is taken apart until the bad row is alone
+        except Exception as error:  # a loop's edge: the batch is taken apart until the bad row is alone
+            if database.is_unavailable(error):
+                raise
             log.exception("A batch of runs could not be decided; each is tried by itself.")
         for row_id in _due(now):
             try:

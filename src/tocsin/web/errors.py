@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
 from tocsin.core import database
+from tocsin.web.middleware import PROGRAMS
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -40,14 +41,24 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 def failed(request: HttpRequest) -> HttpResponseBase:
     """500, or 503 while the database does not answer. Django calls it while it handles the exception."""
     if database.is_unavailable(sys.exception()):
-        text = _("The database does not answer. Messages that are sent now are refused, and are sent again.")
-        response = _page(
-            request, 503, _("Tocsin cannot answer for the moment"), f"{text} {_('Try again in a moment.')}"
-        )
+        text = _("The database does not answer. Load the page again in a moment; if it stays, tell an administrator.")
+        if request.path_info.startswith(PROGRAMS):
+            response = _for_programs(503, "temporary", "The database does not answer. Try again.")
+        else:
+            response = _page(request, 503, _("Tocsin cannot answer for the moment"), text)
         response["Retry-After"] = "5"
         return response
+    if request.path_info.startswith(PROGRAMS):
+        said = "Something went wrong in Tocsin, and was logged as {}. Quote that number when you ask."
+        return _for_programs(500, "internal", said.format(getattr(request, "id", "–")))
     text = _("It is noted in the log. Try again; if it stays, tell an administrator this id.")
     return _page(request, 500, _("Something failed in Tocsin"), text)
+
+
+def _for_programs(status: int, code: str, detail: str) -> HttpResponse:
+    """What failed before the program's own door was reached, in the shape that this door has."""
+    body = {"error": code, "detail": detail, "fields": {}}
+    return JsonResponse(body, status=status)
 
 
 def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
