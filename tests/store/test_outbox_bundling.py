@@ -222,6 +222,22 @@ def test_first_pages_leave_before_others_of_the_same_integration(post: Post, mai
     assert all("New" in subject for subject in mail.subjects)
 
 
+def test_an_integration_has_one_share_for_its_first_and_its_other_pages(post: Post, mail: SmtpDouble) -> None:
+    storm, calm = _integration("Storm", post.start), _integration("Calm", post.start)
+    names = [f"user{number}" for number in range(50)]
+    for name in names:
+        post.user(name)
+    post.page(post.alert("Old storm", storm.pk), *names[:20])
+    post.seconds = 1
+    post.page(post.alert("Calm", calm.pk), *names[20:30])
+    Delivery.objects.update(is_first=False)
+    post.page(post.alert("New storm", storm.pk), *names[30:])
+    box = post.outbox(slots=10)
+    box.turn()
+    box.settle()
+    assert sum("Calm" in subject for subject in mail.subjects) >= 3
+
+
 def test_what_is_due_later_takes_no_share_from_what_is_due(post: Post, mail: SmtpDouble) -> None:
     later = {"label": "Phone", "channel": "voice", "address": "+41790000001", "wait": "10m"}
     post.user("waits", later)
@@ -310,3 +326,21 @@ def test_what_waits_for_company_is_looked_at_again_when_the_configuration_change
     changed()
     post.go(10)
     assert len(mail.mails) == 2
+
+
+def test_of_two_nodes_that_would_send_a_first_message_in_the_same_moment_one_may(now: datetime) -> None:
+    from datetime import timedelta
+
+    from tocsin.core import database
+    from tocsin.notify.bundling import Key
+    from tocsin.notify.outbox_rows import through_the_gate
+
+    alice, bob = Key(1, "email", "a@example.org", "page"), Key(2, "email", "b@example.org", "page")
+
+    def passes(keys: list[Key], at: datetime) -> set[Key]:
+        with database.transaction() as connection:
+            return through_the_gate(connection, keys, [], at)
+
+    assert passes([alice], now) == {alice}
+    assert passes([alice, bob], now + timedelta(milliseconds=5)) == {bob}
+    assert passes([alice], now + timedelta(seconds=10)) == {alice}

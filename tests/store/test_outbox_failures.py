@@ -405,9 +405,12 @@ def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_aw
         original(results)  # type: ignore[arg-type]
 
     monkeypatch.setattr(box, "_record", away)
-    post.go(0, box)
-    post.go(60, box)
+    box.turn()
+    # The sending thread has ended, and could not write down what came of it.
+    box._senders.shutdown(wait=True)
     assert refused == [1]
+    assert post.states(alert)[0][1] == "sending"
+    box.turn()
     assert len(mail.mails) == 1
     assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
 
