@@ -131,7 +131,9 @@ def served(
         listening.listen()
         url = f"{'https' if certificate else 'http'}://{host}:{listening.getsockname()[1]}"
         publish(url, monkeypatch)
-        options = {} if certificate is None else {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
+        options: dict[str, Any] = (
+            {} if certificate is None else {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
+        )
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error", **options))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

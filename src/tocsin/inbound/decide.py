@@ -18,7 +18,7 @@ from tocsin.alerts.states import ActorKind, AlertStatus, Via
 from tocsin.core.errors import Rejected
 from tocsin.inbound.door import Door
 from tocsin.inbound.opening import columns_of, custom_of, open_alert, priority_of, why_it_pages
-from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
 
@@ -314,10 +314,11 @@ def _without_what_pages(mapped: Mapping[str, object]) -> dict[str, object]:
 
 
 def _is_same_agent(live: LiveAlert, reading: Reading) -> bool:
-    """Whether the message's agent has the number that the alert's agent has."""
-    number = reading.mapped.custom.get("agent_id")
+    """Whether the message's agent has the number of the alert's agent, whose name is known already."""
+    number = reading.mapped.text("agent_id")
     known = live.fields.get("custom")
-    return bool(number) and isinstance(known, Mapping) and known.get("agent_id") == number
+    is_same = bool(number) and isinstance(known, Mapping) and known.get("agent_id") == number
+    return is_same and live.fields.get("source_agent") != f"Agent {number}"
 
 
 def _differing(door: Door, live: LiveAlert, reading: Reading) -> Mapping[str, object] | None:
@@ -348,9 +349,9 @@ def _ignored(reason: str, key: KeyState) -> Decision:
     return Decision(MessageStatus.IGNORED, reason, key)
 
 
-def switched_off(door: Door) -> Decision | None:
-    """The decision on everything that arrives while the integration is switched off; None when it is not."""
-    return _ignored("switched off", KeyState()) if door.mode is IntegrationMode.DISABLED else None
+def switched_off() -> Decision:
+    """The decision on everything that arrives while the integration is switched off."""
+    return _ignored("switched off", KeyState())
 
 
 def failed(rejected: Rejected) -> Decision:

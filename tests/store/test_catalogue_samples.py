@@ -1,0 +1,315 @@
+"""Every sample of the catalogue, posted to a real door on PostgreSQL, ends as it says; and what a ticket's agent,
+priority and deletion do to its alert, from the message to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.store.doors import Doors, doors, rows
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import Acknowledge, Assign
+from tocsin.catalogue.kinds import Expectation, Kind, Sample, load_kinds
+from tocsin.core import configuration
+from tocsin.escalation.models import Run
+from tocsin.inbound.explained import explained
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.opening import COLUMNS
+
+ALL = [(kind, sample) for kind in load_kinds().values() for sample in kind.samples]
+
+
+@pytest.fixture(autouse=True)
+def _wired(database: str) -> Iterator[None]:
+    with wired():
+        yield
+
+
+@pytest.fixture
+def node() -> Iterator[Doors]:
+    with doors() as made:
+        yield made
+
+
+@pytest.mark.parametrize(("kind", "sample"), ALL, ids=[f"{kind.name}-{sample.name}" for kind, sample in ALL])
+def test_the_sample_ends_as_it_says(kind: Kind, sample: Sample, node: Doors) -> None:
+    integration = make_integration(kind.title, kind.name, settings=dict(sample.settings))
+    by_name = {one.name: one for one in kind.samples}
+    for name in sample.before:
+        node.post(integration, by_name[name].body, content_type=by_name[name].content_type)
+    before = len(rows())
+    reply = node.post(integration, sample.body, content_type=sample.content_type)
+    stored = rows()[before:]
+    assert len(stored) == len(sample.expect)
+    assert reply.status == (400 if "error" in reply.body else 200)
+    if reply.status == 200:
+        answers = reply.body.get("messages") or [reply.body]
+        assert [one["status"] for one in answers] == [one.status for one in sample.expect]
+    for row, expected in zip(stored, sample.expect, strict=True):
+        assert row.status == expected.status, row.reason
+        assert expected.reason in row.reason
+        if expected.fields:
+            assert fields_of(row, expected) == dict(expected.fields)
+        if row.status == "Mapped Opened" and len(stored) == 1:
+            assert_shown(row, expected.fields)
+
+
+def fields_of(row: InboundMessage, expected: Expectation) -> dict[str, object]:
+    """The named fields of a stored message as an expectation writes them: "" for nobody."""
+    found = explained(InboundMessage.objects.select_related("integration__current", "version").get(pk=row.pk)).mapped
+    assert found is not None
+    values = {name: found.get(name, "(no value)") for name in expected.fields}
+    return {
+        name: "" if value is None else value.replace("Z", "+00:00") if name == "source_time" else value
+        for name, value in values.items()
+    }
+
+
+def assert_shown(row: InboundMessage, fields: Mapping[str, object]) -> None:
+    """That the alert which the message opened has the fields, in a column or among the custom ones."""
+    alert = Alert.objects.get(pk=row.alert_id)
+    assert alert.source_id == row.source_id
+    for name, value in fields.items():
+        if name in COLUMNS:
+            assert getattr(alert, COLUMNS[name]) == value
+        elif name not in ("source_id", "delivery_id", "source_time", "event", "source_name", "details"):
+            assert alert.custom.get(name) == (str(value).lower() if isinstance(value, bool) else value)
+
+
+# --- who has the ticket
+
+
+@pytest.fixture
+def desk() -> Desk:
+    made = Desk(NOW)
+    made.users["alice"].email = "alice.archer@example.org"
+    made.users["alice"].save()
+    configuration.changed()
+    return made
+
+
+@pytest.fixture
+def door(desk: Desk) -> Integration:
+    integration = make_integration(policy=desk.policy)
+    integration.recipient_groups.add(desk.group)
+    configuration.changed()
+    return integration
+
+
+class Ticket:
+    """One ticket of Halo, told about by messages that come as minutes pass."""
+
+    def __init__(self, desk: Desk, door: Integration) -> None:
+        self.desk, self.door, self.ingest = desk, door, Ingest()
+
+    def says(self, minute: float, status: str = "In Progress", **fields: Any) -> InboundMessage:
+        (stored,) = self.ingest.send(self.door, halo(status=status, **fields), now=self.desk.at(minute))
+        assert stored.status.value != "Mapping Failed"
+        return InboundMessage.objects.latest("pk")
+
+    @property
+    def alert(self) -> Alert:
+        return Alert.objects.latest("pk")
+
+    def owner(self) -> tuple[str, int | None, str]:
+        alert = self.alert
+        return alert.status, alert.owner_id, alert.owner.display_name if alert.owner else alert.owner_name
+
+    def paged(self) -> list[tuple[str, float]]:
+        """Whom the first page of each step went to, and at which minute."""
+        return [(who, minute) for who, channel, minute, _ in self.desk.pages(self.alert.pk) if channel == "email"]
+
+
+@pytest.fixture
+def ticket(desk: Desk, door: Integration) -> Ticket:
+    return Ticket(desk, door)
+
+
+NOBODY = {"id": 1, "name": "Unassigned"}
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        {"id": 7, "name": "Somebody Else", "email": "Alice.Archer@Example.org"},
+        {"id": 7, "name": "alice"},
+        {"id": 7, "name": "Alice"},
+    ],
+    ids=["by e-mail", "by user name", "by name"],
+)
+def test_a_ticket_that_is_given_to_somebody_we_know_is_that_users_and_nobody_is_paged_any_more(
+    desk: Desk, ticket: Ticket, agent: dict[str, Any]
+) -> None:
+    ticket.says(0, "New", agent=NOBODY)
+    desk.through(0, 1)
+    ticket.says(2, agent=agent)
+    assert ticket.owner() == ("assigned", desk.users["alice"].pk, "Alice")
+    desk.through(5, 10, 20, 60)
+    assert ticket.paged() == [("alice", 0)]
+    assert "HaloITSM gave it to Alice." in desk.timeline(ticket.alert.pk)
+
+
+def test_a_ticket_that_is_given_to_somebody_we_do_not_know_has_their_name(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New", agent=NOBODY)
+    desk.through(0, 1)
+    ticket.says(2, agent={"id": 44, "name": "Noor Haddad", "email": "noor@other.example"})
+    assert ticket.owner() == ("assigned", None, "Noor Haddad")
+    desk.through(5, 10, 20)
+    assert ticket.paged() == [("alice", 0)]
+
+
+def test_a_ticket_that_nobody_has_any_more_is_open_and_escalation_starts_again(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New", agent=NOBODY)
+    desk.through(0, 1)
+    ticket.says(2, agent={"id": 44, "name": "Noor Haddad"})
+    desk.through(7)
+    ticket.says(30, agent=NOBODY)
+    assert ticket.owner() == ("open", None, "")
+    desk.through(30, 35)
+    assert ticket.paged() == [("alice", 0), ("alice", 30), ("bob", 35)]
+    assert any("Noor Haddad has it no more" in line for line in desk.timeline(ticket.alert.pk))
+
+
+def test_a_message_that_does_not_speak_of_the_agent_leaves_the_owner(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New", agent=NOBODY)
+    ticket.says(2, agent={"id": 44, "name": "Noor Haddad"})
+    ticket.says(3, summary="VPN down for everybody")
+    ticket.says(4, agent={"id": 44})
+    assert ticket.owner() == ("assigned", None, "Noor Haddad")
+
+
+def test_an_agent_of_whom_only_the_number_is_known_gets_a_name_as_soon_as_there_is_one(
+    desk: Desk, ticket: Ticket
+) -> None:
+    ticket.says(0, "New", agent=NOBODY)
+    ticket.says(2, agent={"id": 44})
+    assert ticket.owner() == ("assigned", None, "Agent 44")
+    ticket.says(3, agent={"id": 44, "name": "Alice"})
+    assert ticket.owner() == ("assigned", desk.users["alice"].pk, "Alice")
+    ticket.says(4, agent={"id": 44})
+    assert ticket.owner() == ("assigned", desk.users["alice"].pk, "Alice")
+    ticket.says(5, agent=NOBODY)
+    assert ticket.owner() == ("open", None, "")
+
+
+def test_somebody_who_took_it_in_tocsin_keeps_it_when_halo_takes_it_from_another(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
+    desk.act(ticket.alert.pk, Assign(actor=desk.actor("bob"), name="Bob", user_id=desk.users["bob"].pk), 1)
+    ticket.says(2, agent=NOBODY)
+    assert ticket.owner() == ("assigned", desk.users["bob"].pk, "Bob")
+
+
+def test_an_agent_in_the_opening_message_is_shown_and_pages_all_the_same(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
+    assert ticket.owner() == ("open", None, "")
+    assert ticket.alert.source_agent == "Noor Haddad"
+    desk.through(0, 5)
+    assert ticket.paged() == [("alice", 0), ("bob", 5)]
+
+
+def test_with_the_setting_an_agent_in_the_opening_message_stops_escalation(
+    desk: Desk, door: Integration, ticket: Ticket
+) -> None:
+    Integration.objects.filter(pk=door.pk).update(settings={"owned_ticket_stops": True})
+    configuration.changed()
+    ticket.says(0, "New", agent={"id": 44, "name": "Noor Haddad"})
+    assert ticket.owner() == ("assigned", None, "Noor Haddad")
+    desk.through(0, 5, 20)
+    assert ticket.paged() == []
+    ticket.says(30, agent=NOBODY)
+    desk.through(30)
+    assert ticket.paged() == [("alice", 30)]
+
+
+def test_a_status_by_itself_never_acknowledges_nor_stops_anything(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New")
+    desk.through(0)
+    ticket.says(1, "In Progress")
+    ticket.says(2, "With Engineer")
+    desk.through(5)
+    assert ticket.paged() == [("alice", 0), ("bob", 5)]
+    assert ticket.alert.status == "open"
+
+
+# --- how urgent it is
+
+
+def test_a_priority_that_rises_starts_escalation_again_once(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New", priority={"name": "P3 - Medium"})
+    desk.through(0, 1)
+    ticket.says(10, priority={"name": "P1 - Critical"})
+    ticket.says(11, priority={"name": "P1 - Critical"})
+    ticket.says(12, priority={"name": "P3 - Medium"})
+    ticket.says(13, priority={"name": "P1 - Critical"})
+    desk.through(13)
+    assert ticket.alert.priority == "critical"
+    starts = [line for line in desk.timeline(ticket.alert.pk) if "starts again at step 1" in line]
+    assert starts == ["The priority rose from medium to critical: escalation starts again at step 1."]
+    assert Run.objects.filter(alert=ticket.alert.pk).count() == 2
+
+
+def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
+    desk: Desk, door: Integration, ticket: Ticket
+) -> None:
+    definition = {
+        "routes": [
+            {
+                "name": "Critical",
+                "when": {"field": "priority", "operator": "equals", "value": "critical"},
+                "recipients": {"users": [desk.users["carol"].pk]},
+            }
+        ]
+    }
+    door.current.definition = definition  # type: ignore[union-attr]
+    door.current.save()  # type: ignore[union-attr]
+    configuration.changed()
+    ticket.says(0, "New", priority={"name": "Low"})
+    assert Run.objects.get(alert=ticket.alert.pk).recipient_users == []
+    ticket.says(10, priority={"name": "Critical"})
+    assert Run.objects.latest("pk").recipient_users == [desk.users["carol"].pk]
+
+
+def test_whoever_has_it_is_told_when_its_priority_rises_and_nobody_is_paged_again(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New", priority={"name": "Low"})
+    desk.through(0)
+    desk.act(ticket.alert.pk, Acknowledge(actor=desk.actor("alice")), 1)
+    ticket.says(10, priority={"name": "Critical"})
+    desk.through(10, 15)
+    assert ticket.paged() == [("alice", 0)]
+    assert any("The priority rose from low to critical" in line for line in desk.timeline(ticket.alert.pk))
+
+
+# --- its end
+
+
+def test_a_ticket_that_is_deleted_cancels_its_alert(desk: Desk, ticket: Ticket) -> None:
+    ticket.says(0, "New")
+    desk.through(0)
+    (stored,) = ticket.ingest.send(ticket.door, {"event": "ticket deleted", "object_id": 20817}, now=desk.at(3))
+    assert stored.status.value == "Mapped Closed"
+    assert ticket.alert.status == "cancelled"
+    assert any("deleted in HaloITSM" in line for line in desk.timeline(ticket.alert.pk))
+    desk.through(5, 20)
+    assert ticket.paged() == [("alice", 0)]
+    (again,) = ticket.ingest.send(ticket.door, {"event": "ticket deleted", "object_id": 20817}, now=desk.at(4))
+    assert (again.status.value, "nothing was open" in again.reason) == ("Mapped Ignored", True)
+
+
+def test_a_ticket_that_is_closed_stops_paging_and_one_that_is_reopened_is_a_new_alert(
+    desk: Desk, ticket: Ticket
+) -> None:
+    ticket.says(0, "New")
+    desk.through(0)
+    first = ticket.alert.pk
+    ticket.says(2, "Closed")
+    desk.through(5, 20)
+    assert ticket.alert.status == "closed"
+    assert ticket.paged() == [("alice", 0)]
+    ticket.says(30, "New")
+    assert ticket.alert.previous_id == first
+    desk.through(30)
+    assert ticket.paged() == [("alice", 30)]
