@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -23,6 +23,7 @@ from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.door import Door
 from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.passes import Pass
+from tocsin.inbound.prepared import prepare
 from tocsin.inbound.registry import Found, Registry, UnknownDoor
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,8 @@ class Inbound:
             if is_array:
                 # The elements of an array are JSON, whatever the request called itself.
                 make = partial(make, content_type="application/json")
-            incoming = [make(id=uuid7(), raw=element.raw, element=element) for element in elements]
+            read = partial(_incoming, door, make, elements, test.id if test is not None else "")
+            incoming = await asyncio.to_thread(read) if len(body) > LARGE else read()
         if not incoming:
             await answer(send, 200, b'{"messages":[]}')
             return
@@ -206,6 +208,16 @@ class Inbound:
             await answer(send, 400, msgspec.json.encode(body))
             return
         await answer(send, status, msgspec.json.encode(_said(one, what)))
+
+
+def _incoming(door: Door, make: Callable[..., Incoming], elements: Sequence[Element], test_id: str) -> list[Incoming]:
+    """The messages of a request, read while the batch before them is being committed."""
+    found = []
+    for element in elements:
+        number = uuid7()
+        prepared = prepare(door, element, number, test_id=test_id)
+        found.append(make(id=number, raw=element.raw, element=element, prepared=prepared))
+    return found
 
 
 def _said(incoming: Incoming, stored: Stored) -> Answer:

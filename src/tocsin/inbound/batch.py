@@ -5,7 +5,6 @@ Locks in the order of the whole product: keys, then alerts by key, then what is 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,13 +16,13 @@ from tocsin.alerts.reactors import AlertChange
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.core.ids import key_hash
 from tocsin.inbound import keys, messages, unreadable
 from tocsin.inbound.decide import Arrival, Decision, KeyState, Seen, decide, failed, switched_off
 from tocsin.inbound.door import Door
-from tocsin.inbound.keys import DeliveryKey, Keys
+from tocsin.inbound.keys import Keys
 from tocsin.inbound.messages import Incoming, MessageRow, Stored
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.prepared import DeliveryKey, prepare
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.rules import Intent
@@ -138,26 +137,16 @@ def process(
 
 def _read(registry: Registry, incoming: Incoming) -> _Read:
     door = registry.door(incoming.integration_id)
-    read = _Read(incoming, door)
-    off = switched_off(door)
-    if off is not None:
-        read.decision = off
-        return read
-    element = incoming.element
-    reading = element if isinstance(element, Rejected) else door.reader.read(element)
-    if isinstance(reading, Rejected):
-        read.rejected = reading
-        read.key = unreadable.key_of(door, incoming.test_id)
-        return read
-    read.reading = reading
-    text = door.dedup_key(reading)
-    if text is None:
-        # Without a key the message is a problem of its own: nobody else can have this one.
-        text = f"{door.source}\x1f\x1f{incoming.id}"
-    read.key = key_hash(f"\x1ftest\x1f{incoming.test_id}\x1f{text}" if incoming.test_id else text)
-    if reading.delivery_id is not None and incoming.replay_of is None:
-        read.delivery = (door.id, hashlib.sha256(reading.delivery_id.encode("utf-8", "surrogatepass")).digest())
-    return read
+    prepared = incoming.prepared
+    if prepared is None or prepared.door is not door:
+        is_replay = incoming.replay_of is not None
+        prepared = prepare(door, incoming.element, incoming.id, test_id=incoming.test_id, is_replay=is_replay)
+    outcome = prepared.outcome
+    if outcome is None:
+        return _Read(incoming, door, decision=switched_off())
+    if isinstance(outcome, Rejected):
+        return _Read(incoming, door, rejected=outcome, key=prepared.key)
+    return _Read(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery)
 
 
 def _take(connection: Connection, read: Sequence[_Read], *, wait: bool, draining: bool) -> Keys:

@@ -231,6 +231,8 @@ class Committer:
             connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
             # Everything here is looked up by key. A plan that was kept from when a table was empty would read it whole.
             connection.execute("SET enable_seqscan = off")
+            # The statements are always the same: planning them anew each time took longer than running them.
+            connection.execute("SET plan_cache_mode = force_generic_plan")
             messages.prepare(connection)
             self._connection = connection
         return self._connection

@@ -18,9 +18,7 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.ids import lock_number
 from tocsin.inbound.decide import KeyState, LiveAlert, Seen
-
-#: A delivery as it is looked up: the integration, and the SHA-256 of the sender's own id.
-type DeliveryKey = tuple[int, bytes]
+from tocsin.inbound.prepared import DeliveryKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.decode import Element
 from tocsin.inbound.fields import line, without_unstorable
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Incoming:
     replay_of: UUID | None = None
     may_page: bool = True
     test_user_id: int | None = None
+    #: How it was read where it arrived, if it was.
+    prepared: Prepared | None = None
     #: What no other test has: the alert of a test never shares its key with a real one.
     test_id: str = ""
 

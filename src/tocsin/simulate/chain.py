@@ -29,7 +29,7 @@ from tocsin.inbound import keys, unreadable
 from tocsin.inbound.decide import Arrival, Decision, KeyState, decide, failed, switched_off
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.door import Door
-from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.trace import Trace, explain
@@ -110,7 +110,7 @@ def simulate(
 
 
 def _outcomes(door: Door, body: bytes, content_type: str, at: datetime) -> Iterable[Outcome]:
-    off = switched_off(door)
+    off = switched_off() if door.mode is IntegrationMode.DISABLED else None
     try:
         elements = decode(body, content_type, lenient=door.reader.kind.lenient).elements
     except Rejected as problem:

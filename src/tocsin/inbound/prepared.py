@@ -1,0 +1,53 @@
+"""What can be known of a message before its key is locked: its reading, key and delivery. Pure.
+
+It is made where the message arrives, while the batch before it is being committed, and used if the configuration is
+still the same when its turn comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from uuid import UUID
+
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import key_hash
+from tocsin.inbound import unreadable
+from tocsin.inbound.decode import Element
+from tocsin.inbound.door import Door
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.reading import Reading
+
+#: A delivery as it is looked up: the integration, and the SHA-256 of the sender's own id.
+type DeliveryKey = tuple[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message as `door` reads it. `outcome` is None where the door is switched off: nothing is read then."""
+
+    door: Door
+    outcome: Reading | Rejected | None
+    #: SHA-256 of its dedup key.
+    key: bytes | None = None
+    delivery: DeliveryKey | None = None
+
+
+def prepare(
+    door: Door, element: Element | Rejected, message_id: UUID, *, test_id: str = "", is_replay: bool = False
+) -> Prepared:
+    """Reads one message by its door. A replay has no delivery id; a test never shares a key with real messages."""
+    if door.mode is IntegrationMode.DISABLED:
+        return Prepared(door, None)
+    reading = element if isinstance(element, Rejected) else door.reader.read(element)
+    if isinstance(reading, Rejected):
+        return Prepared(door, reading, unreadable.key_of(door, test_id))
+    text = door.dedup_key(reading)
+    if text is None:
+        # Without a key the message is a problem of its own: nobody else can have this one.
+        text = f"{door.source}\x1f\x1f{message_id}"
+    key = key_hash(f"\x1ftest\x1f{test_id}\x1f{text}" if test_id else text)
+    delivery = None
+    if reading.delivery_id is not None and not is_replay:
+        delivery = (door.id, hashlib.sha256(reading.delivery_id.encode("utf-8", "surrogatepass")).digest())
+    return Prepared(door, reading, key, delivery)
