@@ -61,7 +61,9 @@ class FrontDoor:
         self._probes = probes
         self._inbound = inbound
         self._live = live
-        self._web = WSGIMiddleware(django, workers=WEB_THREADS) if django is not None else None  # type: ignore[arg-type]
+        # Without an end to the queue (0), a thread never waits for a client that takes its answer slowly.
+        web = WSGIMiddleware(django, workers=WEB_THREADS, send_queue_size=0) if django is not None else None  # type: ignore[arg-type]
+        self._web = web
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends each request to its room."""
@@ -113,7 +115,11 @@ def for_django(scope: Scope) -> Scope:
     headers = [
         (key, value)
         for key, value in scope["headers"]
-        if key not in _OWN_HEADERS and not key.startswith(_FORWARDING) and not (base and key == b"host")
+        # To WSGI an underscore is a hyphen: with one in it, a header could pass for another.
+        if b"_" not in key
+        and key not in _OWN_HEADERS
+        and not key.startswith(_FORWARDING)
+        and not (base and key == b"host")
     ]
     scheme = scope["scheme"]
     if base is not None:

@@ -27,6 +27,10 @@ BODY_DEADLINE = 10.0
 MAX_IN_FLIGHT = 128 * 1024 * 1024
 
 
+#: Beside `X-Forwarded-…`, what proxies add: RFC 7239, RFC 9110 (7.6.3), and nginx's usual ones.
+_FORWARDING = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"cf-connecting-ip", b"true-client-ip"})
+
+
 class TooLarge(Exception):
     """The body is over MAX_BODY."""
 
@@ -147,7 +151,7 @@ def is_from_trusted_proxy(scope: Scope) -> bool:
 
 def has_forwarding_headers(scope: Scope) -> bool:
     """Whether somebody says that the request came through a proxy."""
-    return any(key == b"forwarded" or key.startswith(b"x-forwarded-") for key, _ in scope["headers"])
+    return any(key in _FORWARDING or key.startswith(b"x-forwarded-") for key, _ in scope["headers"])
 
 
 def is_loopback(scope: Scope) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.asgi import for_django
+from tocsin.asgi import WEB_THREADS, FrontDoor, for_django
 from tocsin.core import config, http
 
 
@@ -79,6 +79,8 @@ def test_a_request_with_forwarding_headers_is_never_from_this_machine() -> None:
     assert http.is_loopback(scope())
     assert not http.is_loopback(scope([(b"x-forwarded-for", b"127.0.0.1")]))
     assert not http.is_loopback(scope([(b"forwarded", b"for=127.0.0.1")]))
+    assert not http.is_loopback(scope([(b"x-real-ip", b"127.0.0.1")]))
+    assert not http.is_loopback(scope([(b"via", b"1.1 proxy")]))
     assert not http.is_loopback(scope(peer="192.0.2.1"))
 
 
@@ -92,3 +94,46 @@ def test_django_hears_the_public_host_whatever_the_request_says(behind_proxy: No
 def test_nobody_but_the_front_door_tells_django_the_scheme(behind_proxy: None) -> None:
     told = for_django(scope([(b"x-tocsin-proto", b"http"), (b"x-forwarded-proto", b"https")]))
     assert [value for key, value in told["headers"] if key == b"x-tocsin-proto"] == [b"https"]
+
+
+def test_a_header_with_an_underscore_does_not_pass_for_one_with_a_hyphen() -> None:
+    told = for_django(scope([(b"x_tocsin_proto", b"https"), (b"x_forwarded_for", b"192.0.2.1"), (b"accept", b"*/*")]))
+    assert [key for key, _ in told["headers"]] == [b"accept", b"x-tocsin-proto"]
+
+
+def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
+    """More clients that take nothing than there are threads; the next one is answered all the same."""
+
+    def page(_environment: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("content-type", "text/plain")])
+        return [b"a piece"] * 100
+
+    async def probe(*_: Any) -> None:
+        raise AssertionError("no probe is asked")
+
+    async def story() -> bytes:
+        door = FrontDoor(bodies=http.Bodies(), probes=probe, django=page)
+        later = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            return chunk(b"")
+
+        async def take_nothing(_message: Any) -> None:
+            await later.wait()
+
+        asked = {**scope([(b"content-length", b"0")]), "query_string": b"", "http_version": "1.1", "root_path": ""}
+        stuck = [asyncio.create_task(door(dict(asked), receive, take_nothing)) for _ in range(2 * WEB_THREADS)]
+        taken: list[bytes] = []
+
+        async def take(message: Any) -> None:
+            taken.append(message.get("body", b""))
+
+        await asyncio.sleep(0)  # each of them begins
+        try:
+            await asyncio.wait_for(door(dict(asked), receive, take), 10)
+        finally:
+            later.set()
+            await asyncio.gather(*stuck)
+        return b"".join(taken)
+
+    assert asyncio.run(story()) == b"a piece" * 100
