@@ -94,6 +94,18 @@ def test_what_a_person_must_mend_is_given_up_at_once(post: Post, mail: SmtpDoubl
     assert Notification.objects.filter(purpose="notice").count() == 1
 
 
+def test_what_a_server_says_of_an_address_shows_it_to_nobody(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice"), post.user("erin", role="admin")
+    post.page(alert := post.alert(), "alice")
+    mail.answer_recipients.append("550 5.1.1 <Alice@example.org>: user unknown")
+    post.go(0)
+    (delivery,) = post.deliveries(alert)
+    assert delivery.address == "alice@example.org"
+    assert "550 5.1.1 <a•••@example.org>: user unknown" in delivery.error
+    (event,) = AlertEvent.objects.filter(alert=alert, kind="page_failed")
+    assert "alice@example.org" not in f"{event.reason} {event.data}".lower()
+
+
 def test_administrators_are_told_once_of_many_failures(post: Post, mail: SmtpDouble) -> None:
     post.user("erin", role="admin")
     names = [f"user{number}" for number in range(5)]

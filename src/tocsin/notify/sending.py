@@ -4,6 +4,7 @@ holds no database connection."""
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,10 +19,14 @@ from tocsin.notify.channels.registry import channel
 from tocsin.notify.claim import Job
 from tocsin.notify.messages import LinkTo, message
 from tocsin.notify.retries import Failure
+from tocsin.people import addresses
 
 log = logging.getLogger(__name__)
 
 LONGEST_ERROR = 500
+
+#: A shorter one, such as the topic "a", would be found in the middle of words.
+_SHORTEST_ADDRESS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,16 @@ def _link_to(public: str, now: datetime) -> LinkTo:
 
 def _failed(job: Job, failure: Failure, error: str, retry_after: timedelta | None = None) -> Failed:
     text = job.carrier.masked(error) if job.carrier else error
+    text = _without_address(text, job.bundle.lead.channel, job.bundle.lead.address)
     return Failed(failure, " ".join(_storable(text).split())[:LONGEST_ERROR], retry_after)
+
+
+def _without_address(text: str, channel: str, address: str) -> str:
+    """Servers repeat the address that they refuse, and everybody who sees the alert reads what they said."""
+    if len(address) < _SHORTEST_ADDRESS:
+        return text
+    shown = addresses.mask(channel, address)
+    return re.sub(re.escape(address), lambda _: shown, text, flags=re.IGNORECASE)
 
 
 def _storable(text: str) -> str:
