@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 import time
+from datetime import datetime
 from uuid import UUID
 
 _lock = threading.Lock()
@@ -26,6 +27,11 @@ def uuid7() -> UUID:
     random = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF
     value = ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | random
     return UUID(int=value)
+
+
+def first_uuid7(at: datetime) -> UUID:
+    """The smallest UUIDv7 of that moment: what was made from then on is not smaller."""
+    return UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 0b10 << 62)
 
 
 def token() -> str:

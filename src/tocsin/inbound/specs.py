@@ -14,7 +14,7 @@ from tocsin.core.specs import Spec, storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound import references
 from tocsin.inbound.outcomes import IntegrationMode
-from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.references import GROUP, POLICY, USER, Names, Resolver
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
@@ -120,7 +120,12 @@ def compile_definition(kind: Kind, given: Mapping[str, Any], settings: Mapping[s
         raise Rejected("invalid_condition", "rules: are {open, close, update}.", "rules")
     if not isinstance(given.get("dedup_key", ""), str):
         raise Rejected("invalid_mapping", "dedup_key: is a text template.", "dedup_key")
-    compile_reader(kind, Definition(**{"settings": settings, **given}))
+    compiled(kind, given, settings)
+
+
+def compiled(kind: Kind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Reader:
+    """The rules of an integration that sets `given` for itself. Raises Rejected as `compile_definition` does."""
+    return compile_reader(kind, Definition(**{"settings": settings, **given}))
 
 
 def as_stored(value: dict[str, Any]) -> dict[str, Any]:

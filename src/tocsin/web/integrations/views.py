@@ -16,12 +16,13 @@ from tocsin.access.roles import Action, Role
 from tocsin.catalogue.kinds import Category, Kind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
-from tocsin.inbound import commands, secrets
+from tocsin.inbound import commands, secrets, statuses
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.status_rules import Does
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.guide_text import as_html
-from tocsin.web.integrations import overview, statuses
+from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddForm, places_of
 from tocsin.web.request import Request, page
 
@@ -97,16 +98,16 @@ def integration(request: Request, number: int) -> HttpResponse:
         "latest": latest,
         "health": overview.health(row, today, bool(latest)),
         "outcomes": overview.outcomes_today(row, request.now),
-        "statuses": overview.statuses_seen(row, request.now) if latest else [],
+        "seen": statuses.statuses_seen(row, request.now) if latest else None,
         "does": [(does, label) for does, label in _DOES],
     }
     return page(request, "integrations/overview.html", context, parts=("first", "received"))
 
 
 _DOES = (
-    (statuses.Does.OPEN, gettext_lazy("opens")),
-    (statuses.Does.UPDATE, gettext_lazy("updates")),
-    (statuses.Does.CLOSE, gettext_lazy("closes")),
+    (Does.OPEN, gettext_lazy("opens")),
+    (Does.UPDATE, gettext_lazy("updates")),
+    (Does.CLOSE, gettext_lazy("closes")),
 )
 
 
@@ -114,19 +115,15 @@ _DOES = (
 @needs(Action.ROUTING)
 def set_status(request: Request, number: int) -> HttpResponse:
     """Changes what one status does, with one click."""
-    row, kind = find(number)
+    row, _kind = find(number)
     require(request, Action.ROUTING, row.group_id)
-    status = request.POST.get("status", "")[:200]
+    status = request.POST.get("status", "")
     try:
-        wanted = statuses.Does(request.POST.get("does", ""))
+        wanted = Does(request.POST.get("does", ""))
     except ValueError:
         raise Http404(_("A status opens, updates or closes.")) from None
-    if not status or kind is None:
-        raise Http404(_("Choose a status."))
-    spec = commands.integration_spec(row)
-    spec["rules"] = statuses.changed(spec.get("rules") or {}, kind.rules, status, wanted)
     try:
-        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+        statuses.set_status(row, status, wanted, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     else:

@@ -1,4 +1,4 @@
-"""The statuses that have come, what each does by the current rules, and the rules after somebody changed that. Pure.
+"""What a status does by an integration's rules, and the rules after somebody changed that. Pure.
 
 A status is changed by an entry of its own, `source_status equals X`, so that the rules still read like sentences.
 """

@@ -1,0 +1,137 @@
+"""The statuses that have come, what each does, which tickets they kept quiet, and changing that with one click."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tocsin.access.audit import Actor
+from tocsin.access.models import AuditEntry
+from tocsin.core.errors import Rejected
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.replay import replay
+from tocsin.inbound.status_rules import Does
+from tocsin.inbound.statuses import SeenStatus, set_status, statuses_seen
+
+pytestmark = pytest.mark.usefixtures("database")
+
+ACTOR = Actor(None, "Alice", "web")
+NEW_TICKET = {"event": "new ticket logged"}
+
+
+@pytest.fixture
+def door() -> Integration:
+    return make_integration(settings={"anyway": True})
+
+
+def came(door: Integration, ticket: int, status: str, ago: timedelta = timedelta(), **envelope: str) -> None:
+    """A message that arrived that long ago."""
+    Ingest().send(door, {**halo(ticket, status), **envelope}, now=NOW - ago)
+    row = InboundMessage.objects.latest("pk")
+    moved = row.received_at.timestamp() * 1000
+    # The time is in the id, too: it is what the look back goes by.
+    number = (int(moved) << 80) | (row.pk.int & ((1 << 80) - 1))
+    InboundMessage.objects.filter(pk=row.pk).update(id=f"{number:032x}")
+
+
+def seen(door: Integration) -> dict[str, SeenStatus]:
+    return {one.name: one for one in statuses_seen(door, NOW).statuses}
+
+
+def test_each_status_is_counted_with_its_last_time_and_what_it_does_now(door: Integration) -> None:
+    came(door, 1, "New", timedelta(days=40))
+    came(door, 2, "New", timedelta(days=8))
+    came(door, 3, "New", timedelta(days=1))
+    came(door, 3, "In Progress", timedelta(hours=2))
+    came(door, 3, "New", timedelta(hours=1))
+    came(door, 3, "Closed")
+    found = statuses_seen(door, NOW).statuses
+    assert [(one.name, one.count, one.count_week, one.does) for one in found] == [
+        ("New", 3, 2, Does.OPEN),
+        ("Closed", 1, 1, Does.CLOSE),
+        ("In Progress", 1, 1, Does.UPDATE),
+    ]
+    assert seen(door)["New"].last_at == NOW - timedelta(hours=1)
+
+
+def test_samples_and_replays_are_no_statuses_that_came(door: Integration) -> None:
+    came(door, 1, "New")
+    replay(InboundMessage.objects.get().pk, None, ACTOR, NOW)
+    InboundMessage.objects.create(
+        id="0" * 32, integration=door, received_at=NOW, status="Mapped Opened", source_status="New", raw=b"", test=True
+    )
+    assert seen(door)["New"].count == 1
+
+
+def test_tickets_that_come_first_with_a_status_that_opens_nothing_are_warned_of(door: Integration) -> None:
+    for ticket in (1, 2):
+        came(door, ticket, "Logged", **NEW_TICKET)
+    came(door, 1, "In Progress")
+    came(door, 3, "Triage", **NEW_TICKET)
+    found = statuses_seen(door, NOW)
+    assert {one.name: one.opened_nothing for one in found.statuses} == {"Logged": 2, "In Progress": 0, "Triage": 1}
+    assert found.warning == (
+        'In the last 7 days 3 new tickets came first with "Logged" or "Triage", and opened nothing. '
+        "No status of the last 7 days opens: choose the one that should page somebody."
+    )
+
+
+def test_what_opened_later_was_opened_before_or_is_older_than_the_integration_is_not_warned_of(
+    door: Integration,
+) -> None:
+    came(door, 1, "Logged", **NEW_TICKET)
+    came(door, 1, "New")
+    came(door, 2, "New", timedelta(days=20))
+    came(door, 2, "Closed", timedelta(days=19))
+    came(door, 2, "Reviewed")
+    came(door, 3, "In Progress")
+    came(door, 4, "Logged", timedelta(days=8), **NEW_TICKET)
+    came(door, 5, "Closed")
+    found = statuses_seen(door, NOW)
+    assert found.warning == ""
+    assert not any(one.opened_nothing for one in found.statuses)
+
+
+def test_messages_without_any_event_count_as_new(door: Integration) -> None:
+    tool = make_integration("Tool", "api", settings={"anyway": True})
+    Ingest().send(tool, {"id": 1, "status": "acknowledged"})
+    assert "1 new ticket came first with" in statuses_seen(tool, InboundMessage.objects.get().received_at).warning
+
+
+def test_one_click_makes_a_status_open_close_or_update_as_a_new_version(door: Integration) -> None:
+    came(door, 1, "Logged", **NEW_TICKET)
+    changed = set_status(door, "Logged", Does.OPEN, actor=ACTOR, now=NOW)
+    assert changed.current is not None
+    assert changed.current.number == 2
+    assert AuditEntry.objects.get().action == "update"
+    assert seen(changed)["Logged"].does is Does.OPEN
+    assert statuses_seen(changed, NOW).warning == ""
+    ingest = Ingest()
+    assert [one.status.value for one in ingest.send(door, halo(2, "Logged"), halo(3, "New"))] == ["Mapped Opened"] * 2
+    set_status(changed, "Resolved", Does.CLOSE, actor=ACTOR, now=NOW)
+    set_status(changed, "New", Does.UPDATE, actor=ACTOR, now=NOW)
+    found = ingest.send(door, halo(2, "Resolved"), halo(4, "New"), halo(3, "Closed"))
+    assert [one.status.value for one in found] == ["Mapped Closed", "Mapped Ignored", "Mapped Closed"]
+
+
+def test_what_the_name_alone_does_not_decide_is_refused_and_nothing_changes(door: Integration) -> None:
+    door.current.definition = {"rules": {"cancel": True}}  # type: ignore[union-attr]
+    door.current.save()  # type: ignore[union-attr]
+    with pytest.raises(Rejected) as caught:
+        set_status(door, "New", Does.OPEN, actor=ACTOR, now=NOW)
+    assert (caught.value.code, caught.value.field) == ("not_possible", "status")
+    for status in ("", "  ", "x" * 101):
+        with pytest.raises(Rejected) as caught:
+            set_status(door, status, Does.OPEN, actor=ACTOR, now=NOW)
+        assert caught.value.code == "invalid"
+    assert door.versions.count() == 1
+
+
+def test_an_integration_whose_rules_do_not_compile_still_shows_what_came(door: Integration) -> None:
+    came(door, 1, "New")
+    door.current.definition = {"rules": {"open": {"operator": "nonsense"}}}  # type: ignore[union-attr]
+    found = statuses_seen(door, NOW)
+    assert [(one.name, one.does) for one in found.statuses] == [("New", None)]
+    assert found.warning == ""
