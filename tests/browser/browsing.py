@@ -43,12 +43,16 @@ class Visitor:
         self.page.goto(path if path.startswith("http") else self.base + path)
 
     def check(self, place: str = "") -> None:
-        """Fails when anything is wrong with the page as it is: axe, sideways scrolling, what was noticed so far."""
+        """Fails when anything is wrong with the page as it is, or was noticed so far."""
+        self.look(place)
+        assert not self.problems, "\n".join(self.problems)
+
+    def look(self, place: str = "") -> None:
+        """Notes what is wrong with the page as it is: axe's findings, sideways scrolling."""
         where = place or self.page.url.removeprefix(self.base)
         self.problems += [f"{where}: {problem}" for problem in _axe(self.page)]
         if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
             self.problems.append(f"{where}: it scrolls sideways")
-        assert not self.problems, "\n".join(self.problems)
 
 
 @contextmanager

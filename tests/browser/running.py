@@ -27,9 +27,9 @@ class Running:
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first line, of stdout or stderr, in which `pattern` is found."""
         with self.said:
-            found = self.said.wait_for(lambda: self._found(pattern) or self.process.poll() is not None, START_WITHIN)
+            self.said.wait_for(lambda: self._found(pattern) or self.process.poll() is not None, START_WITHIN)
             match = self._found(pattern)
-        assert found and match, f"no {pattern!r} in:\n" + "\n".join(self.lines)
+        assert match, f"no {pattern!r} in:\n" + "\n".join(self.lines)
         return match
 
     def _found(self, pattern: str) -> re.Match[str] | None:
@@ -40,6 +40,8 @@ class Running:
 def serve(data_dir: Path, database: str, **variables: str) -> Iterator[Running]:
     """Starts `tocsin serve` on a free port and waits until it is ready; ends it with SIGTERM."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    # What the test wrote into the database, the server must be able to read.
+    kept["TOCSIN_SECRET_KEY"] = os.environ["TOCSIN_SECRET_KEY"]
     environment = {**kept, "TOCSIN_DATA_DIR": str(data_dir), "TOCSIN_DATABASE_URL": database, **variables}
     command = [str(Path(sys.executable).with_name("tocsin")), "serve", "--port", "0"]
     process = subprocess.Popen(

@@ -11,7 +11,8 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
 from tocsin.core import database
-from tocsin.web.middleware import PROGRAMS
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.web.doors import PROGRAMS
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -53,6 +54,13 @@ def failed(request: HttpRequest) -> HttpResponseBase:
         return _for_programs(500, "internal", said.format(getattr(request, "id", "–")))
     text = _("It is noted in the log. Try again; if it stays, tell an administrator this id.")
     return _page(request, 500, _("Something failed in Tocsin"), text)
+
+
+def trouble(request: HttpRequest, error: Permanent | Temporary) -> HttpResponseBase:
+    """500 or 503 for trouble that has a sentence of its own."""
+    if isinstance(error, Temporary):
+        return _page(request, 503, _("This does not work just now"), f"{error} {_('Try again in a moment.')}")
+    return _page(request, 500, _("This needs an administrator"), str(error))
 
 
 def _for_programs(status: int, code: str, detail: str) -> HttpResponse:

@@ -15,11 +15,11 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils import timezone, translation
 
 from tocsin.core import clock, config, database
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.web import errors
+from tocsin.web.doors import PROGRAMS
 
 type Respond = Callable[[HttpRequest], HttpResponseBase]
-
-#: Doors for programs: they have their own ways to say who they are.
-PROGRAMS = ("/api/", "/hooks/", "/in/", "/v2/", "/healthz", "/readyz", "/metrics")
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,17 @@ class Moment:
         _take_public_host(request)
         return self.respond(request)
 
-    def process_exception(self, request: HttpRequest, error: Exception) -> None:
-        """Logs what the page of status 500 or 503 only names by its id."""
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """Logs what the page only names by its id. What a person can do about it, where that is known, it says."""
         if database.is_unavailable(error):
             log.warning("Request %s: the database does not answer: %s", _id(request), error)
-            return
+            return None
         if isinstance(error, Http404 | PermissionDenied | SuspiciousOperation):
-            return
+            return None
         log.error("Request %s: %s %s failed.", _id(request), request.method, request.path, exc_info=error)
+        if isinstance(error, Permanent | Temporary) and not request.path_info.startswith(PROGRAMS):
+            return errors.trouble(request, error)
+        return None
 
 
 class Reader:

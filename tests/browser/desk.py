@@ -1,0 +1,169 @@
+"""An evening at a service desk: the people, their policy, and tickets that came, for the walk through every page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tocsin.access import installation, tokens
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core import clock
+from tocsin.escalation import commands as policies
+from tocsin.inbound import commands as integrations
+from tocsin.inbound import secrets
+from tocsin.people import commands as people
+from tocsin.people import groups
+
+PASSWORD = "a tall green bicycle"
+SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tocsin" / "catalogue" / "kinds" / "haloitsm" / "samples"
+
+_PEOPLE = (
+    ("alice", "Alice Andersson", "admin", "+41790000001"),
+    ("bob", "Bob Brown", "responder", "+13125550142"),
+    ("chen", "Chen Wei", "manager", "+41790000003"),
+    ("olga", "Olga Observer", "observer", None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where to post to, and the numbers of what there is."""
+
+    halo_path: str
+    monitoring_path: str
+    halo: int
+    policy: int
+    group: int
+    user: int
+    token: str
+
+
+def set_up() -> Desk:
+    """People, group, policy and two integrations, over the database in use."""
+    now = clock.now()
+    # Each page by itself and at once: nobody here waits for a bundle.
+    installation.change_settings({"bundle_pages": False}, actor=COMMAND_LINE, now=now)
+    for username, name, role, phone in _PEOPLE:
+        methods = [{"label": "Email-Official", "channel": "email", "address": f"{username}@example.org"}]
+        if phone:
+            methods.append({"label": "SMS-Official", "channel": "sms", "address": phone})
+        spec = {
+            "username": username, "name": name, "email": f"{username}@example.org", "role": role,
+            "time_zone": "Europe/Zurich", "contact_methods": methods,
+        }  # fmt: skip
+        user = people.save_user(spec, actor=COMMAND_LINE, now=now, password=PASSWORD)
+        if role == "admin":
+            admin = user
+    members = [
+        {"user": "alice", "roles": ["primary"]},
+        {"user": "bob", "roles": ["secondary"]},
+        {"user": "chen", "roles": ["manager"]},
+    ]
+    desk = groups.save_group(
+        {"name": "Service Desk", "time_zone": "Europe/Zurich", "members": members}, actor=COMMAND_LINE, now=now
+    )
+    steps = [
+        {"notify": {"roles": ["primary"]}, "after": "0m"},
+        {"notify": {"roles": ["secondary"]}, "after": "5m"},
+        {"notify": {"roles": ["primary", "secondary"]}, "after": "10m"},
+    ]
+    policy = policies.save_policy(
+        {"name": "Standard", "steps": steps, "repeat": {"times": 2, "every": "10m"}}, actor=COMMAND_LINE, now=now
+    )
+    common = {"escalation_policy": "Standard", "recipients": {"groups": ["Service Desk"]}}
+    halo = integrations.save_integration(
+        {
+            "name": "HaloITSM", "kind": "haloitsm", **common,
+            "settings": {"halo_address": "https://acme.haloitsm.com", "fail_open": False},
+            "filters": {"not": {"field": "ticket_type", "operator": "equals", "value": "Project"}},
+        },
+        actor=COMMAND_LINE, now=now,
+    )  # fmt: skip
+    monitoring = integrations.save_integration(
+        {"name": "Monitoring", "kind": "api", **common}, actor=COMMAND_LINE, now=now
+    )
+    token = tokens.create(admin, "walk", actor=COMMAND_LINE, now=now).secret
+    return Desk(
+        f"/in/{secrets.token_of(halo)}",
+        f"/in/{secrets.token_of(monitoring)}",
+        halo.pk,
+        policy.pk,
+        desk.pk,
+        admin.pk,
+        token,
+    )
+
+
+def receive_an_evening(url: str, desk: Desk) -> dict[str, int]:
+    """Posts the evening's tickets to a running server; returns the alerts' numbers by a short name."""
+    halo = url + desk.halo_path
+    numbers = {
+        "certificate": _alert(url + desk.monitoring_path, _problem("cert-7", "Certificate expires in 5 days", "low")),
+        "printer": _alert(halo, _ticket(20790, "Printer queue stuck, reception", "Initech", "Medium")),
+        "disk": _alert(url + desk.monitoring_path, _problem("9d2f41", "Disk 92 % on db-primary", "high")),
+        "mail": _alert(halo, _ticket(20802, "Mail delayed, Globex", "Globex", "Medium")),
+        "backup": _alert(halo, _ticket(20811, "Backup job failed on fs-02", "Globex", "High")),
+    }
+    _post(halo, _ticket(20816, "Quarterly review", "Acme Corp", "Low", tickettype={"name": "Project"}))
+    vpn = {
+        "details": "VPN gateway zrh-vpn-01 is not responding. Error 0x80072EE2 (timeout). All 40 users at the site are "
+        "offline since 10:09; failover did not take over.",
+        "site_name": "Zürich", "team": "1st Line Support", "tickettype": {"name": "Incident"},
+        "user": {"name": "José Ångström", "phonenumber": "+41 44 555 00 17", "is_vip": True},
+        "agent": {"id": 1, "name": "Unassigned"}, "fixbydate": "2026-11-25T14:14:00",
+    }  # fmt: skip
+    numbers["vpn"] = _alert(halo, _ticket(20817, "VPN down: Zürich, 40 users", "Acme Corp", "High", **vpn))
+    changed = _ticket(20817, "VPN down: Zürich, 40 users", "Acme Corp", "Critical", **vpn)
+    _post(halo, {**changed, "event": "ticket updated"})
+    _post(halo, changed)
+    httpx.post(halo, content=b'{"event": "new ticket logged",\n "object_id": 1,\n "ticket": {\n  "summary" }}')
+    _post(halo, _ticket(20811, "Backup job failed on fs-02", "Globex", "High", "In Progress"))
+    _post(halo, _ticket(20802, "Mail delayed, Globex", "Globex", "Medium", "Closed"))
+    orders: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+        ("printer", "assign", {"user": "bob"}),
+        ("certificate", "hold", {"for": "20h"}),
+        ("disk", "acknowledge", {}),
+    )
+    for name, command, body in orders:
+        _command(url, desk, numbers[name], command, body)
+    return numbers
+
+
+def _problem(number: str, subject: str, priority: str) -> dict[str, Any]:
+    return {"id": number, "status": "firing", "subject": subject, "priority": priority}
+
+
+def _ticket(number: int, summary: str, client: str, priority: str, status: str = "New", **more: Any) -> dict[str, Any]:
+    event = "new ticket logged" if status == "New" else "ticket status changed"
+    ticket = {
+        "id": number, "summary": summary, "client_name": client, "priority": {"name": priority},
+        "status": {"name": status}, **more,
+    }  # fmt: skip
+    return {"event": event, "object_id": number, "ticket": ticket}
+
+
+def _alert(address: str, body: Mapping[str, Any]) -> int:
+    answer = _post(address, body)
+    assert answer["status"] == "Mapped Opened", answer
+    return int(answer["alert_id"])
+
+
+def _post(address: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    response = httpx.post(address, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def _command(url: str, desk: Desk, number: int, command: str, body: Mapping[str, Any]) -> None:
+    response = httpx.post(
+        f"{url}/api/v1/alerts/{number}/{command}",
+        json=dict(body),
+        headers={"Authorization": f"Bearer {desk.token}"},
+    )
+    assert response.status_code == 200, response.text

@@ -1,0 +1,100 @@
+"""A walk through every page: on a phone and at a desk, light and dark. The documentation's pictures are taken here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser import desk as desks
+from tests.browser.browsing import DESK, PHONE, Theme, visitor
+from tests.browser.conftest import PICTURES
+from tests.browser.desk import Desk
+from tests.browser.running import Running, serve
+from tests.doubles.smtp import SmtpDouble
+from tocsin.inbound.models import InboundMessage
+from tocsin.inbound.outcomes import MessageStatus
+
+pytestmark = pytest.mark.browser
+
+
+class Evening:
+    """The running server, what there is on it, and Alice's cookies."""
+
+    def __init__(self, running: Running, desk: Desk, numbers: dict[str, int], state: Any) -> None:
+        self.running, self.desk, self.numbers, self.state = running, desk, numbers, state
+
+    def paths(self) -> list[str]:
+        """Every page there is."""
+        vpn, halo = self.numbers["vpn"], self.desk.halo
+        failed = InboundMessage.objects.filter(status=MessageStatus.FAILED).latest("received_at").pk
+        opened = InboundMessage.objects.filter(status=MessageStatus.OPENED).latest("received_at").pk
+        return [
+            "/", "/alerts/", *(f"/alerts/?tab={tab}" for tab in ("acknowledged", "assigned", "on_hold", "closed")),
+            "/alerts/?q=nothing+like+it", "/alerts/new/", *(f"/alerts/{number}/" for number in self.numbers.values()),
+            "/inbound-log/", "/inbound-log/?outcome=failed", f"/inbound-log/{failed}/", f"/inbound-log/{opened}/",
+            f"/inbound-log/?alert={vpn}", "/integrations/", "/integrations/add/", "/integrations/add/haloitsm/",
+            "/integrations/add/api/", f"/integrations/{halo}/",
+            *(f"/integrations/{halo}/{tab}/" for tab in
+              ("mapping", "rules", "routing", "settings", "test", "security", "guide", "delete")),
+            "/policies/", "/policies/new/", f"/policies/{self.desk.policy}/", f"/policies/{self.desk.policy}/edit/",
+            f"/policies/{self.desk.policy}/delete/", "/groups/", "/groups/new/", f"/groups/{self.desk.group}/",
+            f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",
+            "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
+            "/providers/add/smtp/", "/providers/add/ntfy/", "/sandbox/", "/audit-log/", "/system/", "/settings/",
+            "/pause/", "/me/", "/me/pages/", "/me/contact-methods/new/", "/account/2fa/", "/account/password/change/",
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Evening]:
+    desk = desks.set_up()
+    with serve(tmp_path, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
+        numbers = desks.receive_an_evening(running.url, desk)
+        with mails.arrived:
+            mails.arrived.wait_for(lambda: any("VPN down" in mail.part("plain") for mail in mails.mails), 15)
+        with visitor(browser, running.url) as alice:
+            alice.open("/account/login/")
+            alice.page.get_by_label("Username or e-mail").fill("alice")
+            alice.page.get_by_label("Password").fill(desks.PASSWORD)
+            alice.page.get_by_role("button", name="Sign in", exact=True).click()
+            expect(alice.page.get_by_role("heading", name="Home")).to_be_visible()
+            yield Evening(running, desk, numbers, alice.context.storage_state())
+
+
+def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, evening: Evening) -> None:
+    problems: list[str] = []
+    for width in (DESK, PHONE):
+        for theme in ("light", "dark"):
+            with _signed_in(browser, evening, width, theme) as alice:
+                for path in evening.paths():
+                    alice.open(path)
+                    alice.look()
+                problems += [f"{width} px, {theme}: {problem}" for problem in alice.problems]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: Evening) -> None:
+    PICTURES.mkdir(exist_ok=True)
+    vpn = f"/alerts/{evening.numbers['vpn']}/"
+    shots: tuple[tuple[str, str, int, Theme], ...] = (
+        ("alerts", "/alerts/", DESK, "light"),
+        ("alert", vpn, DESK, "light"),
+        ("alert-dark-phone", vpn, PHONE, "dark"),
+        ("inbound-log", "/inbound-log/", DESK, "light"),
+        ("integration", f"/integrations/{evening.desk.halo}/", DESK, "light"),
+        ("home", "/", DESK, "light"),
+    )
+    for name, path, width, theme in shots:
+        with _signed_in(browser, evening, width, theme) as alice:
+            alice.open(path)
+            alice.page.evaluate("document.fonts.ready")
+            alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
+            alice.check()
+
+
+def _signed_in(browser: Browser, evening: Evening, width: int, theme: str) -> Any:
+    return visitor(browser, evening.running.url, width=width, theme=theme, state=evening.state)  # type: ignore[arg-type]
