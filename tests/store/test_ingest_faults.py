@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from tocsin.inbound.door import Door
 from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.reading import Reader, Reading
-from tocsin.inbound.registry import Registry, UnknownDoor
+from tocsin.inbound.registry import Found, Registry, UnknownDoor
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -91,6 +92,10 @@ class Spoiled(Reader):
 
 
 class SpoiledRegistry(Registry):
+    def find(self, token_hash: bytes, now: datetime) -> Found | None:
+        found = super().find(token_hash, now)
+        return None if found is None else Found(self.door(found.door.id), found.expired)
+
     def door(self, integration_id: int) -> Door:
         door = super().door(integration_id)
         reader = Spoiled(**{name: getattr(door.reader, name) for name in Reader.__slots__})
@@ -131,6 +136,22 @@ def test_what_can_be_neither_decided_nor_kept_is_answered_not_stored_and_the_oth
     assert isinstance(results[1], NotStored)
     assert [found[0].status.value for found in (results[0], results[2])] == ["Mapped Opened"] * 2
     assert len(rows()) == 2
+
+
+def test_what_breaks_the_code_already_where_it_arrives_is_kept_too() -> None:
+    integration = make_integration()
+    with doors(registry=SpoiledRegistry()) as node:
+        replies = node.post_at_once(*((integration, {**halo(number), "poison": number == 2}) for number in (1, 2, 3)))
+    assert [reply.body["status"] for reply in replies] == ["Mapped Opened", "Mapping Failed", "Mapped Opened"]
+    assert "ZeroDivisionError" in replies[1].body["reason"]
+    assert len(rows()) == 3
+
+
+def test_what_the_database_refuses_is_kept_however_it_was_read(node: Doors) -> None:
+    integration = make_integration()
+    execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
+    reply = node.post(integration, [halo(1), halo(2, summary="poison"), halo(3)])
+    assert [one["status"] for one in reply.body["messages"]] == ["Mapped Opened", "Mapping Failed", "Mapped Opened"]
 
 
 # --- lost connections

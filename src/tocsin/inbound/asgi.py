@@ -215,7 +215,11 @@ def _incoming(door: Door, make: Callable[..., Incoming], elements: Sequence[Elem
     found = []
     for element in elements:
         number = uuid7()
-        prepared = prepare(door, element, number, test_id=test_id)
+        try:
+            prepared = prepare(door, element, number, test_id=test_id)
+        except Exception:  # the committer meets it again, and keeps the message
+            log.exception("Message %s cannot be read where it arrives.", number)
+            prepared = None
         found.append(make(id=number, raw=element.raw, element=element, prepared=prepared))
     return found
 

@@ -189,7 +189,7 @@ class Committer:
             return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
         log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
         detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
-        return self._decide([replace(poison, element=Rejected("cannot_be_decided", detail))])
+        return self._decide([replace(poison, element=Rejected("cannot_be_decided", detail), prepared=None)])
 
     def _try(self, incoming: list[Incoming]) -> list[Stored]:
         """One transaction, tried again while the connection or a conflict fails it, for `max_wait` seconds at most."""
