@@ -12,6 +12,9 @@ from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
 #: Fields whose text is too long for a sentence: the event says only that they changed.
 _LONG = frozenset({"long_text", "short_text", "details", "custom", "tags"})
 
+#: Kept to compare with, and told by another field in words.
+_UNTOLD = frozenset({"agent_id"})
+
 #: How much of a value the timeline keeps.
 _SHOWN = 80
 
@@ -58,7 +61,8 @@ def refresh(
         if isinstance(new, Mapping):
             merged = _merged(old, new)
             for part, (was, becomes) in _differences(old, merged).items():
-                sentences.append(_sentence(part, was, becomes))
+                if part not in _UNTOLD:
+                    sentences.append(_sentence(part, was, becomes))
                 data[f"{name}.{part}"] = [_cut(was), _cut(becomes)]
             if merged != (old or {}):
                 changes[name] = merged
@@ -66,8 +70,8 @@ def refresh(
             changes[name] = new
             sentences.append(_sentence(name, old, new))
             data[name] = [_cut(old), _cut(new)]
-    if not changes:
-        return Refresh({})
+    if not sentences:
+        return Refresh(changes)
     reason = f"{actor.name} changed it: {'; '.join(sentences)}."
     return Refresh(changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, Via.INBOUND, {"changes": data}))
 

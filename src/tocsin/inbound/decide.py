@@ -293,7 +293,9 @@ def _mapped(door: Door, reading: Reading, live: LiveAlert) -> dict[str, object]:
     custom = custom_of(reading)
     if reading.mapped.says_nobody("agent"):
         fields["source_agent"] = ""
-        custom["agent_id"] = ""
+        known = live.fields.get("custom")
+        if isinstance(known, Mapping) and known.get("agent_id"):
+            custom["agent_id"] = ""
     elif _is_same_agent(live, reading):
         # A shorter message has the agent's number only, which must not overwrite the name.
         fields.pop("source_agent", None)
