@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from tests.web.conftest import Company
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core import clock
+from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
+from tocsin.web.alerts import timeline
 
 type Opens = Callable[..., int]
 type BrowserOf = Callable[[User], Client]
@@ -137,6 +144,28 @@ def test_the_page_of_an_alert_tells_its_story(company: Company, browser_of: Brow
     ):
         assert said in text, said
     assert "Opened by HaloITSM." in text
+
+
+def test_a_page_of_later_waits_and_one_taken_back_ended_when_it_was(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    number = open_alert("VPN down")
+    now = clock.now()
+    page = Notification.objects.create(
+        id=uuid4(), alert_id=number, user=company.responder, purpose="page", channel="voice", created_at=now
+    )
+    due = now + timedelta(hours=3)
+    later = Delivery.objects.create(
+        id=uuid4(), notification=page, alert_id=number, channel="voice", purpose="page", queued_at=now, due_at=due
+    )
+    said = timezone.localtime(due, zoneinfo.ZoneInfo(company.admin.time_zone))
+    text = text_of(browser_of(company.admin), f"/alerts/{number}/")
+    assert f"Call → Bob Brown: waits until {said:%H:%M:%S}" in text
+    assert "on its way" not in text.partition("Call → Bob Brown")[2].partition("</li>")[0]
+
+    Delivery.objects.filter(pk=later.pk).update(status="cancelled", ended_at=now, reason="Bob Brown acknowledged it.")
+    (entry,) = (one for one in timeline.read(Alert.objects.get(pk=number), now)[0] if "not needed" in one.title)
+    assert entry.at == now, "it is no line of the future"
 
 
 def test_html_of_a_ticket_is_made_safe(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:

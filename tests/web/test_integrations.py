@@ -134,6 +134,7 @@ def test_one_click_changes_what_a_status_does(company: Company, browser_of: Brow
         ("open: [", "Line 1, column"),
         ("- a\n- b", "rules"),
         ("open: {field: source_status, operator: matches, value: '('}", "open"),
+        ("open: {any: [true, {field: client, operator: equals, valeu: x}]}", "open.any[1].valeu: "),
     ],
 )
 def test_rules_are_saved_as_text_or_refused_with_the_place(
@@ -154,6 +155,14 @@ def test_a_bomb_of_aliases_is_refused(company: Company, browser_of: BrowserOf) -
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     answer = browser_of(company.manager).post(f"/integrations/{company.halo.pk}/routing/", {"routes": "\n".join(lines)})
     assert answer.status_code == 422
+
+
+def test_a_bomb_of_merge_keys_is_refused_before_it_unfolds(company: Company, browser_of: BrowserOf) -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 30)]
+    answer = browser_of(company.manager).post(f"/integrations/{company.halo.pk}/routing/", {"routes": "\n".join(lines)})
+    assert answer.status_code == 422
+    assert "Line 2, column 10: merge keys (&lt;&lt;) are not taken" in answer.content.decode()
 
 
 def test_a_payload_is_tried_out_and_nothing_is_stored(company: Company, browser_of: BrowserOf) -> None:

@@ -197,7 +197,7 @@ def _refuse_unreachable(read: IntegrationSpec, now: datetime) -> None:
     if read.anyway or read.mode is not IntegrationMode.PAGE:
         return
     for place, problem in _unreachable(read.definition, read.policy_id, read.user_ids, read.group_ids, now):
-        hint = "Give it somebody who can be reached, or save it with anyway: true."
+        hint = "Give it somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
         raise Rejected("reaches_nobody", f"{place}: {problem} {hint}", place)
 
 

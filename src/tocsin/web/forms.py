@@ -24,6 +24,10 @@ def show_rejection(form: forms.BaseForm, rejected: Rejected, places: Mapping[str
         if field and text.startswith(f"{place}: "):
             text = text.removeprefix(f"{place}: ")
             text = text[:1].upper() + text[1:]
+        inside = place.removeprefix(field or "").lstrip(".")
+        if inside and field and isinstance(form.fields[field], CodeField):
+            # One field holds a whole text: its place says where in it.
+            text = f"{inside}: {text}"
         form.add_error(field, text)
 
 

@@ -27,7 +27,7 @@ def test_the_changes_of_a_message_are_one_event_that_lists_them() -> None:
     )
     assert got.changes == {"priority": "critical", "source_status": "In Progress"}
     assert got.event is not None
-    assert got.event.reason == "HaloITSM changed it: priority high → critical; source status New → In Progress."
+    assert got.event.reason == "HaloITSM changed it: priority high → critical; status New → In Progress."
     assert got.event.data == {"changes": {"priority": ["high", "critical"], "source_status": ["New", "In Progress"]}}
 
 

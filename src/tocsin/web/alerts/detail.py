@@ -29,7 +29,6 @@ from tocsin.alerts.states import LIFE, LIVE, AlertStatus, CommandKind, EventKind
 from tocsin.alerts.undo import WITHIN
 from tocsin.core import durations
 from tocsin.core.errors import Rejected
-from tocsin.people import permissions
 from tocsin.people.models import User
 from tocsin.web.alerts import timeline, upcoming
 from tocsin.web.guard import alert_actor, needs
@@ -129,8 +128,7 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
     alert = rows.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
-    viewer = permissions.viewer(user)
-    entries, paged, inbound = timeline.read(alert, viewer)
+    entries, paged, inbound = timeline.read(alert, request.now)
     acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
     text = alert.long_text or alert.short_text
     custom = dict(alert.custom)
@@ -168,17 +166,32 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
     place = ", ".join(part for part in (alert.client, alert.site) if part)
     facts = [
         (_("Status"), alert.source_status),
-        (_("Priority"), alert.source_priority),
+        # The word that the source itself used, where it is known.
+        (_("Priority"), custom.pop("severity", "") or alert.source_priority),
         (_("Client"), place),
         (_("Agent"), alert.source_agent),
         (_("Team"), alert.team),
         (_("Requester"), alert.requester),
     ]
-    known = [(name, custom.pop(name, "")) for name in _KNOWN_CUSTOM]
+    known = [(name, _readable(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
     rest = [*known, *sorted(custom.items())]
     facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in rest]
     facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in sorted(alert.tags.items())]
     return [(label, value) for label, value in facts if value]
+
+
+def _readable(text: str) -> str:
+    """A moment as people write it; anything else as it is."""
+    try:
+        moment = parse_datetime(text)
+    except ValueError:
+        return text
+    if moment is None:
+        return text
+    if timezone.is_naive(moment):
+        # The source does not say in which zone: it is shown as it came.
+        return moment.strftime("%Y-%m-%d %H:%M")
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M %Z")
 
 
 def _undo_until(alert: Alert, user: User, now: datetime) -> datetime | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert, AlertEvent
@@ -14,7 +15,6 @@ from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.people.permissions import Viewer
 
 #: So many of the newest events, pages and messages are shown; the rest is a page away.
 SHOWN = 300
@@ -71,7 +71,7 @@ _TONES = {
 }
 
 
-def read(alert: Alert, viewer: Viewer) -> tuple[list[Entry], list[Paged], list[InboundMessage]]:
+def read(alert: Alert, now: datetime) -> tuple[list[Entry], list[Paged], list[InboundMessage]]:
     """The timeline newest first, who was paged, and the newest messages; three statements."""
     events = list(AlertEvent.objects.filter(alert=alert).order_by("-pk")[:SHOWN])
     notifications = list(
@@ -83,7 +83,7 @@ def read(alert: Alert, viewer: Viewer) -> tuple[list[Entry], list[Paged], list[I
     messages = list(InboundMessage.objects.filter(alert=alert).defer("raw", "headers").order_by("-pk")[:SHOWN])
     entries = [
         *(_of_event(event) for event in events),
-        *(entry for notification in notifications for entry in _of_notification(notification, viewer)),
+        *(entry for notification in notifications for entry in _of_notification(notification, now)),
         *(_of_message(alert, message) for message in messages if message.status == MessageStatus.APPENDED),
     ]
     # Lines of the same moment keep the order in which they came about: what is newest in the story is on top.
@@ -116,14 +116,14 @@ def _of_message(alert: Alert, message: InboundMessage) -> Entry:
     return Entry(message.received_at, "wait", title, f"{message.status}: {message.reason}", message=message)
 
 
-def _of_notification(notification: Notification, viewer: Viewer) -> Iterable[Entry]:
+def _of_notification(notification: Notification, now: datetime) -> Iterable[Entry]:
     what = channel_name(notification.channel)
     who = recipient(notification)
     for delivery in notification.deliveries.all():
-        yield _of_delivery(notification, delivery, f"{what} → {who}", viewer)
+        yield _of_delivery(notification, delivery, f"{what} → {who}", now)
 
 
-def _of_delivery(notification: Notification, delivery: Delivery, whom: str, viewer: Viewer) -> Entry:
+def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now: datetime) -> Entry:
     what = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
     why = delivery.reason or notification.reason
     match DeliveryStatus(delivery.status):
@@ -132,12 +132,17 @@ def _of_delivery(notification: Notification, delivery: Delivery, whom: str, view
             word = _("delivered") if delivery.status == DeliveryStatus.DELIVERED else _("sent")
             return Entry(at, "ok", f"{whom}: {word}{what}", _provider(delivery, notification))
         case DeliveryStatus.FAILED:
-            return Entry(delivery.due_at, "now", f"{whom}: {_('not sent')}{what}", delivery.error or why)
+            at = delivery.ended_at or delivery.due_at
+            return Entry(at, "now", f"{whom}: {_('not sent')}{what}", delivery.error or why)
         case DeliveryStatus.CANCELLED:
-            return Entry(delivery.due_at, "", f"{whom}: {_('not needed any more')}{what}", why)
+            at = delivery.ended_at or delivery.due_at
+            return Entry(at, "", f"{whom}: {_('not needed any more')}{what}", why)
+        case DeliveryStatus.QUEUED if delivery.due_at > now:
+            until = timezone.localtime(delivery.due_at)
+            word = _("waits until %(time)s") % {"time": f"{until:%H:%M:%S}"}
+            return Entry(delivery.queued_at, "wait", f"{whom}: {word}{what}", delivery.error or why)
         case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
-            detail = delivery.error or why
-            return Entry(delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", detail)
+            return Entry(delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", delivery.error or why)
 
 
 def _provider(delivery: Delivery, notification: Notification) -> str:

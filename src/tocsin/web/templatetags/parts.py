@@ -272,6 +272,8 @@ def done(action: str) -> str:
         "set_password": _("set a password of"),
         "rotate_token": _("made a new URL of"),
         "revoke": _("ended"),
+        "replay": _("replayed"),
+        "send_sample": _("sent a sample to"),
         "pause": _("paused all paging"),
         "end_pause": _("ended the pause"),
     }
