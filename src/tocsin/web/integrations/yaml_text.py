@@ -7,13 +7,27 @@ from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode
 
 from tocsin.core.errors import Rejected
 
 #: Longer texts are mistakes, and so are aliases that unfold to more nodes.
 LONGEST = 200_000
 MOST_NODES = 50_000
+
+
+class _Plain(SafeConstructor):
+    """Without merge keys, which YAML 1.2 does not have: a few lines of them unfold to more than any memory holds."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise ConstructorError(
+                    problem="merge keys (<<) are not taken: write it out", problem_mark=key.start_mark
+                )
+        super().flatten_mapping(node)
 
 
 def write(value: object) -> str:
@@ -42,6 +56,7 @@ def read(text: str, field: str) -> Any:
 
 def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Plain
     yaml.default_flow_style = False
     yaml.allow_unicode = True
     yaml.width = 100
