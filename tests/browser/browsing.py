@@ -57,7 +57,13 @@ class Visitor:
 
 @contextmanager
 def visitor(
-    browser: Browser, base: str, *, width: int = DESK, theme: Theme = "light", state: Mapping[str, Any] | None = None
+    browser: Browser,
+    base: str,
+    *,
+    width: int = DESK,
+    theme: Theme = "light",
+    state: Mapping[str, Any] | None = None,
+    scripts: bool = True,
 ) -> Iterator[Visitor]:
     """A fresh window, signed in where `state` says so."""
     context = browser.new_context(
@@ -66,6 +72,7 @@ def visitor(
         is_mobile=width < 500,
         has_touch=width < 500,
         storage_state=state,  # type: ignore[arg-type]
+        java_script_enabled=scripts,
         reduced_motion="reduce",
         timezone_id="Europe/Zurich",
         locale="en-GB",

@@ -37,13 +37,13 @@ class Running:
 
 
 @contextmanager
-def serve(data_dir: Path, database: str, **variables: str) -> Iterator[Running]:
-    """Starts `tocsin serve` on a free port and waits until it is ready; ends it with SIGTERM."""
+def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> Iterator[Running]:
+    """Starts `tocsin serve`, on a free port unless one is given, and waits until it is ready; ends it with SIGTERM."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
     # What the test wrote into the database, the server must be able to read.
     kept["TOCSIN_SECRET_KEY"] = os.environ["TOCSIN_SECRET_KEY"]
     environment = {**kept, "TOCSIN_DATA_DIR": str(data_dir), "TOCSIN_DATABASE_URL": database, **variables}
-    command = [str(Path(sys.executable).with_name("tocsin")), "serve", "--port", "0"]
+    command = [str(Path(sys.executable).with_name("tocsin")), "serve", "--port", str(port)]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )

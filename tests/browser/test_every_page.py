@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser import desk as desks
-from tests.browser.browsing import DESK, PHONE, Theme, visitor
+from tests.browser.browsing import DESK, PHONE, Theme, Visitor, visitor
 from tests.browser.conftest import PICTURES
 from tests.browser.desk import Desk
 from tests.browser.running import Running, serve
@@ -49,6 +49,15 @@ class Evening:
         ]  # fmt: skip
 
 
+def sign_in(visitor: Visitor, username: str) -> None:
+    """Signs one of the desk's people in."""
+    visitor.open("/account/login/")
+    visitor.page.get_by_label("Username or e-mail").fill(username)
+    visitor.page.get_by_label("Password").fill(desks.PASSWORD)
+    visitor.page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(visitor.page.get_by_role("heading", name="Home")).to_be_visible()
+
+
 @pytest.fixture
 def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Evening]:
     desk = desks.set_up()
@@ -57,11 +66,7 @@ def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) 
         with mails.arrived:
             mails.arrived.wait_for(lambda: any("VPN down" in mail.part("plain") for mail in mails.mails), 15)
         with visitor(browser, running.url) as alice:
-            alice.open("/account/login/")
-            alice.page.get_by_label("Username or e-mail").fill("alice")
-            alice.page.get_by_label("Password").fill(desks.PASSWORD)
-            alice.page.get_by_role("button", name="Sign in", exact=True).click()
-            expect(alice.page.get_by_role("heading", name="Home")).to_be_visible()
+            sign_in(alice, "alice")
             yield Evening(running, desk, numbers, alice.context.storage_state())
 
 

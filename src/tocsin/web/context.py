@@ -12,10 +12,9 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.roles import Action, Reach, Role, reach
-from tocsin.alerts.models import Alert
-from tocsin.alerts.states import AlertStatus
 from tocsin.core import clock
 from tocsin.notify.models import Pause
+from tocsin.web.alerts import lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         return {"clock_jump": clock.jump()}
     return {
         "navigation": SimpleLazyObject(lambda: list(_navigation(request))),
-        "open_count": SimpleLazyObject(_open_count),
+        "open_count": SimpleLazyObject(lists.open_count),
         "pause": SimpleLazyObject(lambda: _pause(request)),
         "clock_jump": clock.jump(),
         "may_act": reach(Role(request.user.role), Action.ACT) is not Reach.NONE,
@@ -96,10 +95,6 @@ def _shown(entry: Entry, request: HttpRequest) -> Shown:
     url = reverse(entry.view)
     here = request.path
     return Shown(entry.label, entry.icon, url, here == url if url == "/" else here.startswith(url), entry.view)
-
-
-def _open_count() -> int:
-    return Alert.objects.filter(status=AlertStatus.OPEN).count()
 
 
 def _pause(request: HttpRequest) -> Pause | None:

@@ -8,6 +8,8 @@ const log = []; // {id, topics}
 const KEEP = 120000;
 const CLOSE_AFTER = 5000;
 const LOST_AFTER = 3000;
+const SILENT_AFTER = 40000; // the server says something each 15 seconds
+let heardAt = 0;
 let source = null;
 let isOpen = false;
 let openedFrom = Infinity; // the log holds everything since then
@@ -35,8 +37,10 @@ function open() {
   const since = lastId || Math.min(...[...ports.values()].map((port) => port.since));
   openedFrom = Math.min(openedFrom, since);
   source = new EventSource(`/live?since=${since}`);
+  heardAt = Date.now();
   source.onopen = () => {
     isOpen = true;
+    heardAt = Date.now();
     lostAt = null;
     clearTimeout(lostTimer);
     lostTimer = null;
@@ -54,6 +58,7 @@ function open() {
     }
   };
   source.addEventListener("hint", (event) => hint(Number(event.lastEventId), event.data.split(" ")));
+  for (const kind of ["hint", "tick", "all"]) source.addEventListener(kind, () => { heardAt = Date.now(); });
   source.addEventListener("tick", (event) => { lastId = Math.max(lastId, Number(event.lastEventId)); });
   source.addEventListener("all", (event) => {
     lastId = Math.max(lastId, Number(event.lastEventId));
@@ -79,6 +84,16 @@ function turn() {
   if (wanted && !source) open();
   if (!wanted && source) closing = setTimeout(close, CLOSE_AFTER);
 }
+
+// A network that went away without a word leaves the stream open, and silent.
+setInterval(() => {
+  if (!source || Date.now() - heardAt < SILENT_AFTER) return;
+  const since = lostAt ?? heardAt;
+  close();
+  lostAt = since;
+  tell({ kind: "lost", since });
+  turn();
+}, 5000);
 
 function catchUp(port, since) {
   if (since < openedFrom) {

@@ -1,0 +1,113 @@
+"""Pages change by themselves, never under the pointer; they say when they cannot, and all of it works by keyboard and
+without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser import desk as desks
+from tests.browser.browsing import PHONE, visitor
+from tests.browser.desk import Desk
+from tests.browser.running import Running, serve
+from tests.browser.test_every_page import sign_in
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def desk(database: str) -> Desk:
+    return desks.set_up()
+
+
+@pytest.fixture
+def running(desk: Desk, database: str, tmp_path: Path) -> Iterator[Running]:
+    with serve(tmp_path, database) as server:
+        yield server
+
+
+def post(running: Running, desk: Desk, name: str, subject: str) -> int:
+    body = {"id": name, "subject": subject, "priority": "high"}
+    return int(httpx.post(running.url + desk.monitoring_path, json=body).json()["alert_id"])
+
+
+def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, running: Running, desk: Desk) -> None:
+    post(running, desk, "1", "The first alert")
+    with visitor(browser, running.url) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        alice.open("/alerts/")
+        expect(page.locator("html[data-live=open]")).to_be_attached()
+        page.mouse.move(5, 600)
+        post(running, desk, "2", "It appears by itself")
+        expect(page.get_by_text("It appears by itself")).to_be_visible(timeout=5000)
+        expect(page.locator(".side .count")).to_contain_text("2")
+
+        page.get_by_text("The first alert").hover()
+        post(running, desk, "3", "It waits for the pointer")
+        pill = page.get_by_role("button", name="1 new")
+        expect(pill).to_be_visible(timeout=5000)
+        expect(page.get_by_text("It waits for the pointer")).to_have_count(0)
+        page.mouse.move(5, 600)
+        expect(page.get_by_text("It waits for the pointer")).to_be_visible(timeout=5000)
+        expect(pill).to_have_count(0)
+        alice.check()
+
+
+def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
+    browser: Browser, desk: Desk, database: str, tmp_path: Path
+) -> None:
+    with serve(tmp_path, database) as first, visitor(browser, first.url) as alice:
+        port = urlsplit(first.url).port
+        assert port is not None
+        sign_in(alice, "alice")
+        alice.open("/alerts/")
+        expect(alice.page.locator("html[data-live=open]")).to_be_attached()
+        first.process.terminate()
+        expect(alice.page.locator("#lost")).to_contain_text("Connection lost since", timeout=20_000)
+        first.process.wait(20)
+        with serve(tmp_path, database, port=port) as second:
+            post(second, desk, "9", "It came meanwhile")
+            expect(alice.page.get_by_text("It came meanwhile")).to_be_visible(timeout=20_000)
+            expect(alice.page.locator("#lost")).to_be_hidden()
+
+
+def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Running, desk: Desk) -> None:
+    number = post(running, desk, "1", "VPN down")
+    with visitor(browser, running.url) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        page.keyboard.press("g")
+        page.keyboard.press("a")
+        expect(page.get_by_role("heading", name="Alerts")).to_be_visible()
+        page.get_by_role("link", name="VPN down").focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="VPN down")).to_be_visible()
+        for _step in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent.trim()") == "Take it":
+                break
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        page.keyboard.press("Enter")
+        expect(page.get_by_text(f"You have alert {number}.")).to_be_visible()
+        alice.check()
+
+
+def test_without_scripts_reading_and_answering_still_work(browser: Browser, running: Running, desk: Desk) -> None:
+    number = post(running, desk, "1", "VPN down")
+    with visitor(browser, running.url, width=PHONE, scripts=False) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        page.get_by_role("link", name="VPN down").click()
+        page.get_by_role("button", name="Acknowledge").click()
+        expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
+        page.get_by_label("More actions").click()
+        page.get_by_text("Reply", exact=False).first.click()
+        page.get_by_label("Your reply").fill("On my way.")
+        page.locator("form[action$=reply] button").click()
+        expect(page.locator(".quote")).to_contain_text("On my way.")
