@@ -1,0 +1,205 @@
+"""Two nodes, people and the escalation at the same forty tickets at once: nobody meets a deadlock, nothing is lost,
+and each ticket ends as the last word about it says."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import halo, make_integration, message
+from tocsin.alerts import commands
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import Acknowledge, Assign, Command, Escalate, Hold, Unacknowledge, Unassign
+from tocsin.core import clock, configuration, database
+from tocsin.core.errors import Rejected
+from tocsin.escalation.models import Run
+from tocsin.inbound import batch
+from tocsin.inbound.committer import Committer, Ticket
+from tocsin.inbound.loop import drain
+from tocsin.inbound.messages import Stored
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.registry import Registry
+
+TICKETS = range(1, 41)
+REQUESTS = 60
+SEED = 20261124
+
+
+@dataclass
+class World:
+    """What the threads share: the tickets' last words, what failed, and when to stop."""
+
+    door: Integration
+    desk: Desk
+    start: datetime
+    #: By ticket: when the last thing was said of it, and what.
+    last: dict[int, tuple[datetime, str]] = field(default_factory=dict)
+    problems: list[BaseException] = field(default_factory=list)
+    acted: Counter[str] = field(default_factory=Counter)
+    is_over: threading.Event = field(default_factory=threading.Event)
+    _moments: Iterator[int] = field(default_factory=itertools.count)
+    _saying: threading.Lock = field(default_factory=threading.Lock)
+
+    def say(self, ticket: int, status: str) -> dict[str, Any]:
+        """A message that is newer than every one before it."""
+        with self._saying:
+            at = self.start + timedelta(milliseconds=next(self._moments))
+            self.last[ticket] = (at, status)
+        return {**halo(ticket, status), "timestamp": at.isoformat()}
+
+    @contextmanager
+    def thread(self, work: Callable[[], object]) -> Iterator[threading.Thread]:
+        """Runs `work`; whatever it raises fails the test."""
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as problem:  # noqa: BLE001 - the test itself looks at it
+                self.problems.append(problem)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def send(world: World, committer: Committer, seed: int) -> None:
+    """One node's senders: requests of several messages, the next one before the last is answered."""
+    dice = random.Random(seed)
+    answered = threading.Semaphore(4)
+
+    def answer(result: list[Stored] | Exception) -> None:
+        if isinstance(result, Exception):
+            world.problems.append(result)
+        answered.release()
+
+    for _ in range(REQUESTS):
+        assert answered.acquire(timeout=30)
+        payloads = [
+            world.say(dice.choice(TICKETS), dice.choice(("New", "New", "Closed"))) for _ in range(dice.randint(1, 12))
+        ]
+        incoming = [message(world.door, payload, clock.now()) for payload in payloads]
+        assert committer.put(Ticket(incoming, sum(len(one.raw) for one in incoming), answer))
+    for _ in range(4):
+        assert answered.acquire(timeout=30)
+
+
+def act(world: World, seed: int) -> None:
+    """One person who answers whatever there is."""
+    dice = random.Random(seed)
+    name = dice.choice(("alice", "bob", "carol"))
+    me = world.desk.actor(name)
+    while not world.is_over.is_set():
+        with database.transaction() as connection:
+            found = connection.execute("SELECT id FROM alerts_alert WHERE status = ANY(%s)", (["open", "assigned"],))
+            live = [row[0] for row in found]
+        if not live:
+            world.is_over.wait(0.01)
+            continue
+        order: Command = dice.choice(
+            (
+                Acknowledge(actor=me),
+                Acknowledge(actor=me),
+                Unacknowledge(actor=me),
+                Escalate(actor=me),
+                Assign(actor=me, name=me.name, user_id=me.user_id),
+                Unassign(actor=me),
+                Hold(actor=me, until=clock.now() + timedelta(minutes=5)),
+            )
+        )
+        try:
+            commands.act(dice.choice(live), order, now=clock.now())
+        except Rejected as rejected:
+            world.acted[rejected.code] += 1
+        else:
+            world.acted["done"] += 1
+
+
+def turn(world: World, work: Callable[[], object]) -> None:
+    """A loop of a worker."""
+    while not world.is_over.is_set():
+        work()
+        world.is_over.wait(0.005)
+
+
+@pytest.fixture
+def world(database: str) -> Iterator[World]:
+    with wired():
+        now = clock.now()
+        desk = Desk(now)
+        door = make_integration(policy=desk.policy)
+        door.recipient_groups.add(desk.group)
+        configuration.changed()
+        yield World(door, desk, now)
+
+
+def test_opens_closes_and_people_at_the_same_tickets_from_two_nodes(world: World) -> None:
+    registries = [Registry(), Registry(), Registry()]
+    for registry in registries:
+        registry.refresh()
+    nodes = [Committer(registry) for registry in registries[:2]]
+    numbers = batch.Numbers()
+    for node in nodes:
+        node.start()
+    with (
+        world.thread(lambda: turn(world, lambda: drain(registries[2], numbers, clock.now()))),
+        world.thread(lambda: turn(world, lambda: world.desk.keeper.turn(clock.now()))),
+        world.thread(lambda: act(world, SEED + 1)),
+        world.thread(lambda: act(world, SEED + 2)),
+        world.thread(lambda: act(world, SEED + 3)),
+    ):
+        with (
+            world.thread(lambda: send(world, nodes[0], SEED + 4)),
+            world.thread(lambda: send(world, nodes[1], SEED + 5)),
+        ):
+            pass
+        world.is_over.set()
+    for node in nodes:
+        node.stop(10)
+    for _ in range(20):
+        drain(registries[2], numbers, clock.now())
+    assert world.problems == []
+    assert world.acted["done"] > 0
+    assert_nothing_is_lost()
+    assert_each_ticket_ends_as_was_said_last(world)
+    assert_runs_fit_their_alerts()
+    with database.transaction() as connection:
+        row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    assert row == (0,)
+
+
+def assert_nothing_is_lost() -> None:
+    """Every message is decided once, and each that counted is counted on an alert."""
+    outcomes = Counter(InboundMessage.objects.values_list("status", flat=True))
+    assert set(outcomes) <= {"Mapped Opened", "Mapped Appended", "Mapped Closed", "Mapped Ignored"}
+    assert outcomes["Mapped Opened"] == Alert.objects.count()
+    assert outcomes["Mapped Closed"] == Alert.objects.filter(status="closed").count()
+    counted = outcomes["Mapped Opened"] + outcomes["Mapped Appended"] + outcomes["Mapped Closed"]
+    assert sum(Alert.objects.values_list("count", flat=True)) == counted
+
+
+def assert_each_ticket_ends_as_was_said_last(world: World) -> None:
+    live = Counter(Alert.objects.exclude(status="closed").values_list("source_id", flat=True))
+    assert set(live.values()) <= {1}
+    wanted = {str(ticket) for ticket, (_, status) in world.last.items() if status == "New"}
+    assert set(live) == wanted
+
+
+def assert_runs_fit_their_alerts() -> None:
+    """Each alert has one run that is not ended while it lives, and none afterwards."""
+    for alert in Alert.objects.all():
+        alive = Run.objects.filter(alert=alert).exclude(status="ended").count()
+        assert alive == (0 if alert.status == "closed" else 1), alert.status
