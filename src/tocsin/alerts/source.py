@@ -121,7 +121,7 @@ def _differences(old: object, merged: Mapping[str, object]) -> dict[str, tuple[o
 
 
 def _sentence(name: str, old: object, new: object) -> str:
-    words = name.replace("_", " ")
+    words = name.removeprefix("source_").replace("_", " ")
     if name in _LONG:
         return f"{words} changed"
     if new in ("", [], {}):
