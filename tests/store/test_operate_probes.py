@@ -29,6 +29,7 @@ from tocsin.core.http import Message, Scope
 from tocsin.core.loops import Loop, Worker
 from tocsin.inbound.committer import Committer, Ticket
 from tocsin.inbound.registry import Registry
+from tocsin.operate import exposition
 from tocsin.operate.auditor import Auditor
 from tocsin.operate.inquiry import Inquiry
 from tocsin.operate.loop import PRESENCE
@@ -151,10 +152,10 @@ def test_loops_that_die_twice_in_a_minute_are_no_health() -> None:
 
     worker = Worker([Loop("dying", die, timedelta(seconds=1))])
     worker.start()
-    worker._threads["dying"].join(5)
+    worker.threads["dying"].join(5)
     worker.revive()
     assert ask(made(worker), "/healthz").status == 200
-    worker._threads["dying"].join(5)
+    worker.threads["dying"].join(5)
     worker.revive()
     assert ask(made(worker), "/healthz").text == "Loops died twice within a minute."
     worker.stop(5)
@@ -323,6 +324,31 @@ def test_metrics_are_open_to_this_machine_only_and_else_need_a_token(database: s
         allowed = ask(probes, "/metrics", client=ELSEWHERE, headers={**headers, "authorization": f"bearer {secret}"})
         assert allowed.status == 200
         assert allowed.headers["content-type"].startswith("text/plain; version=")
+
+
+def test_however_many_ask_for_the_metrics_one_connection_checks_their_tokens(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work, most = 0, 0
+
+    def watched(secret: str) -> bool:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        try:
+            return is_token(secret)
+        finally:
+            at_work -= 1
+
+    is_token = exposition._is_token
+    monkeypatch.setattr(exposition, "_is_token", watched)
+
+    async def many(probes: Probes) -> list[Answer]:
+        headers = {"authorization": "Bearer wrong"}
+        return await asyncio.gather(*(_ask(probes, "/metrics", "GET", ELSEWHERE, headers) for _ in range(20)))
+
+    assert {answer.status for answer in asyncio.run(many(made()))} == {401}
+    assert most == 1
 
 
 def _value(text: str, name: str) -> float:

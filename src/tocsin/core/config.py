@@ -32,7 +32,13 @@ class LogFormat(StrEnum):
 
 
 #: Variables whose value is a secret: each is also read from the file that `<NAME>_FILE` names.
-SECRETS = ("TOCSIN_SECRET_KEY", "TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
+SECRETS = (
+    "TOCSIN_SECRET_KEY",
+    "TOCSIN_SMTP_URL",
+    "TOCSIN_DATABASE_URL",
+    "TOCSIN_HEARTBEAT_URL",
+    "TOCSIN_BACKUP_PASSPHRASE",
+)
 
 PLAIN = (
     "TOCSIN_DATA_DIR",
@@ -65,6 +71,8 @@ class Config:
     log_format: LogFormat
     test_clock: bool
     debug: bool
+    #: Under which backups keep the secret key.
+    backup_passphrase: str | None = field(default=None, repr=False)
 
     @property
     def public_url(self) -> str:
@@ -101,6 +109,7 @@ def read(environment: Mapping[str, str]) -> Config:
         log_format=_log_format(values.get("TOCSIN_LOG_FORMAT")),
         test_clock=_flag("TOCSIN_TEST_CLOCK", values.get("TOCSIN_TEST_CLOCK")),
         debug=_flag("TOCSIN_DEBUG", values.get("TOCSIN_DEBUG")),
+        backup_passphrase=values.get("TOCSIN_BACKUP_PASSPHRASE") or None,
     )
 
 

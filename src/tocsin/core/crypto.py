@@ -20,7 +20,12 @@ KEY_FILE = "secret.key"
 def keys() -> tuple[str, ...]:
     """The process's secret keys, new first: from `TOCSIN_SECRET_KEY`, else the data directory's own, made once."""
     settings = config.current()
-    return settings.secret_keys or (stored_key(settings.data_dir),)
+    return settings.secret_keys or keys_in(stored_key(settings.data_dir))
+
+
+def keys_in(text: str) -> tuple[str, ...]:
+    """The keys in the text of a key file: one a line, new first. A restored backup adds its own in front."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def stored_key(data_dir: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 
@@ -36,6 +37,8 @@ class Exposition:
     def __init__(self, committer: Committer | None) -> None:
         self._committer = committer
         self._gauges = Inquiry("metrics", _from_database)
+        #: Each check takes a connection of the database's: one at a time, however many ask.
+        self._checking = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The metrics, or 401: open to this machine itself, elsewhere to whoever has an API token."""
@@ -55,7 +58,8 @@ class Exposition:
         scheme, _, secret = (header(scope, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             return False
-        return await Inquiry("metrics token", lambda: _is_token(secret.strip())).answer(DEADLINE)
+        async with asyncio.timeout(DEADLINE), self._checking:
+            return await Inquiry("metrics token", lambda: _is_token(secret.strip())).answer(DEADLINE)
 
     async def _text(self) -> bytes:
         """Both parts; the database's is left out, and `tocsin_database_up` 0, while it does not answer."""

@@ -1,0 +1,162 @@
+"""`tocsin backup` and `tocsin restore`: the whole state in one file, and back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tocsin.cli.session import DataDir, Opened, configure, open_database
+from tocsin.core import config
+from tocsin.core.errors import Rejected
+
+if TYPE_CHECKING:
+    from tocsin.operate.backup.restoring import Restored
+
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        metavar="F",
+        help="The file whose first line is the passphrase of the secret key. Default: $TOCSIN_BACKUP_PASSPHRASE.",
+        show_default=False,
+    ),
+]
+
+_IN_THE_CLEAR = (
+    "WARNING: the backup is not under a passphrase. The key to every stored secret is in it as it is: whoever gets the "
+    "file can read every password, token and address in it. Use --passphrase-file, or keep the file very safe."
+)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; one that exists is replaced.")],
+    passphrase_file: PassphraseFile = None,
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Does not ask for one: the secret key is in the file as it is.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Writes the whole state into FILE, as it is at one moment, also while Tocsin runs.
+
+    It can be restored into the built-in PostgreSQL or any other from version 15 on. The key that stored secrets are
+    encrypted with is in it, under the passphrase.
+    """
+    configure(data_dir)
+    passphrase = None if no_passphrase else _chosen(passphrase_file, confirm=True)
+    with open_database(data_dir, migrate=False) as opened:
+        from tocsin.core import clock
+        from tocsin.operate.backup import writing
+
+        _measure(opened)
+        manifest = writing.write(file.absolute(), clock.now(), passphrase=passphrase)
+    if passphrase is None:
+        _say(_IN_THE_CLEAR)
+    _say(f"{file}: {manifest.rows:,} rows of {len(manifest.tables)} tables, {_size(file)}.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `tocsin backup` wrote.")],
+    force: Annotated[bool, typer.Option("--force", help="Replaces what is there, all of it.")] = False,
+    passphrase_file: PassphraseFile = None,
+    without_key: Annotated[
+        bool,
+        typer.Option("--without-key", help="Leaves the secret key as it is: stored secrets must be entered anew."),
+    ] = False,
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Pauses all paging for a week, until somebody has looked.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Makes this Tocsin what FILE says: everything, or nothing where anything is wrong with it.
+
+    Stop Tocsin first. The file is read and checked from beginning to end before anything is touched.
+    """
+    configure(data_dir)
+    from tocsin.operate.backup import sealing
+    from tocsin.operate.backup.archive import Reader
+
+    with Reader.open(file) as reader:
+        reader.verify()
+        keys = reader.manifest.keys
+        settings = config.current()
+        known = settings.secret_keys or sealing.stored(settings.data_dir)
+        must_open = bool(keys.sealed) and not without_key and sealing.missing(keys, known)
+        passphrase = _chosen(passphrase_file, confirm=False) if must_open else None
+        new_keys = sealing.choose(keys, settings, passphrase, without_key=without_key)
+        with open_database(data_dir, migrate=False) as opened:
+            from tocsin.operate.backup import restoring
+
+            done = restoring.restore(reader, new_keys, force=force)
+            if paused:
+                _pause(opened)
+    _tell(file, done, is_paused=paused)
+
+
+def _measure(opened: Opened) -> None:
+    """Measures the database's clock; says where PostgreSQL's part lives, should that be elsewhere."""
+    from tocsin.core import clock, database
+
+    with database.connect(name="tocsin backup") as connection:
+        clock.measure(connection)
+    if opened.embedded is not None and opened.embedded.is_apart:
+        _say(
+            f"PostgreSQL's part lives in {opened.embedded.location}. It is in the backup; a copy of "
+            f"{opened.config.data_dir} alone would not have it."
+        )
+
+
+def _pause(opened: Opened) -> None:
+    from tocsin.access.audit import COMMAND_LINE
+    from tocsin.core import clock
+    from tocsin.notify import pause
+
+    _measure(opened)
+    pause.start("Restored from a backup", clock.now() + pause.LONGEST, COMMAND_LINE, clock.now())
+
+
+def _tell(file: Path, done: Restored, *, is_paused: bool) -> None:
+    manifest = done.manifest
+    made_by = f"Tocsin {manifest.tocsin}, {manifest.made_at:%Y-%m-%d %H:%M} UTC, from PostgreSQL {manifest.postgres}"
+    _say(f"Restored {manifest.rows:,} rows of {len(manifest.tables)} tables from {file} ({made_by}).")
+    if done.migrated:
+        _say(f"Brought up to date: {len(done.migrated)} migrations applied.")
+    if done.has_written_keys:
+        _say(f"The backup's secret key is in {config.current().data_dir / 'secret.key'} now.")
+    if not done.has_keys:
+        _say("WARNING: the backup's secret key is missing: enter every password and token of providers anew.")
+    if is_paused:
+        _say("All paging is paused for a week: look, then end the pause.")
+    elif done.live_alerts:
+        alerts = "1 alert is" if done.live_alerts == 1 else f"{done.live_alerts:,} alerts are"
+        _say(f"{alerts} live: Tocsin pages people about them as soon as it starts. --paused would prevent that.")
+
+
+def _chosen(file: Path | None, *, confirm: bool) -> str | None:
+    """The passphrase: from the file, the environment, or the keyboard where there is one; None where it is empty."""
+    if file is not None:
+        try:
+            chosen = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Rejected("passphrase_missing", f"{file} cannot be read: {error}.") from error
+        if not chosen:
+            raise Rejected("passphrase_missing", f"{file} has no passphrase on its first line.")
+        return chosen
+    if (known := config.current().backup_passphrase) is not None:
+        return known
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    asked = "Passphrase for the secret key (none: leave empty)" if confirm else "Passphrase of the secret key"
+    said = typer.prompt(asked, default="", hide_input=True, confirmation_prompt=confirm, show_default=False, err=True)
+    return str(said) or None
+
+
+def _size(file: Path) -> str:
+    size = file.stat().st_size
+    return f"{size / 1024**2:,.1f} MB" if size >= 1024**2 else f"{size / 1024:,.0f} kB"
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,216 @@
+"""Restores a backup: checks all of it first, then makes the database what it says in one transaction, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from django.db import connection as django_connection
+from django.db import transaction
+from psycopg import errors, sql
+
+from tocsin.core import config, configuration, schema
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.schema import MIGRATION_LOCK
+from tocsin.operate.backup import sealing, tables
+from tocsin.operate.backup.archive import Manifest, Reader, Table
+
+#: What a database may hold and yet count as empty: what migrations, starts and looking at it leave behind.
+_OF_NO_ACCOUNT = ("django_", "auth_", "core_", "operate_", "access_auditentry")
+
+#: Of what people care about, in the words that they know.
+_NOUNS = {
+    "people_user": "users",
+    "inbound_integration": "integrations",
+    "alerts_alert": "alerts",
+    "inbound_inboundmessage": "messages",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did."""
+
+    manifest: Manifest
+    #: Migrations applied afterwards, because the backup is older than this Tocsin.
+    migrated: list[str]
+    #: Whether secret keys were put into the data directory, and whether the backup's are known now.
+    has_written_keys: bool
+    has_keys: bool
+    live_alerts: int
+
+
+def restore(reader: Reader, new_keys: Sequence[str], *, force: bool) -> Restored:
+    """Makes the database what the (verified) backup says, then brings its tables up to date.
+
+    `new_keys` come first in the data directory; what was there stays behind them, so that it is right whether or not
+    this ends well. Raises Rejected where the backup is a newer Tocsin's, Tocsin runs on the database, or there is
+    something in it and `force` is not set; nothing is changed then.
+    """
+    manifest = reader.manifest
+    _refuse_unknown(manifest)
+    with transaction.atomic():
+        connection = _connection()
+        # Nobody else changes tables, and a large one may take its time.
+        connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.execute("SET LOCAL lock_timeout = '30s'")
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+        _refuse_running(connection)
+        present = _present(connection)
+        if not force:
+            _refuse_what_is_there(connection, present)
+        _clear(connection, present)
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        tables.migrate_to(manifest.migrations)
+        _fill(connection, reader)
+        # Whoever has an older number loads everything again.
+        configuration.changed()
+        if new_keys:
+            _keep_keys(new_keys)
+    migrated = schema.migrate()
+    with django_connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+        cursor.execute("ANALYZE")
+        cursor.execute("RESET statement_timeout")
+    settings = config.current()
+    known = settings.secret_keys or sealing.stored(settings.data_dir)
+    return Restored(manifest, migrated, bool(new_keys), not sealing.missing(manifest.keys, known), _live_alerts())
+
+
+def _refuse_unknown(manifest: Manifest) -> None:
+    if newer := tables.unknown(manifest.migrations):
+        app, name = newer[0]
+        raise Rejected(
+            "newer", f"The backup was made by a newer Tocsin ({manifest.tocsin}, with {app}.{name}): upgrade this one."
+        )
+    wanted = set(tables.tables_at(manifest.migrations)) - tables.PASSING
+    if wanted != {table.name for table in manifest.tables}:
+        raise Rejected("damaged", "The backup is damaged: its tables are not those of its version.")
+
+
+def _connection() -> Connection:
+    django_connection.ensure_connection()
+    found = django_connection.connection
+    assert isinstance(found, psycopg.Connection)
+    return found
+
+
+def _refuse_running(connection: Connection) -> None:
+    """A Tocsin at work has numbers and configuration in its memory that would not be this state's."""
+    row = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND application_name = ANY(%s)",
+        (["tocsin listener", "tocsin committer"],),
+    ).fetchone()
+    if row is not None and row[0]:
+        raise Rejected("running", "Tocsin runs on this database: stop it first, on every machine. Nothing was changed.")
+
+
+def _present(connection: Connection) -> list[str]:
+    """Tocsin's tables that are there now."""
+    applied = tables.applied(connection)
+    if newer := tables.unknown(applied):
+        app, name = newer[0]
+        raise Rejected("newer", f"The database is a newer Tocsin's (it has had {app}.{name}): restore with that one.")
+    return [*tables.tables_at(applied), *([tables.MIGRATIONS] if applied else [])]
+
+
+def _refuse_what_is_there(connection: Connection, present: Sequence[str]) -> None:
+    held = [
+        name
+        for name in present
+        if not name.startswith(_OF_NO_ACCOUNT) and connection.execute(_any_row(name)).fetchone()
+    ]
+    if held:
+        counts = [_counted(connection, name, noun) for name, noun in _NOUNS.items() if name in held]
+        raise Rejected(
+            "not_empty",
+            f"This Tocsin is not empty: it holds {', '.join(counts) or held[0]}. "
+            "With --force all of it is replaced by the backup.",
+        )
+
+
+def _any_row(name: str) -> sql.Composed:
+    return sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(name))
+
+
+def _counted(connection: Connection, name: str, noun: str) -> str:
+    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))).fetchone()
+    number = row[0] if row else 0
+    return f"{number:,} {noun.removesuffix('s') if number == 1 else noun}"
+
+
+def _clear(connection: Connection, present: Sequence[str]) -> None:
+    if present:
+        listed = sql.SQL(", ").join(map(sql.Identifier, present))
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(listed))
+
+
+def _fill(connection: Connection, reader: Reader) -> None:
+    """Puts in every row. References are taken away meanwhile and checked at the end, all at once."""
+    manifest = reader.manifest
+    names = [table.name for table in manifest.tables]
+    references = _references(connection)
+    for name, constraint, _ in references:
+        connection.execute(
+            sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(sql.Identifier(name), sql.Identifier(constraint))
+        )
+    # What the migrations themselves put in is in the backup, or was removed since.
+    connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(map(sql.Identifier, names))))
+    connection.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'")
+    for table in manifest.tables:
+        _fill_table(connection, reader, table)
+    for sequence in manifest.sequences:
+        connection.execute(
+            "SELECT setval(pg_get_serial_sequence(quote_ident(%s), %s), %s, %s)",
+            (sequence.table, sequence.column, sequence.last, sequence.is_called),
+        )
+    for name, constraint, definition in references:
+        try:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+                    sql.Identifier(name), sql.Identifier(constraint), sql.SQL(definition)
+                )
+            )
+        except errors.ForeignKeyViolation as error:
+            raise Rejected("damaged", f"The backup is damaged: rows of {name} refer to what is not there.") from error
+
+
+def _fill_table(connection: Connection, reader: Reader, table: Table) -> None:
+    listed = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), listed)
+    try:
+        with psycopg.Cursor(connection) as cursor:
+            with cursor.copy(statement) as copy:
+                for data in reader.stream(table):
+                    copy.write(data)
+            rows = cursor.rowcount
+    except (errors.DataError, errors.IntegrityError, errors.ProgrammingError) as error:
+        raise Rejected(
+            "damaged", f"The backup is damaged: {table.name} cannot be read: {error.diag.message_primary}."
+        ) from error
+    if rows != table.rows:
+        raise Rejected("damaged", f"The backup is damaged: {table.name} has {rows} rows, not {table.rows}.")
+
+
+def _references(connection: Connection) -> list[tuple[str, str, str]]:
+    """Every foreign key of the tables just made: table, name, definition."""
+    return connection.execute(
+        "SELECT c.relname, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k "
+        "JOIN pg_class c ON c.oid = k.conrelid "
+        "WHERE k.contype = 'f' AND c.relnamespace = current_schema()::regnamespace ORDER BY 1, 2"
+    ).fetchall()
+
+
+def _keep_keys(new: Sequence[str]) -> None:
+    data_dir = config.current().data_dir
+    sealing.keep(data_dir, [*new, *(key for key in sealing.stored(data_dir) if key not in new)])
+
+
+def _live_alerts() -> int:
+    from tocsin.alerts.models import Alert
+    from tocsin.alerts.states import LIVE
+
+    return Alert.objects.filter(status__in=LIVE).count()

@@ -1,0 +1,64 @@
+"""Which tables there are at a given state of the migrations, and bringing a database to exactly that state."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from django.db import connection as django_connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+
+type Migration = tuple[str, str]
+
+#: What Django keeps of the migrations themselves. It is made by applying them, and never copied.
+MIGRATIONS = "django_migrations"
+
+#: Of processes that run, which a copy knows nothing about.
+PASSING = frozenset({"operate_node"})
+
+
+def applied(connection: Connection) -> list[Migration]:
+    """The migrations that the database has had, in order; none where it has no tables of Tocsin's."""
+    found = connection.execute("SELECT to_regclass(%s)::text", (MIGRATIONS,)).fetchone()
+    if found is None or found[0] is None:
+        return []
+    return [
+        (row[0], row[1]) for row in connection.execute(f"SELECT app, name FROM {MIGRATIONS} ORDER BY id").fetchall()
+    ]
+
+
+def unknown(migrations: Iterable[Migration]) -> list[Migration]:
+    """Those that this program does not know: a newer one made them."""
+    known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    return [migration for migration in migrations if migration not in known]
+
+
+def tables_at(migrations: Collection[Migration]) -> list[str]:
+    """The tables that there are after exactly these migrations, in alphabetical order, without Django's own list."""
+    if not migrations:
+        return []
+    loader = MigrationLoader(None, ignore_no_migrations=True)
+    state = loader.project_state(list(migrations))
+    models = state.apps.get_models(include_auto_created=True)
+    return sorted({model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy})
+
+
+def migrate_to(migrations: Collection[Migration]) -> None:
+    """Applies exactly these to an empty database, on Django's connection and inside its transaction.
+
+    Raises Rejected where they are not a state that Tocsin was ever in.
+    """
+    executor = MigrationExecutor(django_connection)
+    wanted = set(migrations)
+    whole = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
+    plan = [(migration, False) for migration, _ in whole if (migration.app_label, migration.name) in wanted]
+    done: set[Migration] = set()
+    for migration, _ in plan:
+        needed = executor.loader.graph.node_map[migration.app_label, migration.name].parents
+        if not {parent.key for parent in needed} <= done:
+            raise Rejected("damaged", f"The backup is damaged: {migration} lacks what comes before it.")
+        done.add((migration.app_label, migration.name))
+    executor.migrate(None, plan=plan)

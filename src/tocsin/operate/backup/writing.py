@@ -1,0 +1,129 @@
+"""Makes a backup: every table as it is at one moment, in one transaction, while Tocsin goes on working."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from psycopg import sql
+
+import tocsin
+from tocsin.core import crypto, database
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.schema import MIGRATION_LOCK
+from tocsin.operate.backup import sealing, tables
+from tocsin.operate.backup.archive import FORMAT, Manifest, Table, Writer
+from tocsin.operate.backup.archive import Sequence as Numbers
+
+#: The same text on every server, whatever its settings.
+_PLAIN_TEXT = (
+    "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
+    "SET bytea_output = 'hex'; SET extra_float_digits = 1; SET statement_timeout = 0; "
+    "SET idle_in_transaction_session_timeout = 0"
+)
+
+
+def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
+    """Writes the whole state into `path`, which is there only when it is complete; returns what it holds.
+
+    The secret keys are sealed under `passphrase`; with None they are in the file as they are. Raises Rejected where
+    there is nothing to back up, the tables are a newer Tocsin's, or the file cannot be written.
+    """
+    keys = sealing.seal(crypto.keys(), passphrase)
+    with _whole(path) as file, database.connect(name="tocsin backup") as connection:
+        connection.execute(_PLAIN_TEXT)
+        # Nobody changes tables meanwhile. Taken before the snapshot, which then shows what the last one made of them.
+        connection.execute("SELECT pg_advisory_lock_shared(%s)", (MIGRATION_LOCK,))
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        migrations = tables.applied(connection)
+        _refuse(migrations)
+        writer = Writer(file, now)
+        names = [name for name in tables.tables_at(migrations) if name not in tables.PASSING]
+        written = [_table(connection, writer, name) for name in names]
+        manifest = Manifest(
+            format=FORMAT,
+            tocsin=tocsin.__version__,
+            made_at=now,
+            postgres=connection.info.server_version // 10_000,
+            migrations=migrations,
+            tables=written,
+            # Last: a sequence is of no transaction, and must not be behind the rows.
+            sequences=list(_sequences(connection, names)),
+            keys=keys,
+        )
+        writer.finish(manifest)
+    return manifest
+
+
+def _refuse(migrations: list[tables.Migration]) -> None:
+    if not migrations:
+        raise Rejected("empty", "There is nothing to back up: the database has no tables of Tocsin's.")
+    if newer := tables.unknown(migrations):
+        app, name = newer[0]
+        raise Rejected(
+            "newer", f"The database is a newer Tocsin's (it has had {app}.{name}): make the backup with that one."
+        )
+
+
+def _table(connection: Connection, writer: Writer, name: str) -> Table:
+    columns = [
+        row[0]
+        for row in connection.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0 "
+            "AND NOT attisdropped AND attgenerated = '' ORDER BY attnum",
+            (name,),
+        ).fetchall()
+    ]
+    listed = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) TO STDOUT").format(sql.Identifier(name), listed)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        return writer.add(name, columns, copy)
+
+
+def _sequences(connection: Connection, names: Sequence[str]) -> Iterator[Numbers]:
+    found = connection.execute(
+        "SELECT c.relname, a.attname, pg_get_serial_sequence(quote_ident(c.relname), a.attname) AS sequence "
+        "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+        "WHERE c.oid = ANY(SELECT to_regclass(quote_ident(n)) FROM unnest(%s::text[]) n) "
+        "AND pg_get_serial_sequence(quote_ident(c.relname), a.attname) IS NOT NULL ORDER BY 1, 2",
+        (list(names),),
+    ).fetchall()
+    for table, column, sequence in found:
+        # `sequence` comes quoted, as PostgreSQL itself would write it.
+        row = connection.execute(f"SELECT last_value, is_called FROM {sequence}".encode()).fetchone()
+        assert row is not None
+        yield Numbers(table, column, row[0], row[1])
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file, readable by its owner only, that takes the place of `path` once it is complete and on the disk."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        if path.is_dir():
+            raise Rejected("not_a_file", f"{path} is a folder: name the file to write.")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise Rejected("cannot_write", f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
