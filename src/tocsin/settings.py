@@ -122,7 +122,9 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 
 # A command points the process at its database, the embedded one too, before Django is set up: see cli/session.py.
-DATABASES = {"default": database.django_settings(database.url_in_use() or CONFIG.database_url or "postgresql:///tocsin")}
+DATABASES = {
+    "default": database.django_settings(database.url_in_use() or CONFIG.database_url or "postgresql:///tocsin")
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "people.User"
@@ -138,6 +140,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# Tries are counted here. With room for few, whoever tries many names would have the counts of others forgotten.
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 50_000}},
+}
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 

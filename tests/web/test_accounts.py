@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from tests.web.conftest import PASSWORD, Company
@@ -14,6 +15,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.core import config
 from tocsin.notify.models import SandboxMessage
 from tocsin.people.models import User
+from tocsin.web.accounts import invitation
 
 
 def sign_in(login: str, password: str = PASSWORD, client: Client | None = None, **headers: str) -> tuple[Client, int]:
@@ -60,6 +62,14 @@ def test_five_failures_stop_further_tries_whatever_host_they_name(company: Compa
     client, _status = sign_in("alice")
     assert not is_in(client)
     assert "Too many tries" in client.post("/account/login/", {"login": "alice", "password": PASSWORD}).content.decode()
+
+
+def test_failures_are_not_forgotten_when_many_names_are_tried(company: Company) -> None:
+    for _ in range(5):
+        sign_in("alice", "wrong")
+    for number in range(1_000):
+        cache.set(f"somebody-{number}", [1], 300)
+    assert not is_in(sign_in("alice")[0])
 
 
 def test_opening_the_sign_out_address_signs_nobody_out(company: Company) -> None:
@@ -137,6 +147,15 @@ def test_an_invited_person_chooses_a_password_by_the_link_and_only_once(
     # The link that the administrator could copy has ended too.
     for link in (path, shown[1].removeprefix(config.current().public_url)):
         assert Client().get(link).status_code == 410
+
+
+def test_an_invitation_lets_nobody_in_who_has_a_password(company: Company) -> None:
+    """A new password comes by "Forgot your password?", after which a second factor is asked."""
+    path = invitation.link(company.responder).removeprefix(config.current().public_url)
+    stranger = Client()
+    assert stranger.post(path, {"password": f"{PASSWORD} too", "time_zone": "UTC"}).status_code == 410
+    assert not is_in(stranger)
+    assert User.objects.get(pk=company.responder.pk).check_password(PASSWORD)
 
 
 def test_a_forgotten_password_is_chosen_anew_by_mail_on_the_public_address(company: Company) -> None:

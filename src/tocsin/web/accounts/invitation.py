@@ -32,7 +32,8 @@ def user_of(token: str) -> User:
     except (signing.BadSignature, ValueError, TypeError):
         raise Rejected("invitation_invalid", _("This link is too old, or not whole.")) from None
     user = User.objects.filter(pk=number, is_active=True).first()
-    if user is None or stamp != _stamp(user):
+    # Who has a password has come in before: this link would pass by a second factor.
+    if user is None or user.has_usable_password() or stamp != _stamp(user):
         raise Rejected("invitation_used", _("This link has been used."))
     return user
 
