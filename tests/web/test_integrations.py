@@ -135,6 +135,7 @@ def test_one_click_changes_what_a_status_does(company: Company, browser_of: Brow
         ("- a\n- b", "rules"),
         ("open: {field: source_status, operator: matches, value: '('}", "open"),
         ("open: {any: [true, {field: client, operator: equals, valeu: x}]}", "open.any[1].valeu: "),
+        (f"open: {{field: client, operator: equals, value: {'1' * 5_000}}}", "cannot be read"),
     ],
 )
 def test_rules_are_saved_as_text_or_refused_with_the_place(

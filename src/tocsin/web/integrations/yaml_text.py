@@ -51,6 +51,8 @@ def read(text: str, field: str) -> Any:
         raise Rejected("invalid", _said(error), field) from None
     except RecursionError:
         raise Rejected("invalid", "This is nested too deeply.", field) from None
+    except ValueError:
+        raise Rejected("invalid", "A number, date or binary value in this cannot be read.", field) from None
     return value
 
 
