@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Role
@@ -19,6 +20,14 @@ from tocsin.web import keyset
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.request import Request, page
 from tocsin.web.richtext import safe_html
+
+#: Key on the phone, what it says, and the command it gives.
+KEYS = (
+    ("7", gettext_lazy("acknowledge"), "acknowledge"),
+    ("8", gettext_lazy("take it"), "assign"),
+    ("6", gettext_lazy("wake the next"), "escalate"),
+    ("9", gettext_lazy("close"), "close"),
+)
 
 CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
 
@@ -59,6 +68,7 @@ def drawn(row: SandboxMessage) -> dict[str, Any]:
         "body": safe_html(content.get("text", "")),
         "buttons": [(b["label"], own_path(b["url"])) for b in content.get("buttons") or [] if own_path(b["url"])],
         "link": own_path(content.get("link") or ""),
+        "keys": KEYS if own_path(content.get("link") or "").startswith("/a/") else (),
     }
 
 
