@@ -1,0 +1,131 @@
+"""`tocsin service`: has systemd start Tocsin with the machine, so that a reboot does not silence the pager."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocsin.cli.session import DataDir, configure
+from tocsin.core import embedded_account
+from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.operate import service
+from tocsin.operate.service import Place
+
+app = typer.Typer(help="Runs Tocsin as a service.", no_args_is_help=True, rich_markup_mode=None)
+
+#: Exists where systemd runs the machine (sd_booted(3)).
+BOOTED = Path("/run/systemd/system")
+
+#: Where the machine's own files begin.
+ROOT = Path("/")
+
+
+@app.callback()
+def _group() -> None:
+    """Runs Tocsin as a service."""
+
+
+@app.command()
+def install(
+    user: Annotated[bool, typer.Option("--user", help="For the user who runs this, not for the machine.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Prints the unit, and does nothing.")] = False,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = DEFAULT_PORT,
+    data_dir: DataDir = None,
+) -> None:
+    """Writes a systemd unit, enables and starts it: Tocsin comes back by itself after a crash or a reboot.
+
+    The TOCSIN_* variables that are set now are kept for the service, in a file that only its user can read.
+    """
+    settings = configure(data_dir)
+    place = service.of_user(_configuration()) if user else service.of_machine(ROOT)
+    text = service.unit(place, _command(host, port), settings.data_dir)
+    if only_print:
+        typer.echo(text, nl=False)
+        return
+    _refuse(place)
+    if not user and settings.database_url is None:
+        # The service itself may not change /etc, where accounts are.
+        embedded_account.find_or_make()
+    _write_environment(place)
+    place.unit.parent.mkdir(parents=True, exist_ok=True)
+    place.unit.write_text(text)
+    for words in (["daemon-reload"], ["enable", service.NAME], ["restart", service.NAME]):
+        _run([*place.systemctl, *words])
+    _say(f"{place.unit} is written, enabled and started.")
+    if user:
+        _linger()
+    _say(f"Settings: {place.environment}. Log, with the set-up link while there is no administrator: {place.journal}")
+
+
+def _refuse(place: Place) -> None:
+    """Raises before anything is written, where it would not work."""
+    if shutil.which("systemctl") is None or not BOOTED.is_dir():
+        raise Permanent(
+            "This machine is not run by systemd; nothing was written.",
+            "`tocsin service install --print` shows the unit; have your own init start that command.",
+        )
+    if not place.is_user and os.geteuid() != 0:
+        raise Rejected(
+            "needs_root",
+            "A service of the machine needs root: `sudo tocsin service install`; or add --user for your own.",
+        )
+    if place.unit.exists() and not place.unit.read_text().startswith(service.MARK):
+        raise Rejected("in_the_way", f"{place.unit} is there and was not written by this command: move it away.")
+
+
+def _command(host: str, port: int) -> list[str]:
+    """What starts this very Tocsin."""
+    beside = Path(sys.executable).with_name("tocsin")
+    program = str(beside) if os.access(beside, os.X_OK) else shutil.which("tocsin")
+    if program is None:
+        raise Permanent("The program `tocsin` cannot be found.", "Install it with `uv tool install tocsin`.")
+    path = str(Path(program).absolute())
+    if any(character in path for character in "\"'\\"):
+        raise Permanent(
+            f"systemd starts no program whose path has quotes in it, as {path} has.", "Install it elsewhere."
+        )
+    return [path, "serve", "--host", host, "--port", str(port)]
+
+
+def _configuration() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+
+
+def _write_environment(place: Place) -> None:
+    """Makes the file of variables, readable by its owner only; one that is there is left as it is."""
+    variables = service.carried(os.environ, Path.cwd())
+    place.environment.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(place.environment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if variables:
+            _say(f"{place.environment} is left as it is; this shell's {', '.join(sorted(variables))} are not added.")
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(service.environment(variables))
+
+
+def _linger() -> None:
+    """Without it a user's services end when they sign out, and do not start with the machine."""
+    done = subprocess.run(["loginctl", "enable-linger"], capture_output=True, text=True, check=False)  # noqa: S607
+    if done.returncode != 0:
+        _say('It ends when you sign out, until this was done once: sudo loginctl enable-linger "$USER"')
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - words of our own
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise Permanent(f"`{' '.join(command)}` failed: {said or done.returncode}.")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,141 @@
+"""The systemd unit that brings Tocsin back after a reboot: its text, where it belongs, the variables beside it. Pure.
+
+See systemd.unit(5), systemd.exec(5) and systemd.kill(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = "tocsin.service"
+
+#: By which a unit of ours is recognised; one that somebody else wrote is not overwritten.
+MARK = "# Written by `tocsin service install`"
+
+#: In seconds: longer than everything that ends in good order at a stop, PostgreSQL's last checkpoint included.
+STOP_TIMEOUT = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the unit and its variables belong."""
+
+    unit: Path
+    environment: Path
+    is_user: bool
+
+    @property
+    def systemctl(self) -> tuple[str, ...]:
+        return ("systemctl", "--user") if self.is_user else ("systemctl",)
+
+    @property
+    def journal(self) -> str:
+        return f"journalctl --user -u {NAME}" if self.is_user else f"journalctl -u {NAME}"
+
+
+def of_machine(root: Path = Path("/")) -> Place:
+    """For the whole machine, as root."""
+    return Place(root / "etc/systemd/system" / NAME, root / "etc/tocsin/tocsin.env", is_user=False)
+
+
+def of_user(configuration: Path) -> Place:
+    """For one user, whose folder for configuration that is."""
+    return Place(configuration / "systemd/user" / NAME, configuration / "tocsin/tocsin.env", is_user=True)
+
+
+def unit(place: Place, command: Sequence[str], data_dir: Path) -> str:
+    """The unit's text: `command` is what starts Tocsin, its first word an absolute path."""
+    lines = [
+        f"{MARK}; running that again writes it anew.",
+        f"# Your own settings belong into {place.environment}, or into `{' '.join(place.systemctl)} edit tocsin`.",
+        "",
+        "[Unit]",
+        "Description=Tocsin: alerts in, the right person answers",
+        *([] if place.is_user else ["Wants=network-online.target", "After=network-online.target postgresql.service"]),
+        "# However often it fails: a pager is started again.",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        "Type=simple",
+        f"Environment={_quoted(f'TOCSIN_DATA_DIR={data_dir}')}",
+        f"EnvironmentFile=-{_specifiers(str(place.environment))}",
+        f"ExecStart={_command(command)}",
+        "Restart=always",
+        "RestartSec=2",
+        f"TimeoutStopSec={STOP_TIMEOUT}",
+        "# The built-in PostgreSQL is stopped by its last user, who may be a backup that runs beside this.",
+        "KillMode=process",
+        "OOMPolicy=continue",
+        "NoNewPrivileges=yes",
+        "LockPersonality=yes",
+        "RestrictRealtime=yes",
+        "RestrictSUIDSGID=yes",
+        "SystemCallArchitectures=native",
+        *([] if place.is_user else _closed(data_dir)),
+        "",
+        "[Install]",
+        f"WantedBy={'default.target' if place.is_user else 'multi-user.target'}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _closed(data_dir: Path) -> list[str]:
+    """What root's service need not see or change. A user's manager cannot do this everywhere."""
+    return [
+        "OOMScoreAdjust=-500",
+        "LimitNOFILE=65536",
+        "ProtectSystem=full",
+        f"ReadWritePaths={_quoted(f'-{data_dir}')}",
+        "ProtectKernelTunables=yes",
+        "ProtectKernelModules=yes",
+        "ProtectKernelLogs=yes",
+        "ProtectControlGroups=yes",
+        "ProtectHostname=yes",
+        "PrivateDevices=yes",
+        "RestrictNamespaces=yes",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    ]
+
+
+def environment(variables: Mapping[str, str]) -> str:
+    """The text of the file of variables, made once; whoever administers Tocsin goes on from there."""
+    lines = [
+        "# Variables of Tocsin's service, one a line. After a change: systemctl restart tocsin",
+        "# TOCSIN_BASE_URL=https://tocsin.example.org",
+        "# TOCSIN_TRUSTED_PROXIES=127.0.0.1,::1",
+        "# TOCSIN_SMTP_URL=smtps://user:password@mail.example.org:465",
+        "# TOCSIN_EMAIL_FROM=tocsin@example.org",
+        "# TOCSIN_HEARTBEAT_URL=https://hc.example.org/ping/...",
+        *(f"{name}={_in_file(value)}" for name, value in sorted(variables.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def carried(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Those of a shell's variables that the service needs too; paths that are relative begin at `folder`."""
+    found = {}
+    for name, value in variables.items():
+        if not name.startswith("TOCSIN_") or name == "TOCSIN_DATA_DIR" or name.startswith("TOCSIN_TEST_"):
+            continue
+        found[name] = str(folder / Path(value).expanduser()) if name.endswith("_FILE") else value
+    return found
+
+
+def _command(words: Sequence[str]) -> str:
+    """A command line. Only its arguments may name variables; in the program's path a dollar is a dollar."""
+    program, *arguments = words
+    return " ".join([_quoted(program), *(_quoted(argument.replace("$", "$$")) for argument in arguments)])
+
+
+def _quoted(text: str) -> str:
+    return '"' + _specifiers(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def _specifiers(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _in_file(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`") + '"'

@@ -1,0 +1,172 @@
+"""The systemd unit: what it says, where it goes, and that systemd itself takes it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tocsin.cli import serve, service
+from tocsin.cli.main import run
+from tocsin.core import config
+from tocsin.node import STOP_TIMEOUT
+from tocsin.operate.service import STOP_TIMEOUT as UNIT_STOP_TIMEOUT
+from tocsin.operate.service import carried, environment, of_machine, of_user, unit
+
+COMMAND = ["/opt/tocsin/bin/tocsin", "serve", "--port", "8686"]
+
+
+def test_the_machines_unit_starts_at_boot_is_restarted_for_ever_and_given_time_to_end() -> None:
+    lines = unit(of_machine(), COMMAND, Path("/var/lib/tocsin")).splitlines()
+    for line in (
+        "After=network-online.target postgresql.service",
+        "StartLimitIntervalSec=0",
+        'ExecStart="/opt/tocsin/bin/tocsin" "serve" "--port" "8686"',
+        'Environment="TOCSIN_DATA_DIR=/var/lib/tocsin"',
+        "EnvironmentFile=-/etc/tocsin/tocsin.env",
+        "Restart=always",
+        "KillMode=process",
+        "WantedBy=multi-user.target",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=full",
+    ):
+        assert line in lines
+    # What a stop waits for, one after the other: requests, the committer, loops, what is being sent.
+    assert serve.GRACE + 3 * STOP_TIMEOUT < UNIT_STOP_TIMEOUT
+
+
+def test_a_users_unit_starts_with_them_and_asks_for_nothing_their_manager_cannot_do() -> None:
+    text = unit(of_user(Path("/home/alice/.config")), COMMAND, Path("/home/alice/data"))
+    assert "WantedBy=default.target" in text
+    assert "EnvironmentFile=-/home/alice/.config/tocsin/tocsin.env" in text
+    assert "Protect" not in text
+    assert "network-online" not in text
+
+
+@pytest.mark.parametrize("is_user", [False, True])
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_finds_nothing_wrong_with_the_unit(is_user: bool, tmp_path: Path) -> None:
+    program = tmp_path / "50% of $HOME" / "tocsin"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    place = of_user(tmp_path) if is_user else of_machine(tmp_path)
+    place.unit.parent.mkdir(parents=True)
+    place.unit.write_text(unit(place, [str(program), "serve", "--host", "$HOME 100%"], tmp_path / "data dir"))
+    verify = ["systemd-analyze", "verify", "--man=no", *(["--user"] if is_user else []), str(place.unit)]
+    done = subprocess.run(verify, capture_output=True, text=True, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
+    about_ours = [line for line in done.stderr.splitlines() if "tocsin.service" in line]
+    assert about_ours == []
+
+
+def test_variables_of_the_shell_come_along_but_for_the_data_directory_and_those_of_tests() -> None:
+    shell = {
+        "TOCSIN_BASE_URL": "https://tocsin.example.org",
+        "TOCSIN_SMTP_URL_FILE": "smtp-url",
+        "TOCSIN_DATA_DIR": "/x",
+        "TOCSIN_TEST_CLOCK": "1",
+        "PATH": "/bin",
+    }
+    assert carried(shell, Path("/home/alice")) == {
+        "TOCSIN_BASE_URL": "https://tocsin.example.org",
+        "TOCSIN_SMTP_URL_FILE": "/home/alice/smtp-url",
+    }
+
+
+def test_values_with_quotes_and_dollars_are_kept_as_they_are() -> None:
+    assert 'TOCSIN_SMTP_URL="smtp://a:p\\"\\$\\\\@h"' in environment({"TOCSIN_SMTP_URL": 'smtp://a:p"$\\@h'})
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine run by systemd, whose `systemctl` and `loginctl` write down how they are called."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("systemctl", "loginctl"):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/calls\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("TOCSIN_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(service, "BOOTED", tmp_path)
+    monkeypatch.setattr(service, "ROOT", tmp_path)
+    yield tmp_path
+    config.current.cache_clear()
+
+
+def calls(machine: Path) -> list[str]:
+    file = machine / "calls"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_install_writes_enables_and_starts_the_unit(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["service", "install", "--user", "--port", "9000"]) == 0
+    text = (machine / "config/systemd/user/tocsin.service").read_text()
+    assert '"serve" "--host" "127.0.0.1" "--port" "9000"' in text
+    assert f'"TOCSIN_DATA_DIR={machine}/data"' in text
+    variables = machine / "config/tocsin/tocsin.env"
+    assert "TOCSIN_DATABASE_URL=" in variables.read_text()
+    assert stat.S_IMODE(variables.stat().st_mode) == 0o600
+    assert calls(machine) == [
+        "systemctl --user daemon-reload",
+        "systemctl --user enable tocsin.service",
+        "systemctl --user restart tocsin.service",
+        "loginctl enable-linger",
+    ]
+    assert "is written, enabled and started." in capsys.readouterr().err
+
+
+def test_install_again_writes_the_unit_anew_and_leaves_the_variables(
+    machine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["service", "install", "--user"])
+    variables = machine / "config/tocsin/tocsin.env"
+    variables.write_text("TOCSIN_BASE_URL=https://kept.example.org\n")
+    assert run(["service", "install", "--user", "--port", "9001"]) == 0
+    assert variables.read_text() == "TOCSIN_BASE_URL=https://kept.example.org\n"
+    assert '"9001"' in (machine / "config/systemd/user/tocsin.service").read_text()
+    assert "is left as it is" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_install_for_the_machine_as_root(machine: Path) -> None:
+    assert run(["service", "install"]) == 0
+    assert "WantedBy=multi-user.target" in (machine / "etc/systemd/system/tocsin.service").read_text()
+    assert calls(machine)[0] == "systemctl daemon-reload"
+
+
+def test_a_unit_that_somebody_else_wrote_is_not_overwritten(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = machine / "config/systemd/user/tocsin.service"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("[Service]\n")
+    assert run(["service", "install", "--user"]) == 1
+    assert "was not written by this command" in capsys.readouterr().err
+    assert (theirs.read_text(), calls(machine)) == ("[Service]\n", [])
+
+
+def test_without_systemd_nothing_is_written_and_the_way_out_is_said(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(service, "BOOTED", machine / "nowhere")
+    assert run(["service", "install", "--user"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("tocsin: This machine is not run by systemd; nothing was written.")
+    assert "--print" in said
+    assert not (machine / "config").exists()
+
+
+def test_what_systemctl_refuses_is_one_clear_line(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (machine / "bin/systemctl").write_text("#!/bin/sh\necho 'Failed to connect to bus' >&2\nexit 1\n")
+    assert run(["service", "install", "--user"]) == 1
+    assert capsys.readouterr().err == ("tocsin: `systemctl --user daemon-reload` failed: Failed to connect to bus.\n")
+
+
+def test_print_shows_the_unit_and_does_nothing(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["service", "install", "--print"]) == 0
+    assert capsys.readouterr().out.startswith("# Written by `tocsin service install`")
+    assert (calls(machine), (machine / "etc").exists()) == ([], False)
