@@ -125,6 +125,12 @@ def test_no_page_has_scripts_or_styles_in_it(company: Company, browser_of: Calla
             assert "src=" in opening or 'type="application/json"' in opening, path
 
 
+def test_a_page_is_in_one_language_whatever_the_browser_asks(company: Company) -> None:
+    text = Client().post("/account/login/", {}, headers={"Accept-Language": "de, fr;q=0.5"}).content.decode()
+    assert '<html lang="en"' in text
+    assert "This field is required." in text
+
+
 def test_a_form_that_is_out_of_date_says_what_to_do(company: Company) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(company.admin, backend="django.contrib.auth.backends.ModelBackend")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponseBase
@@ -60,7 +61,7 @@ class Reader:
         if not user.is_authenticated:
             return self.respond(request)
         with timezone.override(zone(user.time_zone)):
-            if not user.language:
+            if user.language not in dict(settings.LANGUAGES):
                 return self.respond(request)
             with translation.override(user.language):
                 response = self.respond(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core import durations
@@ -20,7 +21,7 @@ class PreferencesForm(forms.Form):
     time_zone = ZoneField()
     language = forms.ChoiceField(
         label=_("Language"),
-        choices=[("", _("As the browser asks")), ("en", "English"), ("de", "Deutsch")],
+        choices=[("", _("As the browser asks")), *settings.LANGUAGES],
         required=False,
     )
     theme = forms.ChoiceField(
@@ -28,6 +29,11 @@ class PreferencesForm(forms.Form):
         choices=[("", _("As the system")), ("light", _("Light")), ("dark", _("Dark"))],
         required=False,
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if len(settings.LANGUAGES) == 1:
+            del self.fields["language"]
 
 
 class ContactMethodForm(forms.Form):
