@@ -24,7 +24,7 @@ def problem() -> str | None:
             weaknesses = durability.weaknesses(durability.read(connection))
             missing = missing_migrations(connection)
     except psycopg.Error as error:
-        log.warning("The database does not answer the probe: %s", error)
+        log.warning("The database does not answer the probe: %s", " ".join(str(error).split()))
         return "The database cannot be used."
     if weaknesses:
         return weaknesses[0].detail
