@@ -161,9 +161,12 @@ def test_a_provider_that_refuses_is_named_without_its_secret(now: datetime) -> N
 def test_a_channel_that_people_are_paged_by_without_a_provider_is_said(now: datetime) -> None:
     method = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
     make_user("alice", now, contact_methods=[method])
-    missing = {finding.about: finding.detail for finding in found(now, "provider.missing")}
-    assert set(missing) == {"email", "sms"}
-    assert "the pages of 1 person" in missing["sms"]
+    make_user("bob", now, contact_methods=[{"label": "Push", "channel": "ntfy", "address": "a-topic-of-bobs"}])
+    missing = {finding.about: finding for finding in found(now, "provider.missing")}
+    assert set(missing) == {"email", "ntfy", "sms"}
+    assert "the pages of 1 person" in missing["sms"].detail
+    assert missing["ntfy"].remedy == "Add one under Providers."
+    assert "no provider for it" in missing["sms"].remedy, "a remedy that cannot be followed is none"
 
 
 def test_people_who_are_called_and_cannot_be_reached_are_named(now: datetime) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.reading import Definition, compile_reader
-from tocsin.web.integrations import yaml_text
 from tocsin.inbound.status_rules import Does, changed, does
+from tocsin.web.integrations import yaml_text
 from tocsin.web.richtext import safe_html
 from tocsin.web.templatetags.parts import initials, say_left, say_moment
 
