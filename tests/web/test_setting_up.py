@@ -1,0 +1,241 @@
+"""Policies, groups, users, oneself, providers, the pause: what forms make, and what they refuse beside the field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from tests.doubles.smtp import smtp_double
+from tests.web.conftest import Company
+from tocsin.access import tokens
+from tocsin.access.models import AuditEntry
+from tocsin.core import clock, ids, settings_store
+from tocsin.escalation.models import Policy
+from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage
+from tocsin.people.models import ContactMethod, Group, User
+
+type BrowserOf = Callable[[User], Client]
+
+
+def text_of(client: Client, path: str) -> str:
+    return client.get(path).content.decode()
+
+
+def policy_form(*steps: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    """A filled-in form of a policy."""
+    form: dict[str, Any] = {
+        "name": "Nights", "default_priority": "high", "effect": "stop", "timeout": "30m", "repeat_times": "0",
+        "steps-TOTAL_FORMS": len(steps), "steps-INITIAL_FORMS": 0, **settings,
+    }  # fmt: skip
+    for number, step in enumerate(steps):
+        form |= {f"steps-{number}-{name}": value for name, value in step.items()}
+    return form
+
+
+def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: BrowserOf) -> None:
+    form = policy_form(
+        {"roles": ["primary"]},
+        {"after": "5m", "roles": ["secondary"], "groups": [company.night.pk]},
+        {"after": "10m", "users": [company.admin.pk]},
+        {},
+        effect="pause", pause="15m", repeat_times="2", repeat_every="10m",
+    )  # fmt: skip
+    answer = browser_of(company.admin).post("/policies/new/", form, follow=True)
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "pauses it for 15 minutes" in text
+    definition = Policy.objects.get(name="Nights").current.definition
+    assert [step["after"] for step in definition["steps"]] == ["0m", "5m", "10m"]
+    assert definition["steps"][2]["notify"] == {"users": [f"#{company.admin.pk}"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"steps-0-after": "soon"}, "is not a duration"),
+        ({"steps-0-roles": []}, "notifies nobody"),
+        ({"name": ""}, "This field is required."),
+        ({"name": "standard"}, "already"),
+        ({"effect": "pause"}, "how long acknowledging pauses"),
+        ({"repeat_times": "3"}, "how far apart"),
+        ({"timeout": "x"}, "is not a duration"),
+    ],
+)
+def test_what_is_wrong_with_a_policy_stands_beside_it(
+    company: Company, browser_of: BrowserOf, change: dict[str, Any], said: str
+) -> None:
+    form = {**policy_form({"roles": ["primary"], "after": "0", "users": []}), **change}
+    if change.get("steps-0-roles") == []:
+        form["steps-0-groups"] = [company.desk.pk]
+    answer = browser_of(company.admin).post("/policies/new/", form)
+    assert answer.status_code == 422
+    assert said.lower() in answer.content.decode().lower()
+    assert not Policy.objects.filter(name="Nights").exists()
+
+
+def test_a_policy_shows_who_would_be_called_now(company: Company, browser_of: BrowserOf) -> None:
+    text = text_of(browser_of(company.observer), f"/policies/{company.policy.pk}/")
+    assert text.index("Bob Brown") < text.index("Alice Andersson", text.index("If an alert opened now"))
+    assert "+5 minutes" in text
+
+
+def test_a_manager_changes_policies_of_own_groups_only(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.manager)
+    assert client.get(f"/policies/{company.policy.pk}/edit/").status_code == 200
+    Policy.objects.filter(pk=company.policy.pk).update(group=company.night)
+    assert client.get(f"/policies/{company.policy.pk}/edit/").status_code == 403
+    assert client.post(f"/policies/{company.policy.pk}/delete/").status_code == 403
+    form = policy_form({"roles": ["primary"]}, group=company.night.pk)
+    assert client.post("/policies/new/", form).status_code == 422
+
+
+def test_what_is_needed_is_not_deleted_and_says_by_what(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    for path in (f"/policies/{company.policy.pk}/delete/", f"/groups/{company.desk.pk}/delete/"):
+        assert "HaloITSM" in text_of(client, path)
+        assert client.post(path).status_code == 409
+    assert Policy.objects.filter(pk=company.policy.pk).exists()
+    assert Group.objects.filter(pk=company.desk.pk).exists()
+    assert client.post(f"/groups/{company.night.pk}/delete/").status_code == 302
+
+
+def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser_of: BrowserOf) -> None:
+    form = {
+        "name": "Day", "description": "", "time_zone": "UTC",
+        "members-TOTAL_FORMS": 3, "members-INITIAL_FORMS": 0,
+        "members-0-user": company.admin.pk, "members-0-roles": ["primary"], "members-0-position": 2,
+        "members-1-user": company.responder.pk, "members-1-roles": ["primary"], "members-1-position": 1,
+        "contacts-TOTAL_FORMS": 1, "contacts-INITIAL_FORMS": 0,
+        "contacts-0-label": "List", "contacts-0-channel": "email", "contacts-0-address": "desk@example.org",
+    }  # fmt: skip
+    client = browser_of(company.admin)
+    assert client.post("/groups/new/", form).status_code == 302
+    group = Group.objects.get(name="Day")
+    assert [m.user.username for m in group.memberships.select_related("user")] == ["bob", "alice"]
+    assert group.contacts.get().address == "desk@example.org"
+    refused = client.post("/groups/new/", {**form, "name": "Other", "contacts-0-address": "no address"})
+    assert refused.status_code == 422
+    assert "is not an e-mail address" in refused.content.decode()
+
+
+def test_addresses_of_others_are_masked_for_whoever_may_not_see_them(company: Company, browser_of: BrowserOf) -> None:
+    company.desk.contacts.create(label="Boss", channel="sms", address="+41791234567")
+    path = f"/groups/{company.desk.pk}/"
+    assert "+41791234567" in text_of(browser_of(company.responder), path)
+    observer = text_of(browser_of(company.observer), path)
+    assert "+41791234567" not in observer
+    assert "•••" in observer
+
+
+def test_a_way_to_reach_me_is_added_tried_and_taken_away(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.responder)
+    form = {"label": "Phone", "channel": "sms", "address": "+41 79 000 00 01", "wait": "3m", "enabled": "on"}
+    client.post("/me/contact-methods/new/", form)
+    method = ContactMethod.objects.get(label="Phone")
+    assert (method.user, method.address, method.wait) == (company.responder, "+41790000001", timedelta(minutes=3))
+    answer = client.post(f"/me/contact-methods/{method.pk}/test", follow=True)
+    assert "On its way to +41790000001" in answer.content.decode()
+    assert Notification.objects.get(purpose="test").user == company.responder
+    bad = client.post("/me/contact-methods/new/", {**form, "label": "Other", "address": "call me"})
+    assert bad.status_code == 422
+    assert 'value="call me"' in bad.content.decode()
+    stranger = browser_of(company.observer)
+    assert stranger.post(f"/me/contact-methods/{method.pk}/delete").status_code == 404
+    assert stranger.post(f"/me/contact-methods/{method.pk}/test").status_code == 404
+    client.post(f"/me/contact-methods/{method.pk}/delete")
+    assert not ContactMethod.objects.filter(pk=method.pk).exists()
+
+
+def test_how_i_like_the_pages_is_kept(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.observer)
+    client.post("/me/", {"name": "Olga O.", "time_zone": "Asia/Tokyo", "theme": "dark"})
+    company.observer.refresh_from_db()
+    assert (company.observer.time_zone, company.observer.theme) == ("Asia/Tokyo", "dark")
+    assert company.observer.role == "observer"
+    text = text_of(client, "/me/")
+    assert 'data-bs-theme="dark"' in text
+    assert client.post("/me/", {"name": "O", "time_zone": "Mars/Base"}).status_code == 422
+
+
+def test_a_token_is_shown_once_and_ended(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.responder)
+    shown = client.post("/me/tokens/new", {"name": "backup script"})
+    secret = re.search(r'value="([0-9a-f]{32})"', shown.content.decode())
+    assert secret
+    assert shown["Cache-Control"] == "no-store"
+    token = tokens.verify(secret[1], now=clock.now())
+    assert token is not None
+    assert secret[1] not in text_of(client, "/me/")
+    assert browser_of(company.observer).post(f"/me/tokens/{token.pk}/revoke").status_code == 404
+    client.post(f"/me/tokens/{token.pk}/revoke")
+    assert tokens.verify(secret[1], now=clock.now()) is None
+
+
+def test_a_mail_server_is_set_up_tested_and_its_password_never_shown(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    with smtp_double() as server:
+        form = {
+            "name": "Mail", "host": "127.0.0.1", "port": server.port, "security": "none", "username": "",
+            "password": "open sesame", "sender": "tocsin@example.org", "order": 1, "enabled": "on",
+        }  # fmt: skip
+        answer = client.post("/providers/add/smtp/", form, follow=True)
+    provider = Provider.objects.get()
+    assert "open sesame" not in answer.content.decode()
+    assert "open sesame" not in provider.secrets
+    assert "Saved. Leave it empty to keep it." in answer.content.decode()
+    tested = client.post(f"/providers/{provider.pk}/test", follow=True).content.decode()
+    assert 'class="notice now"' in tested, "an address inside the own network needs an allowance"
+    assert client.post("/providers/add/smtp/", {**form, "host": ""}).status_code == 422
+    assert client.post(f"/providers/{provider.pk}/delete/").status_code == 302
+
+
+def test_paging_is_paused_with_a_reason_and_an_end_and_every_page_says_so(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    client = browser_of(company.admin)
+    until = timezone.localtime(clock.now() + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M")
+    assert client.post("/pause/", {"reason": "", "until": until}).status_code == 422
+    assert client.post("/pause/", {"reason": "Drill", "until": "2020-01-01T00:00"}).status_code == 422
+    client.post("/pause/", {"reason": "Fire drill", "until": until})
+    assert "All paging is paused by Alice Andersson: Fire drill." in text_of(browser_of(company.observer), "/alerts/")
+    assert browser_of(company.manager).post("/pause/end").status_code == 403
+    client.post("/pause/end")
+    assert Pause.objects.get().ended_at is not None
+    assert "All paging is paused by" not in text_of(client, "/alerts/")
+
+
+def test_settings_are_saved_and_on_record(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    form = {
+        "organisation_name": "Acme", "time_zone": "Europe/Zurich", "message_retention_days": 30,
+        "message_size_cap_mb": 500, "delivery_retention_days": 100, "audit_retention_days": 200,
+    }  # fmt: skip
+    client.post("/settings/", form)
+    assert settings_store.get("message_retention_days") == 30
+    assert settings_store.get("bundle_pages") is False
+    log = text_of(client, "/audit-log/?show=changes")
+    assert "message_retention_days" in log
+    assert AuditEntry.objects.latest("pk").actor == company.admin
+    assert client.post("/settings/", {**form, "message_retention_days": 0}).status_code == 422
+
+
+def test_the_sandbox_shows_ones_own_messages_and_all_to_administrators(company: Company, browser_of: BrowserOf) -> None:
+    for user, subject in ((company.responder, "For Bob"), (company.observer, "For Olga")):
+        SandboxMessage.objects.create(
+            delivery=ids.uuid7(), user=user, channel="email", address=user.email, at=clock.now(),
+            content={"subject": subject, "text": "<script>x</script>", "buttons": [
+                {"label": "Evil", "url": "https://evil.example.org/"}]},
+        )  # fmt: skip
+    own = text_of(browser_of(company.observer), "/sandbox/")
+    assert "For Olga" in own
+    assert "For Bob" not in own
+    every = text_of(browser_of(company.admin), "/sandbox/")
+    assert "For Bob" in every
+    assert "evil.example.org" not in every
+    assert "<script>x" not in every
