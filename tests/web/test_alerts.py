@@ -129,6 +129,13 @@ def test_bulk_goes_back_to_no_other_host(company: Company, browser_of: BrowserOf
     assert browser_of(company.responder).post("/alerts/bulk", form)["Location"] == "/alerts/"
 
 
+def test_bulk_takes_a_number_that_no_alert_can_have_for_none(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.responder)
+    for number in ("9" * 6000, "9" * 19, "-1", "²"):
+        answer = client.post("/alerts/bulk", {"alert": [number], "command": "take"}, follow=True)
+        assert "Choose at least one alert." in answer.content.decode()
+
+
 def test_the_page_of_an_alert_tells_its_story(company: Company, browser_of: BrowserOf, open_alert: Opens) -> None:
     number = open_alert(
         "VPN down", client="Acme", requester="José", requester_phone="+41 44 555 00 17", long_text="All are offline."

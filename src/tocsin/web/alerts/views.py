@@ -23,6 +23,9 @@ from tocsin.web.request import Request, page
 
 MOST_AT_ONCE = 500
 
+#: Digits of the largest number that an alert can have in the database, and a program can read.
+LONGEST_NUMBER = 18
+
 
 @require_safe
 def alert_list(request: Request) -> HttpResponse:
@@ -58,7 +61,8 @@ def open_count(request: Request) -> HttpResponse:
 @needs(Action.ACT)
 def bulk(request: Request) -> HttpResponse:
     """One command for every chosen alert; one that is refused stops no other."""
-    numbers = [int(text) for text in request.POST.getlist("alert") if text.isascii() and text.isdigit()][:MOST_AT_ONCE]
+    chosen = request.POST.getlist("alert")[:MOST_AT_ONCE]
+    numbers = [int(text) for text in chosen if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER]
     command = _command(request)
     if not numbers or command is None:
         messages.warning(request, _("Choose at least one alert."))
