@@ -95,11 +95,26 @@ class SmtpDouble:
         return f"250 2.0.0 Ok: queued as Q{len(self.mails)}"
 
 
+class _Handler:
+    """What aiosmtpd calls. It reads every attribute of its handler at each connection, which must cost nothing."""
+
+    def __init__(self, double: SmtpDouble) -> None:
+        self._double = double
+        self.handle_RCPT = double.handle_RCPT
+        self.handle_DATA = double.handle_DATA
+
+    def connected(self) -> None:
+        self._double.connections += 1
+
+    def forget(self) -> None:
+        self._double.connections = 0
+
+
 class _Server(SMTP):
     """Counts connections."""
 
     def connection_made(self, transport: Any) -> None:
-        self.event_handler.connections += 1
+        self.event_handler.connected()
         super().connection_made(transport)
 
 
@@ -126,14 +141,19 @@ def smtp_double(
         given = (data.login.decode(), data.password.decode())
         return AuthResult(success=given == login, handled=False, auth_data=data.login)
 
-    options: dict[str, Any] = {"hostname": "127.0.0.1", "port": port, "ready_timeout": 10}
+    options: dict[str, Any] = {
+        "hostname": "127.0.0.1",
+        "port": port,
+        "ready_timeout": 10,
+        "server_hostname": "localhost",
+    }
     if login:
         options |= {"authenticator": authenticate, "auth_required": True, "auth_require_tls": False}
     if starttls:
         options["tls_context"] = starttls
     if tls:
         options["ssl_context"] = tls
-    controller = _PortZero(double, **options)
+    controller = _PortZero(_Handler(double), **options)
     controller.start()
     double.port = controller.server.sockets[0].getsockname()[1]
     try:
@@ -148,4 +168,4 @@ class _PortZero(_Controller):
     def _trigger_server(self) -> None:
         self.port = self.server.sockets[0].getsockname()[1]
         super()._trigger_server()
-        self.handler.connections = 0
+        self.handler.forget()
