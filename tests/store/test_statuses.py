@@ -10,6 +10,7 @@ from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
 from tocsin.core.errors import Rejected
+from tocsin.core.ids import first_uuid7
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.replay import replay
 from tocsin.inbound.status_rules import Does
@@ -28,11 +29,11 @@ def door() -> Integration:
 
 def came(door: Integration, ticket: int, status: str, ago: timedelta = timedelta(), **envelope: str) -> None:
     """A message that arrived that long ago."""
+    known = set(InboundMessage.objects.values_list("pk", flat=True))
     Ingest().send(door, {**halo(ticket, status), **envelope}, now=NOW - ago)
-    row = InboundMessage.objects.latest("pk")
-    moved = row.received_at.timestamp() * 1000
-    # The time is in the id, too: it is what the look back goes by.
-    number = (int(moved) << 80) | (row.pk.int & ((1 << 80) - 1))
+    row = InboundMessage.objects.exclude(pk__in=known).get()
+    # The time is in the id, too: it is what the look back goes by. Of one moment, ids rise as the messages came.
+    number = first_uuid7(NOW - ago).int + InboundMessage.objects.count()
     InboundMessage.objects.filter(pk=row.pk).update(id=f"{number:032x}")
 
 
