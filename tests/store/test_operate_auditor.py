@@ -88,6 +88,20 @@ def test_a_first_page_whose_tries_fail_is_as_late_as_its_first_try_with_the_erro
     assert found.detail.endswith("should have left 2 minutes ago. It is down.")
 
 
+def test_a_first_page_that_is_just_being_tried_again_is_as_late_as_one_that_waits(desk: Desk) -> None:
+    desk.open()
+    desk.turn(0)
+    lease = datetime.now(UTC) + MINUTE
+    Delivery.objects.filter(is_first=True).update(status="sending", attempts=1, lease_until=lease)
+    assert ids(desk.at(0.9)) == []
+    # The third try, 35 seconds after the first.
+    due_at = desk.at(0) + timedelta(seconds=35)
+    Delivery.objects.filter(is_first=True).update(attempts=3, due_at=due_at, error="It is down.")
+    (found,) = audit(desk.at(2))
+    assert found.id == "pages_late"
+    assert found.detail.endswith("should have left 2 minutes ago. It is down.")
+
+
 def test_a_later_page_does_not_count_once_another_about_the_alert_has_left(desk: Desk) -> None:
     desk.open(recipient_users=(desk.users["bob"].pk,))
     desk.turn(0)

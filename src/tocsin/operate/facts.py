@@ -39,17 +39,24 @@ _RUN = """
 SELECT alert_id, due_at AS since, '' AS why FROM escalation_run WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1
 """
 
-# A page that was tried is due again later, so its first moment is reckoned back. What a pause held up counts from the
-# pause's end. An alert about which another page has left is not waiting for its first.
+# A page that was tried is due again later, so its first moment is reckoned back. One that is being sent has not left
+# either; its try counts already. What a pause held up counts from the pause's end. An alert about which another page
+# has left is not waiting for its first. One arm for each partial index.
 _PAGE = """
-SELECT alert_id, since, CASE WHEN attempts > 0 THEN error ELSE '' END AS why FROM (
-  SELECT d.alert_id, d.attempts, d.error, greatest(
-           d.due_at - (%(tried)s::interval[])[1 + least(d.attempts, %(most)s)],
+SELECT alert_id, since, CASE WHEN failed > 0 THEN error ELSE '' END AS why FROM (
+  SELECT d.alert_id, d.failed, d.error, greatest(
+           d.due_at - (%(tried)s::interval[])[1 + least(d.failed, %(most)s)],
            (SELECT max(least(coalesce(p.ended_at, p.until), %(now)s)) FROM notify_pause p WHERE p.started_at <= %(now)s)
          ) AS since
-  FROM notify_delivery d WHERE d.status = 'queued' AND d.is_first AND d.purpose = 'page'
-  AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page'
-                  AND o.status IN ('sent', 'delivered'))
+  FROM (
+    SELECT alert_id, error, due_at, attempts AS failed FROM notify_delivery
+    WHERE status = 'queued' AND is_first AND purpose = 'page'
+    UNION ALL
+    SELECT alert_id, error, due_at, greatest(attempts - 1, 0) FROM notify_delivery
+    WHERE status = 'sending' AND is_first AND purpose = 'page'
+  ) AS d
+  WHERE NOT EXISTS (SELECT FROM notify_delivery o WHERE o.alert_id = d.alert_id AND o.purpose = 'page'
+                    AND o.status IN ('sent', 'delivered'))
 ) AS waiting WHERE since <= %(now)s ORDER BY since LIMIT 1
 """
 
