@@ -31,6 +31,9 @@ from tocsin.core.embedded_settings import settings
 TEMPLATE = "template_tocsin"
 _PREFIX = "tocsin-tests-"
 
+#: Free memory, in bytes, that a server in memory wants: a few databases of about 15 MB, and its log of writes.
+_ROOM = 4 * 1024**3
+
 #: Nothing here outlives the tests, so durability is traded for speed.
 _FAST = {
     "fsync": "off",
@@ -75,7 +78,7 @@ class Postgres:
 def postgres() -> Iterator[Postgres]:
     """The session's server, without any of Tocsin's tables."""
     _sweep()
-    home = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
     home.chmod(0o711)
     with _held(home / "owner.lock"):
         server = _server(home)
@@ -167,9 +170,17 @@ def _held(lock: Path) -> Iterator[None]:
         yield
 
 
+def _parent() -> Path:
+    """Where the server's folder is made: in memory where there is room, since every test copies a database."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= _ROOM:
+        return memory
+    return Path(tempfile.gettempdir())
+
+
 def _sweep() -> None:
     """Ends the servers of test processes that were killed, and removes their folders."""
-    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for home in _parent().glob(f"{_PREFIX}*"):
         try:
             with (home / "owner.lock").open() as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
