@@ -100,8 +100,16 @@ class _Handler:
 
     def __init__(self, double: SmtpDouble) -> None:
         self._double = double
-        self.handle_RCPT = double.handle_RCPT
-        self.handle_DATA = double.handle_DATA
+
+    # Looked up anew each time: a test may put another method in their place.
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        return await self._double.handle_RCPT(server, session, envelope, address, options)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        return await self._double.handle_DATA(server, session, envelope)
 
     def connected(self) -> None:
         self._double.connections += 1
