@@ -170,3 +170,68 @@ class Pause(models.Model):
     until = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
     user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
+
+
+class PushKey(models.Model):
+    """The key pair by which push services know this installation (VAPID, RFC 8292): made once, one row."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    #: Base64url of the uncompressed point, as browsers want it.
+    public = models.TextField()
+    #: A Fernet token over the private number, base64url.
+    private = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=Q(id=1), name="notify_pushkey_one"),)
+
+
+class PushDevice(models.Model):
+    """A browser on a device of somebody's that takes pushes, or took them once."""
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="push_devices")
+    #: The address of its person's contact method: all of their devices have the same.
+    address = models.TextField()
+    name = models.CharField(_("name"), max_length=100)
+    #: SHA-256 of the endpoint, hexadecimal: a browser that subscribes again is the same device.
+    endpoint_hash = models.CharField(max_length=64, unique=True)
+    #: The push service's name, such as fcm.googleapis.com.
+    service = models.TextField()
+    #: A Fernet token over the subscription's JSON; empty once it is gone.
+    subscription = models.TextField()
+    created_at = models.DateTimeField()
+    last_sent_at = models.DateTimeField(null=True)
+    #: What the push service last refused, and why: a sentence.
+    last_error = models.TextField(default="", db_default="")
+    #: When the push service said that the browser takes no pushes any more.
+    gone_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("id",)
+        # The devices behind a contact method, when a push leaves.
+        indexes = (models.Index(fields=("address",), name="notify_pushdevice_address"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class MailReply(models.Model):
+    """A mail that came as an answer, and what became of it. Kept so that none counts twice, and to see why one did not."""
+
+    id = models.BigAutoField(primary_key=True)
+    #: SHA-256 of the Message-ID, or of the whole mail without one, hexadecimal.
+    mail_hash = models.CharField(max_length=64, unique=True)
+    received_at = models.DateTimeField()
+    provider_name = models.TextField()
+    sender = models.TextField()
+    subject = models.TextField()
+    alert = models.ForeignKey("alerts.Alert", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    user = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    #: `acted`, `refused` or `ignored`; empty while it is being worked on.
+    outcome = models.TextField(default="", db_default="")
+    #: What became of it, or why it did not count: a sentence.
+    reason = models.TextField(default="", db_default="")
+
+    class Meta:
+        ordering = ("-id",)
