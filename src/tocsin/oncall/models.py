@@ -1,12 +1,37 @@
-"""Schedules of groups, and support hours."""
+"""Schedules of groups with what changes them for a while, holidays, support hours, and calendars in and out."""
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.name_field import validate_name
+from tocsin.oncall.states import FeedKind, SwapState
+from tocsin.people.members import MemberRole
+
+
+class HolidayCalendar(models.Model):
+    """The holidays of a country or region, with days of one's own beside them, or only such days."""
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_name])
+    #: The group that owns it.
+    group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    #: ISO 3166-1, such as CH, or nothing.
+    country = models.CharField(_("country"), max_length=2, blank=True)
+    #: ISO 3166-2 without the country, such as ZH, or nothing.
+    region = models.CharField(_("region"), max_length=10, blank=True)
+    #: Days of one's own as people write them: date (2026-12-24, or 12-24 for each year) and name.
+    days = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(Lower("name"), name="oncall_holidaycalendar_name"),)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Schedule(models.Model):
@@ -17,6 +42,8 @@ class Schedule(models.Model):
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
     #: `shifts`, as people write them; users by id. See `oncall.schedules`.
     definition = models.JSONField(default=dict)
+    #: Ids of the calendars whose days are holidays for its shifts.
+    holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])
 
     class Meta:
         ordering = ("name",)
@@ -35,6 +62,8 @@ class SupportHours(models.Model):
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
     #: As people write them: days, from, to. See `oncall.windows`.
     windows = models.JSONField(default=list)
+    #: Ids of the calendars on whose days they are closed.
+    holiday_calendars = ArrayField(models.BigIntegerField(), default=list, db_default=[])
 
     class Meta:
         ordering = ("name",)
@@ -43,3 +72,157 @@ class SupportHours(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Override(models.Model):
+    """A user instead of whom the shifts name, for a while: on one shift, in one role, or in the whole schedule."""
+
+    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="overrides")
+    #: What people call it; may be empty, and need not be unique.
+    name = models.CharField(_("name"), max_length=100, blank=True)
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    #: Only this person is replaced; None: whoever has it.
+    instead_of = models.ForeignKey("people.User", null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    #: The name of a shift of the schedule, or empty.
+    shift = models.CharField(_("shift"), max_length=100, blank=True)
+    role = models.CharField(_("role"), max_length=20, blank=True, choices=MemberRole.choices())
+    starts_at = models.DateTimeField(_("from"))
+    ends_at = models.DateTimeField(_("to"))
+    #: The swap that made it, if one did.
+    swap = models.ForeignKey("SwapRequest", null=True, on_delete=models.CASCADE, related_name="overrides")
+    created_by = models.ForeignKey("people.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("starts_at", "id")
+        constraints = (models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="oncall_override_span"),)
+        indexes = (
+            # What holds at a moment, or is still to come, in a schedule.
+            models.Index(fields=("schedule", "ends_at"), name="oncall_override_current"),
+        )
+
+    def __str__(self) -> str:
+        return self.name or f"override {self.pk}"
+
+
+class SwapRequest(models.Model):
+    """One person asks another to take a stretch of theirs, perhaps for a stretch of the other's in return."""
+
+    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="swaps")
+    asked_by = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    asked = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    #: Only in this role; empty: in all that the person has then.
+    role = models.CharField(max_length=20, blank=True, choices=MemberRole.choices())
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    #: What the asker takes in return.
+    return_role = models.CharField(max_length=20, blank=True, choices=MemberRole.choices())
+    return_starts_at = models.DateTimeField(null=True)
+    return_ends_at = models.DateTimeField(null=True)
+    message = models.CharField(max_length=500, blank=True)
+    state = models.CharField(max_length=10, default=str(SwapState.ASKED), choices=SwapState.choices())
+    created_at = models.DateTimeField()
+    answered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = (
+            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="oncall_swap_span"),
+            models.CheckConstraint(condition=Q(state__in=[str(s) for s in SwapState]), name="oncall_swap_state"),
+        )
+
+
+class DutyNotice(models.Model):
+    """What somebody is to be told about their duty: a swap asked for or answered, a shift handed over, a cover.
+
+    Written with the change itself; a loop hands it on to be mailed.
+    """
+
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    title = models.CharField(max_length=200)
+    text = models.TextField()
+    #: Why they get it: a sentence.
+    reason = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = (
+            # What waits to be handed on.
+            models.Index(fields=("id",), condition=Q(sent_at=None), name="oncall_dutynotice_waiting"),
+        )
+
+
+class CalendarFeed(models.Model):
+    """A secret address at which a calendar program reads the shifts of a person, a group or a schedule."""
+
+    #: Who made it. It ends with their account.
+    owner = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="calendar_feeds")
+    kind = models.CharField(max_length=10, choices=FeedKind.choices())
+    group = models.ForeignKey("people.Group", null=True, on_delete=models.CASCADE, related_name="+")
+    schedule = models.ForeignKey(Schedule, null=True, on_delete=models.CASCADE, related_name="+")
+    #: Of the token in the address, which is shown once.
+    token_hash = models.BinaryField(unique=True)
+    created_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = (
+            models.UniqueConstraint(
+                "owner", "kind", "group", "schedule", name="oncall_calendarfeed_once", nulls_distinct=False
+            ),
+            models.CheckConstraint(condition=Q(kind__in=[str(k) for k in FeedKind]), name="oncall_calendarfeed_kind"),
+        )
+
+
+class CalendarImport(models.Model):
+    """What was last read of the iCal calendar that a shift takes its turns from, and what went wrong."""
+
+    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="imports")
+    #: The shift's name.
+    shift = models.CharField(max_length=100)
+    url = models.TextField()
+    #: When it is to be read next.
+    due_at = models.DateTimeField()
+    read_at = models.DateTimeField(null=True)
+    #: A sentence; empty while all is well.
+    error = models.TextField(blank=True)
+    #: Names in the calendar that are nobody here.
+    unknown = models.JSONField(default=list)
+    #: [user id, from, to] with moments in UTC, in order.
+    spans = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ("schedule", "shift")
+        constraints = (models.UniqueConstraint("schedule", Lower("shift"), name="oncall_calendarimport_shift"),)
+        indexes = (
+            # What is to be read now.
+            models.Index(fields=("due_at",), name="oncall_calendarimport_due"),
+        )
+
+
+class Reminder(models.Model):
+    """That somebody is to be told of a shift of theirs before it begins, or was."""
+
+    user = models.ForeignKey("people.User", on_delete=models.CASCADE, related_name="+")
+    group = models.ForeignKey("people.Group", on_delete=models.CASCADE, related_name="+")
+    role = models.CharField(max_length=20, choices=MemberRole.choices())
+    #: When the shift begins.
+    shift_at = models.DateTimeField()
+    #: So long before it.
+    before = models.DurationField()
+    due_at = models.DateTimeField()
+    #: When it went, or turned out to be needed no more.
+    done_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("user", "group", "role", "shift_at", "before"), name="oncall_reminder_once"
+            ),
+        )
+        indexes = (
+            # What is due.
+            models.Index(fields=("due_at",), condition=Q(done_at=None), name="oncall_reminder_due"),
+        )

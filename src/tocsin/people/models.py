@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
@@ -34,6 +35,10 @@ class User(AbstractBaseUser):
     language = models.CharField(_("language"), max_length=10, blank=True)
     theme = models.CharField(_("theme"), max_length=5, blank=True, choices=[("light", _("light")), ("dark", _("dark"))])
     is_active = models.BooleanField(_("active"), default=True)
+    #: Ways by priority, quiet hours, messages an hour: as `people.contact_rules` writes them.
+    contact_rules = models.JSONField(default=dict, db_default={})
+    #: Before a shift of theirs they are told, as they write it: before (1h), and the label of the contact method.
+    reminders = models.JSONField(default=list, db_default=[])
     created_at = models.DateTimeField(auto_now_add=True)
 
     USERNAME_FIELD = "username"
@@ -123,3 +128,35 @@ class GroupContact(models.Model):
     class Meta:
         ordering = ("position", "id")
         constraints = (models.UniqueConstraint("group", Lower("label"), name="people_groupcontact_label"),)
+
+
+class OutOfOffice(models.Model):
+    """A stretch in which a user is away, and who covers for them. Without cover they are still paged."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="absences")
+    starts_at = models.DateTimeField(_("from"))
+    ends_at = models.DateTimeField(_("to"))
+    #: Who covers in every group that has no cover of its own below.
+    cover = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    note = models.CharField(_("note"), max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("starts_at", "id")
+        constraints = (models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="people_outofoffice_span"),)
+        indexes = (
+            # Who is away at a moment, or will be.
+            models.Index(fields=("user", "ends_at"), name="people_outofoffice_current"),
+        )
+
+
+class OutOfOfficeCover(models.Model):
+    """Who covers for somebody away in one group."""
+
+    absence = models.ForeignKey(OutOfOffice, on_delete=models.CASCADE, related_name="covers")
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        ordering = ("id",)
+        constraints = (models.UniqueConstraint(fields=("absence", "group"), name="people_outofofficecover_once"),)
