@@ -229,8 +229,10 @@ class Committer:
         if self._connection is None or self._connection.closed:
             connection = database.connect(name="tocsin committer", autocommit=True)
             connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
-            # Everything here is looked up by key. A plan that was kept from when a table was empty would read it whole.
-            connection.execute("SET enable_seqscan = off")
+            # Everything here is looked up by key. A plan that was kept from when a table was empty would read it whole,
+            # and so would a hash or merge join: nested loops over an index are right at any size.
+            for way in ("seqscan", "hashjoin", "mergejoin"):
+                connection.execute(f"SET enable_{way} = off".encode())
             # The statements are always the same: planning them anew each time took longer than running them.
             connection.execute("SET plan_cache_mode = force_generic_plan")
             messages.prepare(connection)
