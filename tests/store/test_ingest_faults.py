@@ -15,9 +15,11 @@ from psycopg import sql
 from tests.doubles.postgres_wire import wire_to
 from tests.store.doors import Doors, doors, path_of, rows
 from tests.store.ingest import NOW, halo, make_integration, message
+from tocsin.access.audit import Actor
 from tocsin.alerts.models import Alert
 from tocsin.core import configuration
 from tocsin.core import database as db
+from tocsin.core.errors import Rejected
 from tocsin.inbound import committer
 from tocsin.inbound.committer import Committer, NotStored, Ticket
 from tocsin.inbound.decode import Element
@@ -26,6 +28,7 @@ from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.reading import Reader, Reading
 from tocsin.inbound.registry import Found, Registry, UnknownDoor
+from tocsin.inbound.replay import replay
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -273,6 +276,27 @@ def test_the_sender_to_a_deleted_integration_is_told_404(node: Doors) -> None:
     Integration.objects.get(pk=gone.pk).delete()
     configuration.changed()
     assert node.post(path, halo()).status == 404
+
+
+@pytest.mark.parametrize(
+    "broken", [{"kind": "gone"}, {"definition": {"rules": {"open": {"field": "client", "operator": "smells"}}}}]
+)
+def test_what_comes_to_an_integration_that_cannot_be_used_is_kept_and_replayed_once_it_is_mended(
+    node: Doors, broken: dict[str, Any]
+) -> None:
+    integration = make_integration(**broken)
+    answers = [node.post(integration, body) for body in (halo(), [halo(2), halo(3)], b"{")]
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert {row.status for row in rows()} == {"Mapping Failed"}
+    assert len(rows()) == 4
+    assert "cannot be used" in rows()[0].reason
+    alert = Alert.objects.get()
+    assert "sent something Tocsin cannot read" in alert.subject, "somebody is told, once"
+    with pytest.raises(Rejected, match="does not compile"):
+        replay(rows()[0].pk, True, Actor(None, "Alice", "web", None), NOW)
+    Integration.objects.filter(pk=integration.pk).update(kind="haloitsm", current=None)
+    configuration.changed()
+    assert replay(rows()[0].pk, True, Actor(None, "Alice", "web", None), NOW).status == "Mapped Opened"
 
 
 def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node: Doors) -> None:

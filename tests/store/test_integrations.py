@@ -58,6 +58,9 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"kind": "halo"}, "kind", "haloitsm"),
         ({"kind": None}, "kind", "needed"),
         ({"mode": "loud"}, "mode", "not one of page, watch, disabled"),
+        ({"mapping": {"subjct": "a"}}, "mapping.subjct", 'did you mean "subject"'),
+        ({"mapping": {"Source Status": "a"}}, "mapping.Source Status", 'did you mean "source_status"'),
+        ({"mapping": {"wing": "a"}}, "mapping.wing", "A custom field stands under custom:"),
         ({"group": "Nobody"}, "group", 'no group "Nobody"'),
         ({"escalation_policy": "Nothing"}, "escalation_policy", 'no escalation policy "Nothing"'),
         ({"recipients": {"groups": ["Desk", "Nobody"]}}, "recipients.groups[1]", "no group"),
@@ -211,6 +214,16 @@ def test_a_new_version_is_made_only_when_what_decides_about_messages_changed(now
     assert [row.number for row in IntegrationVersion.objects.order_by("number")] == [1, 2]
     assert IntegrationVersion.objects.get(number=1).definition == first.definition == {}
     assert Integration.objects.get().current == IntegrationVersion.objects.get(number=2)
+
+
+def test_custom_fields_of_versions_of_before_go_on_and_are_shown_under_their_own_heading(now: datetime) -> None:
+    integration = save(now, mapping={"custom": {"wing": "ticket^wing"}})
+    IntegrationVersion.objects.update(definition={"mapping": {"wing": "ticket^wing", "subject": "ticket^summary"}})
+    shown = commands.integration_spec(Integration.objects.get(pk=integration.pk))
+    assert shown["mapping"] == {"subject": "ticket^summary", "custom": {"wing": "ticket^wing"}}
+    registry = Registry()
+    registry.refresh()
+    assert "wing" in registry.door(integration.pk).reader.mapping.names
 
 
 def test_a_kind_stays_what_it_was(now: datetime) -> None:

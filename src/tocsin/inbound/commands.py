@@ -52,6 +52,8 @@ def integration_spec(
     if integration.settings.get(specs.ANYWAY):
         spec["anyway"] = True
     definition = dict(integration.current.definition) if integration.current else {}
+    if "mapping" in definition:
+        definition["mapping"] = specs.with_custom_apart(definition["mapping"])
     if "routes" in definition:
         definition["routes"] = references.with_names(definition["routes"], names or specs.names())
     spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}

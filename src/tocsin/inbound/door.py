@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tocsin.alerts.source import Agent
 from tocsin.alerts.states import Priority
+from tocsin.core.errors import Rejected
 from tocsin.inbound.credentials import Credentials
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reader, Reading
@@ -62,6 +63,8 @@ class Door:
     recipient_groups: tuple[int, ...]
     credentials: Credentials
     directory: Directory
+    #: Why its configuration cannot be used: then nothing is read, and every message is kept as Mapping Failed.
+    problem: Rejected | None = None
 
     @property
     def shown_source(self) -> str:

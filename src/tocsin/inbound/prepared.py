@@ -39,6 +39,8 @@ def prepare(
     """Reads one message by its door. A replay has no delivery id; a test never shares a key with real messages."""
     if door.mode is IntegrationMode.DISABLED:
         return Prepared(door, None)
+    if door.problem is not None:
+        return Prepared(door, door.problem, unreadable.key_of(door, test_id))
     reading = element if isinstance(element, Rejected) else door.reader.read(element)
     if isinstance(reading, Rejected):
         return Prepared(door, reading, unreadable.key_of(door, test_id))

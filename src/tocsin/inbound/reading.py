@@ -112,12 +112,22 @@ class Reader:
         return Rejected("no_id", f"no {self.kind.id_name} in the message; looked at {said}", "source_id")
 
 
+def _named(kinds: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
+    """Tags and custom fields, which override one by one, as the fields beside them do."""
+    found: dict[str, object] = {}
+    for group in ("tags", "custom"):
+        brought, set_here = kinds.get(group), own.get(group)
+        if isinstance(brought, Mapping) and isinstance(set_here, Mapping):
+            found[group] = {**brought, **set_here}
+    return found
+
+
 def compile_reader(kind: Kind, definition: Definition, hours_names: Mapping[Reference, str] | None = None) -> Reader:
     """`hours_names`: what people call the support hours that routes refer to by id; reasons then say the name.
 
     Raises Rejected that names the place, such as "rules.open.all[1].operator: unknown operator …"."""
     settings = {**kind.default_settings, **definition.settings}
-    merged = {**kind.mapping, **definition.mapping}
+    merged = {**kind.mapping, **definition.mapping, **_named(kind.mapping, definition.mapping)}
     key = definition.dedup_key
     if key:
         merged["dedup_key"] = {"template": key}

@@ -19,7 +19,7 @@ from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound.credentials import Credentials
 from tocsin.inbound.door import Directory, Door, PolicyEntry
 from tocsin.inbound.outcomes import IntegrationMode
-from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.routes import Reference
 from tocsin.oncall import lookup
 
@@ -149,8 +149,6 @@ def _load(connection: Connection, version: int) -> _Snapshot:
     old_tokens: dict[bytes, tuple[int, datetime]] = {}
     for row in database.rows(connection, _INTEGRATIONS):
         door = _door(row, directory, hours)
-        if door is None:
-            continue
         doors[door.id] = door
         tokens[bytes(row["token_hash"])] = door.id
         if row["old_token_hash"] is not None and row["old_token_until"] is not None:
@@ -188,14 +186,13 @@ def load_directory(connection: Connection) -> Directory:
     )
 
 
-def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference, str]) -> Door | None:
-    """The compiled door of a row. One that cannot be compiled is left out and logged; the others go on."""
+def _reader(row: Mapping[str, Any], hours: Mapping[Reference, str]) -> tuple[Reader, Rejected | None]:
+    """The compiled rules of a row; of one that cannot be compiled its kind's, and why its own cannot be used."""
     kind = load_kinds().get(row["kind"])
-    if kind is None:
-        log.error("Integration %s has the kind %r, which this version does not know.", row["name"], row["kind"])
-        return None
     try:
         stored: Mapping[str, Any] = row["definition"] or {}
+        if kind is None:
+            raise Rejected("not_compiled", f"This version of Tocsin does not know the kind {row['kind']}.")
         definition = Definition(
             mapping=stored.get("mapping") or {},
             rules=stored.get("rules") or {},
@@ -204,10 +201,21 @@ def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference
             dedup_key=stored.get("dedup_key"),
             settings=row["settings"],
         )
-        reader = compile_reader(kind, definition, hours)
+        return compile_reader(kind, definition, hours), None
     except Rejected as rejected:
-        log.error("Integration %s cannot be compiled: %s", row["name"], rejected.detail)
-        return None
+        log.error("Integration %s cannot be used: %s", row["name"], rejected.detail)
+        detail = f"The integration's own configuration cannot be used: {rejected.detail}"
+        return compile_reader(kind or load_kinds()[_STAND_IN], Definition()), Rejected("not_compiled", detail)
+
+
+#: Stands for a kind that is not known: nothing is read by it.
+_STAND_IN = "api"
+
+
+def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference, str]) -> Door:
+    """The door of a row. One that cannot be compiled keeps what it gets, undecided; the others go on."""
+    reader, problem = _reader(row, hours)
+    kind = reader.kind
     return Door(
         id=row["id"],
         name=row["name"],
@@ -222,6 +230,7 @@ def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference
         credentials=_credentials(row["name"], row["credentials"]),
         directory=directory,
     )
+        problem=problem,
 
 
 #: What nobody can send: the door stays shut when its credentials cannot be read, instead of standing open.

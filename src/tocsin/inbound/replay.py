@@ -59,6 +59,8 @@ def _incoming(message: InboundMessage, pages: bool, now: datetime) -> Incoming:
         door = doors.door(message.integration_id)
     except UnknownDoor:
         raise _cannot_decide() from None
+    if door.problem is not None:
+        raise _cannot_decide()
     raw = bytes(message.raw)
     return Incoming(
         id=uuid7(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any
 
 from tocsin.catalogue.kinds import Kind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.core.specs import Spec, storable
+from tocsin.core.specs import Spec, raise_all, storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound import references
+from tocsin.inbound.fields import FIELDS
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.references import GROUP, POLICY, USER, Names, Resolver
@@ -21,6 +23,10 @@ from tocsin.people.models import Group, User
 
 #: What a version keeps; the kind's defaults fill the rest.
 DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key")
+
+#: Where a mapping names its own fields and its tags.
+CUSTOM, TAGS = "custom", "tags"
+_TOP = FIELDS.keys() | {CUSTOM, TAGS}
 
 #: Settings that every kind has, beside its own: whether a message that cannot be read opens an alert.
 FAIL_OPEN = "fail_open"
@@ -116,6 +122,7 @@ def compile_definition(kind: Kind, given: Mapping[str, Any], settings: Mapping[s
         storable(value, key)
     if not isinstance(given.get("mapping", {}), Mapping):
         raise Rejected("invalid_mapping", "mapping: names fields and where their values come from.", "mapping")
+    _refuse_unknown_fields(kind, given.get("mapping", {}))
     if not isinstance(given.get("rules", {}), Mapping):
         raise Rejected("invalid_condition", "rules: are {open, close, update}.", "rules")
     if not isinstance(given.get("dedup_key", ""), str):
@@ -123,9 +130,47 @@ def compile_definition(kind: Kind, given: Mapping[str, Any], settings: Mapping[s
     compiled(kind, given, settings)
 
 
+def definition_of(kind: Kind, parts: Mapping[str, Any], settings: Mapping[str, Any], known: Names) -> dict[str, Any]:
+    """A definition as it is stored, of its `parts` as people write them; empty ones are left to the kind.
+
+    Raises Rejected, or RejectedAll, as `read` does for the same parts.
+    """
+    given = {key: parts[key] for key in DEFINITION_KEYS if parts.get(key) not in (None, {}, [], "")}
+    compile_definition(kind, given, settings)
+    resolver = Resolver(known)
+    if "routes" in given:
+        given["routes"] = references.with_ids(given["routes"], resolver)
+    resolver.check()
+    return as_stored(given)
+
+
 def compiled(kind: Kind, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Reader:
     """The rules of an integration that sets `given` for itself. Raises Rejected as `compile_definition` does."""
     return compile_reader(kind, Definition(**{"settings": settings, **given}))
+
+
+def with_custom_apart(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping whose custom fields stand under `custom`, where versions of before had them beside Tocsin's own."""
+    beside = {name: entry for name, entry in mapping.items() if name not in _TOP}
+    if not beside:
+        return dict(mapping)
+    own = {name: entry for name, entry in mapping.items() if name in _TOP}
+    return {**own, CUSTOM: {**beside, **(own.get(CUSTOM) or {})}}
+
+
+def _refuse_unknown_fields(kind: Kind, mapping: Mapping[str, Any]) -> None:
+    """A misspelt field must not silently become a custom one."""
+    known = _TOP | kind.mapping.keys()
+    problems = []
+    for name in mapping:
+        if name in known:
+            continue
+        place = f"mapping.{str(name)[:40]}"
+        near = difflib.get_close_matches(str(name)[:100].casefold().replace(" ", "_"), sorted(known), 1, 0.75)
+        hint = f'did you mean "{near[0]}"? ' if near else ""
+        detail = f"{place}: is no field of Tocsin's; {hint}A custom field stands under custom:, a tag under tags:."
+        problems.append(Rejected("unknown_field", detail, place))
+    raise_all(problems)
 
 
 def as_stored(value: dict[str, Any]) -> dict[str, Any]:

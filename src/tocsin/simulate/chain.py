@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from tocsin.alerts.openings import NewAlert, Opening
 from tocsin.alerts.orders import AlertState
@@ -27,11 +28,12 @@ from tocsin.escalation.runs import RunState
 from tocsin.escalation.targets import Roster
 from tocsin.inbound import keys, unreadable
 from tocsin.inbound.decide import Arrival, Decision, KeyState, decide, failed, switched_off
-from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
+from tocsin.inbound.elements import elements_of
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.reading import Reading
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.registry import Registry, UnknownDoor
 from tocsin.inbound.trace import Trace, explain
 from tocsin.notify import pause, queue
 from tocsin.notify.plan import Start
@@ -106,13 +108,21 @@ def simulate(
     known = registry or Registry()
     known.refresh()
     door = known.door(integration_id)
-    return Simulation(door.name, at, tuple(_outcomes(door, body, content_type, at)))
+    if door.problem is not None:
+        raise UnknownDoor(integration_id)
+    return simulate_door(door, body, content_type, at)
+
+
+def simulate_door(door: Door, body: bytes, content_type: str, at: datetime, *, most: int | None = None) -> Simulation:
+    """What `body` would do by that door, which may be one that nobody has saved yet. `most`: so many of a body's
+    messages are looked at."""
+    return Simulation(door.name, at, tuple(islice(_outcomes(door, body, content_type, at), most)))
 
 
 def _outcomes(door: Door, body: bytes, content_type: str, at: datetime) -> Iterable[Outcome]:
     off = switched_off() if door.mode is IntegrationMode.DISABLED else None
     try:
-        elements = decode(body, content_type, lenient=door.reader.kind.lenient).elements
+        elements = elements_of(door.reader.kind, body, content_type).elements
     except Rejected as problem:
         yield _off(off, None) if off else _unreadable(door, problem, body, at)
         return

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 
 from tocsin.access.roles import Role
 from tocsin.core import durations
+from tocsin.core.errors import Rejected
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import references
 from tocsin.inbound.commands import unreachable
+from tocsin.inbound.explained import reader_of
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.specs import ANYWAY
@@ -68,6 +70,15 @@ def _unreachable_ways(now: datetime) -> Iterator[Finding]:
     ):
         if integration.mode == IntegrationMode.DISABLED:
             yield note("integration.disabled", f"{integration.name} is switched off: what it gets opens nothing.")
+        try:
+            reader_of(integration, integration.current)
+        except Rejected as rejected:
+            yield Finding(
+                "integration.unusable",
+                f"{integration.name} decides nothing: {rejected.detail} What it gets is kept as Mapping Failed.",
+                "Correct it under Inbound Integrations and save it, then replay those messages from the Inbound Log.",
+                about=integration.name,
+            )
         for place, problem in unreachable(integration, now):
             where = "" if place == "escalation_policy" else f" ({place})"
             yield Finding(

@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from tocsin.alerts.states import AlertStatus
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
+from tocsin.inbound import registry
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.notify.models import Delivery
@@ -37,6 +38,7 @@ def found(now: datetime) -> list[Trouble]:
     every = [
         *_standing(),
         *_unanswered(),
+        *_unusable(),
         *_without_policy(),
         *_failing_providers(now),
         *_unreadable(now),
@@ -60,6 +62,18 @@ def _unanswered() -> Iterator[Trouble]:
     for number, subject in runs.values_list("alert_id", "alert__subject").order_by("-alert_id")[:5]:
         text = _("Nobody answered alert %(number)s: %(subject)s") % {"number": number, "subject": subject}
         yield Trouble(text, reverse("alert", args=[number]), is_urgent=True)
+
+
+def _unusable() -> Iterator[Trouble]:
+    doors = registry.shared()
+    doors.refresh()
+    for door in doors.doors().values():
+        if door.problem is not None:
+            text = _("%(name)s decides nothing, its messages are only kept: %(why)s") % {
+                "name": door.name,
+                "why": door.problem.detail,
+            }
+            yield Trouble(text, reverse("integration", args=[door.id]), is_urgent=True)
 
 
 def _without_policy() -> Iterator[Trouble]:
