@@ -18,6 +18,8 @@ from tocsin.access.audit import Actor
 from tocsin.core import configuration, egress
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.specs import Spec
+from tocsin.notify.channels import common
+from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
 from tocsin.notify.channels.registry import KINDS
 from tocsin.notify.models import Provider
@@ -131,8 +133,8 @@ def _read(spec: Spec, existing: Provider | None) -> _Read:
     channels = _channels(spec, kind)
     order = spec.whole("order", 1, least=1, most=1000)
     is_enabled = spec.flag("enabled", True)
-    secrets = {s.name: spec.text(s.name, longest=4000) for s in kind.settings if s.is_secret and spec.has(s.name)}
-    settings = {s.name: _setting(spec, s) for s in kind.settings if not s.is_secret}
+    secrets = {s.name: spec.text(s.name, longest=4000) for s in settings_of(kind) if s.is_secret and spec.has(s.name)}
+    settings = {s.name: _setting(spec, s) for s in settings_of(kind) if not s.is_secret}
     spec.finish()
     return _Read(name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets)
 
@@ -157,10 +159,15 @@ def _channels(spec: Spec, kind: ProviderKind) -> tuple[str, ...]:
     return tuple(channels)
 
 
-def _setting(spec: Spec, setting: Setting) -> str | int:
+def _setting(spec: Spec, setting: Setting) -> str | int | bool:
     match setting.kind:
         case SettingKind.NUMBER:
-            return spec.whole(setting.name, 0, least=1, most=65_535) if spec.has(setting.name) else ""
+            if not spec.has(setting.name):
+                _need(spec, setting)
+                return setting.default
+            return spec.whole(setting.name, setting.least, least=setting.least, most=setting.most)
+        case SettingKind.FLAG:
+            return spec.flag(setting.name, bool(setting.default))
         case SettingKind.CHOICE:
             chosen = spec.text(setting.name, str(setting.default))
             if chosen not in setting.choices:
@@ -174,7 +181,23 @@ def _setting(spec: Spec, setting: Setting) -> str | int:
             text = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=500)
             if not text.isprintable():
                 spec.refuse(setting.name, "has a line break or control character in it.")
+            if setting is common.PREFIXES:
+                _check_prefixes(spec, setting.name, text)
             return text
+        case SettingKind.LONG_TEXT:
+            return spec.text(setting.name, str(setting.default), required=setting.is_required, longest=20_000)
+
+
+def _need(spec: Spec, setting: Setting) -> None:
+    if setting.is_required:
+        spec.refuse(setting.name, "is needed.", "missing")
+
+
+def _check_prefixes(spec: Spec, name: str, text: str) -> None:
+    try:
+        common.prefixes(text)
+    except ValueError as problem:
+        spec.refuse(name, str(problem))
 
 
 def _check_url(spec: Spec, name: str, url: str) -> None:

@@ -5,77 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.doubles.http import Response
-from tests.doubles.ntfy import ntfy_double
-from tests.doubles.smtp import smtp_double
+from tests.unit.notify.benches import BENCHES
+from tests.unit.notify.benches.bench import SECRET, Bench
 from tests.unit.notify.messages import EXTREME, bundle, every_purpose, page
 from tocsin.core import config, egress
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import Account, Channel, ProviderKind, Rendered, Sender
 from tocsin.notify.channels.registry import CHANNELS, KINDS
 
-SECRET = "s3cret-Of-The-Provider"
+ICONS = Path(__file__).parents[3] / "scripts"
 
 GOOD = {
     "email": "alice@example.org", "sms": "+41790000001", "voice": "+41790000001", "push": "alice-topic",
     "ntfy": "alice-topic", "chat": "desk-room",
 }  # fmt: skip
-
-
-@dataclass
-class Bench:
-    """A kind of provider with a real server behind it, which can be told how to answer the next message."""
-
-    account: Account
-    address: str
-    channel: str
-    answer: Callable[[str], None]
-    #: The idempotency keys that the server saw, and everything it saw as text.
-    keys_seen: Callable[[], list[str]]
-    accepted: Callable[[], int]
-
-
-@contextmanager
-def smtp_bench() -> Iterator[Bench]:
-    with smtp_double(login=("tocsin", SECRET)) as double:
-
-        def answer(how: str) -> None:
-            double.answers.append({"temporary": "451 later", "permanent": "554 no", "unknown": ""}[how])
-
-        def keys() -> list[str]:
-            return [str(mail.message["Message-ID"]) for mail in double.mails]
-
-        settings = {"host": "127.0.0.1", "port": double.port, "username": "tocsin", "sender": "T <t@example.org>"}
-        account = Account("Mail", settings, {"password": SECRET})
-        yield Bench(account, "alice@example.org", "email", answer, keys, lambda: len(double.mails))
-
-
-@contextmanager
-def ntfy_bench() -> Iterator[Bench]:
-    with ntfy_double() as double:
-        double.token = SECRET
-
-        def answer(how: str) -> None:
-            answers = {"temporary": Response(503), "permanent": Response(400), "unknown": Response(hangs_up=True)}
-            double.answers.append(answers[how])
-
-        def keys() -> list[str]:
-            return [request.headers["idempotency-key"] for request in double.http.requests]
-
-        account = Account("ntfy", {"api_base": double.url}, {"token": SECRET})
-        yield Bench(account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages))
-
-
-BENCHES = {"smtp": smtp_bench, "ntfy": ntfy_bench}
 
 
 @pytest.fixture(params=sorted(CHANNELS))
@@ -177,12 +129,15 @@ def test_every_channel_has_its_own_place_in_the_order_of_quietness() -> None:
 
 
 def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
-    assert kind.name in BENCHES, "a new kind gets a bench here"
+    assert kind.name in BENCHES, "a new kind gets a bench"
     assert set(kind.channels) <= set(CHANNELS)
-    names = [setting.name for setting in kind.settings]
+    assert kind.about.endswith(".")
+    assert kind.icon in (ICONS / "icons.txt").read_text().split()
+    assert set(kind.channels) >= kind.replies | kind.receipts
+    names = [setting.name for setting in settings_of(kind)]
     assert len(names) == len(set(names))
     assert not {"name", "kind", "channels", "order", "enabled"} & set(names)
-    assert all(setting.label for setting in kind.settings)
+    assert all(setting.label and (setting.help or setting.is_required) for setting in settings_of(kind))
     assert any(setting.is_secret for setting in kind.settings)
 
 

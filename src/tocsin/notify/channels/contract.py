@@ -1,13 +1,15 @@
 """What a channel and a kind of provider are: the contract of every plug-in under `channels/`. Sends nothing itself.
 
 A channel says how a message looks (an e-mail, a text message, …) and what its addresses are. A kind of provider carries
-one or more channels: it knows which settings it needs, and how to hand a rendered message to its server.
+one or more channels: it knows which settings it needs, and how to hand a rendered message to its server. What comes
+back from a vendor (receipts, replies, keys, buttons) is in `callbacks`.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -20,8 +22,10 @@ from tocsin.notify.states import Purpose
 
 __all__ = [
     "Account",
+    "AddressRefused",
     "AlertText",
     "Button",
+    "CallScript",
     "Channel",
     "Message",
     "OutcomeUnknown",
@@ -34,6 +38,11 @@ __all__ = [
     "SettingKind",
     "Temporary",
 ]
+
+
+class AddressRefused(Permanent):
+    """The provider works and does not carry to this address: no such number, opted out, a country that is off. Says
+    nothing against the provider, and another one may carry there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,8 @@ class Message:
     home: str = ""
     #: Whether what the recipient answers on this channel reaches Tocsin.
     can_reply: bool = True
+    #: The recipient's, such as "de"; empty: English.
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,19 @@ class Button:
 
     label: str
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallScript:
+    """A phone call in its parts: the greeting, what is wrong (said twice), and the keys. Texts are plain."""
+
+    greeting: str
+    said: str
+    menu: str
+    #: Of all three, such as "en-GB".
+    language: str = "en-GB"
+    #: The keys that do something, such as "16789".
+    keys: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +132,8 @@ class Rendered:
     buttons: tuple[Button, ...] = ()
     link: str = ""
     priority: Priority | None = None
+    #: Of a phone call.
+    script: CallScript | None = None
 
     def content(self) -> dict[str, Any]:
         """What the sandbox keeps of it, as JSON."""
@@ -119,6 +145,7 @@ class Rendered:
             "buttons": [{"label": button.label, "url": button.url} for button in self.buttons],
             "link": self.link,
             "priority": self.priority,
+            **({"script": asdict(self.script)} if self.script else {}),
         }
 
 
@@ -145,9 +172,12 @@ class Channel(Protocol):
 
 class SettingKind(StrEnum):
     TEXT = "text"
+    #: Several lines, such as a template.
+    LONG_TEXT = "long_text"
     URL = "url"
     NUMBER = "number"
     CHOICE = "choice"
+    FLAG = "flag"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +189,12 @@ class Setting:
     kind: SettingKind = SettingKind.TEXT
     is_required: bool = False
     is_secret: bool = False
-    default: str | int = ""
+    default: str | int | bool = ""
     choices: tuple[str, ...] = ()
     help: str = ""
+    #: Of a number.
+    least: int = 1
+    most: int = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +206,9 @@ class Account:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: Given by the environment: its addresses need no allowance.
     is_trusted: bool = False
+    #: The public address below which the vendor calls back, such as "https://tocsin.example.org/hooks/twilio"; empty
+    #: where nobody outside could reach it.
+    callbacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +224,8 @@ class Sender(Protocol):
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
         """Hands one message to the provider. `idempotency_key` is carried along, so that a second one is recognised.
 
-        Raises Temporary (nothing was accepted; again later), OutcomeUnknown (it may have been accepted), or Permanent
-        (a person must act). No text of an error holds a secret.
+        Raises Temporary (nothing was accepted; again later), OutcomeUnknown (it may have been accepted), AddressRefused
+        (not to this address), or Permanent (a person must act). No text of an error holds a secret.
         """
         ...
 
@@ -203,22 +239,35 @@ class Sender(Protocol):
 
 
 class ProviderKind(Protocol):
-    """A kind of provider, such as `smtp` or `ntfy`."""
+    """A kind of provider, such as `smtp` or `ntfy`: a folder or module that describes itself. Forms, validation, YAML,
+    the API and the conformance test are made from what it says here; its guide is `docs/providers/<name>.md`.
+
+    Kinds inherit from this class for its defaults. One whose vendor calls back is a `callbacks.Listener` as well.
+    """
 
     name: str
     label: str
+    #: One sentence for whoever chooses: what it is, and what it needs.
+    about: str = ""
+    #: Of Tabler's icons, one that `scripts/icons.txt` lists.
+    icon: str = "send"
     #: The channels it can carry.
     channels: tuple[str, ...]
+    #: Its own. Those that every kind has are added by `common.settings_of`.
     settings: tuple[Setting, ...]
-    #: The channels on which answers come back to Tocsin.
-    replies: frozenset[str]
+    #: The channels on which answers come back to Tocsin: texts, keys or buttons.
+    replies: frozenset[str] = frozenset()
+    #: The channels on which the provider tells later whether a message arrived.
+    receipts: frozenset[str] = frozenset()
     #: So many messages at most are on their way to one provider at a time.
     parallel: int
 
+    @abstractmethod
     def accepts(self, channel: str, address: str) -> bool:
         """Whether it can carry to this address."""
         ...
 
+    @abstractmethod
     def open(self, account: Account) -> Sender:
         """A sender for one provider. Connects to nothing yet."""
         ...

@@ -9,8 +9,10 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
 from tocsin.notify.channels.registry import CHANNELS
+from tocsin.web.forms import CodeField
 
 
 class ProviderForm(forms.Form):
@@ -37,9 +39,9 @@ class ProviderForm(forms.Form):
         ]
         if len(kind.channels) == 1:
             del self.fields["channels"]
-        for setting in kind.settings:
+        for setting in settings_of(kind):
             self.fields[setting.name] = _field(setting, is_stored=setting.name in stored_secrets)
-        self.order_fields(["name", *(setting.name for setting in kind.settings), "channels", "order", "enabled"])
+        self.order_fields(["name", *(setting.name for setting in settings_of(kind)), "channels", "order", "enabled"])
 
     def spec(self) -> dict[str, Any]:
         """The provider in a spec's shape. An empty secret stays what it was."""
@@ -51,7 +53,7 @@ class ProviderForm(forms.Form):
             "order": data["order"],
             "enabled": data["enabled"],
         }
-        for setting in self.kind.settings:
+        for setting in settings_of(self.kind):
             if data[setting.name] not in ("", None):
                 found[setting.name] = data[setting.name]
         return found
@@ -76,7 +78,9 @@ def _field(setting: Setting, *, is_stored: bool) -> forms.Field:
         )
     match setting.kind:
         case SettingKind.NUMBER:
-            return forms.IntegerField(min_value=1, max_value=65_535, initial=setting.default or None, **common)
+            return forms.IntegerField(
+                min_value=setting.least, max_value=setting.most, initial=setting.default or None, **common
+            )
         case SettingKind.CHOICE:
             choices = [(one, one) for one in setting.choices]
             return forms.ChoiceField(choices=choices, initial=setting.default, **common)
@@ -87,3 +91,7 @@ def _field(setting: Setting, *, is_stored: bool) -> forms.Field:
             )
         case SettingKind.TEXT:
             return forms.CharField(max_length=500, initial=setting.default, **common)
+        case SettingKind.LONG_TEXT:
+            return CodeField(rows=4, max_length=20_000, initial=setting.default, **common)
+        case SettingKind.FLAG:
+            return forms.BooleanField(initial=bool(setting.default), **{**common, "required": False})

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from tocsin.core import clock, egress
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels.contract import Account, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.channels.contract import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
 from tocsin.notify.channels.email.channel import EmailChannel
 
 #: For each answer of the server; after the data it may look for viruses first.
@@ -41,11 +41,12 @@ _QUOTED.body_encoding = QP
 _IMPLICIT_TLS_PORT, _SUBMISSION_PORT = 465, 587
 
 
-class SmtpKind:
+class SmtpKind(ProviderKind):
     name = "smtp"
     label = "SMTP server"
+    about = "Mails through any mail server: your own, Microsoft 365, Google or a mail service."
+    icon = "mail"
     channels: tuple[str, ...] = ("email",)
-    replies: frozenset[str] = frozenset()
     parallel = 20
     settings: tuple[Setting, ...] = (
         Setting("host", "Server", is_required=True, help="Its name, such as smtp.example.org."),
@@ -58,8 +59,8 @@ class SmtpKind:
             choices=("auto", "starttls", "tls", "none"),
             help="auto: STARTTLS where the server offers it. Certificates are always checked.",
         ),
-        Setting("username", "User name"),
-        Setting("password", "Password", is_secret=True),
+        Setting("username", "User name", help="Only where the server asks for one."),
+        Setting("password", "Password", is_secret=True, help="Of that user."),
         Setting("sender", "From", help="Such as Tocsin <tocsin@example.org>."),
     )
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from tocsin.alerts.states import Priority
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels.contract import Account, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.channels.contract import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
 from tocsin.notify.channels.ntfy.channel import split
 
 DEFAULT_SERVER = "https://ntfy.sh"
@@ -20,11 +20,12 @@ MOST_BYTES = 4_000
 _MOST_BUTTONS = 3
 
 
-class NtfyKind:
+class NtfyKind(ProviderKind):
     name = "ntfy"
     label = "ntfy server"
+    about = "Pushes to phones by ntfy.sh, or by a server of your own."
+    icon = "bell-ringing"
     channels: tuple[str, ...] = ("ntfy", "push")
-    replies: frozenset[str] = frozenset()
     parallel = 80
     settings: tuple[Setting, ...] = (
         Setting("api_base", "Server", SettingKind.URL, default=DEFAULT_SERVER, help="Its address, without a topic."),

@@ -1,0 +1,12 @@
+"""Every kind of provider with a server behind it, for the conformance test: one module a kind, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from tests.unit.notify.benches.bench import Bench
+from tests.unit.notify.benches.ntfy import ntfy_bench
+from tests.unit.notify.benches.smtp import smtp_bench
+
+BENCHES: dict[str, Callable[[], AbstractContextManager[Bench]]] = {"smtp": smtp_bench, "ntfy": ntfy_bench}

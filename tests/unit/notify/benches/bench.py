@@ -1,0 +1,23 @@
+"""What the conformance test needs of each kind of provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tocsin.notify.channels.contract import Account
+
+SECRET = "s3cret-Of-The-Provider"
+
+
+@dataclass
+class Bench:
+    """A kind of provider with a real server behind it, which can be told how to answer the next message."""
+
+    account: Account
+    address: str
+    channel: str
+    answer: Callable[[str], None]
+    #: The idempotency keys that the server saw, and everything it saw as text.
+    keys_seen: Callable[[], list[str]]
+    accepted: Callable[[], int]

@@ -1,0 +1,25 @@
+"""A mail server behind the kind `smtp`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.doubles.smtp import smtp_double
+from tests.unit.notify.benches.bench import SECRET, Bench
+from tocsin.notify.channels.contract import Account
+
+
+@contextmanager
+def smtp_bench() -> Iterator[Bench]:
+    with smtp_double(login=("tocsin", SECRET)) as double:
+
+        def answer(how: str) -> None:
+            double.answers.append({"temporary": "451 later", "permanent": "554 no", "unknown": ""}[how])
+
+        def keys() -> list[str]:
+            return [str(mail.message["Message-ID"]) for mail in double.mails]
+
+        settings = {"host": "127.0.0.1", "port": double.port, "username": "tocsin", "sender": "T <t@example.org>"}
+        account = Account("Mail", settings, {"password": SECRET})
+        yield Bench(account, "alice@example.org", "email", answer, keys, lambda: len(double.mails))
