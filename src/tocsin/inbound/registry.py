@@ -190,9 +190,9 @@ def _reader(row: Mapping[str, Any], hours: Mapping[Reference, str]) -> tuple[Rea
     """The compiled rules of a row; of one that cannot be compiled its kind's, and why its own cannot be used."""
     kind = load_kinds().get(row["kind"])
     try:
-        stored: Mapping[str, Any] = row["definition"] or {}
         if kind is None:
             raise Rejected("not_compiled", f"This version of Tocsin does not know the kind {row['kind']}.")
+        stored: Mapping[str, Any] = row["definition"] or {}
         definition = Definition(
             mapping=stored.get("mapping") or {},
             rules=stored.get("rules") or {},
@@ -229,8 +229,8 @@ def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference
         recipient_groups=tuple(row["groups"]),
         credentials=_credentials(row["name"], row["credentials"]),
         directory=directory,
-    )
         problem=problem,
+    )
 
 
 #: What nobody can send: the door stays shut when its credentials cannot be read, instead of standing open.
