@@ -28,9 +28,8 @@ from tocsin.escalation.runs import RunState
 from tocsin.escalation.targets import Roster
 from tocsin.inbound import keys, unreadable
 from tocsin.inbound.decide import Arrival, Decision, KeyState, decide, failed, switched_off
-from tocsin.inbound.decode import Element
+from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.door import Door
-from tocsin.inbound.elements import elements_of
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry, UnknownDoor
@@ -122,7 +121,7 @@ def simulate_door(door: Door, body: bytes, content_type: str, at: datetime, *, m
 def _outcomes(door: Door, body: bytes, content_type: str, at: datetime) -> Iterable[Outcome]:
     off = switched_off() if door.mode is IntegrationMode.DISABLED else None
     try:
-        elements = elements_of(door.reader.kind, body, content_type).elements
+        elements = decode(body, content_type, lenient=door.reader.kind.lenient).elements
     except Rejected as problem:
         yield _off(off, None) if off else _unreadable(door, problem, body, at)
         return
