@@ -9,7 +9,33 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.name_field import validate_name
+from tocsin.notify.provider_models import (
+    AwaitedReceipt,
+    Heard,
+    OptOut,
+    ProviderHealth,
+    SentTogether,
+    VerificationCode,
+)
 from tocsin.notify.states import DeliveryStatus, Purpose
+
+__all__ = [
+    "AwaitedReceipt",
+    "Delivery",
+    "Heard",
+    "LastSent",
+    "MailReply",
+    "Notification",
+    "OptOut",
+    "Pause",
+    "Provider",
+    "ProviderHealth",
+    "PushDevice",
+    "PushKey",
+    "SandboxMessage",
+    "SentTogether",
+    "VerificationCode",
+]
 
 
 class Provider(models.Model):
@@ -113,6 +139,8 @@ class Delivery(models.Model):
     ended_at = models.DateTimeField(null=True)
     #: The provider's own id of the message, for receipts.
     external_id = models.TextField(default="", db_default="")
+    #: The provider's last word on it, as `channels.callbacks.ReceiptState` has them; empty without one.
+    receipt = models.TextField(default="", db_default="")
 
     class Meta:
         constraints = (
@@ -217,7 +245,7 @@ class PushDevice(models.Model):
 
 
 class MailReply(models.Model):
-    """A mail that came as an answer, and what became of it. Kept so that none counts twice, and to see why one did not."""
+    """A mail that came as an answer, and what became of it: kept so that none counts twice, and to see why one did not."""
 
     id = models.BigAutoField(primary_key=True)
     #: SHA-256 of the Message-ID, or of the whole mail without one, hexadecimal.

@@ -79,6 +79,8 @@ class ContactMethod(models.Model):
     position = models.PositiveSmallIntegerField(default=0)
     is_enabled = models.BooleanField(_("in use"), default=True)
     verified_at = models.DateTimeField(null=True, blank=True)
+    #: Entered by the person themselves: not used before the code that was sent to it has come back.
+    awaits_code = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         ordering = ("position", "id")
