@@ -203,7 +203,7 @@ class Inbound:
             await answer(send, status, msgspec.json.encode({"messages": answers}))
             return
         (one,), (what,) = incoming, stored
-        if what.error is not None and what.error != "no_id" and door.reader.kind.unreadable_status == 400:
+        if what.error is not None and what.error not in ("no_id", "not_compiled") and door.reader.kind.unreadable_status == 400:
             body = {"error": what.error, "detail": what.reason, "message_id": str(one.id)}
             await answer(send, 400, msgspec.json.encode(body))
             return
