@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company
+from tocsin.alerts.models import Alert
 from tocsin.core import ids
 from tocsin.inbound import secrets
 from tocsin.inbound.models import InboundMessage, Integration
@@ -166,21 +167,36 @@ def test_a_bomb_of_merge_keys_is_refused_before_it_unfolds(company: Company, bro
     assert "Line 2, column 10: merge keys (&lt;&lt;) are not taken" in answer.content.decode()
 
 
-def test_a_payload_is_tried_out_and_nothing_is_stored(company: Company, browser_of: BrowserOf) -> None:
+def test_a_payload_is_tried_out_by_the_live_code_and_nothing_is_stored(company: Company, browser_of: BrowserOf) -> None:
     payload = json.dumps({"object_id": 7, "ticket": {"summary": "Hot server room", "status": {"name": "New"}}})
     answer = browser_of(company.manager).post(
-        f"/integrations/{company.halo.pk}/test/", {"sample": "", "payload": payload}
+        f"/integrations/{company.halo.pk}/test/", {"chosen": "pasted", "payload": payload, "at": "2026-12-24T03:00"}
     )
     text = answer.content.decode()
     assert "open an alert" in text
     assert "Hot server room" in text
+    assert "Bob Brown</bdi></strong> e-mail" in text, "the primary, at once"
+    assert "+5 minutes" in text
+    assert "Alice Andersson" in text, "the secondary, after that"
     assert not InboundMessage.objects.exists()
+    assert not Alert.objects.exists()
 
 
-@pytest.mark.parametrize("payload", ["", "{", "[]", "null", "\x00", "9" * 5000, '{"a": 1e400000}'])
+def test_a_message_of_the_log_is_tried_out_as_it_came(company: Company, browser_of: BrowserOf) -> None:
+    number = arrived(company)
+    client = browser_of(company.manager)
+    path = f"/integrations/{company.halo.pk}/test/"
+    assert "VPN down" in text_of(client, f"{path}?message={number}")
+    text = client.post(path, {"chosen": f"log:{number}", "payload": "something else"}).content.decode()
+    assert "open an alert" in text
+    assert "something else" not in text, "what is tried is what is shown"
+    assert client.post(path, {"chosen": "log:nonsense", "payload": "{}"}).status_code == 200
+
+
+@pytest.mark.parametrize("payload", ["", "{", "[]", "null", "\x00", "9" * 5000, '{"a": 1e400000}', "[" * 5000])
 def test_any_payload_can_be_tried_out(company: Company, browser_of: BrowserOf, payload: str) -> None:
     answer = browser_of(company.manager).post(
-        f"/integrations/{company.halo.pk}/test/", {"sample": "", "payload": payload}
+        f"/integrations/{company.halo.pk}/test/", {"chosen": "pasted", "payload": payload}
     )
     assert answer.status_code == 200
 

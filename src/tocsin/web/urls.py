@@ -13,12 +13,13 @@ from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.inbound import replay
 from tocsin.web.inbound import views as inbound
-from tocsin.web.integrations import tabs
+from tocsin.web.integrations import tabs, trying
 from tocsin.web.integrations import views as integrations
 from tocsin.web.me import views as me
 from tocsin.web.pause import views as pause
 from tocsin.web.policies import views as policies
 from tocsin.web.providers import views as providers
+from tocsin.web.push import views as push
 from tocsin.web.sandbox import views as sandbox
 from tocsin.web.system import views as system
 from tocsin.web.users import views as users
@@ -54,8 +55,8 @@ _integrations = [
         for tab in ("mapping", "rules", "routing")
     ),
     path("<int:number>/settings/", tabs.settings, name="integration_settings"),
-    path("<int:number>/test/", tabs.test, name="integration_test"),
-    path("<int:number>/send-sample", tabs.sample, name="send_sample"),
+    path("<int:number>/test/", trying.test, name="integration_test"),
+    path("<int:number>/send-sample", trying.sample, name="send_sample"),
     path("<int:number>/security/", tabs.security, name="integration_security"),
     path("<int:number>/guide/", tabs.guide, name="integration_guide"),
     path("<int:number>/delete/", tabs.delete, name="integration_delete"),
@@ -94,6 +95,9 @@ _me = [
     path("contact-methods/<int:number>/delete", me.delete_contact_method, name="delete_contact_method"),
     path("contact-methods/<int:number>/test", me.send_test, name="send_test"),
     path("tests/<uuid:notification_id>/", me.test_result, name="test_result"),
+    path("devices/", push.devices, name="devices"),
+    path("devices/<int:number>/name", push.rename, name="rename_device"),
+    path("devices/<int:number>/remove", push.remove, name="remove_device"),
     path("tokens/new", me.create_token, name="create_token"),
     path("tokens/<int:number>/revoke", me.revoke_token, name="revoke_token"),
 ]

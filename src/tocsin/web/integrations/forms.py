@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,9 @@ MODES = [
     (IntegrationMode.WATCH, _("Watch only: open alerts, page nobody, show who would have been")),
     (IntegrationMode.DISABLED, _("Switched off: store messages, open nothing")),
 ]
+
+#: A pasted payload is as large as what may be posted to an integration.
+LONGEST_PAYLOAD = 5 * 1024 * 1024
 
 #: Where a problem's place, as the command names it, is shown.
 PLACES = {
@@ -247,19 +249,23 @@ class DefinitionForm(forms.Form):
 
 
 class TestForm(forms.Form):
-    """A payload to try."""
+    """A payload to try, and the moment to try it for."""
 
     __test__ = False
 
-    sample = forms.ChoiceField(label=_("Sample"), required=False)
-    payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=5 * 1024 * 1024)
+    chosen = forms.ChoiceField(label=_("Message"), required=False)
+    payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=LONGEST_PAYLOAD)
+    at = forms.DateTimeField(
+        label=_("At"),
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+        help_text=_("Such as tonight at three: who is on call then? Empty: now."),
+    )
 
-    def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, choices: list[tuple[str, Any]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["sample"].choices = [  # type: ignore[attr-defined]
-            ("", _("Your own, below")),
-            *((sample.name, sample.title) for sample in kind.samples),
-        ]
+        self.fields["chosen"].choices = choices  # type: ignore[attr-defined]
 
 
 class RotateForm(forms.Form):
@@ -315,15 +321,6 @@ class CredentialsForm(forms.Form):
     def places(self) -> dict[str, str]:
         """The field of each place in the spec."""
         return {f"credentials.{kind}.{part}": f"{kind}_{part}" for kind, parts in self.PARTS.items() for part in parts}
-
-
-def pretty(raw: bytes) -> str:
-    """A sample as people read it."""
-    text = raw.decode("utf-8", "replace")
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
-        return text
 
 
 def _field_name(setting: Setting) -> str:

@@ -1,4 +1,4 @@
-"""An integration's other tabs: mapping, rules, routing, settings, test, security, guide; and deleting it."""
+"""An integration's other tabs: mapping, rules, routing, settings, security, guide; and deleting it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.catalogue.kinds import Kind, Sample
-from tocsin.core import config, durations
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core import durations
+from tocsin.core.errors import Rejected
 from tocsin.inbound import commands, secrets
-from tocsin.inbound import sample as samples
-from tocsin.inbound.explained import reader_of
-from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.trace import explain_body
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs, offer_own_groups, require
 from tocsin.web.guide_text import as_html
@@ -30,10 +25,8 @@ from tocsin.web.integrations.forms import (
     DefinitionForm,
     RotateForm,
     SettingsForm,
-    TestForm,
     initial_of,
     places_of,
-    pretty,
 )
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
 from tocsin.web.request import Request, page
@@ -124,50 +117,6 @@ def settings(request: Request, number: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs(Action.TRY_OUT)
-def test(request: Request, number: int) -> HttpResponse:
-    """What would become of a payload. Nothing is stored or sent."""
-    row, kind = find(number)
-    require(request, Action.TRY_OUT, row.group_id)
-    if kind is None:
-        return page(request, "integrations/unknown.html", frame(request, row, kind, "test"))
-    first = _usual_sample(kind)
-    begin = {"sample": first.name, "payload": pretty(first.body)} if first else {}
-    form = TestForm(request.POST or None, kind=kind, initial=begin)
-    traces: list[Any] = []
-    problem = ""
-    if request.method == "POST" and form.is_valid():
-        sample = next((one for one in kind.samples if one.name == form.cleaned_data["sample"]), None)
-        if sample is not None:
-            form = TestForm({"sample": sample.name, "payload": pretty(sample.body)}, kind=kind)
-            form.is_valid()
-        body = sample.body if sample else form.cleaned_data["payload"].encode("utf-8", "surrogatepass")
-        try:
-            traces = list(explain_body(reader_of(row, row.current), body, None))[:20]
-        except Rejected as rejected:
-            problem = rejected.detail
-    context = {**frame(request, row, kind, "test"), "form": form, "traces": traces, "problem": problem}
-    return page(request, "integrations/test.html", context, parts=("result",))
-
-
-@require_POST
-@needs(Action.TRY_OUT)
-def sample(request: Request, number: int) -> HttpResponse:
-    """Really posts a sample through the public URL; its alert is badged TEST and pages only whoever sent it."""
-    row, _kind = find(number)
-    require(request, Action.TRY_OUT, row.group_id)
-    try:
-        sent = samples.send_sample(row, actor(request), request.POST.get("sample") or None, now=request.now)
-    except (Rejected, Permanent, Temporary) as error:
-        messages.error(request, str(error))
-        return redirect("integration_test", number)
-    text = _("%(url)s answered in %(ms)d ms: %(status)s. %(reason)s")
-    said = {"url": config.current().public_url, "ms": sent.took, "status": sent.status, "reason": sent.reason}
-    messages.success(request, text % said)
-    return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
 @needs(Action.ROUTING)
 def security(request: Request, number: int) -> HttpResponse:
     """The secret URL and its rotation; what else senders must know."""
@@ -221,13 +170,6 @@ def delete(request: Request, number: int) -> HttpResponse:
             return redirect("integrations")
     context = {**frame(request, row, kind, ""), "problem": problem}
     return page(request, "integrations/delete.html", context, status=409 if problem else 200)
-
-
-def _usual_sample(kind: Kind) -> Sample | None:
-    """One that opens an alert by itself, if there is one."""
-    opening = [one for one in kind.samples if not one.before and one.expect[0].status == MessageStatus.OPENED]
-    plain = sorted(opening, key=lambda one: (len(one.expect), len(one.name)))
-    return plain[0] if plain else next(iter(kind.samples), None)
 
 
 def _rotate(request: Request, row: Any, form: RotateForm) -> bool:

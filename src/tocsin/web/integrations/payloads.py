@@ -1,0 +1,122 @@
+"""The payload that a page tries something on: one of the log, a sample of the kind, or a pasted one. Reads only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from tocsin.catalogue.kinds import Kind, Sample
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.outcomes import MessageStatus
+
+PASTED = "pasted"
+_LOG, _SAMPLE = "log:", "sample:"
+
+#: So many of the newest messages are offered.
+_OFFERED = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What is tried: its key in the form, how people call it, and its bytes."""
+
+    key: str
+    label: str
+    body: bytes
+    content_type: str = ""
+    received_at: datetime | None = None
+
+    @property
+    def text(self) -> str:
+        """The body as people read it."""
+        return pretty(self.body)
+
+
+def choices(integration: Integration, kind: Kind) -> list[tuple[str, Any]]:
+    """What can be chosen, for a select."""
+    messages = [(f"{_LOG}{one.pk}", _named(one)) for one in _latest(integration)[:_OFFERED]]
+    samples = [(f"{_SAMPLE}{one.name}", one.title) for one in kind.samples]
+    found: list[tuple[str, Any]] = [(PASTED, _("Your own, pasted below"))]
+    if messages:
+        found.append((_("From the log"), messages))
+    if samples:
+        found.append((_("Samples"), samples))
+    return found
+
+
+def chosen(integration: Integration, kind: Kind, key: str, pasted: str) -> Payload:
+    """The payload that a form names; the pasted one where it names none that there is."""
+    if key.startswith(_LOG):
+        message = _message(integration, key.removeprefix(_LOG))
+        if message is not None:
+            return of_message(message)
+    if key.startswith(_SAMPLE):
+        name = key.removeprefix(_SAMPLE)
+        for sample in kind.samples:
+            if sample.name == name:
+                return of_sample(sample)
+    return Payload(PASTED, _("pasted"), pasted.encode("utf-8", "surrogatepass"))
+
+
+def first(integration: Integration, kind: Kind) -> Payload:
+    """What a page begins with: the newest message that can be read, else the kind's usual sample."""
+    message = _latest(integration).exclude(status=MessageStatus.FAILED).first()
+    if message is not None:
+        return of_message(message)
+    sample = usual_sample(kind)
+    return of_sample(sample) if sample is not None else Payload(PASTED, _("pasted"), b"")
+
+
+def of_message(message: InboundMessage) -> Payload:
+    """A message of the log."""
+    said = timezone.localtime(message.received_at).strftime("%H:%M:%S")
+    label = _("%(time)s, from the log") % {"time": said}
+    return Payload(f"{_LOG}{message.pk}", label, bytes(message.raw), message.content_type, message.received_at)
+
+
+def of_sample(sample: Sample) -> Payload:
+    """One of the kind's samples."""
+    return Payload(f"{_SAMPLE}{sample.name}", _("sample: %(title)s") % {"title": sample.title}, sample.body,
+                   sample.content_type)  # fmt: skip
+
+
+def usual_sample(kind: Kind) -> Sample | None:
+    """The one that stands for the kind, else one that opens an alert by itself."""
+    if kind.first_sample:
+        return next((one for one in kind.samples if one.name == kind.first_sample), None)
+    opening = [one for one in kind.samples if not one.before and one.expect[0].status == MessageStatus.OPENED]
+    plain = sorted(opening, key=lambda one: (len(one.expect), len(one.name)))
+    return plain[0] if plain else next(iter(kind.samples), None)
+
+
+def pretty(raw: bytes) -> str:
+    """Bytes as people read them: JSON indented, NUL and broken UTF-8 made visible, anything else as it is."""
+    text = raw.decode("utf-8", "replace").replace("\x00", "�")
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _latest(integration: Integration) -> Any:
+    return InboundMessage.objects.filter(integration=integration, replay_of=None).order_by("-pk")
+
+
+def _message(integration: Integration, text: str) -> InboundMessage | None:
+    try:
+        number = UUID(text)
+    except ValueError:
+        return None
+    return InboundMessage.objects.filter(integration=integration, pk=number).first()
+
+
+def _named(message: InboundMessage) -> str:
+    when = timezone.localtime(message.received_at).strftime("%d.%m. %H:%M:%S")
+    subject = message.subject or (_("(cannot be read)") if message.status == MessageStatus.FAILED else "")
+    return " ".join(part for part in (when, message.source_status, subject[:60]) if part)

@@ -1,0 +1,2 @@
+/* The workbench. Everything works without this as a plain form. */
+"use strict";
