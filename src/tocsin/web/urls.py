@@ -19,7 +19,6 @@ from tocsin.web.me import views as me
 from tocsin.web.pause import views as pause
 from tocsin.web.policies import views as policies
 from tocsin.web.providers import views as providers
-from tocsin.web.push import views as push
 from tocsin.web.sandbox import views as sandbox
 from tocsin.web.system import views as system
 from tocsin.web.users import views as users
