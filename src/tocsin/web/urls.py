@@ -94,9 +94,6 @@ _me = [
     path("contact-methods/<int:number>/delete", me.delete_contact_method, name="delete_contact_method"),
     path("contact-methods/<int:number>/test", me.send_test, name="send_test"),
     path("tests/<uuid:notification_id>/", me.test_result, name="test_result"),
-    path("devices/", push.devices, name="devices"),
-    path("devices/<int:number>/name", push.rename, name="rename_device"),
-    path("devices/<int:number>/remove", push.remove, name="remove_device"),
     path("tokens/new", me.create_token, name="create_token"),
     path("tokens/<int:number>/revoke", me.revoke_token, name="revoke_token"),
 ]
