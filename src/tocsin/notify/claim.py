@@ -3,13 +3,14 @@ and person as they are now, and leases what is to be sent. What it returns is se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from tocsin.core.database import Connection
-from tocsin.notify import bundling, outbox_rows
+from tocsin.notify import bundling, health, outbox_rows
 from tocsin.notify.bundling import Bundle
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.due import BUNDLED_LATER, Due, after_waiting
@@ -60,7 +61,9 @@ def claim(
     """Leases for `node` as many messages as there is room for; `busy` counts what is on its way, by provider."""
     if pause is not None:
         outbox_rows.explain(connection, pause, now)
-    rooms = _Rooms(directory, busy, slots)
+    limits = {carrier.name: carrier.per_minute for carrier in directory.all() if carrier.per_minute}
+    allowances = health.allowances(connection, limits)
+    rooms = _Rooms(directory, busy, slots, {name: entry.room(now) for name, entry in allowances.items()})
     free = slots - sum(busy.values())
     full = rooms.full()
     ids = outbox_rows.pick(connection, full, free, now, is_paused=pause is not None)
@@ -69,8 +72,11 @@ def claim(
         jobs = _bundled(connection, rooms, ready, now)
     else:
         jobs = rooms.jobs([Bundle((due,)) for due in ready])
+    given = Counter(job.provider for job in jobs)
+    health.use_up(connection, {n: entry.after(given[n], now) for n, entry in allowances.items() if given[n]})
     outbox_rows.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
-    return Claimed(tuple(jobs), len(ids), is_full=len(ids) >= free or bool(full.names))
+    outbox_rows.note_bundles(connection, _told_later(jobs), now)
+    return Claimed(tuple(jobs), len(ids), is_full=len(ids) >= free or rooms.is_crowded)
 
 
 def _bundled(connection: Connection, rooms: _Rooms, ready: list[Due], now: datetime) -> list[Job]:
@@ -88,6 +94,15 @@ def _bundled(connection: Connection, rooms: _Rooms, ready: list[Due], now: datet
     return [job for job in jobs if job not in late]
 
 
+def _told_later(jobs: Iterable[Job]) -> dict[UUID, list[UUID]]:
+    """The deliveries of messages about several alerts whose vendor calls back, by the id that it knows them by."""
+    return {
+        job.bundle.lead.notification_id: job.ids
+        for job in jobs
+        if job.carrier is not None and job.carrier.account.callbacks and len(job.ids) > 1
+    }
+
+
 def _leased(job: Job) -> list[Leased]:
     row_id = job.carrier.id if job.carrier else None
     return [Leased(due.id, row_id, job.provider, after_waiting(due.waited)) for due in job.bundle.members]
@@ -96,20 +111,32 @@ def _leased(job: Job) -> list[Leased]:
 class _Rooms:
     """How much each provider may still be given, so that one that hangs leaves room for the others."""
 
-    def __init__(self, directory: Directory, busy: Mapping[str, int], slots: int) -> None:
+    def __init__(self, directory: Directory, busy: Mapping[str, int], slots: int, allowed: Mapping[str, int]) -> None:
         self._directory = directory
         self._busy = dict(busy)
         self._slots = slots
+        #: What those with a limit a minute may be given now.
+        self._allowed = dict(allowed)
+        carriers = directory.all()
+        self._crowded = [c.name for c in carriers if not self._has_room(c.name, c.kind.parallel)]
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a provider has as much on its way as it may: there is room again within moments."""
+        return bool(self._crowded)
 
     def full(self) -> Full:
-        """What can be given out no more."""
+        """What can be given out no more. One that has used up its minute is passed over for the next."""
         carriers = self._directory.all()
-        names = [carrier.name for carrier in carriers if not self._has_room(carrier.name, carrier.kind.parallel)]
+        used_up = [carrier.name for carrier in carriers if not self._is_allowed(carrier.name)]
         firsts: dict[str, str] = {}
         for carrier in carriers:
             for channel in carrier.channels:
-                firsts.setdefault(channel, carrier.name)
-        return Full(names, [channel for channel, name in firsts.items() if name in names])
+                if carrier.name not in used_up:
+                    firsts.setdefault(channel, carrier.name)
+        channels = {channel for carrier in carriers for channel in carrier.channels}
+        closed = [channel for channel in channels if firsts.get(channel) in (None, *self._crowded)]
+        return Full([*self._crowded, *used_up], sorted(closed))
 
     def jobs(self, bundles: Iterable[Bundle]) -> list[Job]:
         """The messages that somebody can take now; the others stay where they are."""
@@ -120,12 +147,24 @@ class _Rooms:
         if due.problem:
             return Job(bundle, None, due.problem)
         carriers = self._directory.carriers(due.channel, due.address)
-        carrier = next((c for c in carriers if c.name == due.provider_name), carriers[0] if carriers else None)
+        carrier = self._chosen(carriers, due.provider_name)
+        if carriers and carrier is None:
+            return None
         name, most = (carrier.name, carrier.kind.parallel) if carrier else (SANDBOX, self._slots)
         if not self._has_room(name, most):
             return None
         self._busy[name] = self._busy.get(name, 0) + 1
+        if name in self._allowed:
+            self._allowed[name] -= 1
         return Job(bundle, carrier)
+
+    def _chosen(self, carriers: Sequence[Carrier], wanted: str) -> Carrier | None:
+        """The provider that was named, where it still carries there; else the first that has not used up its minute."""
+        named = [carrier for carrier in carriers if carrier.name == wanted]
+        return next((carrier for carrier in named or carriers if self._is_allowed(carrier.name)), None)
+
+    def _is_allowed(self, name: str) -> bool:
+        return self._allowed.get(name, 1) > 0
 
     def _has_room(self, name: str, most: int) -> bool:
         """A provider may have four times as much on its way as is left for all: alone four fifths, and the more of them

@@ -90,7 +90,8 @@ def test_provider(provider: Provider) -> str:
     kind = KINDS.get(provider.kind)
     if kind is None:
         raise Permanent(f"There is no kind of provider {provider.kind!r}.")
-    sender = kind.open(account_of(provider.name, provider.settings, secrets_of(provider.secrets)))
+    secrets = secrets_of(provider.secrets)
+    sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
     try:
         return sender.verify()
     finally:

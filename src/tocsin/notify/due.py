@@ -19,6 +19,9 @@ BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundl
 PAUSED = "All paging is paused"
 PAGE_LEAVING = "The page is still on its way; this follows it."
 
+#: Why nothing is sent to an address from which somebody wrote STOP.
+OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
+
 #: What is told to people, and so is not sent for an alert that is over.
 _ABOUT_LIVE = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT})
 
@@ -65,7 +68,10 @@ class Due:
     user_id: int | None = None
     user_name: str = ""
     time_zone: str = "UTC"
+    language: str = ""
     is_active: bool = True
+    #: Somebody wrote STOP from this address.
+    has_opted_out: bool = False
     #: Whether the person's acknowledgement of this alert stands.
     has_acknowledged: bool = False
     label: str = ""
@@ -133,6 +139,8 @@ def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
         if due.is_being_paged:
             return Wait(PAGE_LEAVING, now + timedelta(seconds=2))
         return Cancel("The page itself never left, so there is nothing to take back.")
+    if due.has_opted_out:
+        return Fail(OPTED_OUT)
     if (found := problem(due.channel, due.address)) is not None:
         return Fail(found)
     return Send()

@@ -15,6 +15,7 @@ def loops(outbox: Outbox | None = None) -> tuple[Loop, ...]:
         # Hints wake it at once; without one, waits and repeats leave within half a second of their time.
         Loop("outbox", box.turn, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})),
         Loop("outbox leases", box.keep_leases, timedelta(seconds=2)),
+        Loop("providers", box.ask_providers, timedelta(seconds=5)),
     )
 
 

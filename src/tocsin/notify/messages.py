@@ -30,6 +30,7 @@ def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_re
         reason="" if several else lead.why,
         home=f"{home}/alerts" if several else home,
         can_reply=can_reply,
+        language=lead.language,
     )
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 from psycopg.errors import DataError, IntegrityError
 
 from tocsin.core import clock, database, ids
-from tocsin.notify import leases, pause
+from tocsin.notify import awaited, health, leases, pause
 from tocsin.notify.claim import Claimed, Job, claim
 from tocsin.notify.providers import Directory
 from tocsin.notify.record import mark_sent, record
@@ -79,6 +79,12 @@ class Outbox:
             self.directory.refresh(connection)
             leases.renew(connection, ours, self.node)
         database.retry_once(lambda: self._take_up(ours))
+        database.retry_once(self._look_for_receipts)
+        return False
+
+    def ask_providers(self) -> bool:
+        """Asks providers that failed on end whether they work again, and forgets what is too old to matter."""
+        self.directory.ask_again(self._now)
         return False
 
     def settle(self) -> None:
@@ -169,6 +175,16 @@ class Outbox:
             for row_id in done:
                 self._leased.pop(row_id, None)
             self._changed.notify_all()
+
+    def _look_for_receipts(self) -> None:
+        now = self._now()
+        with database.transaction() as connection:
+            late = awaited.overdue(connection, now)
+            notes = [
+                health.Note(one.provider, now, f"It did not report a message as delivered within {one.waited} seconds.")
+                for one in late
+            ]
+            self.directory.note(connection, notes)
 
     def _take_up(self, ours: list[UUID]) -> None:
         with database.transaction() as connection:

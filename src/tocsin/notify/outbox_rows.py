@@ -5,7 +5,7 @@ Every function works inside the transaction of the connection it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -165,6 +165,8 @@ _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
+       coalesce(u.language, '') AS language,
+       EXISTS (SELECT FROM notify_optout o WHERE o.channel = d.channel AND o.address = d.address) AS has_opted_out,
        coalesce(u.is_active, true) AS is_active,
        EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = d.alert_id AND k.user_id = d.user_id)
            AS has_acknowledged,
@@ -257,6 +259,16 @@ def explain(connection: Connection, pause: CurrentPause, now: datetime) -> None:
         "AND reason <> %(reason)s LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)",
         {"reason": pause.sentence, "now": now},
     )
+
+
+def note_bundles(connection: Connection, together: Mapping[UUID, Sequence[UUID]], now: datetime) -> None:
+    """Notes which deliveries leave as one message, so that what a vendor tells of it reaches all of them."""
+    for notification, deliveries in together.items():
+        connection.execute(
+            "INSERT INTO notify_senttogether (notification, deliveries, at) VALUES (%s, %s, %s) "
+            "ON CONFLICT (notification) DO UPDATE SET deliveries = excluded.deliveries, at = excluded.at",
+            (notification, list(deliveries), now),
+        )
 
 
 @dataclass(frozen=True, slots=True)

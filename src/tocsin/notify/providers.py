@@ -1,6 +1,7 @@
 """The providers in use, in their order, each open for sending; loaded again when the configuration changes.
 
-Besides the rows there is the SMTP server that the environment names: it comes last, after what people configured.
+Besides the rows there are the SMTP server that the environment names, and what is built in: they come last, after what
+people configured.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.utils.text import slugify
+
 from tocsin.core import config, configuration, crypto, database, settings_store
 from tocsin.core.database import Connection
-from tocsin.core.errors import Permanent
+from tocsin.core.errors import Permanent, TocsinError
+from tocsin.notify import health
+from tocsin.notify.channels import common
+from tocsin.notify.channels.callbacks import Listener
 from tocsin.notify.channels.contract import Account, ProviderKind, Sender
 from tocsin.notify.channels.email.smtp import account_of_url
 from tocsin.notify.channels.registry import KINDS
@@ -26,6 +33,12 @@ log = logging.getLogger(__name__)
 ENVIRONMENT = "SMTP (environment)"
 #: Stands for a provider where a channel has none: what it gets is kept, and leaves nowhere.
 SANDBOX = "sandbox"
+
+#: In seconds: that a provider works is written so often at most.
+_NOTED = 10.0
+
+#: In seconds, where a provider does not say otherwise.
+RECEIPT_TIMEOUT = 60
 
 #: A sender that was replaced is closed so much later, in seconds, when nothing is on its way with it any more.
 _GRACE = 120.0
@@ -42,12 +55,47 @@ class Carrier:
     channels: tuple[str, ...]
     sender: Sender
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    account: Account = field(default=Account(""), repr=False)
 
     def masked(self, text: str) -> str:
         """`text` with this provider's secrets replaced, should a server have repeated one."""
         for secret in self.secrets:
             text = text.replace(secret, "•••")
         return text
+
+    @property
+    def replies(self) -> frozenset[str]:
+        """The channels on which answers reach Tocsin by it."""
+        # Who is called back needs an address to call; the others look for answers themselves.
+        is_deaf = isinstance(self.kind, Listener) and not self.account.callbacks
+        return frozenset() if is_deaf else self.kind.replies
+
+    @property
+    def receipts(self) -> frozenset[str]:
+        """The channels on which it tells whether a message arrived."""
+        return self.kind.receipts if self.account.callbacks else frozenset()
+
+    @property
+    def receipt_timeout(self) -> int:
+        """In seconds."""
+        return int(self.account.settings.get(common.RECEIPT_TIMEOUT.name) or RECEIPT_TIMEOUT)
+
+    @property
+    def per_minute(self) -> int:
+        """So many messages a minute at most; 0: no limit."""
+        return int(self.account.settings.get(common.RATE.name) or 0)
+
+    def carries(self, channel: str, address: str) -> bool:
+        """Whether it takes messages to `address`."""
+        if channel not in self.channels or not self.kind.accepts(channel, address):
+            return False
+        return carries_country(self.account.settings, channel, address)
+
+
+def carries_country(settings: Mapping[str, Any], channel: str, address: str) -> bool:
+    """Whether a provider with these settings carries to the country of a phone number; to other addresses always."""
+    wanted = str(settings.get(common.PREFIXES.name) or "")
+    return channel not in common.PHONES or not wanted or address.startswith(common.prefixes(wanted))
 
 
 class Directory:
@@ -59,6 +107,11 @@ class Directory:
         self._opened: dict[str, tuple[str, Carrier]] = {}
         self._retired: list[tuple[float, Sender]] = []
         self._lock = threading.Lock()
+        #: Those that failed on end: they come last.
+        self._passed_over: frozenset[str] = frozenset()
+        #: When this process last noted that a provider works, and those that have failed here since.
+        self._noted: dict[str, float] = {}
+        self._troubled: set[str] = set()
         self.is_bundling = True
         #: Why a provider cannot be used at all, by name.
         self.problems: Mapping[str, str] = {}
@@ -70,23 +123,61 @@ class Directory:
             if version != self._version:
                 self._load(connection)
                 self._version = version
+            self._passed_over = health.passed_over(connection)
             self._close_retired()
 
     def carriers(self, channel: str, address: str) -> tuple[Carrier, ...]:
-        """The providers that can carry to `address`, in order; none: the sandbox."""
-        return tuple(c for c in self._carriers if channel in c.channels and c.kind.accepts(channel, address))
+        """The providers that can carry to `address`, in order, those that fail on end last; none: the sandbox."""
+        return tuple(carrier for carrier in self.all() if carrier.carries(channel, address))
 
     def has_provider(self, channel: str) -> bool:
         """Whether anything carries the channel; otherwise its messages stay in the sandbox."""
         return any(channel in carrier.channels for carrier in self._carriers)
 
     def all(self) -> Sequence[Carrier]:
-        """All providers in use, in order."""
-        return self._carriers
+        """All providers in use, in order, those that fail on end last."""
+        # sorted() keeps the order of equals.
+        return sorted(self._carriers, key=lambda carrier: carrier.name in self._passed_over)
 
     def get(self, name: str) -> Carrier | None:
         """The provider of that name, if it is in use."""
         return next((carrier for carrier in self._carriers if carrier.name == name), None)
+
+    def note(self, connection: Connection, notes: Sequence[health.Note]) -> None:
+        """Notes what came of messages. That one which works goes on working is written every few seconds only."""
+        with self._lock:
+            new = [note for note in notes if self._is_news(note)]
+            if new and health.note(connection, new):
+                self._passed_over = health.passed_over(connection)
+
+    def ask_again(self, now: Callable[[], datetime]) -> None:
+        """Asks the providers that failed on end whether they work, where their time has come; sends nothing."""
+        with database.transaction() as connection:
+            names = health.to_ask(connection, now())
+        for name in names:
+            carrier = self.get(name)
+            error: str | None = "It is in use no more."
+            if carrier is not None:
+                try:
+                    carrier.sender.verify()
+                    error = None
+                except TocsinError as trouble:
+                    error = carrier.masked(str(trouble))
+            with database.transaction() as connection:
+                health.note_asked(connection, name, error, now())
+                self._passed_over = health.passed_over(connection)
+
+    def _is_news(self, note: health.Note) -> bool:
+        if note.error is not None:
+            self._troubled.add(note.name)
+            return True
+        moment = time.monotonic()
+        is_known = note.name not in self._troubled and note.name not in self._passed_over
+        if is_known and moment - self._noted.get(note.name, -_NOTED) < _NOTED:
+            return False
+        self._troubled.discard(note.name)
+        self._noted[note.name] = moment
+        return True
 
     def close(self) -> None:
         """Closes every sender."""
@@ -126,7 +217,7 @@ class Directory:
         kind = KINDS.get(row["kind"])
         if kind is None:
             raise Permanent(f"There is no kind of provider {row['kind']!r}.")
-        account = account_of(row["name"], row["settings"], secrets_of(row["secrets"]))
+        account = account_of(row["name"], row["id"], kind, row["settings"], secrets_of(row["secrets"]))
         channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
         return self._opened_once(account, kind, row["id"], channels)
 
@@ -135,13 +226,15 @@ class Directory:
     ) -> tuple[str, Carrier]:
         """The sender that is open already, if nothing about it has changed: its connections stay."""
         fingerprint = json.dumps(
-            [row_id, kind.name, channels, dict(account.settings), dict(account.secrets)], sort_keys=True, default=str
+            [row_id, kind.name, channels, dict(account.settings), dict(account.secrets), account.callbacks],
+            sort_keys=True,
+            default=str,
         )
         kept = self._opened.get(account.name)
         if kept is not None and kept[0] == fingerprint:
             return kept
         secrets = tuple(secret for secret in account.secrets.values() if len(secret) >= 4)
-        return fingerprint, Carrier(account.name, row_id, kind, channels, kind.open(account), secrets)
+        return fingerprint, Carrier(account.name, row_id, kind, channels, kind.open(account), secrets, account)
 
     def _close_retired(self) -> None:
         now = time.monotonic()
@@ -150,12 +243,29 @@ class Directory:
         self._retired = [pair for pair in self._retired if pair[0] > now]
 
 
-def account_of(name: str, settings: Mapping[str, Any], secrets: Mapping[str, str]) -> Account:
+def account_of(
+    name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any], secrets: Mapping[str, str]
+) -> Account:
     """A configured provider's account; the installation's own sender address fills in for mails."""
     known = dict(settings)
     if not known.get("sender"):
         known["sender"] = config.current().email_from or ""
-    return Account(name, known, secrets)
+    return Account(name, known, secrets, callbacks=_callbacks(name, row_id, kind, settings))
+
+
+def slug(name: str, row_id: int | None) -> str:
+    """The part of `/hooks/{provider}/…` that stands for a provider."""
+    return slugify(name) or str(row_id or "")
+
+
+def _callbacks(name: str, row_id: int | None, kind: ProviderKind, settings: Mapping[str, Any]) -> str:
+    if not isinstance(kind, Listener):
+        return ""
+    # Without a public address only a server beside this one could call back, and a vendor refuses such an address.
+    vendors = next((setting.default for setting in kind.settings if setting.name == "api_base"), "")
+    if config.current().base_url is None and settings.get("api_base", vendors) == vendors:
+        return ""
+    return f"{config.current().public_url}/hooks/{slug(name, row_id)}"
 
 
 def environment_account() -> Account | None:

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from tocsin.core import database, ids, metrics
 from tocsin.core.database import Connection
-from tocsin.notify import failures, sandbox
+from tocsin.notify import awaited, failures, health, sandbox
 from tocsin.notify.due import Due
 from tocsin.notify.providers import SANDBOX, Directory
-from tocsin.notify.retries import Again, Failure, GiveUp, Tried, after
+from tocsin.notify.retries import FAULTS, FINAL, Again, Failure, GiveUp, Tried, after
 from tocsin.notify.sending import Accepted, Failed, Result
 from tocsin.notify.states import Purpose
 
@@ -50,6 +50,7 @@ def record(
     for result in results:
         came_of_it = "sent" if isinstance(result.outcome, Accepted) else "failed"
         metrics.count_delivery(result.job.bundle.lead.channel, came_of_it, len(result.job.ids))
+    _note_health(connection, directory, results)
     alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
     if alert_ids:
         database.hint(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MOST_NAMED]))
@@ -59,8 +60,8 @@ _SENT = """
 WITH told AS (
   SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[]) AS t(id, external_id, note, at)
 ), held AS (
-  SELECT d.id FROM notify_delivery d JOIN told USING (id) WHERE d.status NOT IN ('sent', 'delivered')
-  ORDER BY d.id FOR NO KEY UPDATE OF d
+  SELECT d.id FROM notify_delivery d JOIN told USING (id)
+  WHERE d.status NOT IN ('sent', 'delivered') AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
 SET status = 'sent', sent_at = t.at, external_id = t.external_id, error = '', lease_until = NULL, leased_by = '',
@@ -86,6 +87,7 @@ def _sent(connection: Connection, results: Sequence[Result]) -> None:
             [result.at for _, result, _ in told],
         ),
     )
+    awaited.begin(connection, results)
     kept = [
         sandbox.Kept(
             lead.id,
@@ -117,6 +119,18 @@ def _note(due: Due, result: Result) -> str:
     if result.job.provider == SANDBOX:
         notes.append(sandbox.NOTE)
     return " ".join(notes)
+
+
+def _note_health(connection: Connection, directory: Directory, results: Sequence[Result]) -> None:
+    """Last in the transaction: those rows are every node's."""
+    notes = []
+    for result in results:
+        if result.job.carrier is None:
+            continue
+        error = result.outcome.error if isinstance(result.outcome, Failed) else None
+        if error is None or (isinstance(result.outcome, Failed) and result.outcome.failure in FAULTS):
+            notes.append(health.Note(result.job.provider, result.at, error))
+    directory.note(connection, notes)
 
 
 def mark_sent(connection: Connection, result: Result) -> None:
@@ -156,7 +170,7 @@ JOIN notify_delivery d ON d.id = t.previous
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """What becomes of one delivery, and which one follows it."""
 
     trouble: Trouble
@@ -179,44 +193,63 @@ def record_troubles(
         return
     held = {row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in troubles], node)).fetchall()}
     troubles = [trouble for trouble in troubles if trouble.due.id in held]
-    tried = _tried(connection, {trouble.due.notification_id for trouble in troubles})
+    tried = tried_of(connection, {trouble.due.notification_id for trouble in troubles})
     steps = [
-        _step(trouble, held[trouble.due.id], tried.get(trouble.due.notification_id, {}), directory, jitter())
+        step(
+            trouble,
+            held[trouble.due.id],
+            tried.get(trouble.due.notification_id, {}),
+            [carrier.name for carrier in directory.carriers(trouble.due.channel, trouble.due.address)],
+            jitter(),
+        )
         for trouble in troubles
     ]
+    follow(connection, steps)
+
+
+def follow(connection: Connection, steps: Sequence[Step]) -> None:
+    """Writes what becomes of failed deliveries, tells of those that were given up, and lets the person's next way
+    begin."""
     _write(connection, steps)
     given_up = [step.trouble for step in steps if step.is_over]
     failures.tell(connection, given_up)
+    for trouble in given_up:
+        awaited.move_on(connection, [trouble.due.id], awaited.FAILED, trouble.at)
     if any(step.next_provider or step.due_at is not None for step in steps):
         database.hint(connection, "outbox")
 
 
-def _tried(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, dict[str, Tried]]:
+def tried_of(connection: Connection, notification_ids: set[UUID]) -> dict[UUID, dict[str, Tried]]:
+    """What each provider has been asked so far, by notification."""
     found: dict[UUID, dict[str, Tried]] = {}
     for row in connection.execute(_TRIED, (list(notification_ids),)).fetchall():
         found.setdefault(row[0], {})[row[1]] = Tried(row[2], row[3])
     return found
 
 
-def _step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], directory: Directory, jitter: float) -> _Step:
+def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers: Sequence[str], jitter: float) -> Step:
+    """What follows a failed try; `providers` are those that can carry it, in order."""
     due, failed = trouble.due, trouble.failed
     if withdrawn:
-        return _Step(trouble, "cancelled", f"It had not left when this came: {withdrawn}")
-    names = [carrier.name for carrier in directory.carriers(due.channel, due.address)] or [SANDBOX]
+        return Step(trouble, "cancelled", f"It had not left when this came: {withdrawn}")
+    names = list(providers) or [SANDBOX]
+    if due.data.get("provider"):
+        # Whoever tests one provider does not want to hear of another.
+        names = [trouble.provider]
     current = tried.get(trouble.provider, Tried(1))
-    known = {**tried, trouble.provider: Tried(current.tries, failed.failure is Failure.PERMANENT)}
+    known = {**tried, trouble.provider: Tried(current.tries, failed.failure in FINAL)}
     following = after(failed.failure, trouble.provider, known, names, jitter=jitter, retry_after=failed.retry_after)
     # Whoever tests a contact method is looking at the page, and wants to know now.
     if isinstance(following, Again) and following.delay and due.purpose is Purpose.TEST:
         following = GiveUp()
     match following:
         case GiveUp():
-            return _Step(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
+            return Step(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
         case Again(provider, delay) if provider == trouble.provider:
-            return _Step(trouble, "queued", _again(failed, current.tries), due_at=trouble.at + delay)
+            return Step(trouble, "queued", _again(failed, current.tries), due_at=trouble.at + delay)
         case Again(provider, delay):
             reason = f"{trouble.provider} could not send it; {provider} takes over."
-            return _Step(trouble, "failed", reason, due_at=trouble.at + delay, next_provider=provider)
+            return Step(trouble, "failed", reason, due_at=trouble.at + delay, next_provider=provider)
 
 
 def _again(failed: Failed, tries: int) -> str:
@@ -239,7 +272,7 @@ def _given_up(trouble: Trouble, tries: int, names: Sequence[str]) -> str:
     return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {others}. Administrators were told."
 
 
-def _write(connection: Connection, steps: Sequence[_Step]) -> None:
+def _write(connection: Connection, steps: Sequence[Step]) -> None:
     if not steps:
         return
     connection.execute(
@@ -250,7 +283,7 @@ def _write(connection: Connection, steps: Sequence[_Step]) -> None:
             [step.due_at if step.status == "queued" else None for step in steps],
             [step.trouble.failed.error for step in steps],
             [step.reason for step in steps],
-            [step.trouble.failed.failure is Failure.PERMANENT for step in steps],
+            [step.trouble.failed.failure in FINAL for step in steps],
             [None if step.status == "queued" else step.trouble.at for step in steps],
         ),
     )

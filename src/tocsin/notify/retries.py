@@ -29,10 +29,18 @@ class Failure(StrEnum):
     UNKNOWN = "unknown"
     #: A person must act.
     PERMANENT = "permanent"
+    #: The provider does not carry to this address. Says nothing against the provider.
+    REFUSED = "refused"
     #: Tocsin itself failed.
     BROKEN = "broken"
     #: The node that was sending it stopped.
     LOST = "lost"
+
+
+#: Not tried again by the same provider.
+FINAL = frozenset({Failure.PERMANENT, Failure.REFUSED})
+#: What counts against a provider's health.
+FAULTS = frozenset({Failure.TEMPORARY, Failure.UNKNOWN, Failure.PERMANENT})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tocsin.core import config
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify import links, sandbox
-from tocsin.notify.channels.contract import Rendered
+from tocsin.notify.channels.contract import AddressRefused, Rendered
 from tocsin.notify.channels.registry import channel
 from tocsin.notify.claim import Job
 from tocsin.notify.messages import LinkTo, message
@@ -67,6 +67,8 @@ def _outcome(job: Job, now: datetime) -> Accepted | Failed:
         return _failed(job, Failure.UNKNOWN, error.detail, error.retry_after)
     except Temporary as error:
         return _failed(job, Failure.TEMPORARY, error.detail, error.retry_after)
+    except AddressRefused as error:
+        return _failed(job, Failure.REFUSED, str(error))
     except Permanent as error:
         return _failed(job, Failure.PERMANENT, str(error))
     except Rejected as error:
@@ -81,7 +83,7 @@ def _send(job: Job, now: datetime) -> Accepted:
         raise Permanent(job.problem)
     lead = job.bundle.lead
     way = channel(lead.channel)
-    can_reply = lead.channel in job.carrier.kind.replies if job.carrier else True
+    can_reply = lead.channel in job.carrier.replies if job.carrier else True
     public = config.current().public_url
     # What is rendered in the sandbox looks as it would with a provider that takes answers.
     rendered = way.render(message(job.bundle, _link_to(public, now), public, now, can_reply=can_reply))

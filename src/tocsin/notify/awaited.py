@@ -1,0 +1,115 @@
+"""Receipts that are awaited: a page that a provider accepted and does not report as delivered in time moves on to the
+person's next contact method. Timers are rows. Works inside the transaction it is given, and sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.notify.sending import Accepted, Result
+from tocsin.notify.states import Purpose
+
+#: Why the next way begins earlier.
+FAILED = "brought forward, because the way before it failed"
+NOT_REACHED = "brought forward, because the call before it reached nobody"
+
+#: What waits longer than this waits for something else, such as the end of quiet hours: it is left alone.
+SOON = timedelta(minutes=30)
+
+#: So many overdue receipts in one turn.
+MOST = 200
+
+
+_BEGIN = """
+INSERT INTO notify_awaitedreceipt (delivery, due_at, waited)
+SELECT t.id, t.due_at, t.waited FROM unnest(%s::uuid[], %s::timestamptz[], %s::int[]) AS t(id, due_at, waited)
+JOIN notify_delivery d ON d.id = t.id AND d.status = 'sent' AND d.receipt = ''
+ON CONFLICT (delivery) DO UPDATE SET due_at = excluded.due_at, waited = excluded.waited
+"""
+
+
+def begin(connection: Connection, results: Sequence[Result]) -> None:
+    """Notes until when accepted pages must be reported as delivered, where their provider reports at all."""
+    rows = [
+        (due.id, result.at + timedelta(seconds=carrier.receipt_timeout), carrier.receipt_timeout)
+        for result in results
+        if isinstance(result.outcome, Accepted)
+        and (carrier := result.job.carrier) is not None
+        and result.job.bundle.lead.channel in carrier.receipts
+        for due in result.job.bundle.members
+        if due.purpose is Purpose.PAGE and due.user_id is not None
+    ]
+    if rows:
+        connection.execute(_BEGIN, ([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]))
+
+
+def end(connection: Connection, delivery_ids: Sequence[UUID]) -> None:
+    """The provider has spoken: nothing is awaited any more."""
+    connection.execute("DELETE FROM notify_awaitedreceipt WHERE delivery = ANY(%s)", (list(delivery_ids),))
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A delivery that was not reported in time."""
+
+    id: UUID
+    provider: str
+    waited: int
+
+
+_OVERDUE = """
+WITH late AS (
+  DELETE FROM notify_awaitedreceipt WHERE delivery IN (
+    SELECT delivery FROM notify_awaitedreceipt WHERE due_at <= %s ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+  RETURNING delivery, waited
+), held AS (
+  SELECT d.id, l.waited FROM notify_delivery d JOIN late l ON l.delivery = d.id
+  WHERE d.status = 'sent' AND d.receipt = '' ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE notify_delivery d
+SET reason = concat_ws(' ', nullif(d.reason, ''), format(
+      '%%s did not report it as delivered within %%s seconds.', d.provider_name, h.waited))
+FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.waited
+"""
+
+
+def overdue(connection: Connection, now: datetime) -> list[Overdue]:
+    """Takes what is overdue, says so on each delivery, and lets the next ways begin."""
+    found = [Overdue(*row) for row in connection.execute(_OVERDUE, (now, MOST)).fetchall()]
+    for one in found:
+        why = f"brought forward, because {one.provider} did not report the way before as delivered"
+        move_on(connection, [one.id], why, now)
+    return found
+
+
+_MOVE_ON = """
+WITH stuck AS (
+  SELECT DISTINCT alert_id, user_id, channel, address FROM notify_delivery
+  WHERE id = ANY(%(ids)s) AND purpose = 'page' AND user_id IS NOT NULL AND alert_id IS NOT NULL
+), following AS (
+  SELECT DISTINCT ON (s.alert_id, s.user_id) d.id FROM stuck s
+  JOIN notify_delivery d ON d.alert_id = s.alert_id AND d.user_id = s.user_id AND d.purpose = 'page'
+    AND d.status = 'queued' AND d.provider_name = '' AND d.due_at > %(now)s AND d.due_at <= %(soon)s
+    AND (d.channel, d.address) <> (s.channel, s.address)
+  ORDER BY s.alert_id, s.user_id, d.due_at, d.id
+), held AS (
+  SELECT d.id FROM notify_delivery d JOIN following USING (id) WHERE d.status = 'queued'
+  ORDER BY d.id FOR NO KEY UPDATE OF d SKIP LOCKED
+)
+UPDATE notify_delivery d SET due_at = %(now)s, reason = %(why)s FROM held WHERE d.id = held.id
+"""
+
+
+def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now: datetime) -> int:
+    """Lets the next contact method of each person concerned begin now, instead of after its wait; returns how many."""
+    reason = f"{why[:1].upper()}{why[1:]}."
+    moved = connection.execute(
+        _MOVE_ON, {"ids": list(delivery_ids), "now": now, "soon": now + SOON, "why": reason}
+    ).rowcount
+    if moved:
+        database.hint(connection, "outbox")
+    return moved

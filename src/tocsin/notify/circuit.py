@@ -1,0 +1,81 @@
+"""Whether a provider is used in its turn: after failures on end it is passed over, until it works again. Pure.
+
+Passed over means last in order, not left out: where no other is left, it is still asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+#: So many failures on end, of different messages, and others take its turn.
+MOST_FAILURES = 3
+#: So long until it is asked again whether it works; the more often it was found failing, the longer.
+WAITS = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=5))
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """How a provider has done lately."""
+
+    failures: int = 0
+    is_open: bool = False
+    opened_at: datetime | None = None
+    retry_at: datetime | None = None
+    openings: int = 0
+
+
+CLOSED = Circuit()
+
+
+def worked(circuit: Circuit) -> Circuit:
+    """After a message that it accepted, or a receipt that one has arrived."""
+    return CLOSED
+
+
+def failed(circuit: Circuit, now: datetime) -> Circuit:
+    """After a message that failed by its fault."""
+    counted = replace(circuit, failures=circuit.failures + 1)
+    if circuit.is_open or counted.failures < MOST_FAILURES:
+        return counted
+    return replace(
+        counted, is_open=True, opened_at=now, retry_at=now + _wait(circuit.openings), openings=circuit.openings + 1
+    )
+
+
+def answered(circuit: Circuit) -> Circuit:
+    """After it was asked whether it works, and said so: it is used in its turn, and one failure ends that."""
+    return replace(circuit, is_open=False, opened_at=None, retry_at=None, failures=MOST_FAILURES - 1)
+
+
+def silent(circuit: Circuit, now: datetime) -> Circuit:
+    """After it was asked whether it works, and did not."""
+    return replace(circuit, retry_at=now + _wait(circuit.openings), openings=circuit.openings + 1)
+
+
+def _wait(openings: int) -> timedelta:
+    return WAITS[min(openings, len(WAITS) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many messages a provider may be given now, where it has a limit a minute: at most ten seconds' worth at once,
+    then evenly (the generic cell rate algorithm, ITU-T I.371)."""
+
+    per_minute: int
+    #: The moment to which what was given so far is used up.
+    free_at: datetime | None
+
+    @property
+    def _interval(self) -> timedelta:
+        return timedelta(minutes=1) / self.per_minute
+
+    def room(self, now: datetime) -> int:
+        """So many may leave at `now`."""
+        burst = max(1, self.per_minute // 6)
+        ahead = max(self.free_at or now, now) - now
+        return max(0, burst - -(-ahead // self._interval))
+
+    def after(self, given: int, now: datetime) -> datetime:
+        """`free_at` after so many more."""
+        return max(self.free_at or now, now) + given * self._interval
