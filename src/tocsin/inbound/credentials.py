@@ -1,4 +1,4 @@
-"""What an integration may ask of its senders beside the secret URL: Basic, a header, a signature. Pure."""
+"""What an integration may ask of its senders beside the secret URL: Basic, a header, a signature, an address. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+
+from tocsin.core.config import Network
 
 #: Headers whose values are credentials: of them the log keeps only whether they were there and right.
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
@@ -30,6 +34,12 @@ KEPT_HEADERS = frozenset(
 
 MAX_HEADER = 300
 
+#: How the log calls the proof that a request came from an address that may send.
+ADDRESS = "sender's address"
+
+#: A sender's own scheme of signature: (body, headers, secret, now) → whether it is right.
+type Signed = Callable[[bytes, Mapping[str, str], str, datetime], bool]
+
 
 class Proof(StrEnum):
     """How a credential was found."""
@@ -49,14 +59,27 @@ class Credentials:
     header_value: str = field(default="", repr=False)
     signature_header: str = ""
     signature_secret: str = field(default="", repr=False)
+    #: From where requests may come; () anywhere.
+    networks: tuple[Network, ...] = ()
 
     @property
     def are_asked(self) -> bool:
         """Whether anything beside the URL is asked."""
-        return bool(self.password or self.username or self.header or self.signature_header)
+        return bool(self.password or self.username or self.header or self.signature_header or self.networks)
 
-    def check(self, headers: Mapping[str, str], body: bytes) -> dict[str, Proof]:
-        """How each asked credential was found, by lower-case header name. All must be VALID."""
+    def check(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        address: str | None = None,
+        is_signed: Signed | None = None,
+        now: datetime | None = None,
+    ) -> dict[str, Proof]:
+        """How each asked credential was found, by lower-case header name. All must be VALID.
+
+        `address` is the sender's; `is_signed` (with `now`) takes the place of HMAC-SHA256 over the body.
+        """
         found: dict[str, Proof] = {}
         if self.username or self.password:
             found["authorization"] = self._basic(headers.get("authorization"))
@@ -65,7 +88,13 @@ class Credentials:
             found[name] = _compare(headers.get(name), self.header_value)
         if self.signature_header:
             name = self.signature_header.lower()
-            found[name] = self._signature(headers.get(name), body)
+            if is_signed is not None and now is not None and name in headers:
+                right = is_signed(body, headers, self.signature_secret, now)
+                found[name] = Proof.VALID if right else Proof.INVALID
+            else:
+                found[name] = self._signature(headers.get(name), body)
+        if self.networks:
+            found[ADDRESS] = Proof.VALID if _is_in(address, self.networks) else Proof.INVALID
         return found
 
     def _basic(self, value: str | None) -> Proof:
@@ -95,6 +124,16 @@ def kept_headers(headers: Mapping[str, str], proofs: Mapping[str, Proof]) -> dic
     """Of a message's headers what may be kept: an allow-list, and of credentials how they were found."""
     kept = {name: value[:MAX_HEADER] for name, value in headers.items() if name in KEPT_HEADERS and name not in proofs}
     return {**kept, **{name: proof.value for name, proof in proofs.items()}}
+
+
+def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed.version == network.version and parsed in network for network in networks)
 
 
 def _compare(given: str | None, wanted: str) -> Proof:

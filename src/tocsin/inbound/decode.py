@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound import forms, lenient_json
+from tocsin.inbound import forms, lenient_json, xml_text
 from tocsin.inbound.json_text import invalid, parse, split_array
 
 MAX_ELEMENTS: Final = 1000
@@ -52,10 +52,11 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
-    """The elements of a request's body: JSON (whatever the content type says, if it begins like it), or form fields.
+    """The elements of a body: JSON (whatever the content type says, if it begins like it), form fields, or XML.
 
     `lenient` reads what HaloITSM's templates break: raw line breaks in strings, trailing commas, bad bytes.
-    Raises Rejected: `invalid_json` with line and column, `invalid_form`, `too_deep`, `too_many` (over 1,000 elements).
+    Raises Rejected: `invalid_json` with line and column, `invalid_form`, `invalid_xml`, `too_deep`, `too_many` (over
+    1,000 elements).
     """
     media, charset, boundary = _media_type(content_type)
     start = body[:1]
@@ -72,6 +73,8 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
         return _array(body, charset, lenient)
     if media in forms.MEDIA_TYPES and start not in (b"{", b"["):
         return Decoded((Element(forms.read(body, media, charset, boundary), body),), False)
+    if start == b"<" and xml_text.is_xml(media, body.lstrip()[:5]):
+        return Decoded((Element(xml_text.read(body.lstrip()), body),), False)
     return _slowly(body, charset, lenient)
 
 

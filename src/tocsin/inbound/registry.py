@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import threading
@@ -253,4 +254,5 @@ def _credentials(name: str, encrypted: str) -> Credentials:
         header_value=header.get("value", ""),
         signature_header=hmac.get("header", ""),
         signature_secret=hmac.get("secret", ""),
+        networks=tuple(ipaddress.ip_network(text) for text in stored.get("addresses") or ()),
     )

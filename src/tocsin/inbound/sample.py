@@ -23,7 +23,7 @@ from tocsin.core import config
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound import passes, secrets
-from tocsin.inbound.decode import decode
+from tocsin.inbound.elements import elements_of
 from tocsin.inbound.explained import reader_of
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.passes import Pass
@@ -139,7 +139,7 @@ def _first(kind: Kind) -> Sample:
 def _reading(reader: Reader, sample: Sample) -> Reading | None:
     """How the sample's first element is read now."""
     try:
-        elements = decode(sample.body, sample.content_type, lenient=reader.kind.lenient).elements
+        elements = elements_of(reader.kind, sample.body, sample.content_type).elements
     except Rejected:
         return None
     reading = reader.read(elements[0]) if elements else None

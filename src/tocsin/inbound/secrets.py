@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from tocsin.access.audit import Actor
 from tocsin.core import config, configuration, crypto, ids
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec
+from tocsin.inbound import mailboxes
 from tocsin.inbound.models import Integration
 
 #: How long the token before still works, unless the caller says otherwise.
@@ -25,7 +27,16 @@ _TOKEN = re.compile(r"[-_A-Za-z0-9]{32,200}")
 _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}")
 
 #: What each kind of credential consists of: the part that may be shown, and the secret one.
-_PARTS = {"basic": ("username", "password"), "header": ("name", "value"), "hmac": ("header", "secret")}
+_PARTS = {
+    "basic": ("username", "password"),
+    "header": ("name", "value"),
+    "hmac": ("header", "secret"),
+    # Not what a sender shows, but what opens the mailbox that is read for this integration.
+    "imap": ("mailbox", "password"),
+}
+#: From where requests may come: nothing secret.
+_ADDRESSES = "addresses"
+_MOST_ADDRESSES = 100
 
 
 def token_of(integration: Integration) -> str:
@@ -92,26 +103,29 @@ def checked_token(token: object, integration: Integration | None) -> str:
     return token
 
 
-def credentials_of(integration: Integration) -> dict[str, dict[str, str]]:
-    """What senders must know beside the URL, secrets and all."""
+def credentials_of(integration: Integration) -> dict[str, Any]:
+    """What senders must know beside the URL, secrets and all; `addresses` is a list, each other one has two parts."""
     if not integration.credentials:
         return {}
-    stored: dict[str, dict[str, str]] = json.loads(crypto.decrypt(integration.credentials))
+    stored: dict[str, Any] = json.loads(crypto.decrypt(integration.credentials))
     return stored
 
 
-def shown_credentials(credentials: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+def shown_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
     """The same without the secret parts."""
-    return {kind: {_PARTS[kind][0]: parts[_PARTS[kind][0]]} for kind, parts in credentials.items()}
+    return {
+        kind: parts if kind == _ADDRESSES else {_PARTS[kind][0]: parts[_PARTS[kind][0]]}
+        for kind, parts in credentials.items()
+    }
 
 
-def read_credentials(value: object, known: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Credentials from a spec: `basic`, `header`, `hmac`. A secret part that is left out stays as it is `known`.
+def read_credentials(value: object, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Credentials from a spec: `basic`, `header`, `hmac`, `addresses` (networks such as 10.1.0.0/16), `imap`.
 
-    Raises Rejected, or RejectedAll, naming each place.
+    A secret part that is left out stays as it is `known`. Raises Rejected, or RejectedAll, naming each place.
     """
     spec = Spec(value, "credentials")
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, Any] = {}
     for kind, (shown, secret) in _PARTS.items():
         part = spec.spec(kind)
         if part is None:
@@ -121,14 +135,29 @@ def read_credentials(value: object, known: Mapping[str, Mapping[str, str]]) -> d
             shown: part.text(shown, required=True, longest=200),
             secret: part.text(secret, before, required=not before, longest=1000),
         }
-        if kind != "basic" and entry[shown] and not _HEADER.fullmatch(entry[shown]):
+        if kind in ("header", "hmac") and entry[shown] and not _HEADER.fullmatch(entry[shown]):
             part.refuse(shown, f'"{entry[shown]}" is not the name of a header.')
         if kind == "basic" and ":" in entry[shown]:
             part.refuse(shown, "has no colon in it (RFC 7617).")
+        if kind == "imap" and entry[shown] and (problem := mailboxes.problem_with(entry[shown])):
+            part.refuse(shown, problem)
         part.done()
         found[kind] = entry
+    if networks := _networks(spec):
+        found[_ADDRESSES] = networks
     spec.finish()
     return found
+
+
+def _networks(spec: Spec) -> list[str]:
+    """Addresses and networks as people write them, in the shortest form."""
+    found: list[str] = []
+    for number, text in enumerate(spec.texts(_ADDRESSES)[:_MOST_ADDRESSES]):
+        try:
+            found.append(str(ipaddress.ip_network(text, strict=False)))
+        except ValueError:
+            spec.refuse(f"{_ADDRESSES}[{number}]", f'"{text[:60]}" is no address and no network such as 192.0.2.0/24.')
+    return list(dict.fromkeys(found))
 
 
 def put_credentials(integration: Integration, credentials: Mapping[str, Any]) -> None:

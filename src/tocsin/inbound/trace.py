@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.decode import Element
+from tocsin.inbound.elements import elements_of
 from tocsin.inbound.entries import NOBODY
 from tocsin.inbound.fields import FIELDS, Value, text_of
 from tocsin.inbound.json_text import parse
@@ -78,7 +79,7 @@ def explain_body(
 ) -> tuple[Trace, ...]:
     """A trace for each element of a body (of a stored message: one)."""
     try:
-        decoded = decode(body, content_type, lenient=reader.kind.lenient)
+        decoded = elements_of(reader.kind, body, content_type)
     except Rejected as problem:
         return (Trace((), problem.detail),)
     return tuple(explain(reader, element, in_hours) for element in decoded.elements)

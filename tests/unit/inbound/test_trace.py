@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import Kind, Sample, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.decode import Element
+from tocsin.inbound.elements import elements_of
 from tocsin.inbound.fields import text_of
 from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
 from tocsin.inbound.trace import FieldTrace, Trace, explain_body
@@ -107,7 +108,7 @@ def test_a_trace_is_plain_json() -> None:
 def assert_same(reader: Reader, body: bytes, content_type: str | None) -> None:
     traces = explain_body(reader, body, content_type)
     try:
-        elements = decode(body, content_type, lenient=reader.kind.lenient).elements
+        elements = elements_of(reader.kind, body, content_type).elements
     except Rejected as refused:
         elements = (Element(None, body, problem=refused),)
     assert len(traces) == len(elements)

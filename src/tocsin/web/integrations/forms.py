@@ -210,7 +210,7 @@ def setting_field(setting: Setting) -> forms.Field:
                 max_length=500,
                 widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}),
             )
-        case SettingKind.TEXT:
+        case SettingKind.TEXT | SettingKind.DURATION | SettingKind.CRON | SettingKind.ZONE:
             return forms.CharField(label=setting.title, help_text=setting.help, required=False, max_length=1000)
 
 

@@ -1,4 +1,5 @@
-"""The catalogue: kinds of inbound integrations, each a folder with `integration.toml`, `guide.md` and `samples/`.
+"""The catalogue: kinds of inbound integrations, each a folder with `integration.toml`, `guide.md` and `samples/`, and
+an `__init__.py` where the kind needs code.
 
 Data and its loader. What a mapping or a rule means is for the room that compiles them.
 """
@@ -9,14 +10,19 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo, available_timezones
 
+from tocsin.catalogue import code
+from tocsin.catalogue.code import Code
+from tocsin.core import durations
 from tocsin.core.errors import Rejected
 
-_KINDS: Final = Path(__file__).parent / "kinds"
+_KINDS: Final = Path(__file__).parent
 
 
 class Category(StrEnum):
@@ -31,6 +37,9 @@ class SettingKind(StrEnum):
     ADDRESS = "address"  # of a web site: https:// is added, what does not belong to it is cut
     FLAG = "flag"
     MAP = "map"  # a value map: from → to
+    DURATION = "duration"  # such as 5m or 1h30m
+    CRON = "cron"  # such as 0 3 * * *
+    ZONE = "zone"  # a time zone, such as Europe/Zurich
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,9 @@ class Kind:
     guide_text: str
     #: The name of the sample that stands for the kind; "": any that opens an alert.
     first_sample: str = ""
+    #: Whether a GET is a message too: its query is read as form fields are.
+    takes_get: bool = False
+    code: Code = code.NONE
 
     @property
     def default_settings(self) -> dict[str, object]:
@@ -134,6 +146,12 @@ def _clean(setting: Setting, value: object) -> object:
             return {str(key): _row(setting, to, f"{place}.{key}") for key, to in value.items()}
         case SettingKind.ADDRESS:
             return _address(value, place)
+        case SettingKind.DURATION:
+            return _duration(value, place)
+        case SettingKind.CRON:
+            return _cron(value, place)
+        case SettingKind.ZONE:
+            return _zone(value, place)
         case SettingKind.TEXT:
             if not isinstance(value, str) or len(value) > 1000:
                 raise Rejected("invalid_setting", f"{place}: must be text of at most 1,000 characters", place)
@@ -146,6 +164,36 @@ def _row(setting: Setting, value: object, place: str) -> str:
     if setting.choices and str(value) not in setting.choices:
         raise Rejected("invalid_setting", f"{place}: '{value}' is none of {', '.join(setting.choices)}", place)
     return str(value).strip()
+
+
+def _duration(value: object, place: str) -> str:
+    """A span of time, at least a second, in its shortest form."""
+    try:
+        span = durations.parse(value, place)
+    except Rejected as problem:
+        raise Rejected("invalid_setting", f"{place}: {problem.detail}", place) from None
+    if not span:
+        raise Rejected("invalid_setting", f"{place}: must be longer than nothing", place)
+    return durations.write(span)
+
+
+def _cron(value: object, place: str) -> str:
+    # Used when somebody saves one, and by heartbeats; not at a node's start.
+    from cronsim import CronSim, CronSimError
+
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    try:
+        CronSim(text, datetime(2026, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        problem = f"{place}: must be five fields of cron such as 0 3 * * *, for 3:00 each day ({error})"
+        raise Rejected("invalid_setting", problem, place) from None
+    return text
+
+
+def _zone(value: object, place: str) -> str:
+    if not isinstance(value, str) or value not in available_timezones():
+        raise Rejected("invalid_setting", f"{place}: must be a time zone such as Europe/Zurich", place)
+    return ZoneInfo(value).key
 
 
 _ADDRESS: Final = re.compile(
@@ -167,7 +215,7 @@ def _address(value: object, place: str) -> str:
 
 _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
-     "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample",
+     "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "takes_get",
 }  # fmt: skip
 
 
@@ -196,6 +244,8 @@ def _kind(folder: Path) -> Kind:
         samples=tuple(_sample(path) for path in sorted((folder / "samples").glob("*.expected.toml"))),
         guide_text=(folder / "guide.md").read_text(encoding="utf-8"),
         first_sample=data.get("first_sample", ""),
+        takes_get=data.get("takes_get", False),
+        code=code.load(folder.name) if (folder / "__init__.py").is_file() else code.NONE,
     )
 
 
@@ -210,7 +260,13 @@ def _setting(name: str, row: Mapping[str, object]) -> Setting:
     )
 
 
-_BODIES: Final = {"json": "application/json", "txt": "application/json", "form": "application/x-www-form-urlencoded"}
+_BODIES: Final = {
+    "json": "application/json",
+    "txt": "application/json",
+    "form": "application/x-www-form-urlencoded",
+    "xml": "application/xml",
+    "eml": "message/rfc822",
+}
 
 
 def _sample(expected: Path) -> Sample:
