@@ -176,6 +176,7 @@ STATIC_URL = assets.static_url()
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 WHITENOISE_IMMUTABLE_FILE_TEST = assets.is_immutable
+WHITENOISE_MIMETYPES = {".webmanifest": "application/manifest+json"}
 
 CSRF_FAILURE_VIEW = "tocsin.web.errors.csrf_failed"
 FORM_RENDERER = "tocsin.web.rendering.FormRenderer"

@@ -3,6 +3,7 @@ without scripts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,13 @@ from tests.browser.running import Running, serve
 from tests.browser.test_every_page import sign_in
 
 pytestmark = pytest.mark.browser
+
+#: The service worker is installed, and answers for the page.
+_WORKER_IS_IN_CHARGE = """() => new Promise((done, failed) => {
+  setTimeout(() => failed(new Error("no service worker took charge")), 10000);
+  if (navigator.serviceWorker.controller) done();
+  else navigator.serviceWorker.addEventListener("controllerchange", () => done());
+})"""
 
 
 @pytest.fixture
@@ -65,16 +73,29 @@ def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
     with serve(tmp_path, database) as first, visitor(browser, first.url) as alice:
         port = urlsplit(first.url).port
         assert port is not None
+        post(first, desk, "8", "It waited")
         sign_in(alice, "alice")
         alice.open("/alerts/")
         expect(alice.page.locator("html[data-live=open]")).to_be_attached()
+        alice.page.evaluate(_WORKER_IS_IN_CHARGE)
         first.process.terminate()
         expect(alice.page.locator("#lost")).to_contain_text("Connection lost since", timeout=20_000)
         first.process.wait(20)
+
+        # Another page cannot be had, and nothing old passes for it: the app itself says so, and since when.
+        other = alice.context.new_page()
+        answer = other.goto(first.url + "/alerts/")
+        assert answer is not None
+        assert answer.status == 503
+        expect(other.get_by_role("heading", name="No connection to Tocsin")).to_be_visible()
+        expect(other.get_by_text(re.compile(r"Since \w+,? \d\d:\d\d:\d\d"))).to_be_visible()
+        expect(other.get_by_text(re.compile(r"It last answered \w+,? \d\d:"))).to_be_visible()
+        expect(other.get_by_text("It waited")).to_have_count(0)
         with serve(tmp_path, database, port=port) as second:
             post(second, desk, "9", "It came meanwhile")
             expect(alice.page.get_by_text("It came meanwhile")).to_be_visible(timeout=20_000)
             expect(alice.page.locator("#lost")).to_be_hidden()
+            expect(other.get_by_text("It came meanwhile")).to_be_visible(timeout=20_000)
 
 
 def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Running, desk: Desk) -> None:

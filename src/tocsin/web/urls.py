@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
+from tocsin.web import installable
 from tocsin.web.accounts import views as accounts
 from tocsin.web.alerts import detail, link_page, opening
 from tocsin.web.alerts import views as alerts
@@ -123,6 +124,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/", system.settings, name="settings"),
     path("pause/", pause.pause, name="pause"),
     path("pause/end", pause.end, name="end_pause"),
+    path("service-worker.js", installable.service_worker, name="service_worker"),
+    path("offline/", installable.offline, name="offline"),
     path("a/<str:token>", link_page.link_page, name="link_page"),
     path("setup/<str:token>", accounts.setup, name="setup"),
     path("welcome/<str:token>", accounts.welcome, name="welcome"),

@@ -138,7 +138,10 @@
   setInterval(settle, 500);
 
   /* ---- the connection ---- */
+  const tellWorker = (message) => navigator.serviceWorker?.controller?.postMessage(message);
+
   function lose(since) {
+    if (lostSince === null) tellWorker({ kind: "lost", since });
     lostSince ??= since;
     const box = document.getElementById("lost");
     if (!box) return;
@@ -150,6 +153,7 @@
   }
 
   function back() {
+    if (lostSince !== null) tellWorker({ kind: "open" });
     lostSince = null;
     const box = document.getElementById("lost");
     if (box) box.hidden = true;

@@ -192,5 +192,13 @@
   document.addEventListener("htmx:load", (event) => start(event.detail.elt));
   document.addEventListener("tocsin:swapped", (event) => start(event.target));
   start(document);
+
+  /* ---- the installed app: static files at hand, and a page that says when there is no connection ---- */
+  if ("serviceWorker" in navigator && window.isSecureContext) {
+    window.addEventListener("load", () => {
+      // Refused where the browser allows no storage: everything but the offline page works without it.
+      navigator.serviceWorker.register("/service-worker.js", { scope: "/", updateViaCache: "none" }).catch(() => {});
+    });
+  }
   window.tocsin = { now };
 })();
