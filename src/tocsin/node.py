@@ -28,6 +28,7 @@ from tocsin.notify import loop as outbox
 from tocsin.operate import loop as operate
 from tocsin.operate.presence import Presence, Turned
 from tocsin.operate.probes import Probes
+from tocsin.outbound import outbox as outbound
 from tocsin.web import hub, live
 from tocsin.wiring import loops
 
@@ -111,6 +112,7 @@ class Node:
         """What is on its way ends, and is written down: another process would have to send it again."""
         try:
             outbox.close(STOP_TIMEOUT)
+            outbound.close(STOP_TIMEOUT)
         except psycopg.Error as error:
             log.warning("What was sent last cannot be written down, so it is sent again: %s", error)
 

@@ -50,6 +50,7 @@ INSTALLED_APPS = [
     "tocsin.notify",
     "tocsin.escalation",
     "tocsin.inbound",
+    "tocsin.outbound",
     "tocsin.operate",
     "tocsin.web",
     "tocsin",

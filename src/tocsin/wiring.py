@@ -18,6 +18,8 @@ from tocsin.notify import reactor as notify_reactor
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.oncall import commands as oncall
 from tocsin.operate import loop as operate
+from tocsin.outbound import commands as outbound
+from tocsin.outbound import outbox as outbound_outbox
 from tocsin.people import addresses
 
 #: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
@@ -29,6 +31,7 @@ _NEEDS = (
     ("group", oncall.needs_group),
     ("group", policies.needs_group),
     ("group", integrations.needs_group),
+    ("group", outbound.needs_group),
     ("policy", integrations.needs_policy),
     ("support_hours", integrations.needs_support_hours),
 )
@@ -48,4 +51,4 @@ def install() -> None:
 
 def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
     """The loops of a worker."""
-    return (*inbound.loops(registry), escalation.loop(), *notify.loops(), *operate.loops())
+    return (*inbound.loops(registry), escalation.loop(), *notify.loops(), *outbound_outbox.loops(), *operate.loops())

@@ -30,6 +30,10 @@ class Integration(models.Model):
     settings = models.JSONField(default=dict)
     current = models.ForeignKey("IntegrationVersion", null=True, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
+    #: What is done on its alerts is written back by this outbound integration.
+    outbound = models.ForeignKey(
+        "outbound.OutboundIntegration", null=True, blank=True, on_delete=models.PROTECT, related_name="inbound"
+    )
 
     #: The secret of the URL: its hash finds it, its Fernet token shows it again.
     token_hash = models.BinaryField(max_length=32, unique=True)

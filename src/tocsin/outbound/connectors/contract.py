@@ -1,0 +1,170 @@
+"""What a kind of outbound integration provides: its settings, and a sender that does what a call says.
+
+A sender holds no database connection; what it needs of the database is handed to it as `Known`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from tocsin.core.egress import Answer, HttpClient
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.specs import Spec
+from tocsin.outbound.masking import masked_text, masked_url
+from tocsin.outbound.pacing import Rate
+
+#: Of a request's and an answer's body so much is kept.
+KEPT = 4_000
+
+
+class Throttled(Temporary):
+    """The other side says that it is too much now: everything to it waits, and this try does not count."""
+
+
+class Barred(Permanent):
+    """Nothing can be sent until a person acts: a secret that is refused, a right that is lost, a wrong address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One request and its answer, without secrets."""
+
+    at: datetime
+    took: int
+    method: str
+    url: str
+    request: str = ""
+    status: int | None = None
+    response: str = ""
+    error: str = ""
+
+
+class Line:
+    """Sends the requests of one call, and remembers what was said. Not for several threads."""
+
+    def __init__(self, client: HttpClient, now: Callable[[], datetime], secrets: Sequence[str] = ()) -> None:
+        self.said: list[Said] = []
+        self._client = client
+        self._now = now
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= 4)
+
+    @property
+    def requests(self) -> int:
+        """How many requests have left."""
+        return len(self.said)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+        shown: str | None = None,
+    ) -> Answer:
+        """One request; `shown` takes the place of the body in the log. Raises what `HttpClient.request` raises."""
+        at, begun = self._now(), time.monotonic()
+        said = self._mask(shown if shown is not None else content.decode("utf-8", "replace"))
+
+        def keep(status: int | None, response: str, error: str = "") -> None:
+            took = round((time.monotonic() - begun) * 1000)
+            self.said.append(
+                Said(at, took, method, masked_url(self._mask(url)), said, status, self._mask(response), error)
+            )
+
+        try:
+            answer = self._client.request(method, url, headers=headers, content=content)
+        except (Temporary, Permanent) as error:
+            keep(None, "", self._mask(error.detail))
+            raise
+        keep(answer.status, answer.body.decode("utf-8", "replace"))
+        return answer
+
+    def hide(self, secret: str) -> None:
+        """Has a secret that came up on the way, such as a token, masked from now on."""
+        self._secrets = (*self._secrets, secret)
+
+    def _mask(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "•••")
+        return masked_text(text)[:KEPT].replace("\0", "\ufffd")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A call that is to be made now."""
+
+    id: int
+    integration_id: int
+    alert_id: int | None
+    order_key: str
+    action: str
+    ticket: str
+    content: Mapping[str, Any]
+    attempts: int
+    #: Whether an earlier try may have been carried out.
+    is_uncertain: bool
+    queued_at: datetime
+    #: What of it is done already; a sender adds to it, and it is kept whatever comes of the try.
+    progress: dict[str, Any] = field(default_factory=dict)
+    #: What the connector asked the database for, in `prepare`.
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The call was made."""
+
+    #: What came of it, in words.
+    result: str = ""
+    #: Values of the answer that become custom fields of the alert.
+    captured: Mapping[str, str] = field(default_factory=dict)
+    #: The ticket on the other side, where this call made or found it.
+    ticket: str = ""
+
+
+class Sender(Protocol):
+    """An open integration; used by several threads at once."""
+
+    rate: Rate
+
+    def send(self, job: Job, line: Line, now: datetime) -> Done:
+        """Does what the job says. Raises Temporary, OutcomeUnknown, Throttled, Permanent or Barred."""
+        ...
+
+    def verify(self, line: Line, now: datetime) -> str:
+        """Tries address and credentials and changes nothing; a sentence that says what works. Raises as `send`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An integration's name, settings and secrets."""
+
+    id: int
+    name: str
+    settings: Mapping[str, Any]
+    secrets: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorKind:
+    """One kind of outbound integration."""
+
+    name: str
+    title: str
+    description: str
+    #: Opens it. Raises Permanent for settings that cannot be used.
+    open: Callable[[Account, HttpClient], Sender]
+    #: Reads its settings from a spec, noting what is wrong there; and the names of its secrets.
+    read: Callable[[Spec], dict[str, Any]]
+    secrets: tuple[str, ...]
+
+
+def retry_after(answer: Answer) -> timedelta | None:
+    """How long the other side asks to wait."""
+    return answer.retry_after

@@ -1,0 +1,277 @@
+"""A templated HTTP call: method, address, headers and body with `<subject>`-style values; signs, checks the status, and
+captures values of the answer. Sends what it is given; knows no vendor."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlencode
+
+from tocsin.core import egress
+from tocsin.core.egress import Answer, HttpClient
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.specs import Spec
+from tocsin.outbound import templates
+from tocsin.outbound.connectors.contract import (
+    Account,
+    Barred,
+    ConnectorKind,
+    Done,
+    Job,
+    Line,
+    Throttled,
+)
+from tocsin.outbound.pacing import Rate
+from tocsin.outbound.paths import value_at
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_PER_SECOND, _BURST = 5, 10
+_MOST_CAPTURED = 1000
+
+
+class Auth(StrEnum):
+    NONE = "none"
+    BASIC = "basic"
+    BEARER = "bearer"
+    HEADER = "header"
+    #: OAuth 2.0 client credentials (RFC 6749, 4.4).
+    OAUTH2 = "oauth2"
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    until: datetime
+
+
+@dataclass(slots=True)
+class HttpSender:
+    """One templated call, ready."""
+
+    account: Account
+    client: HttpClient
+    rate: Rate
+    _token: _Token | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, job: Job, line: Line, now: datetime) -> Done:
+        """Renders and sends the call."""
+        settings = self.account.settings
+        values = job.content.get("values", {})
+        url = templates.render(settings["url"], values, templates.in_url)
+        headers = {
+            name: templates.render(text, values, templates.in_header)
+            for name, text in settings.get("headers", {}).items()
+        }
+        method = settings.get("method", "POST")
+        body = b"" if method == "GET" else self._body(values, headers)
+        # The same for every try, so that a receiver can tell a repeat.
+        headers.setdefault("Idempotency-Key", f"tocsin-call-{job.id}")
+        headers.setdefault("User-Agent", "Tocsin")
+        headers |= self._credentials(line, now) | self._signature(body)
+        answer = line.request(method, url, headers=headers, content=body)
+        self._check(answer)
+        return Done(f"Answered {answer.status}.", self._captured(answer))
+
+    def verify(self, line: Line, now: datetime) -> str:
+        """Fetches a token where there is one; the call itself is not made, because it may do something."""
+        egress.check_url(templates.render(self.account.settings["url"], {}))
+        if self._auth is Auth.OAUTH2:
+            self._credentials(line, now)
+            return "The token server takes the credentials. The call itself was not made."
+        return "The settings are complete. The call itself was not made; send a test to see it."
+
+    @property
+    def _auth(self) -> Auth:
+        return Auth(self.account.settings.get("auth", Auth.NONE))
+
+    def _body(self, values: Mapping[str, object], headers: dict[str, str]) -> bytes:
+        template = self.account.settings.get("body", "")
+        named = next((text for name, text in headers.items() if name.lower() == "content-type"), "")
+        looks_like_json = not named and template.lstrip()[:1] in ("{", "[")
+        is_json = "json" in named.lower() or looks_like_json
+        is_form = "form-urlencoded" in named.lower()
+        if looks_like_json:
+            headers["Content-Type"] = "application/json"
+        text = templates.render(
+            template, values, templates.in_json if is_json else templates.in_url if is_form else None
+        )
+        if is_json:
+            try:
+                json.loads(text)
+            except ValueError as error:
+                raise Permanent(
+                    f"The body is not JSON once its values are in it: {error}.", "Correct the template."
+                ) from None
+        return text.encode()
+
+    def _credentials(self, line: Line, now: datetime) -> dict[str, str]:
+        settings, secrets = self.account.settings, self.account.secrets
+        match self._auth:
+            case Auth.NONE:
+                return {}
+            case Auth.BASIC:
+                pair = f"{settings.get('username', '')}:{secrets.get('password', '')}".encode()
+                encoded = base64.b64encode(pair).decode()
+                line.hide(encoded)
+                return {"Authorization": f"Basic {encoded}"}
+            case Auth.BEARER:
+                return {"Authorization": f"Bearer {secrets.get('token', '')}"}
+            case Auth.HEADER:
+                return {settings.get("header_name", "X-Api-Key"): secrets.get("token", "")}
+            case Auth.OAUTH2:
+                return {"Authorization": f"Bearer {self._oauth(line, now)}"}
+
+    def _oauth(self, line: Line, now: datetime) -> str:
+        with self._lock:
+            if self._token is None or self._token.until <= now:
+                self._token = self._fetch(line, now)
+            line.hide(self._token.text)
+            return self._token.text
+
+    def _fetch(self, line: Line, now: datetime) -> _Token:
+        settings, secrets = self.account.settings, self.account.secrets
+        fields = {
+            "grant_type": "client_credentials",
+            "client_id": settings.get("client_id", ""),
+            "client_secret": secrets.get("client_secret", ""),
+            **({"scope": settings["scope"]} if settings.get("scope") else {}),
+        }
+        answer = line.request(
+            "POST",
+            settings["token_url"],
+            headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
+            content=urlencode(fields).encode(),
+            shown="(the credentials)",
+        )
+        _raise_passing(answer)
+        try:
+            found = json.loads(answer.body)
+            token, lasts = str(found["access_token"]), int(found.get("expires_in", 3600))
+        except (ValueError, KeyError, TypeError):
+            raise Barred(
+                f"The token server refused the credentials ({answer.status}).", "Enter client id and secret again."
+            ) from None
+        return _Token(token, now + timedelta(seconds=max(30, lasts - 60)))
+
+    def _signature(self, body: bytes) -> dict[str, str]:
+        secret = self.account.secrets.get("hmac_secret", "")
+        if not secret:
+            return {}
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        name = self.account.settings.get("hmac_header", "X-Tocsin-Signature")
+        return {name: f"{self.account.settings.get('hmac_prefix', 'sha256=')}{digest}"}
+
+    def _check(self, answer: Answer) -> None:
+        expected = self.account.settings.get("expected_status") or []
+        if answer.status in expected or (not expected and 200 <= answer.status < 300):
+            return
+        _raise_passing(answer)
+        if answer.status == 401 and self._auth is not Auth.NONE:
+            self._token = None
+            raise Barred(f"{self.account.name} refused the credentials (401).", "Enter them again.")
+        wanted = ", ".join(map(str, expected)) or "200 to 299"
+        text = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
+        raise Permanent(f"It answered {answer.status}; expected is {wanted}." + (f" It said: {text}" if text else ""))
+
+    def _captured(self, answer: Answer) -> dict[str, str]:
+        wanted = self.account.settings.get("capture", {})
+        if not wanted:
+            return {}
+        try:
+            payload = json.loads(answer.body)
+        except ValueError:
+            return {}
+        found = {name: value_at(payload, path) for name, path in wanted.items()}
+        return {name: templates.said(value)[:_MOST_CAPTURED] for name, value in found.items() if value is not None}
+
+
+def _raise_passing(answer: Answer) -> None:
+    if answer.status == 429:
+        raise Throttled("It asks for patience (429).", answer.retry_after)
+    if answer.status >= 500 or answer.status == 408:
+        raise Temporary(f"It answered {answer.status}.", answer.retry_after)
+
+
+def _read(spec: Spec) -> dict[str, Any]:
+    """The settings of a templated call, from its spec."""
+    found: dict[str, Any] = {"url": spec.text("url", required=True, longest=2000)}
+    if found["url"]:
+        _check_address(
+            spec, "url", templates.render(found["url"], dict.fromkeys(templates.references(found["url"]), "x"))
+        )
+    method = spec.text("method", "POST").upper()
+    if method not in _METHODS:
+        spec.refuse("method", f"must be one of {', '.join(_METHODS)}.")
+    found["method"] = method
+    found["headers"] = _texts(spec, "headers")
+    for name, text in found["headers"].items():
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or "\n" in text:
+            spec.refuse("headers", f'"{name}" is not a header.')
+    found["body"] = spec.text("body", longest=templates.LONGEST)
+    auth = spec.one_of("auth", Auth, Auth.NONE)
+    found["auth"] = auth.value
+    match auth:
+        case Auth.BASIC:
+            found["username"] = spec.text("username", required=True)
+        case Auth.HEADER:
+            found["header_name"] = spec.text("header_name", required=True, longest=100)
+        case Auth.OAUTH2:
+            found["token_url"] = spec.text("token_url", required=True, longest=2000)
+            _check_address(spec, "token_url", found["token_url"])
+            found["client_id"] = spec.text("client_id", required=True, longest=500)
+            found["scope"] = spec.text("scope", longest=500)
+        case Auth.NONE | Auth.BEARER:
+            pass
+    found["hmac_header"] = spec.text("hmac_header", longest=100)
+    found["hmac_prefix"] = spec.text("hmac_prefix", "sha256=" if not spec.has("hmac_prefix") else "", longest=40)
+    found["expected_status"] = _statuses(spec)
+    found["capture"] = _texts(spec, "capture")
+    found["rate"] = spec.whole("rate", _PER_SECOND, least=1, most=1000)
+    return {name: value for name, value in found.items() if value not in ("", {}, [], None)}
+
+
+def _texts(spec: Spec, key: str) -> dict[str, str]:
+    value = spec.raw(key, {})
+    if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
+        spec.refuse(key, "must be named texts.")
+        return {}
+    return {str(name)[:100]: str(text)[:2000] for name, text in value.items()}
+
+
+def _statuses(spec: Spec) -> list[int]:
+    value = spec.raw("expected_status", [])
+    listed = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(one, int) and not isinstance(one, bool) and 100 <= one <= 599 for one in listed):
+        spec.refuse("expected_status", "must be one or several HTTP statuses, such as [200, 204].")
+        return []
+    return [int(one) for one in listed if isinstance(one, int)]
+
+
+def _check_address(spec: Spec, key: str, url: str) -> None:
+    try:
+        egress.check_url(url)
+    except Permanent as problem:
+        spec.refuse(key, problem.detail)
+
+
+def _open(account: Account, client: HttpClient) -> HttpSender:
+    return HttpSender(account, client, Rate(account.settings.get("rate", _PER_SECOND), _BURST))
+
+
+HTTP = ConnectorKind(
+    name="http",
+    title="HTTP call",
+    description="A call to any address, with the alert's values in it.",
+    open=_open,
+    read=_read,
+    secrets=("password", "token", "client_secret", "hmac_secret"),
+)

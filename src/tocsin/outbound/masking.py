@@ -1,0 +1,32 @@
+"""Takes secrets out of what is kept of requests and answers. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+MASK = "•••"
+
+#: Names of values that are secret wherever they stand.
+_NAMES = (
+    r"access_token|refresh_token|id_token|client_secret|client_assertion|password|basic_password|secret|api_key|apikey|"
+    r"authorization|token"
+)
+
+_JSON = re.compile(rf'("(?:{_NAMES})"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE)
+_FORM = re.compile(rf"(?<![\w-])((?:{_NAMES})=)[^&\s\"]+", re.IGNORECASE)
+#: The secret in a URL of an inbound integration.
+_DOOR = re.compile(r"(/in/)[A-Za-z0-9_-]{16,}")
+
+
+def masked_text(text: str) -> str:
+    """`text` with the values of secret names, and the tokens of inbound URLs, replaced."""
+    text = _JSON.sub(rf'\1"{MASK}"', text)
+    return _DOOR.sub(rf"\1{MASK}", _FORM.sub(rf"\1{MASK}", text))
+
+
+def masked_url(url: str) -> str:
+    """An address without user, password and secret parameters."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return masked_text(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))[:2000]

@@ -1,0 +1,206 @@
+"""The outbox of one process: claims calls that are due, makes them from threads, writes down what came of each.
+
+Makes calls with no database connection held. A process that is killed leaves leases behind, which run out.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+from tocsin.core import clock, database, ids
+from tocsin.core.database import Connection
+from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.loops import Loop
+from tocsin.outbound import preparing
+from tocsin.outbound.claim import LEASE_SECONDS, claim
+from tocsin.outbound.connectors.contract import Barred, Done, Job, Line, Throttled
+from tocsin.outbound.directory import Directory
+from tocsin.outbound.queue import TOPIC
+from tocsin.outbound.record import Failed, Failure, Result, record
+
+log = logging.getLogger(__name__)
+
+#: So many calls are on their way at a time.
+SLOTS = 8
+
+
+class Outbox:
+    """Made once a process; `turn` and `keep_leases` are its loops."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = SLOTS,
+        directory: Directory | None = None,
+        now: Callable[[], datetime] = clock.now,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
+        self.directory = directory or Directory()
+        self._slots = slots
+        self._now = now
+        self._jitter = jitter
+        self._senders = ThreadPoolExecutor(slots, thread_name_prefix="outbound")
+        self._changed = threading.Condition()
+        self._leased: dict[int, Job] = {}
+        self._results: list[Result] = []
+        self._writing = threading.Lock()
+
+    def turn(self) -> bool:
+        """Claims what is due and begins to send it; True when there may be more at once. Never waits for a send."""
+        self._write_down()
+        with self._changed:
+            free = self._slots - len(self._leased)
+        jobs = database.retry_once(lambda: self._claim(free)) if free > 0 else []
+        for job in jobs:
+            self._senders.submit(self._send, job)
+        return False
+
+    def keep_leases(self) -> bool:
+        """Renews the leases of what is on its way here, and puts back what another process left."""
+        with self._changed:
+            ours = list(self._leased)
+        with database.transaction() as connection:
+            self.directory.refresh(connection)
+            connection.execute(
+                "UPDATE outbound_call SET lease_until = clock_timestamp() + make_interval(secs => %s) "
+                "WHERE id = ANY(%s) AND status = 'sending' AND leased_by = %s",
+                (LEASE_SECONDS, ours, self.node),
+            )
+        database.retry_once(lambda: self._take_up(ours))
+        return False
+
+    def settle(self) -> None:
+        """Returns when nothing is on its way any more, and all of it is written down."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._results) == len(self._leased))
+        self._write_down()
+
+    def close(self, timeout: float = 20.0) -> None:
+        """Lets what is on its way end, for `timeout` seconds at most, and writes it down."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._results) == len(self._leased), timeout)
+        self._write_down()
+        self._senders.shutdown(wait=False, cancel_futures=True)
+        self.directory.close()
+
+    def _claim(self, free: int) -> list[Job]:
+        now = self._now()
+        with database.transaction() as connection:
+            self.directory.refresh(connection)
+            jobs = claim(connection, self.directory, free, self.node, now)
+            jobs = preparing.prepare(connection, self.directory, jobs)
+        with self._changed:
+            self._leased |= {job.id: job for job in jobs}
+        return jobs
+
+    def _send(self, job: Job) -> None:
+        result = make(self.directory, job, self._now)
+        with self._changed:
+            self._results.append(result)
+            self._changed.notify_all()
+        try:
+            self._write_down()
+        except Exception:  # a thread's edge: the next turn writes it down
+            log.exception("What came of the outbound call %s could not be written down yet.", job.id)
+
+    def _write_down(self) -> None:
+        with self._writing:
+            with self._changed:
+                results = list(self._results)
+            if not results:
+                return
+            database.retry_once(lambda: self._record(results))
+            done = {result.job.id for result in results}
+            with self._changed:
+                self._results = [result for result in self._results if result.job.id not in done]
+                for number in done:
+                    self._leased.pop(number, None)
+                self._changed.notify_all()
+
+    def _record(self, results: list[Result]) -> None:
+        with database.transaction() as connection:
+            record(connection, self.directory, results, self.node, self._jitter())
+            preparing.conclude(connection, self.directory, results)
+
+    def _take_up(self, ours: list[int]) -> None:
+        with database.transaction() as connection:
+            _take_up(connection, ours, self._now())
+
+
+def make(directory: Directory, job: Job, now: Callable[[], datetime]) -> Result:
+    """Makes one call. Never raises: whatever goes wrong is a result."""
+    opened = directory.get(job.integration_id)
+    if opened is None:
+        return Result(job, Failed(Failure.BARRED, "This integration is not in use."), now())
+    line = Line(directory.client, now, opened.secrets)
+    outcome = _outcome(job, lambda: opened.sender.send(job, line, now()))
+    return Result(job, outcome, now(), tuple(line.said))
+
+
+def _outcome(job: Job, work: Callable[[], Done]) -> Done | Failed:
+    try:
+        return work()
+    except Throttled as error:
+        return Failed(Failure.THROTTLED, error.detail, error.retry_after)
+    except OutcomeUnknown as error:
+        return Failed(Failure.UNKNOWN, error.detail, error.retry_after)
+    except Temporary as error:
+        return Failed(Failure.TEMPORARY, error.detail, error.retry_after)
+    except Barred as error:
+        return Failed(Failure.BARRED, str(error))
+    except Permanent as error:
+        return Failed(Failure.PERMANENT, str(error))
+    except Exception as error:  # a call's edge: one that breaks stops no other
+        log.exception("The outbound call %s broke.", job.id)
+        return Failed(Failure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
+
+
+_LOST = """
+UPDATE outbound_call SET attempts = attempts + 1, is_uncertain = true, lease_until = NULL, due_at = %(now)s,
+       error = 'The process that was sending it stopped.',
+       status = CASE WHEN attempts >= 4 THEN 'dead' ELSE 'queued' END,
+       ended_at = CASE WHEN attempts >= 4 THEN %(now)s END
+WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending' AND lease_until < clock_timestamp()
+             AND id <> ALL(%(ours)s::bigint[]) ORDER BY id LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
+def _take_up(connection: Connection, ours: list[int], now: datetime) -> None:
+    """Puts calls back whose sender stopped in the middle. Whether they were made is not known."""
+    connection.execute(_LOST, {"ours": ours, "now": now})
+
+
+_shared: Outbox | None = None
+
+
+def shared() -> Outbox:
+    """The process's outbox, made when it is first asked for."""
+    global _shared
+    if _shared is None:
+        _shared = Outbox()
+    return _shared
+
+
+def close(timeout: float = 20.0) -> None:
+    """Lets what is on its way end, and writes it down."""
+    global _shared
+    if _shared is not None:
+        _shared.close(timeout)
+        _shared = None
+
+
+def loops() -> tuple[Loop, ...]:
+    """The outbox's loops in a worker."""
+    box = shared()
+    return (
+        Loop("outbound", box.turn, timedelta(milliseconds=500), frozenset({TOPIC, "clock", "config"})),
+        Loop("outbound leases", box.keep_leases, timedelta(seconds=2)),
+    )

@@ -1,0 +1,63 @@
+"""Texts with values in them: `<subject>` is replaced by the alert's subject, `<custom.ticket>` by a custom field. Pure.
+
+A name that is not known stays as it was written, so that HTML and comparisons survive. `<<` is a literal `<`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from urllib.parse import quote
+
+_REFERENCE = re.compile(r"<<|<([A-Za-z_][\w.^ -]{0,80})>")
+
+LONGEST = 20_000
+
+
+def render(template: str, values: Mapping[str, object], escape: Callable[[str], str] | None = None) -> str:
+    """The template with its values; `escape` fits each value into the text around it."""
+
+    def replaced(found: re.Match[str]) -> str:
+        name = found.group(1)
+        if name is None:
+            return "<"
+        if name not in values:
+            return found.group(0)
+        text = said(values[name])
+        return escape(text) if escape is not None else text
+
+    return _REFERENCE.sub(replaced, template)
+
+
+def references(template: str) -> frozenset[str]:
+    """The names that a template uses."""
+    return frozenset(name for name in _REFERENCE.findall(template) if name)
+
+
+def in_json(text: str) -> str:
+    """A value inside the quotes of a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def in_url(text: str) -> str:
+    """A value inside a path or a query of an address."""
+    return quote(text, safe="")
+
+
+def in_header(text: str) -> str:
+    """A value inside a header: one line."""
+    return " ".join(text.split())[:1000]
+
+
+def said(value: object) -> str:
+    """A value as text: nothing for None, yes and no for flags, a list with commas."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case list() | tuple():
+            return ", ".join(said(item) for item in value)
+        case _:
+            return str(value)

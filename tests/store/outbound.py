@@ -1,0 +1,72 @@
+"""What the store tests of outbound calls share: an outbox whose clock the test sets, and calls made in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.store.people import ACTOR
+from tocsin.core import database
+from tocsin.outbound import commands
+from tocsin.outbound.models import Call, OutboundIntegration, Standing
+from tocsin.outbound.outbox import Outbox
+from tocsin.outbound.queue import NewCall, queue
+
+
+@dataclass
+class Desk:
+    """Time is told by `seconds` from the start; `go` moves it and lets the outbox make all calls that are then due."""
+
+    start: datetime
+    seconds: float = 0.0
+    outboxes: list[Outbox] = field(default_factory=list)
+
+    @property
+    def now(self) -> datetime:
+        return self.start + timedelta(seconds=self.seconds)
+
+    def integration(self, **spec: Any) -> OutboundIntegration:
+        whole = {"name": "Pager", "kind": "http", **spec}
+        return commands.save_outbound(whole, actor=ACTOR, now=self.now)
+
+    def queue(self, integration: OutboundIntegration, *keys: str, **values: Any) -> list[int]:
+        """One call for each key, in their order."""
+        calls = [
+            NewCall(integration.pk, key, "call", f"Call {number} of {key}", content={"values": {"n": number, **values}})
+            for number, key in enumerate(keys)
+        ]
+        with database.transaction() as connection:
+            return queue(connection, calls, self.now)
+
+    def outbox(self) -> Outbox:
+        box = Outbox(now=lambda: self.now, jitter=lambda: 0.0)
+        self.outboxes.append(box)
+        return box
+
+    def go(self, seconds: float | None = None, turns: int = 300) -> None:
+        self.seconds = self.seconds if seconds is None else seconds
+        box = (self.outboxes or [self.outbox()])[0]
+        for _ in range(turns):
+            box.turn()
+            if not box._leased:
+                return
+            box.settle()
+
+    def calls(self, **wanted: Any) -> list[Call]:
+        return list(Call.objects.filter(**wanted).order_by("pk"))
+
+    def standing(self, integration: OutboundIntegration) -> Standing:
+        return Standing.objects.get(pk=integration.pk)
+
+
+@contextmanager
+def desk(now: datetime) -> Iterator[Desk]:
+    made = Desk(now)
+    try:
+        yield made
+    finally:
+        for box in made.outboxes:
+            box.close()

@@ -1,0 +1,213 @@
+"""Outbound calls: in order, again when it may help, never again when it cannot, and never too fast."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.doubles.http import HttpDouble, Request, Response, http_double
+from tests.store.outbound import Desk, desk
+from tests.store.people import ACTOR
+from tests.store.sending import allow_loopback, post_office
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.core import database
+from tocsin.core import database as connections
+from tocsin.core.errors import Rejected
+from tocsin.outbound import calls, commands
+from tocsin.outbound.models import Call, Exchange
+from tocsin.outbound.queue import NewCall, queue
+from tocsin.outbound.states import CallStatus
+
+
+@pytest.fixture
+def at(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    allow_loopback(monkeypatch)
+    with desk(now) as made:
+        yield made
+
+
+@pytest.fixture
+def other() -> Iterator[HttpDouble]:
+    with http_double() as double:
+        yield double
+
+
+def told(double: HttpDouble) -> list[str]:
+    return [request.json()["n"] for request in double.requests]
+
+
+def test_calls_of_one_key_leave_in_order_and_others_do_not_wait_for_them(at: Desk, other: HttpDouble) -> None:
+    def answering(request: Request) -> Response:
+        is_first_a = request.json()["n"] == "a0" and len([n for n in told(other) if n == "a0"]) == 1
+        return Response(503 if is_first_a else 200)
+
+    other.answering = answering
+    pager = at.integration(url=other.url, body='{"n": "<n>"}')
+    with database.transaction() as connection:
+        queue(
+            connection,
+            [
+                NewCall(pager.pk, key, "call", "said", content={"values": {"n": n}})
+                for key, n in (("a", "a0"), ("a", "a1"), ("b", "b0"), ("a", "a2"))
+            ],
+            at.now,
+        )
+    at.go()
+    assert sorted(told(other)) == ["a0", "b0"]
+    at.go(10)
+    assert [n for n in told(other) if n.startswith("a")] == ["a0", "a0", "a1", "a2"]
+    assert {call.status for call in at.calls()} == {CallStatus.SENT}
+
+
+def test_a_call_that_can_never_work_is_a_dead_letter_and_a_person_sends_it_again(at: Desk, other: HttpDouble) -> None:
+    other.answering = lambda request: Response(422, b'{"message": "no such service"}')
+    pager = at.integration(url=other.url, body='{"n": "<n>"}')
+    at.queue(pager, "a", "a")
+    at.go()
+    first, second = at.calls()
+    assert first.status == second.status == CallStatus.DEAD
+    assert "It answered 422" in first.error
+    assert "no such service" in first.error
+    other.answering = lambda request: Response(200)
+    commands.send_again(first, actor=ACTOR, now=at.now)
+    with pytest.raises(Rejected):
+        commands.send_again(first, actor=ACTOR, now=at.now)
+    commands.drop(second, actor=ACTOR, now=at.now)
+    at.go()
+    assert [call.status for call in at.calls()] == [CallStatus.SENT, CallStatus.DROPPED]
+
+
+def test_a_rate_limit_makes_everything_wait_as_long_as_asked_and_costs_no_try(at: Desk, other: HttpDouble) -> None:
+    other.answering = lambda request: Response(429, headers={"Retry-After": "40"})
+    pager = at.integration(url=other.url, rate=5)
+    at.queue(pager, *(f"k{number}" for number in range(12)))
+    at.go(turns=1)
+    before = len(other.requests)
+    # The rate's burst at most, and then nobody asks any more.
+    assert 1 <= before <= 10
+    other.answering = lambda request: Response(200)
+    at.go(39)
+    assert len(other.requests) == before
+    at.go(40)
+    at.go(60)
+    assert {(call.status, call.attempts) for call in at.calls()} == {(CallStatus.SENT, 1)}
+
+
+def test_what_is_down_is_tried_by_one_call_at_a_time_and_all_go_when_it_is_back(at: Desk, other: HttpDouble) -> None:
+    other.answering = lambda request: Response(503)
+    pager = at.integration(url=other.url, rate=100)
+    at.queue(pager, *(f"k{number}" for number in range(8)))
+    at.go()
+    opened_at = len(other.requests)
+    assert at.standing(pager).open_until is not None
+    assert "503" in at.standing(pager).trouble
+    for minute in range(1, 61):
+        at.go(minute * 60)
+    tries = len(other.requests) - opened_at
+    assert 5 < tries < 30
+    assert {call.status for call in at.calls()} == {CallStatus.QUEUED}
+    other.answering = lambda request: Response(200)
+    at.go(3600 + 301)
+    assert {call.status for call in at.calls()} == {CallStatus.SENT}
+    assert at.standing(pager).failures == 0
+
+
+def test_after_a_day_without_success_a_call_is_given_up(at: Desk, other: HttpDouble) -> None:
+    other.answering = lambda request: Response(503)
+    pager = at.integration(url=other.url)
+    at.queue(pager, "a")
+    for hour in range(26):
+        at.go(hour * 3600)
+    (call,) = at.calls()
+    assert call.status == CallStatus.DEAD
+    assert "503" in call.error
+
+
+def test_refused_credentials_stop_all_calls_until_a_person_enters_others(at: Desk, other: HttpDouble) -> None:
+    def answering(request: Request) -> Response:
+        return Response(200 if request.headers["authorization"] == "Bearer right-token" else 401)
+
+    other.answering = answering
+    pager = at.integration(url=other.url, auth="bearer", token="wrong-token")
+    at.queue(pager, "a", "b", "c")
+    at.go()
+    asked = len(other.requests)
+    assert asked <= 3
+    assert "refused the credentials" in at.standing(pager).problem
+    at.go(1800)
+    assert len(other.requests) == asked
+    spec = {**commands.outbound_spec(pager), "token": "right-token"}
+    commands.save_outbound(spec, existing=pager, actor=ACTOR, now=at.now)
+    assert at.standing(pager).problem == ""
+    at.go()
+    assert {call.status for call in at.calls()} == {CallStatus.SENT}
+    kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
+    assert "right-token" not in kept
+    assert "wrong-token" not in kept
+
+
+def test_a_process_that_dies_leaves_its_calls_to_another(at: Desk, other: HttpDouble) -> None:
+    pager = at.integration(url=other.url)
+    (number,) = at.queue(pager, "a")
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE outbound_call SET status = 'sending', leased_by = 'gone', lease_until = clock_timestamp() "
+            "- interval '1 second' WHERE id = %s", (number,)
+        )  # fmt: skip
+    box = at.outbox()
+    at.go()
+    assert other.requests == []
+    box.keep_leases()
+    at.go()
+    (call,) = at.calls()
+    assert (call.status, call.attempts, call.is_uncertain) == (CallStatus.SENT, 2, True)
+
+
+def test_a_templated_call_carries_the_alerts_values_is_signed_and_its_answer_becomes_a_field(
+    database: str, now: datetime, other: HttpDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    other.answering = lambda request: Response(201, b'{"Data": {"tickets": [{"id": 77}]}}')
+    with desk(now) as at, post_office(now) as post:
+        alert = post.alert('VPN "Zürich"\ndown')
+        pager = at.integration(
+            url=f"{other.url}/x/<client>?q=<subject>",
+            body='{"text": "<subject>", "who": "<custom.nobody>", "p": "<priority>"}',
+            headers={"X-Alert": "<alert>"},
+            hmac_secret="a signing secret",
+            expected_status=[201],
+            capture={"jira_key": "data^tickets^0^id"},
+        )
+        with connections.transaction() as connection:
+            calls.call_for_alerts(connection, pager.pk, [alert], at.now)
+        at.go()
+        (request,) = other.requests
+        assert request.path == "/x/Acme?q=VPN%20%22Z%C3%BCrich%22%0Adown"
+        assert request.json() == {"text": 'VPN "Zürich"\ndown', "who": "<custom.nobody>", "p": "critical"}
+        assert request.headers["x-alert"] == str(alert)
+        digest = hmac.new(b"a signing secret", request.body, hashlib.sha256).hexdigest()
+        assert request.headers["x-tocsin-signature"] == f"sha256={digest}"
+        assert Alert.objects.get(pk=alert).custom == {"jira_key": "77"}
+        assert AlertEvent.objects.filter(alert=alert, reason__contains="jira key 77").exists()
+        assert Call.objects.get().result == "Answered 201."
+
+
+def test_settings_that_cannot_be_used_are_refused_by_name(at: Desk) -> None:
+    wrong: tuple[tuple[dict[str, object], str], ...] = (
+        ({"url": "ftp://x"}, "url"),
+        ({"url": "https://x", "method": "BREW"}, "method"),
+        ({"url": "https://x", "auth": "oauth2"}, "token_url"),
+        ({"url": "https://x", "expected_status": ["no"]}, "expected_status"),
+        ({"url": "https://x", "colour": "red"}, "colour"),
+        ({"url": "https://x", "group": "Nobody"}, "group"),
+        ({"url": "https://x", "kind": "telex"}, "kind"),
+    )
+    for spec, place in wrong:
+        with pytest.raises(Rejected) as refused:
+            at.integration(**spec)
+        assert place in refused.value.fields
