@@ -21,11 +21,11 @@ from tocsin.core.specs import Spec
 from tocsin.notify.channels import common
 from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
-from tocsin.notify.channels.registry import KINDS
+from tocsin.notify.channels.registry import BUILT_IN, KINDS
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, sealed, secrets_of
 
-_RESERVED = {ENVIRONMENT.lower(), SANDBOX}
+_RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
 
 
 def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str, Any]:

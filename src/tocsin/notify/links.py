@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from datetime import UTC, datetime, timedelta
 
 from tocsin.core import crypto
@@ -22,6 +23,7 @@ _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 #: No token of ours is longer; what is longer is not decoded.
 _LONGEST = 80
+_OF_ALERT = re.compile(r"//[^/]+(?:/a/(?P<token>[\w-]{20,80})|/alerts/(?P<number>\d{1,18}))/?$", re.ASCII)
 
 
 def sign(alert_id: int, user_id: int, now: datetime) -> str:
@@ -50,6 +52,28 @@ def verify(token: str, now: datetime) -> tuple[int, int]:
 def path(token: str) -> str:
     """The path of the page that a token opens."""
     return f"/a/{token}"
+
+
+def alert_of(link: str) -> int | None:
+    """The number of the one alert that a link made here leads to, personal or not; None for any other.
+
+    Reads, and verifies nothing: for messages that Tocsin itself has made.
+    """
+    found = _OF_ALERT.search(link)
+    if found is None:
+        return None
+    if found["number"]:
+        return int(found["number"])
+    try:
+        return _read_number(base64.urlsafe_b64decode(found["token"] + "=" * (-len(found["token"]) % 4)))[0]
+    except (binascii.Error, ValueError, IndexError):
+        return None
+
+
+def token_of(link: str) -> str:
+    """The signed, personal token in a link; empty where it has none."""
+    found = _OF_ALERT.search(link)
+    return found["token"] or "" if found else ""
 
 
 def _payload(token: str) -> bytes:

@@ -245,7 +245,7 @@ class PushDevice(models.Model):
 
 
 class MailReply(models.Model):
-    """A mail that came as an answer, and what became of it: kept so that none counts twice, and to see why one did not."""
+    """A mail that came as an answer, and what became of it: kept so that none counts twice, and to see why."""
 
     id = models.BigAutoField(primary_key=True)
     #: SHA-256 of the Message-ID, or of the whole mail without one, hexadecimal.

@@ -26,7 +26,7 @@ from tocsin.notify.channels import common
 from tocsin.notify.channels.callbacks import Listener
 from tocsin.notify.channels.contract import Account, ProviderKind, Sender
 from tocsin.notify.channels.email.smtp import account_of_url
-from tocsin.notify.channels.registry import KINDS
+from tocsin.notify.channels.registry import BUILT_IN, KINDS
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +131,9 @@ class Directory:
         return tuple(carrier for carrier in self.all() if carrier.carries(channel, address))
 
     def has_provider(self, channel: str) -> bool:
-        """Whether anything carries the channel; otherwise its messages stay in the sandbox."""
-        return any(channel in carrier.channels for carrier in self._carriers)
+        """Whether anything carries the channel's addresses; otherwise its messages stay in the sandbox. What is built
+        in takes only addresses of its own, and does not count."""
+        return any(channel in carrier.channels and carrier.kind not in BUILT_IN for carrier in self._carriers)
 
     def all(self) -> Sequence[Carrier]:
         """All providers in use, in order, those that fail on end last."""
@@ -205,6 +206,9 @@ class Directory:
                 log.error("The provider %s cannot be used: %s", row["name"], error.detail)
         if (account := environment_account()) is not None:
             opened[ENVIRONMENT] = self._opened_once(account, KINDS["smtp"], None, ("email",))
+        for built_in in BUILT_IN:
+            account = Account(built_in.label)
+            opened[built_in.label] = self._opened_once(account, built_in, None, built_in.channels)
         for name, (fingerprint, carrier) in self._opened.items():
             if opened.get(name, ("", carrier))[0] != fingerprint:
                 self._retired.append((time.monotonic() + _GRACE, carrier.sender))

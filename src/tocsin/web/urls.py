@@ -20,6 +20,7 @@ from tocsin.web.me import views as me
 from tocsin.web.pause import views as pause
 from tocsin.web.policies import views as policies
 from tocsin.web.providers import views as providers
+from tocsin.web.push import views as push
 from tocsin.web.sandbox import views as sandbox
 from tocsin.web.system import views as system
 from tocsin.web.users import views as users
@@ -95,6 +96,9 @@ _me = [
     path("contact-methods/<int:number>/delete", me.delete_contact_method, name="delete_contact_method"),
     path("contact-methods/<int:number>/test", me.send_test, name="send_test"),
     path("tests/<uuid:notification_id>/", me.test_result, name="test_result"),
+    path("devices/", push.devices, name="devices"),
+    path("devices/<int:number>/name", push.rename, name="rename_device"),
+    path("devices/<int:number>/remove", push.remove, name="remove_device"),
     path("tokens/new", me.create_token, name="create_token"),
     path("tokens/<int:number>/revoke", me.revoke_token, name="revoke_token"),
 ]
@@ -126,6 +130,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("pause/end", pause.end, name="end_pause"),
     path("service-worker.js", installable.service_worker, name="service_worker"),
     path("offline/", installable.offline, name="offline"),
+    path("push/act", push.act, name="push_act"),
+    path("push/changed", push.changed, name="push_changed"),
     path("a/<str:token>", link_page.link_page, name="link_page"),
     path("setup/<str:token>", accounts.setup, name="setup"),
     path("welcome/<str:token>", accounts.welcome, name="welcome"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.doubles.push import Browser
 from tests.web.api.conftest import Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE, record
@@ -17,8 +18,9 @@ from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
 from tocsin.inbound.commands import save_integration
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify.channels.web_push import devices
 from tocsin.notify.commands import save_provider
-from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.notify.models import Delivery, Notification, PushDevice, SandboxMessage
 from tocsin.oncall.commands import save_schedule, save_support_hours
 from tocsin.people.models import ContactMethod, Group, User
 
@@ -186,6 +188,17 @@ def _token(world: World) -> Request:
     return f"tokens/{tokens.create(world.asker, _name('token'), **world.by).token.pk}", None
 
 
+def _device_spec(_world: World) -> dict[str, Any]:
+    subscription = Browser(f"https://push.example.org/{secrets.token_hex(8)}").subscription()
+    return {"name": _name("phone"), "subscription": subscription}
+
+
+def _device(world: World) -> PushDevice:
+    spec = _device_spec(world)
+    world.asker.push_devices.all().delete()
+    return devices.subscribe(world.asker, spec["subscription"], spec["name"], **world.by)
+
+
 def _entry(world: World) -> Request:
     record(COMMAND_LINE, "create", now=clock.now())
     return f"audit-log/{AuditEntry.objects.latest('id').pk}", None
@@ -269,6 +282,12 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH contact-methods/{int:id}": _at("contact-methods", _method, lambda _world: {"wait": "3m"}),
     "DELETE contact-methods/{int:id}": _at("contact-methods", _method),
     "POST contact-methods/{int:id}/test": lambda world: (f"contact-methods/{_method(world).pk}/test", None),
+    "GET push-devices": _listed("push-devices"),
+    "GET push-devices/key": _listed("push-devices/key"),
+    "POST push-devices": _new("push-devices", _device_spec),
+    "GET push-devices/{int:id}": _at("push-devices", _device),
+    "PATCH push-devices/{int:id}": _at("push-devices", _device, lambda _world: {"name": "Phone"}),
+    "DELETE push-devices/{int:id}": _at("push-devices", _device),
     "GET groups": _listed("groups"),
     "POST groups": _new("groups", lambda _world: {"name": _name("group")}),
     "GET groups/{id}": _group,

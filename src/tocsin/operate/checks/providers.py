@@ -71,20 +71,24 @@ def _problem(asked: Future[str]) -> str | None:
 
 
 _USED = """
-SELECT m.channel, count(DISTINCT m.user_id) AS people FROM people_contactmethod m
-JOIN people_user u ON u.id = m.user_id AND u.is_active WHERE m.is_enabled GROUP BY m.channel
-UNION ALL SELECT channel, 0 FROM people_groupcontact
-UNION ALL SELECT 'email', 0
+SELECT m.channel, m.address, m.user_id FROM people_contactmethod m
+JOIN people_user u ON u.id = m.user_id AND u.is_active WHERE m.is_enabled
+UNION ALL SELECT channel, address, NULL FROM people_groupcontact
 """
 
 
 def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
-    used: dict[str, int] = {}
+    used: dict[str, set[int]] = {"email": set()}
     for row in database.rows(connection, _USED):
-        used[row["channel"]] = max(row["people"], used.get(row["channel"], 0))
-    for channel, people in sorted(used.items()):
+        channel = row["channel"]
+        # What is built in carries addresses of its own without a provider.
+        if directory.has_provider(channel) or directory.carriers(channel, row["address"]):
+            continue
+        used.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
+    for channel, users in sorted(used.items()):
         if directory.has_provider(channel):
             continue
+        people = len(users)
         label = CHANNELS[channel].label if channel in CHANNELS else channel
         whose = f", also the pages of {people} {'person' if people == 1 else 'people'}" if people else ""
         yield Finding(

@@ -25,6 +25,7 @@ from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
+from tocsin.web.push.views import is_only_way
 from tocsin.web.request import Request, page
 
 
@@ -44,6 +45,8 @@ def me(request: Request) -> HttpResponse:
         "pages": _pages(user)[:8],
         "tokens": ApiToken.objects.filter(user=user, revoked_at=None).order_by("-created_at"),
         "token_form": TokenForm(),
+        "devices": list(user.push_devices.all()),
+        "is_only_way": is_only_way(user),
     }
     return page(request, "me/me.html", context, status=422 if form.errors else 200)
 

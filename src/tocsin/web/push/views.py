@@ -1,0 +1,164 @@
+"""Push on one's own devices: subscribing, naming, removing; and what the service worker posts when a button is pressed.
+
+The worker has no session: a button acts by the signed token of its own push, and only by POST.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.http import Http404, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_POST
+
+from tocsin.access import roles
+from tocsin.access.audit import Actor as ConfigurationActor
+from tocsin.access.roles import Action, Reach, Role
+from tocsin.alerts import commands
+from tocsin.alerts.orders import CLASSES, Assign
+from tocsin.alerts.states import CommandKind, Via
+from tocsin.core import config
+from tocsin.core.errors import Rejected
+from tocsin.notify import links
+from tocsin.notify.channels.web_push import devices as rows
+from tocsin.notify.channels.web_push import keys
+from tocsin.notify.channels.web_push.payload import ACTS
+from tocsin.notify.models import PushDevice
+from tocsin.people.models import User
+from tocsin.web.guard import actor, alert_actor
+from tocsin.web.push.browsers import device_name
+from tocsin.web.request import Request, page
+
+_OFFERED = frozenset(kind for kind, _label in ACTS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def devices(request: Request) -> HttpResponse:
+    """My devices, and this one if it takes pushes already; a POST is its browser's subscription."""
+    if request.method == "POST":
+        return _subscribe(request)
+    found = list(request.user.push_devices.all())
+    context = {
+        "devices": found,
+        "method": rows.contact_method(request.user),
+        "is_only_way": is_only_way(request.user),
+        "key": keys.pair(request.now).public,
+        "name": device_name(request.headers.get("User-Agent", "")),
+        "is_secure": request.is_secure() or config.current().public_url.startswith("http://localhost"),
+    }
+    return page(request, "me/devices.html", context)
+
+
+def is_only_way(user: User) -> bool:
+    """Whether pushes alone reach this person: a phone that is off, silent or offline then reaches nobody."""
+    channels = set(user.contact_methods.filter(is_enabled=True).values_list("channel", flat=True))
+    return bool(channels) and channels <= {"push", "ntfy"}
+
+
+@require_POST
+def rename(request: Request, number: int) -> HttpResponse:
+    """Another name for one of my devices."""
+    try:
+        rows.rename(_find(request, number), request.POST.get("name", ""), actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    return redirect("devices")
+
+
+@require_POST
+def remove(request: Request, number: int) -> HttpResponse:
+    """Forgets one of my devices."""
+    device = _find(request, number)
+    rows.remove(device, actor=actor(request), now=request.now)
+    messages.success(request, _("%(name)s takes no pushes any more.") % {"name": device.name})
+    return redirect("devices")
+
+
+@csrf_exempt
+@login_not_required
+@never_cache
+@require_POST
+def act(request: Request) -> HttpResponse:
+    """A button of a push: `{"token", "command"}`. Answers `{"text"}`, a sentence that the worker shows."""
+    said = _json(request)
+    try:
+        number, user_id = links.verify(str(said.get("token", "")), request.now)
+    except Rejected as rejected:
+        return _answer(rejected.detail, 410)
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    if user is None or roles.reach(Role(user.role), Action.ACT) is Reach.NONE:
+        return _answer(_("This push acts for nobody any more: its person is switched off, or may not act."), 403)
+    asked = said.get("command")
+    if asked not in _OFFERED:
+        return _answer(_("This button is not known here."), 422)
+    try:
+        return _answer(_act(number, CommandKind(str(asked)), user, request), 200)
+    except Rejected as rejected:
+        return _answer(rejected.detail, 409)
+
+
+@csrf_exempt
+@login_not_required
+@never_cache
+@require_POST
+def changed(request: Request) -> HttpResponse:
+    """A browser has another subscription now: `{"before", "after"}`. Whoever knows the old one may replace it."""
+    said = _json(request)
+    try:
+        device = rows.known(str(said.get("before", "")))
+        if device is not None:
+            who = ConfigurationActor.of(device.user, "web")
+            rows.replace(device, said.get("after"), actor=who, now=request.now)
+    except Rejected as rejected:
+        return _answer(rejected.detail, 422)
+    return _answer("", 200 if device else 404)
+
+
+def _act(number: int, kind: CommandKind, user: User, request: Request) -> str:
+    who = alert_actor(user)
+    if kind is CommandKind.ASSIGN:
+        order: Any = Assign(actor=who, via=Via.PUSH, name=who.name, user_id=user.pk)
+    else:
+        order = CLASSES[kind](actor=who, via=Via.PUSH)
+    return commands.act(number, order, now=request.now).sentence
+
+
+def _subscribe(request: Request) -> HttpResponse:
+    try:
+        given = json.loads(request.POST.get("subscription", ""))
+    except ValueError:
+        given = None
+    try:
+        device = rows.subscribe(
+            request.user, given, request.POST.get("name", ""), actor=actor(request), now=request.now
+        )
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    else:
+        messages.success(request, _("%(name)s takes your pages now. Send a test.") % {"name": device.name})
+    return redirect("devices")
+
+
+def _find(request: Request, number: int) -> PushDevice:
+    device = PushDevice.objects.select_related("user").filter(pk=number, user=request.user).first()
+    if device is None:
+        raise Http404(_("This is not one of your devices."))
+    return device
+
+
+def _json(request: Request) -> dict[str, Any]:
+    try:
+        said = json.loads(request.body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _answer(text: str, status: int) -> JsonResponse:
+    return JsonResponse({"text": text}, status=status)

@@ -1,0 +1,155 @@
+"""Pushes reach people's own browsers, encrypted for each; one that is gone is said so and asked no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.doubles.http import Response
+from tests.doubles.push import Browser, PushDouble, push_double
+from tests.store.people import ACTOR
+from tests.store.sending import Post, allow_loopback, configured, post_office
+from tocsin.access.models import AuditEntry
+from tocsin.core import config
+from tocsin.core.errors import Rejected
+from tocsin.notify import links
+from tocsin.notify.channels.web_push import devices, keys
+from tocsin.notify.models import PushDevice, PushKey, SandboxMessage
+from tocsin.people.models import ContactMethod, User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[PushDouble]:
+    allow_loopback(monkeypatch)
+    with push_double() as double:
+        yield double
+
+
+@pytest.fixture
+def post(now: datetime) -> Iterator[Post]:
+    with post_office(now) as office:
+        yield office
+
+
+def subscribed(user: User, browser: Browser, name: str, now: datetime) -> PushDevice:
+    return devices.subscribe(user, browser.subscription(), name, actor=ACTOR, now=now)
+
+
+def only_push(post: Post) -> User:
+    user = post.user("alice")
+    user.contact_methods.all().delete()
+    return user
+
+
+def test_one_page_reaches_every_device_signed_by_the_installations_one_key(service: PushDouble, post: Post) -> None:
+    alice = only_push(post)
+    service.public = keys.pair(post.now).public
+    assert keys.pair(post.now) == keys.pair(post.now)
+    assert PushKey.objects.get().private not in (keys.pair(post.now).private, "")
+    phone, laptop = service.browser(), service.browser()
+    subscribed(alice, phone, "Phone", post.now)
+    subscribed(alice, laptop, "Laptop", post.now)
+    method = ContactMethod.objects.get(user=alice)
+    assert (method.label, method.channel, method.verified_at) == ("Push", "push", post.now)
+    alert = post.alert()
+    post.page(alert, "alice")
+    post.go()
+    assert post.states() == [("Push", "sent", "Web Push")]
+    (said,), (also,) = phone.received, laptop.received
+    assert said == also
+    assert said["title"] == "Critical: Acme: VPN down"
+    assert links.verify(said["token"], post.now) == (alert, alice.pk)
+    assert {h["urgency"] for h in service.headers} == {"high"}
+    assert SandboxMessage.objects.count() == 0
+
+
+def test_a_browser_that_is_gone_is_shown_so_and_not_asked_again(service: PushDouble, post: Post) -> None:
+    alice = only_push(post)
+    phone, laptop = service.browser(), service.browser()
+    gone = subscribed(alice, phone, "Phone", post.now)
+    subscribed(alice, laptop, "Laptop", post.now)
+    phone.is_gone = True
+    post.page(post.alert(), "alice")
+    post.go()
+    assert post.states() == [("Push", "sent", "Web Push")]
+    gone.refresh_from_db()
+    assert gone.gone_at is not None
+    assert "takes pushes no more" in gone.last_error
+    assert gone.subscription == ""
+    asked = len(service.http.requests)
+    laptop.is_gone = True
+    post.page(post.alert("Disk full"), "alice")
+    post.go(60)
+    assert len(service.http.requests) == asked + 1
+    failed = post.deliveries()[-1]
+    assert failed.status == "failed"
+    assert "Laptop" in failed.error
+    # The browser subscribes again: it is the same device.
+    phone.is_gone = False
+    again = subscribed(alice, phone, "Phone", post.now)
+    assert (again.pk, again.gone_at) == (gone.pk, None)
+
+
+def test_a_push_service_in_trouble_is_tried_again(service: PushDouble, post: Post) -> None:
+    alice = only_push(post)
+    phone = service.browser()
+    device = subscribed(alice, phone, "Phone", post.now)
+    service.answers = [Response(503), Response(429, headers={"Retry-After": "5"})]
+    post.page(post.alert(), "alice")
+    post.go()
+    assert post.states()[0][1] == "queued"
+    device.refresh_from_db()
+    assert "trouble of its own (503)" in device.last_error
+    for seconds in (10, 60, 120):
+        post.go(seconds)
+    assert post.states()[0][1] == "sent"
+    assert len(phone.received) == 1
+    device.refresh_from_db()
+    assert device.last_error == ""
+
+
+def test_a_private_push_service_is_refused(service: PushDouble, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = only_push(post)
+    subscribed(alice, service.browser(), "Phone", post.now)
+    configured(monkeypatch, allow_targets=())
+    assert config.current().allow_targets == ()
+    post.page(post.alert(), "alice")
+    post.go()
+    assert "private address" in post.deliveries()[0].error
+    assert service.http.requests == []
+
+
+def test_devices_are_named_removed_and_audited_and_the_last_takes_its_contact_method_along(
+    service: PushDouble, post: Post
+) -> None:
+    alice = only_push(post)
+    first = subscribed(alice, service.browser(), "Phone", post.now)
+    second = subscribed(alice, service.browser(), "Laptop", post.now)
+    devices.rename(first, "  Old   phone ", actor=ACTOR, now=post.now)
+    assert first.name == "Old phone"
+    with pytest.raises(Rejected):
+        devices.rename(first, " ", actor=ACTOR, now=post.now)
+    devices.remove(first, actor=ACTOR, now=post.now)
+    assert ContactMethod.objects.filter(user=alice, channel="push").count() == 1
+    devices.remove(second, actor=ACTOR, now=post.now)
+    assert not ContactMethod.objects.filter(user=alice, channel="push").exists()
+    entries = AuditEntry.objects.filter(object_type="push_device").order_by("id")
+    assert [entry.action for entry in entries] == ["create", "create", "update", "delete", "delete"]
+    told = " ".join(f"{entry.before}{entry.after}" for entry in entries)
+    assert "/push/" not in told
+
+
+def test_a_browser_where_somebody_else_signs_in_rings_for_them_alone(service: PushDouble, post: Post) -> None:
+    alice, bob = only_push(post), post.user("bob")
+    phone = service.browser()
+    subscribed(alice, phone, "Phone", post.now)
+    device = subscribed(bob, phone, "Phone", post.now)
+    assert device.user == bob
+    post.page(post.alert(), "alice")
+    post.go()
+    assert phone.received == []
+    assert post.deliveries()[0].status == "failed"

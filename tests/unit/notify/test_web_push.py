@@ -1,0 +1,91 @@
+"""What a push carries, and for whom it is readable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.exceptions import InvalidTag
+
+from tests.doubles.push import Browser
+from tests.unit.notify.messages import EXTREME, every_purpose, page
+from tocsin.core.errors import Rejected
+from tocsin.notify import links
+from tocsin.notify.channels.push.channel import PushChannel
+from tocsin.notify.channels.web_push import addresses, encryption, subscription
+from tocsin.notify.channels.web_push.payload import payload
+from tocsin.web.push.browsers import device_name
+
+NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
+HOME = "https://tocsin.example.org"
+
+
+def message_with_link(user_id: int | None = 7) -> dict[str, object]:
+    message = page()
+    link = f"{HOME}/alerts/42" if user_id is None else HOME + links.path(links.sign(42, user_id, NOW))
+    linked = replace(message, alerts=(replace(message.alerts[0], link=link),))
+    return dict(json.loads(payload(PushChannel().render(linked), str(message.notification_id))))
+
+
+def test_a_page_carries_its_token_its_buttons_and_the_page_behind_a_tap() -> None:
+    says = message_with_link()
+    assert [act["action"] for act in says["acts"]] == ["acknowledge", "assign", "close"]  # type: ignore[attr-defined]
+    assert links.verify(str(says["token"]), NOW) == (42, 7)
+    assert says["url"] == f"/a/{says['token']}"
+    assert says["tag"] == "alert-42"
+    assert says["is_urgent"] is True
+
+
+def test_what_is_not_for_one_person_has_no_buttons() -> None:
+    says = message_with_link(None)
+    assert "acts" not in says
+    assert "token" not in says
+    assert says["url"] == "/alerts/42"
+
+
+@pytest.mark.parametrize("text", EXTREME.values(), ids=EXTREME)
+def test_every_message_fits_into_a_push_and_only_its_browser_reads_it(text: str) -> None:
+    mine, other = Browser("https://push.example.org/1"), Browser("https://push.example.org/2")
+    for message in every_purpose(text):
+        data = payload(PushChannel().render(message), str(message.notification_id))
+        assert len(data) <= encryption.MOST_BYTES
+        sealed = encryption.encrypted(data, subscription.read(mine.subscription()))
+        assert len(sealed) <= 4096
+        assert mine.opened(sealed) == data
+        with pytest.raises(InvalidTag):
+            other.opened(sealed)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"endpoint": None}, "endpoint"),
+        ({"endpoint": "ftp://x/y"}, "endpoint"),
+        ({"endpoint": "https://push.example.org/" + "x" * 2000}, "endpoint"),
+        ({"keys": None}, "keys.p256dh"),
+        ({"keys": {"p256dh": "AAAA", "auth": "AAAA"}}, "keys.p256dh"),
+        ({"keys": {"p256dh": "B" * 87, "auth": "AAAA"}}, "keys.p256dh"),
+    ],
+)
+def test_a_subscription_that_no_push_could_reach_is_refused(change: dict[str, object], place: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        subscription.read({**Browser("https://push.example.org/1").subscription(), **change})
+    assert caught.value.field == place
+
+
+def test_an_address_of_devices_is_known_and_cannot_be_guessed() -> None:
+    made = {addresses.made(bytes([number] * 13)) for number in range(50)}
+    assert len(made) == 50
+    assert all(addresses.is_devices(address) for address in made)
+    assert not addresses.is_devices("alice-topic")
+
+
+def test_a_device_begins_with_the_name_of_its_browser() -> None:
+    android = "Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 Chrome/131.0 Mobile Safari/537.36"
+    iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) Version/18.1 Mobile Safari/604.1"
+    edge = "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/131.0 Safari/537.36 Edg/131.0"
+    assert [device_name(one) for one in (android, iphone, edge, "curl")] == [
+        "Chrome on Android", "Safari on iPhone", "Edge on Windows", "This device",
+    ]  # fmt: skip
