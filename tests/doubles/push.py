@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,7 @@ class PushDouble:
     answers: list[Response] = field(default_factory=list)
     public: str = ""
     headers: list[dict[str, str]] = field(default_factory=list)
+    arrived: threading.Event = field(default_factory=threading.Event)
 
     def browser(self) -> Browser:
         """Another browser, subscribed."""
@@ -99,6 +101,7 @@ class PushDouble:
             return Response(problem)
         browser.received.append(json.loads(browser.opened(request.body)))
         self.headers.append(dict(request.headers))
+        self.arrived.set()
         return Response(201, b"", {"Location": f"{self.http.url}/message/{len(self.headers)}"})
 
     def _problem(self, request: Request) -> int:

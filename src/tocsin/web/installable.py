@@ -47,6 +47,7 @@ def service_worker(request: HttpRequest) -> HttpResponse:
         "files": [static(name) for name in KEPT],
         "icon": static("tocsin/icons/app-192.png"),
         "badge": static("tocsin/icons/badge-96.png"),
+        "push": static("tocsin/push-worker.js"),
         "offline": reverse("offline"),
     }
     text = f"const tocsin = {json.dumps(names)};\n{_SCRIPT.read_text()}"

@@ -1,74 +1,75 @@
 /* Pushes: shows each, acts when a button is pressed, opens the alert when the rest is. Loaded by service-worker.js. */
 "use strict";
+(() => {
+  const ACT = "/push/act";
+  const CHANGED = "/push/changed";
 
-const ACT = "/push/act";
-const CHANGED = "/push/changed";
-
-self.addEventListener("push", (event) => {
-  let says = {};
-  try { says = event.data.json(); } catch { /* a push without words still rings, as browsers demand */ }
-  event.waitUntil(show(says));
-});
-
-function show(says) {
-  const most = self.Notification?.maxActions ?? 2;
-  return self.registration.showNotification(says.title || "Tocsin", {
-    body: says.text || "Open Tocsin to see what it is.",
-    tag: says.tag || says.id,
-    renotify: Boolean(says.tag || says.id),
-    requireInteraction: Boolean(says.is_urgent),
-    icon: tocsin.icon,
-    badge: tocsin.badge,
-    actions: (says.acts ?? []).slice(0, most),
-    data: { url: says.url || "/", token: says.token, tag: says.tag || says.id, title: says.title },
+  self.addEventListener("push", (event) => {
+    let says = {};
+    try { says = event.data.json(); } catch { /* a push without words still rings, as browsers demand */ }
+    event.waitUntil(show(says));
   });
-}
 
-self.addEventListener("notificationclick", (event) => {
-  event.notification.close();
-  const { url, token } = event.notification.data ?? {};
-  event.waitUntil(event.action && token ? act(event.action, event.notification.data) : open(url));
-});
-
-async function act(command, data) {
-  let text = "";
-  try {
-    const answer = await fetch(ACT, {
-      method: "POST",
-      credentials: "omit",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ token: data.token, command }),
+  function show(says) {
+    const most = self.Notification?.maxActions ?? 2;
+    return self.registration.showNotification(says.title || "Tocsin", {
+      body: says.text || "Open Tocsin to see what it is.",
+      tag: says.tag || says.id,
+      renotify: Boolean(says.tag || says.id),
+      requireInteraction: Boolean(says.is_urgent),
+      icon: tocsin.icon,
+      badge: tocsin.badge,
+      actions: (says.acts ?? []).slice(0, most),
+      data: { url: says.url || "/", token: says.token, tag: says.tag || says.id, title: says.title },
     });
-    text = (await answer.json()).text;
-  } catch { /* said below */ }
-  await self.registration.showNotification(text || "Tocsin could not be reached: nothing was done.", {
-    body: text ? data.title || "" : "Tap to open the alert, and press the button there.",
-    tag: data.tag,
-    silent: Boolean(text),
-    icon: tocsin.icon,
-    badge: tocsin.badge,
-    data: { url: data.url },
-  });
-}
-
-async function open(url) {
-  const target = new URL(url || "/", self.location.origin);
-  for (const client of await self.clients.matchAll({ type: "window" })) {
-    if (client.url === target.href) return client.focus();
   }
-  return self.clients.openWindow(target.href);
-}
 
-// A browser that renews its subscription by itself: the device stays the same.
-self.addEventListener("pushsubscriptionchange", (event) => {
-  if (!event.oldSubscription) return;
-  event.waitUntil((async () => {
-    const after = event.newSubscription ?? (await self.registration.pushManager.subscribe(event.oldSubscription.options));
-    await fetch(CHANGED, {
-      method: "POST",
-      credentials: "omit",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ before: event.oldSubscription.endpoint, after: after.toJSON() }),
+  self.addEventListener("notificationclick", (event) => {
+    event.notification.close();
+    const { url, token } = event.notification.data ?? {};
+    event.waitUntil(event.action && token ? act(event.action, event.notification.data) : open(url));
+  });
+
+  async function act(command, data) {
+    let text = "";
+    try {
+      const answer = await fetch(ACT, {
+        method: "POST",
+        credentials: "omit",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ token: data.token, command }),
+      });
+      text = (await answer.json()).text;
+    } catch { /* said below */ }
+    await self.registration.showNotification(text || "Tocsin could not be reached: nothing was done.", {
+      body: text ? data.title || "" : "Tap to open the alert, and press the button there.",
+      tag: data.tag,
+      silent: Boolean(text),
+      icon: tocsin.icon,
+      badge: tocsin.badge,
+      data: { url: data.url },
     });
-  })());
-});
+  }
+
+  async function open(url) {
+    const target = new URL(url || "/", self.location.origin);
+    for (const client of await self.clients.matchAll({ type: "window" })) {
+      if (client.url === target.href) return client.focus();
+    }
+    return self.clients.openWindow(target.href);
+  }
+
+  // A browser that renews its subscription by itself: the device stays the same.
+  self.addEventListener("pushsubscriptionchange", (event) => {
+    if (!event.oldSubscription) return;
+    event.waitUntil((async () => {
+      const after = event.newSubscription ?? (await self.registration.pushManager.subscribe(event.oldSubscription.options));
+      await fetch(CHANGED, {
+        method: "POST",
+        credentials: "omit",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ before: event.oldSubscription.endpoint, after: after.toJSON() }),
+      });
+    })());
+  });
+})();

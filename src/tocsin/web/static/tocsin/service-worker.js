@@ -4,6 +4,8 @@
    A page is never kept: an old list of alerts must not pass for what is the case now. */
 "use strict";
 
+importScripts(tocsin.push);
+
 const CACHE = `tocsin-${tocsin.version}`;
 const STATE = "tocsin-state"; // when the server last answered, and since when it does not
 const STATE_KEY = "/service-worker-state";

@@ -1,0 +1,116 @@
+"""A browser subscribes, a push is shown with its buttons, a button answers, and a tap opens the alert.
+
+Chromium's own push service is out of reach here: the subscription is a double's, and what it would deliver is handed to
+the service worker by the DevTools protocol.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, CDPSession, Page, expect
+
+from tests.browser import desk as desks
+from tests.browser.browsing import visitor
+from tests.browser.running import Running, serve
+from tests.browser.test_every_page import sign_in
+from tests.browser.test_live_pages import _WORKER_IS_IN_CHARGE
+from tests.doubles.push import PushDouble, push_double
+
+pytestmark = pytest.mark.browser
+
+_FAKE = """(made) => {
+  let subscription = null;
+  PushManager.prototype.getSubscription = async () => subscription;
+  PushManager.prototype.subscribe = async (options) => {
+    subscription = { endpoint: made.endpoint, toJSON: () => made, unsubscribe: async () => true };
+    window.subscribedWith = options;
+    return subscription;
+  };
+}"""
+
+#: Presses a button of the notification on show, or, without one, taps it. The browser's own event cannot be made here.
+_PRESS = """async (action) => {
+  const [notification] = await self.registration.getNotifications();
+  const event = new NotificationEvent("notificationclick", { notification, action });
+  let done;
+  event.waitUntil = (work) => { done = work; };
+  let opened = "";
+  // Only a person's own tap may open a window.
+  self.clients.openWindow = async (url) => { opened = url; };
+  self.dispatchEvent(event);
+  await done;
+  return opened;
+}"""
+
+_SHOWN = """async () => (await (await navigator.serviceWorker.ready).getNotifications()).map((one) => ({
+  title: one.title, body: one.body, tag: one.tag, actions: one.actions.map((action) => action.action) }))"""
+
+
+def test_a_push_is_shown_answers_by_its_button_and_opens_the_alert(
+    browser: Browser, database: str, tmp_path: Path
+) -> None:
+    desk = desks.set_up()
+    allowed = {"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}
+    with (
+        push_double() as service,
+        serve(tmp_path, database, **allowed) as running,
+        visitor(browser, running.url) as alice,
+    ):
+        phone = service.browser()
+        alice.context.grant_permissions(["notifications"])
+        sign_in(alice, "alice")
+        alice.open("/me/devices/")
+        page = alice.page
+        page.evaluate(_WORKER_IS_IN_CHARGE)
+        page.evaluate(_FAKE, phone.subscription())
+        alice.check("devices")
+        page.get_by_label("Name").fill("Alice's phone")
+        page.get_by_role("button", name="Push on this device").click()
+        expect(page.get_by_text("Alice's phone takes your pages now")).to_be_visible()
+        number = _paged(running, desk, service)
+        says = phone.received[0]
+        _deliver(alice.context.new_cdp_session(page), page, says)
+        shown = _wait_for(page, "Critical: VPN down")
+        assert shown["tag"] == f"alert-{number}"
+        assert shown["actions"] == ["acknowledge", "assign"]
+        (worker,) = alice.context.service_workers
+        assert worker.evaluate(_PRESS, "") == f"{running.url}{says['url']}"
+        _deliver(alice.context.new_cdp_session(page), page, says)
+        _wait_for(page, "Critical: VPN down")
+        assert worker.evaluate(_PRESS, "acknowledge") == ""
+        _wait_for(page, f"You acknowledged alert {number}.")
+        alice.open(f"/alerts/{number}/")
+        expect(page.get_by_text("by push").first).to_be_visible()
+
+
+def _paged(running: Running, desk: desks.Desk, service: PushDouble) -> int:
+    body = {"id": "1", "subject": "VPN down", "priority": "critical"}
+    number = int(httpx.post(running.url + desk.monitoring_path, json=body).json()["alert_id"])
+    assert service.arrived.wait(15)
+    return number
+
+
+def _deliver(devtools: CDPSession, page: Page, says: dict[str, Any]) -> None:
+    found: list[str] = []
+    devtools.on(
+        "ServiceWorker.workerRegistrationUpdated",
+        lambda event: found.extend(one["registrationId"] for one in event["registrations"]),
+    )
+    devtools.send("ServiceWorker.enable")
+    page.wait_for_function("() => navigator.serviceWorker.ready")
+    parts = urlsplit(page.url)
+    message = {"origin": f"{parts.scheme}://{parts.netloc}", "registrationId": found[0], "data": json.dumps(says)}
+    devtools.send("ServiceWorker.deliverPushMessage", message)
+
+
+def _wait_for(page: Page, title: str) -> dict[str, Any]:
+    page.wait_for_function(f"async (title) => (await ({_SHOWN})()).some((one) => one.title.includes(title))", arg=title)
+    shown: list[dict[str, Any]] = page.evaluate(_SHOWN)
+    (one,) = [entry for entry in shown if title in entry["title"]]
+    return one
