@@ -22,10 +22,7 @@ ICONS = ROOT / "scripts" / "icons.txt"
 # From node_modules → below static/vendor.
 FILES = {
     "@tabler/core/dist/css/tabler.min.css": "tabler/tabler.min.css",
-    "@tabler/core/dist/js/tabler.min.js": "tabler/tabler.min.js",
     "htmx.org/dist/htmx.min.js": "htmx/htmx.min.js",
-    "htmx-ext-sse/dist/sse.min.js": "htmx/sse.min.js",
-    "@alpinejs/csp/dist/cdn.min.js": "alpine/alpine-csp.min.js",
     "@fontsource-variable/inter/wght.css": "inter/inter.css",
 }
 # The font's subsets: a page loads only those whose characters it shows.

@@ -27,7 +27,12 @@ def _names(requirements: list[str]) -> list[str]:
 
 
 def _npm() -> list[str]:
-    return list(json.loads((ROOT / "package.json").read_text())["dependencies"])
+    return list(_package())
+
+
+def _package() -> dict[str, str]:
+    wanted = json.loads((ROOT / "package.json").read_text())
+    return {**wanted["dependencies"], **wanted["devDependencies"]}
 
 
 def _locked(file: str) -> set[str]:
@@ -67,7 +72,7 @@ def test_every_dependency_is_locked(group: str, file: str) -> None:
 
 
 def test_the_browsers_parts_are_locked_at_the_versions_that_package_json_names() -> None:
-    wanted = json.loads((ROOT / "package.json").read_text())["dependencies"]
+    wanted = _package()
     locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
     assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
 
@@ -75,7 +80,7 @@ def test_the_browsers_parts_are_locked_at_the_versions_that_package_json_names()
 def test_lock_files_carry_names_and_hashes_but_no_registrys_address() -> None:
     files = [*sorted((ROOT / "requirements").glob("*.txt")), ROOT / "package-lock.json", ROOT / ".npmrc"]
     addresses = re.compile(
-        r"\"resolved\"|index-url|find-links|registry *=|https?://(?!github\.com/sponsors|opencollective)"
+        r"\"resolved\"|index-url|find-links|registry *=|https?://(?!github\.com/sponsors|github\.com/\S+\?sponsor|opencollective)"
     )
     assert [file.name for file in files if addresses.search(file.read_text())] == []
 
