@@ -44,7 +44,7 @@ def test(request: Request, number: int) -> HttpResponse:
         payload = payloads.chosen(row, kind, data["chosen"], data["payload"])
         if payload.key != payloads.PASTED:
             # What is tried is what is shown.
-            form = TestForm({**form.data.dict(), "payload": payload.text}, choices=choices)
+            form = TestForm({**request.POST.dict(), "payload": payload.text}, choices=choices)
             form.is_valid()
         try:
             found = simulate_door(

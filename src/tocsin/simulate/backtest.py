@@ -1,0 +1,191 @@
+"""Try before saving: the last messages of an integration through another version of its mapping, rules or routes.
+
+Reads the bytes that were kept, decides them in order by the live code, and lists what would differ. Stores and sends
+nothing. Alerts that were open before the first of these messages, and what people did, are not known to either version.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from tocsin.core import database
+from tocsin.core.ids import first_uuid7
+from tocsin.inbound import drafts, specs
+from tocsin.inbound.door import Door
+from tocsin.inbound.loop import element_of
+from tocsin.inbound.models import Integration
+from tocsin.simulate.differences import Change, Kind, Tally, Words, changes
+from tocsin.simulate.world import Arrived, Came, World
+
+#: So many messages, unless somebody asks for another number; and at most.
+USUAL, MOST = 1_000, 10_000
+
+#: So many differences are kept; the others are only counted.
+SHOWN = 500
+
+_CHUNK = 100
+
+#: Told after each chunk: how many messages are done, and how many there are.
+type Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One message that would come to something else."""
+
+    message_id: UUID
+    received_at: datetime
+    subject: str
+    source_id: str
+    before: Came
+    after: Came
+    changes: tuple[Change, ...]
+
+
+@dataclass(slots=True)
+class Backtest:
+    """What would differ, newest first, and what both versions come to."""
+
+    before: Tally = field(default_factory=Tally)
+    after: Tally = field(default_factory=Tally)
+    differences: list[Difference] = field(default_factory=list)
+    #: How many messages differ, by kind: more than `differences` holds, perhaps.
+    counts: dict[Kind, int] = field(default_factory=dict)
+    differing: int = 0
+    looked_at: int = 0
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    #: Seconds.
+    took: float = 0.0
+    #: Why there is nothing to compare with: the version in force cannot be used.
+    problem: str = ""
+    zone: tzinfo = UTC
+
+
+def backtest(
+    integration: Integration,
+    parts: Mapping[str, Any],
+    *,
+    limit: int = USUAL,
+    since: datetime | None = None,
+    progress: Progress | None = None,
+) -> Backtest:
+    """The last `limit` messages (those after `since`) by the version in force and by the edited `parts`.
+
+    Raises Rejected, or RejectedAll, for parts that could not be saved.
+    """
+    names = specs.names()
+    after = drafts.drafted(integration, parts, names)
+    return compare(integration, drafts.door_of(integration), after, limit=limit, since=since, progress=progress)
+
+
+def compare(
+    integration: Integration,
+    before: Door,
+    after: Door,
+    *,
+    limit: int = USUAL,
+    since: datetime | None = None,
+    progress: Progress | None = None,
+) -> Backtest:
+    """As `backtest`, for two doors."""
+    began = time.monotonic()
+    words = Words.of(specs.names(), after.directory)
+    found = Backtest(zone=zone_of(integration), problem=before.problem.detail if before.problem else "")
+    worlds = World(before), World(after)
+    ids = _ids(integration.pk, min(max(limit, 0), MOST), since)
+    for arrived, subject, source_id in _arrived(ids, after):
+        _compare(found, worlds, words, arrived, subject, source_id)
+        if progress is not None and (found.looked_at % _CHUNK == 0 or found.looked_at == len(ids)):
+            progress(found.looked_at, len(ids))
+    found.differences.reverse()
+    del found.differences[SHOWN:]
+    found.took = time.monotonic() - began
+    return found
+
+
+def tally(integration: Integration, doors: Sequence[Door], since: datetime, *, limit: int = MOST) -> list[Tally]:
+    """What the messages after `since` come to by each of the doors."""
+    zone = zone_of(integration)
+    worlds = [World(door) for door in doors]
+    tallies = [Tally() for _ in doors]
+    for arrived, _subject, _source_id in _arrived(_ids(integration.pk, limit, since), doors[0]):
+        for world, counted in zip(worlds, tallies, strict=True):
+            counted.add(world.take(arrived), arrived.received_at, zone)
+    return tallies
+
+
+def zone_of(integration: Integration) -> tzinfo:
+    """Whose night counts: that of the first group that is paged."""
+    group = integration.recipient_groups.order_by("pk").first()
+    return ZoneInfo(group.time_zone) if group is not None else UTC
+
+
+def messages(integration: Integration, door: Door, since: datetime, *, limit: int = MOST) -> Iterator[Arrived]:
+    """The messages after `since`, decoded, oldest first; samples and replays left out."""
+    for arrived, _subject, _source_id in _arrived(_ids(integration.pk, limit, since), door):
+        yield arrived
+
+
+def _compare(
+    found: Backtest, worlds: tuple[World, World], words: Words, arrived: Arrived, subject: str, source_id: str
+) -> None:
+    was, is_now = (world.take(arrived) for world in worlds)
+    at = arrived.received_at
+    found.before.add(was, at, found.zone)
+    found.after.add(is_now, at, found.zone)
+    found.looked_at += 1
+    found.first_at, found.last_at = found.first_at or at, at
+    differing = changes(was, is_now, words)
+    if not differing:
+        return
+    found.differing += 1
+    for kind in {one.kind for one in differing}:
+        found.counts[kind] = found.counts.get(kind, 0) + 1
+    found.differences.append(Difference(arrived.id, at, subject, source_id, was, is_now, differing))
+    if len(found.differences) > 2 * SHOWN:
+        # The newest are shown: the oldest go.
+        del found.differences[:SHOWN]
+
+
+_IDS = """
+SELECT id FROM inbound_inboundmessage
+WHERE integration_id = %(integration)s AND id >= %(since)s AND NOT test AND replay_of IS NULL
+ORDER BY id DESC LIMIT %(limit)s
+"""
+
+_RAW = """
+SELECT id, received_at, raw, content_type, subject, source_id FROM inbound_inboundmessage
+WHERE id = ANY(%s) ORDER BY id
+"""
+
+_NIL = UUID(int=0)
+
+
+def _ids(integration_id: int, limit: int, since: datetime | None) -> list[UUID]:
+    """The newest messages' ids, oldest first."""
+    parameters = {
+        "integration": integration_id,
+        "since": first_uuid7(since) if since is not None else _NIL,
+        "limit": limit,
+    }
+    with database.transaction() as connection:
+        return [row["id"] for row in database.rows(connection, _IDS, parameters)][::-1]
+
+
+def _arrived(ids: Sequence[UUID], door: Door) -> Iterator[tuple[Arrived, str, str]]:
+    """The messages with subject and source id, as their rows have them. A few are in memory at a time."""
+    lenient = door.reader.kind.lenient
+    for start in range(0, len(ids), _CHUNK):
+        with database.transaction() as connection:
+            rows = database.rows(connection, _RAW, (list(ids[start : start + _CHUNK]),))
+        for row in rows:
+            raw = bytes(row["raw"])
+            element = element_of(raw, row["content_type"], lenient=lenient)
+            yield Arrived(row["id"], row["received_at"], raw, element), row["subject"], row["source_id"]

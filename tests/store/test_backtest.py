@@ -1,0 +1,191 @@
+"""Try before saving: what an edit would change for the last messages, and that a replay then does just that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tocsin.access.audit import COMMAND_LINE, Actor
+from tocsin.alerts import commands as alerts
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import Actor as AlertActor
+from tocsin.alerts.orders import Close
+from tocsin.alerts.states import LIVE, ActorKind
+from tocsin.core import configuration
+from tocsin.core.errors import Rejected
+from tocsin.escalation.models import Run
+from tocsin.inbound import commands
+from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
+from tocsin.inbound.replay import replay
+from tocsin.simulate import backtest_report
+from tocsin.simulate.backtest import backtest, tally
+from tocsin.simulate.differences import Kind
+
+ACTOR = Actor(None, "Alice", "web", "127.0.0.1")
+URGENT = {"field": "priority", "operator": "one of", "value": ["critical", "high"]}
+
+
+@pytest.fixture(autouse=True)
+def _wired(database: str) -> Iterator[None]:
+    with wired():
+        yield
+
+
+@pytest.fixture
+def door() -> Integration:
+    """An integration that pages Alice by the desk's policy."""
+    desk = Desk(NOW)
+    integration = make_integration(policy=desk.policy)
+    integration.recipient_groups.add(desk.group)
+    configuration.changed()
+    return integration
+
+
+def an_evening(door: Integration) -> None:
+    """Tickets of two clients by day and night: new, changed, closed, new again; one that nobody can read."""
+    ingest = Ingest()
+    for number, (ticket, status, more) in enumerate(
+        (
+            (1, "New", {"priority": {"name": "Critical"}}),
+            (2, "Logged", {"client_name": "Globex", "priority": {"name": "Low"}}),
+            (1, "In Progress", {}),
+            (3, "New", {"priority": {"name": "Low"}}),
+            (2, "Logged", {"client_name": "Globex"}),
+            (1, "Closed", {}),
+            (2, "Resolved", {}),
+            (1, "New", {"client_name": "Globex", "priority": {"name": "High"}}),
+            (3, "Closed", {}),
+            (2, "Logged", {}),
+        )
+    ):
+        ingest.send(door, halo(ticket, status, **more), now=NOW + timedelta(hours=number))
+    ingest.send(door, b"<html>", now=NOW + timedelta(hours=11))
+
+
+EDITS: list[dict[str, Any]] = [
+    {"rules": {"open": {"field": "source_status", "operator": "one of", "value": ["New", "Logged"]}}},
+    {"filters": URGENT},
+    {"routes": [{"when": {"not": URGENT}, "action": "record"}]},
+    {"routes": [{"when": {"field": "client", "operator": "equals", "value": "Globex"}, "priority": "low"}]},
+    {"dedup_key": "<ticket^client_name>"},
+    {"mapping": {"source_id": "ticket^client_name", "subject": {"template": "<ticket^client_name>: it is down"}}},
+]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_replay_does_what_the_backtest_said(door: Integration, edit: dict[str, Any]) -> None:
+    an_evening(door)
+    messages = list(InboundMessage.objects.order_by("pk"))
+    found = backtest(door, edit)
+    said = {one.message_id: one for one in found.differences}
+    assert found.looked_at == len(messages)
+
+    commands.save_integration({**commands.integration_spec(door), **edit}, existing=door, actor=COMMAND_LINE, now=NOW)
+    at = NOW + timedelta(days=1)
+    closing = Close(actor=AlertActor(ActorKind.SYSTEM, "Test"))
+    for number in Alert.objects.filter(status__in=sorted(LIVE)).values_list("pk", flat=True):
+        alerts.act(number, closing, now=at)
+    for message in messages:
+        at += timedelta(minutes=11)
+        made = replay(message.pk, True, ACTOR, at)
+        if message.pk not in said:
+            assert (made.status, made.subject) == (message.status, message.subject)
+            continue
+        after = said[message.pk].after
+        assert made.status == after.status
+        if after.opening is not None:
+            alert, run = Alert.objects.get(pk=made.alert_id), Run.objects.get(alert=made.alert_id)
+            assert (alert.subject, alert.priority) == (after.opening.alert.subject, after.opening.alert.priority)
+            assert (run.mode, run.version_id) == (after.opening.paging.mode, after.opening.paging.version_id)
+    statuses = InboundMessage.objects.exclude(replay_of=None).values_list("status", flat=True)
+    assert {status: list(statuses).count(status) for status in set(statuses)} == dict(found.after.statuses)
+
+
+def test_what_differs_is_said_in_sentences(door: Integration) -> None:
+    an_evening(door)
+    opens = backtest(door, EDITS[0])
+    assert opens.counts == {Kind.OUTCOME: 4}
+    says = [change.says for one in opens.differences for change in one.changes]
+    assert says[-1].startswith("Mapped Opened instead of Mapped Ignored: status “Logged”") or "Logged" in says[-1]
+    assert (opens.before.opened, opens.after.opened) == (4, 5), (
+        "three for tickets that are new, one for the page of HTML"
+    )
+    records = backtest(door, EDITS[2])
+    assert [change.says for one in records.differences for change in one.changes] == ["only recorded instead of pages"]
+    assert (records.before.pages, records.after.pages) == (4, 3)
+    keys = backtest(door, EDITS[4])
+    assert Kind.KEY in keys.counts
+    whole = backtest_report.as_json(keys)
+    assert whole["looked_at"] == 11
+    assert whole["more"] == 0
+
+
+def test_nothing_is_stored_and_samples_and_replays_do_not_count(door: Integration) -> None:
+    an_evening(door)
+    message = InboundMessage.objects.first()
+    assert message is not None
+    replay(message.pk, False, ACTOR, NOW)
+    InboundMessage.objects.filter(pk=message.pk).update(test=True)
+    before = (InboundMessage.objects.count(), Alert.objects.count())
+    assert backtest(door, {}).looked_at == 10
+    assert backtest(door, {}, limit=3).looked_at == 3
+    assert (InboundMessage.objects.count(), Alert.objects.count()) == before
+
+
+@pytest.mark.parametrize(
+    ("parts", "place"),
+    [
+        ({"rules": {"open": {"field": "client", "operator": "matches", "value": "("}}}, "rules.open.value"),
+        ({"mapping": {"subjct": "a"}}, "mapping.subjct"),
+        ({"routes": [{"escalation_policy": "Nothing"}]}, "routes[0].escalation_policy"),
+        ({"filters": "new"}, "filters"),
+    ],
+)
+def test_what_could_not_be_saved_is_refused_as_when_it_is_saved(
+    door: Integration, parts: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(Rejected) as caught:
+        backtest(door, parts)
+    assert caught.value.field == place
+
+
+def test_a_version_that_cannot_be_used_any_more_is_compared_as_what_it_does(door: Integration) -> None:
+    an_evening(door)
+    broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
+    IntegrationVersion.objects.filter(pk=door.current_id).update(definition=broken)
+    configuration.changed()
+    found = backtest(door, {"rules": {}})
+    assert "smells" in found.problem
+    assert found.after.opened == 4
+
+
+def test_a_thousand_messages_take_less_than_two_seconds(door: Integration) -> None:
+    body = halo(1, details="A long story. " * 100)
+    ingest = Ingest()
+    for start in range(0, 1_000, 250):
+        tickets = range(start + 1, start + 251)
+        ingest.send(door, *({**body, "object_id": n, "ticket": {**body["ticket"], "id": n}} for n in tickets))
+    told: list[tuple[int, int]] = []
+    began = time.monotonic()
+    found = backtest(door, EDITS[2], progress=lambda done, whole: told.append((done, whole)))
+    assert time.monotonic() - began < 2
+    assert found.looked_at == 1_000
+    assert found.differing == 1_000
+    assert len(found.differences) == 500
+    assert told == [(done, 1_000) for done in range(100, 1_001, 100)]
+
+
+def test_a_week_is_counted_by_several_versions_at_once(door: Integration) -> None:
+    from tocsin.inbound import drafts
+
+    an_evening(door)
+    doors = [drafts.drafted(door, edit) for edit in ({}, EDITS[2])]
+    everything, urgent = tally(door, doors, NOW)
+    assert (everything.pages, urgent.pages) == (4, 3)
+    assert everything.at_night <= everything.pages

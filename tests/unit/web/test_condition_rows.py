@@ -1,0 +1,169 @@
+"""Conditions and mapped fields as rows of forms: both ways, without loss, and errors that find their row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.comparisons import Operator
+from tocsin.inbound.conditions import compile_condition
+from tocsin.inbound.mapped import Mapped
+from tocsin.web.integrations import condition_rows, field_rows
+from tocsin.web.integrations.condition_rows import Group, Leaf, Places, Written
+from tocsin.web.integrations.field_rows import Entry, How
+
+WORDS = st.text("abN ", min_size=1, max_size=5).map(str.strip).filter(bool)
+COMPARED = st.one_of(
+    st.builds(
+        lambda f, o, v, m: {"field": f, "operator": o, "value": v, **({"match_case": True} if m else {})},
+        st.sampled_from(("source_status", "client", "a^b")),
+        st.sampled_from(("contains", "equals", "starts with", "ends with")),
+        WORDS | st.lists(WORDS, min_size=2, max_size=3),
+        st.booleans(),
+    ),
+    st.builds(lambda v: {"field": "client", "operator": "one of", "value": v}, st.lists(WORDS, min_size=1, max_size=3)),
+    st.just({"field": "client", "operator": "exists", "not": True}),
+)
+EXISTS = {"field": "a", "operator": "exists"}
+CONDITIONS: st.SearchStrategy[Any] = st.recursive(
+    COMPARED | st.booleans(),
+    lambda inner: st.one_of(
+        st.builds(lambda parts: {"all": parts}, st.lists(inner, max_size=3)),
+        st.builds(lambda parts: {"any": parts}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda part: {"not": part}, inner),
+    ),
+    max_leaves=8,
+)
+MESSAGES = st.builds(
+    lambda status, client, b: ({"a": {"b": b}}, Mapped({"source_status": status, "client": client}, {}, {})),
+    WORDS | st.none(),
+    WORDS | st.none(),
+    WORDS,
+)
+
+
+def posted(node: Any, prefix: str = "open") -> dict[str, str]:
+    """What a browser sends for the rows."""
+    match node:
+        case Leaf():
+            sent = {f"{prefix}.type": "leaf", f"{prefix}.field": node.field, f"{prefix}.op": node.operator}
+            sent[f"{prefix}.values"] = node.values.replace("\n", "\r\n")
+            return {**sent, **({f"{prefix}.case": "on"} if node.match_case else {})}
+        case Written():
+            return {f"{prefix}.type": "yaml", f"{prefix}.text": node.text}
+        case _:
+            sent = {f"{prefix}.type": "group", f"{prefix}.join": node.join}
+            if node.is_not:
+                sent[f"{prefix}.not"] = "on"
+            for number, part in enumerate(node.parts):
+                sent |= posted(part, f"{prefix}.{number}")
+            return sent
+
+
+@settings(max_examples=150, deadline=None)
+@given(CONDITIONS, MESSAGES)
+def test_rows_that_were_sent_and_read_mean_what_the_condition_meant(
+    condition: Any, message: tuple[dict[str, Any], Mapped]
+) -> None:
+    rows = condition_rows.rows_of(condition)
+    read = condition_rows.read(posted(rows), "open")
+    assert read == rows
+    again = condition_rows.condition_of(read, "rules.open", "open", Places())
+    fields = ("source_status", "client")
+    meant = compile_condition(condition, "c", fields).holds(*message)
+    assert compile_condition(again, "c", fields).holds(*message) is meant
+    assert condition_rows.say(condition, {})
+
+
+@pytest.mark.parametrize(
+    ("condition", "row"),
+    [
+        ({"field": "a", "operator": "matches", "value": "("}, "open.0"),
+        ({"all": [EXISTS, {"field": "b", "operator": "matches", "value": "("}]}, "open.1"),
+        ({"any": [{"not": {"all": [{"field": "^", "operator": "exists"}, EXISTS]}}]}, "open.0.0"),
+        ({"not": {"field": "b", "operator": "greater than", "value": "x"}}, "open.0"),
+    ],
+)
+def test_an_error_in_a_condition_is_shown_in_its_row(condition: Any, row: str) -> None:
+    places = Places()
+    again = condition_rows.condition_of(condition_rows.rows_of(condition), "rules.open", "open", places)
+    with pytest.raises(Rejected) as caught:
+        compile_condition(again, "rules.open")
+    assert places.row(caught.value.field or "") == row
+
+
+def test_a_condition_reads_as_a_sentence() -> None:
+    condition = {
+        "all": [
+            {"field": "source_status", "operator": "contains", "value": "New"},
+            {"any": [
+                {"field": "client", "operator": "one of", "value": ["Acme", "Globex", "Initech"]},
+                {"not": {"field": "vip", "operator": "exists"}},
+            ]},
+        ]
+    }  # fmt: skip
+    said = condition_rows.say(condition, {"source_status": "status"})
+    assert said == "status contains New, and (client is one of Acme, Globex or Initech, or vip has no value)"
+    assert condition_rows.say(None, {}) == "always"
+
+
+def test_buttons_add_and_remove_rows_wherever_they_are() -> None:
+    rows = condition_rows.change(Group(), (), "add")
+    rows = condition_rows.change(rows, (), "group")
+    rows = condition_rows.change(rows, (1,), "add")
+    assert rows == Group((Leaf(), Group((Leaf(), Leaf()), "any")))
+    assert condition_rows.change(rows, (1, 0), "remove") == Group((Leaf(), Group((Leaf(),), "any")))
+    assert condition_rows.change(rows, (9, 9), "remove") == rows
+
+
+def test_more_rows_than_anybody_writes_are_refused() -> None:
+    sent = {f"open.{n}.type": "leaf" for n in range(2_000)}
+    with pytest.raises(Rejected, match="write them as YAML"):
+        condition_rows.read(sent, "open")
+    deep = {"open" + ".0" * n + ".type": "group" for n in range(200)}
+    with pytest.raises(Rejected):
+        condition_rows.read(deep, "open")
+
+
+def test_every_operator_can_be_chosen_and_inverted() -> None:
+    assert {(o, n) for o, n, _ in condition_rows.WORDS.values()} == {(o, n) for o in Operator for n in (True, False)}
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "ticket^summary",
+        ["a^b", "c"],
+        {"path": "a", "map": {"1": "New", "9": "Closed"}},
+        {"paths": ["a", "b"], "map": {"1": "New"}},
+        {"template": "<client>:\n<summary>"},
+        {"literal": "production", "map": {"production": "live"}},
+        {"path": "id", "only": "guid"},
+        [{"path": "a", "map": "statuses", "else": ""}, "b"],
+        {"literal": 7},
+        None,
+    ],
+)
+def test_a_mapped_field_is_the_same_after_its_row_was_read(definition: Any) -> None:
+    entry = field_rows.entry_of(definition)
+    assert field_rows.definition_of(entry, "mapping.subject") == definition
+    assert (entry.how is How.YAML) is any(word in str(definition) for word in ("only", "else", "'literal': 7"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (Entry(How.PATHS, " \r\n "), "where its value comes from"),
+        (Entry(How.PATHS, "a", "1 New"), "line 1"),
+        (Entry(How.YAML, "a: ["), "Line 1"),
+        (Entry(How.TEMPLATE, ""), "where its value comes from"),
+    ],
+)
+def test_a_row_that_says_nothing_is_an_error_beside_it(entry: Entry, said: str) -> None:
+    with pytest.raises(Rejected, match=said) as caught:
+        field_rows.definition_of(entry, "mapping.subject")
+    assert caught.value.field == "mapping.subject"
