@@ -22,7 +22,7 @@ from tocsin.core import clock, configuration
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound import passes, secrets
-from tocsin.inbound.decode import decode
+from tocsin.inbound.elements import elements_of
 from tocsin.inbound.models import Integration
 from tocsin.inbound.passes import Pass
 from tocsin.inbound.reading import Definition, Reading, compile_reader
@@ -136,7 +136,7 @@ def test_a_sample_with_a_fresh_id_says_the_same_as_before(kind: Kind, sample: Sa
 
     def readings(raw: bytes) -> list[object]:
         try:
-            elements = decode(raw, sample.content_type, lenient=kind.lenient).elements
+            elements = elements_of(kind, raw, sample.content_type).elements
         except Rejected as problem:
             return [problem.code]
         return [reader.read(element) for element in elements]
@@ -146,7 +146,7 @@ def test_a_sample_with_a_fresh_id_says_the_same_as_before(kind: Kind, sample: Sa
     first = after[0]
     if isinstance(first, Reading) and isinstance(before[0], Reading) and before[0].source_id is not None:
         assert first.source_id == source_id
-        assert first.source_id != before[0].source_id
+        assert first.source_id != before[0].source_id or body == sample.body
         assert first.delivery_id is None or first.delivery_id != before[0].delivery_id
     for one, other in zip(before, after, strict=True):
         if isinstance(one, Reading) and isinstance(other, Reading):

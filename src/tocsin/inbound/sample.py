@@ -99,7 +99,8 @@ def send_sample(
 def freshened(reader: Reader, sample: Sample, test: Pass) -> tuple[str, bytes]:
     """The sample's new id, and its body with that id and a new delivery id in the place of its own.
 
-    An id in digits stays one, another becomes `TEST-…`. What cannot be read, or has no id, is sent as it is.
+    An id in digits stays one, another becomes `TEST-…`. What cannot be read, or has no id of its own in the body, is
+    sent as it is.
     """
     body = sample.body
     reading = _reading(reader, sample)
@@ -111,7 +112,8 @@ def freshened(reader: Reader, sample: Sample, test: Pass) -> tuple[str, bytes]:
         return "", body
     is_number = reading.source_id.isdecimal()
     fresh = str(_FIRST_NUMBER + test.number % _NUMBERS) if is_number else f"TEST-{test.id[:8]}"
-    return fresh, _replaced(body, reading.source_id, fresh)
+    renewed = _replaced(body, reading.source_id, fresh)
+    return (reading.source_id if renewed == body else fresh), renewed
 
 
 def _chosen(integration: Integration, name: str | None) -> Sample:
