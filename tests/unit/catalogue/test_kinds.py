@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tocsin.catalogue.kinds import Category, Kind, clean_settings, load_kinds
+from tests.unit.catalogue.test_samples import Desk, post
+from tocsin.catalogue import code, scaffold
+from tocsin.catalogue.kinds import Category, Kind, clean_settings, kinds_in, load_kinds, table
 from tocsin.core.errors import Rejected
 from tocsin.inbound.reading import Definition, compile_reader
 
@@ -124,3 +127,82 @@ def test_samples_follow_only_samples_that_there_are(kind: Kind) -> None:
         assert set(sample.before) <= names
         assert sample.title
         clean_settings(kind, sample.settings)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_folder_holds_nothing_that_nobody_reads(kind: Kind) -> None:
+    folder = scaffold.KINDS / kind.name
+    known = {"integration.toml", "guide.md", "samples", "__init__.py", "__pycache__"}
+    assert {path.name for path in folder.iterdir()} <= known
+    assert len(kind.samples) * 2 == len(list((folder / "samples").iterdir()))
+
+
+def test_the_documentation_lists_every_kind() -> None:
+    text = Path(__file__).parents[3].joinpath("docs", "catalogue.md").read_text(encoding="utf-8")
+    listed = text.partition("<!-- kinds -->")[2].partition("<!-- /kinds -->")[0]
+    assert listed.strip() == table(), "run `tocsin catalogue list --markdown` and put its table into docs/catalogue.md"
+
+
+def test_a_kind_that_is_begun_works_as_it_stands(tmp_path: Path) -> None:
+    files = scaffold.begin("uptime_owl", "Uptime Owl", tmp_path)
+    assert tmp_path / "uptime_owl" / "integration.toml" in files
+    (kind,) = kinds_in(tmp_path).values()
+    assert kind.title == "Uptime Owl"
+    assert URL in kind.guide(URL)
+    by_name = {sample.name: sample for sample in kind.samples}
+    for sample in kind.samples:
+        desk, reader = Desk(), compile_reader(kind, Definition())
+        for name in sample.before:
+            post(desk, reader, by_name[name])
+        assert [status.value for status, _, _ in post(desk, reader, sample)] == [one.status for one in sample.expect]
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("Uptime", "x"), ("../halo", "x"), ("a", "x"), ("uptime-owl", "x"), ("uptime_owl", ""), ("uptime_owl", 'Up"time')],
+)
+def test_a_kind_that_could_not_be_used_is_not_begun(tmp_path: Path, name: str, title: str) -> None:
+    with pytest.raises(Rejected):
+        scaffold.begin(name, title, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kind_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    scaffold.begin("uptime_owl", "Uptime Owl", tmp_path)
+    with pytest.raises(Rejected, match="there already"):
+        scaffold.begin("uptime_owl", "Another", tmp_path)
+
+
+def test_code_without_any_of_the_known_functions_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="none of the functions"):
+        code.load("__init__")
+
+
+def _kind_with(kind: str) -> Kind:
+    setting = replace(HALO.settings[0], name="one", kind=type(HALO.settings[0].kind)(kind))
+    return replace(HALO, settings=(setting,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "stored"),
+    [
+        ("duration", "90s", "1m30s"),
+        ("duration", "1h 30m", "1h30m"),
+        ("cron", " 0  3 * * mon-fri", "0 3 * * mon-fri"),
+        ("zone", "Europe/Zurich", "Europe/Zurich"),
+        ("duration", "0", None),
+        ("duration", "soon", None),
+        ("cron", "0 3 * *", None),
+        ("cron", "61 * * * *", None),
+        ("cron", 7, None),
+        ("zone", "Europe/Atlantis", None),
+        ("zone", "../etc/passwd", None),
+    ],
+)
+def test_settings_of_time_are_checked(kind: str, given: object, stored: str | None) -> None:
+    if stored is not None:
+        assert clean_settings(_kind_with(kind), {"one": given}) == {"one": stored}
+        return
+    with pytest.raises(Rejected) as caught:
+        clean_settings(_kind_with(kind), {"one": given})
+    assert caught.value.field == "settings.one"

@@ -117,8 +117,21 @@ class Kind:
 @cache
 def load_kinds() -> Mapping[str, Kind]:
     """All kinds by name, in the catalogue's order: by title. Raises ValueError that names a broken folder."""
-    kinds = [_kind(folder) for folder in sorted(_KINDS.iterdir()) if (folder / "integration.toml").is_file()]
+    return kinds_in(_KINDS)
+
+
+def kinds_in(folder: Path) -> Mapping[str, Kind]:
+    """The kinds whose folders are in `folder`, as `load_kinds` gives them."""
+    kinds = [_kind(one) for one in sorted(folder.iterdir()) if (one / "integration.toml").is_file()]
     return {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.title.casefold())}
+
+
+def table() -> str:
+    """All kinds as the Markdown table of the documentation."""
+    rows = [
+        f"| `{kind.name}` | {kind.title} | {kind.category} | {kind.description} |" for kind in load_kinds().values()
+    ]
+    return "\n".join(("| kind | title | category | what it takes |", "|---|---|---|---|", *rows))
 
 
 def clean_settings(kind: Kind, given: Mapping[str, object]) -> dict[str, object]:

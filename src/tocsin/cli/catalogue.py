@@ -1,0 +1,51 @@
+"""`tocsin catalogue`: the kinds of inbound integrations of this version, and the beginning of a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The kinds of inbound integrations.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """The kinds of inbound integrations."""
+
+
+@app.command("list")
+def list_kinds(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/catalogue.md.")] = False,
+) -> None:
+    """Prints each kind: its name, title, category and what it is for."""
+    from tocsin.catalogue.kinds import load_kinds, table
+
+    if markdown:
+        typer.echo(table())
+        return
+    kinds = load_kinds().values()
+    width = max(len(kind.name) for kind in kinds)
+    for kind in kinds:
+        typer.echo(f"{kind.name:{width}}  {kind.title}: {kind.description}")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The folder's name, such as uptime_kuma.")],
+    title: Annotated[str | None, typer.Option(help="What people call the tool. Default: from NAME.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the kinds are. Default: this version's own.")] = None,
+) -> None:
+    """Begins a new kind: a folder with a manifest, a guide and samples that works as it stands."""
+    from tocsin.catalogue import scaffold
+
+    shown = title or name.replace("_", " ").title()
+    for path in scaffold.begin(name, shown, folder or scaffold.KINDS):
+        typer.echo(path)
+    typer.echo(
+        "\nReplace the samples by the tool's documented payloads, then the mapping, the rules and the guide; then:\n"
+        f"  pytest tests/unit/catalogue tests/store/test_catalogue_samples.py -k {name}\n"
+        "  tocsin catalogue list --markdown   # into the table of docs/catalogue.md",
+        err=True,
+    )
