@@ -14,7 +14,7 @@ KINDS: Final = Path(__file__).parent / "kinds"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,38}[a-z0-9]")
 
 _MANIFEST: Final = """\
-# {title}: say here which version, which screen and which payload this was written for, with the address of its documentation.
+# {title}: say here which version and which payload this was written for, and where they are documented.
 
 title = "{title}"
 category = "API" # API, Email, Heartbeat or Chat
@@ -54,7 +54,7 @@ update = true
 _GUIDE: Final = """\
 # Alerts from {title}
 
-1. In {title}: **Settings → Notifications → Webhooks → Add**. (Name each screen, button and field exactly as it is called.)
+1. In {title}: **Settings → Notifications → Webhooks → Add** (name each screen and field as it is called there).
 2. Payload URL:
 
    ```
@@ -108,7 +108,7 @@ reason = "line 1"
 
 
 def begin(name: str, title: str, folder: Path = KINDS) -> list[Path]:
-    """Writes the folder of a new kind and returns its files. Raises Rejected for a name that cannot be used or is taken."""
+    """Writes the folder of a new kind and returns its files. Raises Rejected for a name that is taken or not possible."""
     if not _NAME.fullmatch(name):
         raise Rejected(
             "invalid", f'"{name}" is no name for a kind: 3 to 40 of a-z, 0-9 and _, beginning with a letter.'

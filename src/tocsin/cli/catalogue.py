@@ -1,4 +1,7 @@
-"""`tocsin catalogue`: the kinds of inbound integrations of this version, and the beginning of a new one."""
+"""`tocsin catalogue`: the kinds of inbound integrations of this version, and the beginning of a new one.
+
+They come with Tocsin, not from a data directory; the option is taken as every command takes it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tocsin.cli.session import DataDir
 
 app = typer.Typer(help="The kinds of inbound integrations.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -18,6 +23,7 @@ def _group() -> None:
 @app.command("list")
 def list_kinds(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/catalogue.md.")] = False,
+    data_dir: DataDir = None,
 ) -> None:
     """Prints each kind: its name, title, category and what it is for."""
     from tocsin.catalogue.kinds import load_kinds, table
@@ -36,6 +42,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The folder's name, such as uptime_kuma.")],
     title: Annotated[str | None, typer.Option(help="What people call the tool. Default: from NAME.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the kinds are. Default: this version's own.")] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Begins a new kind: a folder with a manifest, a guide and samples that works as it stands."""
     from tocsin.catalogue import scaffold
