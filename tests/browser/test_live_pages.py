@@ -102,20 +102,48 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Runni
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url) as alice:
         page = alice.page
+        keys = page.keyboard
         sign_in(alice, "alice")
-        page.keyboard.press("g")
-        page.keyboard.press("a")
+        expect(page.locator("html[data-live=open]")).to_be_attached()
+        keys.press("g")
+        keys.press("a")
         expect(page.get_by_role("heading", name="Alerts")).to_be_visible()
-        page.get_by_role("link", name="VPN down").focus()
-        page.keyboard.press("Enter")
+        keys.press("j")
+        expect(page.get_by_role("link", name="VPN down")).to_be_focused()
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        keys.press("Enter")
         expect(page.get_by_role("heading", name="VPN down")).to_be_visible()
+
+        # The sheet lists the keys, closes with Escape, and lets no key through to the page.
+        keys.press("?")
+        expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+        alice.look("the sheet of shortcuts")
+        keys.press("a")
+        keys.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        # Whoever types writes letters.
+        keys.press("/")
+        expect(page.get_by_label("Search everything").first).to_be_focused()
+        keys.type("at")
+        expect(page.locator("#state")).to_contain_text("Open")
+        page.evaluate("document.activeElement.blur()")
+        keys.press("a")
+        expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
+
         for _step in range(40):
-            page.keyboard.press("Tab")
+            keys.press("Tab")
             if page.evaluate("document.activeElement.textContent.trim()") == "Take it":
                 break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
-        page.keyboard.press("Enter")
+        keys.press("Enter")
         expect(page.get_by_text(f"You have alert {number}.")).to_be_visible()
+
+        # Switched off, a letter does nothing.
+        keys.press("?")
+        page.get_by_label("Shortcuts work on this device").press("Space")
+        keys.press("Escape")
+        keys.press("?")
+        expect(page.get_by_role("dialog")).to_have_count(0)
         alice.check()
 
 

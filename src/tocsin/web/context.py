@@ -25,6 +25,8 @@ class Entry:
     icon: str
     view: str
     needs: Action = Action.SEE
+    #: Pressed after "g", it goes there.
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Shown:
     url: str
     is_current: bool
     view: str
+    key: str
 
 
 #: (heading, entries). What somebody may not use is not shown.
@@ -43,27 +46,27 @@ NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
     (
         "",
         (
-            Entry(_("Home"), "home", "home"),
-            Entry(_("Alerts"), "bell", "alerts"),
-            Entry(_("Inbound Log"), "list-details", "inbound_log"),
+            Entry(_("Home"), "home", "home", key="h"),
+            Entry(_("Alerts"), "bell", "alerts", key="a"),
+            Entry(_("Inbound Log"), "list-details", "inbound_log", key="l"),
         ),
     ),
     (
         _("Configure"),
         (
-            Entry(_("Inbound Integrations"), "webhook", "integrations"),
-            Entry(_("Escalation policies"), "stairs-up", "policies"),
-            Entry(_("Groups"), "users-group", "groups"),
-            Entry(_("Providers"), "send", "providers", Action.ADMINISTER),
-            Entry(_("Users"), "users", "users", Action.ADMINISTER),
+            Entry(_("Inbound Integrations"), "webhook", "integrations", key="i"),
+            Entry(_("Escalation policies"), "stairs-up", "policies", key="p"),
+            Entry(_("Groups"), "users-group", "groups", key="o"),
+            Entry(_("Providers"), "send", "providers", Action.ADMINISTER, key="v"),
+            Entry(_("Users"), "users", "users", Action.ADMINISTER, key="u"),
         ),
     ),
     (
         _("Look back"),
         (
-            Entry(_("Sandbox"), "flask", "sandbox"),
-            Entry(_("Audit log"), "history", "audit_log", Action.ADMINISTER),
-            Entry(_("System"), "activity", "system", Action.ADMINISTER),
+            Entry(_("Sandbox"), "flask", "sandbox", key="b"),
+            Entry(_("Audit log"), "history", "audit_log", Action.ADMINISTER, key="t"),
+            Entry(_("System"), "activity", "system", Action.ADMINISTER, key="s"),
         ),
     ),
 )
@@ -94,7 +97,9 @@ def _navigation(request: HttpRequest) -> Iterator[tuple[Any, list[Shown]]]:
 def _shown(entry: Entry, request: HttpRequest) -> Shown:
     url = reverse(entry.view)
     here = request.path
-    return Shown(entry.label, entry.icon, url, here == url if url == "/" else here.startswith(url), entry.view)
+    return Shown(
+        entry.label, entry.icon, url, here == url if url == "/" else here.startswith(url), entry.view, entry.key
+    )
 
 
 def _pause(request: HttpRequest) -> Pause | None:

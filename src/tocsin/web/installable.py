@@ -26,6 +26,7 @@ KEPT = (
     "tocsin/tokens.css",
     "tocsin/tocsin.css",
     "tocsin/page.js",
+    "tocsin/keyboard.js",
     "tocsin/live.js",
     "tocsin/offline.js",
     "tocsin/bell.svg",

@@ -22,6 +22,7 @@ from tocsin.web.policies import views as policies
 from tocsin.web.providers import views as providers
 from tocsin.web.push import views as push
 from tocsin.web.sandbox import views as sandbox
+from tocsin.web.search import views as search
 from tocsin.web.system import views as system
 from tocsin.web.users import views as users
 
@@ -122,6 +123,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("users/", include(_users)),
     path("me/", include(_me)),
     path("providers/", include(_providers)),
+    path("search/", search.search, name="search"),
     path("sandbox/", sandbox.sandbox, name="sandbox"),
     path("audit-log/", audit.audit_log, name="audit_log"),
     path("system/", system.system, name="system"),

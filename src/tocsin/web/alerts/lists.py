@@ -87,9 +87,14 @@ def open_count() -> int:
     return Alert.objects.filter(status=AlertStatus.OPEN).filter(~_ACKNOWLEDGED).count()
 
 
+def all_alerts() -> QuerySet[Alert]:
+    """Every alert, with what a row shows."""
+    return Alert.objects.select_related("owner", "integration").defer(*_LONG)
+
+
 def of_tab(key: str) -> QuerySet[Alert]:
     """The alerts of one tab."""
-    rows = Alert.objects.select_related("owner", "integration").defer(*_LONG)
+    rows = all_alerts()
     match key:
         case "acknowledged":
             return rows.filter(status=AlertStatus.OPEN).filter(_ACKNOWLEDGED)

@@ -206,9 +206,17 @@ def empty(title: str, text: str = "", *, icon: str = "inbox", url: str = "", lab
 
 @register.inclusion_tag("parts/post.html", takes_context=True)
 def post(
-    context: template.Context, url: str, label: str, *, style: str = "", icon: str = "", next: str = "", **values: Any
+    context: template.Context,
+    url: str,
+    label: str,
+    *,
+    style: str = "",
+    icon: str = "",
+    next: str = "",
+    key: str = "",
+    **values: Any,
 ) -> dict[str, Any]:
-    """A button that posts to `url`: the only way a page acts."""
+    """A button that posts to `url`: the only way a page acts. `key` is the shortcut that presses it."""
     return {
         "csrf_token": context.get("csrf_token"),
         "url": url,
@@ -216,6 +224,7 @@ def post(
         "style": style,
         "icon": icon,
         "next": next,
+        "key": key,
         "values": values,
     }
 

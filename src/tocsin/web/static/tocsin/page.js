@@ -1,4 +1,4 @@
-/* What every page does beyond links and forms: times that stay true, copy buttons, guarded forms, menus, shortcuts.
+/* What every page does beyond links and forms: times that stay true, copy buttons, guarded forms, menus.
    Nothing here decides anything; without it every page still reads and acts. */
 "use strict";
 (() => {
@@ -166,21 +166,6 @@
   /* ---- the chosen tab is in sight, also where tabs scroll ---- */
   document.querySelectorAll(".tabs [aria-current]").forEach((tab) => {
     tab.parentElement.scrollLeft = Math.max(0, tab.offsetLeft - tab.parentElement.offsetLeft - 60);
-  });
-
-  /* ---- keyboard: / search, g then a letter ---- */
-  let went = 0;
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
-    if (event.key === "/") {
-      const search = document.querySelector("input[type=search]");
-      if (search) { event.preventDefault(); search.focus(); }
-    } else if (event.key === "g") {
-      went = Date.now();
-    } else if (Date.now() - went < 1200) {
-      const place = { h: "/", a: "/alerts/", l: "/inbound-log/", i: "/integrations/" }[event.key];
-      if (place) window.location.href = place;
-    }
   });
 
   function start(root) {

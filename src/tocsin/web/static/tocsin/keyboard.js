@@ -1,0 +1,95 @@
+/* Keyboard shortcuts, and the sheet that lists them ("?"). Nothing acts while one types, and all of it can be switched
+   off on this device. A key presses a button or follows a link that the page has; it can do nothing that these cannot. */
+"use strict";
+(() => {
+  const OFF = "tocsin-shortcuts-off";
+  const PAUSE = 1500; // from "g" to the second key
+  const sheet = document.getElementById("shortcuts");
+  const isOff = () => { try { return localStorage.getItem(OFF) === "yes"; } catch { return false; } };
+
+  function setOff(off) {
+    // Without storage the choice holds for no longer than the page.
+    try { if (off) localStorage.setItem(OFF, "yes"); else localStorage.removeItem(OFF); } catch { /* as said */ }
+    drawn();
+  }
+
+  function drawn() {
+    const off = isOff();
+    document.documentElement.toggleAttribute("data-shortcuts-off", off);
+    const box = sheet?.querySelector("[data-shortcuts-switch]");
+    if (box) box.checked = !off;
+  }
+
+  function open() {
+    if (sheet && !sheet.open) sheet.showModal();
+  }
+
+  document.querySelectorAll("[data-shortcuts-open]").forEach((button) => {
+    button.hidden = false;
+    button.addEventListener("click", () => { button.closest("details.menu")?.removeAttribute("open"); open(); });
+  });
+  sheet?.querySelector("[data-shortcuts-switch]").addEventListener("change", (event) => setOff(!event.target.checked));
+  sheet?.addEventListener("click", (event) => { if (event.target === sheet) sheet.close(); });
+
+  /* ---- lists: j and k move the focus from row to row, x chooses ---- */
+  const isShown = (element) => element.getClientRects().length > 0;
+  const rows = () => [...document.querySelectorAll(".link-rows a.subject")].filter(isShown);
+
+  function move(step) {
+    const links = rows();
+    if (!links.length) return false;
+    const row = document.activeElement.closest(".link-rows tr, .link-rows > li");
+    const at = links.findIndex((link) => link === document.activeElement || (row && row.contains(link)));
+    const next = links[at < 0 ? (step > 0 ? 0 : links.length - 1) : Math.min(links.length - 1, Math.max(0, at + step))];
+    next.focus();
+    next.scrollIntoView({ block: "nearest" });
+    return true;
+  }
+
+  function choose() {
+    const box = document.activeElement.closest(".link-rows tr")?.querySelector("input[type=checkbox]");
+    if (box) box.click();
+    return Boolean(box);
+  }
+
+  const press = (key) => {
+    const button = [...document.querySelectorAll(`[data-press="${key}"]`)].find(isShown);
+    button?.click();
+    return Boolean(button);
+  };
+
+  let went = 0;
+  function act(key) {
+    const goes = Date.now() - went < PAUSE;
+    went = 0;
+    if (goes) {
+      const link = document.querySelector(`[data-go="${CSS.escape(key)}"]`);
+      if (link) window.location.href = link.href;
+      return Boolean(link);
+    }
+    switch (key) {
+      case "?": open(); return true;
+      case "g": went = Date.now(); return true;
+      case "j": return move(1);
+      case "k": return move(-1);
+      case "x": return choose();
+      case "/": {
+        const search = [...document.querySelectorAll("main input[type=search], .side input[type=search]")].find(isShown);
+        search?.focus();
+        search?.select();
+        return Boolean(search);
+      }
+      default: return press(CSS.escape(key));
+    }
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (isOff() || event.defaultPrevented || event.repeat && !"jk".includes(event.key)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.key.length !== 1) return;
+    if (event.target.closest("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable], dialog")) return;
+    if (document.querySelector("dialog[open]")) return;
+    if (act(event.key)) event.preventDefault();
+  });
+
+  drawn();
+})();
