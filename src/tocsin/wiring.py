@@ -32,8 +32,12 @@ _NEEDS = (
     ("group", policies.needs_group),
     ("group", integrations.needs_group),
     ("group", outbound.needs_group),
+    ("policy", policies.needs_policy),
     ("policy", integrations.needs_policy),
+    ("schedule", policies.needs_schedule),
+    ("support_hours", policies.needs_support_hours),
     ("support_hours", integrations.needs_support_hours),
+    ("holiday_calendar", oncall.needs_holiday_calendar),
 )
 
 

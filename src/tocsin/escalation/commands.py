@@ -5,12 +5,12 @@ A spec is the shape of YAML and the API. Who may do it is asked by the caller, b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
@@ -18,35 +18,37 @@ from tocsin.core import configuration, dependents
 from tocsin.core.specs import Spec
 from tocsin.escalation import policy as definitions
 from tocsin.escalation.models import Policy, PolicyVersion, Run
-from tocsin.escalation.policy import Names, PolicyPlan
+from tocsin.escalation.policy import PolicyPlan, References
+from tocsin.escalation.steps import Names
+from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import Group, User
 
+type NamesById = Mapping[str, Mapping[int, str]]
 
-def policy_spec(policy: Policy, names: Mapping[str, Mapping[int, str]] | None = None) -> dict[str, Any]:
+
+def policy_spec(policy: Policy, names: NamesById | None = None) -> dict[str, Any]:
     """The policy as YAML and the API write one. `names` is that of `names_of`, for whoever shows many."""
-    if names is None:
-        names = names_of([policy])
-    users, groups = names["users"], names["groups"]
+    known = names if names is not None else names_of([policy])
     spec: dict[str, Any] = {"name": policy.name}
     if policy.group is not None:
         spec["group"] = policy.group.name
-    return spec | definitions.write(
-        plan_of(policy), lambda user: users.get(user, f"#{user}"), lambda group: groups.get(group, f"#{group}")
-    )
+    return spec | definitions.write(plan_of(policy), lambda key, number: known[key].get(number, f"#{number}"))
 
 
 def names_of(policies: Iterable[Policy]) -> dict[str, dict[int, str]]:
-    """The names of all users and groups that any of `policies` names, by id: two statements for any number."""
-    users: set[int] = set()
-    groups: set[int] = set()
-    for policy in policies:
-        named_users, named_groups = _references(policy)
-        users |= named_users
-        groups |= named_groups
+    """The names of everything that any of `policies` names, by id: a few statements for any number."""
+    found = [_references(policy) for policy in policies]
     return {
-        "users": dict(User.objects.filter(pk__in=users).values_list("pk", "username")) if users else {},
-        "groups": dict(Group.objects.filter(pk__in=groups).values_list("pk", "name")) if groups else {},
+        "users": _named(User.objects.all(), {n for names in found for n in names.users}, "username"),
+        "groups": _named(Group.objects.all(), {n for names in found for n in names.groups}),
+        "schedules": _named(Schedule.objects.all(), {n for names in found for n in names.schedules}),
+        "support_hours": _named(SupportHours.objects.all(), {n for names in found for n in names.support_hours}),
+        "policies": _named(Policy.objects.all(), {n for names in found for n in names.policies}),
     }
+
+
+def _named(rows: QuerySet[Any], wanted: set[int], by: str = "name") -> dict[int, str]:
+    return dict(rows.filter(pk__in=wanted).values_list("pk", by)) if wanted else {}
 
 
 def plan_of(policy: Policy) -> PolicyPlan:
@@ -91,30 +93,51 @@ def delete_policy(policy: Policy, *, actor: Actor, now: datetime) -> None:
 
 def needs_user(user_id: int) -> list[str]:
     """The policies with a step for that user, for whoever wants to delete the user."""
-    return [f"escalation policy {policy.name}" for policy in _all() if user_id in _references(policy)[0]]
+    return _needing(lambda policy, names: user_id in names.users)
 
 
 def needs_group(group_id: int) -> list[str]:
     """The policies with a step for that group, and those it owns, for whoever wants to delete the group."""
+    return _needing(lambda policy, names: policy.group_id == group_id or group_id in names.groups)
+
+
+def needs_schedule(schedule_id: int) -> list[str]:
+    """The policies with a step for that schedule, for whoever wants to delete it."""
+    return _needing(lambda policy, names: schedule_id in names.schedules)
+
+
+def needs_support_hours(hours_id: int) -> list[str]:
+    """The policies with a step during or outside those hours, for whoever wants to delete them."""
+    return _needing(lambda policy, names: hours_id in names.support_hours)
+
+
+def needs_policy(policy_id: int) -> list[str]:
+    """The policies that hand over to that one, for whoever wants to delete it."""
+    return _needing(lambda policy, names: policy_id in names.policies)
+
+
+def _needing(is_needing: Callable[[Policy, References], bool]) -> list[str]:
     return [
         f"escalation policy {policy.name}"
-        for policy in _all()
-        if policy.group_id == group_id or group_id in _references(policy)[1]
+        for policy in Policy.objects.select_related("current")
+        if is_needing(policy, _references(policy))
     ]
 
 
-def _all() -> Iterable[Policy]:
-    return Policy.objects.select_related("current")
-
-
-def _references(policy: Policy) -> tuple[frozenset[int], frozenset[int]]:
+def _references(policy: Policy) -> References:
     return definitions.references(plan_of(policy))
 
 
 def _names() -> Names:
+    def ids(rows: QuerySet[Any], by: str = "name") -> dict[str, int]:
+        return {name.lower(): number for number, name in rows.values_list("pk", by)}
+
     return Names(
-        users={username.lower(): number for number, username in User.objects.values_list("pk", "username")},
-        groups={name.lower(): number for number, name in Group.objects.values_list("pk", "name")},
+        users=ids(User.objects.all(), "username"),
+        groups=ids(Group.objects.all()),
+        schedules=ids(Schedule.objects.all()),
+        support_hours=ids(SupportHours.objects.all()),
+        policies=ids(Policy.objects.all()),
     )
 
 

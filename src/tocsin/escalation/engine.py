@@ -1,27 +1,25 @@
 """What an escalation run does at an instant: advance(run, alert, roster, now) → decision. Pure.
 
 A run's timers stand in its progress; its status and its one `due_at` are derived from them and from the alert
-(`settle`), so that whatever undoes an act brings back exactly what was due. What acts do to a run is in
-`escalation.follow`.
+(`escalation.standing`). What acts do to a run is in `escalation.follow`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
 
 from tocsin.alerts import lifecycle
 from tocsin.alerts.orders import SYSTEM, AlertState, Command, ExpireAcknowledgement, NewEvent, Resume
 from tocsin.alerts.reactors import PagingMode
-from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Priority, Via
+from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
 from tocsin.core.durations import say
-from tocsin.escalation.policy import AcknowledgeEffect, PolicyPlan
+from tocsin.escalation import conditions
+from tocsin.escalation.policy import AtEnd
 from tocsin.escalation.runs import (
     Ask,
     Decision,
     Pause,
-    Progress,
     RunState,
     RunStatus,
     Start,
@@ -30,55 +28,27 @@ from tocsin.escalation.runs import (
     TellWhy,
     with_progress,
 )
-from tocsin.escalation.targets import Choice, Roster, choose, managers
-
-#: Who does not answer "Still on it?" within this has not answered.
-ANSWER_WITHIN = timedelta(minutes=5)
+from tocsin.escalation.standing import (
+    ANSWER_WITHIN,
+    Kind,
+    begin,
+    go_on,
+    groups_of,
+    has_enough,
+    is_past_all,
+    next_timer,
+    restart,
+    settle,
+)
+from tocsin.escalation.steps import IfEmpty, Step
+from tocsin.escalation.targets import Choice, Facts, Roster, Successor, choose, managers
+from tocsin.notify import ways
 
 #: A timer handled this late counts as on time, so that waits do not drift; one handled later counts from now.
 PUNCTUAL = timedelta(seconds=5)
 
-
-class _Kind(Enum):
-    STEP = auto()
-    END = auto()
-    ASK = auto()
-    EXPIRE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class _Timer:
-    at: datetime
-    kind: _Kind
-    user_id: int = 0
-
-
-def begin(
-    alert_id: int,
-    plan: PolicyPlan,
-    mode: PagingMode,
-    priority: Priority,
-    now: datetime,
-    *,
-    recipient_users: tuple[int, ...] = (),
-    recipient_groups: tuple[int, ...] = (),
-    why: str = "",
-) -> RunState:
-    """A new run, as of the opening `now`: step 1 is due after its wait. `why` says why this policy, or nobody."""
-    due = None if mode is PagingMode.RECORD else now + plan.steps[0].after
-    return RunState(
-        alert_id=alert_id,
-        plan=plan,
-        mode=mode,
-        status=RunStatus.STOPPED if mode is PagingMode.RECORD else RunStatus.ACTIVE,
-        started_at=now,
-        due_at=due,
-        reason=_recorded(why) if mode is PagingMode.RECORD else _position(plan, 0),
-        recipient_users=recipient_users,
-        recipient_groups=recipient_groups,
-        priority=priority,
-        progress=Progress(step_due_at=due, why=why),
-    )
+#: A step that waits until somebody is on call looks again this often.
+LOOK_AGAIN = timedelta(minutes=1)
 
 
 def advance(run: RunState, alert: AlertState, roster: Roster, now: datetime, pause: Pause | None = None) -> Decision:
@@ -98,96 +68,6 @@ def advance(run: RunState, alert: AlertState, roster: Roster, now: datetime, pau
     return turn.decision()
 
 
-def restart(run: RunState, at: datetime) -> RunState:
-    """The run at step 1 again, as if the alert had opened at `at`; nobody counts as having acted. Whoever still has
-    pages to come stays busy. A run that only records stays so.
-    """
-    if run.mode is PagingMode.RECORD:
-        return run
-    fresh = Progress(
-        step_due_at=at + run.plan.steps[0].after,
-        busy={user: until for user, until in run.progress.busy.items() if until > at},
-        why=run.progress.why,
-    )
-    return replace(run, started_at=at, status=RunStatus.ACTIVE, progress=fresh)
-
-
-def settle(run: RunState, alert: AlertState, now: datetime, pause: Pause | None = None) -> RunState:
-    """`run` with status, timer and reason as the alert has it now: the one place where they are derived."""
-    wake_at = run.progress.wake_at
-    status, due, reason = _standing(run, alert, now, pause)
-    if wake_at is not None and status is not RunStatus.ENDED:
-        due = wake_at if due is None else min(due, wake_at)
-    return replace(run, status=status, due_at=due, reason=reason)
-
-
-def _standing(
-    run: RunState, alert: AlertState, now: datetime, pause: Pause | None
-) -> tuple[RunStatus, datetime | None, str]:
-    match alert.status:
-        case AlertStatus.CLOSED | AlertStatus.CANCELLED:
-            return RunStatus.ENDED, None, f"The alert is {alert.status}."
-        case AlertStatus.MERGED:
-            return RunStatus.ENDED, None, f"The alert is merged into {alert.merged_into}."
-        case AlertStatus.ON_HOLD:
-            return RunStatus.PAUSED, alert.hold_until, "On hold; at its end the step then due fires."
-        case AlertStatus.OPEN | AlertStatus.ASSIGNED:
-            pass
-    if run.mode is PagingMode.RECORD:
-        return RunStatus.STOPPED, None, _recorded(run.progress.why)
-    if alert.is_owned:
-        return RunStatus.STOPPED, None, f"{alert.owner_name} has it."
-    timer = _next_timer(run, alert)
-    due = timer.at if timer else None
-    if pause is not None and due is not None:
-        return RunStatus.PAUSED, max(due, pause.until), f"All paging is paused: {pause.reason}"
-    names = " and ".join(entry.name for entry in alert.acknowledged.values())
-    if names and run.plan.effect is AcknowledgeEffect.STOP:
-        return RunStatus.STOPPED, due, f'{names} acknowledged it; "Still on it?" is asked next.'
-    paused_until = _pause_end(run, alert)
-    if paused_until is not None and now < paused_until:
-        return RunStatus.PAUSED, due, f"{names} acknowledged it: escalation pauses for {say(run.plan.pause)}."
-    if run.progress.step_due_at is None:
-        return RunStatus.FINISHED, due, "Nobody answered, and the policy is at its end."
-    return RunStatus.ACTIVE, due, _position(run.plan, run.progress.step)
-
-
-def _recorded(why: str) -> str:
-    return f"Only recorded, nobody is paged. {why}".strip()
-
-
-def _position(plan: PolicyPlan, step: int) -> str:
-    if step >= len(plan.steps):
-        return "All steps of this pass have fired; the next pass or the end follows."
-    return f"Step {step + 1} of {len(plan.steps)} is next."
-
-
-def _pause_end(run: RunState, alert: AlertState) -> datetime | None:
-    """Until when acknowledgements pause the steps; None where they do not."""
-    if run.plan.effect is not AcknowledgeEffect.PAUSE or not alert.acknowledged:
-        return None
-    return max(entry.at for entry in alert.acknowledged.values()) + run.plan.pause
-
-
-def _next_timer(run: RunState, alert: AlertState) -> _Timer | None:
-    """The earliest thing to do to an alert that nobody has; at the same moment an acknowledgement's comes first."""
-    progress, plan = run.progress, run.plan
-    timers = []
-    for user_id, entry in alert.acknowledged.items():
-        heard = max(entry.at, progress.heard.get(user_id, entry.at))
-        asked = progress.asked.get(user_id)
-        if asked is not None and asked >= heard:
-            timers.append(_Timer(asked + ANSWER_WITHIN, _Kind.EXPIRE, user_id))
-        else:
-            timers.append(_Timer(heard + plan.acknowledge_timeout, _Kind.ASK, user_id))
-    stopped = bool(alert.acknowledged) and plan.effect is AcknowledgeEffect.STOP
-    if progress.step_due_at is not None and not stopped:
-        is_end = progress.step >= len(plan.steps) and progress.passes >= plan.repeat_times
-        at = max(progress.step_due_at, _pause_end(run, alert) or progress.step_due_at)
-        timers.append(_Timer(at, _Kind.END if is_end else _Kind.STEP))
-    return min(timers, key=lambda timer: timer.at, default=None)
-
-
 class _Turn:
     """Collects what one turn decides."""
 
@@ -199,6 +79,7 @@ class _Turn:
         self.asks: list[Ask] = []
         self.tells: list[Tell] = []
         self.commands: list[Command] = []
+        self.successor: tuple[RunState, Successor] | None = None
         self.events: list[NewEvent] = []
 
     def decision(self) -> Decision:
@@ -206,10 +87,24 @@ class _Turn:
         if self.pause is None and self.run.progress.pause_until is not None:
             self.run = with_progress(self.run, pause_until=None)
         run = settle(self.run, self.alert, self.now, self.pause)
-        commands, events, starts = tuple(self.commands), tuple(self.events), tuple(self.starts)
+        new, version = None, None
+        if self.successor is not None:
+            new, version = self.successor[0], self.successor[1].version_id
+            reason = f"At its end; policy {self.successor[1].name} goes on."
+            run = replace(run, status=RunStatus.ENDED, due_at=None, reason=reason)
+        whole = Decision(
+            run,
+            commands=tuple(self.commands),
+            events=tuple(self.events),
+            successor=new,
+            successor_version=version,
+        )
+        starts = tuple(self.starts)
         if run.mode is PagingMode.WATCH:
-            return Decision(run, commands=commands, events=events, would=starts)
-        return Decision(run, starts, tuple(self.contacts), tuple(self.asks), tuple(self.tells), (), commands, events)
+            return replace(whole, would=starts)
+        return replace(
+            whole, starts=starts, contacts=tuple(self.contacts), asks=tuple(self.asks), tells=tuple(self.tells)
+        )
 
     def end_hold(self) -> None:
         """A hold whose time has come ends by itself."""
@@ -227,8 +122,9 @@ class _Turn:
         if self.run.mode is PagingMode.RECORD:
             self.run = restart(replace(self.run, mode=PagingMode.PAGE), self.now)
         self.run = with_progress(self.run, wake_at=None, wake_by=None)
-        for _ in self.run.plan.steps:
-            if self._is_past_all() or self.run.progress.step_due_at is None:
+        # Twice: a step that goes one by one may be at its last person, and be passed.
+        for _ in (*self.run.plan.steps, *self.run.plan.steps):
+            if is_past_all(self.run) or self.run.progress.step_due_at is None:
                 self.run = restart(self.run, self.now)
             if self._fire(self.now, by_person=True, by=by):
                 return
@@ -240,20 +136,22 @@ class _Turn:
         """Handles every timer that is due."""
         if self.run.mode is PagingMode.RECORD or self.alert.is_owned:
             return
-        while (timer := _next_timer(self.run, self.alert)) is not None and timer.at <= self.now:
+        while (
+            self.successor is None and (timer := next_timer(self.run, self.alert)) is not None and timer.at <= self.now
+        ):
             if pause is not None:
                 self._wait(pause)
                 return
             at = timer.at if self.now - timer.at <= PUNCTUAL else self.now
             match timer.kind:
-                case _Kind.STEP:
+                case Kind.STEP:
                     self._resume_after_pause()
                     self._fire(at)
-                case _Kind.END:
+                case Kind.END:
                     self._finish(at)
-                case _Kind.ASK:
+                case Kind.ASK:
                     self._ask(timer.user_id, at)
-                case _Kind.EXPIRE:
+                case Kind.EXPIRE:
                     self._expire(timer.user_id)
 
     def _wait(self, pause: Pause) -> None:
@@ -272,45 +170,132 @@ class _Turn:
         if self.run.progress.still_since is not None:
             self.run = go_on(self.run, self.alert, self.now)
 
-    def _is_past_all(self) -> bool:
-        return (
-            self.run.progress.step >= len(self.run.plan.steps)
-            and self.run.progress.passes >= self.run.plan.repeat_times
-        )
-
     def _fire(self, at: datetime, *, by_person: bool = False, by: int | None = None) -> bool:
-        """Fires the next step (of the next pass, after the last). Returns whether it started anybody."""
-        plan = self.run.plan
-        if self.run.progress.step >= len(plan.steps):
-            self.run = with_progress(self.run, step=0, passes=self.run.progress.passes + 1)
-        index, passes = self.run.progress.step, self.run.progress.passes
-        choice = choose(
-            plan.steps[index],
-            self.roster,
-            recipient_users=self.run.recipient_users if index == 0 else (),
-            recipient_groups=self.run.recipient_groups,
-            acted=self._acted(by),
-            busy=self.run.progress.busy,
-            at=at,
-        )
-        self._start(choice, index, passes, at, by_person)
-        due = self._due_after(index, passes, at, choice.is_empty)
-        busy = {**self.run.progress.busy}
-        for pick in choice.picks:
-            busy[pick.user_id] = at + self.roster.people[pick.user_id].last
-        reached = self.run.progress.reached or not choice.is_empty
-        self.run = with_progress(self.run, step=index + 1, step_due_at=due, last_step_at=at, busy=busy, reached=reached)
-        self._say_fired(choice, index, passes, due, at, by_person)
-        if index + 1 == len(plan.steps) and not reached and not self.run.progress.told and not self.alert.acknowledged:
-            self.run = with_progress(self.run, told=True)
-            self._tell(TellWhy.NOBODY_TO_PAGE, "Nobody could be paged: no step of the policy finds anybody.")
+        """Fires the next step, or the next person of one that goes one by one. Returns whether it started anybody."""
+        self._enter()
+        index = self.run.progress.step
+        step = self.run.plan.steps[index]
+        if why := self._why_not(step, at, by_person):
+            self._leave_out(index, why, at)
+            return False
+        choice = self._choose(step, index, at, by)
+        if choice.is_empty and step.if_empty is IfEmpty.WAIT and not by_person and not self.run.progress.taken:
+            self._wait_for_somebody(index, choice, at)
+            return False
+        self._start(choice, step, index, at, by_person)
+        due = self._go_past(choice, step, index, at)
+        self._say_fired(choice, index, due, at, by_person)
+        self._tell_if_nobody(index)
         return bool(choice.picks or choice.contacts)
 
-    def _due_after(self, index: int, passes: int, at: datetime, is_empty: bool) -> datetime:
-        plan = self.run.plan
+    def _enter(self) -> None:
+        """After the last step: the first one, for the next group or in the next pass."""
+        progress = self.run.progress
+        if progress.step < len(self.run.plan.steps):
+            return
+        if progress.group + 1 < len(groups_of(self.run)):
+            self.run = with_progress(self.run, step=0, group=progress.group + 1, paged=False)
+        else:
+            self.run = with_progress(self.run, step=0, group=0, passes=progress.passes + 1, paged=False)
+
+    def _why_not(self, step: Step, at: datetime, by_person: bool) -> str:
+        """Why a step is left out at all; empty: it fires."""
+        if step.only_until_acknowledged and self.alert.acknowledged and not by_person:
+            names = " and ".join(entry.name for entry in self.alert.acknowledged.values())
+            return f"{names} acknowledged it"
+        if step.when is None:
+            return ""
+        tags = self.roster.facts.get(self.alert.id, Facts()).tags
+        return conditions.problem(step.when, self.alert.priority, tags, self.roster.hours, at)
+
+    def _leave_out(self, index: int, why: str, at: datetime) -> None:
+        """A step whose condition does not hold takes its time, so that steps for day and night can stand side by side;
+        before anybody of this pass was paged, the next one fires at once."""
+        due = self._due_after(index, at, is_empty=not self.run.progress.paged)
+        self.run = with_progress(self.run, step=index + 1, step_due_at=due, last_step_at=at, taken=(), waiting=False)
+        where = self._where(index)
+        text = f"{where[0].upper()}{where[1:]} is left out: {why}. {self._follows(due, at)}"
+        self._say(EventKind.STEP_EMPTY, text, **self._place(index), people=[], contacts=[])
+        self._tell_if_nobody(index)
+
+    def _choose(self, step: Step, index: int, at: datetime, by: int | None) -> Choice:
+        progress = self.run.progress
+        is_first = index == 0 and progress.group == 0
+        return choose(
+            step,
+            self.roster,
+            recipient_users=self.run.recipient_users if is_first else (),
+            recipient_groups=groups_of(self.run)[progress.group],
+            acted=self._acted(by),
+            busy=progress.busy,
+            at=at,
+            priority=self.alert.priority,
+            alert_id=self.alert.id,
+            taken=frozenset(progress.taken),
+        )
+
+    def _wait_for_somebody(self, index: int, choice: Choice, at: datetime) -> None:
+        was_waiting = self.run.progress.waiting
+        self.run = with_progress(self.run, step_due_at=at + LOOK_AGAIN, waiting=True)
+        if was_waiting:
+            return
+        where = self._where(index)
+        notes = f" {_sentence(choice.notes)}" if choice.notes else ""
+        text = f"{where[0].upper()}{where[1:]} has nobody, and waits until somebody is on call.{notes}"
+        self._say(EventKind.STEP_EMPTY, text, **self._place(index), people=[], contacts=[])
+        if not self.run.progress.reached and not self.run.progress.told and not self.alert.acknowledged:
+            self.run = with_progress(self.run, told=True)
+            self._tell(TellWhy.NOBODY_TO_PAGE, "Nobody could be paged yet: the step waits until somebody is on call.")
+
+    def _go_past(self, choice: Choice, step: Step, index: int, at: datetime) -> datetime:
+        """Notes who was started, and when what comes next is due."""
+        progress = self.run.progress
+        picked = tuple(pick.user_id for pick in choice.picks)
+        busy = {
+            **progress.busy,
+            **{user: ways.last(self.roster.people[user], step.calling, self.alert.priority, at) for user in picked},
+        }
+        soft = tuple(dict.fromkeys((*progress.soft, *picked))) if step.only_until_acknowledged else progress.soft
+        stays = choice.has_more and step.one_by_one is not None
+        if stays and step.one_by_one is not None:
+            due = at + step.one_by_one
+        elif progress.taken and not picked:
+            due = max(at, self._due_after(index, progress.last_step_at or at, is_empty=False))
+        else:
+            due = self._due_after(index, at, choice.is_empty)
+        self.run = with_progress(
+            self.run,
+            step=index if stays else index + 1,
+            taken=(*progress.taken, *picked) if stays else (),
+            step_due_at=due,
+            last_step_at=at,
+            busy=busy,
+            soft=soft,
+            reached=progress.reached or not choice.is_empty,
+            paged=progress.paged or not choice.is_empty,
+            waiting=False,
+        )
+        return due
+
+    def _due_after(self, index: int, at: datetime, is_empty: bool) -> datetime:
+        """When what follows step `index`, which began at `at`, is due: the next step, group or pass, or the end."""
+        plan, progress = self.run.plan, self.run.progress
         if index + 1 < len(plan.steps):
             return at if is_empty else at + plan.steps[index + 1].after
-        return at + (plan.repeat_every if passes < plan.repeat_times else plan.end_after)
+        if progress.keeping:
+            return at + plan.keep_every
+        if plan.groups_one_by_one is not None and progress.group + 1 < len(groups_of(self.run)):
+            return at if is_empty and not progress.paged else at + plan.groups_one_by_one
+        return at + (plan.repeat_every if progress.passes < plan.repeat_times else plan.end_after)
+
+    def _tell_if_nobody(self, index: int) -> None:
+        """The last step of a pass for the last group: managers hear of it when nobody at all could be started."""
+        progress = self.run.progress
+        is_last = index + 1 == len(self.run.plan.steps) and progress.step > index
+        is_last = is_last and progress.group + 1 >= len(groups_of(self.run))
+        if is_last and not progress.reached and not progress.told and not self.alert.acknowledged:
+            self.run = with_progress(self.run, told=True)
+            self._tell(TellWhy.NOBODY_TO_PAGE, "Nobody could be paged: no step of the policy finds anybody.")
 
     def _acted(self, by: int | None) -> dict[int, str]:
         """Who is left in peace, and why."""
@@ -321,30 +306,43 @@ class _Turn:
             acted.setdefault(by, "asked for it")
         return acted
 
-    def _start(self, choice: Choice, index: int, passes: int, at: datetime, wake: bool) -> None:
-        where = self._where(index, passes)
+    def _start(self, choice: Choice, step: Step, index: int, at: datetime, wake: bool) -> None:
+        where, passes = self._where(index), self.run.progress.passes + 1
+        priority, calling = self.alert.priority, step.calling
         for pick in choice.picks:
             reason = f"{pick.name} is paged as {pick.label}: {where} of the escalation."
-            self.starts.append(Start(pick, at, reason, index + 1, passes + 1, wake))
+            self.starts.append(Start(pick, at, reason, index + 1, passes, wake, priority, calling))
         for duty, contact in choice.contacts:
             reason = f"{contact.label} of {duty.name}: {where} of the escalation."
             self.contacts.append(
-                StartContact(contact.id, duty.group_id, contact.label, at, reason, index + 1, passes + 1, wake)
+                StartContact(contact.id, duty.group_id, contact.label, at, reason, index + 1, passes, wake, calling)
             )
 
-    def _where(self, index: int, passes: int) -> str:
-        plan = self.run.plan
-        name = f" ({plan.steps[index].name})" if plan.steps[index].name else ""
-        again = f", pass {passes + 1} of {plan.repeat_times + 1}" if plan.repeat_times else ""
-        return f"step {index + 1} of {len(plan.steps)}{name}{again}"
+    def _where(self, index: int) -> str:
+        plan, progress = self.run.plan, self.run.progress
+        parts = [f"step {index + 1} of {len(plan.steps)}"]
+        if plan.steps[index].name:
+            parts[0] += f" ({plan.steps[index].name})"
+        groups = groups_of(self.run)
+        if len(groups) > 1:
+            duty = self.roster.duties.get(groups[progress.group][0])
+            parts.append(f"group {progress.group + 1} of {len(groups)}{f' ({duty.name})' if duty else ''}")
+        if plan.repeat_times:
+            parts.append(f"pass {progress.passes + 1} of {plan.repeat_times + 1}")
+        return ", ".join(parts)
 
-    def _say_fired(self, choice: Choice, index: int, passes: int, due: datetime, at: datetime, by_person: bool) -> None:
-        where = self._where(index, passes)
+    def _place(self, index: int) -> dict[str, object]:
+        return {"step": index + 1, "pass": self.run.progress.passes + 1}
+
+    def _follows(self, due: datetime, at: datetime) -> str:
+        return "The next step fires at once." if due == at else f"What comes next follows in {say(due - at)}."
+
+    def _say_fired(self, choice: Choice, index: int, due: datetime, at: datetime, by_person: bool) -> None:
+        where = self._where(index)
         where = where[0].upper() + where[1:] + (" (asked for)" if by_person else "")
         notes = f" {_sentence(choice.notes)}" if choice.notes else ""
         data = {
-            "step": index + 1,
-            "pass": passes + 1,
+            **self._place(index),
             "people": [pick.user_id for pick in choice.picks],
             "contacts": [contact.id for _duty, contact in choice.contacts],
         }
@@ -353,23 +351,57 @@ class _Turn:
             people = [f"{pick.name} ({pick.label})" for pick in choice.picks]
             people += [f"{contact.label} of {duty.name}" for duty, contact in choice.contacts]
             does = "would page" if watch else "pages"
-            self._say(EventKind.STEP_FIRED, f"{where} {does} {', '.join(people)}.{notes}", **data)
+            more = f" The next in line follows in {say(due - at)}." if choice.has_more else ""
+            self._say(EventKind.STEP_FIRED, f"{where} {does} {', '.join(people)}.{more}{notes}", **data)
         else:
             says = "waits for those already paged" if choice.is_busy else "has nobody"
-            follows = "The next step fires at once." if due == at else f"What comes next follows in {say(due - at)}."
-            self._say(EventKind.STEP_EMPTY, f"{where} {says}.{notes} {follows}", **data)
+            self._say(EventKind.STEP_EMPTY, f"{where} {says}.{notes} {self._follows(due, at)}", **data)
 
     def _finish(self, at: datetime) -> None:
-        self.run = with_progress(self.run, step_due_at=None, finished_at=at)
         acked = " and ".join(entry.name for entry in self.alert.acknowledged.values())
         text = (
             f"{acked} acknowledged it, but nobody has taken it, and the escalation is at its end."
             if acked
             else "Nobody answered, and the escalation is at its end."
         )
+        plan = self.run.plan
+        if plan.at_end is AtEnd.KEEP_LAST_STEP:
+            self._keep_last_step(text, at)
+            return
+        successor = self.roster.successors.get(plan.hand_over_to) if plan.hand_over_to is not None else None
+        self.run = with_progress(self.run, step_due_at=None, finished_at=at)
+        if successor is not None:
+            self._hand_over(successor, text, at)
+            return
         self._say(EventKind.ESCALATION_FINISHED, text)
-        if not (self.run.progress.told and not self.run.progress.reached):
+        if plan.at_end is not AtEnd.NOTHING and not (self.run.progress.told and not self.run.progress.reached):
             self._tell(TellWhy.NOBODY_ANSWERED, text)
+
+    def _keep_last_step(self, text: str, at: datetime) -> None:
+        plan = self.run.plan
+        if not self.run.progress.keeping:
+            text = f"{text} Its last step goes on, every {say(plan.keep_every)}, until somebody answers."
+            self._say(EventKind.ESCALATION_FINISHED, text)
+        self.run = with_progress(self.run, step=len(plan.steps) - 1, keeping=True)
+        self._fire(at)
+
+    def _hand_over(self, successor: Successor, text: str, at: datetime) -> None:
+        """The other policy begins as if the alert had opened now, for the same recipients."""
+        new = begin(
+            self.run.alert_id,
+            successor.plan,
+            self.run.mode,
+            self.alert.priority,
+            at,
+            recipient_users=self.run.recipient_users,
+            recipient_groups=self.run.recipient_groups,
+            why="The policy before handed over to this one.",
+        )
+        progress = self.run.progress
+        busy = {user: until for user, until in progress.busy.items() if until > at}
+        new = with_progress(new, busy=busy, asked=progress.asked, heard=progress.heard)
+        self.successor = (settle(new, self.alert, self.now), successor)
+        self._say(EventKind.ESCALATION_FINISHED, f"{text} Policy {successor.name} goes on.")
 
     def _tell(self, why: TellWhy, text: str) -> None:
         if self.alert.is_test:
@@ -397,6 +429,7 @@ class _Turn:
         )
 
     def _expire(self, user_id: int) -> None:
+        had_enough = has_enough(self.run.plan, self.alert)
         order = ExpireAcknowledgement(actor=SYSTEM, via=Via.POLICY, user_id=user_id)
         self.commands.append(order)
         self.alert = lifecycle.apply(self.alert, order, self.now).state
@@ -405,23 +438,12 @@ class _Turn:
         if not self.alert.acknowledged:
             self.run = restart(self.run, self.now)
             self._say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+        elif had_enough and not has_enough(self.run.plan, self.alert):
+            self.run = go_on(self.run, self.alert, self.now)
+            self._say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: too few acknowledgements stand.")
 
     def _say(self, kind: EventKind, reason: str, **data: object) -> None:
         self.events.append(NewEvent(self.alert.id, kind, self.now, SYSTEM, reason, Via.POLICY, data))
-
-
-def go_on(run: RunState, alert: AlertState, now: datetime) -> RunState:
-    """The run after hold or pause: a run that had come to its end starts again if nobody has or acknowledged the
-    alert, since it must page somebody; pages that waited meanwhile leave now, so their people stay busy until now.
-    """
-    since = run.progress.still_since
-    if run.progress.finished_at is not None and not alert.is_owned and not alert.acknowledged:
-        return restart(run, now)
-    busy = {
-        user: max(until, now) if since is not None and until > since else until
-        for user, until in run.progress.busy.items()
-    }
-    return with_progress(run, busy=busy, still_since=None, pause_until=None)
 
 
 def _sentence(notes: tuple[str, ...]) -> str:

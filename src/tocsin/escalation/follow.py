@@ -13,9 +13,9 @@ from tocsin.alerts.orders import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
 from tocsin.core.durations import say
-from tocsin.escalation.engine import begin, go_on, restart, settle
 from tocsin.escalation.policy import AcknowledgeEffect, PolicyPlan
 from tocsin.escalation.runs import CancelPages, Decision, RunState, RunStatus, Tell, TellWhy, with_progress
+from tocsin.escalation.standing import begin, go_on, has_enough, restart, settle
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now
         return Decision(replace(run, priority=alert.priority))
     rose = f"The priority rose from {run.priority} to {alert.priority}"
     old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{rose}; a newer run replaced this one.")
-    if alert.is_owned or alert.acknowledged:
+    if alert.is_owned or has_enough(run.plan, alert):
         new = with_progress(new, asked=run.progress.asked, heard=run.progress.heard)
         return _tell_who_has_it(old, settle(new, alert, now), alert, rose, now)
     reason = f"{rose}: escalation starts again at step 1."
@@ -141,12 +141,16 @@ def _acknowledgements_changed(work: _Following, before: AlertState, reason: str)
         heard={user: at for user, at in progress.heard.items() if user not in changed},
     )
     added = frozenset(user for user in changed if user in now)
+    had, has = len(then) >= work.run.plan.people, has_enough(work.run.plan, work.alert)
     if added:
-        stops = work.run.plan.effect is not AcknowledgeEffect.CONTINUE
-        work.cancel(reason, None if stops else added)
-        if not then and work.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
-            work.say(EventKind.ESCALATION_STOPPED, _effect(work.run.plan))
-    elif not now:
+        stops = has and work.run.plan.effect is not AcknowledgeEffect.CONTINUE
+        work.cancel(reason, None if stops else added | frozenset(progress.soft))
+        work.run = with_progress(work.run, soft=())
+        is_news = not then or (has and not had)
+        if is_news and work.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
+            said = _effect(work.run.plan) if has else _too_few(work.run.plan, len(now))
+            work.say(EventKind.ESCALATION_STOPPED if has else EventKind.ESCALATION_GOES_ON, said)
+    elif not now or (had and not has):
         work.run = go_on(work.run, work.alert, work.now)
         if settle(work.run, work.alert, work.now).status is RunStatus.ACTIVE:
             work.say(EventKind.ESCALATION_GOES_ON, "Escalation goes on: the step then due fires.")
@@ -161,6 +165,10 @@ def _effect(plan: PolicyPlan) -> str:
         case AcknowledgeEffect.CONTINUE:
             does = "Escalation goes on until somebody takes it"
     return f'{does}; "Still on it?" is asked in {say(plan.acknowledge_timeout)} if it is neither taken nor closed.'
+
+
+def _too_few(plan: PolicyPlan, have: int) -> str:
+    return f"{have} of {plan.people} people have acknowledged it; escalation goes on until {plan.people} have."
 
 
 def _hold_changed(work: _Following, before: AlertState) -> None:

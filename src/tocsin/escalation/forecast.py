@@ -12,6 +12,10 @@ from tocsin.escalation.engine import advance
 from tocsin.escalation.runs import Decision, Pause, RunState, Start, TellWhy
 from tocsin.escalation.targets import Roster
 
+#: So often a last step that is kept is shown again, and so often (each minute) a step that waits is looked at.
+_MOST_KEPT = 3
+_MOST_LOOKS = 24 * 60
+
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
@@ -36,22 +40,40 @@ def next_step(
     return NextStep(at, f"paging is paused until then; then {summary}" if paused else summary)
 
 
-def play(
-    run: RunState, alert: AlertState, roster_at: Callable[[datetime], Roster], *, most: int = 1000
-) -> tuple[tuple[datetime, Decision], ...]:
-    """Everything that a run does if nobody acts, with its moments, up to its end: for the simulator and previews.
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Everything that a run does if nobody acts, with its moments; `cut` says why there would be more."""
 
-    `roster_at` says who is on call at a moment. At most `most` turns.
+    turns: tuple[tuple[datetime, Decision], ...]
+    cut: str = ""
+
+
+def play(
+    run: RunState, alert: AlertState, roster_at: Callable[[RunState, datetime], Roster], *, most: int = 1000
+) -> Played:
+    """Everything that a run does if nobody acts, up to its end: for the simulator and previews.
+
+    `roster_at` says who is on call at a moment. At most `most` turns; of a last step that is kept, and of a step that
+    waits until somebody is on call, so much that one sees what it does.
     """
     turns: list[tuple[datetime, Decision]] = []
+    kept = looked = 0
     while run.due_at is not None and len(turns) < most:
         at = run.due_at
-        decision = advance(run, alert, roster_at(at), at)
-        turns.append((at, decision))
+        decision = advance(run, alert, roster_at(run, at), at)
+        if decision.events or decision.commands or decision.starts:
+            turns.append((at, decision))
         for command in decision.commands:
             alert = lifecycle.apply(alert, command, at).state
-        run = decision.run
-    return tuple(turns)
+        run = decision.successor or decision.run
+        kept += run.progress.keeping
+        looked += run.progress.waiting
+        if kept > _MOST_KEPT:
+            return Played(tuple(turns), "The last step goes on like this until somebody answers.")
+        if looked > _MOST_LOOKS:
+            return Played(tuple(turns), "For hours nobody is on call: the step goes on waiting.")
+    cut = f"Only the first {most} turns of the policy are shown." if run.due_at is not None else ""
+    return Played(tuple(turns), cut)
 
 
 def _summary(decision: Decision, roster: Roster) -> str:

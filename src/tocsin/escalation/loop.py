@@ -22,6 +22,7 @@ from tocsin.escalation import paging, rosters, table
 from tocsin.escalation.engine import advance
 from tocsin.escalation.plans import plans
 from tocsin.escalation.runs import Decision, Pause, RunState
+from tocsin.escalation.table import NewRun
 from tocsin.notify import pause as pauses
 
 log = logging.getLogger(__name__)
@@ -152,6 +153,13 @@ def _write(
     commands.write(connection, _changes(decisions, states, now), now)
     rows.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     table.update(connection, {row_id: decision.run for row_id, decision in decisions})
+    successors = [decision for _row, decision in decisions if decision.successor is not None]
+    table.insert(
+        connection,
+        [NewRun(one.run.alert_id, one.successor, one.successor_version) for one in successors if one.successor],
+    )
+    if successors:
+        database.hint(connection, "runs")
     paging.carry_out(connection, decisions, now)
     changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
     if changed:

@@ -70,6 +70,8 @@ def _starts(row: int | None, decision: Decision) -> list[pages.Start]:
             user_id=start.pick.user_id,
             run_id=row,
             data={"step": start.step, "pass": start.passes, "as": start.pick.label, "wake": start.wake},
+            priority=start.priority,
+            calling=start.calling,
         )
         for start in decision.starts
     ]
@@ -81,6 +83,7 @@ def _starts(row: int | None, decision: Decision) -> list[pages.Start]:
             group_contact_id=contact.contact_id,
             run_id=row,
             data={"step": contact.step, "pass": contact.passes, "as": contact.label, "wake": contact.wake},
+            calling=contact.calling,
         )
         for contact in decision.contacts
     ]

@@ -1,11 +1,10 @@
 """A policy's definition: read from what people write, checked, and kept as a plan that never changes. Pure.
 
-What people write names users and groups; the plan, and the JSON it is stored as, hold their ids.
+What people write names users, groups and more; the plan, and the JSON it is stored as, hold their ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -14,10 +13,14 @@ from typing import Any
 from tocsin.alerts.states import Priority
 from tocsin.core import durations
 from tocsin.core.specs import Spec
-from tocsin.people.members import MemberRole
+from tocsin.escalation import steps
+from tocsin.escalation.steps import NameOf, Names, Step
 
 MOST_STEPS = 50
 MOST_REPEATS = 100
+MOST_PEOPLE = 20
+#: A last step that is kept fires this far apart at least.
+SHORTEST_KEPT = timedelta(minutes=1)
 DEFAULT_ACKNOWLEDGE_TIMEOUT = timedelta(minutes=30)
 DEFAULT_END_AFTER = timedelta(minutes=5)
 
@@ -33,18 +36,13 @@ class AcknowledgeEffect(StrEnum):
     CONTINUE = "continue"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Whom one step notifies. `after` counts from the moment the step before it began (the first: from the opening)."""
+class AtEnd(StrEnum):
+    """What happens when nobody answered."""
 
-    after: timedelta
-    #: Looked up in `group_ids`, or where that is empty in the recipient groups.
-    roles: tuple[MemberRole, ...] = ()
-    user_ids: tuple[int, ...] = ()
-    group_ids: tuple[int, ...] = ()
-    #: Labels of group contacts of those same groups.
-    group_contacts: tuple[str, ...] = ()
-    name: str = ""
+    TELL_MANAGERS = "tell_managers"
+    NOTHING = "nothing"
+    KEEP_LAST_STEP = "keep_last_step"
+    HAND_OVER = "hand_over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +60,26 @@ class PolicyPlan:
     repeat_every: timedelta = timedelta()
     #: When the end comes, after the last step of the last pass began.
     end_after: timedelta = DEFAULT_END_AFTER
+    #: So many people must have acknowledged before that has its effect.
+    people: int = 1
+    #: The recipient groups one after the other, so far apart; None: all together.
+    groups_one_by_one: timedelta | None = None
+    at_end: AtEnd = AtEnd.TELL_MANAGERS
+    #: How far apart the last step fires that is kept.
+    keep_every: timedelta = timedelta()
+    #: The policy that goes on, by id.
+    hand_over_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The ids of users and groups by name in lower case."""
+class References:
+    """The ids of everything that a plan names."""
 
-    users: Mapping[str, int]
-    groups: Mapping[str, int]
+    users: frozenset[int]
+    groups: frozenset[int]
+    schedules: frozenset[int]
+    support_hours: frozenset[int]
+    policies: frozenset[int]
 
 
 #: Without a policy the recipient users alone are paged, at once.
@@ -85,13 +95,15 @@ def parse(definition: object, names: Names) -> PolicyPlan:
 
 
 def read(spec: Spec, names: Names) -> PolicyPlan:
-    """The plan of `steps`, and optionally `default_priority`, `acknowledge`, `repeat`, `end_after`.
+    """The plan of `steps`, and optionally `default_priority`, `acknowledge`, `repeat`, `groups_one_by_one`, `end_after`
+    and `end`.
 
     Problems are noted in `spec`; the plan is good for nothing while there are any.
     """
     acknowledge, repeat = spec.spec("acknowledge"), spec.spec("repeat")
-    effect, pause, timeout = _acknowledge(acknowledge)
+    effect, pause, timeout, people = _acknowledge(acknowledge)
     times, every = _repeat(repeat)
+    at_end, keep_every, hand_over_to = _end(spec.spec("end"), names)
     return PolicyPlan(
         steps=_steps(spec, names),
         default_priority=spec.one_of("default_priority", Priority, Priority.HIGH),
@@ -101,37 +113,64 @@ def read(spec: Spec, names: Names) -> PolicyPlan:
         repeat_times=times,
         repeat_every=every,
         end_after=_span(spec, "end_after", DEFAULT_END_AFTER),
+        people=people,
+        groups_one_by_one=_span(spec, "groups_one_by_one", timedelta()) if spec.has("groups_one_by_one") else None,
+        at_end=at_end,
+        keep_every=keep_every,
+        hand_over_to=hand_over_to,
     )
 
 
-def write(plan: PolicyPlan, user_name: Callable[[int], str], group_name: Callable[[int], str]) -> dict[str, Any]:
-    """The definition that `parse` reads as `plan`, with names from the two functions; defaults are written out."""
+def write(plan: PolicyPlan, name_of: NameOf) -> dict[str, Any]:
+    """The definition that `parse` reads as `plan`, with the names that `name_of` gives."""
     acknowledge: dict[str, Any] = {"effect": str(plan.effect), "timeout": durations.write(plan.acknowledge_timeout)}
     if plan.effect is AcknowledgeEffect.PAUSE:
         acknowledge["pause"] = durations.write(plan.pause)
+    if plan.people != 1:
+        acknowledge["people"] = plan.people
     written: dict[str, Any] = {"default_priority": str(plan.default_priority), "acknowledge": acknowledge}
     if plan.repeat_times:
         written["repeat"] = {"times": plan.repeat_times, "every": durations.write(plan.repeat_every)}
+    if plan.groups_one_by_one is not None:
+        written["groups_one_by_one"] = durations.write(plan.groups_one_by_one)
     if plan.end_after != DEFAULT_END_AFTER:
         written["end_after"] = durations.write(plan.end_after)
-    written["steps"] = [_written_step(step, user_name, group_name) for step in plan.steps]
+    if plan.at_end is not AtEnd.TELL_MANAGERS:
+        written["end"] = _written_end(plan, name_of)
+    written["steps"] = [steps.write(step, name_of) for step in plan.steps]
+    return written
+
+
+def _written_end(plan: PolicyPlan, name_of: NameOf) -> dict[str, Any]:
+    written = {"then": str(plan.at_end)}
+    if plan.at_end is AtEnd.KEEP_LAST_STEP:
+        written["every"] = durations.write(plan.keep_every)
+    if plan.at_end is AtEnd.HAND_OVER and plan.hand_over_to is not None:
+        written["policy"] = name_of("policies", plan.hand_over_to)
     return written
 
 
 def store(plan: PolicyPlan) -> dict[str, Any]:
-    """The plan as JSON, users and groups by id: what a policy's version keeps."""
-    return write(plan, _as_stored, _as_stored)
+    """The plan as JSON, everything named by id: what a policy's version keeps."""
+    return write(plan, lambda _key, number: f"#{number}")
 
 
 def load(stored: object) -> PolicyPlan:
-    """The plan of what `store` made. Raises Rejected for anything else."""
-    return parse(stored, Names(_Ids(), _Ids()))
+    """The plan of what `store` made, in this version or an earlier one. Raises Rejected for anything else."""
+    return parse(stored, Names(_Ids(), _Ids(), _Ids(), _Ids(), _Ids()))
 
 
-def references(plan: PolicyPlan) -> tuple[frozenset[int], frozenset[int]]:
-    """The ids of the users and of the groups that a plan names."""
-    users = frozenset(user for step in plan.steps for user in step.user_ids)
-    return users, frozenset(group for step in plan.steps for group in step.group_ids)
+def references(plan: PolicyPlan) -> References:
+    """The ids of everything that a plan names."""
+    return References(
+        users=frozenset(user for step in plan.steps for user in step.user_ids),
+        groups=frozenset(group for step in plan.steps for group in step.group_ids),
+        schedules=frozenset(schedule for step in plan.steps for schedule in step.schedule_ids),
+        support_hours=frozenset(
+            step.when.hours for step in plan.steps if step.when is not None and step.when.hours is not None
+        ),
+        policies=frozenset(() if plan.hand_over_to is None else (plan.hand_over_to,)),
+    )
 
 
 class _Ids(dict[str, int]):
@@ -143,13 +182,9 @@ class _Ids(dict[str, int]):
         raise KeyError(key)
 
 
-def _as_stored(number: int) -> str:
-    return f"#{number}"
-
-
-def _acknowledge(spec: Spec | None) -> tuple[AcknowledgeEffect, timedelta, timedelta]:
+def _acknowledge(spec: Spec | None) -> tuple[AcknowledgeEffect, timedelta, timedelta, int]:
     if spec is None:
-        return AcknowledgeEffect.STOP, timedelta(), DEFAULT_ACKNOWLEDGE_TIMEOUT
+        return AcknowledgeEffect.STOP, timedelta(), DEFAULT_ACKNOWLEDGE_TIMEOUT, 1
     effect = spec.one_of("effect", AcknowledgeEffect, AcknowledgeEffect.STOP)
     pause = _span(spec, "pause", timedelta())
     if effect is AcknowledgeEffect.PAUSE and not spec.has("pause"):
@@ -157,8 +192,30 @@ def _acknowledge(spec: Spec | None) -> tuple[AcknowledgeEffect, timedelta, timed
     if effect is not AcknowledgeEffect.PAUSE and spec.has("pause"):
         spec.refuse("pause", "only `effect: pause` has a length.")
     timeout = _span(spec, "timeout", DEFAULT_ACKNOWLEDGE_TIMEOUT)
+    people = spec.whole("people", 1, least=1, most=MOST_PEOPLE)
     spec.done()
-    return effect, pause, timeout
+    return effect, pause, timeout, people
+
+
+def _end(spec: Spec | None, names: Names) -> tuple[AtEnd, timedelta, int | None]:
+    if spec is None:
+        return AtEnd.TELL_MANAGERS, timedelta(), None
+    then = spec.one_of("then", AtEnd, AtEnd.TELL_MANAGERS)
+    every, policy = timedelta(), None
+    if then is AtEnd.KEEP_LAST_STEP:
+        every = _span(spec, "every", timedelta())
+        if not spec.has("every"):
+            spec.refuse("every", "say how far apart the last step fires again.", "missing")
+        elif every and every < SHORTEST_KEPT:
+            spec.refuse("every", f"must be at least {durations.say(SHORTEST_KEPT)}.")
+    if then is AtEnd.HAND_OVER:
+        name = spec.text("policy", required=True)
+        try:
+            policy = names.policies[name.lower()] if name else None
+        except KeyError:
+            spec.refuse("policy", f'there is no escalation policy "{name}".', "not_found")
+    spec.done()
+    return then, every, policy
 
 
 def _repeat(spec: Spec | None) -> tuple[int, timedelta]:
@@ -178,51 +235,7 @@ def _steps(spec: Spec, names: Names) -> tuple[Step, ...]:
         spec.refuse("steps", "a policy needs at least one step.", "missing")
     if len(entries) > MOST_STEPS:
         spec.refuse("steps", f"a policy has at most {MOST_STEPS} steps; this one has {len(entries)}.")
-    return tuple(_step(entry, number, names) for number, entry in enumerate(entries))
-
-
-def _step(spec: Spec, number: int, names: Names) -> Step:
-    if number > 0 and not spec.has("after"):
-        spec.refuse("after", "say how long after the step before it this one fires.", "missing")
-    after, name = spec.span("after", timedelta()), spec.text("name", longest=100)
-    notify = spec.spec("notify")
-    spec.done()
-    if notify is None:
-        spec.refuse("notify", "say whom this step notifies.", "missing")
-        return Step(after=after, name=name)
-    step = Step(
-        after=after,
-        roles=_roles(notify),
-        user_ids=_ids(notify, "users", names.users, "user"),
-        group_ids=_ids(notify, "groups", names.groups, "group"),
-        group_contacts=notify.texts("group_contacts"),
-        name=name,
-    )
-    notify.done()
-    if not any(notify.has(key) and notify.raw(key) for key in ("roles", "users", "group_contacts")):
-        says = "say which of the groups' roles" if step.group_ids else "name roles, users or group contacts"
-        spec.refuse("notify", f"this step notifies nobody; {says}.")
-    return step
-
-
-def _roles(notify: Spec) -> tuple[MemberRole, ...]:
-    found = []
-    for number, written in enumerate(notify.texts("roles")):
-        try:
-            found.append(MemberRole(written))
-        except ValueError:
-            notify.refuse(f"roles[{number}]", f'"{written}" is not one of {", ".join(MemberRole)}.')
-    return tuple(found)
-
-
-def _ids(notify: Spec, key: str, known: Mapping[str, int], what: str) -> tuple[int, ...]:
-    found = []
-    for number, name in enumerate(notify.texts(key)):
-        try:
-            found.append(known[name.lower()])
-        except KeyError:
-            notify.refuse(f"{key}[{number}]", f'there is no {what} "{name}".', "not_found")
-    return tuple(dict.fromkeys(found))
+    return tuple(steps.read(entry, number, names) for number, entry in enumerate(entries))
 
 
 def _span(spec: Spec, key: str, default: timedelta) -> timedelta:
@@ -231,19 +244,3 @@ def _span(spec: Spec, key: str, default: timedelta) -> timedelta:
     if not span:
         spec.refuse(key, "must be longer than nothing.")
     return default if span == _NO_SPAN else span
-
-
-def _written_step(step: Step, user_name: Callable[[int], str], group_name: Callable[[int], str]) -> dict[str, Any]:
-    notify: dict[str, Any] = {}
-    if step.roles:
-        notify["roles"] = [str(role) for role in step.roles]
-    if step.user_ids:
-        notify["users"] = [user_name(user) for user in step.user_ids]
-    if step.group_ids:
-        notify["groups"] = [group_name(group) for group in step.group_ids]
-    if step.group_contacts:
-        notify["group_contacts"] = list(step.group_contacts)
-    written: dict[str, Any] = {"notify": notify, "after": durations.write(step.after)}
-    if step.name:
-        written["name"] = step.name
-    return written

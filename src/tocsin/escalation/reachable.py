@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from tocsin.escalation.policy import PolicyPlan
-from tocsin.escalation.targets import Contact, Duty, Reach, Roster, problem_with_reach
+from tocsin.escalation.policy import PolicyPlan, references
+from tocsin.escalation.targets import Contact, Duty, OnSchedule, Roster, problem_with_reach
+from tocsin.notify.ways import Method, Person
 from tocsin.oncall import schedules
 from tocsin.oncall.models import Schedule
 from tocsin.people.members import MemberRole
@@ -24,20 +25,28 @@ def problem(
     Whoever has a role by a schedule at some time counts, whether or not it is their turn at `at`.
     """
     users, groups = tuple(recipient_users), tuple(recipient_groups)
-    named = {group for step in plan.steps for group in step.group_ids} | set(groups)
-    return problem_with_reach(plan, _roster(named), users, groups, at)
+    if any(step.assignee for step in plan.steps):
+        return None  # whom a ticket is with, the ticket says
+    named = references(plan)
+    return problem_with_reach(plan, _roster(named.groups | set(groups), named.schedules), users, groups, at)
 
 
-def _roster(group_ids: set[int]) -> Roster:
-    methods: dict[int, list[ContactMethod]] = {}
+def _roster(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> Roster:
+    methods: dict[int, list[Method]] = {}
     for method in ContactMethod.objects.filter(is_enabled=True, user__is_active=True):
-        methods.setdefault(method.user_id, []).append(method)
+        methods.setdefault(method.user_id, []).append(Method(method.label, method.channel, method.address))
     people = {
-        user.pk: Reach(user.pk, user.display_name, tuple(method.wait for method in methods.get(user.pk, ())))
+        user.pk: Person(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
         for user in User.objects.filter(is_active=True)
     }
     duties = {group.pk: _duty(group) for group in Group.objects.filter(pk__in=group_ids)}
-    return Roster(duties=duties, people=people)
+    planned = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
+    return Roster(duties=duties, people=people, schedules=planned)
+
+
+def _on_schedule(schedule: Schedule) -> OnSchedule:
+    held = schedules.load(schedule.name, schedule.time_zone, schedule.definition)
+    return OnSchedule(schedule.name, tuple(dict.fromkeys(user for shift in held.shifts for user in shift.users)))
 
 
 def _duty(group: Group) -> Duty:
@@ -56,4 +65,7 @@ def _duty(group: Group) -> Duty:
             if role not in scheduled:
                 holders[role].append(membership.user_id)
     contacts = tuple(Contact(contact.pk, contact.label) for contact in GroupContact.objects.filter(group=group))
-    return Duty(group.pk, group.name, {role: tuple(users) for role, users in holders.items()}, contacts)
+    roles = {role: tuple(users) for role, users in holders.items()}
+    members = tuple(Membership.objects.filter(group=group).values_list("user_id", flat=True))
+    # Whoever may have a role may have had it before.
+    return Duty(group.pk, group.name, roles, contacts, members, roles)

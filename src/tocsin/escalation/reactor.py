@@ -18,12 +18,12 @@ from tocsin.alerts.states import AlertStatus, EventKind, Priority, Via
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.escalation import paging, table
-from tocsin.escalation.engine import begin
 from tocsin.escalation.follow import follow as follow_change
 from tocsin.escalation.follow import raise_priority
 from tocsin.escalation.plans import plans
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
 from tocsin.escalation.runs import Decision, RunState, from_row
+from tocsin.escalation.standing import begin
 from tocsin.escalation.table import NewRun
 from tocsin.notify import queue
 

@@ -15,6 +15,7 @@ from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import Priority
 from tocsin.escalation.policy import PolicyPlan
 from tocsin.escalation.targets import Pick
+from tocsin.notify.ways import AS_THEY_LIKE, Calling
 
 
 class RunStatus(StrEnum):
@@ -62,6 +63,18 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     pause_until: datetime | None = None
     #: Why this policy, or why nobody is paged.
     why: str = ""
+    #: The place of the recipient group whose steps fire, where they go one by one.
+    group: int = 0
+    #: Who was started by the step that is going on one by one.
+    taken: tuple[int, ...] = ()
+    #: Whether anybody was started in this pass, for this group.
+    paged: bool = False
+    #: Whether the step waits until somebody is on call, and said so.
+    waiting: bool = False
+    #: Who was started by a step that counts only until anybody acknowledges.
+    soft: tuple[int, ...] = ()
+    #: Whether the end was reached, and the last step goes on.
+    keeping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,8 @@ class Start:
     passes: int
     #: A person asked for it: it is sent although somebody has the alert or it is on hold.
     wake: bool = False
+    priority: Priority = Priority.HIGH
+    calling: Calling = AS_THEY_LIKE
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +132,7 @@ class StartContact:
     step: int
     passes: int
     wake: bool = False
+    calling: Calling = AS_THEY_LIKE
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +188,8 @@ class Decision:
     events: tuple[NewEvent, ...] = ()
     would: tuple[Start, ...] = ()
     successor: RunState | None = None
+    #: The policy version of `successor`, where it is another's.
+    successor_version: int | None = None
 
 
 def to_row(run: RunState) -> dict[str, Any]:

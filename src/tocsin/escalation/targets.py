@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from tocsin.escalation.policy import PolicyPlan, Step
+from tocsin.alerts.states import Priority
+from tocsin.escalation.policy import PolicyPlan
+from tocsin.escalation.steps import Step
+from tocsin.notify.ways import Person, leaves
+from tocsin.oncall.support_hours import SupportHours
 from tocsin.people.members import MemberRole
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """A person, and when each of their pages leaves, counted from a step's firing. No offsets: no way to be reached."""
-
-    user_id: int
-    name: str
-    offsets: tuple[timedelta, ...] = ()
-
-    @property
-    def last(self) -> timedelta:
-        """When the last page leaves: after it, all methods have been tried."""
-        return max(self.offsets, default=timedelta())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +30,54 @@ class Duty:
     name: str
     roles: Mapping[MemberRole, tuple[int, ...]] = field(default_factory=dict)
     contacts: tuple[Contact, ...] = ()
+    #: All members in the group's order, and who had each role before those who have it.
+    members: tuple[int, ...] = ()
+    previous: Mapping[MemberRole, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OnSchedule:
+    """Who is on call by one schedule, in whatever role."""
+
+    name: str
+    user_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What conditions and targets need to know of an alert: its tags, and whom the source's ticket is with."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    assignee_id: int | None = None
+    #: As the source gives it, also where it is no user.
+    assignee: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A policy that others hand over to, as it is now."""
+
+    name: str
+    version_id: int
+    plan: PolicyPlan
 
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Everything a turn needs to know about people: the groups on call by id, the active people by id, and
-    the administrators' ids. Whoever is not in `people` is not called.
+    """Everything a turn needs to know beside run and alert: the groups on call by id, the active people by id with the
+    ways that can be used, the administrators' ids, and what the plans' conditions and ends refer to. Whoever is not in
+    `people` is not called.
     """
 
     duties: Mapping[int, Duty] = field(default_factory=dict)
-    people: Mapping[int, Reach] = field(default_factory=dict)
+    people: Mapping[int, Person] = field(default_factory=dict)
     admins: tuple[int, ...] = ()
+    schedules: Mapping[int, OnSchedule] = field(default_factory=dict)
+    hours: Mapping[int, SupportHours] = field(default_factory=dict)
+    #: By alert.
+    facts: Mapping[int, Facts] = field(default_factory=dict)
+    #: By policy.
+    successors: Mapping[int, Successor] = field(default_factory=dict)
 
     def name(self, user_id: int) -> str:
         """The name to show."""
@@ -73,12 +100,14 @@ class Pick:
 class Choice:
     """What a step comes to."""
 
-    picks: tuple[Pick, ...]
-    contacts: tuple[tuple[Duty, Contact], ...]
+    picks: tuple[Pick, ...] = ()
+    contacts: tuple[tuple[Duty, Contact], ...] = ()
     #: Why somebody or nobody was taken, each without a full stop.
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     #: Whether somebody of this step is still being paged by an earlier one.
-    is_busy: bool
+    is_busy: bool = False
+    #: One by one: whether somebody else comes after.
+    has_more: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -95,41 +124,80 @@ def choose(
     acted: Mapping[int, str],
     busy: Mapping[int, datetime],
     at: datetime,
+    priority: Priority = Priority.HIGH,
+    alert_id: int = 0,
+    taken: frozenset[int] = frozenset(),
 ) -> Choice:
     """Whom `step` starts at `at`.
 
     `recipient_users` are paged beside the step's targets (pass none for any step but the first); roles are looked up
     in the step's groups, else in `recipient_groups`. `acted` says why somebody is left in peace; `busy` until when
     somebody has pages of an earlier step to come. For each role of each group the first person who can be started is
-    taken; nobody is taken twice.
+    taken; nobody is taken twice. One by one, the whole order of each role counts, and the next who is not in `taken`.
     """
-    search = _Search(roster, acted, busy, at)
+    search = _Search(step, roster, acted, busy, at, priority, taken)
     groups = step.group_ids or recipient_groups
-    for role in step.roles:
-        if not groups:
-            search.notes.append(f"no group says who is {role}")
-        for group_id in groups:
-            search.role(role, roster.duties.get(group_id), group_id)
+    search.roles(groups)
+    if step.previous_on_call:
+        search.previous(groups)
+    for schedule_id in step.schedule_ids:
+        search.schedule(schedule_id)
+    if step.everybody:
+        search.everybody(groups)
     for user_id in step.user_ids:
         search.user(user_id, "named by the step")
+    if step.assignee:
+        search.assignee(roster.facts.get(alert_id, Facts()))
     for user_id in recipient_users:
         search.user(user_id, "recipient")
-    contacts = _contacts(step, groups, roster, search.notes)
-    return Choice(tuple(search.picks), contacts, tuple(dict.fromkeys(search.notes)), search.is_busy)
+    contacts = () if taken else _contacts(step, groups, roster, search.notes)
+    return Choice(
+        tuple(search.picks), contacts, tuple(dict.fromkeys(search.notes)), search.is_busy, has_more=search.has_more
+    )
 
 
 class _Search:
     """Collects the picks of one step."""
 
-    def __init__(self, roster: Roster, acted: Mapping[int, str], busy: Mapping[int, datetime], at: datetime) -> None:
-        self.roster, self.acted, self.busy, self.at = roster, acted, busy, at
+    def __init__(
+        self,
+        step: Step,
+        roster: Roster,
+        acted: Mapping[int, str],
+        busy: Mapping[int, datetime],
+        at: datetime,
+        priority: Priority,
+        taken: frozenset[int],
+    ) -> None:
+        self.step, self.roster, self.acted, self.busy, self.at = step, roster, acted, busy, at
+        self.priority, self.taken = priority, taken
         self.picks: list[Pick] = []
         self.notes: list[str] = []
-        self.is_busy = False
+        self.is_busy = self.has_more = False
         self._started: set[int] = set()
         self._of_group: dict[int, set[int]] = {}
 
-    def role(self, role: MemberRole, duty: Duty | None, group_id: int) -> None:
+    def roles(self, groups: tuple[int, ...]) -> None:
+        """The step's roles in each of the groups."""
+        for role in self.step.roles:
+            if not groups:
+                self.notes.append(f"no group says who is {role}")
+            for group_id in groups:
+                duty = self.roster.duties.get(group_id)
+                if self.step.one_by_one is None:
+                    self._role(role, duty, group_id)
+                else:
+                    self._whole_role(role, duty, group_id)
+
+    def _whole_role(self, role: MemberRole, duty: Duty | None, group_id: int) -> None:
+        order = duty.roles.get(role, ()) if duty else ()
+        name = duty.name if duty else f"group {group_id}"
+        for user_id in order:
+            self.user(user_id, f"{role}, {name}", role, group_id)
+        if not order:
+            self.notes.append(f"nobody is {role} in {name}")
+
+    def _role(self, role: MemberRole, duty: Duty | None, group_id: int) -> None:
         """Takes the first of that role's order who can be started."""
         order = duty.roles.get(role, ()) if duty else ()
         name = duty.name if duty else f"group {group_id}"
@@ -146,22 +214,71 @@ class _Search:
                 return
         self.notes.append(f"nobody {'else ' if order else ''}is {role} in {name}")
 
-    def user(self, user_id: int, label: str) -> None:
-        """Takes a person named directly."""
+    def previous(self, groups: tuple[int, ...]) -> None:
+        """Takes whoever had the roles before those who have them now."""
+        for group_id in groups:
+            duty = self.roster.duties.get(group_id)
+            for role in self.step.roles or (MemberRole.PRIMARY,):
+                before = duty.previous.get(role, ()) if duty else ()
+                name = duty.name if duty else f"group {group_id}"
+                if not before:
+                    self.notes.append(f"nobody was {role} in {name} before")
+                for user_id in before:
+                    self.user(user_id, f"{role} before, {name}", role, group_id)
+
+    def schedule(self, schedule_id: int) -> None:
+        """Takes whoever is on call by that schedule."""
+        held = self.roster.schedules.get(schedule_id)
+        if held is None:
+            self.notes.append("a schedule that this step names exists no longer")
+            return
+        if not held.user_ids:
+            self.notes.append(f"nobody is on call by {held.name}")
+        for user_id in held.user_ids:
+            self.user(user_id, f"on call by {held.name}")
+
+    def everybody(self, groups: tuple[int, ...]) -> None:
+        """Takes every member of the groups."""
+        for group_id in groups:
+            duty = self.roster.duties.get(group_id)
+            if duty is None or not duty.members:
+                self.notes.append(f"nobody is in {duty.name if duty else f'group {group_id}'}")
+            else:
+                for user_id in duty.members:
+                    self.user(user_id, f"member of {duty.name}")
+        if not groups:
+            self.notes.append("there is no group whose members to page")
+
+    def assignee(self, facts: Facts) -> None:
+        """Takes whoever the ticket is with."""
+        if facts.assignee_id is not None:
+            self.user(facts.assignee_id, "the ticket is with them")
+        elif facts.assignee:
+            self.notes.append(f"the ticket is with {facts.assignee}, who is no user")
+        else:
+            self.notes.append("the ticket is with nobody")
+
+    def user(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
+        """Takes a person."""
         if user_id not in self._started and self._can_start(user_id):
-            self._take(user_id, label)
+            self._take(user_id, label, role, group_id)
 
     def _take(self, user_id: int, label: str, role: MemberRole | None = None, group_id: int | None = None) -> None:
+        if self.step.one_by_one is not None and self.picks:
+            self.has_more = True
+            return
         self._started.add(user_id)
         self.picks.append(Pick(user_id, self.roster.name(user_id), label, role, group_id))
 
     def _can_start(self, user_id: int) -> bool:
         person = self.roster.people.get(user_id)
+        if user_id in self.taken:
+            return False
         if person is None:
             self.notes.append(f"user {user_id} is switched off")
         elif user_id in self.acted:
             self.notes.append(f"{person.name} {self.acted[user_id]}")
-        elif not person.offsets:
+        elif not leaves(person, self.step.calling, self.priority, self.at):
             self.notes.append(f"{person.name} has no contact method in use")
         elif user_id in self.busy and self.busy[user_id] >= self.at:
             self.is_busy = True

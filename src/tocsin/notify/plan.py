@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
-from tocsin.core import durations
+from tocsin.alerts.states import Priority
+from tocsin.notify.ways import AS_THEY_LIKE, Calling, Leave, Method, Person, leaves
 
 #: Says why an address on a channel cannot be used, or None.
 type Problem = Callable[[str, str], str | None]
 #: The quietest of some channels.
 type Quietest = Callable[[set[str]], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A contact method, or a group's contact, which neither waits nor repeats."""
-
-    label: str
-    channel: str
-    address: str
-    wait: timedelta = timedelta()
-    repeat_times: int = 0
-    repeat_every: timedelta = timedelta()
-    is_enabled: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody who may be paged, with their methods in their order."""
-
-    id: int
-    name: str
-    methods: tuple[Method, ...] = ()
-    is_active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +30,9 @@ class Start:
     run_id: int | None = None
     #: What the notification keeps for those who read it: step, pass, role, group.
     data: Mapping[str, Any] = field(default_factory=dict)
+    #: What decides by which ways, beside the person's own wishes.
+    priority: Priority = Priority.HIGH
+    calling: Calling = AS_THEY_LIKE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,76 +69,54 @@ class Plan:
 def plan(
     starts: Iterable[Start], people: Mapping[int, Person], contacts: Mapping[int, Method], problem: Problem
 ) -> Plan:
-    """The pages of `starts`: one for each method and repetition, due at the step's time + wait + k × repeat_every."""
+    """The pages of `starts`: for people as `ways.leaves` says, for a group's contact one at once, and its retries."""
     pages: list[Page] = []
     unreachable: list[Unreachable] = []
     for start in starts:
-        name, why, methods = _reached(start, people, contacts)
-        planned = [page for method in methods for page in _pages(start, method, problem)]
+        name, why, found = _reached(start, people, contacts)
+        planned = _pages(start, found, problem)
         pages += planned
         if not any(not page.problem for page in planned):
             unreachable.append(Unreachable(start, name, why or _nothing_works(name, planned)))
     return Plan(tuple(pages), tuple(unreachable))
 
 
-def offsets(methods: Iterable[Method]) -> tuple[timedelta, ...]:
-    """How long after a step's firing each page of these methods is due, from the first to the last."""
-    found = [
-        method.wait + repetition * method.repeat_every
-        for method in methods
-        if method.is_enabled
-        for repetition in range(method.repeat_times + 1)
-    ]
-    return tuple(sorted(found))
-
-
 def _reached(
     start: Start, people: Mapping[int, Person], contacts: Mapping[int, Method]
-) -> tuple[str, str, tuple[Method, ...]]:
-    """The name of who is to be reached, why that cannot be, and by which methods it can."""
+) -> tuple[str, str, tuple[Leave, ...]]:
+    """The name of who is to be reached, why that cannot be, and by what it would be tried when."""
     if start.group_contact_id is not None:
         contact = contacts.get(start.group_contact_id)
         if contact is None:
             return "A group contact", "The group contact that this step names exists no longer.", ()
-        return contact.label, "", (contact,)
+        alone = Person(0, contact.label, (contact,))
+        return contact.label, "", leaves(alone, replace(start.calling, by=()), start.priority, start.at)
     person = people.get(start.user_id) if start.user_id is not None else None
     if person is None:
         return "Somebody", "The user whom this step names exists no longer.", ()
     if not person.is_active:
         return person.name, f"{person.name} was to be paged, but the account is switched off.", ()
-    methods = tuple(method for method in person.methods if method.is_enabled)
-    if not methods:
+    found = leaves(person, start.calling, start.priority, start.at)
+    if not found:
         kind = "every contact method is switched off" if person.methods else "there is no contact method"
         return person.name, f"{person.name} was to be paged and cannot be reached: {kind}.", ()
-    return person.name, "", methods
+    return person.name, "", found
 
 
-def _pages(start: Start, method: Method, problem: Problem) -> list[Page]:
-    found = problem(method.channel, method.address) or ""
-    if found:
-        reason = f"{method.label} cannot be used: {found}"
-        return [Page(start, method.label, method.channel, method.address, start.at, start.reason, reason)]
-    return [
-        Page(
-            start,
-            method.label,
-            method.channel,
-            method.address,
-            start.at + method.wait + repetition * method.repeat_every,
-            _reason(start, method, repetition),
-        )
-        for repetition in range(method.repeat_times + 1)
-    ]
-
-
-def _reason(start: Start, method: Method, repetition: int) -> str:
-    """The start's reason, and how this page comes to its time."""
-    parts = [method.label]
-    if method.wait:
-        parts.append(f"{durations.say(method.wait)} after the step")
-    if repetition:
-        parts.append(f"repeat {repetition} of {method.repeat_times}")
-    return f"{start.reason} ({', '.join(parts)})"
+def _pages(start: Start, found: Iterable[Leave], problem: Problem) -> list[Page]:
+    pages: list[Page] = []
+    refused: set[str] = set()
+    for leave in found:
+        method = leave.method
+        why = problem(method.channel, method.address) or ""
+        if not why:
+            reason = f"{start.reason} ({leave.how})"
+            pages.append(Page(start, method.label, method.channel, method.address, leave.at, reason))
+        elif method.label not in refused:
+            refused.add(method.label)
+            why = f"{method.label} cannot be used: {why}"
+            pages.append(Page(start, method.label, method.channel, method.address, start.at, start.reason, why))
+    return pages
 
 
 def _nothing_works(name: str, planned: Sequence[Page]) -> str:

@@ -17,8 +17,9 @@ from tocsin.core.errors import Rejected
 from tocsin.notify import plan as planning
 from tocsin.notify.channels.registry import address_problem, quietest
 from tocsin.notify.due import ON_HOLD
-from tocsin.notify.plan import AllClear, Method, Page, Paged, Person, Plan, Start, Unreachable
+from tocsin.notify.plan import AllClear, Page, Paged, Plan, Start, Unreachable
 from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.notify.ways import Method, Person, with_rules
 
 #: What is cancelled when an alert needs somebody no more.
 ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
@@ -74,20 +75,20 @@ def plan_of(connection: Connection, starts: Sequence[Start]) -> Plan:
 
 
 _PEOPLE = """
-SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, m.label, m.channel, m.address, m.wait,
-       m.repeat_times, m.repeat_every, m.is_enabled
+SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.contact_rules,
+       m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every, m.is_enabled
 FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
 WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
 """
 
 
 def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Person]:
-    """The users with their contact methods, by id: for `plan.plan` and `plan.offsets`."""
+    """The users with their contact methods and rules, by id: for `plan.plan` and `ways.leaves`."""
     if not user_ids:
         return {}
-    found: dict[int, tuple[str, bool, list[Method]]] = {}
+    found: dict[int, tuple[dict[str, Any], list[Method]]] = {}
     for row in database.rows(connection, _PEOPLE, (list(user_ids),)):
-        methods = found.setdefault(row["id"], (row["name"], row["is_active"], []))[2]
+        methods = found.setdefault(row["id"], (row, []))[1]
         if row["label"] is not None:
             methods.append(
                 Method(
@@ -95,10 +96,12 @@ def people_of(connection: Connection, user_ids: Collection[int]) -> dict[int, Pe
                     row["is_enabled"],
                 )
             )  # fmt: skip
-    return {
-        user_id: Person(user_id, name, tuple(methods), is_active)
-        for user_id, (name, is_active, methods) in found.items()
-    }
+    return {user_id: _person(row, methods) for user_id, (row, methods) in found.items()}
+
+
+def _person(row: Mapping[str, Any], methods: Sequence[Method]) -> Person:
+    person = Person(row["id"], row["name"], tuple(methods), row["is_active"], row["time_zone"])
+    return with_rules(person, row["contact_rules"]) if row["contact_rules"] else person
 
 
 def _contacts(connection: Connection, contact_ids: Collection[int]) -> dict[int, Method]:

@@ -21,7 +21,7 @@ from tocsin.access.roles import Role
 from tocsin.core import configuration, dependents, durations, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
-from tocsin.people import specs
+from tocsin.people import contact_rules, specs
 from tocsin.people.models import ContactMethod, User
 from tocsin.people.specs import ContactSpec, UserSpec
 
@@ -42,7 +42,10 @@ def user_spec(user: User) -> dict[str, Any]:
         spec["language"] = user.language
     if not user.is_active:
         spec["active"] = False
-    return spec | {"contact_methods": [contact_method_spec(method) for method in user.contact_methods.all()]}
+    spec["contact_methods"] = [contact_method_spec(method) for method in user.contact_methods.all()]
+    if user.contact_rules:
+        spec["contact_rules"] = user.contact_rules
+    return spec
 
 
 def contact_method_spec(method: ContactMethod) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def save_user(
             methods = (ContactSpec(FIRST_LABEL, "email", read.email),)
         if methods is not None:
             _write_contact_methods(user, methods)
+        _write_contact_rules(user, read)
         _write_email(user, is_verified=actor.via in _TRUSTED)
         if read.role is Role.ADMIN and read.is_active:
             setup_link.revoke_all()
@@ -149,7 +153,10 @@ def save_contact_method(
         before = user_spec(user)
         last = others.order_by("position").last()
         method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
+        old = method.label
         _write_contact_method(method, read)
+        if existing:
+            _relabel(user, old, method.label)
         _record(user, before, actor, now)
     return method
 
@@ -161,6 +168,7 @@ def delete_contact_method(method: ContactMethod, *, actor: Actor, now: datetime)
         user = method.user
         before = user_spec(user)
         method.delete()
+        _relabel(user, method.label, None)
         _record(user, before, actor, now)
 
 
@@ -224,6 +232,42 @@ def _write_contact_method(method: ContactMethod, read: ContactSpec) -> None:
     method.wait, method.repeat_times, method.repeat_every = read.wait, read.repeat_times, read.repeat_every
     method.is_enabled = read.is_enabled
     method.save()
+
+
+def _write_contact_rules(user: User, read: UserSpec) -> None:
+    """Makes the rules what the spec says; a spec without them leaves them, but for methods that are gone."""
+    labels = list(ContactMethod.objects.filter(user=user).values_list("label", flat=True))
+    if read.contact_rules is not None and read.rules_spec is not None:
+        contact_rules.refuse_unknown(read.rules_spec, read.contact_rules, labels)
+        read.rules_spec.check()
+        user.contact_rules = contact_rules.write(read.contact_rules)
+    else:
+        rules = contact_rules.load(user.contact_rules)
+        for gone in contact_rules.labels(rules) - {label.casefold() for label in labels}:
+            rules = contact_rules.renamed(rules, gone, None)
+        user.contact_rules = contact_rules.write(rules)
+    user.save(update_fields=["contact_rules"])
+
+
+def _relabel(user: User, old: str, new: str | None) -> None:
+    """The rules speak of methods by label: they follow a label that changed, or a method that went."""
+    held = User.objects.get(pk=user.pk)
+    held.contact_rules = contact_rules.write(contact_rules.renamed(contact_rules.load(held.contact_rules), old, new))
+    held.save(update_fields=["contact_rules"])
+
+
+def move_contact_method(method: ContactMethod, places: int, *, actor: Actor, now: datetime) -> None:
+    """Moves one of a user's methods up (negative) or down in their order."""
+    with transaction.atomic():
+        configuration.lock()
+        user = method.user
+        before = user_spec(user)
+        order = list(ContactMethod.objects.filter(user=user))
+        at = order.index(method)
+        order.insert(max(0, min(len(order) - 1, at + places)), order.pop(at))
+        for position, one in enumerate(order):
+            ContactMethod.objects.filter(pk=one.pk).update(position=position)
+        _record(user, before, actor, now)
 
 
 def _write_email(user: User, *, is_verified: bool) -> None:

@@ -9,12 +9,10 @@ from datetime import timedelta
 from tocsin.access.roles import Role
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec
-from tocsin.people import addresses
+from tocsin.people import addresses, contact_rules
+from tocsin.people.contact_rules import ContactRules
 from tocsin.people.members import MemberRole
 
-#: Longer waits of a contact method are typing errors.
-LONGEST_WAIT = timedelta(days=1)
-MOST_REPEATS = 100
 LANGUAGES = ("en", "de")
 
 
@@ -33,7 +31,9 @@ class ContactSpec:
 
 @dataclass(frozen=True, slots=True)
 class UserSpec:
-    """A user. `contact_methods` and `language` are None where they are not given, and then stay as they are."""
+    """A user. `contact_methods`, `contact_rules` and `language` are None where they are not given, and then stay as
+    they are; `rules_spec` notes problems of the rules that only show once all labels are known.
+    """
 
     username: str
     name: str
@@ -43,6 +43,8 @@ class UserSpec:
     is_active: bool
     language: str | None
     contact_methods: tuple[ContactSpec, ...] | None
+    contact_rules: ContactRules | None = None
+    rules_spec: Spec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class GroupSpec:
 def read_user(value: object, default_zone: str) -> UserSpec:
     """Raises Rejected, or RejectedAll, naming each place."""
     spec = Spec(value)
+    rules = spec.spec("contact_rules")
     user = UserSpec(
         username=spec.name("username"),
         name=spec.text("name"),
@@ -86,6 +89,8 @@ def read_user(value: object, default_zone: str) -> UserSpec:
         is_active=spec.flag("active", True),
         language=_language(spec),
         contact_methods=_contact_methods(spec) if spec.has("contact_methods") else None,
+        contact_rules=contact_rules.read(rules) if rules is not None else None,
+        rules_spec=rules,
     )
     spec.finish()
     return user
@@ -143,21 +148,14 @@ def _contact_methods(spec: Spec) -> tuple[ContactSpec, ...]:
 def _contact_method(spec: Spec) -> ContactSpec:
     label = spec.text("label", required=True, longest=100)
     channel, address = _address(spec)
-    times, every = 0, timedelta()
-    repeat = spec.spec("repeat")
-    if repeat is not None:
-        times = repeat.whole("times", 0, most=MOST_REPEATS)
-        every = repeat.span("every", timedelta(), longest=LONGEST_WAIT)
-        if times and not every:
-            repeat.refuse("every", "is needed, and more than nothing, where there are repeats.", "missing")
-        repeat.done()
+    times, every = contact_rules.repeat(spec)
     method = ContactSpec(
         label=label,
         channel=channel,
         address=address,
-        wait=spec.span("wait", timedelta(), longest=LONGEST_WAIT),
+        wait=spec.span("wait", timedelta(), longest=contact_rules.LONGEST_WAIT),
         repeat_times=times,
-        repeat_every=every if times else timedelta(),
+        repeat_every=every,
         is_enabled=spec.flag("enabled", True),
     )
     spec.done()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
 from tocsin.alerts.openings import NewAlert, Opening
@@ -19,54 +19,21 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash, uuid7
-from tocsin.escalation import forecast, plans, rosters
-from tocsin.escalation.engine import begin
+from tocsin.escalation import plans, rosters
 from tocsin.escalation.follow import follow
 from tocsin.escalation.policy import RECIPIENTS_ONLY
-from tocsin.escalation.runs import Decision as Turn
 from tocsin.escalation.runs import RunState
-from tocsin.escalation.targets import Roster
+from tocsin.escalation.standing import begin
 from tocsin.inbound import keys, unreadable
 from tocsin.inbound.decide import Arrival, Decision, KeyState, decide, failed, switched_off
-from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
+from tocsin.inbound.elements import elements_of
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry, UnknownDoor
 from tocsin.inbound.trace import Trace, explain
-from tocsin.notify import pause, queue
-from tocsin.notify.plan import Start
-
-#: A policy with more turns than this is cut short, with a note: nobody reads on.
-MOST_TURNS = 200
-
-#: Stands for the number that a new alert would get.
-NEW_ALERT = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedPage:
-    """One page that would leave: to whom, by what, when, and why. `problem` says why it could not."""
-
-    at: datetime
-    after: timedelta
-    #: None: a group contact, which `name` names.
-    user_id: int | None
-    name: str
-    label: str
-    channel: str
-    address: str
-    reason: str
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """One line that the alert's timeline would get."""
-
-    at: datetime
-    after: timedelta
-    text: str
+from tocsin.simulate.escalation import NEW_ALERT, Happening, PlannedPage, Played, play
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +88,7 @@ def simulate_door(door: Door, body: bytes, content_type: str, at: datetime, *, m
 def _outcomes(door: Door, body: bytes, content_type: str, at: datetime) -> Iterable[Outcome]:
     off = switched_off() if door.mode is IntegrationMode.DISABLED else None
     try:
-        elements = decode(body, content_type, lenient=door.reader.kind.lenient).elements
+        elements = elements_of(door.reader.kind, body, content_type).elements
     except Rejected as problem:
         yield _off(off, None) if off else _unreadable(door, problem, body, at)
         return
@@ -197,37 +164,25 @@ def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Outcome:
     if opening is None:
         return outcome
     with database.transaction() as connection:
-        pages, timeline, notes = _escalation(connection, opening, decision, at)
+        played = _escalation(connection, opening, decision, at)
     return replace(
         outcome,
         alert=opening.alert,
         mode=opening.paging.mode,
         route=str(decision.verdict.get("route", "")),
         why=opening.paging.reason,
-        pages=pages,
-        timeline=timeline,
-        notes=notes,
+        pages=played.pages,
+        timeline=played.timeline,
+        notes=played.notes,
     )
 
 
-def _escalation(
-    connection: Connection, opening: Opening, decision: Decision, at: datetime
-) -> tuple[tuple[PlannedPage, ...], tuple[Happening, ...], tuple[str, ...]]:
+def _escalation(connection: Connection, opening: Opening, decision: Decision, at: datetime) -> Played:
     """The pages, the timeline and the notes of a new alert, if nobody acts."""
     run, alert = _begin(connection, opening, decision, at)
-
-    def roster_at(moment: datetime) -> Roster:
-        return rosters.roster(connection, [run], moment)
-
-    turns = forecast.play(run, alert, roster_at, most=MOST_TURNS)
-    timeline = [Happening(at, timedelta(), opening.event.reason)]
-    pages: list[PlannedPage] = []
-    for moment, turn in turns:
-        timeline += [Happening(moment, moment - at, event.reason) for event in turn.events]
-        planned, unreachable = _pages(connection, turn, at)
-        pages += planned
-        timeline += [Happening(moment, moment - at, sentence) for sentence in unreachable]
-    return tuple(sorted(pages, key=lambda page: page.at)), tuple(timeline), tuple(_notes(connection, run, turns, at))
+    agent = str(opening.alert.columns.get("source_agent", ""))
+    facts = rosters.facts_of(connection, opening.alert.tags, agent)
+    return play(connection, run, alert, facts, opening.event.reason)
 
 
 def _begin(connection: Connection, opening: Opening, decision: Decision, at: datetime) -> tuple[RunState, AlertState]:
@@ -250,37 +205,3 @@ def _begin(connection: Connection, opening: Opening, decision: Decision, at: dat
             run = follow(run, change.before, change.after, change.events, at).run
             alert = change.after
     return run, alert
-
-
-def _pages(connection: Connection, turn: Turn, at: datetime) -> tuple[list[PlannedPage], list[str]]:
-    """What a turn would put into the outbox; in watch mode, what it would have put."""
-    starts = [Start(NEW_ALERT, s.at, s.reason, user_id=s.pick.user_id) for s in (*turn.starts, *turn.would)]
-    starts += [Start(NEW_ALERT, c.at, c.reason, group_contact_id=c.contact_id) for c in turn.contacts]
-    planned = queue.plan_of(connection, starts)
-    names = {s.pick.user_id: s.pick.name for s in (*turn.starts, *turn.would)}
-    labels = {c.contact_id: c.label for c in turn.contacts}
-    pages = [
-        PlannedPage(
-            at=page.due_at,
-            after=page.due_at - at,
-            user_id=page.start.user_id,
-            name=names.get(page.start.user_id or 0) or labels.get(page.start.group_contact_id or 0, page.label),
-            label=page.label,
-            channel=page.channel,
-            address=page.address,
-            reason=page.reason,
-            problem=page.problem,
-        )
-        for page in planned.pages
-    ]
-    return pages, [found.reason for found in planned.unreachable]
-
-
-def _notes(connection: Connection, run: RunState, turns: tuple[object, ...], at: datetime) -> Iterable[str]:
-    if run.mode is PagingMode.WATCH:
-        yield "The integration only watches: nobody would be paged; these are the pages that it would otherwise send."
-    if len(turns) >= MOST_TURNS:
-        yield f"Only the first {MOST_TURNS} turns of the policy are shown."
-    held = pause.current(connection, at)
-    if held is not None:
-        yield held.sentence

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from tocsin.core import durations
-from tocsin.simulate.chain import Outcome, PlannedPage, Simulation
+from tocsin.simulate.chain import Outcome, Simulation
+from tocsin.simulate.escalation import Happening, PlannedPage
 
 #: How an address may be shown: given the user's id (None: a group contact's), the channel and the address.
 type Shown = Callable[[int | None, str, str], str]
@@ -48,9 +49,7 @@ def _message(outcome: Outcome, shown: Shown) -> dict[str, Any]:
         "route": outcome.route,
         "why": outcome.why,
         "pages": [_page(page, shown) for page in outcome.pages],
-        "timeline": [
-            {"at": _iso(line.at), "minutes": _minutes(line.after), "text": line.text} for line in outcome.timeline
-        ],
+        "timeline": [_line(line) for line in outcome.timeline],
         "notes": list(outcome.notes),
         "trace": outcome.trace.to_json() if outcome.trace else None,
     }
@@ -71,6 +70,10 @@ def _alert(outcome: Outcome) -> dict[str, Any] | None:
         "custom": dict(alert.custom),
         "watch": alert.watch,
     }
+
+
+def _line(line: Happening) -> dict[str, Any]:
+    return {"at": _iso(line.at), "minutes": _minutes(line.after), "text": line.text}
 
 
 def _page(page: PlannedPage, shown: Shown) -> dict[str, Any]:

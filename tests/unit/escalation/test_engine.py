@@ -286,7 +286,9 @@ def test_a_run_without_a_timer_has_no_next_step(mode: PagingMode) -> None:
 
 def test_a_whole_run_is_played_through_without_anybody_acting() -> None:
     world = World(plan(*STANDARD, repeat={"times": 1, "every": "10m"}))
-    turns = play(world.run, world.alert, lambda at: roster(primary=(ALICE,) if at < T0 + minutes(15) else (DAVE,)))
+    turns = play(
+        world.run, world.alert, lambda _run, at: roster(primary=(ALICE,) if at < T0 + minutes(15) else (DAVE,))
+    ).turns
     assert [((at - T0) / minutes(1), [start.pick.name for start in decision.starts]) for at, decision in turns] == [
         (0, ["Alice"]),
         (5, ["Bob"]),

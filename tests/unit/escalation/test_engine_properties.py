@@ -28,9 +28,11 @@ from tocsin.alerts.orders import (
 from tocsin.alerts.states import LIVE
 from tocsin.core.errors import Rejected
 from tocsin.escalation.engine import advance
-from tocsin.escalation.policy import PolicyPlan, Step
+from tocsin.escalation.policy import PolicyPlan
 from tocsin.escalation.runs import Pause, RunStatus
+from tocsin.escalation.steps import Step
 from tocsin.escalation.targets import Roster
+from tocsin.notify.ways import AS_THEY_LIKE
 
 PEOPLE = st.lists(st.sampled_from(sorted(NAMES)), unique=True, max_size=3).map(tuple)
 ROSTERS: st.SearchStrategy[Roster] = st.builds(
@@ -80,7 +82,7 @@ def check(world: World) -> None:
         assert not world.alert.acknowledged, "an acknowledgement always has its timeout"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans(), ROSTERS, st.data())
 def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_goes_back(
     policy: PolicyPlan, people: Roster, data: st.DataObject
@@ -106,8 +108,8 @@ def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_
         assert step_at is None or step_at <= world.now
 
 
-@settings(max_examples=150, deadline=None)
-@given(plans(), ROSTERS, st.sampled_from([ALICE, BOB, CAROL]), st.integers(min_value=0, max_value=3600))
+@settings(max_examples=100, deadline=None)
+@given(plans(ends=True), ROSTERS, st.sampled_from([ALICE, BOB, CAROL]), st.integers(min_value=0, max_value=3600))
 def test_whoever_acknowledged_is_never_started_again_while_that_stands(
     policy: PolicyPlan, people: Roster, user: int, seconds: int
 ) -> None:
@@ -119,8 +121,8 @@ def test_whoever_acknowledged_is_never_started_again_while_that_stands(
     assert user not in [who for _minute, who in world.paged[paged:]]
 
 
-@settings(max_examples=150, deadline=None)
-@given(plans(), ROSTERS)
+@settings(max_examples=100, deadline=None)
+@given(plans(ends=True), ROSTERS)
 def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_of_times(
     policy: PolicyPlan, people: Roster
 ) -> None:
@@ -134,14 +136,16 @@ def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_
     assert len(instants) == len(set(instants)), "nobody twice at one moment"
 
 
-@settings(max_examples=150, deadline=None)
-@given(plans(), st.data())
+@settings(max_examples=100, deadline=None)
+@given(plans(ends=True), st.data())
 def test_late_turns_bring_the_same_people_in_the_same_order(policy: PolicyPlan, data: st.DataObject) -> None:
     """With pages that leave at once, so that nobody's being busy depends on the delay."""
     people = data.draw(
         st.builds(lambda primary, secondary: roster(primary=primary, secondary=secondary), PEOPLE, PEOPLE)
     )
-    spaced = replace(policy, steps=tuple(replace(step, after=step.after + minutes(1)) for step in policy.steps))
+    # Without conditions on the time of day and further tries, whose people are busy, which a delay may change.
+    steps = (replace(step, after=step.after + minutes(1), when=None, calling=AS_THEY_LIKE) for step in policy.steps)
+    spaced = replace(policy, steps=tuple(steps))
     prompt = World(spaced, people).to(60 * 24 * 365)
     late = World(spaced, people)
     while late.run.due_at is not None:
@@ -152,7 +156,7 @@ def test_late_turns_bring_the_same_people_in_the_same_order(policy: PolicyPlan, 
 
 
 @settings(max_examples=100, deadline=None)
-@given(plans(), ROSTERS, st.lists(st.integers(min_value=0, max_value=20_000), max_size=8))
+@given(plans(ends=True), ROSTERS, st.lists(st.integers(min_value=0, max_value=20_000), max_size=8))
 def test_turns_between_change_nothing(policy: PolicyPlan, people: Roster, seconds: list[int]) -> None:
     often, rarely = World(policy, people, users=(CAROL,)), World(policy, people, users=(CAROL,))
     for second in sorted(seconds):
@@ -165,7 +169,7 @@ def test_turns_between_change_nothing(policy: PolicyPlan, people: Roster, second
 
 
 @settings(max_examples=100, deadline=None)
-@given(plans(), ROSTERS, st.integers(min_value=0, max_value=600), st.integers(min_value=1, max_value=7200))
+@given(plans(ends=True), ROSTERS, st.integers(min_value=0, max_value=600), st.integers(min_value=1, max_value=7200))
 def test_nobody_is_paged_while_all_paging_is_paused(
     policy: PolicyPlan, people: Roster, start: int, length: int
 ) -> None:

@@ -42,10 +42,10 @@ from tocsin.alerts.orders import (
 from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.source import Agent, agent_changed
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.escalation.engine import begin
 from tocsin.escalation.follow import follow, raise_priority
 from tocsin.escalation.forecast import next_step
 from tocsin.escalation.runs import Decision, Pause, RunStatus, TellWhy
+from tocsin.escalation.standing import begin
 
 STANDARD = (("primary", 0), ("secondary", 5), ("primary secondary", 10))
 STOP = {"acknowledge": {"effect": "stop"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,20 +13,20 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.escalation.policy import (
-    AcknowledgeEffect,
-    Names,
-    PolicyPlan,
-    Step,
-    load,
-    parse,
-    references,
-    store,
-    write,
-)
+from tocsin.escalation.conditions import Between, Condition
+from tocsin.escalation.policy import AcknowledgeEffect, AtEnd, PolicyPlan, load, parse, references, store, write
+from tocsin.escalation.steps import IfEmpty, Names, Step
+from tocsin.notify.ways import AS_THEY_LIKE, Calling, Rule
+from tocsin.oncall.windows import Window
 from tocsin.people.members import MemberRole
 
-NAMES = Names(users={"alice": 1, "bob": 2}, groups={"service desk": 10, "network": 11})
+NAMES = Names(
+    users={"alice": 1, "bob": 2},
+    groups={"service desk": 10, "network": 11},
+    schedules={"nights": 20},
+    support_hours={"office": 30},
+    policies={"other": 40},
+)
 PRIMARY = {"notify": {"roles": ["primary"]}, "after": "0m"}
 STANDARD: dict[str, Any] = {
     "default_priority": "high",
@@ -58,6 +59,17 @@ STANDARD: dict[str, Any] = {
         ({"steps": [{"notify": {"roles": "primary"}}]}, "steps[0].notify.roles"),
         ({"steps": [{"notify": {"users": ["alice", "carol"]}}]}, "steps[0].notify.users[1]"),
         ({"steps": [{"notify": {"users": ["#1"]}}]}, "steps[0].notify.users[0]"),
+        ({"steps": [{**PRIMARY, "one_by_one": "0m"}]}, "steps[0].one_by_one"),
+        ({"steps": [{**PRIMARY, "retries": {"times": 2}}]}, "steps[0].retries.every"),
+        ({"steps": [{**PRIMARY, "by": [{"wait": "1m"}]}]}, "steps[0].by[0].label"),
+        ({"steps": [{**PRIMARY, "when": {}}]}, "steps[0].when.priority"),
+        ({"steps": [{**PRIMARY, "when": {"during": "Nowhere"}}]}, "steps[0].when.during"),
+        ({"steps": [{**PRIMARY, "when": {"between": {"from": "25:00", "to": "8"}}}]}, "steps[0].when.between.from"),
+        ({"steps": [{**PRIMARY, "when": {"tags": {"env": 1}}}]}, "steps[0].when.tags.env"),
+        ({"steps": [{**PRIMARY, "if_empty": "ring"}]}, "steps[0].if_empty"),
+        ({"steps": [PRIMARY], "end": {"then": "hand_over", "policy": "Nobody's"}}, "end.policy"),
+        ({"steps": [PRIMARY], "end": {"then": "keep_last_step", "every": "5s"}}, "end.every"),
+        ({"steps": [PRIMARY], "acknowledge": {"people": 0}}, "acknowledge.people"),
         ({"steps": [{"notify": {"users": [7]}}]}, "steps[0].notify.users[0]"),
         ({"steps": [{"notify": {"roles": ["primary"], "groups": ["HR"]}}]}, "steps[0].notify.groups[0]"),
         ({"steps": [PRIMARY, {"notify": {"roles": ["secondary"]}}]}, "steps[1].after"),
@@ -121,6 +133,25 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
 
 
 SPANS = st.integers(min_value=1, max_value=86_400).map(lambda seconds: timedelta(seconds=seconds))
+RULES = st.builds(
+    lambda way, wait, times: Rule(*way, wait, times, timedelta(minutes=1) if times else timedelta()),
+    st.sampled_from([("SMS", ""), ("", "email")]),
+    st.integers(0, 3600).map(lambda seconds: timedelta(seconds=seconds)),
+    st.integers(0, 3),
+)
+CALLINGS = st.builds(
+    lambda by, times: Calling(by, times, timedelta(minutes=3) if times else timedelta()),
+    st.lists(RULES, max_size=2).map(tuple),
+    st.integers(0, 2),
+)
+CONDITIONS = st.builds(
+    Condition,
+    priorities=st.sampled_from([(Priority.HIGH,), (Priority.CRITICAL, Priority.LOW)]),
+    hours=st.sampled_from([None, 30]),
+    between=st.none() | st.builds(Between, st.builds(Window, st.just(frozenset({0, 4})), st.just(60), st.just(480)),
+                                  st.just("Europe/Zurich")),
+    tags=st.sampled_from([(), (("environment", "production"),)]),
+)  # fmt: skip
 STEPS = st.builds(
     Step,
     after=SPANS,
@@ -129,15 +160,27 @@ STEPS = st.builds(
     group_ids=st.lists(st.sampled_from([10, 11]), unique=True).map(tuple),
     group_contacts=st.lists(st.sampled_from(["Chat", "List"]), unique=True).map(tuple),
     name=st.sampled_from(["", "wake the desk"]),
+    everybody=st.booleans(),
+    schedule_ids=st.sampled_from([(), (20,)]),
+    assignee=st.booleans(),
+    previous_on_call=st.booleans(),
+    one_by_one=st.none() | SPANS,
+    calling=st.just(AS_THEY_LIKE) | CALLINGS,
+    when=st.none() | CONDITIONS,
+    only_until_acknowledged=st.booleans(),
+    if_empty=st.sampled_from(list(IfEmpty)),
 )
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> PolicyPlan:
+def plans(draw: st.DrawFn, *, ends: bool = False) -> PolicyPlan:
+    """Any policy; with `ends` one that comes to its end whoever is on call."""
     effect = draw(st.sampled_from(list(AcknowledgeEffect)))
     times = draw(st.integers(min_value=0, max_value=5))
+    at_end = draw(st.sampled_from([one for one in AtEnd if not (ends and one is AtEnd.KEEP_LAST_STEP)]))
+    steps = draw(st.lists(STEPS, min_size=1, max_size=4))
     return PolicyPlan(
-        steps=tuple(draw(st.lists(STEPS, min_size=1, max_size=4))),
+        steps=tuple(replace(step, if_empty=IfEmpty.SKIP) if ends else step for step in steps),
         default_priority=draw(st.sampled_from(list(Priority))),
         effect=effect,
         pause=draw(SPANS) if effect is AcknowledgeEffect.PAUSE else timedelta(),
@@ -145,6 +188,11 @@ def plans(draw: st.DrawFn) -> PolicyPlan:
         repeat_times=times,
         repeat_every=draw(SPANS) if times else timedelta(),
         end_after=draw(SPANS),
+        people=draw(st.integers(min_value=1, max_value=2)),
+        groups_one_by_one=draw(st.none() | SPANS),
+        at_end=at_end,
+        keep_every=timedelta(minutes=draw(st.integers(1, 60))) if at_end is AtEnd.KEEP_LAST_STEP else timedelta(),
+        hand_over_to=40 if at_end is AtEnd.HAND_OVER else None,
     )
 
 
@@ -152,7 +200,25 @@ def plans(draw: st.DrawFn) -> PolicyPlan:
 def test_a_plan_survives_storing_and_writing(plan: PolicyPlan) -> None:
     stored = json.loads(json.dumps(store(plan)))
     assert load(stored) == plan
-    users, groups = {1: "alice", 2: "Bob"}, {10: "Service Desk", 11: "network"}
-    assert parse(write(plan, users.__getitem__, groups.__getitem__), NAMES) == plan
-    named = {user for step in plan.steps for user in step.user_ids}
-    assert references(plan)[0] == named
+    names = {
+        "users": {1: "alice", 2: "Bob"},
+        "groups": {10: "Service Desk", 11: "network"},
+        "schedules": {20: "Nights"},
+        "support_hours": {30: "Office"},
+        "policies": {40: "Other"},
+    }
+    assert parse(write(plan, lambda key, number: names[key][number]), NAMES) == plan
+    assert references(plan).users == {user for step in plan.steps for user in step.user_ids}
+
+
+def test_what_an_earlier_version_stored_reads_as_it_was_meant() -> None:
+    stored = {
+        "default_priority": "high",
+        "acknowledge": {"effect": "stop", "timeout": "30m"},
+        "repeat": {"times": 2, "every": "10m"},
+        "steps": [{"notify": {"roles": ["primary"], "users": ["#7"], "groups": ["#3"]}, "after": "0m"}],
+    }
+    plan = load(stored)
+    assert plan.steps == (Step(timedelta(), roles=(MemberRole.PRIMARY,), user_ids=(7,), group_ids=(3,)),)
+    assert (plan.people, plan.groups_one_by_one, plan.at_end) == (1, None, AtEnd.TELL_MANAGERS)
+    assert store(plan) == stored, "saving it again makes no new version"

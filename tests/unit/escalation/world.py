@@ -9,11 +9,14 @@ from tocsin.alerts.lifecycle import apply
 from tocsin.alerts.orders import Actor, AlertState, Command, LastEvent, NewEvent, Transition
 from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.escalation.engine import advance, begin
+from tocsin.escalation.engine import advance
 from tocsin.escalation.follow import follow
-from tocsin.escalation.policy import Names, PolicyPlan, parse
+from tocsin.escalation.policy import PolicyPlan, parse
 from tocsin.escalation.runs import CancelPages, Decision, Pause, RunState, Tell, from_row, to_row
-from tocsin.escalation.targets import Contact, Duty, Reach, Roster
+from tocsin.escalation.standing import begin
+from tocsin.escalation.steps import Names
+from tocsin.escalation.targets import Contact, Duty, Roster
+from tocsin.notify.ways import Method, Person
 from tocsin.people.members import MemberRole
 
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -33,12 +36,18 @@ def actor(user_id: int) -> Actor:
 
 
 def plan(*steps: object, **rest: object) -> PolicyPlan:
-    """A policy: each step ("primary", after minutes) or a `notify` mapping with its minutes."""
+    """A policy: each step ("primary", after minutes) or a `notify` mapping with its minutes, and further keys."""
     written = []
-    for targets, after in steps:  # type: ignore[misc]
+    for targets, after, *more in steps:  # type: ignore[misc]
         notify = targets if isinstance(targets, dict) else {"roles": str(targets).split()}
-        written.append({"notify": notify, "after": f"{int(after * 60)}s"})
-    names = Names({name.lower(): number for number, name in NAMES.items()}, {"desk": DESK, "network": NETWORK})
+        written.append({"notify": notify, "after": f"{int(after * 60)}s", **(more[0] if more else {})})
+    names = Names(
+        {name.lower(): number for number, name in NAMES.items()},
+        {"desk": DESK, "network": NETWORK},
+        {"nights": 20},
+        {"office": 30},
+        {"other": 40},
+    )
     return parse({"steps": written, **rest}, names)
 
 
@@ -60,9 +69,17 @@ def roster(
             ),
             NETWORK: Duty(NETWORK, "Network", {PRIMARY: network}),
         },
-        people={user: Reach(user, name, ways.get(user, AT_ONCE)) for user, name in NAMES.items()},
+        people={user: person(user, ways.get(user, AT_ONCE)) for user in NAMES},
         admins=admins,
     )
+
+
+def person(user_id: int, waits: tuple[timedelta, ...] = AT_ONCE) -> Person:
+    """Somebody with one way for each wait."""
+    methods = tuple(
+        Method(f"Way {number}", "sms", f"+4179000000{number}", wait) for number, wait in enumerate(sorted(waits))
+    )
+    return Person(user_id, NAMES[user_id], methods)
 
 
 class World:

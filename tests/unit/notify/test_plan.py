@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.notify.channels.registry import address_problem, quietest
-from tocsin.notify.plan import AllClear, Method, Paged, Person, Start, all_clears, offsets, plan
+from tocsin.notify.plan import AllClear, Paged, Start, all_clears, plan
+from tocsin.notify.ways import AS_THEY_LIKE, Method, Person, leaves
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 MINUTE = timedelta(minutes=1)
@@ -83,11 +84,13 @@ def test_a_group_contact_is_one_page_at_once() -> None:
 
 
 @given(st.lists(_methods, max_size=4))
-def test_every_start_is_planned_or_unreachable_and_the_offsets_are_those_of_its_pages(methods: list[Method]) -> None:
+def test_every_start_is_planned_or_unreachable_and_leaves_when_the_ways_say(methods: list[Method]) -> None:
     person = replace(ALICE, methods=tuple(methods))
     made = plan([START], {1: person}, {}, lambda channel, address: None)
     assert bool(made.pages) != bool(made.unreachable)
-    assert tuple(sorted(page.due_at - NOW for page in made.pages)) == offsets(methods)
+    assert [page.due_at for page in made.pages] == [
+        leave.at for leave in leaves(person, AS_THEY_LIKE, START.priority, NOW)
+    ]
 
 
 def _paged(user: int, channel: str, minutes: int | None, alert: int = 42) -> Paged:

@@ -47,7 +47,7 @@ def _unreachable_people() -> Iterator[Finding]:
     for integration in Integration.objects.prefetch_related("recipient_users"):
         called |= {user.pk for user in integration.recipient_users.all()}
     for policy in Policy.objects.exclude(current=None).select_related("current"):
-        called |= references(policies.plan_of(policy))[0]
+        called |= references(policies.plan_of(policy)).users
     for schedule in Schedule.objects.all():
         called |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
     reachable = {

@@ -18,9 +18,9 @@ from tocsin.escalation import commands
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
+from tocsin.simulate.policy import Supposed, simulate
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.policies import preview
 from tocsin.web.policies.forms import PolicyForm, initial_policy, initial_steps, steps_formset
 from tocsin.web.request import Request, page
 
@@ -56,7 +56,7 @@ def policy(request: Request, number: int) -> HttpResponse:
         "used": used,
         "groups": groups,
         "chosen": chosen[0],
-        "steps": preview.steps(plan, chosen[1], chosen[2], request.now),
+        "played": simulate(plan, Supposed(chosen[2], chosen[1]), request.now),
         "may_change": may(request, Action.TEAMS, row.group_id),
     }
     return page(request, "policies/policy.html", context)

@@ -1,0 +1,177 @@
+"""What an escalation does if nobody acts, played to its end: whom it pages, by what, when and why, and what its
+timeline says. The engine and the planning of pages are those of the live path. Sends and stores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.alerts.orders import AlertState, NewEvent
+from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.states import EventKind
+from tocsin.core.database import Connection
+from tocsin.escalation import forecast, rosters
+from tocsin.escalation.runs import Decision, RunState
+from tocsin.escalation.targets import Facts, Roster
+from tocsin.notify import pause, queue
+from tocsin.notify.plan import Start
+
+#: A policy with more turns than this is cut short, with a note: nobody reads on.
+MOST_TURNS = 200
+
+#: Stands for the number that a new alert would get.
+NEW_ALERT = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPage:
+    """One page that would leave: to whom, by what, when, and why. `problem` says why it could not."""
+
+    at: datetime
+    after: timedelta
+    #: None: a group contact, which `name` names.
+    user_id: int | None
+    name: str
+    label: str
+    channel: str
+    address: str
+    reason: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line that the alert's timeline would get."""
+
+    at: datetime
+    after: timedelta
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One firing of a step, or what else happens (then `step` is 0): when, what the timeline says, and its pages."""
+
+    at: datetime
+    after: timedelta
+    text: str
+    step: int = 0
+    passes: int = 0
+    #: Who and what is started: (name, as what).
+    people: tuple[tuple[str, str], ...] = ()
+    pages: tuple[PlannedPage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """All of it, from the opening on."""
+
+    pages: tuple[PlannedPage, ...]
+    timeline: tuple[Happening, ...]
+    notes: tuple[str, ...]
+    stages: tuple[Stage, ...] = ()
+
+
+def play(connection: Connection, run: RunState, alert: AlertState, facts: Facts, opening: str) -> Played:
+    """What `run` does from its beginning on. `opening` is the first line of the timeline."""
+    at = run.started_at
+
+    def roster_at(at_work: RunState, moment: datetime) -> Roster:
+        return rosters.roster(connection, [at_work], moment, {NEW_ALERT: facts})
+
+    played = forecast.play(run, alert, roster_at, most=MOST_TURNS)
+    timeline = [Happening(at, timedelta(), opening)]
+    stages: list[Stage] = []
+    for moment, turn in played.turns:
+        pages, unreachable = _pages(connection, turn, at)
+        stages += [_stage(event, turn, pages, at) for event in turn.events]
+        timeline += [Happening(moment, moment - at, event.reason) for event in turn.events]
+        timeline += [Happening(moment, moment - at, sentence) for sentence in unreachable]
+    pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
+    notes = [*_notes(connection, run, played.cut, at), *_capped(connection, pages)]
+    return Played(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
+
+
+def _stage(event: NewEvent, turn: Decision, pages: dict[tuple[int, int], list[PlannedPage]], at: datetime) -> Stage:
+    after = event.at - at
+    if event.kind not in (EventKind.STEP_FIRED, EventKind.STEP_EMPTY) or "step" not in event.data:
+        return Stage(event.at, after, event.reason)
+    place = (int(str(event.data["step"])), int(str(event.data["pass"])))
+    started = [s for s in (*turn.starts, *turn.would) if (s.step, s.passes) == place]
+    people = [(s.pick.name, s.pick.label) for s in started]
+    people += [(c.label, "group contact") for c in turn.contacts if (c.step, c.passes) == place]
+    # A step that fires twice in one turn has all of it with its first line.
+    return Stage(event.at, after, event.reason, *place, tuple(people), tuple(pages.pop(place, ())))
+
+
+def _pages(
+    connection: Connection, turn: Decision, at: datetime
+) -> tuple[dict[tuple[int, int], list[PlannedPage]], list[str]]:
+    """What a turn would put into the outbox, by step and pass; in watch mode, what it would have put."""
+    people = (*turn.starts, *turn.would)
+    starts = [
+        Start(
+            NEW_ALERT, s.at, s.reason, user_id=s.pick.user_id, priority=s.priority, calling=s.calling,
+            data={"step": s.step, "pass": s.passes},
+        )
+        for s in people
+    ]  # fmt: skip
+    starts += [
+        Start(
+            NEW_ALERT, c.at, c.reason, group_contact_id=c.contact_id, calling=c.calling,
+            data={"step": c.step, "pass": c.passes},
+        )
+        for c in turn.contacts
+    ]  # fmt: skip
+    planned = queue.plan_of(connection, starts)
+    names = {s.pick.user_id: s.pick.name for s in people}
+    labels = {c.contact_id: c.label for c in turn.contacts}
+    found: dict[tuple[int, int], list[PlannedPage]] = {}
+    for page in planned.pages:
+        start = page.start
+        name = names.get(start.user_id or 0) or labels.get(start.group_contact_id or 0, page.label)
+        found.setdefault((start.data["step"], start.data["pass"]), []).append(
+            PlannedPage(
+                at=page.due_at,
+                after=page.due_at - at,
+                user_id=start.user_id,
+                name=name,
+                label=page.label,
+                channel=page.channel,
+                address=page.address,
+                reason=page.reason,
+                problem=page.problem,
+            )
+        )
+    return found, [one.reason for one in planned.unreachable]
+
+
+def _notes(connection: Connection, run: RunState, cut: str, at: datetime) -> Iterable[str]:
+    if run.mode is PagingMode.WATCH:
+        yield "The integration only watches: nobody would be paged; these are the pages that it would otherwise send."
+    if cut:
+        yield cut
+    held = pause.current(connection, at)
+    if held is not None:
+        yield held.sentence
+
+
+def _capped(connection: Connection, pages: Sequence[PlannedPage]) -> Iterable[str]:
+    """Who wants fewer messages an hour than these pages alone would be."""
+    people = queue.people_of(connection, {page.user_id for page in pages if page.user_id is not None})
+    for person in people.values():
+        by_address: dict[str, list[datetime]] = {}
+        for page in pages:
+            if page.user_id == person.id and not page.problem:
+                by_address.setdefault(page.address, []).append(page.at)
+        if person.most_per_hour and any(_are_too_many(found, person.most_per_hour) for found in by_address.values()):
+            yield (
+                f"{person.name} wants at most {person.most_per_hour} messages an hour at one address: those beyond "
+                "leave together, as one, when that hour is over. Critical alerts are never held back by it."
+            )
+
+
+def _are_too_many(times: Sequence[datetime], most: int) -> bool:
+    return any(later - first < timedelta(hours=1) for first, later in zip(times, times[most:], strict=False))

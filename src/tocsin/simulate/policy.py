@@ -1,0 +1,48 @@
+"""What a policy alone would do for an alert that opened at an instant, if nobody acted: for its page and its API. Sends
+and stores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tocsin.alerts.orders import AlertState
+from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core import database
+from tocsin.escalation import rosters
+from tocsin.escalation.policy import PolicyPlan
+from tocsin.escalation.standing import begin
+from tocsin.simulate.escalation import NEW_ALERT, Played, play
+
+
+@dataclass(frozen=True, slots=True)
+class Supposed:
+    """The alert that is supposed to open: for whom, how urgent, and what its conditions look at."""
+
+    recipient_users: tuple[int, ...] = ()
+    recipient_groups: tuple[int, ...] = ()
+    priority: Priority | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    #: Whom the ticket is with, as the source would give it.
+    source_agent: str = ""
+
+
+def simulate(plan: PolicyPlan, supposed: Supposed, at: datetime) -> Played:
+    """The pages, the timeline and its stages from an opening at `at` on."""
+    priority = supposed.priority or plan.default_priority
+    run = begin(
+        NEW_ALERT,
+        plan,
+        PagingMode.PAGE,
+        priority,
+        at,
+        recipient_users=supposed.recipient_users,
+        recipient_groups=supposed.recipient_groups,
+    )
+    alert = AlertState(NEW_ALERT, AlertStatus.OPEN, priority, at)
+    with database.transaction() as connection:
+        facts = rosters.facts_of(connection, supposed.tags, supposed.source_agent)
+        return play(connection, run, alert, facts, f"An alert opens, {priority}.")
