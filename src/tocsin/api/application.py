@@ -22,11 +22,14 @@ from tocsin.api import (
     errors,
     escalation_policies,
     groups,
+    holiday_calendars,
     inbound_messages,
     integration_trials,
     integrations,
     message_replay,
     notifications,
+    on_call,
+    overrides,
     pause,
     providers,
     push_devices,
@@ -34,6 +37,7 @@ from tocsin.api import (
     schedules,
     settings,
     support_hours,
+    system,
     tokens,
     users,
 )
@@ -54,15 +58,18 @@ _NOUNS = (
     push_devices,
     groups,
     schedules,
+    overrides,
+    holiday_calendars,
     support_hours,
     providers,
     pause,
     tokens,
     settings,
     audit_log,
+    system,
 )
 #: These add to the routes of a noun above.
-_ALSO = (alert_opening, alert_commands, integration_trials, message_replay)
+_ALSO = (alert_opening, alert_commands, integration_trials, message_replay, on_call)
 
 _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.

@@ -135,17 +135,29 @@ def _mode(door: Door, arrival: Arrival, route: RouteChoice, policy: PolicyEntry 
     return PagingMode.PAGE, f"{by}, {route.reason}"
 
 
+def users_of(door: Door, route: RouteChoice) -> tuple[int, ...]:
+    """The users that the route pages, else the integration's own."""
+    if route.users is None:
+        return door.recipient_users
+    return tuple(_ids(route.users, {name: found[0] for name, found in door.directory.users.items()}))
+
+
+def groups_of(door: Door, route: RouteChoice) -> tuple[int, ...]:
+    """The groups in which the route has roles looked up, else the integration's own."""
+    return door.recipient_groups if route.groups is None else tuple(_ids(route.groups, door.directory.groups))
+
+
 def _users(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
+    own = users_of(door, route)
     users = door.directory.users
-    own = door.recipient_users if route.users is None else tuple(_ids(route.users, {k: v[0] for k, v in users.items()}))
     named = reading.mapped.names("recipient_users")
     found = [users[name.casefold()][0] for name in named if name.casefold() in users] if named else []
     return tuple(dict.fromkeys((*own, *found))) if found else own
 
 
 def _groups(door: Door, route: RouteChoice, reading: Reading) -> tuple[int, ...]:
+    own = groups_of(door, route)
     groups = door.directory.groups
-    own = door.recipient_groups if route.groups is None else tuple(_ids(route.groups, groups))
     named = reading.mapped.names("recipient_groups")
     found = [groups[name.casefold()] for name in named if name.casefold() in groups] if named else []
     return tuple(dict.fromkeys((*own, *found))) if found else own

@@ -127,6 +127,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("sandbox/", sandbox.sandbox, name="sandbox"),
     path("audit-log/", audit.audit_log, name="audit_log"),
     path("system/", system.system, name="system"),
+    path("system/doctor/", system.examination, name="doctor"),
     path("settings/", system.settings, name="settings"),
     path("pause/", pause.pause, name="pause"),
     path("pause/end", pause.end, name="end_pause"),

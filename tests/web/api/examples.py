@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from tests.doubles.push import Browser
@@ -21,7 +22,8 @@ from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.channels.web_push import devices
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, PushDevice, SandboxMessage
-from tocsin.oncall.commands import save_schedule, save_support_hours
+from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
+from tocsin.oncall.overrides import save_override
 from tocsin.people.models import ContactMethod, Group, User
 
 
@@ -146,6 +148,16 @@ def _schedule_spec(world: World) -> dict[str, Any]:
     rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob"], "roles": ["primary"]}
     shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
     return {"name": _name("schedule"), "group": world.group.name, "shifts": [shift]}
+
+
+def _override_spec(world: World) -> dict[str, Any]:
+    schedule = save_schedule(_schedule_spec(world), **world.by)
+    until = (clock.now() + timedelta(days=2)).isoformat()
+    return {"schedule": schedule.name, "user": "bob", "from": clock.now().isoformat(), "to": until}
+
+
+def _calendar_spec(world: World) -> dict[str, Any]:
+    return {"name": _name("holidays"), "days": [{"date": "12-24", "name": "Christmas Eve"}], **world.owned}
 
 
 def _hours_spec(world: World) -> dict[str, Any]:
@@ -292,6 +304,8 @@ EXAMPLES: Mapping[str, Example] = {
     "POST groups": _new("groups", lambda _world: {"name": _name("group")}),
     "GET groups/{id}": _group,
     "GET groups/{id}/on-call": lambda world: (f"{_group(world)[0]}/on-call", None),
+    "GET groups/{id}/timeline": lambda world: (f"{_group(world)[0]}/timeline", None),
+    "GET groups/{id}/coverage": lambda world: (f"{_group(world)[0]}/coverage", None),
     "PUT groups/{id}": lambda world: (
         _group(world)[0],
         {
@@ -302,6 +316,10 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH groups/{id}": lambda world: (_group(world)[0], {"description": "Who answers"}),
     "DELETE groups/{id}": _group,
     **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
+    **_configured("overrides", _override_spec, lambda world: save_override(_override_spec(world), **world.by)),
+    **_configured(
+        "holiday-calendars", _calendar_spec, lambda world: save_holiday_calendar(_calendar_spec(world), **world.by)
+    ),
     **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
     **_configured("providers", _provider_spec, _provider),
     "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
@@ -316,6 +334,8 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH settings": _new("settings", lambda _world: {"message_retention_days": 30}),
     "GET audit-log": _listed("audit-log"),
     "GET audit-log/{int:id}": _entry,
+    "GET system/doctor": _listed("system/doctor"),
+    "GET system/preflight": _listed("system/preflight?at=2026-12-25T03:00:00Z"),
 }
 
 #: A new group is nobody's own yet: only administrators make one.
@@ -325,6 +345,6 @@ NEVER_OWN = frozenset({"POST groups"})
 ANSWERED_ELSEWHERE = frozenset({"POST integrations/{id}/send-sample"})
 
 #: Objects that need a group, so that there is none without an owner.
-ALWAYS_OWNED = frozenset({"groups", "schedules", "contact-methods"})
+ALWAYS_OWNED = frozenset({"groups", "schedules", "overrides", "contact-methods"})
 
 __all__ = ["ALWAYS_OWNED", "ANSWERED_ELSEWHERE", "EXAMPLES", "NEVER_OWN", "Alert", "Example", "World"]

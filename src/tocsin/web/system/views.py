@@ -16,10 +16,11 @@ from tocsin.access import installation
 from tocsin.access.roles import Action
 from tocsin.core import settings_store
 from tocsin.core.errors import Rejected
+from tocsin.operate import doctor
 from tocsin.web.forms import ZoneField, show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.request import Request, page
-from tocsin.web.system import health
+from tocsin.web.system import health, preflight
 
 
 class SettingsForm(forms.Form):
@@ -45,7 +46,18 @@ class SettingsForm(forms.Form):
 def system(request: Request) -> HttpResponse:
     """What Tocsin found when it last checked itself, what to do, and which nodes there are."""
     found = health.read()
-    return page(request, "system/system.html", {"health": found, "standing": found.standing}, parts=("checks",))
+    context = {"health": found, "standing": found.standing, **preflight.read(request)}
+    if "examine" in request.GET:
+        # Without scripts the whole page waits for the examination.
+        context["found"] = doctor.examine(request.now)
+    return page(request, "system/system.html", context, parts=("checks", "preflight"))
+
+
+@require_safe
+@needs(Action.ADMINISTER)
+def examination(request: Request) -> HttpResponse:
+    """What `tocsin doctor` finds: takes seconds, since it calls the providers and the public address."""
+    return page(request, "system/doctor.html", {"found": doctor.examine(request.now)})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

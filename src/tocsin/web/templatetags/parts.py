@@ -18,6 +18,7 @@ from django.utils.translation import ngettext, pgettext
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import clock, durations
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.people import sealed
 from tocsin.people.models import User
 
 register = template.Library()
@@ -36,11 +37,16 @@ def icon(name: str, classes: str = "") -> SafeString:
 
 @register.simple_tag
 def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
-    """A moment in the reader's zone, the exact one on hover: `relative`, `clock` (today's time), `day` or `exact`."""
+    """A moment in the reader's zone, the exact one on hover: `relative`, `clock`, `minute`, `day` or `exact`."""
     if at is None:
         return "–"
     local = timezone.localtime(at)
-    texts = {"relative": say_moment(at, clock.now()), "clock": local.strftime("%H:%M:%S"), "day": say_day(local)}
+    texts = {
+        "relative": say_moment(at, clock.now()),
+        "clock": local.strftime("%H:%M:%S"),
+        "minute": local.strftime("%H:%M"),
+        "day": say_day(local),
+    }
     return format_html(
         '<time datetime="{}" title="{}"{}>{}</time>',
         at.isoformat(),
@@ -240,6 +246,12 @@ def query(context: template.Context, **changes: Any) -> str:
         else:
             fields[name] = str(value)
     return f"?{fields.urlencode()}" if fields else "?"
+
+
+@register.filter
+def shown_address(address: str) -> str:
+    """An address as its own person sees it: hidden where it is a secret itself."""
+    return sealed.shown(address)
 
 
 @register.filter

@@ -1,0 +1,142 @@
+"""Whom a critical alert would page if it opened at a moment and nobody acted: for each integration, each way it may
+take. The engine, the schedules and the planning of pages are those of the live path. Sends and stores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.alerts.orders import AlertState
+from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.escalation import plans
+from tocsin.escalation.policy import RECIPIENTS_ONLY
+from tocsin.escalation.standing import begin
+from tocsin.escalation.targets import Facts
+from tocsin.inbound.door import Door
+from tocsin.inbound.opening import groups_of, policy_for, users_of
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.registry import Registry
+from tocsin.inbound.routes import Action, Route, RouteChoice
+from tocsin.simulate.escalation import NEW_ALERT, PlannedPage, Played, play
+
+_OWN = RouteChoice(None, "", "the integration's own policy and recipients")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way that an alert of an integration may take at that moment."""
+
+    #: The route's name; empty: the integration's own policy and recipients.
+    route: str
+    policy: str
+    pages: tuple[PlannedPage, ...]
+    #: What else to know, such as why nobody is paged: sentences.
+    notes: tuple[str, ...]
+    #: The route only records: that it reaches nobody is as meant.
+    records: bool = False
+
+    @property
+    def reaches(self) -> bool:
+        """Whether at least one page could really leave."""
+        return any(not page.problem for page in self.pages)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One integration at that moment."""
+
+    id: int
+    name: str
+    #: Whether it pages, or only watches.
+    mode: IntegrationMode
+    #: By its routes that hold at that moment, in order, and last by none.
+    ways: tuple[Way, ...]
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether somebody would be reached, whichever way the alert took; one that only watches is to reach nobody."""
+        return self.mode is not IntegrationMode.PAGE or all(way.records or way.reaches for way in self.ways)
+
+
+def preflight(at: datetime, registry: Registry | None = None) -> list[Checked]:
+    """What would follow a critical alert at `at`, for every integration that is not switched off, by name."""
+    known = registry or Registry()
+    known.refresh()
+    doors = sorted(known.doors().values(), key=lambda door: door.name.casefold())
+    found = []
+    for door in doors:
+        if door.mode is IntegrationMode.DISABLED:
+            continue
+        # A transaction each: none is long, however many integrations there are.
+        with database.transaction() as connection:
+            found.append(Checked(door.id, door.name, door.mode, tuple(_ways(connection, door, at))))
+    return found
+
+
+def _ways(connection: Connection, door: Door, at: datetime) -> Iterator[Way]:
+    if door.problem is not None:
+        yield Way("", "", (), (f"Its configuration cannot be used: {door.problem.detail}",))
+        return
+    for route in door.reader.routes:
+        if _holds(door, route, at):
+            yield _way(connection, door, _chosen(route), at)
+    yield _way(connection, door, _OWN, at)
+
+
+def _holds(door: Door, route: Route, at: datetime) -> bool:
+    """Whether the route can be taken at `at`; what it asks of the message is not known beforehand."""
+    return route.during is None or door.in_hours(route.during.hours, at) is not route.during.is_outside
+
+
+def _chosen(route: Route) -> RouteChoice:
+    return RouteChoice(
+        None, route.name, route.name, route.policy, route.users, route.groups, route.priority, route.action
+    )
+
+
+def _way(connection: Connection, door: Door, choice: RouteChoice, at: datetime) -> Way:
+    policy = policy_for(door, choice)
+    name = policy.name if policy is not None else ""
+    if choice.action is Action.RECORD:
+        return Way(choice.name, name, (), ("The route only records: nobody is paged.",), records=True)
+    users, groups = users_of(door, choice), groups_of(door, choice)
+    if policy is None and not users:
+        return Way(choice.name, "", (), ("Nobody is paged: there is neither a policy nor a recipient user.",))
+    mode = PagingMode.WATCH if door.mode is IntegrationMode.WATCH else PagingMode.PAGE
+    version = policy.version_id if policy is not None else None
+    played = _played(connection, mode, version, users, groups, at)
+    notes = played.notes or (() if played.pages else ("Nobody would be reached.",))
+    return Way(choice.name, name, played.pages, tuple(notes))
+
+
+def _played(
+    connection: Connection,
+    mode: PagingMode,
+    version: int | None,
+    users: tuple[int, ...],
+    groups: tuple[int, ...],
+    at: datetime,
+) -> Played:
+    plan = plans.plans(connection, {version}).get(version, RECIPIENTS_ONLY)
+    run = begin(NEW_ALERT, plan, mode, Priority.CRITICAL, at, recipient_users=users, recipient_groups=groups)
+    alert = AlertState(NEW_ALERT, AlertStatus.OPEN, Priority.CRITICAL, at)
+    return play(connection, run, alert, Facts(), "")
+
+
+def next_at(hour: int, now: datetime) -> datetime:
+    """The next time that it is `hour` o'clock where `now` is told; `now` carries the zone."""
+    today = now.replace(hour=hour, minute=0, second=0, microsecond=0)
+    return today if today > now else (today + timedelta(days=1)).replace(hour=hour)
+
+
+def by_person(pages: Sequence[PlannedPage]) -> dict[str, list[PlannedPage]]:
+    """The pages by whom they reach, in the order in which each is first paged."""
+    found: dict[str, list[PlannedPage]] = {}
+    for page in pages:
+        found.setdefault(page.name, []).append(page)
+    return found

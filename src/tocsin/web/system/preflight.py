@@ -1,0 +1,100 @@
+"""The pre-flight as the System page draws it: for each way of an integration, the people as they would be paged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.inbound import registry
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.simulate import preflight
+from tocsin.simulate.escalation import PlannedPage
+from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.request import Request
+
+#: The hour that a night's pager is about.
+NIGHT = 3
+
+#: Later pages are told by their number.
+SHOWN_WITHIN = timedelta(hours=1)
+SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whom one way pages, and when: the channels of each moment, and why one of them could not leave."""
+
+    name: str
+    moments: Sequence[tuple[str, datetime, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way, by its route or by none."""
+
+    route: str
+    policy: str
+    people: Sequence[Person]
+    #: How many pages come after those that are shown.
+    more: int
+    notes: Sequence[str]
+    #: Nobody would be reached, and that is not meant.
+    is_wrong: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One integration."""
+
+    number: int
+    name: str
+    watches: bool
+    is_fine: bool
+    ways: Sequence[Way]
+
+
+class MomentForm(forms.Form):
+    """The moment that the pre-flight is about, in the reader's zone."""
+
+    at = forms.DateTimeField(
+        label=_("If a critical alert opened at"),
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+    )
+
+
+def read(request: Request) -> dict[str, Any]:
+    """Everything that the part of the page shows."""
+    begin = preflight.next_at(NIGHT, timezone.localtime(request.now))
+    form = MomentForm(request.GET if "at" in request.GET else None, initial={"at": begin})
+    chosen = form.cleaned_data["at"] if form.is_bound and form.is_valid() else None
+    at = chosen or begin
+    return {"moment_form": form, "at": at, "rows": [_row(one) for one in preflight.preflight(at, registry.shared())]}
+
+
+def _row(one: preflight.Checked) -> Row:
+    watches = one.mode is IntegrationMode.WATCH
+    return Row(one.id, one.name, watches, one.is_fine, [_way(way, watches) for way in one.ways])
+
+
+def _way(way: preflight.Way, watches: bool) -> Way:
+    is_wrong = not (way.reaches or way.records or watches)
+    shown = [page for page in way.pages if page.after <= SHOWN_WITHIN][:SHOWN]
+    people = [Person(name, list(_moments(pages))) for name, pages in preflight.by_person(shown).items()]
+    return Way(way.route, way.policy, people, len(way.pages) - len(shown), way.notes, is_wrong)
+
+
+def _moments(pages: Sequence[PlannedPage]) -> Iterator[tuple[str, datetime, str]]:
+    """Pages of the same minute in one: ("E-mail, SMS", 03:00, "")."""
+    for minute, alike in groupby(pages, key=lambda page: page.at.replace(second=0, microsecond=0)):
+        together = list(alike)
+        channels = dict.fromkeys(channel_name(page.channel) for page in together)
+        problems = dict.fromkeys(page.problem for page in together if page.problem)
+        yield ", ".join(channels), minute, " ".join(problems)

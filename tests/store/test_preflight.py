@@ -1,0 +1,69 @@
+"""The pre-flight names whom a critical alert would page, and says where it would page nobody; it stores nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.db import transaction
+
+from tests.store.test_simulate import EXAMPLE, NIGHT, NOON, configure
+from tocsin.core import configuration
+from tocsin.inbound.models import Integration
+from tocsin.people.models import ContactMethod
+from tocsin.simulate.preflight import Checked, next_at, preflight
+
+__all__ = ["example"]
+
+
+@pytest.fixture(autouse=True)
+def example(database: str, now: object) -> None:
+    configure(EXAMPLE.read_text(), now)  # type: ignore[arg-type]
+
+
+def the_one(at: object = NIGHT) -> Checked:
+    (checked,) = preflight(at)  # type: ignore[arg-type]
+    return checked
+
+
+def changed() -> Checked:
+    with transaction.atomic():
+        configuration.changed()
+    return the_one()
+
+
+def test_each_way_names_whom_it_pages_by_what_and_when() -> None:
+    before = {model.__name__: model._default_manager.count() for model in apps.get_models() if model._meta.managed}
+    checked = the_one()
+    own = checked.ways[-1]
+    assert own.route == ""
+    assert [(page.name, page.channel, page.after) for page in own.pages[:3]] == [
+        ("Bob Brown", "email", timedelta()),
+        ("Bob Brown", "sms", timedelta()),
+        ("Bob Brown", "voice", timedelta(minutes=3)),
+    ]
+    after = {model.__name__: model._default_manager.count() for model in apps.get_models() if model._meta.managed}
+    assert after == before
+
+
+def test_only_routes_that_hold_at_that_moment_are_ways() -> None:
+    by_night = [way.route for way in the_one(NIGHT).ways]
+    by_day = [way.route for way in the_one(NOON).ways]
+    assert by_night != by_day
+    assert by_night[-1] == by_day[-1] == ""
+
+
+def test_an_integration_that_would_reach_nobody_is_not_fine_and_says_why() -> None:
+    assert the_one().is_fine
+    ContactMethod.objects.update(is_enabled=False)
+    checked = the_one()
+    assert not checked.is_fine
+    assert all(way.notes for way in checked.ways)
+    Integration.objects.update(policy=None)
+    assert "neither a policy nor a recipient" in changed().ways[-1].notes[0]
+
+
+def test_three_in_the_morning_is_the_next_one() -> None:
+    assert next_at(3, NIGHT.replace(hour=2)).day == NIGHT.day
+    assert next_at(3, NIGHT.replace(hour=3)).day == NIGHT.day + 1
