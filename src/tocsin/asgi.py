@@ -28,7 +28,7 @@ from tocsin.core.http import (
     is_from_trusted_proxy,
     refuse,
 )
-from tocsin.inbound.asgi import PREFIX as INBOUND
+from tocsin.inbound.asgi import PREFIXES as INBOUND
 
 log = logging.getLogger(__name__)
 

@@ -108,7 +108,7 @@ reason = "line 1"
 
 
 def begin(name: str, title: str, folder: Path = KINDS) -> list[Path]:
-    """Writes the folder of a new kind and returns its files. Raises Rejected for a name that is taken or not possible."""
+    """Writes the folder of a new kind and returns its files. Raises Rejected for a name that is taken or wrong."""
     if not _NAME.fullmatch(name):
         raise Rejected(
             "invalid", f'"{name}" is no name for a kind: 3 to 40 of a-z, 0-9 and _, beginning with a letter.'

@@ -17,6 +17,7 @@ from tocsin.inbound.committer import Committer, is_pending
 from tocsin.inbound.credentials import kept_headers
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
+from tocsin.inbound.doors import opsgenie, pagerduty
 from tocsin.inbound.forms import URLENCODED
 from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.passes import Pass
@@ -24,6 +25,9 @@ from tocsin.inbound.reception import JSON, Reception, Refusal, Taken, headers_of
 from tocsin.inbound.registry import Registry
 
 PREFIX = "/in/"
+
+#: Where senders post to, in Tocsin's own language and in others'.
+PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
 _TEST = f"{passes.SEGMENT}/"
 
 _ALLOW = ((b"allow", b"POST"),)
@@ -45,10 +49,21 @@ class Inbound:
         self._reception = Reception(registry, committer, bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
         try:
-            await self._take(scope, receive, send)
+            if path.startswith(PREFIX):
+                await self._take(scope, receive, send)
+            elif path in pagerduty.PATHS:
+                await pagerduty.handle(self._reception, scope, receive, send)
+            else:
+                await opsgenie.handle(self._reception, scope, receive, send)
         except Refusal as refusal:
-            await refuse(send, refusal.status, refusal.code, refusal.detail, headers=refusal.headers)
+            if path in pagerduty.PATHS:
+                await pagerduty.refused(send, refusal)
+            elif path.startswith(PREFIX):
+                await refuse(send, refusal.status, refusal.code, refusal.detail, headers=refusal.headers)
+            else:
+                await opsgenie.refused(send, refusal)
         except Gone:
             return
 
