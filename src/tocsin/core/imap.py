@@ -1,0 +1,175 @@
+"""Reads a mailbox by IMAP (RFC 9051): mails that nobody has read yet, each whole, and marks them when they are done.
+
+Connects by `egress`, so private servers need an allowance, and certificates are always checked. Never deletes a mail.
+"""
+
+from __future__ import annotations
+
+import imaplib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NoReturn
+
+from tocsin.core import egress
+from tocsin.core.errors import Permanent, Temporary
+
+if TYPE_CHECKING:
+    from imap_tools import BaseMailBox
+
+#: For each answer of the server, in seconds.
+TIMEOUT = 20.0
+#: A larger mail is not read: it is no answer, and would fill the memory.
+MOST_BYTES = 10 * 1024 * 1024
+
+
+class Security(StrEnum):
+    """How a connection is encrypted: from the first byte, after a greeting, or not."""
+
+    TLS = "tls"
+    STARTTLS = "starttls"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Which mailbox, and how to get into it."""
+
+    host: str
+    username: str
+    password: str = field(repr=False)
+    folder: str = "INBOX"
+    port: int = 0
+    security: Security = Security.TLS
+    is_trusted: bool = False
+
+    @property
+    def port_used(self) -> int:
+        return self.port or (993 if self.security is Security.TLS else 143)
+
+
+class Mailbox:
+    """One mailbox, open. Raises Temporary or Permanent from every method; no text of an error holds the password."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._box = _opened(account)
+
+    def unread(self, most: int) -> Iterator[tuple[str, bytes]]:
+        """The number and the bytes of mails that are not read, oldest first; at most `most` of them. One that is too
+        large comes with no bytes. Reading does not mark them."""
+        try:
+            # The server may not have told yet of what came since.
+            self._box.client.noop()
+            for uid in self._box.uids("UNSEEN")[:most]:
+                yield uid, self._whole(uid)
+        except (imaplib.IMAP4.error, OSError, _library_error()) as error:
+            _fail(self._account, error)
+
+    def mark_read(self, uid: str) -> None:
+        """Marks one mail as read."""
+        try:
+            self._box.client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
+        except (imaplib.IMAP4.error, OSError) as error:
+            _fail(self._account, error)
+
+    def describe(self) -> str:
+        """A sentence on what was found."""
+        try:
+            waiting = len(self._box.uids("UNSEEN"))
+        except (imaplib.IMAP4.error, OSError, _library_error()) as error:
+            _fail(self._account, error)
+        mails = "no unread mail" if not waiting else f"{waiting} unread {'mail' if waiting == 1 else 'mails'}"
+        where = f"{self._account.folder} of {self._account.username} at {self._account.host}"
+        return f"Signed in; {where} has {mails}."
+
+    def close(self) -> None:
+        """Signs out, as far as the server still listens."""
+        try:
+            self._box.client.logout()
+        except (imaplib.IMAP4.error, OSError):
+            self._box.client.shutdown()
+
+    def _whole(self, uid: str) -> bytes:
+        status, size = self._box.client.uid("FETCH", uid, "(RFC822.SIZE)")
+        if status != "OK" or _number(size) > MOST_BYTES:
+            return b""
+        _status, found = self._box.client.uid("FETCH", uid, "(BODY.PEEK[])")
+        return next((part[1] for part in found if isinstance(part, tuple)), b"")
+
+
+def _opened(account: Account) -> BaseMailBox:
+    # Loaded where a mailbox is read, not when Tocsin starts.
+    from imap_tools import BaseMailBox, MailboxLoginError
+
+    class Box(BaseMailBox):
+        def _get_mailbox_client(self) -> imaplib.IMAP4:
+            return _client(account)
+
+    box: BaseMailBox | None = None
+    try:
+        box = Box()
+        box.login_utf8(account.username, account.password, account.folder)
+    except MailboxLoginError:
+        box.client.shutdown() if box else None
+        raise Permanent(
+            f"{account.host} does not accept the user name and password.",
+            "Enter them again; many want an app password.",
+        ) from None
+    except (imaplib.IMAP4.error, OSError, _library_error()) as error:
+        box.client.shutdown() if box else None
+        _fail(account, error)
+    return box
+
+
+class _Client(imaplib.IMAP4):
+    """`imaplib` speaks the protocol; where it connects to is checked first."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        super().__init__(account.host, account.port_used, timeout=TIMEOUT)
+
+    def _create_socket(self, timeout: float | None) -> socket.socket:
+        connection = egress.connect(self.host, self.port, trusted=self._account.is_trusted)
+        connection.settimeout(timeout)
+        if self._account.security is not Security.TLS:
+            return connection
+        return egress.tls_context().wrap_socket(connection, server_hostname=self.host)
+
+
+def _client(account: Account) -> imaplib.IMAP4:
+    client = _Client(account)
+    match account.security:
+        case Security.STARTTLS:
+            client.starttls(egress.tls_context())
+        case Security.NONE if ip_address(str(client.sock.getpeername()[0]).split("%")[0]).is_global:
+            client.shutdown()
+            raise Permanent(
+                f"A password is not sent to {account.host} without encryption.", "Choose tls or starttls for it."
+            )
+    return client
+
+
+def _library_error() -> type[Exception]:
+    from imap_tools import ImapToolsError
+
+    return ImapToolsError
+
+
+def _fail(account: Account, error: Exception) -> NoReturn:
+    """What went wrong, as Temporary: a mailbox that is away comes back."""
+    said = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:200].rstrip(".")
+    said = said.replace(account.password, "•••") if account.password else said
+    if "NONEXISTENT" in said.upper() or "doesn't exist" in said.lower():
+        raise Permanent(f"{account.host} has no folder {account.folder}.", "Enter the folder's name.") from None
+    raise Temporary(f"The mailbox at {account.host} cannot be read: {said}.") from None
+
+
+def _number(size: list[bytes | tuple[bytes, bytes] | None]) -> int:
+    """The size in an answer such as `12 (UID 34 RFC822.SIZE 5678)`."""
+    first = size[0] if size else None
+    text = first.decode("ascii", "replace") if isinstance(first, bytes) else ""
+    digits = text.rpartition("RFC822.SIZE")[2].strip(" )").split(" ")[0]
+    return int(digits) if digits.isdigit() else 0

@@ -1,0 +1,153 @@
+"""An IMAP server on loopback: LOGIN, SELECT, UID SEARCH, UID FETCH, UID STORE, NOOP and LOGOUT, as much of RFC 3501 as a
+reader of mails needs. It keeps what it has in memory, and can refuse or hang up."""
+
+from __future__ import annotations
+
+import re
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Held:
+    """One mail, and whether it was read."""
+
+    data: bytes
+    is_read: bool = False
+
+
+@dataclass
+class ImapDouble:
+    """`hangs_up` ends the next connections when they select a folder."""
+
+    username: str = "tocsin@example.org"
+    password: str = "s3cret-Of-The-Mailbox"
+    folder: str = "INBOX"
+    port: int = 0
+    mails: list[Held] = field(default_factory=list)
+    hangs_up: int = 0
+    logins: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def receive(self, data: bytes) -> Held:
+        """A mail arrives."""
+        with self.lock:
+            self.mails.append(Held(data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")))
+            return self.mails[-1]
+
+
+class _Session(socketserver.StreamRequestHandler):
+    double: ImapDouble
+
+    def handle(self) -> None:
+        self._say("* OK ready")
+        while line := self._line():
+            tag, _, rest = line.partition(" ")
+            if not self._do(tag, rest):
+                return
+
+    def _do(self, tag: str, rest: str) -> bool:
+        """One command; False ends the connection."""
+        name, _, arguments = rest.partition(" ")
+        match name.upper():
+            case "CAPABILITY":
+                self._say("* CAPABILITY IMAP4rev1 AUTH=PLAIN")
+            case "AUTHENTICATE":
+                return self._authenticate(tag)
+            case "LOGIN":
+                if arguments.replace('"', "").split() != [self.double.username, self.double.password]:
+                    self._say(f"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials")
+                    return True
+                self.double.logins += 1
+            case "SELECT":
+                return self._select(tag, arguments.strip('"'))
+            case "UID":
+                self._uid(arguments)
+            case "LOGOUT":
+                self._say("* BYE")
+                self._say(f"{tag} OK bye")
+                return False
+            case "NOOP":
+                pass
+            case _:
+                self._say(f"{tag} BAD unknown command")
+                return True
+        self._say(f"{tag} OK done")
+        return True
+
+    def _authenticate(self, tag: str) -> bool:
+        import base64
+
+        self._say("+ ")
+        _, name, password = base64.b64decode(self._line()).decode().split("\0")
+        if (name, password) != (self.double.username, self.double.password):
+            self._say(f"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials")
+            return True
+        self.double.logins += 1
+        self._say(f"{tag} OK signed in")
+        return True
+
+    def _select(self, tag: str, folder: str) -> bool:
+        if self.double.hangs_up:
+            self.double.hangs_up -= 1
+            return False
+        if folder.upper() != self.double.folder.upper():
+            self._say(f"{tag} NO [NONEXISTENT] Unknown Mailbox: {folder}")
+            return True
+        self._say(f"* {len(self.double.mails)} EXISTS")
+        self._say(f"{tag} OK [READ-WRITE] selected")
+        return True
+
+    def _uid(self, arguments: str) -> None:
+        command, _, rest = arguments.partition(" ")
+        match command.upper():
+            case "SEARCH":
+                found = [str(number) for number, mail in enumerate(self.double.mails, 1) if not mail.is_read]
+                self._say(f"* SEARCH {' '.join(found)}".rstrip())
+            case "FETCH":
+                self._fetch(rest)
+            case "STORE":
+                number = int(rest.split()[0])
+                self.double.mails[number - 1].is_read = r"\Seen" in rest
+                self._say(f"* {number} FETCH (UID {number} FLAGS (\\Seen))")
+
+    def _fetch(self, rest: str) -> None:
+        wanted = re.match(r"(\d+) \((.+)\)", rest)
+        assert wanted, rest
+        number, data = int(wanted[1]), self.double.mails[int(wanted[1]) - 1].data
+        if "SIZE" in wanted[2]:
+            self._say(f"* {number} FETCH (UID {number} RFC822.SIZE {len(data)})")
+        else:
+            self._say(f"* {number} FETCH (UID {number} BODY[] {{{len(data)}}}")
+            self.wfile.write(data)
+            self._say(")")
+
+    def _line(self) -> str:
+        return self.rfile.readline().decode().rstrip("\r\n")
+
+    def _say(self, line: str) -> None:
+        self.wfile.write(line.encode() + b"\r\n")
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+@contextmanager
+def imap_double() -> Iterator[ImapDouble]:
+    """A running server with one mailbox."""
+    double = ImapDouble()
+    session = type("Session", (_Session,), {"double": double})
+    with _Server(("127.0.0.1", 0), session) as server:
+        double.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield double
+        finally:
+            server.shutdown()
+            thread.join(5)
