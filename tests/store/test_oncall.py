@@ -84,12 +84,13 @@ def test_who_is_on_call_is_told_for_many_groups_at_once(desk: Group, now: dateti
     }
 
 
-def test_somebody_switched_off_is_not_on_call(desk: Group, now: datetime) -> None:
+def test_a_shift_of_somebody_switched_off_is_not_on_and_the_groups_order_stands_in(desk: Group, now: datetime) -> None:
     commands.save_schedule(SCHEDULE, actor=ACTOR, now=now)
     User.objects.filter(username="bob").update(is_active=False)
     with database.transaction() as connection:
         found = lookup.on_call(connection, [desk.pk], datetime(2026, 1, 14, 12, tzinfo=UTC))
-    assert [(str(p.role), p.name) for p in found[desk.pk]] == [("secondary", "Alice")]
+    assert [(str(p.role), p.name) for p in found[desk.pk]] == [("primary", "Alice"), ("secondary", "Alice")]
+    assert found[desk.pk][0].reason == "primary of Desk; no shift is on"
 
 
 def test_support_hours_are_kept_found_and_deleted_with_an_entry_each(desk: Group, now: datetime) -> None:

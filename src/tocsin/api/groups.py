@@ -1,26 +1,22 @@
-"""Groups, and who is on call in one at an instant."""
+"""Groups. Who is on call in one: `on_call`."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action
 from tocsin.api.config_nouns import ConfigNoun, Spec, register
 from tocsin.api.gate import Caller, caller, changer
-from tocsin.api.lookup import Moment, find_named
+from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
-from tocsin.core import database
-from tocsin.oncall import lookup
 from tocsin.people import groups as commands
-from tocsin.people.members import MemberRole
 from tocsin.people.models import Group, User
 
 routes = Routes("groups")
@@ -37,23 +33,6 @@ class GroupFilters(PageQuery):
     member: str | None = Field(default=None, description="A user's name: the groups that they are in.")
 
 
-class OnCallShape(BaseModel):
-    """One person on call."""
-
-    role: MemberRole
-    user: str
-    since: datetime | None
-    until: datetime | None
-    reason: str
-
-
-class OnCallAnswer(BaseModel):
-    """Who is on call: roles in order, users in the order in which they would be called."""
-
-    at: datetime
-    on_call: list[OnCallShape]
-
-
 @routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Groups")
 def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, Any]:
     who, rows = caller(request), _rows()
@@ -63,28 +42,6 @@ def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, A
         user = find_named(User.objects.all(), query.member, what="user", field="member", by="username")
         rows = rows.filter(memberships__user=user)
     return page(rows, query, lambda found: [_show(group, who) for group in found])
-
-
-@routes.get("/{id}/on-call", Action.SEE, answers=OnCallAnswer, summary="Who is on call in it, now or `at` a moment")
-def on_call(request: HttpRequest, id: str, at: Query[Moment | None] = None) -> dict[str, Any]:
-    group = GROUPS.find(id)
-    moment = at or caller(request).now
-    with database.transaction() as connection:
-        people = lookup.on_call(connection, [group.pk], moment).get(group.pk, ())
-    usernames = dict(User.objects.filter(pk__in=[p.user_id for p in people]).values_list("pk", "username"))
-    return {
-        "at": moment,
-        "on_call": [
-            {
-                "role": person.role,
-                "user": usernames[person.user_id],
-                "since": person.since,
-                "until": person.until,
-                "reason": person.reason,
-            }
-            for person in people
-        ],
-    }
 
 
 def _rows() -> QuerySet[Group]:

@@ -55,14 +55,16 @@ def list_schedules(request: HttpRequest, query: Query[ScheduleFilters]) -> dict[
         rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
 
     def show(found: list[Schedule]) -> list[dict[str, Any]]:
-        names = commands.user_names(found)
-        return [{"id": schedule.pk, **commands.schedule_spec(schedule, names)} for schedule in found]
+        names, calendars = commands.user_names(found), commands.calendar_names()
+        return [
+            {"id": schedule.pk, **commands.schedule_spec(schedule, names, calendars=calendars)} for schedule in found
+        ]
 
     return page(rows, query, lambda found: show(list(found)))
 
 
 def _rows() -> QuerySet[Schedule]:
-    return Schedule.objects.select_related("group")
+    return Schedule.objects.select_related("group").prefetch_related("overrides__user", "overrides__instead_of")
 
 
 def _save(spec: Spec, /, *, caller: Caller, existing: Schedule | None) -> Schedule:

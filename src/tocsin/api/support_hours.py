@@ -40,7 +40,12 @@ def list_support_hours(request: HttpRequest, query: Query[SupportHoursFilters]) 
         rows = rows.filter(name__iexact=query.name)
     if query.group is not None:
         rows = rows.filter(group=find_named(Group.objects.all(), query.group, what="group", field="group"))
-    return page(rows, query, lambda found: [_show(hours) for hours in found])
+
+    def show(found: list[SupportHours]) -> list[dict[str, Any]]:
+        calendars = commands.calendar_names()
+        return [{"id": hours.pk, **commands.support_hours_spec(hours, calendars)} for hours in found]
+
+    return page(rows, query, lambda found: show(list(found)))
 
 
 def _rows() -> QuerySet[SupportHours]:

@@ -17,7 +17,7 @@ from tocsin.inbound.models import Integration
 from tocsin.notify import commands as providers
 from tocsin.notify.models import Provider
 from tocsin.oncall import commands as oncall
-from tocsin.oncall.models import Schedule, SupportHours
+from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.people import commands as people
 from tocsin.people import groups
 from tocsin.people.models import Group, User
@@ -25,7 +25,7 @@ from tocsin.people.models import Group, User
 SETTINGS = "settings"
 
 #: Top keys of later versions: accepted while empty, refused otherwise, never silently dropped.
-NOT_BUILT = ("holiday_calendars", "workflows", "outbound_integrations", "maintenance_windows")
+NOT_BUILT = ("workflows", "outbound_integrations", "maintenance_windows")
 
 #: Among the secret keys: each key is one.
 EVERY_KEY = "*"
@@ -95,6 +95,14 @@ NOUNS: tuple[Noun, ...] = (
         spec=_without_secrets(groups.group_spec),
         save=groups.save_group,
         delete=groups.delete_group,
+    ),
+    Noun(
+        key="holiday_calendars",
+        word="holiday calendar",
+        rows=HolidayCalendar.objects.all,
+        spec=_without_secrets(oncall.holiday_calendar_spec),
+        save=oncall.save_holiday_calendar,
+        delete=oncall.delete_holiday_calendar,
     ),
     Noun(
         key="schedules",

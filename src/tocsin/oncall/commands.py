@@ -1,4 +1,7 @@
-"""Changing schedules and support hours: checked, recorded in the audit log, known to every node."""
+"""Changing schedules, support hours and holiday calendars: checked, recorded in the audit log, known to every node.
+
+Overrides are changed by `overrides`, or, where a schedule's spec names them, with the schedule.
+"""
 
 from __future__ import annotations
 
@@ -10,52 +13,87 @@ from django.db import transaction
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
-from tocsin.core import configuration, dependents, settings_store
+from tocsin.core import clock, configuration, dependents, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
-from tocsin.oncall import schedules, specs, windows
-from tocsin.oncall.models import Schedule, SupportHours
+from tocsin.oncall import imports, overrides, schedules, specs, windows
+from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.oncall.specs import ScheduleSpec
 from tocsin.people.models import Group, User
 
 
-def schedule_spec(schedule: Schedule, names: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """The schedule as YAML and the API write one. `names` has the users' names by id, for whoever shows many."""
+def schedule_spec(
+    schedule: Schedule,
+    names: Mapping[int, str] | None = None,
+    *,
+    calendars: Mapping[int, str] | None = None,
+    now: datetime | None = None,
+) -> dict[str, Any]:
+    """The schedule as YAML and the API write one, with the overrides that are not over.
+
+    `names` and `calendars` have the users' and the holiday calendars' names by id, for whoever shows many. `now` is the
+    clock's, where it is not given.
+    """
+    spec = _without_overrides(schedule, names, calendars)
+    current = overrides.current(schedule, now or clock.now())
+    if current:
+        spec["overrides"] = [overrides.nested_spec(override) for override in current]
+    return spec
+
+
+def _without_overrides(
+    schedule: Schedule, names: Mapping[int, str] | None = None, calendars: Mapping[int, str] | None = None
+) -> dict[str, Any]:
     if names is None:
         names = user_names([schedule])
-    return {
+    spec: dict[str, Any] = {
         "name": schedule.name,
         "group": schedule.group.name,
         "time_zone": schedule.time_zone,
-        "shifts": [_written_shift(shift, names) for shift in schedule.definition["shifts"]],
     }
+    if schedule.holiday_calendars:
+        spec["holiday_calendars"] = _named(schedule.holiday_calendars, calendars)
+    return spec | {"shifts": [_written_shift(shift, names) for shift in schedule.definition["shifts"]]}
 
 
-def user_names(schedules: Iterable[Schedule]) -> dict[int, str]:
-    """The names of all users who have shifts in any of `schedules`, by id, in one statement."""
-    users = frozenset[int]().union(*(_users_of(schedule) for schedule in schedules))
+def user_names(several: Iterable[Schedule]) -> dict[int, str]:
+    """The names of all users who have shifts in any of the schedules, by id, in one statement."""
+    users = frozenset[int]().union(*(_users_of(schedule) for schedule in several))
     return dict(User.objects.filter(pk__in=users).values_list("pk", "username"))
+
+
+def calendar_names() -> dict[int, str]:
+    """The names of all holiday calendars, by id."""
+    return dict(HolidayCalendar.objects.values_list("pk", "name"))
 
 
 def save_schedule(
     spec: Mapping[str, object], *, existing: Schedule | None = None, actor: Actor, now: datetime
 ) -> Schedule:
-    """Makes a schedule, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    """Makes a schedule, or makes `existing` what the spec says; without `overrides` they stay.
+
+    Raises Rejected that names the place.
+    """
     with transaction.atomic():
         configuration.lock()
-        read = specs.read_schedule(spec)
+        read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
         others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
         if others.filter(name__iexact=read.name).exists():
             raise Rejected("name_taken", f'There is a schedule "{read.name}" already.', "name")
         group = _group(read.group)
         assert group is not None
         definition = {"shifts": _shifts_with_ids(read)}
-        before = schedule_spec(existing) if existing else None
+        before = _without_overrides(existing) if existing else None
         schedule = existing or Schedule()
         schedule.name, schedule.group, schedule.definition = read.name, group, definition
         schedule.time_zone = read.time_zone or group.time_zone
+        schedule.holiday_calendars = _calendar_ids(read.holiday_calendars)
         schedule.save()
-        _record("schedule", schedule, before, schedule_spec(schedule), actor, now)
+        imports.follow(schedule, now)
+        if read.overrides is not None:
+            overrides.replace_all(schedule, read.overrides, actor=actor, now=now)
+        overrides.drop_orphans(schedule, actor=actor, now=now)
+        _record("schedule", schedule, before, _without_overrides(schedule), actor, now)
     return schedule
 
 
@@ -64,13 +102,15 @@ def delete_schedule(schedule: Schedule, *, actor: Actor, now: datetime) -> None:
     with transaction.atomic():
         configuration.lock()
         dependents.refuse_deletion("schedule", schedule.pk, schedule.name)
-        _record("schedule", schedule, schedule_spec(schedule), None, actor, now)
+        _record("schedule", schedule, schedule_spec(schedule, now=now), None, actor, now)
         schedule.delete()
 
 
-def support_hours_spec(hours: SupportHours) -> dict[str, Any]:
-    """The support hours as YAML and the API write them."""
+def support_hours_spec(hours: SupportHours, calendars: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """The support hours as YAML and the API write them; `calendars` as for a schedule."""
     spec: dict[str, Any] = {"name": hours.name, "time_zone": hours.time_zone, "windows": hours.windows}
+    if hours.holiday_calendars:
+        spec["holiday_calendars"] = _named(hours.holiday_calendars, calendars)
     if hours.group:
         spec["group"] = hours.group.name
     return spec
@@ -90,6 +130,7 @@ def save_support_hours(
         hours = existing or SupportHours()
         hours.name, hours.group, hours.time_zone = read.name, _group(read.group), read.time_zone
         hours.windows = windows.write(read.windows)
+        hours.holiday_calendars = _calendar_ids(read.holiday_calendars)
         hours.save()
         _record("support_hours", hours, before, support_hours_spec(hours), actor, now)
     return hours
@@ -104,34 +145,113 @@ def delete_support_hours(hours: SupportHours, *, actor: Actor, now: datetime) ->
         hours.delete()
 
 
+def holiday_calendar_spec(calendar: HolidayCalendar) -> dict[str, Any]:
+    """The holiday calendar as YAML and the API write one."""
+    spec: dict[str, Any] = {"name": calendar.name}
+    if calendar.country:
+        spec["country"] = calendar.country
+    if calendar.region:
+        spec["region"] = calendar.region
+    if calendar.days:
+        spec["days"] = [{"date": day["date"], "name": day["name"]} for day in calendar.days]
+    if calendar.group:
+        spec["group"] = calendar.group.name
+    return spec
+
+
+def save_holiday_calendar(
+    spec: Mapping[str, object], *, existing: HolidayCalendar | None = None, actor: Actor, now: datetime
+) -> HolidayCalendar:
+    """Makes a holiday calendar, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    with transaction.atomic():
+        configuration.lock()
+        read = specs.read_holiday_calendar(spec)
+        others = HolidayCalendar.objects.exclude(pk=existing.pk) if existing else HolidayCalendar.objects.all()
+        if others.filter(name__iexact=read.name).exists():
+            raise Rejected("name_taken", f'There is a holiday calendar "{read.name}" already.', "name")
+        before = holiday_calendar_spec(existing) if existing else None
+        calendar = existing or HolidayCalendar()
+        calendar.name, calendar.group = read.name, _group(read.group)
+        calendar.country, calendar.region, calendar.days = read.country, read.region, list(read.days)
+        calendar.save()
+        _record("holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor, now)
+    return calendar
+
+
+def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: Actor, now: datetime) -> None:
+    """Deletes a holiday calendar. Raises Rejected ("in_use") while a schedule or support hours need it."""
+    with transaction.atomic():
+        configuration.lock()
+        dependents.refuse_deletion("holiday_calendar", calendar.pk, calendar.name)
+        _record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor, now)
+        calendar.delete()
+
+
 def needs_user(user_id: int) -> list[str]:
-    """The schedules in which that user has shifts, for whoever wants to delete the user."""
-    return [f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)]
+    """The schedules in which that user has shifts, is to stand in, or covers, for whoever wants to delete the user."""
+    return [
+        *(f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)),
+        *overrides.needs_user(user_id, clock.now()),
+    ]
 
 
 def needs_group(group_id: int) -> list[str]:
-    """The schedules of that group and the support hours it owns, for whoever wants to delete the group."""
+    """The schedules of that group and what else it owns here, for whoever wants to delete the group."""
+    owned = (("schedule", Schedule), ("support hours", SupportHours), ("holiday calendar", HolidayCalendar))
     return [
-        *(f"schedule {name}" for name in Schedule.objects.filter(group=group_id).values_list("name", flat=True)),
-        *(
-            f"support hours {name}"
-            for name in SupportHours.objects.filter(group=group_id).values_list("name", flat=True)
-        ),
+        f"{word} {name}"
+        for word, model in owned
+        for name in model._default_manager.filter(group=group_id).values_list("name", flat=True)
+    ]
+
+
+def needs_holiday_calendar(calendar_id: int) -> list[str]:
+    """The schedules and support hours that mind that calendar, for whoever wants to delete it."""
+    return [
+        f"{word} {name}"
+        for word, model in (("schedule", Schedule), ("support hours", SupportHours))
+        for name in model._default_manager.filter(holiday_calendars__contains=[calendar_id]).values_list(
+            "name", flat=True
+        )
     ]
 
 
 def _users_of(schedule: Schedule) -> frozenset[int]:
-    return schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
+    return frozenset(user for shift in schedule.definition["shifts"] for user in schedules.users_of(shift))
+
+
+def _named(ids: Iterable[int], calendars: Mapping[int, str] | None) -> list[str]:
+    known = calendar_names() if calendars is None else calendars
+    return [known[number] for number in ids if number in known]
+
+
+def _calendar_ids(names: Iterable[str]) -> list[int]:
+    known = {name.casefold(): number for number, name in HolidayCalendar.objects.values_list("pk", "name")}
+    wanted = list(names)
+    raise_all(
+        Rejected("not_found", f'{place}: there is no holiday calendar "{name}".', place)
+        for place, name in ((f"holiday_calendars[{number}]", name) for number, name in enumerate(wanted))
+        if name.casefold() not in known
+    )
+    return [known[name.casefold()] for name in wanted]
+
+
+def _zone_of(group: str) -> str:
+    found = Group.objects.filter(name__iexact=group).first()
+    return found.time_zone if found else "UTC"
 
 
 def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
     """A shift as people write it, its keys in the order in which they do: the database's JSON has one of its own."""
-    kind = "rotate" if "rotate" in stored else "fixed"
-    users = [names[user] for user in stored[kind]["users"] if user in names]
-    turn = {**stored[kind], "users": users}
-    order = ("every", "at", "on", "windows", "users", "roles")
-    shift = {"name": stored["name"], kind: {key: turn[key] for key in order if key in turn}}
-    return shift | {key: stored[key] for key in ("start", "end") if key in stored}
+    kind = schedules.kind_of(stored)
+    turn = dict(stored[kind])
+    if "users" in turn:
+        turn["users"] = [names[user] for user in turn["users"] if user in names]
+    order = ("every", "at", "on", "move", "windows", "from", "to", "url", "users", "roles")
+    shift: dict[str, Any] = {"name": stored["name"]}
+    shift |= {key: stored[key] for key in ("layer", "time_zone") if key in stored}
+    shift[kind] = {key: turn[key] for key in order if key in turn}
+    return shift | {key: stored[key] for key in ("start", "end", "holidays") if key in stored}
 
 
 def _group(name: str | None) -> Group | None:
@@ -156,7 +276,7 @@ def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
 
 def _record(
     noun: str,
-    row: Schedule | SupportHours,
+    row: Schedule | SupportHours | HolidayCalendar,
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
     actor: Actor,

@@ -1,173 +1,166 @@
-"""Schedules: which shift is on at an instant, who has it in which role, since and until when. Pure.
+"""Schedules: a group's shifts and the overrides on them, as they are stored. Pure.
 
-A rotation hands over at local times, so a night in which clocks change has a shift that is an hour shorter or longer.
+`rota` decides from them who is on call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.core import durations
-from tocsin.oncall import windows
-from tocsin.oncall.windows import Window
+from tocsin.oncall import shifts, windows
+from tocsin.oncall.holiday_days import HolidayDays
+from tocsin.oncall.shifts import Imported, Months, OnHolidays, Pattern, Rotation, Shift, Span, Turn, Weekly
 from tocsin.people.members import MemberRole
 
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One user on call in one role for a span, by which shift."""
-
-    role: MemberRole
-    user_id: int
-    since: datetime
-    until: datetime
-    shift: str
+#: What stands in a shift's roles for those that its users have in the group.
+OWN = "own"
+KINDS = ("rotate", "fixed", "calendar")
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
-    """A shift that moves on along its users.
+class Override:
+    """A user from `starts_at` to `ends_at`: on one shift, in one role, or, with neither, in every role of the schedule.
 
-    With n users, after k hand-offs, role i is held by user (k + i) mod n. The first hand-off is at `first`, a local
-    time; then one follows each `every`.
+    With `instead_of` only that person is replaced; without, whoever has it, and nobody is too.
     """
 
+    id: int
     name: str
-    users: tuple[int, ...]
-    roles: tuple[MemberRole, ...]
-    first: datetime
-    every: timedelta
-    end: date | None = None
+    user_id: int
+    starts_at: datetime
+    ends_at: datetime
+    shift: str = ""
+    role: MemberRole | None = None
+    instead_of: int | None = None
 
-    def turns(self, zone: ZoneInfo, at: datetime) -> list[Turn]:
-        """Who has this shift at `at`, in the order of the roles."""
-        handed = self._hand_offs_before(zone, at)
-        if handed is None:
-            return []
-        since = self._hand_off(handed, zone)
-        until = _until_end(self._hand_off(handed + 1, zone), self.end, zone)
-        if until <= at:
-            return []
-        count = len(self.users)
-        return [
-            Turn(role, self.users[(handed + number) % count], since, until, self.name)
-            for number, role in enumerate(self.roles[:count])
-        ]
-
-    def _hand_offs_before(self, zone: ZoneInfo, at: datetime) -> int | None:
-        """The number of the last hand-off at or before `at`; None before the first."""
-        local = at.astimezone(zone).replace(tzinfo=None)
-        number = (local - self.first) // self.every
-        # Local time jumps, so the count by local time is off by one near a clock change at most a few times over.
-        while self._hand_off(number, zone) > at:
-            number -= 1
-        while self._hand_off(number + 1, zone) <= at:
-            number += 1
-        return number if number >= 0 else None
-
-    def _hand_off(self, number: int, zone: ZoneInfo) -> datetime:
-        return windows.instant(self.first + number * self.every, zone)
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """A shift of the same people in the same windows every week: each has every role, in the order of the users."""
-
-    name: str
-    users: tuple[int, ...]
-    roles: tuple[MemberRole, ...]
-    windows: tuple[Window, ...]
-    start: date | None = None
-    end: date | None = None
-
-    def turns(self, zone: ZoneInfo, at: datetime) -> list[Turn]:
-        """Who has this shift at `at`, by role and then in the order of the users."""
-        span = windows.current(self.windows, zone, at)
-        if span is None:
-            return []
-        since = span[0]
-        if self.start is not None:
-            since = max(since, windows.instant(datetime.combine(self.start, time()), zone))
-        until = _until_end(span[1], self.end, zone)
-        if not since <= at < until:
-            return []
-        return [Turn(role, user, since, until, self.name) for role in self.roles for user in self.users]
-
-
-type Shift = Rotation | Fixed
+    def holds(self, at: datetime) -> bool:
+        """Whether `at` is within it; its end is no longer."""
+        return self.starts_at <= at < self.ends_at
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A group's shifts in their time zone. Earlier shifts are called first."""
+    """A group's shifts. In each role the shifts of the highest layer win; within it, earlier ones are called first."""
 
     name: str
     zone: ZoneInfo
     shifts: tuple[Shift, ...]
+    id: int = 0
+    #: In the order in which they were made: a later one goes before an earlier one.
+    overrides: tuple[Override, ...] = ()
 
     @property
     def roles(self) -> frozenset[MemberRole]:
-        """The roles that this schedule decides about, at whatever time."""
+        """The roles that its shifts name; what users have in the group by themselves aside."""
         return frozenset(role for shift in self.shifts for role in shift.roles)
 
     @property
     def users(self) -> frozenset[int]:
-        """Everybody who has a shift in it, at whatever time."""
-        return frozenset(user for shift in self.shifts for user in shift.users)
+        """Everybody whom a shift or an override names, at whatever time."""
+        return frozenset(user for shift in self.shifts for user in shift.users) | {o.user_id for o in self.overrides}
 
     def turns(self, at: datetime) -> list[Turn]:
-        """Who is on call at `at`."""
-        return [turn for shift in self.shifts for turn in shift.turns(self.zone, at)]
+        """Who has which shift at `at`, before layers and overrides."""
+        return [turn for shift in self.shifts for turn in shift.turns(at)]
 
 
-def load(name: str, time_zone: str, definition: Mapping[str, Any]) -> Schedule:
-    """The schedule from its stored form."""
-    return Schedule(name, ZoneInfo(time_zone), tuple(_shift(stored) for stored in definition["shifts"]))
+def load(
+    name: str,
+    time_zone: str,
+    definition: Mapping[str, Any],
+    *,
+    number: int = 0,
+    calendars: Sequence[HolidayDays] = (),
+    imported: Mapping[str, Imported] | None = None,
+    overrides: Sequence[Override] = (),
+) -> Schedule:
+    """The schedule from its stored form; `imported` has what was read of calendars, by shift."""
+    zone = ZoneInfo(time_zone)
+    read = tuple(_shift(stored, zone, tuple(calendars), imported or {}) for stored in definition["shifts"])
+    return Schedule(name, zone, read, number, tuple(overrides))
 
 
-def first_hand_off(start: date, at: int, on: int | None) -> datetime:
-    """The first hand-off on or after `start`: at that minute of the day, and on that weekday if one is given."""
-    wait = 0 if on is None else (on - start.weekday()) % 7
-    return datetime.combine(start, time()) + timedelta(days=wait, minutes=at)
+def kind_of(stored: Mapping[str, Any]) -> str:
+    """Which kind a stored shift is of."""
+    return next(kind for kind in KINDS if kind in stored)
 
 
-def _shift(stored: Mapping[str, Any]) -> Shift:
-    name = stored["name"]
-    start = date.fromisoformat(stored["start"]) if "start" in stored else None
-    end = date.fromisoformat(stored["end"]) if "end" in stored else None
-    if "rotate" in stored:
-        rotate = stored["rotate"]
-        assert start is not None
-        on = windows.day(rotate["on"]).number if "on" in rotate else None
-        return Rotation(
-            name=name,
-            users=tuple(rotate["users"]),
-            roles=_roles(rotate["roles"]),
-            first=first_hand_off(start, windows.minutes(rotate["at"]), on),
-            every=durations.parse(rotate["every"]),
-            end=end,
-        )
-    fixed = stored["fixed"]
-    return Fixed(
-        name=name,
-        users=tuple(fixed["users"]),
-        roles=_roles(fixed["roles"]),
-        windows=windows.load(fixed["windows"]),
-        start=start,
-        end=end,
+def users_of(stored: Mapping[str, Any]) -> list[int]:
+    """The ids of the users whom a stored shift names."""
+    return list(stored[kind_of(stored)].get("users", ()))
+
+
+def _shift(
+    stored: Mapping[str, Any], zone: ZoneInfo, calendars: tuple[HolidayDays, ...], imported: Mapping[str, Imported]
+) -> Shift:
+    zone = ZoneInfo(stored["time_zone"]) if "time_zone" in stored else zone
+    kind = kind_of(stored)
+    pattern: Pattern
+    if kind == "rotate":
+        pattern = _rotation(stored["rotate"], date.fromisoformat(stored["start"]))
+    elif kind == "fixed":
+        pattern = _fixed(stored["fixed"], stored.get("start"))
+    else:
+        pattern = imported.get(stored["name"], Imported())
+    return Shift(
+        name=stored["name"],
+        zone=zone,
+        roles=tuple(MemberRole(role) for role in stored[kind]["roles"] if role != OWN),
+        pattern=pattern,
+        layer=stored.get("layer", 1),
+        start=windows.instant(datetime.fromisoformat(stored["start"]), zone) if "start" in stored else None,
+        end=_end(stored["end"], zone) if "end" in stored else None,
+        on_holidays=OnHolidays(stored.get("holidays", OnHolidays.RUN)),
+        calendars=calendars,
     )
 
 
-def _roles(stored: list[str]) -> tuple[MemberRole, ...]:
-    return tuple(MemberRole(role) for role in stored)
+def _rotation(stored: Mapping[str, Any], start: date) -> Rotation:
+    every, at = step(stored["every"]), windows.minutes(stored["at"])
+    on = stored.get("on")
+    if isinstance(every, Months):
+        if isinstance(on, str):
+            every = Months(every.count, weekday=windows.day(on).number)
+        else:
+            every = Months(every.count, day=on or start.day)
+        first = shifts.first_of_months(start, at, every)
+    else:
+        first = shifts.first_hand_off(start, at, windows.day(on).number if on else None)
+    return Rotation(
+        users=tuple(stored["users"]),
+        first=first,
+        every=every,
+        move=stored.get("move", 1),
+        week=windows.week(windows.load(stored["windows"])) if "windows" in stored else None,
+    )
 
 
-def _until_end(until: datetime, end: date | None, zone: ZoneInfo) -> datetime:
-    """`until`, or the end of the shift's last day if that is sooner."""
-    if end is None:
-        return until
-    return min(until, windows.instant(datetime.combine(end + timedelta(days=1), time()), zone))
+def _fixed(stored: Mapping[str, Any], start: str | None) -> Weekly | Span:
+    users = tuple(stored["users"])
+    every = durations.parse(stored["every"]) if "every" in stored else None
+    if "windows" not in stored:
+        begin, end = datetime.fromisoformat(stored["from"]), datetime.fromisoformat(stored["to"])
+        return Span(users, begin, end, every)
+    weeks = every // timedelta(weeks=1) if every else 1
+    first = datetime.fromisoformat(start).date() if start else None
+    return Weekly(users, windows.week(windows.load(stored["windows"]), weeks, first))
+
+
+def step(text: str) -> timedelta | Months:
+    """How far apart hand-offs are: a duration, or whole months written `1 month`, `3 months`. Raises Rejected."""
+    count, _, unit = text.partition(" ")
+    if unit in ("month", "months") and count.isascii() and count.isdigit() and len(count) < 4:
+        return Months(int(count))
+    return durations.parse(text)
+
+
+def _end(text: str, zone: ZoneInfo) -> datetime:
+    """The moment at which a shift ends: that local time, or the end of that day."""
+    if len(text) == len("2026-01-05"):
+        return windows.midnight(date.fromisoformat(text) + timedelta(days=1), zone)
+    return windows.instant(datetime.fromisoformat(text), zone)

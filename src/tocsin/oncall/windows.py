@@ -6,13 +6,15 @@ first (PEP 495, fold=0). So a window is always one unbroken span.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 MINUTES_A_DAY = 24 * 60
+MINUTES_A_WEEK = 7 * MINUTES_A_DAY
+_MIDNIGHT = time()
 
 
 class Day(StrEnum):
@@ -62,9 +64,10 @@ def clock(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` to `end`, in minutes of the day, on the given days (0 is Monday).
+    """From `start` to `end`, in minutes from the midnight before it begins, on the given days (0 is Monday).
 
-    An end at or before the start is on the next day: 22:00 to 06:00 begins on those days.
+    An end at or before the start is on the next day: 22:00 to 06:00 begins on those days. One after 24:00 is as many
+    days later: Friday 17:00 to Monday 08:00 ends 80 hours after Friday's midnight, and lasts a week at most.
     """
 
     days: frozenset[int]
@@ -75,20 +78,24 @@ class Window:
         """The window that begins on that day, as a span in UTC, or None."""
         if begins.weekday() not in self.days:
             return None
-        end = self.end if self.end > self.start else self.end + MINUTES_A_DAY
-        midnight = datetime.combine(begins, time())
+        begin = datetime.combine(begins, _MIDNIGHT)
         return (
-            instant(midnight + timedelta(minutes=self.start), zone),
-            instant(midnight + timedelta(minutes=end), zone),
+            instant(begin + timedelta(minutes=self.start), zone),
+            instant(begin + timedelta(minutes=self.start + self.length), zone),
         )
+
+    @property
+    def length(self) -> int:
+        """In minutes by the clock on the wall."""
+        return (self.end if self.end > self.start else self.end + MINUTES_A_DAY) - self.start
 
 
 def current(windows: Iterable[Window], zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
     """The first of the windows that is open at `at`, as a span in UTC; its end is no longer in it."""
     today = at.astimezone(zone).date()
     for window in windows:
-        for begins in (today, today - timedelta(days=1)):
-            span = window.on(begins, zone)
+        for back in range((window.start + window.length - 1) // MINUTES_A_DAY + 1):
+            span = window.on(today - timedelta(days=back), zone)
             if span is not None and span[0] <= at < span[1]:
                 return span
     return None
@@ -99,29 +106,141 @@ def instant(local: datetime, zone: ZoneInfo) -> datetime:
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
+def exists(local: datetime, zone: ZoneInfo) -> bool:
+    """False for a naive time that clocks in `zone` skip."""
+    return instant(local, zone).astimezone(zone).replace(tzinfo=None) == local
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The moment in UTC at which `day` begins in `zone`."""
+    return instant(datetime.combine(day, _MIDNIGHT), zone)
+
+
+def day_of(at: datetime, zone: ZoneInfo) -> date:
+    """The day in `zone` that began last: where clocks go back over midnight, the evening does not come again."""
+    today = at.astimezone(zone).date()
+    tomorrow = today + timedelta(days=1)
+    return tomorrow if midnight(tomorrow, zone) <= at else today
+
+
 def load(stored: Sequence[Mapping[str, object]]) -> tuple[Window, ...]:
     """Windows from their stored form."""
-    found = []
-    for entry in stored:
-        days = entry["days"]
-        assert isinstance(days, list)
-        found.append(
-            Window(
-                days=frozenset(day(text).number for text in days),
-                start=minutes(str(entry["from"])),
-                end=minutes(str(entry["to"])),
-            )
-        )
-    return tuple(found)
+    return tuple(_load(entry) for entry in stored)
+
+
+def _load(entry: Mapping[str, object]) -> Window:
+    if "days" not in entry:
+        return across(str(entry["from"]), str(entry["to"]))
+    days = entry["days"]
+    assert isinstance(days, list)
+    return Window(
+        days=frozenset(day(text).number for text in days),
+        start=minutes(str(entry["from"])),
+        end=minutes(str(entry["to"])),
+    )
+
+
+def across(begins: str, ends: str) -> Window:
+    """One unbroken window over several days from its two ends, each as `fri 17:00`. Raises ValueError."""
+    (first, start), (last, end) = _day_and_time(begins), _day_and_time(ends)
+    length = (last.number * MINUTES_A_DAY + end - first.number * MINUTES_A_DAY - start) % MINUTES_A_WEEK
+    return Window(frozenset({first.number}), start, start + (length or MINUTES_A_WEEK))
+
+
+def _day_and_time(text: str) -> tuple[Day, int]:
+    name, _, clock_time = text.strip().partition(" ")
+    if not clock_time:
+        raise ValueError(f'"{text}" is not a day and a time; write it like "fri 17:00", or give days.')
+    return day(name), minutes(clock_time.strip())
 
 
 def write(windows: Iterable[Window]) -> list[dict[str, object]]:
     """The form in which people write windows, and in which they are stored."""
-    return [
-        {
-            "days": [known.short for known in Day if known.number in window.days],
-            "from": clock(window.start),
-            "to": clock(window.end),
-        }
-        for window in windows
-    ]
+    return [_write(window) for window in windows]
+
+
+def _write(window: Window) -> dict[str, object]:
+    if window.end > MINUTES_A_DAY:
+        first = next(known for known in Day if known.number in window.days)
+        days, end = divmod(window.end, MINUTES_A_DAY)
+        last = list(Day)[(first.number + days) % 7]
+        return {"from": f"{first.short} {clock(window.start)}", "to": f"{last.short} {clock(end)}"}
+    return {
+        "days": [known.short for known in Day if known.number in window.days],
+        "from": clock(window.start),
+        "to": clock(window.end),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """Windows as stretches of the week that neither touch nor overlap: what is one stretch is never cut at midnight.
+
+    `spans` are (start, length) in minutes from Monday's midnight. `every`: only in each so many weeks, counted from the
+    week that begins on `anchor`, a Monday.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    every: int = 1
+    anchor: date = date(1970, 1, 5)
+
+    @property
+    def is_always(self) -> bool:
+        """Whether it is open all the time."""
+        return self.every == 1 and any(length >= MINUTES_A_WEEK for _, length in self.spans)
+
+    def current(self, zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
+        """The stretch that is open at `at`, in UTC; its end is no longer in it. Never asked where it is always open."""
+        today = at.astimezone(zone).date()
+        monday = today - timedelta(days=today.weekday())
+        for weeks in (0, -1, 1):
+            for span in self._in_week(monday + timedelta(weeks=weeks), zone):
+                if span[0] <= at < span[1]:
+                    return span
+        return None
+
+    def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
+        """Every moment after `since` and before `until` at which a stretch begins or ends."""
+        if self.is_always:
+            return
+        today = since.astimezone(zone).date()
+        monday = today - timedelta(days=today.weekday(), weeks=1)
+        last = until.astimezone(zone).date() + timedelta(weeks=1)
+        while monday <= last:
+            for span in self._in_week(monday, zone):
+                yield from (edge for edge in span if since < edge < until)
+            monday += timedelta(weeks=1)
+
+    def _in_week(self, monday: date, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+        if (monday - self.anchor).days // 7 % self.every:
+            return
+        begin = datetime.combine(monday, _MIDNIGHT)
+        for start, length in self.spans:
+            yield (
+                instant(begin + timedelta(minutes=start), zone),
+                instant(begin + timedelta(minutes=start + length), zone),
+            )
+
+
+def week(windows: Iterable[Window], every: int = 1, start: date | None = None) -> Week:
+    """The windows as stretches of the week; `every` and `start` as `Week` has them, any day of its first week."""
+    anchor = start - timedelta(days=start.weekday()) if start else date(1970, 1, 5)
+    pieces = sorted(
+        (number * MINUTES_A_DAY + window.start, window.length) for window in windows for number in window.days
+    )
+    merged: list[tuple[int, int]] = []
+    for begin, length in pieces:
+        if merged and begin <= sum(merged[-1]):
+            merged[-1] = (merged[-1][0], max(sum(merged[-1]), begin + length) - merged[-1][0])
+        else:
+            merged.append((begin, length))
+    return Week(tuple(merged) if every > 1 else _round(merged), every, anchor)
+
+
+def _round(merged: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Joins the end of the week to its beginning."""
+    while len(merged) > 1 and sum(merged[-1]) >= merged[0][0] + MINUTES_A_WEEK:
+        begin, length = merged.pop(0)
+        last = merged[-1]
+        merged[-1] = (last[0], max(last[1], begin + MINUTES_A_WEEK + length - last[0]))
+    return tuple((begin, min(length, MINUTES_A_WEEK)) for begin, length in merged)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tocsin.core import database
-from tocsin.operate.checks import address, machine, people, providers, running
+from tocsin.operate.checks import address, machine, on_call, people, providers, running
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.finding import Finding
 
@@ -28,6 +28,7 @@ def examine(now: datetime) -> list[Finding]:
         found += _run("secrets", lambda: _with(providers.check_secrets))
         found += _run("providers", lambda: _with(providers.check))
         found += _run("people", lambda: people.check(now))
+        found += _run("on call", lambda: _with(lambda connection: on_call.check(connection, now)))
         found += _run("running", lambda: _with(running.check))
     found += _run("address", lambda: address.check(now))
     return ordered(found)

@@ -201,7 +201,7 @@ def test_who_is_on_call_comes_in_the_shape_that_scripts_rely_on(company: Company
     answer = ready.get("groups/Service%20Desk/on-call", at="2026-12-25T03:00:00Z")
     assert answer.body["at"] == "2026-12-25T03:00:00Z"
     assert [(one["role"], one["user"]) for one in answer.body["on_call"]] == [("primary", "bob"), ("manager", "mia")]
-    assert answer.body["on_call"][0].keys() == {"role", "user", "since", "until", "reason"}
+    assert answer.body["on_call"][0].keys() >= {"role", "user", "since", "until", "reason"}
     assert ready.post("schedules", {**schedules.EXAMPLE, "shifts": [_weekly("bob", "mia")]}).status == 201
     first = ready.get("groups/Service%20Desk/on-call", at="2026-01-06T03:00:00Z").body["on_call"][0]
     after = ready.get("groups/Service%20Desk/on-call", at="2026-01-13T03:00:00Z").body["on_call"][0]

@@ -1,12 +1,11 @@
-"""Checks who would be woken: people who cannot be reached, ways that reach nobody, and hours that are nobody's."""
+"""Checks who would be woken: people who cannot be reached, and ways that reach nobody."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from tocsin.access.roles import Role
-from tocsin.core import durations
 from tocsin.core.errors import Rejected
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
@@ -20,11 +19,7 @@ from tocsin.notify.channels.registry import address_problem
 from tocsin.oncall import schedules
 from tocsin.oncall.models import Schedule
 from tocsin.operate.finding import Finding, Level, note
-from tocsin.operate.gaps import gaps
-from tocsin.people.models import ContactMethod, Group, Membership, User
-
-#: So far ahead gaps are looked for.
-AHEAD = timedelta(days=14)
+from tocsin.people.models import ContactMethod, Membership, User
 
 
 def check(now: datetime) -> Iterator[Finding]:
@@ -37,8 +32,6 @@ def check(now: datetime) -> Iterator[Finding]:
         )
     yield from _unreachable_people()
     yield from _unreachable_ways(now)
-    for group in Group.objects.all():
-        yield from _gaps(group, now)
 
 
 def _unreachable_people() -> Iterator[Finding]:
@@ -89,27 +82,3 @@ def _unreachable_ways(now: datetime) -> Iterator[Finding]:
                 # Whoever saved it was told, and said "anyway".
                 level=Level.NOTE if integration.settings.get(ANYWAY) else Level.PROBLEM,
             )
-
-
-def _gaps(group: Group, now: datetime) -> Iterator[Finding]:
-    planned = [
-        schedules.load(schedule.name, schedule.time_zone, schedule.definition)
-        for schedule in Schedule.objects.filter(group=group).order_by("name")
-    ]
-    if not planned:
-        return
-    active = frozenset(User.objects.filter(is_active=True).values_list("pk", flat=True))
-    zone = planned[0].zone
-    for role, found in gaps(planned, active, now, now + AHEAD).items():
-        if not found:
-            continue
-        first = found[0]
-        begin = f"{first.since.astimezone(zone):%a %d %b %H:%M} ({zone.key})"
-        several = f" {len(found)} times" if len(found) > 1 else ""
-        yield Finding(
-            "oncall.gap",
-            f"Nobody is {role} of {group.name}{several} in the next {AHEAD.days} days: from {begin} for "
-            f"{durations.say(first.until - first.since)}{', and later again' if several else ''}.",
-            "Add a shift for that time. Until then a step that asks for this role calls nobody, and the next comes.",
-            about=group.name,
-        )

@@ -1,0 +1,43 @@
+"""Checks who will be on call: hours that are nobody's, people who are gone or away, shifts that never count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.oncall.health import Kind
+from tocsin.operate import coverage
+from tocsin.operate.finding import Finding, Level
+
+_GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"
+
+_REMEDIES = {
+    Kind.GAP: "Add a shift for that time. Until then a step that asks for this role calls nobody, and the next comes.",
+    Kind.ABSENT: "Name who covers under their out of office, or override the shift. Until then they are still paged.",
+    Kind.DEPARTED: "Take them out of the shift, or put somebody in their place.",
+    Kind.HIDDEN: "Give it a higher layer, or delete it.",
+    Kind.TWICE: "Override one of the two roles, or change the order of the users.",
+    Kind.NO_SHIFT: "Add a shift for that time, unless it is meant so.",
+}
+
+
+def check(connection: Connection, now: datetime) -> Iterator[Finding]:
+    """What is wrong with the next 60 days, one finding of each kind for each group, person and role."""
+    groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
+    for plan, found in coverage.of_groups(connection, groups, now).values():
+        told: set[tuple[object, ...]] = set()
+        for finding in found:
+            key = (finding.kind, finding.role, finding.user_id, finding.shift if finding.kind is Kind.HIDDEN else "")
+            # Who cannot be reached at all is said of people, not of each group.
+            if key in told or finding.kind not in _REMEDIES:
+                continue
+            told.add(key)
+            yield Finding(
+                f"oncall.{finding.kind}",
+                coverage.sentence(plan, finding, now),
+                _REMEDIES[finding.kind],
+                about=plan.name,
+                level=Level.NOTE if finding.kind.is_note else Level.PROBLEM,
+            )
