@@ -102,7 +102,7 @@ class Mailbox:
 
 def _opened(account: Account) -> BaseMailBox:
     # Loaded where a mailbox is read, not when Tocsin starts.
-    from imap_tools import BaseMailBox, MailboxLoginError
+    from imap_tools import BaseMailBox
 
     class Box(BaseMailBox):
         def _get_mailbox_client(self) -> imaplib.IMAP4:
@@ -112,12 +112,6 @@ def _opened(account: Account) -> BaseMailBox:
     try:
         box = Box()
         box.login_utf8(account.username, account.password, account.folder)
-    except MailboxLoginError:
-        box.client.shutdown() if box else None
-        raise Permanent(
-            f"{account.host} does not accept the user name and password.",
-            "Enter them again; many want an app password.",
-        ) from None
     except (imaplib.IMAP4.error, OSError, _library_error()) as error:
         box.client.shutdown() if box else None
         _fail(account, error)
@@ -162,6 +156,15 @@ def _fail(account: Account, error: Exception) -> NoReturn:
     """What went wrong, as Temporary: a mailbox that is away comes back."""
     said = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:200].rstrip(".")
     said = said.replace(account.password, "•••") if account.password else said
+    if (
+        "AUTHENTICATIONFAILED" in said.upper()
+        or "login failed" in said.lower()
+        or "invalid credentials" in said.lower()
+    ):
+        raise Permanent(
+            f"{account.host} does not accept the user name and password.",
+            "Enter them again; many servers want an app password.",
+        ) from None
     if "NONEXISTENT" in said.upper() or "doesn't exist" in said.lower():
         raise Permanent(f"{account.host} has no folder {account.folder}.", "Enter the folder's name.") from None
     raise Temporary(f"The mailbox at {account.host} cannot be read: {said}.") from None
