@@ -1,4 +1,6 @@
-"""What tests need from the distribution: Chromium, PostgreSQL's server, wrk. Brings them where apt and the rights are.
+"""What tests need from the distribution: Chromium, PostgreSQL's server, wrk, Alertmanager.
+
+Brings them where apt and the rights are.
 
 Nothing here fails: whoever needs a missing thing says so.
 """
@@ -22,6 +24,8 @@ def bring() -> None:
         missing += ["postgresql"]
     if shutil.which("wrk") is None:
         missing += ["wrk"]
+    if shutil.which("prometheus-alertmanager") is None:
+        missing += ["prometheus-alertmanager"]
     if not missing:
         return
     root = _as_root()
