@@ -1,8 +1,6 @@
 """What tests need from the distribution: Chromium, PostgreSQL's server, wrk, Alertmanager.
 
-Brings them where apt and the rights are.
-
-Nothing here fails: whoever needs a missing thing says so.
+Brings them where apt and the rights are. Nothing here fails: whoever needs a missing thing says so.
 """
 
 import os
