@@ -9,6 +9,7 @@ from tocsin.core import dependents
 from tocsin.core.loops import Loop
 from tocsin.escalation import commands as policies
 from tocsin.escalation import loop as escalation
+from tocsin.escalation import reachable
 from tocsin.escalation import reactor as escalation_reactor
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
@@ -49,6 +50,7 @@ def install() -> None:
     rows.register_asked(escalation.asked)
     for noun, ask in _NEEDS:
         dependents.register(noun, ask)
+    reachable.register(integrations.uses_of_policy)
     for name, channel in CHANNELS.items():
         addresses.register(name, channel.address)
 

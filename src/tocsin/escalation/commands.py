@@ -15,8 +15,10 @@ from django.db.models import Max, QuerySet
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, dependents
+from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec
 from tocsin.escalation import policy as definitions
+from tocsin.escalation import reachable
 from tocsin.escalation.models import Policy, PolicyVersion, Run
 from tocsin.escalation.policy import PolicyPlan, References
 from tocsin.escalation.steps import Names
@@ -60,13 +62,19 @@ def plan_of(policy: Policy) -> PolicyPlan:
 def save_policy(spec: Mapping[str, object], *, existing: Policy | None = None, actor: Actor, now: datetime) -> Policy:
     """Makes a policy, or makes `existing` what the spec says: a new version where its steps or settings differ.
 
-    Runs at work go on with the version they began with. Raises Rejected that names the place of each problem.
+    Runs at work go on with the version they began with. Raises Rejected that names the place of each problem:
+    "circular" for policies that hand over to each other, "reaches_nobody" for one that could page nobody, unless the
+    spec says `anyway: true`.
     """
     with transaction.atomic():
         configuration.lock()
         read = Spec(spec)
         name, group, plan = _name(read, existing), _group(read), definitions.read(read, _names())
+        anyway = read.flag("anyway", False)
         read.finish()
+        _refuse_circle(plan, existing)
+        if not anyway:
+            _refuse_unreachable(plan, existing, actor, now)
         before = policy_spec(existing) if existing else None
         policy = existing or Policy()
         policy.name, policy.group = name, group
@@ -155,6 +163,28 @@ def _group(read: Spec) -> Group | None:
     if name and group is None:
         read.refuse("group", f'there is no group "{name}".', "not_found")
     return group
+
+
+def _refuse_circle(plan: PolicyPlan, existing: Policy | None) -> None:
+    """Policies that hand over in a circle would never come to an end."""
+    names: list[str] = []
+    following = plan.hand_over_to
+    while following is not None:
+        if existing is not None and following == existing.pk:
+            way = " → ".join([existing.name, *names, existing.name])
+            raise Rejected("circular", f"end.policy: the policies hand over in a circle: {way}.", "end.policy")
+        other = Policy.objects.select_related("current").get(pk=following)
+        names.append(other.name)
+        following = plan_of(other).hand_over_to
+
+
+def _refuse_unreachable(plan: PolicyPlan, existing: Policy | None, actor: Actor, now: datetime) -> None:
+    if actor.via == "yaml" and existing is not None:
+        return  # what uses it may change in the same run, and is asked then
+    found = reachable.problem_in_use(existing.pk if existing else None, plan, now)
+    if found is not None:
+        hint = "Name somebody who can be reached, or save it anyway (anyway: true in YAML and the API)."
+        raise Rejected("reaches_nobody", f"steps: {found} {hint}", "steps")
 
 
 def _write_version(policy: Policy, plan: PolicyPlan, now: datetime) -> None:

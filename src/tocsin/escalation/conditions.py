@@ -24,6 +24,8 @@ class Between:
 
     window: Window
     zone: str
+    #: Whether it means the rest of the time.
+    is_outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,13 @@ def problem(
     return ""
 
 
+def said(between: Between) -> str:
+    """ "mon, tue 08:00 to 18:00 (Europe/Zurich)"."""
+    days = [day.short for day in Day if day.number in between.window.days]
+    shown = f"{', '.join(days)} " if len(days) < len(Day) else ""
+    return f"{shown}{windows.clock(between.window.start)} to {windows.clock(between.window.end)} ({between.zone})"
+
+
 def read(spec: Spec, hours: Mapping[str, int]) -> Condition:
     """The condition of a step's `when`; problems are noted in `spec`. `hours`: support hours by name in lower case."""
     number, is_outside = _during(spec, hours)
@@ -89,7 +98,8 @@ def write(condition: Condition, hours_name: Callable[[int], str]) -> dict[str, A
         (window,) = windows.write([condition.between.window])
         if len(condition.between.window.days) == len(Day):
             del window["days"]
-        written["between"] = {**window, "time_zone": condition.between.zone}
+        outside = {"outside": True} if condition.between.is_outside else {}
+        written["between"] = {**window, "time_zone": condition.between.zone, **outside}
     if condition.tags:
         written["tags"] = dict(condition.tags)
     return written
@@ -132,7 +142,9 @@ def _between(spec: Spec) -> Between | None:
         except ValueError as error:
             held.refuse(f"days[{number}]", str(error))
     found = Between(
-        Window(frozenset(days or range(len(Day))), _time(held, "from"), _time(held, "to")), held.zone(default="UTC")
+        Window(frozenset(days or range(len(Day))), _time(held, "from"), _time(held, "to")),
+        held.zone(default="UTC"),
+        held.flag("outside", False),
     )
     held.done()
     return found

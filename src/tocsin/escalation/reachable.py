@@ -5,16 +5,54 @@ Asked while configuration is saved, over Django's connection, so that it sees wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from tocsin.escalation.policy import PolicyPlan, references
+from tocsin.escalation.steps import Step
 from tocsin.escalation.targets import Contact, Duty, OnSchedule, Roster, problem_with_reach
 from tocsin.notify.ways import Method, Person
 from tocsin.oncall import schedules
 from tocsin.oncall.models import Schedule
 from tocsin.people.members import MemberRole
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Where a policy is used: by what, and for which recipients."""
+
+    name: str
+    users: tuple[int, ...]
+    groups: tuple[int, ...]
+
+
+#: Says where a policy is used, by its id. Higher rooms hang theirs here.
+type Uses = Callable[[int], Iterable[Use]]
+
+_uses: list[Uses] = []
+
+
+def register(uses: Uses) -> None:
+    """Has `uses` asked when a policy changes."""
+    if uses not in _uses:
+        _uses.append(uses)
+
+
+def problem_in_use(policy_id: int | None, plan: PolicyPlan, at: datetime) -> str | None:
+    """Why a policy would reach nobody: wherever it is used, or by itself where recipients do not matter to it."""
+    if all(step.group_ids or not (step.roles or _needs_groups(step)) for step in plan.steps):
+        return problem(plan, (), (), at)
+    for ask in _uses if policy_id is not None else ():
+        for use in ask(policy_id or 0):
+            if (found := problem(plan, use.users, use.groups, at)) is not None:
+                return f"For {use.name}: {found}"
+    return None
+
+
+def _needs_groups(step: Step) -> bool:
+    return step.everybody or step.previous_on_call or bool(step.group_contacts)
 
 
 def problem(

@@ -128,6 +128,17 @@ def needs_policy(policy_id: int) -> list[str]:
     return [*_named(Integration.objects.filter(policy=policy_id)), *_routed(POLICY, policy_id)]
 
 
+def uses_of_policy(policy_id: int) -> Iterator[reachable.Use]:
+    """For whom integrations that page use the policy, by themselves."""
+    for integration in Integration.objects.filter(policy=policy_id, mode=IntegrationMode.PAGE):
+        if not integration.settings.get(specs.ANYWAY):
+            yield reachable.Use(
+                f"integration {integration.name}",
+                tuple(integration.recipient_users.values_list("pk", flat=True)),
+                tuple(integration.recipient_groups.values_list("pk", flat=True)),
+            )
+
+
 def needs_support_hours(hours_id: int) -> list[str]:
     """The integrations with a route that asks for those support hours."""
     return _routed(HOURS, hours_id)

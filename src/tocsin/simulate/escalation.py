@@ -85,8 +85,8 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Facts,
     timeline = [Happening(at, timedelta(), opening)]
     stages: list[Stage] = []
     for moment, turn in played.turns:
-        pages, unreachable = _pages(connection, turn, at)
-        stages += [_stage(event, turn, pages, at) for event in turn.events]
+        planned, unreachable = _pages(connection, turn, at)
+        stages += [_stage(event, turn, planned, at) for event in turn.events]
         timeline += [Happening(moment, moment - at, event.reason) for event in turn.events]
         timeline += [Happening(moment, moment - at, sentence) for sentence in unreachable]
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)

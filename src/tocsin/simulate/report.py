@@ -8,7 +8,7 @@ from typing import Any
 
 from tocsin.core import durations
 from tocsin.simulate.chain import Outcome, Simulation
-from tocsin.simulate.escalation import Happening, PlannedPage
+from tocsin.simulate.escalation import Happening, PlannedPage, Played
 
 #: How an address may be shown: given the user's id (None: a group contact's), the channel and the address.
 type Shown = Callable[[int | None, str, str], str]
@@ -22,6 +22,15 @@ def as_json(simulation: Simulation, shown: Shown | None = None) -> dict[str, Any
         "integration": simulation.integration,
         "at": _iso(simulation.at),
         "messages": [_message(outcome, shown or _whole) for outcome in simulation.outcomes],
+    }
+
+
+def played_as_json(played: Played, shown: Shown | None = None) -> dict[str, Any]:
+    """What a policy would do, as plain values; `shown` masks addresses."""
+    return {
+        "pages": [_page(page, shown or _whole) for page in played.pages],
+        "timeline": [_line(line) for line in played.timeline],
+        "notes": list(played.notes),
     }
 
 

@@ -1,0 +1,130 @@
+"""Policies ready to be taken as they are, or as a beginning: those that the field knows.
+
+Pure data in a spec's shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+_MAIL = [{"channel": "email"}]
+_OFFICE = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyMade:
+    """One of them: its key, its name, what it does in a sentence, and the spec without a name."""
+
+    key: str
+    name: str
+    about: str
+    spec: dict[str, Any]
+
+
+def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
+    """All of them, the usual one first. `time_zone` is that of day and night."""
+    return (
+        ReadyMade(
+            "every-5-minutes",
+            "Primary, secondary, manager",
+            "Calls the primary at once, the secondary after five minutes, the manager after ten; all of it once more.",
+            {
+                "repeat": {"times": 1, "every": "10m"},
+                "steps": [_roles("primary"), _roles("secondary", after="5m"), _roles("manager", after="5m")],
+            },
+        ),
+        ReadyMade(
+            "five-tries",
+            "Five tries each",
+            "Calls each up to six times, five minutes apart, before the next role is called half an hour later.",
+            {
+                "steps": [
+                    {**_roles("primary"), "retries": {"times": 5, "every": "5m"}},
+                    {**_roles("secondary", after="30m"), "retries": {"times": 5, "every": "5m"}},
+                    {**_roles("manager", after="30m"), "retries": {"times": 5, "every": "5m"}},
+                ]
+            },
+        ),
+        ReadyMade(
+            "one-by-one",
+            "One by one",
+            "Goes through everybody who is primary, then secondary, one every five minutes, until somebody answers.",
+            {
+                "repeat": {"times": 2, "every": "5m"},
+                "steps": [{**_roles("primary", "secondary"), "one_by_one": "5m"}],
+            },
+        ),
+        ReadyMade(
+            "all-hands",
+            "All hands",
+            "Calls every member of the groups at once, by all their ways, and again after ten minutes.",
+            {
+                "default_priority": "critical",
+                "repeat": {"times": 1, "every": "10m"},
+                "steps": [{"notify": {"everybody": True}, "after": "0m"}],
+            },
+        ),
+        ReadyMade(
+            "mail-only",
+            "Mail only",
+            "Mails every member of the groups, and nobody is called or texted.",
+            {
+                "default_priority": "low",
+                "end": {"then": "nothing"},
+                "steps": [{"notify": {"everybody": True}, "after": "0m", "by": _MAIL}],
+            },
+        ),
+        ReadyMade(
+            "mail-the-manager",
+            "Mail the manager",
+            "Mails the groups' managers, and nobody is called or texted.",
+            {
+                "default_priority": "medium",
+                "end": {"then": "nothing"},
+                "steps": [{**_roles("manager"), "by": _MAIL}],
+            },
+        ),
+        ReadyMade(
+            "mail-by-day",
+            "Mail by day, call at night",
+            "From eight to six on weekdays the primary is mailed; at any other time they are called by their own ways. "
+            "The secondary follows after ten minutes.",
+            {
+                "repeat": {"times": 1, "every": "15m"},
+                "steps": [
+                    {
+                        **_roles("primary"),
+                        "name": "by day",
+                        "by": _MAIL,
+                        "when": {"between": {**_OFFICE, "time_zone": time_zone}},
+                    },
+                    {
+                        **_roles("primary"),
+                        "name": "at night",
+                        "when": {"between": {**_OFFICE, "time_zone": time_zone, "outside": True}},
+                    },
+                    _roles("secondary", after="10m"),
+                ],
+            },
+        ),
+        ReadyMade(
+            "until-taken",
+            "Until somebody takes it",
+            "Acknowledging stops nobody but the one who did: it goes on until the alert is taken, and the last step "
+            "never ends.",
+            {
+                "acknowledge": {"effect": "continue", "timeout": "30m"},
+                "end": {"then": "keep_last_step", "every": "15m"},
+                "steps": [
+                    _roles("primary"),
+                    _roles("secondary", after="5m"),
+                    _roles("primary", "secondary", "manager", after="10m"),
+                ],
+            },
+        ),
+    )
+
+
+def _roles(*roles: str, after: str = "0m") -> dict[str, Any]:
+    return {"notify": {"roles": list(roles)}, "after": after}
