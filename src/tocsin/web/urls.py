@@ -14,7 +14,7 @@ from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.inbound import replay
 from tocsin.web.inbound import views as inbound
-from tocsin.web.integrations import tabs, trying
+from tocsin.web.integrations import bench, tabs, trying
 from tocsin.web.integrations import views as integrations
 from tocsin.web.me import views as me
 from tocsin.web.pause import views as pause
@@ -53,9 +53,10 @@ _integrations = [
     path("<int:number>/", integrations.integration, name="integration"),
     path("<int:number>/status", integrations.set_status, name="integration_status"),
     *(
-        path(f"<int:number>/{tab}/", tabs.definition, {"tab": tab}, name=f"integration_{tab}")
-        for tab in ("mapping", "rules", "routing")
+        path(f"<int:number>/{tab}/", bench.bench, {"tab": tab}, name=f"integration_{tab}")
+        for tab in ("mapping", "rules", "routing")  # of an integration
     ),
+    path("<int:number>/<slug:tab>/tries", bench.tries, name="integration_tries"),
     path("<int:number>/settings/", tabs.settings, name="integration_settings"),
     path("<int:number>/test/", trying.test, name="integration_test"),
     path("<int:number>/send-sample", trying.sample, name="send_sample"),

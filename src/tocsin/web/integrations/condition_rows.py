@@ -99,7 +99,7 @@ def condition_of(group: Group, where: str, row: str, places: Places) -> object:
     return _condition(group, where, row, places) if group.parts or group.is_not else None
 
 
-def read(post: Mapping[str, str], prefix: str) -> Group:
+def read(post: Mapping[str, Any], prefix: str) -> Group:
     """The rows that a form posts under `prefix`. Raises Rejected for more than anybody writes as rows."""
     found = _read(post, prefix, 0, [0])
     return found if isinstance(found, Group) else Group()
@@ -124,6 +124,18 @@ def change(group: Group, path: Iterable[int], what: str) -> Group:
     if isinstance(part, Group):
         part = change(part, rest, what)
     return replace(group, parts=(*group.parts[:first], part, *group.parts[first + 1 :]))
+
+
+def leaves(node: Node, row: str) -> list[str]:
+    """The names of the rows that are no groups."""
+    if not isinstance(node, Group):
+        return [row]
+    return [leaf for number, part in enumerate(node.parts) for leaf in leaves(part, f"{row}.{number}")]
+
+
+def say_rows(group: Group, labels: Mapping[str, str]) -> str:
+    """The condition of a form's rows as a sentence."""
+    return _say(group, labels, is_inside=False)
 
 
 def say(condition: object, labels: Mapping[str, str]) -> str:
@@ -225,7 +237,7 @@ def _condition_of_leaf(leaf: Leaf, where: str, row: str, places: Places) -> obje
     return condition
 
 
-def _read(post: Mapping[str, str], prefix: str, depth: int, seen: list[int]) -> Node:
+def _read(post: Mapping[str, Any], prefix: str, depth: int, seen: list[int]) -> Node:
     seen[0] += 1
     if seen[0] > MOST * 2 or depth > MAX_DEPTH:
         raise Rejected("invalid", f"These are more than {MOST} rows: write them as YAML.", None)

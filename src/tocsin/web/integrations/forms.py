@@ -15,7 +15,6 @@ from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.people.models import Group, User
 from tocsin.web.forms import CodeField, DurationField
-from tocsin.web.integrations import yaml_text
 
 MODES = [
     (IntegrationMode.PAGE, _("Page people")),
@@ -230,22 +229,6 @@ def read_map(text: str, place: str) -> dict[str, str]:
             raise Rejected("invalid_setting", f"{place}: line {number}: write it as from = to", place)
         found[key.strip()] = value.strip()
     return found
-
-
-class DefinitionForm(forms.Form):
-    """One or several parts of a definition, each as YAML."""
-
-    def __init__(self, *args: Any, parts: Mapping[str, Any], labels: Mapping[str, Any], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, value in parts.items():
-            label, help_text, rows = labels[name]
-            field = CodeField(label=label, help_text=help_text, required=False, rows=rows, max_length=yaml_text.LONGEST)
-            field.initial = yaml_text.write(value)
-            self.fields[name] = field
-
-    def parts(self) -> dict[str, Any]:
-        """Each part as the command wants it. Raises Rejected that names field, line and column."""
-        return {name: yaml_text.read(self.cleaned_data[name], name) for name in self.fields}
 
 
 class TestForm(forms.Form):

@@ -38,6 +38,10 @@ class Payload:
         return pretty(self.body)
 
 
+#: Nothing to try anything on.
+NONE = Payload(PASTED, "", b"")
+
+
 def choices(integration: Integration, kind: Kind) -> list[tuple[str, Any]]:
     """What can be chosen, for a select."""
     messages = [(f"{_LOG}{one.pk}", _named(one)) for one in _latest(integration)[:_OFFERED]]

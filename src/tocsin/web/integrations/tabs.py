@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
@@ -19,10 +17,8 @@ from tocsin.inbound import commands, secrets
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs, offer_own_groups, require
 from tocsin.web.guide_text import as_html
-from tocsin.web.integrations import overview, yaml_text
 from tocsin.web.integrations.forms import (
     CredentialsForm,
-    DefinitionForm,
     RotateForm,
     SettingsForm,
     initial_of,
@@ -30,65 +26,6 @@ from tocsin.web.integrations.forms import (
 )
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
 from tocsin.web.request import Request, page
-
-#: Part of the definition → label, help, rows.
-_LABELS: Mapping[str, tuple[Any, Any, int]] = {
-    "mapping": (
-        gettext_lazy("Mapping"),
-        gettext_lazy("Field: path, a list of paths, or template, literal, map. What is not here, the kind reads."),
-        20,
-    ),
-    "dedup_key": (
-        gettext_lazy("Key"),
-        gettext_lazy("A template such as <ticket^id>. Messages with the same key belong to one alert. Empty: the id."),
-        2,
-    ),
-    "rules": (
-        gettext_lazy("Rules"),
-        gettext_lazy("open, close and update: each a condition. What is not here is as the kind has it."),
-        14,
-    ),
-    "filters": (
-        gettext_lazy("Filters"),
-        gettext_lazy("An alert opens only where this is true. A live alert always hears of its messages."),
-        8,
-    ),
-    "routes": (
-        gettext_lazy("Routes"),
-        gettext_lazy("In order; the first whose “when” is true wins. Without one: the integration's own policy."),
-        20,
-    ),
-}
-
-_TABS = {"mapping": ("mapping", "dedup_key"), "rules": ("rules", "filters"), "routing": ("routes",)}
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-def definition(request: Request, number: int, tab: str) -> HttpResponse:
-    """Mapping, rules or routes as text, checked as a whole when saved."""
-    row, kind = find(number)
-    spec = commands.integration_spec(row)
-    form = DefinitionForm(request.POST or None, parts={name: spec.get(name) for name in _TABS[tab]}, labels=_LABELS)
-    if request.method == "POST":
-        require(request, Action.ROUTING, row.group_id)
-        if form.is_valid():
-            try:
-                wanted = {**spec, **form.parts()}
-                commands.save_integration(wanted, existing=row, actor=actor(request), now=request.now)
-            except Rejected as rejected:
-                show_rejection(form, rejected)
-            else:
-                messages.success(request, _("Saved. Messages from now on are decided by this."))
-                return redirect(f"integration_{tab}", number)
-    defaults = overview.defaults_of(kind) if kind else {}
-    context = {
-        **frame(request, row, kind, tab),
-        "form": form,
-        "defaults": [
-            (_LABELS[name][0], yaml_text.write(defaults.get(name))) for name in _TABS[tab] if defaults.get(name)
-        ],
-    }
-    return page(request, "integrations/definition.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -1,0 +1,59 @@
+"""The Routing tab's rows: the routes in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.http import QueryDict
+
+from tocsin.catalogue.kinds import Kind
+from tocsin.web.integrations import condition_rows, route_rows
+from tocsin.web.integrations.sheet import Sheet
+
+
+class RoutingSheet(Sheet):
+    """The routes in their order."""
+
+    keys = ("routes",)
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind)
+        self.routes: tuple[route_rows.Row, ...] = ()
+
+    def fill(self, parts: Mapping[str, Any]) -> None:
+        self.routes = route_rows.rows_of(parts.get("routes"))
+
+    def read(self, post: QueryDict) -> None:
+        self.routes = route_rows.read(post)
+
+    def act(self, do: Sequence[str]) -> None:
+        match do:
+            case ["route", number, what] if number.isdecimal() and len(number) < 5:
+                self.routes = route_rows.change(self.routes, int(number), what)
+            case ["cond", row, what]:
+                self._act_on_condition(row.split("."), what)
+
+    def _act_on_condition(self, row: Iterable[str], what: str) -> None:
+        match list(row):
+            case ["routes", number, "when", *path] if number.isdecimal() and int(number[:5]) < len(self.routes):
+                route = self.routes[int(number)]
+                steps = tuple(int(step) for step in path if step.isdecimal() and len(step) < 5)
+                when = condition_rows.change(route.when, steps, what)
+                self.routes = route_rows.with_when(self.routes, int(number), when)
+
+    def numbered(self) -> list[tuple[int, str, route_rows.Row]]:
+        """The routes with their number from 0 and the name of their row."""
+        return [(number, f"routes.{number}", route) for number, route in enumerate(self.routes)]
+
+    def every_leaf(self) -> list[str]:
+        """The rows that have a verdict."""
+        groups = ((f"{row}.when", route.when) for _, row, route in self.numbered())
+        return [leaf for row, when in groups for leaf in condition_rows.leaves(when, row)]
+
+    def sentences(self) -> list[tuple[str, route_rows.Row]]:
+        """Each route with the name of its sentence."""
+        return [(row, route) for _, row, route in self.numbered()]
+
+    def _parts(self) -> dict[str, Any]:
+        return {"routes": route_rows.routes_of(self.routes, self.places)}
