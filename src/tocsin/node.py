@@ -24,6 +24,7 @@ from tocsin.inbound import loop as inbound
 from tocsin.inbound.asgi import Inbound
 from tocsin.inbound.committer import Committer
 from tocsin.inbound.registry import Registry
+from tocsin.inbound.short_way import ShortWay
 from tocsin.notify import loop as outbox
 from tocsin.operate import loop as operate
 from tocsin.operate.presence import Presence, Turned
@@ -60,6 +61,8 @@ class Node:
         self._stopping = threading.Event()
         self.committer = Committer(self._registry) if role in (Role.ALL, Role.INGEST) else None
         self.inbound = Inbound(self._registry, self.committer, self._bodies) if self.committer else None
+        #: Takes what came in one piece, before the app hears of it.
+        self.short_way = ShortWay(self._registry, self.committer, self._bodies) if self.committer else None
         self._presence = Presence(self.id, role.value, self._turned)
         work = loops(self._registry, self.id, role.value) if role in (Role.ALL, Role.WORKER) else ()
         # Every node says that it lives, whatever else it does.

@@ -115,9 +115,14 @@ def _set(connection: psycopg.Connection, settings: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def committer(durable: str) -> Iterator[Committer]:
-    registry = Registry()
-    registry.refresh()
+def registry(durable: str) -> Registry:
+    known = Registry()
+    known.refresh()
+    return known
+
+
+@pytest.fixture
+def committer(registry: Registry) -> Iterator[Committer]:
     running = Committer(registry)
     running.start()
     yield running
@@ -289,11 +294,11 @@ def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Com
     assert "process_resident_memory_bytes" in text
 
 
-def test_the_committer_counts_what_it_stores(committer: Committer) -> None:
+def test_the_committer_counts_what_it_stores(registry: Registry, committer: Committer) -> None:
     from tests.store.ingest import halo, make_integration, message
 
     integration = make_integration()
-    committer._registry.refresh()
+    registry.refresh()
     done = threading.Event()
     before = _value(ask(made(), "/metrics").text, 'tocsin_messages_total{status="Mapped Opened"}')
     incoming = [message(integration, halo(1)), message(integration, halo(2))]

@@ -6,8 +6,11 @@ Ingest, which decides for many keys in a transaction of its own, uses `write` an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as replace_command
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from tocsin.alerts import lifecycle, rows
 from tocsin.alerts.openings import NewAlert, Opening
@@ -133,7 +136,7 @@ def _act(alert_id: int, command: Command, now: datetime) -> Outcome:
         states = rows.load(connection, members)
         state = _found(states, alert_id)
         if isinstance(command, Merge):
-            command = replace(command, into=_found(states, command.into.id))
+            command = replace_command(command, into=_found(states, command.into.id))
         done = lifecycle.apply(state, command, now)
         changes = _changes(state, command, done, states, now)
         write(connection, changes, now, moves=done.moves)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from tocsin.alerts.orders import NewEvent
 from tocsin.alerts.reactors import Paging
@@ -27,8 +28,7 @@ SOURCE_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NewAlert:
+class NewAlert(Struct, frozen=True):
     """The row of an alert that opens."""
 
     id: int
@@ -51,8 +51,7 @@ class NewAlert:
     test: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(Struct, frozen=True):
     """An alert to open: its row, by what it pages, and the first line of its timeline."""
 
     alert: NewAlert
@@ -60,8 +59,7 @@ class Opening:
     event: NewEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(Struct, frozen=True):
     """That messages of one alert came again: how many, the newest, and the fields that they changed."""
 
     alert_id: int

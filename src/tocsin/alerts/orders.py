@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from tocsin.alerts.states import ActorKind, AlertStatus, CommandKind, EventKind, Priority, Via
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(msgspec.Struct, frozen=True):
     """Who acts. `user_id` is set for a user, for a token (it acts as its user), and for nobody else."""
 
     kind: ActorKind
@@ -212,8 +213,7 @@ CLASSES: Mapping[CommandKind, type[Order]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(msgspec.Struct, frozen=True):
     """A line to append to the timeline of `alert_id`. `data` is small and JSON as it is (moments as ISO texts)."""
 
     alert_id: int
@@ -223,7 +223,7 @@ class NewEvent:
     #: A sentence: who, what, why.
     reason: str
     via: Via = Via.WEB
-    data: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, object] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from tocsin.alerts.orders import AlertState, Command, NewEvent
 from tocsin.core.database import Connection
 
@@ -33,8 +35,7 @@ class Paging:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AlertChange:
+class AlertChange(msgspec.Struct, frozen=True):
     """What happened to one alert in this transaction: one command, one message's effect, or its opening."""
 
     #: None: it has just been opened.
@@ -65,7 +66,10 @@ _reactors: list[Reactor] = []
 
 
 def register(reactor: Reactor) -> None:
-    """Has `reactor` called with every list of changes, inside the transaction that makes them, in this order."""
+    """Has `reactor` called with every list of changes, inside the transaction that makes them, in this order.
+
+    Ingest calls it in a pipeline: statements are sent together, and a COPY is not possible.
+    """
     if reactor not in _reactors:
         _reactors.append(reactor)
 

@@ -51,7 +51,9 @@ def run(opened: Opened, host: str, port: int, role: str, *, on_ready: Callable[[
         sys.stdout.write(f"ready {url}\n")
         sys.stdout.flush()
 
-    server = make_server(node.app, graceful_timeout=GRACE, on_ready=ready, on_exit=node.end_streams)
+    server = make_server(
+        node.app, graceful_timeout=GRACE, on_ready=ready, on_exit=node.end_streams, whole=node.short_way
+    )
     node.start()
     try:
         if on_ready is None:

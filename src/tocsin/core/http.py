@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,6 +16,22 @@ type Message = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[Message]]
 type Send = Callable[[Message], Awaitable[None]]
 type App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Answers a whole request, once, on the event loop's thread: status, JSON body, and any headers beside the usual ones.
+type AnswerWhole = Callable[..., None]
+
+
+class WholeRequests(Protocol):
+    """Takes requests that came whole without ASGI. Both methods are called on the event loop and never wait."""
+
+    def wants(self, target: bytes) -> object | None:
+        """Something that stands for the target of a POST whose requests are taken here; None: ASGI has it."""
+        ...
+
+    def take(self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: AnswerWhole) -> bool:
+        """Whether the request is taken, and will be answered by `answer`. If not, nothing was done with it."""
+        ...
+
 
 #: The largest body that is taken, in bytes.
 MAX_BODY = 5 * 1024 * 1024
@@ -110,6 +126,13 @@ class Bodies:
                 return await receive()
         except TimeoutError:
             raise TooSlow from None
+
+    def hold(self, size: int) -> bool:
+        """Counts a body that is here already; False where there is no memory left for it. Call `done` afterwards."""
+        if self.in_flight + size > self._max_in_flight:
+            return False
+        self.in_flight += size
+        return True
 
     def done(self, size: int) -> None:
         """The body of `size` bytes is no longer held."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import struct
 import threading
 import time
 from datetime import datetime
@@ -12,6 +13,8 @@ from uuid import UUID
 
 _lock = threading.Lock()
 _last = 0
+#: Random numbers of 64 bits that were fetched and not used yet.
+_random: list[int] = []
 
 
 def uuid7() -> UUID:
@@ -24,7 +27,10 @@ def uuid7() -> UUID:
     with _lock:
         stamp = max(time.time_ns() * 4096 // 1_000_000, _last + 1)
         _last = stamp
-    random = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF
+        if not _random:
+            # A call to the system gives up the interpreter to other threads, so not one for each id.
+            _random.extend(struct.unpack("512Q", os.urandom(8 * 512)))
+        random = _random.pop() & 0x3FFF_FFFF_FFFF_FFFF
     value = ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | random
     return UUID(int=value)
 

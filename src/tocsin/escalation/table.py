@@ -33,11 +33,14 @@ FROM jsonb_to_recordset(%s) AS n(id bigint, status text, mode text, due_at times
 WHERE r.id = n.id
 """
 
-#: In the order in which `insert` writes them.
-_INSERT = (
-    "COPY escalation_run (alert_id, version_id, recipient_users, recipient_groups, status, mode, due_at, reason, "
-    "priority, started_at, progress, failures, error) FROM STDIN"
-)
+_INSERT = """
+INSERT INTO escalation_run (alert_id, version_id, recipient_users, recipient_groups, status, mode, due_at, reason,
+       priority, started_at, progress, failures, error)
+SELECT unnest(alert_ids), version_id, recipient_users, recipient_groups, status, mode, due_at, reason, priority,
+       started_at, progress, 0, ''
+FROM json_to_recordset(%s) AS n(alert_ids bigint[], version_id bigint, recipient_users jsonb, recipient_groups jsonb,
+     status text, mode text, due_at timestamptz, reason text, priority text, started_at timestamptz, progress jsonb)
+"""
 
 
 def current(connection: Connection, alert_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
@@ -73,35 +76,28 @@ class NewRun:
 
 
 def insert(connection: Connection, runs: Sequence[NewRun]) -> None:
-    """Writes new runs in one COPY."""
+    """Writes new runs in one statement, in which each shared run is said once."""
     if not runs:
         return
-    written: dict[int, tuple[object, ...]] = {}
-    with connection.cursor() as cursor, cursor.copy(_INSERT) as copy:
-        for new in runs:
-            columns = written.get(id(new.run))
-            if columns is None:
-                columns = written[id(new.run)] = _columns(new.run, new.version_id)
-            copy.write_row((new.alert_id, *columns))
+    alike: dict[tuple[int, int | None], dict[str, Any]] = {}
+    alerts: dict[tuple[int, int | None], list[int]] = {}
+    for new in runs:
+        same = (id(new.run), new.version_id)
+        if same not in alike:
+            alerts[same] = []
+            alike[same] = {"alert_ids": alerts[same], **_columns(new.run, new.version_id)}
+        alerts[same].append(new.alert_id)
+    connection.execute(_INSERT, (as_json(list(alike.values())),))
 
 
-def _columns(run: RunState, version_id: int | None) -> tuple[object, ...]:
-    """Everything but the alert, in the order of `_INSERT`."""
-    row = to_row(run)
-    return (
-        version_id,
-        as_json(run.recipient_users),
-        as_json(run.recipient_groups),
-        row["status"],
-        row["mode"],
-        row["due_at"],
-        row["reason"],
-        row["priority"],
-        row["started_at"],
-        as_json(row["progress"]),
-        0,
-        "",
-    )
+def _columns(run: RunState, version_id: int | None) -> dict[str, Any]:
+    """Everything but whose run it is."""
+    return {
+        "version_id": version_id,
+        "recipient_users": run.recipient_users,
+        "recipient_groups": run.recipient_groups,
+        **to_row(run),
+    }
 
 
 def fail(connection: Connection, row_id: int, failures: int, error: str, reason: str, due_at: datetime) -> None:

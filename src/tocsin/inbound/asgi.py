@@ -6,20 +6,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from tocsin.catalogue.code import Told
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
 from tocsin.core.http import Bodies, Gone, Receive, Scope, Send, answer, refuse
 from tocsin.inbound import greetings, passes
-from tocsin.inbound.committer import Committer, is_pending
+from tocsin.inbound.answers import answer_of
+from tocsin.inbound.committer import Committer
 from tocsin.inbound.credentials import kept_headers
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.doors import opsgenie, pagerduty
 from tocsin.inbound.forms import URLENCODED
-from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.passes import Pass
 from tocsin.inbound.reception import JSON, Reception, Refusal, Taken, headers_of
 from tocsin.inbound.registry import Registry
@@ -31,15 +29,6 @@ PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
 _TEST = f"{passes.SEGMENT}/"
 
 _ALLOW = ((b"allow", b"POST"),)
-
-
-class Answer(msgspec.Struct, omit_defaults=True):
-    """What a sender is told about one message."""
-
-    status: str
-    message_id: str
-    alert_id: int | None = None
-    reason: str = ""
 
 
 class Inbound:
@@ -134,23 +123,13 @@ async def _is_greeted(door: Door, elements: Sequence[Element], headers: Mapping[
 
 async def _answer(send: Send, door: Door, taken: Taken, *, is_array: bool) -> None:
     kind = door.reader.kind
-    answers = [_said(one, what) for one, what in zip(taken.incoming, taken.stored, strict=True)]
     if kind.code.reply is not None:
-        told = [Told(one.message_id, one.status, one.reason, one.alert_id) for one in answers]
+        told = [
+            Told(str(one.id), what.status.value, what.reason, what.alert_id)
+            for one, what in zip(taken.incoming, taken.stored, strict=True)
+        ]
         reply = kind.code.reply(told)
         await answer(send, reply.status, reply.body, content_type=reply.content_type.encode())
         return
-    status = 202 if is_pending(taken.stored) else 200
-    if is_array:
-        await answer(send, status, msgspec.json.encode({"messages": answers}))
-        return
-    (what,) = taken.stored
-    if what.error is not None and what.error not in ("no_id", "not_compiled") and kind.unreadable_status == 400:
-        body = {"error": what.error, "detail": what.reason, "message_id": answers[0].message_id}
-        await answer(send, 400, msgspec.json.encode(body))
-        return
-    await answer(send, status, msgspec.json.encode(answers[0]))
-
-
-def _said(incoming: Incoming, stored: Stored) -> Answer:
-    return Answer(stored.status.value, str(incoming.id), stored.alert_id, stored.reason)
+    status, body = answer_of(door, taken.incoming, taken.stored, is_array=is_array)
+    await answer(send, status, body)

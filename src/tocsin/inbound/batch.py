@@ -6,9 +6,12 @@ Locks in the order of the whole product: keys, then alerts by key, then what is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
+
+from msgspec.structs import replace
+from psycopg import Cursor
 
 from tocsin.alerts import commands, rows
 from tocsin.alerts.openings import Counted, Opening
@@ -37,17 +40,26 @@ class Numbers:
     def __init__(self) -> None:
         self._spare: list[int] = []
         self._used = 0
+        #: What was asked for and not looked at yet.
+        self._asked: Cursor[tuple[int]] | None = None
 
     def provide(self, connection: Connection, number: int) -> None:
-        """Has `number` numbers at hand for this batch."""
+        """Asks for as many numbers as `number` needs beyond those at hand. In a pipeline that costs no exchange."""
+        self._collect()
         self._used = 0
         if (lacking := number - len(self._spare)) > 0:
-            self._spare.extend(rows.new_ids(connection, lacking))
+            self._asked = rows.ask_for_ids(connection, lacking)
 
     def take(self) -> int:
         """The next number."""
+        self._collect()
         self._used += 1
         return self._spare[self._used - 1]
+
+    def _collect(self) -> None:
+        if self._asked is not None:
+            asked, self._asked = self._asked, None
+            self._spare.extend([row[0] for row in asked])
 
     def committed(self) -> None:
         """The batch's numbers are used up. Without this call (it was rolled back) they are given again."""
@@ -57,6 +69,7 @@ class Numbers:
     def discard(self) -> None:
         """None of the numbers at hand is given again: whether the last batch was committed is not known."""
         self._spare.clear()
+        self._asked = None
         self._used = 0
 
 
@@ -106,33 +119,37 @@ def process(
     leaves out those that another node has decided meanwhile.
     """
     with connection.transaction():
-        read = [_read(registry, one) for one in incoming]
-        standing = _take(connection, read, wait=wait, draining=draining)
+        read, standing = _take(connection, registry, numbers, incoming, wait=wait, draining=draining)
         if registry.is_older_than(standing.config_version):
             registry.load(connection)
-            read = [_read(registry, one) for one in incoming]
-            standing = _take(connection, read, wait=wait, draining=draining)
+            read, standing = _take(connection, registry, numbers, incoming, wait=wait, draining=draining)
         if draining:
             read = _still_waiting(connection, read)
         fold = _Fold(dict(standing.states), standing.seen, set(standing.held), standing.clocked)
-        numbers.provide(connection, sum(1 for one in read if _may_open(one)))
         for one in read:
             _decide(one, fold, numbers, now)
-        _write(connection, fold, now)
-        if draining:
-            _settle(connection, read)
-        else:
-            messages.insert(connection, [_row(one) for one in read])
-        topics = ["messages"]
-        if any(one.is_pending for one in read):
-            topics.append("pending")
-        if fold.openings or fold.changes or fold.counted:
-            topics.append("alerts")
-            topics += [f"alert:{number}" for number in list(fold.counted)[:20]]
-            topics += [f"alert:{change.alert_id}" for change in fold.changes[:20]]
-        database.hint(connection, *topics)
+        # All writes leave together: the database works at the first while the next is still being written.
+        with connection.pipeline():
+            _write(connection, fold, now)
+            if draining:
+                _settle(connection, read)
+            else:
+                messages.insert(connection, [_row(one) for one in read])
+            database.hint(connection, *_topics(read, fold))
     numbers.committed()
     return [_stored(one) for one in read]
+
+
+def _topics(read: Sequence[_Read], fold: _Fold) -> list[str]:
+    """What to tell the listening nodes of."""
+    topics = ["messages"]
+    if any(one.is_pending for one in read):
+        topics.append("pending")
+    if fold.openings or fold.changes or fold.counted:
+        topics.append("alerts")
+        topics += [f"alert:{number}" for number in list(fold.counted)[:20]]
+        topics += [f"alert:{change.alert_id}" for change in fold.changes[:20]]
+    return topics
 
 
 def _read(registry: Registry, incoming: Incoming) -> _Read:
@@ -149,10 +166,22 @@ def _read(registry: Registry, incoming: Incoming) -> _Read:
     return _Read(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery)
 
 
-def _take(connection: Connection, read: Sequence[_Read], *, wait: bool, draining: bool) -> Keys:
+def _take(
+    connection: Connection,
+    registry: Registry,
+    numbers: Numbers,
+    incoming: Sequence[Incoming],
+    *,
+    wait: bool,
+    draining: bool,
+) -> tuple[list[_Read], Keys]:
+    """The messages as they read now, and what they stand on: one exchange with the database."""
+    read = [_read(registry, one) for one in incoming]
     hashes = {one.key for one in read if one.key is not None}
     deliveries = list({one.delivery for one in read if one.delivery is not None})
-    return keys.take(connection, hashes, deliveries, wait=wait, replaying=draining)
+    with connection.pipeline():
+        numbers.provide(connection, sum(1 for one in read if _may_open(one)))
+        return read, keys.take(connection, hashes, deliveries, wait=wait, replaying=draining)
 
 
 def _still_waiting(connection: Connection, read: Sequence[_Read]) -> list[_Read]:

@@ -1,54 +1,31 @@
-"""The committer: the one thread of a node that takes what waits, has it decided in one transaction, and answers.
+"""The committer: takes what the doors put in, has it decided in batches, and answers each when its batch has committed.
 
-Nothing waits on purpose: while a batch commits, the next one gathers.
+It has lanes, so that the database works for one while the other decides. A dedup key is always of the same lane: its
+messages are decided in the order in which they came.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import psycopg
-from psycopg import errors
-
-from tocsin.core import clock, database, metrics
-from tocsin.core.database import Connection
-from tocsin.core.errors import Rejected
-from tocsin.inbound import batch, messages
+from tocsin.core import metrics
+from tocsin.inbound.lane import Lane, NotStored, Ticket
 from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.registry import Registry, UnknownDoor
+from tocsin.inbound.registry import Registry
 
-log = logging.getLogger(__name__)
+__all__ = ["LANES", "MAX_WAIT", "MAX_WAITING", "MAX_WAITING_BYTES", "Committer", "NotStored", "Ticket", "is_pending"]
 
 #: Limits of what waits: messages, bytes, and seconds of waiting. Beyond them senders are told to come again.
 MAX_WAITING = 5_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_WAIT = 5.0
 
-#: A batch has at most so many messages: advisory locks share PostgreSQL's lock table.
-MAX_BATCH = 1_000
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-
-_RETRY_AFTER = 0.2
-
-
-class NotStored(Exception):
-    """The messages are not known to be stored: the sender must send them again."""
-
-
-@dataclass(slots=True)
-class Ticket:
-    """The messages of one request, and whom to tell: `answer` is called once, from the committer's thread."""
-
-    incoming: Sequence[Incoming]
-    size: int
-    answer: Callable[[list[Stored] | Exception], None]
-    put_at: float = 0.0
+#: More would only have their threads fight for the one interpreter.
+LANES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,189 +42,112 @@ class Committer:
 
     def __init__(self, registry: Registry, max_wait: float = MAX_WAIT) -> None:
         """`max_wait` is how many seconds a message may wait, and a database may not answer."""
-        self._registry = registry
         self._max_wait = max_wait
-        self._numbers = batch.Numbers()
-        self._waiting: deque[Ticket] = deque()
-        self._count = 0
-        self._size = 0
-        self._ready = threading.Condition()
+        self._lock = threading.Lock()
+        self._lanes = tuple(Lane(registry, self._lock, max_wait) for _ in range(LANES))
         self._stopping = False
-        self._connection: Connection | None = None
-        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
+        """Starts the threads."""
+        for lane in self._lanes:
+            lane.start()
 
     def stop(self, timeout: float) -> None:
         """Finishes what waits, for `timeout` seconds at most, and takes nothing more."""
-        with self._ready:
+        with self._lock:
             self._stopping = True
-            self._ready.notify()
-        self._thread.join(timeout)
+            for lane in self._lanes:
+                lane.end()
+        give_up_at = time.monotonic() + timeout
+        for lane in self._lanes:
+            lane.join(max(0.0, give_up_at - time.monotonic()))
 
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether all of its threads run."""
+        return all(lane.is_alive() for lane in self._lanes)
 
     def waiting(self) -> Waiting:
         """What waits now."""
-        with self._ready:
-            seconds = time.monotonic() - self._waiting[0].put_at if self._waiting else 0.0
-            return Waiting(self._count, self._size, seconds)
+        with self._lock:
+            return self._standing(time.monotonic())
 
     def put(self, ticket: Ticket) -> bool:
         """Has a ticket decided; False when there is no room, or its turn would come too late."""
-        with self._ready:
-            too_late = self._waiting and time.monotonic() - self._waiting[0].put_at > self._max_wait
-            full = self._count + len(ticket.incoming) > MAX_WAITING or self._size + ticket.size > MAX_WAITING_BYTES
-            if self._stopping or too_late or (full and self._waiting):
+        with self._lock:
+            now = time.monotonic()
+            waiting = self._standing(now)
+            is_too_many = waiting.messages + len(ticket.incoming) > MAX_WAITING
+            is_too_much = waiting.size + ticket.size > MAX_WAITING_BYTES
+            # One is always taken, however large it is.
+            is_full = (is_too_many or is_too_much) and bool(waiting.messages or waiting.size)
+            if self._stopping or is_full or waiting.seconds > self._max_wait:
                 metrics.count_refused(len(ticket.incoming))
                 return False
-            ticket.put_at = time.monotonic()
-            self._waiting.append(ticket)
-            self._count += len(ticket.incoming)
-            self._size += ticket.size
-            self._ready.notify()
+            ticket.put_at = now
+            if len(ticket.incoming) == 1:
+                self._lanes[_lane_of(ticket.incoming[0])].add(ticket)
+            else:
+                self._put_array(ticket)
             return True
 
-    def _run(self) -> None:
-        while (tickets := self._take()) is not None:
-            try:
-                self._process(tickets)
-            except Exception as error:
-                # The edge of the loop: whatever happened, everybody who waits is told, and the next batch goes on.
-                log.exception("A batch of inbound messages failed.")
-                _answer_all(tickets, NotStored(str(error)))
-        self._disconnect()
-
-    def _take(self) -> list[Ticket] | None:
-        """What waits, up to a batch's size; None at the end."""
-        with self._ready:
-            while not self._waiting and not self._stopping:
-                self._ready.wait(1.0)
-            if not self._waiting:
-                return None if self._stopping else []
-            taken = [self._waiting.popleft()]
-            count, size = len(taken[0].incoming), taken[0].size
-            while self._waiting:
-                ticket = self._waiting[0]
-                if count + len(ticket.incoming) > MAX_BATCH or size + ticket.size > MAX_BATCH_BYTES:
-                    break
-                taken.append(self._waiting.popleft())
-                count, size = count + len(ticket.incoming), size + ticket.size
-            self._count -= count
-            self._size -= size
-            return taken
-
-    def _process(self, tickets: list[Ticket]) -> None:
-        if not tickets:
+    def _put_array(self, ticket: Ticket) -> None:
+        """Puts each message of an array into the lane of its key."""
+        places: dict[int, list[int]] = {}
+        for place, one in enumerate(ticket.incoming):
+            places.setdefault(_lane_of(one), []).append(place)
+        if len(places) <= 1:
+            self._lanes[next(iter(places), 0)].add(ticket)
             return
-        incoming = [one for ticket in tickets for one in ticket.incoming]
-        began = time.monotonic()
-        results = self._decide(incoming)
-        metrics.count_refused(sum(isinstance(one, NotStored) for one in results))
-        statuses = (one.status for one in results if isinstance(one, Stored))
-        metrics.count_batch(statuses, time.monotonic() - began)
-        start = 0
-        for ticket in tickets:
-            end = start + len(ticket.incoming)
-            found = results[start:end]
-            refused = next((one for one in found if isinstance(one, Exception)), None)
-            ticket.answer(refused if refused is not None else [one for one in found if isinstance(one, Stored)])
-            start = end
+        joined = _Joined(ticket, len(places))
+        for lane, mine in places.items():
+            incoming = [ticket.incoming[place] for place in mine]
+            size = sum(len(one.raw) for one in incoming)
+            self._lanes[lane].add(Ticket(incoming, size, joined.answer_for(mine), ticket.loop, ticket.put_at))
 
-    def _decide(self, incoming: list[Incoming]) -> list[Stored | Exception]:
-        """What became of each message: UnknownDoor where its integration is gone, NotStored where the database does
-        not answer in time."""
-        known = self._registry.doors()
-        rest = [one for one in incoming if one.integration_id in known]
-        decided = dict(zip((one.id for one in rest), self._decide_known(rest), strict=True)) if rest else {}
-        return [decided[one.id] if one.id in decided else UnknownDoor(one.integration_id) for one in incoming]
-
-    def _decide_known(self, incoming: list[Incoming]) -> Sequence[Stored | Exception]:
-        try:
-            return self._try(incoming)
-        except UnknownDoor:
-            # The batch found a newer configuration, in which an integration is missing.
-            return self._decide(incoming)
-        except NotStored as error:
-            return [error] * len(incoming)
-        except Exception as error:
-            # The edge for one message: whatever is wrong with it must not cost the others.
-            log.exception("A batch of %s messages cannot be decided.", len(incoming))
-            return self._bisect(incoming, error)
-
-    def _bisect(self, incoming: list[Incoming], error: Exception) -> list[Stored | Exception]:
-        """Halves a batch that fails until the poison is alone; that one is kept as Mapping Failed."""
-        if len(incoming) > 1:
-            half = len(incoming) // 2
-            return self._decide(incoming[:half]) + self._decide(incoming[half:])
-        (poison,) = incoming
-        if isinstance(poison.element, Rejected) and poison.element.code == "cannot_be_decided":
-            return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
-        log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
-        detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
-        return self._decide([replace(poison, element=Rejected("cannot_be_decided", detail), prepared=None)])
-
-    def _try(self, incoming: list[Incoming]) -> list[Stored]:
-        """One transaction, tried again while the connection or a conflict fails it, for `max_wait` seconds at most."""
-        give_up_at = time.monotonic() + self._max_wait
-        wait, is_retry = True, False
-        while True:
-            try:
-                connection = self._connect()
-                if is_retry:
-                    # The lost connection may have committed: then the answer stands already.
-                    known = messages.stored_already(connection, [one.id for one in incoming])
-                    if (found := batch.answer_from(known, incoming)) is not None:
-                        return found
-                return batch.process(connection, self._registry, self._numbers, incoming, clock.now(), wait=wait)
-            except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure) as error:
-                # Somebody else was in between: once more, and without waiting for anybody.
-                if time.monotonic() > give_up_at:
-                    raise NotStored(f"somebody else is always in between: {error}") from error
-                wait = False
-            except errors.UniqueViolation:
-                if not wait:
-                    raise
-                wait = False
-            except errors.ProgramLimitExceeded:
-                # A limit that this very batch exceeds: no later try is better.
-                raise
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                self._disconnect()
-                # Nobody knows whether the numbers of this try were used.
-                self._numbers.discard()
-                is_retry = True
-                if time.monotonic() > give_up_at or self._stopping:
-                    raise NotStored(f"the database cannot be used: {error}") from error
-                time.sleep(_RETRY_AFTER)
-
-    def _connect(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            connection = database.connect(name="tocsin committer", autocommit=True)
-            connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())
-            # Everything here is looked up by key. A plan that was kept from when a table was empty would read it whole,
-            # and so would a hash or merge join: nested loops over an index are right at any size.
-            for way in ("seqscan", "hashjoin", "mergejoin"):
-                connection.execute(f"SET enable_{way} = off".encode())
-            # The statements are always the same: planning them anew each time took longer than running them.
-            connection.execute("SET plan_cache_mode = force_generic_plan")
-            messages.prepare(connection)
-            self._connection = connection
-        return self._connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _standing(self, now: float) -> Waiting:
+        messages = size = 0
+        oldest = None
+        for lane in self._lanes:
+            messages += lane.count
+            size += lane.size
+            began = lane.oldest()
+            if began is not None and (oldest is None or began < oldest):
+                oldest = began
+        return Waiting(messages, size, 0.0 if oldest is None else now - oldest)
 
 
-def _answer_all(tickets: Sequence[Ticket], error: Exception) -> None:
-    for ticket in tickets:
-        ticket.answer(error)
+class _Joined:
+    """The answer to an array whose messages are decided in several lanes: given once, when all are."""
+
+    def __init__(self, ticket: Ticket, parts: int) -> None:
+        self._ticket = ticket
+        self._left = parts
+        self._stored: list[Stored | None] = [None] * len(ticket.incoming)
+        self._refused: Exception | None = None
+        self._lock = threading.Lock()
+
+    def answer_for(self, places: Sequence[int]) -> Callable[[list[Stored] | Exception], None]:
+        """What is called with what became of the messages at `places` of the array."""
+
+        def answer(result: list[Stored] | Exception) -> None:
+            with self._lock:
+                if isinstance(result, Exception):
+                    self._refused = result
+                else:
+                    for place, one in zip(places, result, strict=True):
+                        self._stored[place] = one
+                self._left -= 1
+                if self._left:
+                    return
+            self._ticket.answer(self._refused or [one for one in self._stored if one is not None])
+
+        return answer
+
+
+def _lane_of(incoming: Incoming) -> int:
+    """The lane of a message's key. One that could not be read where it arrived has no key yet."""
+    key = incoming.prepared.key if incoming.prepared is not None else None
+    return key[-1] % LANES if key is not None else 0
 
 
 def is_pending(stored: Sequence[Stored]) -> bool:

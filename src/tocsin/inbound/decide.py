@@ -6,9 +6,12 @@ The order is fixed: same delivery, arrived late, then cancel, close, open, updat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace as replace_state
 from datetime import datetime, timedelta
 from uuid import UUID
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tocsin.alerts import lifecycle, source
 from tocsin.alerts.openings import Counted, Opening
@@ -28,8 +31,7 @@ MAX_REASON = 300
 MAX_AHEAD = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """One element of what arrived, with what the caller already knows of it."""
 
     message_id: UUID
@@ -43,8 +45,7 @@ class Arrival:
     test_user_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LiveAlert:
+class LiveAlert(Struct, frozen=True):
     """The alert that holds a key: what the lifecycle knows, what its source said last, and its parent if merged."""
 
     state: AlertState
@@ -56,8 +57,7 @@ class LiveAlert:
     children: Mapping[int, AlertState] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyState:
+class KeyState(Struct, frozen=True):
     """A dedup key as it stands: the alert that holds it, the newest source time that counted, the last alert."""
 
     live: LiveAlert | None = None
@@ -65,16 +65,14 @@ class KeyState:
     last_alert: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """The decided message that came with the same delivery id."""
 
     message_id: UUID
     alert_id: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What a message does, and the key after it."""
 
     status: MessageStatus
@@ -176,7 +174,7 @@ def _apply(live: LiveAlert, command: Close | Cancel, now: datetime) -> tuple[Ale
     state = live.state
     if state.status is AlertStatus.MERGED:
         # A close of its source ends the merged one only; the parent lives on.
-        state = replace(state, status=AlertStatus.OPEN)
+        state = replace_state(state, status=AlertStatus.OPEN)
     done = lifecycle.apply(state, command, now)
     changes = [AlertChange(live.state, done.state, done.events, command)]
     for child in live.children.values():
@@ -235,7 +233,7 @@ def _refresh(
     changes: list[AlertChange] = []
     state = live.state
     risen = priority_of(reading) if arrival.may_page else None
-    after = replace(state, priority=risen) if risen is not None and risen is not state.priority else state
+    after = replace_state(state, priority=risen) if risen is not None and risen is not state.priority else state
     events = [found.event] if found.event is not None else []
     if after.priority.is_above(state.priority) and state.status is not AlertStatus.MERGED:
         paging, _ = why_it_pages(door, arrival, reading, now)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow, dict_row
 
@@ -189,6 +190,17 @@ def _children(connection: Connection, parents: Sequence[int]) -> dict[int, dict[
     return children
 
 
+_NEW_CLOCKS = """
+INSERT INTO inbound_keyclock (key_hash, newest, last_alert, touched_at) SELECT key_hash, newest, last_alert, %s
+FROM json_to_recordset(%s) AS n(key_hash bytea, newest timestamptz, last_alert bigint)
+"""
+
+_NEW_SEEN = """
+INSERT INTO inbound_seendelivery (integration_id, hash, message)
+SELECT * FROM json_to_recordset(%s) AS n(integration_id bigint, hash bytea, message uuid)
+"""
+
+
 def write_clocks(
     connection: Connection, states: Mapping[bytes, KeyState], known: frozenset[bytes], now: datetime
 ) -> None:
@@ -196,13 +208,13 @@ def write_clocks(
 
     `known` are those that were read under the same locks: the others have no row yet, and nobody else can make one.
     """
-    new = [(key, state) for key, state in states.items() if key not in known]
+    new = [
+        {"key_hash": alert_rows.bytes_in_json(key), "newest": state.newest, "last_alert": state.last_alert}
+        for key, state in states.items()
+        if key not in known
+    ]
     if new:
-        statement = "COPY inbound_keyclock (key_hash, newest, last_alert, touched_at) FROM STDIN (FORMAT BINARY)"
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types(["bytea", "timestamptz", "int8", "timestamptz"])
-            for key, state in new:
-                copy.write_row((key, state.newest, state.last_alert, now))
+        connection.execute(_NEW_CLOCKS, (now, alert_rows.as_json(new)))
     old = [(key, state) for key, state in states.items() if key in known]
     if old:
         connection.execute(
@@ -221,8 +233,8 @@ def write_clocks(
 def write_seen(connection: Connection, seen: Mapping[DeliveryKey, Seen]) -> None:
     """Remembers deliveries that were decided. Another node that decides the same one now fails, and tries again."""
     if seen:
-        statement = "COPY inbound_seendelivery (integration_id, hash, message) FROM STDIN (FORMAT BINARY)"
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types(["int8", "bytea", "uuid"])
-            for (integration_id, hashed), one in seen.items():
-                copy.write_row((integration_id, hashed, one.message_id))
+        rows = [
+            {"integration_id": integration_id, "hash": alert_rows.bytes_in_json(hashed), "message": one.message_id}
+            for (integration_id, hashed), one in seen.items()
+        ]
+        connection.execute(_NEW_SEEN, (alert_rows.as_json(rows),))

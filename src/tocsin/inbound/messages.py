@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 from psycopg.types.json import set_json_dumps
 
+from tocsin.alerts.rows import as_json, bytes_in_json
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.inbound.decode import Element
@@ -19,8 +19,7 @@ from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.prepared import Prepared
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True):
     """One element that is to be stored and decided: a message of its own, or one of an array."""
 
     id: UUID
@@ -31,7 +30,7 @@ class Incoming:
     #: What was read; or why nothing could be.
     element: Element | Rejected
     content_type: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     replay_of: UUID | None = None
     may_page: bool = True
     test_user_id: int | None = None
@@ -48,8 +47,7 @@ class Incoming:
         return {} if self.may_page else {"record": True}
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """What became of an incoming message: what its sender is answered, and what its row says."""
 
     status: MessageStatus
@@ -58,8 +56,7 @@ class Stored:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRow:
+class MessageRow(msgspec.Struct, frozen=True):
     """The columns of a message besides what came in."""
 
     incoming: Incoming
@@ -68,32 +65,22 @@ class MessageRow:
     source_status: str = ""
     subject: str = ""
     version_id: int | None = None
-    verdict: Mapping[str, object] = field(default_factory=dict)
+    verdict: Mapping[str, object] = msgspec.field(default_factory=dict)
     #: For Pending ones.
     key_hash: bytes | None = None
 
 
-#: The columns of the COPY and their types, which the binary form needs to know.
-_COLUMNS = {
-    "id": "uuid",
-    "integration_id": "int8",
-    "received_at": "timestamptz",
-    "status": "text",
-    "reason": "text",
-    "source_id": "text",
-    "source_status": "text",
-    "subject": "text",
-    "alert_id": "int8",
-    "raw": "bytea",
-    "content_type": "text",
-    "headers": "jsonb",
-    "version_id": "int8",
-    "verdict": "jsonb",
-    "replay_of": "uuid",
-    "key_hash": "bytea",
-    "test": "bool",
-    "failures": "int2",
-}
+#: Bodies travel as one string of bytes, as they came, of which each row takes its own.
+_INSERT = """
+INSERT INTO inbound_inboundmessage (id, integration_id, received_at, status, reason, source_id, source_status, subject,
+       alert_id, raw, content_type, headers, version_id, verdict, replay_of, key_hash, test, failures)
+SELECT id, integration_id, received_at, status, reason, source_id, source_status, subject, alert_id,
+       substring(%(bodies)b::bytea FROM starts FOR size), content_type, headers, version_id, verdict, replay_of,
+       key_hash, test, 0
+FROM json_to_recordset(%(rows)s) AS n(id uuid, integration_id bigint, received_at timestamptz, status text, reason text,
+     source_id text, source_status text, subject text, alert_id bigint, starts int, size int, content_type text,
+     headers jsonb, version_id bigint, verdict jsonb, replay_of uuid, key_hash bytea, test boolean)
+"""
 
 
 #: How long a key or alert that somebody holds is waited for before its messages become Pending.
@@ -118,34 +105,36 @@ def ready(connection: Connection) -> Iterator[None]:
 
 
 def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
-    """Writes messages in one COPY, bodies as they came. `prepare` the connection once before."""
-    statement = f"COPY inbound_inboundmessage ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
-    with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-        copy.set_types(list(_COLUMNS.values()))
-        for row in rows:
-            incoming, stored = row.incoming, row.stored
-            copy.write_row(
-                (
-                    incoming.id,
-                    incoming.integration_id,
-                    incoming.received_at,
-                    stored.status.value,
-                    without_unstorable(stored.reason),
-                    row.source_id,
-                    row.source_status,
-                    row.subject,
-                    stored.alert_id,
-                    incoming.raw,
-                    line(incoming.content_type, 200) or "",
-                    incoming.headers,
-                    row.version_id,
-                    row.verdict,
-                    incoming.replay_of,
-                    row.key_hash,
-                    incoming.test_user_id is not None,
-                    0,
-                )
-            )
+    """Writes messages in one statement, bodies as they came."""
+    written = []
+    starts = 1
+    for row in rows:
+        incoming, stored, size = row.incoming, row.stored, len(row.incoming.raw)
+        written.append(
+            {
+                "id": incoming.id,
+                "integration_id": incoming.integration_id,
+                "received_at": incoming.received_at,
+                "status": stored.status,
+                "reason": without_unstorable(stored.reason),
+                "source_id": row.source_id,
+                "source_status": row.source_status,
+                "subject": row.subject,
+                "alert_id": stored.alert_id,
+                "starts": starts,
+                "size": size,
+                "content_type": line(incoming.content_type, 200) or "",
+                "headers": incoming.headers,
+                "version_id": row.version_id,
+                "verdict": row.verdict,
+                "replay_of": incoming.replay_of,
+                "key_hash": bytes_in_json(row.key_hash),
+                "test": incoming.test_user_id is not None,
+            }
+        )
+        starts += size
+    bodies = b"".join([row.incoming.raw for row in rows])
+    connection.execute(_INSERT, {"bodies": bodies, "rows": as_json(written)})
 
 
 def stored_already(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Stored]:

@@ -7,8 +7,9 @@ still the same when its turn comes.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from uuid import UUID
+
+import msgspec
 
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
@@ -22,8 +23,7 @@ from tocsin.inbound.reading import Reading
 type DeliveryKey = tuple[int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A message as `door` reads it. `outcome` is None where the door is switched off: nothing is read then."""
 
     door: Door

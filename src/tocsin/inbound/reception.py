@@ -36,6 +36,7 @@ LARGE = 256 * 1024
 LOOK_EVERY = 0.2
 
 RETRY = ((b"retry-after", b"5"),)
+NOT_STORED = "It is not known to be stored. Send it again; with the same delivery id that does no harm."
 _CLOSE = ((b"connection", b"close"),)
 
 JSON = "application/json"
@@ -151,18 +152,14 @@ class Reception:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Stored] | Exception] = loop.create_future()
 
-        def tell(result: list[Stored] | Exception) -> None:
-            loop.call_soon_threadsafe(_settle, future, result)
-
-        if not self._committer.put(Ticket(incoming, size, tell)):
+        if not self._committer.put(Ticket(incoming, size, partial(_settle, future), loop)):
             stored: list[Stored] | Exception = NotStored("too much is waiting")
         else:
             stored = await future
         if isinstance(stored, UnknownDoor):
             raise Refusal(404, "unknown_token", "The integration was removed.")
         if isinstance(stored, Exception):
-            detail = "It is not known to be stored. Send it again; with the same delivery id that does no harm."
-            raise Refusal(503, "not_stored", detail, RETRY)
+            raise Refusal(503, "not_stored", NOT_STORED, RETRY)
         return stored
 
     async def _find(self, token: str) -> Found | None:

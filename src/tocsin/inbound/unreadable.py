@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from tocsin.alerts.openings import Counted, NewAlert, Opening
 from tocsin.alerts.orders import Actor, AlertState, NewEvent

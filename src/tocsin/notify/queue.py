@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
+from tocsin.alerts.rows import as_json
 from tocsin.core import database, ids
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
@@ -23,6 +22,11 @@ from tocsin.notify.ways import Method, Person, with_rules
 
 #: What is cancelled when an alert needs somebody no more.
 ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
+
+
+#: A person's tests within so long: a test costs money, and a phone that never stops ringing helps nobody.
+MOST_TESTS = 10
+TESTS_WITHIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +312,8 @@ class Notice:
     about: str = ""
     #: Why they get it: a sentence.
     reason: str = ""
+    #: Under what it may stand with others of its kind: "Nobody answered". With one it leaves bundled, as floods do.
+    heading: str = ""
     alert_id: int | None = None
 
 
@@ -328,6 +334,8 @@ def queue_notice(
     known = {address.lower() for _, address in targets}
     targets += [(None, address) for address in dict.fromkeys(addresses) if address.lower() not in known]
     data = {"title": notice.title, "text": notice.text, **({"about": notice.about} if notice.about else {})}
+    if notice.heading:
+        data["heading"] = notice.heading
     rows = [
         _Row(
             purpose=Purpose.NOTICE,
@@ -365,7 +373,7 @@ def was_noticed(connection: Connection, user_ids: Collection[int], about: str, s
 def queue_test(connection: Connection, user_id: int, contact_method_id: int, now: datetime) -> UUID:
     """Sends a test message by one of the user's contact methods; returns the notification's id, to look at later.
 
-    Raises Rejected: `not_found`, or `invalid_address`.
+    Raises Rejected: `not_found`, `invalid_address`, or `too_many` within a few minutes.
     """
     found = database.row(
         connection,
@@ -376,6 +384,15 @@ def queue_test(connection: Connection, user_id: int, contact_method_id: int, now
         raise Rejected("not_found", "There is no such contact method.")
     if problem := address_problem(found["channel"], found["address"]):
         raise Rejected("invalid_address", problem)
+    tests = connection.execute(
+        "SELECT count(*) FROM notify_notification WHERE user_id = %s AND purpose = 'test' AND created_at > %s",
+        (user_id, now - TESTS_WITHIN),
+    ).fetchone()
+    if tests is not None and tests[0] >= MOST_TESTS:
+        minutes = TESTS_WITHIN // timedelta(minutes=1)
+        raise Rejected(
+            "too_many", f"{MOST_TESTS} tests were sent within {minutes} minutes. Wait a little, then send another."
+        )
     row = _Row(
         purpose=Purpose.TEST,
         channel=found["channel"],
@@ -413,14 +430,19 @@ class _Row:
     id: UUID = field(default_factory=ids.uuid7)
 
 
-_NOTIFICATIONS = (
-    "COPY notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address, "
-    "reason, data, created_at) FROM STDIN"
-)
-_DELIVERIES = (
-    "COPY notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose, "
-    "is_first, status, reason, is_permanent, queued_at, due_at, ended_at) FROM STDIN"
-)
+_NOTIFICATIONS = """
+INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
+       reason, data, created_at)
+SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, alert_id bigint, run_id bigint, user_id bigint,
+     group_contact_id bigint, purpose text, channel text, label text, address text, reason text, data jsonb)
+"""
+_DELIVERIES = """
+INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
+       is_first, status, reason, is_permanent, due_at, ended_at, queued_at)
+SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, alert_id bigint, user_id bigint,
+     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason text,
+     is_permanent boolean, due_at timestamptz, ended_at timestamptz)
+"""
 
 
 def _write(connection: Connection, rows: Sequence[_Row], now: datetime) -> None:
@@ -428,28 +450,47 @@ def _write(connection: Connection, rows: Sequence[_Row], now: datetime) -> None:
     if not rows:
         return
     integrations = _integrations(connection, {row.alert_id for row in rows if row.alert_id is not None})
-    with connection.cursor() as cursor:
-        with cursor.copy(_NOTIFICATIONS) as copy:
-            for row in rows:
-                copy.write_row(
-                    (
-                        row.id, row.alert_id, row.run_id, row.user_id, row.group_contact_id, str(row.purpose),
-                        row.channel, row.label, row.address, row.reason, Jsonb(dict(row.data)), now,
-                    )
-                )  # fmt: skip
-        with cursor.copy(_DELIVERIES) as copy:
-            for row in rows:
-                integration = integrations.get(row.alert_id) if row.alert_id is not None else None
-                status = DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED
-                copy.write_row(
-                    (
-                        ids.uuid7(), row.id, row.alert_id, row.user_id, integration, row.channel, row.address,
-                        str(row.purpose), row.is_first, str(status), row.problem, bool(row.problem), now, row.due_at,
-                        now if row.problem else None,
-                    )
-                )  # fmt: skip
+    connection.execute(_NOTIFICATIONS, (now, as_json([_notification(row) for row in rows])))
+    connection.execute(_DELIVERIES, (now, as_json([_delivery(row, integrations, now) for row in rows])))
     if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
         database.hint(connection, "outbox")
+
+
+def _notification(row: _Row) -> dict[str, object]:
+    """In the order of the columns of `_NOTIFICATIONS`."""
+    return {
+        "id": row.id,
+        "alert_id": row.alert_id,
+        "run_id": row.run_id,
+        "user_id": row.user_id,
+        "group_contact_id": row.group_contact_id,
+        "purpose": row.purpose,
+        "channel": row.channel,
+        "label": row.label,
+        "address": row.address,
+        "reason": row.reason,
+        "data": row.data,
+    }
+
+
+def _delivery(row: _Row, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
+    """In the order of the columns of `_DELIVERIES`."""
+    return {
+        "id": ids.uuid7(),
+        "notification_id": row.id,
+        "alert_id": row.alert_id,
+        "user_id": row.user_id,
+        "integration_id": integrations.get(row.alert_id) if row.alert_id is not None else None,
+        "channel": row.channel,
+        "address": row.address,
+        "purpose": row.purpose,
+        "is_first": row.is_first,
+        "status": DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED,
+        "reason": row.problem,
+        "is_permanent": bool(row.problem),
+        "due_at": row.due_at,
+        "ended_at": now if row.problem else None,
+    }
 
 
 def _integrations(connection: Connection, alert_ids: Collection[int]) -> dict[int, int | None]:

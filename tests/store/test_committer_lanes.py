@@ -1,0 +1,118 @@
+"""The lanes of a committer: which messages share one, and arrays whose messages do not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from tests.store.doors import rows
+from tests.store.ingest import halo, make_integration, message
+from tocsin.core.errors import Rejected
+from tocsin.inbound.committer import Committer, Ticket
+from tocsin.inbound.messages import Incoming, Stored
+from tocsin.inbound.models import Integration
+from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.prepared import prepare
+from tocsin.inbound.registry import Registry, UnknownDoor
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def integration(registry: Registry) -> Integration:
+    made = make_integration()
+    registry.refresh()
+    return made
+
+
+def arriving(registry: Registry, integration: Integration, ticket: int, status: str = "New") -> Incoming:
+    """A message as the doors put it in: read already, so that its key is known."""
+    incoming = message(integration, halo(ticket, status))
+    assert not isinstance(incoming.element, Rejected)
+    return replace(incoming, prepared=prepare(registry.door(integration.pk), incoming.element, incoming.id))
+
+
+class Answered:
+    """Waits for the answers to tickets."""
+
+    def __init__(self) -> None:
+        self.results: dict[int, list[Stored] | Exception] = {}
+        self._came = threading.Condition()
+
+    def ticket(self, number: int, incoming: Sequence[Incoming]) -> Ticket:
+        def answer(result: list[Stored] | Exception) -> None:
+            with self._came:
+                assert number not in self.results, "answered twice"
+                self.results[number] = result
+                self._came.notify_all()
+
+        return Ticket(incoming, sum(len(one.raw) for one in incoming), answer)
+
+    def wait_for(self, number: int) -> list[list[Stored] | Exception]:
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.results) == number, 20)
+        return [self.results[one] for one in range(number)]
+
+
+def test_an_array_is_answered_once_in_its_own_order_though_its_keys_are_of_several_lanes(
+    registry: Registry, integration: Integration
+) -> None:
+    answered = Answered()
+    incoming = [arriving(registry, integration, number) for number in range(1, 41)]
+    made = Committer(registry)
+    assert made.put(answered.ticket(0, incoming))
+    assert made.waiting().messages == 40
+    made.start()
+    try:
+        (stored,) = answered.wait_for(1)
+    finally:
+        made.stop(10)
+    assert isinstance(stored, list)
+    alerts = {row.id: row.alert_id for row in rows()}
+    assert [one.alert_id for one in stored] == [alerts[one.id] for one in incoming]
+    assert len(set(alerts.values())) == 40
+    assert {one.status for one in stored} == {MessageStatus.OPENED}
+    assert made.waiting().messages == made.waiting().size == 0
+
+
+def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
+    registry: Registry, integration: Integration
+) -> None:
+    answered = Answered()
+    made = Committer(registry)
+    made.start()
+    turns = [(status, ticket) for _ in range(6) for status in ("New", "Closed") for ticket in range(1, 9)]
+    try:
+        for number, (status, ticket) in enumerate(turns):
+            assert made.put(answered.ticket(number, [arriving(registry, integration, ticket, status)]))
+        results = answered.wait_for(len(turns))
+    finally:
+        made.stop(10)
+    wanted = {"New": MessageStatus.OPENED, "Closed": MessageStatus.CLOSED}
+    for (status, _), result in zip(turns, results, strict=True):
+        assert isinstance(result, list)
+        assert result[0].status is wanted[status]
+
+
+def test_an_array_of_which_a_part_is_not_stored_is_refused_whole_and_once(
+    registry: Registry, integration: Integration
+) -> None:
+    answered = Answered()
+    incoming = [arriving(registry, integration, number) for number in range(1, 21)]
+    made = Committer(registry)
+    assert made.put(answered.ticket(0, [replace(incoming[0], integration_id=0), *incoming[1:]]))
+    made.start()
+    try:
+        (result,) = answered.wait_for(1)
+    finally:
+        made.stop(10)
+    assert isinstance(result, UnknownDoor)
+    assert len(rows()) == 19
