@@ -54,14 +54,15 @@ def list_overrides(request: HttpRequest, query: Query[OverrideFilters]) -> dict[
         rows = rows.filter(starts_at__lte=query.at, ends_at__gt=query.at)
     elif not query.past:
         rows = rows.filter(ends_at__gt=caller(request).now)
-    return page(rows, query, lambda found: [_show(override) for override in found])
+    return page(rows, query, lambda found: [show(override) for override in found])
 
 
 def _rows() -> QuerySet[Override]:
     return Override.objects.select_related("schedule__group", "user", "instead_of", "created_by")
 
 
-def _show(override: Override, _who: Caller | None = None) -> dict[str, Any]:
+def show(override: Override, _who: Caller | None = None) -> dict[str, Any]:
+    """The override as the API shows it."""
     return {
         "id": override.pk,
         **commands.override_spec(override),
@@ -85,7 +86,7 @@ OVERRIDES = ConfigNoun(
     action=Action.TEAMS,
     rows=_rows,
     spec_of=commands.override_spec,
-    show=_show,
+    show=show,
     save=_save,
     delete=_delete,
     owner=lambda override: override.schedule.group_id,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from django.db.models import Model, QuerySet
 
 from tocsin.access.audit import Actor
+from tocsin.core import clock
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
 from tocsin.inbound import commands as integrations
@@ -18,8 +19,8 @@ from tocsin.notify import commands as providers
 from tocsin.notify.models import Provider
 from tocsin.oncall import commands as oncall
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
+from tocsin.people import absences, groups, reminders
 from tocsin.people import commands as people
-from tocsin.people import groups
 from tocsin.people.models import Group, User
 
 SETTINGS = "settings"
@@ -43,6 +44,12 @@ class Delete(Protocol):
     def __call__(self, row: Any, /, *, actor: Actor, now: datetime) -> None: ...
 
 
+class SaveLate(Protocol):
+    """Makes one key of an object what the files say, once all objects are there. False: nothing differed."""
+
+    def __call__(self, row: Any, value: object, /, *, actor: Actor, now: datetime) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Noun:
     """One top key of the YAML."""
@@ -58,6 +65,8 @@ class Noun:
     name_key: str = "name"
     #: The keys below which a value may be `{env: NAME}` or `{file: PATH}`.
     secret_keys: frozenset[str] = frozenset()
+    #: Keys that refer to nouns after this one, or to others of it: saved when everything else is. Left out, they stay.
+    late: Mapping[str, SaveLate] = field(default_factory=dict)
 
     def find(self, name: str) -> Model | None:
         """The object of that name, ignoring case."""
@@ -77,16 +86,27 @@ def _without_secrets(spec: Callable[[Any], dict[str, Any]]) -> Callable[[Any, bo
     return lambda row, with_secrets: spec(row)
 
 
+def _user_spec(user: User) -> dict[str, Any]:
+    """The user with what `late` saves."""
+    spec = people.user_spec(user)
+    if user.reminders:
+        spec["reminders"] = user.reminders
+    if away := [absences.nested_spec(absence) for absence in absences.current(user, clock.now())]:
+        spec["out_of_office"] = away
+    return spec
+
+
 #: An object refers only to nouns before its own; so they are saved in this order, and deleted in the opposite one.
 NOUNS: tuple[Noun, ...] = (
     Noun(
         key="users",
         word="user",
         rows=User.objects.all,
-        spec=_without_secrets(people.user_spec),
+        spec=_without_secrets(_user_spec),
         save=people.save_user,
         delete=people.delete_user,
         name_key="username",
+        late={"out_of_office": absences.replace_all, "reminders": reminders.replace_all},
     ),
     Noun(
         key="groups",

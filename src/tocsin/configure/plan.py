@@ -6,7 +6,7 @@ The plan is found by doing it and rolling back, so that what is announced is wha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -89,6 +89,7 @@ def _run(sources: Sources, *, prune: bool, now: datetime, actor: Actor) -> Plan:
     lines = _settings(sources, prune, actor, now)
     for noun in NOUNS:
         lines += _saved(sources.entries.get(noun.key, []), actor, now)
+    lines = _with_late_keys(lines, sources, actor, now)
     if prune:
         for noun in reversed(NOUNS):
             if noun.key in sources.keys:
@@ -133,7 +134,8 @@ def _save(entry: Entry, actor: Actor, now: datetime) -> Line:
     noun = entry.noun
     existing, was = _existing(entry)
     before = noun.spec(existing, True) if existing is not None else None
-    saved = noun.save(entry.spec, existing=existing, actor=actor, now=now)
+    spec = {key: value for key, value in entry.spec.items() if key not in noun.late}
+    saved = noun.save(spec, existing=existing, actor=actor, now=now)
     # Read again: the object may hold what it was asked for before.
     after = noun.spec(noun.rows().get(pk=saved.pk), True)
     if before is None:
@@ -142,6 +144,29 @@ def _save(entry: Entry, actor: Actor, now: datetime) -> Line:
         return Line(Change.UNCHANGED, noun.word, entry.name)
     keys = tuple(key for key in {**after, **before} if before.get(key) != after.get(key))
     return Line(Change.UPDATE, noun.word, entry.name, keys, was)
+
+
+def _with_late_keys(lines: list[Line], sources: Sources, actor: Actor, now: datetime) -> list[Line]:
+    """Saves the keys that refer to what came later, and says so in the lines of their objects."""
+    problems: list[Rejected] = []
+    changed: dict[tuple[str, str], tuple[str, ...]] = {}
+    for noun in NOUNS:
+        for entry in sources.entries.get(noun.key, []):
+            for key in entry.spec.keys() & noun.late.keys():
+                try:
+                    if noun.late[key](noun.find(entry.name), entry.spec[key] or [], actor=actor, now=now):
+                        known = changed.get((noun.word, entry.name), ())
+                        changed[noun.word, entry.name] = tuple(sorted((*known, key)))
+                except Rejected as problem:
+                    problems.extend(entry.located(problem))
+    raise_all(problems)
+    return [_with_keys(line, changed.get((line.word, line.name), ())) for line in lines]
+
+
+def _with_keys(line: Line, keys: tuple[str, ...]) -> Line:
+    if not keys or line.change is Change.CREATE:
+        return line
+    return replace(line, change=Change.UPDATE, keys=(*line.keys, *keys))
 
 
 def _existing(entry: Entry) -> tuple[Model | None, str | None]:

@@ -19,6 +19,7 @@ from tocsin.core.specs import raise_all
 from tocsin.oncall import imports, overrides, schedules, specs, windows
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.oncall.specs import ScheduleSpec
+from tocsin.people import absences
 from tocsin.people.models import Group, User
 
 
@@ -192,6 +193,7 @@ def needs_user(user_id: int) -> list[str]:
     return [
         *(f"schedule {schedule.name}" for schedule in Schedule.objects.all() if user_id in _users_of(schedule)),
         *overrides.needs_user(user_id, clock.now()),
+        *absences.needs_user(user_id, clock.now()),
     ]
 
 

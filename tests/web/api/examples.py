@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.doubles.push import Browser
@@ -24,7 +24,9 @@ from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, PushDevice, SandboxMessage
 from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
 from tocsin.oncall.overrides import save_override
-from tocsin.people.models import ContactMethod, Group, User
+from tocsin.oncall.swaps import Stretch, ask
+from tocsin.people.absences import save_absence
+from tocsin.people.models import ContactMethod, Group, Membership, OutOfOffice, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,56 @@ def _override_spec(world: World) -> dict[str, Any]:
 
 
 def _calendar_spec(world: World) -> dict[str, Any]:
+def _shift_of(world: World, user: User) -> tuple[Schedule, dict[str, Any]]:
+    """A schedule in which the user is on call at any time, and the next two days of it."""
+    assert world.group is not None
+    days = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "00:00", "to": "24:00"}
+    shift = {"name": "Always", "fixed": {"windows": [days], "users": [user.username]}}
+    spec = {"name": _name("schedule"), "group": world.group.name, "shifts": [shift]}
+    span = {"from": clock.now().isoformat(), "to": (clock.now() + timedelta(days=2)).isoformat()}
+    return save_schedule(spec, **world.by), span
+
+
+def _take(world: World) -> Request:
+    schedule, span = _shift_of(world, world.company.nadia)
+    return f"schedules/{schedule.pk}/take", {**span, "instead_of": "nadia"}
+
+
+def _hand_over(world: World) -> Request:
+    schedule, span = _shift_of(world, world.asker)
+    return f"schedules/{schedule.pk}/hand-over", {**span, "user": "nadia"}
+
+
+def _swap_spec(world: World) -> dict[str, Any]:
+    schedule, span = _shift_of(world, world.asker)
+    other = next(user for user in (world.company.bob, world.company.mia) if user != world.asker)
+    return {**span, "schedule": schedule.name, "user": other.username}
+
+
+def _swap(world: World, by: User, of: User) -> SwapRequest:
+    schedule, span = _shift_of(world, by)
+    Membership.objects.get_or_create(group=schedule.group, user=of)
+    stretch = Stretch(datetime.fromisoformat(span["from"]), datetime.fromisoformat(span["to"]))
+    return ask(schedule, stretch, asked_by=by, asked=of, in_return=None, message="", **world.by)
+
+
+def _asked(command: str) -> Example:
+    def make(world: World) -> Request:
+        swap = _swap(world, world.company.nadia, world.asker)
+        return f"swaps/{swap.pk}/{command}", None
+
+    return make
+
+
+def _absence_spec(_world: World) -> dict[str, Any]:
+    begin = clock.now() + timedelta(days=1 + secrets.randbelow(20_000))
+    return {"from": begin.isoformat(), "to": (begin + timedelta(hours=1)).isoformat()}
+
+
+def _absence(world: World) -> OutOfOffice:
+    return save_absence(world.asker, _absence_spec(world), **world.by)
+
+
     return {"name": _name("holidays"), "days": [{"date": "12-24", "name": "Christmas Eve"}], **world.owned}
 
 
@@ -318,6 +370,25 @@ EXAMPLES: Mapping[str, Example] = {
     **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
     **_configured("overrides", _override_spec, lambda world: save_override(_override_spec(world), **world.by)),
     **_configured(
+    "POST schedules/{id}/take": _take,
+    "POST schedules/{id}/hand-over": _hand_over,
+    "GET swaps": _listed("swaps"),
+    "POST swaps": _new("swaps", _swap_spec),
+    "GET swaps/{int:id}": _at("swaps", lambda world: _swap(world, world.company.nadia, world.asker)),
+    "POST swaps/{int:id}/accept": _asked("accept"),
+    "POST swaps/{int:id}/decline": _asked("decline"),
+    "POST swaps/{int:id}/withdraw": lambda world: (
+        f"swaps/{_swap(world, world.asker, world.company.nadia).pk}/withdraw",
+        None,
+    ),
+    "GET out-of-office": _listed("out-of-office"),
+    "POST out-of-office": _new("out-of-office", _absence_spec),
+    "GET out-of-office/{int:id}": _at("out-of-office", _absence),
+    "PUT out-of-office/{int:id}": _at("out-of-office", _absence, _absence_spec),
+    "PATCH out-of-office/{int:id}": _at("out-of-office", _absence, lambda _world: {"note": "Away"}),
+    "DELETE out-of-office/{int:id}": _at("out-of-office", _absence),
+    "GET reminders": _listed("reminders"),
+    "PUT reminders": _new("reminders", lambda _world: {"reminders": [{"before": "1h"}]}),
         "holiday-calendars", _calendar_spec, lambda world: save_holiday_calendar(_calendar_spec(world), **world.by)
     ),
     **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),

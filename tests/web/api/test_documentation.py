@@ -12,7 +12,11 @@ from django.test import Client
 from tests.web.api.conftest import Api
 from tests.web.api.test_permissions import OPERATIONS
 
-WITHOUT_BODY = {"POST contact-methods/{id}/test", "POST providers/{id}/test"}
+WITHOUT_BODY = {
+    "POST contact-methods/{id}/test",
+    "POST providers/{id}/test",
+    *(f"POST swaps/{{id}}/{answer}" for answer in ("accept", "decline", "withdraw")),
+}
 
 
 @pytest.fixture
