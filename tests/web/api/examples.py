@@ -23,6 +23,7 @@ from tocsin.notify.channels.web_push import devices
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, PushDevice, SandboxMessage
 from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
+from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.oncall.overrides import save_override
 from tocsin.oncall.swaps import Stretch, ask
 from tocsin.people.absences import save_absence
