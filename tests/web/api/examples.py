@@ -159,7 +159,6 @@ def _override_spec(world: World) -> dict[str, Any]:
     return {"schedule": schedule.name, "user": "bob", "from": clock.now().isoformat(), "to": until}
 
 
-def _calendar_spec(world: World) -> dict[str, Any]:
 def _shift_of(world: World, user: User) -> tuple[Schedule, dict[str, Any]]:
     """A schedule in which the user is on call at any time, and the next two days of it."""
     assert world.group is not None
@@ -210,6 +209,7 @@ def _absence(world: World) -> OutOfOffice:
     return save_absence(world.asker, _absence_spec(world), **world.by)
 
 
+def _calendar_spec(world: World) -> dict[str, Any]:
     return {"name": _name("holidays"), "days": [{"date": "12-24", "name": "Christmas Eve"}], **world.owned}
 
 
@@ -370,7 +370,6 @@ EXAMPLES: Mapping[str, Example] = {
     "DELETE groups/{id}": _group,
     **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
     **_configured("overrides", _override_spec, lambda world: save_override(_override_spec(world), **world.by)),
-    **_configured(
     "POST schedules/{id}/take": _take,
     "POST schedules/{id}/hand-over": _hand_over,
     "GET swaps": _listed("swaps"),
@@ -390,6 +389,7 @@ EXAMPLES: Mapping[str, Example] = {
     "DELETE out-of-office/{int:id}": _at("out-of-office", _absence),
     "GET reminders": _listed("reminders"),
     "PUT reminders": _new("reminders", lambda _world: {"reminders": [{"before": "1h"}]}),
+    **_configured(
         "holiday-calendars", _calendar_spec, lambda world: save_holiday_calendar(_calendar_spec(world), **world.by)
     ),
     **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
