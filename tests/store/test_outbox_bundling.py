@@ -12,10 +12,15 @@ from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.sending import Post, allow_loopback, changed, configured, post_office, provider
+from tocsin.alerts.models import Alert
 from tocsin.alerts.orders import Close
-from tocsin.core import ids, settings_store
+from tocsin.core import database, ids, settings_store
+from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
+from tocsin.notify import queue
+from tocsin.notify.due import CAPPED
 from tocsin.notify.models import Delivery, LastSent
+from tocsin.notify.queue import Notice
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -344,3 +349,66 @@ def test_of_two_nodes_that_would_send_a_first_message_in_the_same_moment_one_may
     assert passes([alice], now) == {alice}
     assert passes([alice, bob], now + timedelta(milliseconds=5)) == {bob}
     assert passes([alice], now + timedelta(seconds=10)) == {alice}
+
+
+def test_that_nobody_answered_a_hundred_alerts_is_a_few_mails_to_a_manager(post: Post, mail: SmtpDouble) -> None:
+    post.user("carol")
+    numbers = [post.alert(f"Alert {number}") for number in range(60)]
+    with database.transaction() as connection:
+        for number in numbers:
+            notice = Notice(
+                f"Nobody answered: Acme (#{number})", "Nobody answered.", alert_id=number, heading="Nobody answered"
+            )
+            queue.queue_notice(connection, notice, post.now, user_ids=[post.users["carol"].pk])
+        queue.queue_notice(connection, Notice("Disk", "It is full."), post.now, user_ids=[post.users["carol"].pk])
+    for second in (0, 10, 20):
+        post.go(second)
+    assert sorted(mail.subjects) == sorted(
+        [
+            f"[Tocsin] Nobody answered: Acme (#{numbers[0]}) (Tocsin #{numbers[0]})",
+            "[Tocsin] Disk",
+            f"[Tocsin] Nobody answered: 50 alerts (Tocsin #{numbers[1]})",
+            f"[Tocsin] Nobody answered: 9 alerts (Tocsin #{numbers[51]})",
+        ]
+    )
+    text = " ".join(one.part("plain") for one in mail.mails)
+    assert all(f"#{number}" in text for number in numbers)
+
+
+def test_beyond_what_a_person_wants_an_hour_the_rest_leaves_as_one_message_and_critical_ones_at_once(
+    post: Post, mail: SmtpDouble
+) -> None:
+    post.user("alice", contact_rules={"most_per_hour": 2})
+    numbers = []
+    for minute in range(70):
+        post.seconds = minute * 20
+        numbers.append(post.alert(f"Alert {minute}"))
+        Alert.objects.filter(pk=numbers[-1]).update(priority="high")
+        post.page(numbers[-1], "alice")
+        post.go()
+    assert len(mail.mails) == 2
+    waiting = [d for d in post.deliveries() if d.status == "queued"]
+    assert len(waiting) == 68
+    assert {(d.reason, d.due_at) for d in waiting} == {(CAPPED, post.at(3600))}
+    urgent = post.alert("Urgent")
+    post.page(urgent, "alice")
+    post.go(1500)
+    assert len(mail.mails) == 3
+    post.go(3600)
+    assert len(mail.mails) == 3, "the critical one counts too"
+    post.go(3620)
+    assert mail.subjects[3] == f"[High] 68 alerts: Acme: Alert 2 (Tocsin #{numbers[2]}) and 67 more"
+    assert "And 18 more: " in mail.mails[3].part("plain")
+    assert {d.status for d in post.deliveries()} == {"sent"}
+
+
+def test_a_person_who_sends_test_after_test_is_told_to_wait(post: Post, mail: SmtpDouble) -> None:
+    alice = post.user("alice")
+    method = alice.contact_methods.get()
+    for _ in range(10):
+        with database.transaction() as connection:
+            queue.queue_test(connection, alice.pk, method.pk, post.now)
+    with database.transaction() as connection, pytest.raises(Rejected, match="10 tests were sent within 10 minutes"):
+        queue.queue_test(connection, alice.pk, method.pk, post.at(599))
+    with database.transaction() as connection:
+        queue.queue_test(connection, alice.pk, method.pk, post.at(601))

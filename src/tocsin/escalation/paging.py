@@ -106,6 +106,7 @@ def _tell(connection: Connection, tells: Sequence[tuple[int, Tell]], now: dateti
             about=f"escalation:{tell.why}:{alert_id}",
             reason=_REASONS[tell.why],
             alert_id=alert_id,
+            heading=_TITLES[tell.why],
         )
         queue.queue_notice(connection, notice, now, user_ids=tell.user_ids)
 

@@ -17,6 +17,7 @@ from tocsin.notify.states import Purpose
 ON_HOLD = "The alert is on hold; this waits for the end of that."
 BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundled, within 10 seconds."
 PAUSED = "All paging is paused"
+CAPPED = "So many messages an hour as the person wants have left for this address; this leaves with the others later."
 PAGE_LEAVING = "The page is still on its way; this follows it."
 
 #: Why nothing is sent to an address from which somebody wrote STOP.
@@ -88,6 +89,9 @@ class Due:
     #: For an all-clear: whether this person's page about the alert was sent, or is on its way.
     has_been_paged: bool = False
     is_being_paged: bool = False
+    #: Messages an hour that the person wants at this address (0: any number), and when the last so many left.
+    most_per_hour: int = 0
+    left_before: tuple[datetime, ...] = ()
     #: Why nobody can send it.
     problem: str = ""
 
@@ -157,7 +161,16 @@ def _stopped(due: Due, alert: AlertFacts, now: datetime) -> Verdict | None:
     if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
         until = alert.hold_until or now
         return Wait(ON_HOLD, max(until, now + timedelta(seconds=2)))
+    if (free_at := _free_at(due, alert)) is not None and free_at > now:
+        return Wait(CAPPED, free_at)
     return None
+
+
+def _free_at(due: Due, alert: AlertFacts) -> datetime | None:
+    """When the person's hour has room for another message; None where it always has. Critical alerts always leave."""
+    if not due.most_per_hour or len(due.left_before) < due.most_per_hour or alert.priority is Priority.CRITICAL:
+        return None
+    return sorted(due.left_before)[-due.most_per_hour] + timedelta(hours=1)
 
 
 def _over(alert: AlertFacts) -> str:
@@ -176,4 +189,6 @@ def after_waiting(reason: str) -> str:
     """What a delivery says of the wait that is over, once it leaves."""
     if reason.startswith(PAUSED):
         return "It waited for the end of a pause of all paging."
+    if reason == CAPPED:
+        return "It waited because the person wants no more messages an hour; those that waited left together."
     return "It waited for the end of a hold." if reason == ON_HOLD else ""

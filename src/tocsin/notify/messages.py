@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from tocsin.notify.bundling import Bundle
@@ -17,21 +17,37 @@ type LinkTo = Callable[[int, int | None], str]
 def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_reply: bool) -> Message:
     """The message that `bundle` is. `home` is Tocsin's public address."""
     lead = bundle.lead
-    several = len(bundle.members) > 1
+    # An alert whose pages waited for each other is named once.
+    alerts = {due.alert.id: due for due in bundle.members if due.alert is not None}
+    several, named = len(alerts) > 1, list(alerts.values())[: bundle.named or None]
+    title, text = str(lead.data.get("title", "")), str(lead.data.get("text", ""))
+    if several and lead.purpose is Purpose.NOTICE:
+        title, text = _headed(alerts.values())
     return Message(
         notification_id=lead.notification_id,
         purpose=lead.purpose,
         at=now,
         recipient=lead.user_name,
         time_zone=lead.time_zone,
-        alerts=tuple(text for due in bundle.members if (text := _alert(due, link_to)) is not None),
-        title=str(lead.data.get("title", "")),
-        text=str(lead.data.get("text", "")),
+        alerts=tuple(shown for due in named if (shown := _alert(due, link_to)) is not None),
+        title=title,
+        text=text,
         reason="" if several else lead.why,
         home=f"{home}/alerts" if several else home,
         can_reply=can_reply,
         language=lead.language,
+        more=len(alerts) - len(named),
     )
+
+
+def _headed(members: Collection[Due]) -> tuple[str, str]:
+    """The title and the text of several notices: "Nobody answered: 160 alerts"."""
+    counts: dict[str, int] = {}
+    for due in members:
+        heading = str(due.data.get("heading", ""))
+        counts[heading] = counts.get(heading, 0) + 1
+    title = ", ".join(f"{heading}: {count} alert{'' if count == 1 else 's'}" for heading, count in counts.items())
+    return title, "\n".join(dict.fromkeys(str(due.data.get("text", "")) for due in members))
 
 
 def _alert(due: Due, link_to: LinkTo) -> AlertText | None:

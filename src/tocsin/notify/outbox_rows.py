@@ -14,7 +14,7 @@ from uuid import UUID
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.notify.bundling import WINDOW, Key, has_waited
+from tocsin.notify.bundling import WINDOW, Key, has_waited, limit_of
 from tocsin.notify.bundling import key as key_of
 from tocsin.notify.channels.registry import address_problem
 from tocsin.notify.due import AlertFacts, Cancel, Due, Fail, Send, Wait, verdict
@@ -105,7 +105,11 @@ CROSS JOIN LATERAL (
 
 def companions(connection: Connection, ready: Sequence[Due], now: datetime, limit: Callable[[str], int]) -> list[Due]:
     """What is due for the same people at the same addresses as what has waited for company."""
-    keys = sorted({key for due in ready if has_waited(due) and (key := key_of(due)) is not None})
+    limits: dict[Key, int] = {}
+    for due in ready:
+        if has_waited(due) and (key := key_of(due)) is not None:
+            limits[key] = max(limits.get(key, 0), limit_of(due, limit))
+    keys = sorted(limits)
     if not keys:
         return []
     found = connection.execute(
@@ -115,7 +119,7 @@ def companions(connection: Connection, ready: Sequence[Due], now: datetime, limi
             "channels": [key.channel for key in keys],
             "addresses": [key.address for key in keys],
             "purposes": [key.purpose for key in keys],
-            "limits": [limit(key.channel) for key in keys],
+            "limits": [limits[key] for key in keys],
             "known": [due.id for due in ready],
             "now": now,
         },
@@ -172,6 +176,15 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
            AS has_acknowledged,
        (SELECT l.left_at FROM notify_lastsent l WHERE l.recipient = coalesce(d.user_id, 0) AND l.channel = d.channel
            AND l.address = d.address AND l.purpose = d.purpose) AS left_at,
+       CASE WHEN d.purpose = 'page' THEN coalesce((u.contact_rules ->> 'most_per_hour')::int, 0) ELSE 0 END
+           AS most_per_hour,
+       -- Only for whoever wants a limit: by the index on a notification's user.
+       CASE WHEN d.purpose = 'page' AND u.contact_rules ? 'most_per_hour' THEN ARRAY(
+           SELECT DISTINCT s.sent_at FROM notify_notification m JOIN notify_delivery s ON s.notification_id = m.id
+           WHERE m.user_id = d.user_id AND s.purpose = 'page' AND s.channel = d.channel AND s.address = d.address
+             AND s.sent_at IS NOT NULL AND m.created_at > d.due_at - interval '2 days'
+           ORDER BY s.sent_at DESC LIMIT (u.contact_rules ->> 'most_per_hour')::int)
+       ELSE ARRAY[]::timestamptz[] END AS left_before,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
            AND p.user_id = d.user_id AND p.purpose = 'page' AND p.status IN ('sent', 'delivered')) AS has_been_paged,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
@@ -225,6 +238,7 @@ def _due(row: dict[str, Any]) -> Due:
     if alert["id"] is not None:
         status, priority = AlertStatus(alert["status"]), Priority(alert["priority"])
         facts = AlertFacts(**{**alert, "status": status, "priority": priority, "custom": _mapping(alert["custom"])})
+    row["left_before"] = tuple(row["left_before"])
     return Due(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
 
 

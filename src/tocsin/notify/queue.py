@@ -312,9 +312,9 @@ class Notice:
     about: str = ""
     #: Why they get it: a sentence.
     reason: str = ""
+    alert_id: int | None = None
     #: Under what it may stand with others of its kind: "Nobody answered". With one it leaves bundled, as floods do.
     heading: str = ""
-    alert_id: int | None = None
 
 
 def queue_notice(

@@ -120,16 +120,17 @@ def _several_in_text(message: Message) -> str:
         numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
         return _fitted("", f"All clear for {numbers}. Nothing to do.", [], SEVERAL_ALERTS)
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
-    head = f"{worst.priority.upper()} {len(message.alerts)} alerts: "
+    head = f"{worst.priority.upper()} {len(message.alerts) + message.more} alerts: "
+    rest = f" and {message.more} more" if message.more else ""
     numbered = message.alerts[0].id
     reply = f"Reply ACK ALL, or ACK {numbered} for one." if message.can_reply else ""
     for room in (80, 60, 45, 30, 20, 12):
         names = "; ".join(f"#{alert.id} {_phone_headline(alert, room)}" for alert in message.alerts)
-        text = " ".join(part for part in (f"{head}{names}.", reply, message.home) if part)
+        text = " ".join(part for part in (f"{head}{names}{rest}.", reply, message.home) if part)
         if SEVERAL_ALERTS.fits(text):
             return text
     numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
-    return _fitted(head, numbers, [reply, message.home], SEVERAL_ALERTS)
+    return _fitted(head, f"{numbers}{rest}", [reply, message.home], SEVERAL_ALERTS)
 
 
 def _phone_headline(alert: AlertText, longest: int) -> str:

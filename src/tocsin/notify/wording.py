@@ -83,11 +83,14 @@ def subject(message: Message) -> str:
 
 def _bundle_subject(message: Message) -> str:
     first, *others = message.alerts
+    count = len(message.alerts) + message.more
+    if message.purpose is Purpose.NOTICE:
+        return f"[Tocsin] {one_line(message.title, LONGEST_HEADLINE)} (Tocsin #{first.id})"
     if message.purpose is Purpose.ALL_CLEAR:
-        return f"All clear for {len(message.alerts)} alerts (Tocsin #{first.id})"
+        return f"All clear for {count} alerts (Tocsin #{first.id})"
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
-    more = f"{headline(first, 100)} (Tocsin #{first.id}) and {len(others)} more"
-    return f"[{priority(worst)}] {len(message.alerts)} alerts: {more}"
+    more = f"{headline(first, 100)} (Tocsin #{first.id}) and {len(others) + message.more} more"
+    return f"[{priority(worst)}] {count} alerts: {more}"
 
 
 def priority(alert: AlertText) -> str:
@@ -128,11 +131,16 @@ def sentences(message: Message) -> list[str]:
         case Purpose.STILL_ON_IT:
             return [f"{still_on_it(message, alert)} {STILL_ON_IT}" for alert in message.alerts]
         case Purpose.PAGE if len(message.alerts) > 1:
-            return [named(alert) for alert in message.alerts]
+            return [*(named(alert) for alert in message.alerts), *([and_more(message)] if message.more else [])]
         case Purpose.PAGE:
             return [short(alert) for alert in message.alerts]
         case _:
             return [notice(message)]
+
+
+def and_more(message: Message) -> str:
+    """ "And 12 more: https://…": the alerts that a message stands for and does not name."""
+    return f"And {message.more} more{f': {message.home}' if message.home else '.'}"
 
 
 def news(alert: AlertText) -> str:

@@ -98,6 +98,8 @@ class Message:
     can_reply: bool = True
     #: The recipient's, such as "de"; empty: English.
     language: str = ""
+    #: How many more alerts it stands for than it names.
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)

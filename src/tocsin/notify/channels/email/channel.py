@@ -159,7 +159,8 @@ def _lead(message: Message) -> list[str]:
     """What a mail says before it shows alerts."""
     match message.purpose:
         case Purpose.PAGE if len(message.alerts) > 1:
-            return [f"{len(message.alerts)} alerts need an answer."]
+            count = len(message.alerts) + message.more
+            return [f"{count} alerts need an answer.", *([wording.and_more(message)] if message.more else [])]
         case Purpose.PAGE:
             return []
         case Purpose.NOTICE | Purpose.TEST:
