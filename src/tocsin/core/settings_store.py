@@ -9,6 +9,8 @@
 | `delivery_retention_days` | 400     | how long notifications and deliveries are kept                          |
 | `audit_retention_days`    | 400     | how long the audit log is kept                                          |
 | `bundle_pages`            | true    | whether pages that follow quickly on one another leave as one message   |
+| `phone_region`            | ""      | the country, such as CH, of phone numbers entered without a code        |
+| `content_email`, `_push`, `_ntfy`, `_chat`, `_sms`, `_voice` | full | what messages say: full, subject or number   |
 """
 
 from __future__ import annotations
@@ -46,6 +48,36 @@ DELIVERY_RETENTION_DAYS = _days("delivery_retention_days", 400)
 AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
 BUNDLE_PAGES = Definition("bundle_pages", True, lambda spec, key: spec.flag(key, True))
 
+PHONE_REGION = Definition("phone_region", "", lambda spec, key: _region(spec, key))
+
+#: What a channel's messages may say of an alert, from everything to its number only.
+CONTENTS = ("full", "subject", "number")
+_CHANNELS = ("email", "push", "ntfy", "chat", "sms", "voice")
+
+
+def content_name(channel: str) -> str:
+    """The setting that says how much of an alert the channel's messages say."""
+    return f"content_{channel}"
+
+
+def _content(channel: str) -> Definition[str]:
+    return Definition(content_name(channel), "full", lambda spec, key: _one_of(spec, key, CONTENTS))
+
+
+def _one_of(spec: Spec, key: str, choices: tuple[str, ...]) -> str:
+    text = spec.text(key, choices[0])
+    if text not in choices:
+        spec.refuse(key, f'"{text}" is not one of {", ".join(choices)}.')
+    return text
+
+
+def _region(spec: Spec, key: str) -> str:
+    text = spec.text(key, longest=2).upper()
+    if text and not (len(text) == 2 and text.isascii() and text.isalpha()):
+        spec.refuse(key, f'"{text}" is not the two letters of a country, such as CH.')
+    return text
+
+
 type AnySetting = Definition[str] | Definition[int] | Definition[bool]
 
 SETTINGS: dict[str, AnySetting] = {
@@ -58,6 +90,8 @@ SETTINGS: dict[str, AnySetting] = {
         DELIVERY_RETENTION_DAYS,
         AUDIT_RETENTION_DAYS,
         BUNDLE_PAGES,
+        PHONE_REGION,
+        *(_content(channel) for channel in _CHANNELS),
     )
 }
 

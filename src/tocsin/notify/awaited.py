@@ -10,12 +10,13 @@ from uuid import UUID
 
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.notify.due import BROUGHT_FORWARD
 from tocsin.notify.sending import Accepted, Result
 from tocsin.notify.states import Purpose
 
 #: Why the next way begins earlier.
-FAILED = "brought forward, because the way before it failed"
-NOT_REACHED = "brought forward, because the call before it reached nobody"
+FAILED = "the way before it failed"
+NOT_REACHED = "the call before it reached nobody"
 
 #: What waits longer than this waits for something else, such as the end of quiet hours: it is left alone.
 SOON = timedelta(minutes=30)
@@ -81,7 +82,7 @@ def overdue(connection: Connection, now: datetime) -> list[Overdue]:
     """Takes what is overdue, says so on each delivery, and lets the next ways begin."""
     found = [Overdue(*row) for row in connection.execute(_OVERDUE, (now, MOST)).fetchall()]
     for one in found:
-        why = f"brought forward, because {one.provider} did not report the way before as delivered"
+        why = f"{one.provider} did not report the way before as delivered"
         move_on(connection, [one.id], why, now)
     return found
 
@@ -106,7 +107,7 @@ UPDATE notify_delivery d SET due_at = %(now)s, reason = %(why)s FROM held WHERE 
 
 def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now: datetime) -> int:
     """Lets the next contact method of each person concerned begin now, instead of after its wait; returns how many."""
-    reason = f"{why[:1].upper()}{why[1:]}."
+    reason = f"{BROUGHT_FORWARD}, because {why}."
     moved = connection.execute(
         _MOVE_ON, {"ids": list(delivery_ids), "now": now, "soon": now + SOON, "why": reason}
     ).rowcount

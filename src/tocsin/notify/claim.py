@@ -13,6 +13,7 @@ from tocsin.core.database import Connection
 from tocsin.notify import bundling, health, outbox_rows
 from tocsin.notify.bundling import Bundle
 from tocsin.notify.channels.registry import CHANNELS
+from tocsin.notify.disclosure import Content
 from tocsin.notify.due import BUNDLED_LATER, Due, after_waiting
 from tocsin.notify.outbox_rows import Full, Leased
 from tocsin.notify.pause import CurrentPause
@@ -27,6 +28,8 @@ class Job:
     carrier: Carrier | None
     #: Why nobody can send it: it fails at once, with this reason.
     problem: str = ""
+    #: What its channel may say of an alert.
+    content: Content = Content.FULL
 
     @property
     def provider(self) -> str:
@@ -156,7 +159,7 @@ class _Rooms:
         self._busy[name] = self._busy.get(name, 0) + 1
         if name in self._allowed:
             self._allowed[name] -= 1
-        return Job(bundle, carrier)
+        return Job(bundle, carrier, content=self._directory.content(due.channel))
 
     def _chosen(self, carriers: Sequence[Carrier], wanted: str) -> Carrier | None:
         """The provider that was named, where it still carries there; else the first that has not used up its minute."""

@@ -19,6 +19,8 @@ BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundl
 PAUSED = "All paging is paused"
 CAPPED = "So many messages an hour as the person wants have left for this address; this leaves with the others later."
 PAGE_LEAVING = "The page is still on its way; this follows it."
+#: Begins what is said of a page that leaves before its wait is over.
+BROUGHT_FORWARD = "Brought forward"
 
 #: Why nothing is sent to an address from which somebody wrote STOP.
 OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
@@ -191,4 +193,6 @@ def after_waiting(reason: str) -> str:
         return "It waited for the end of a pause of all paging."
     if reason == CAPPED:
         return "It waited because the person wants no more messages an hour; those that waited left together."
+    if reason.startswith(BROUGHT_FORWARD):
+        return reason
     return "It waited for the end of a hold." if reason == ON_HOLD else ""

@@ -26,7 +26,8 @@ from tocsin.notify.channels import common
 from tocsin.notify.channels.callbacks import Listener
 from tocsin.notify.channels.contract import Account, ProviderKind, Sender
 from tocsin.notify.channels.email.smtp import account_of_url
-from tocsin.notify.channels.registry import BUILT_IN, KINDS
+from tocsin.notify.channels.registry import BUILT_IN, CHANNELS, KINDS
+from tocsin.notify.disclosure import Content
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class Directory:
         self._noted: dict[str, float] = {}
         self._troubled: set[str] = set()
         self.is_bundling = True
+        self._contents: Mapping[str, Content] = {}
         #: Why a provider cannot be used at all, by name.
         self.problems: Mapping[str, str] = {}
 
@@ -139,6 +141,10 @@ class Directory:
         """All providers in use, in order, those that fail on end last."""
         # sorted() keeps the order of equals.
         return sorted(self._carriers, key=lambda carrier: carrier.name in self._passed_over)
+
+    def content(self, channel: str) -> Content:
+        """What the channel's messages may say of an alert."""
+        return self._contents.get(channel, Content.FULL)
 
     def get(self, name: str) -> Carrier | None:
         """The provider of that name, if it is in use."""
@@ -215,7 +221,9 @@ class Directory:
         self._opened = opened
         self._carriers = tuple(carrier for _, carrier in opened.values())
         self.problems = problems
-        self.is_bundling = bool(settings_store.load(connection)[settings_store.BUNDLE_PAGES.name])
+        settings = settings_store.load(connection)
+        self.is_bundling = bool(settings[settings_store.BUNDLE_PAGES.name])
+        self._contents = {name: Content(settings[settings_store.content_name(name)]) for name in CHANNELS}
 
     def _open(self, row: Mapping[str, Any]) -> tuple[str, Carrier]:
         kind = KINDS.get(row["kind"])
@@ -245,6 +253,28 @@ class Directory:
         for _, sender in [pair for pair in self._retired if pair[0] <= now]:
             sender.close()
         self._retired = [pair for pair in self._retired if pair[0] > now]
+
+
+def in_order(connection: Connection, channel: str, address: str) -> list[str]:
+    """The names of the providers that can carry to `address`, in order, without opening any: what
+    `Directory.carriers` has, for a process that sends nothing itself."""
+    late = health.passed_over(connection)
+    found = [
+        row["name"]
+        for row in database.rows(
+            connection,
+            "SELECT name, kind, settings FROM notify_provider WHERE is_enabled AND %s = ANY(channels) "
+            'ORDER BY "order", name',
+            (channel,),
+        )
+        if (kind := KINDS.get(row["kind"])) is not None
+        and channel in kind.channels
+        and kind.accepts(channel, address)
+        and carries_country(row["settings"], channel, address)
+    ]
+    if channel == "email" and config.current().smtp_url is not None:
+        found.append(ENVIRONMENT)
+    return sorted(found, key=lambda name: name in late)
 
 
 def account_of(

@@ -127,9 +127,12 @@ def _note_health(connection: Connection, directory: Directory, results: Sequence
     for result in results:
         if result.job.carrier is None:
             continue
-        error = result.outcome.error if isinstance(result.outcome, Failed) else None
-        if error is None or (isinstance(result.outcome, Failed) and result.outcome.failure in FAULTS):
-            notes.append(health.Note(result.job.provider, result.at, error))
+        if isinstance(result.outcome, Failed):
+            if result.outcome.failure in FAULTS:
+                notes.append(health.Note(result.job.provider, result.at, result.outcome.error))
+        elif result.job.bundle.lead.channel not in result.job.carrier.receipts:
+            # Of one that reports, only a message that has arrived says that it works.
+            notes.append(health.Note(result.job.provider, result.at))
     directory.note(connection, notes)
 
 
@@ -233,6 +236,9 @@ def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers
     if withdrawn:
         return Step(trouble, "cancelled", f"It had not left when this came: {withdrawn}")
     names = list(providers) or [SANDBOX]
+    if due.problem:
+        # No provider can mend what is wrong with the address.
+        return Step(trouble, "failed", _given_up(trouble, 1, names), is_over=True)
     if due.data.get("provider"):
         # Whoever tests one provider does not want to hear of another.
         names = [trouble.provider]

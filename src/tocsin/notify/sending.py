@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.core import config
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify import links, sandbox
+from tocsin.notify import sandbox
 from tocsin.notify.channels.contract import AddressRefused, Rendered
 from tocsin.notify.channels.registry import channel
 from tocsin.notify.claim import Job
-from tocsin.notify.messages import LinkTo, message
+from tocsin.notify.composing import compose
 from tocsin.notify.retries import Failure
 from tocsin.people import addresses
 
@@ -84,9 +83,8 @@ def _send(job: Job, now: datetime) -> Accepted:
     lead = job.bundle.lead
     way = channel(lead.channel)
     can_reply = lead.channel in job.carrier.replies if job.carrier else True
-    public = config.current().public_url
     # What is rendered in the sandbox looks as it would with a provider that takes answers.
-    rendered = way.render(message(job.bundle, _link_to(public, now), public, now, can_reply=can_reply))
+    rendered = compose(job.bundle, way, now, can_reply=can_reply, content=job.content)
     if job.carrier is None:
         return Accepted(content=sandbox.content(rendered))
     return _hand_over(job, rendered)
@@ -97,14 +95,6 @@ def _hand_over(job: Job, rendered: Rendered) -> Accepted:
     lead = job.bundle.lead
     sent = job.carrier.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
     return Accepted(_storable(sent.external_id)[:200])
-
-
-def _link_to(public: str, now: datetime) -> LinkTo:
-    def link_to(alert_id: int, user_id: int | None) -> str:
-        # To a group contact nobody in particular is known: whoever opens it signs in.
-        return public + (f"/alerts/{alert_id}" if user_id is None else links.path(links.sign(alert_id, user_id, now)))
-
-    return link_to
 
 
 def _failed(job: Job, failure: Failure, error: str, retry_after: timedelta | None = None) -> Failed:

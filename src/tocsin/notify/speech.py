@@ -1,46 +1,61 @@
-"""The words of a phone call. Pure."""
+"""The words of a phone call: the greeting, what is wrong (which is said twice), and the keys. Pure."""
 
 from __future__ import annotations
 
 import re
 
-from tocsin.notify.channels.contract import Message
+from tocsin.notify.channels.contract import CallScript, Message
+from tocsin.notify.spoken_words import Words, words
 from tocsin.notify.states import Purpose
-from tocsin.notify.wording import first_name, headline, news, notice, one_line, priority, short
+from tocsin.notify.wording import first_name, headline, news, notice, one_line, short
 
 LONGEST_SPOKEN = 300
+
+#: The keys of an alert, of several, of a question, and where there is only something to hear.
+PAGE_KEYS, SEVERAL_KEYS, STILL_KEYS, HEAR_KEYS = "16789", "178", "17", "1"
 
 
 def spoken(message: Message) -> str:
     """What a call says: "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Press 7 to acknowledge, …"."""
+    made = script(message)
+    return " ".join(part for part in (made.greeting, made.said, made.menu) if part)
+
+
+def script(message: Message) -> CallScript:
+    """The call in its parts, in the recipient's language; what a source wrote stays in its own."""
+    speaks = words(message.language)
     who = first_name(message.recipient)
     match message.purpose:
         case Purpose.PAGE if message.alerts:
-            return _spoken_page(message, who)
+            return _page(message, speaks, who)
         case Purpose.STILL_ON_IT if message.alerts:
-            asked = f"Still on it{f', {who}' if who else ''}?"
-            what = _told(headline(message.alerts[0]))
-            keys = "Press 7 to acknowledge again, 1 to hear it again."
-            return f"Tocsin. {asked} {what} {keys} In 5 minutes others are paged."
+            asked = speaks.still_on_it_for.format(who=who) if who else speaks.still_on_it
+            said = _told(headline(message.alerts[0]))
+            return CallScript(f"Tocsin. {asked}", said, speaks.menu_still, speaks.code, STILL_KEYS)
         case Purpose.ALL_CLEAR:
-            return " ".join(["Tocsin.", *(_told(re.sub(r" ?\(#\d+\)", "", news(alert))) for alert in message.alerts)])
+            said = " ".join(_told(re.sub(r" ?\(#\d+\)", "", news(alert))) for alert in message.alerts)
+            return CallScript("Tocsin.", said, "", speaks.code)
         case _:
             parts = dict.fromkeys(_told(part) for part in (message.title, notice(message)) if part.strip())
-            return " ".join(["Tocsin.", *parts, "Press 1 to hear it again."])
+            return CallScript("Tocsin.", " ".join(parts), speaks.menu_again, speaks.code, HEAR_KEYS)
 
 
-def _spoken_page(message: Message, who: str) -> str:
-    to = f" for {who}" if who else ""
+def _page(message: Message, speaks: Words, who: str) -> CallScript:
     if len(message.alerts) == 1:
         alert = message.alerts[0]
         client = one_line(alert.client, 60)
-        kind = f"{priority(alert)} {'test ' if alert.is_test else ''}alert"
-        what = _told(f"{client}: {short(alert)}" if client else short(alert))
-        keys = "Press 7 to acknowledge, 8 to take it, 6 to wake the next person, 9 to close, 1 to hear it again."
-        return f"Tocsin. {kind}{to}. {what} {keys}"
-    told = " ".join(_told(f"{priority(alert)}: {headline(alert, 100)}") for alert in message.alerts)
-    keys = "Press 7 to acknowledge them, 8 to take them, 1 to hear them again."
-    return f"Tocsin. {len(message.alerts)} alerts{to}. {told} {keys}"
+        if alert.is_test:
+            greeting = speaks.test_alert_for if who else speaks.test_alert
+        else:
+            greeting = speaks.alert_for if who else speaks.alert
+        filled = greeting.format(priority=speaks.priorities[alert.priority], who=who)
+        said = _told(f"{client}: {short(alert)}" if client else short(alert))
+        return CallScript(f"Tocsin. {filled}", said, speaks.menu, speaks.code, PAGE_KEYS)
+    greeting = (speaks.several_for if who else speaks.several).format(number=len(message.alerts), who=who)
+    told = " ".join(
+        _told(f"{speaks.priorities[alert.priority].capitalize()}: {headline(alert, 100)}") for alert in message.alerts
+    )
+    return CallScript(f"Tocsin. {greeting}", told, speaks.menu_several, speaks.code, SEVERAL_KEYS)
 
 
 def _told(text: str) -> str:

@@ -45,6 +45,7 @@ class Length:
 
 
 LONGEST_CLIENT = LONGEST_MARK = 30
+LONGEST_TITLE = 80
 
 ONE_ALERT = Length(2)
 SEVERAL_ALERTS = Length(4)
@@ -106,7 +107,7 @@ def text_message(message: Message) -> str:
         case Purpose.ALL_CLEAR if alert:
             return _fitted("", for_phones(news(alert)), [], ONE_ALERT)
         case _:
-            title = for_phones(message.title)
+            title = for_phones(one_line(message.title, LONGEST_TITLE))
             head = f"Tocsin: {title}. " if title and message.purpose is Purpose.NOTICE else ""
             return _fitted(head, for_phones(notice(message)), [], ONE_ALERT)
 

@@ -12,6 +12,7 @@ from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
+from tocsin.web.hooks import views as hooks
 from tocsin.web.inbound import replay
 from tocsin.web.inbound import views as inbound
 from tocsin.web.integrations import bench, tabs, trying
@@ -143,4 +144,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/email/", RedirectView.as_view(pattern_name="me")),
     path("account/", include("allauth.urls")),
     path("api/v1/", include("tocsin.api.urls")),
+    path("hooks/<str:provider>/<slug:what>", hooks.hook, name="hook"),
 ]

@@ -13,11 +13,12 @@ from tocsin.notify.channels.ntfy.channel import NtfyChannel
 from tocsin.notify.channels.ntfy.server import NtfyKind
 from tocsin.notify.channels.push.channel import PushChannel
 from tocsin.notify.channels.sms.channel import SmsChannel
+from tocsin.notify.channels.twilio.kind import TwilioKind
 from tocsin.notify.channels.voice.channel import VoiceChannel
 from tocsin.notify.channels.web_push.sender import WebPushKind
 
 _ALL: tuple[Channel, ...] = (EmailChannel(), PushChannel(), NtfyChannel(), ChatChannel(), SmsChannel(), VoiceChannel())
-_KINDS: tuple[ProviderKind, ...] = (SmtpKind(), NtfyKind())
+_KINDS: tuple[ProviderKind, ...] = (SmtpKind(), NtfyKind(), TwilioKind())
 
 #: There without being configured: what they carry needs no account. Each takes only addresses that are its own.
 BUILT_IN: tuple[ProviderKind, ...] = (WebPushKind(),)

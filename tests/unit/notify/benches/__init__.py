@@ -8,5 +8,10 @@ from contextlib import AbstractContextManager
 from tests.unit.notify.benches.bench import Bench
 from tests.unit.notify.benches.ntfy import ntfy_bench
 from tests.unit.notify.benches.smtp import smtp_bench
+from tests.unit.notify.benches.twilio import twilio_bench
 
-BENCHES: dict[str, Callable[[], AbstractContextManager[Bench]]] = {"smtp": smtp_bench, "ntfy": ntfy_bench}
+BENCHES: dict[str, Callable[[], AbstractContextManager[Bench]]] = {
+    "smtp": smtp_bench,
+    "ntfy": ntfy_bench,
+    "twilio": twilio_bench,
+}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tocsin.notify import speech, wording
-from tocsin.notify.channels.contract import Message, Rendered
+from tocsin.notify.channels.contract import CallScript, Message, Rendered
 from tocsin.notify.channels.phone_numbers import phone_number
 
 
@@ -18,8 +20,18 @@ class VoiceChannel:
         return Rendered(
             subject="",
             text=wording.storable(speech.spoken(message)),
+            script=_storable(speech.script(message)),
             priority=first.priority if first else None,
         )
 
     def address(self, text: str) -> str:
         return phone_number(text)
+
+
+def _storable(script: CallScript) -> CallScript:
+    return replace(
+        script,
+        greeting=wording.storable(script.greeting),
+        said=wording.storable(script.said),
+        menu=wording.storable(script.menu),
+    )

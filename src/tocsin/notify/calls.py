@@ -1,0 +1,114 @@
+"""A phone call, turn by turn: what it says when somebody picks up, and what each key does. What it says is made from
+the alert as it stands at that moment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.alerts import commands, lifecycle
+from tocsin.alerts.states import LIVE, CommandKind, Via
+from tocsin.core import database, ids
+from tocsin.core.database import Connection
+from tocsin.notify import answering, composing, keypad, outbox_rows, receipts
+from tocsin.notify.bundling import Bundle
+from tocsin.notify.channels.callbacks import CallStep, CallTurn, Receipt, ReceiptState
+from tocsin.notify.channels.contract import CallScript
+from tocsin.notify.channels.registry import channel
+from tocsin.notify.disclosure import Content
+from tocsin.notify.due import Due
+from tocsin.notify.speech import HEAR_KEYS
+from tocsin.notify.spoken_words import Words, words
+from tocsin.notify.states import Purpose
+
+#: By the number alone, a call of so long ago is gone on with, or heard again by calling back.
+RECENT = timedelta(hours=1)
+
+_ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
+MACHINE = "A machine answered the call."
+
+
+def go_on(provider: str, turn: CallTurn, now: datetime) -> CallStep:
+    """What the call says next. Notes that somebody picked up, pressed a key, or that a machine answered."""
+    with database.transaction() as connection:
+        found = _deliveries(connection, provider, turn, now)
+        heard = outbox_rows.facts(connection, found)
+        if turn.is_machine and not turn.digits:
+            _note(connection, provider, turn, heard, ReceiptState.NOT_REACHED, now)
+            return CallStep()
+        state = ReceiptState.ANSWERED if turn.digits else ReceiptState.DELIVERED
+        _note(connection, provider, turn, heard, state, now)
+        content = composing.content_of(connection, "voice")
+    if not heard:
+        return CallStep(f"{words('').nothing} {words('').goodbye}")
+    speaks = words(heard[0].language)
+    if heard[0].purpose is Purpose.TEST and turn.digits and not heard[0].data.get("sealed"):
+        return _tested(found, turn, speaks)
+    current = [due for due in heard if due.purpose not in _ABOUT_LIVE or (due.alert and due.alert.status in LIVE)]
+    if not current:
+        return CallStep(f"{_how_it_stands(heard[0], now)} {speaks.goodbye}", language=speaks.code)
+    script = _script(current, content, now)
+    match keypad.meaning(turn.digits, turn.asked, script.keys):
+        case keypad.Hear():
+            return CallStep(script=script, language=speaks.code)
+        case keypad.Wrong():
+            return CallStep(speaks.wrong_key, script, language=speaks.code)
+        case keypad.Confirm(digit):
+            return CallStep(speaks.sure, asked=digit, language=speaks.code)
+        case keypad.Do(command):
+            return CallStep(f"{_act(current, command, speaks, now)} {speaks.goodbye}", language=speaks.code)
+
+
+def _deliveries(connection: Connection, provider: str, turn: CallTurn, now: datetime) -> list[UUID]:
+    found = receipts.deliveries(connection, provider, turn.key, turn.external_id, now)
+    if found or not turn.number:
+        return found
+    last = connection.execute(
+        "SELECT notification_id FROM notify_delivery WHERE id >= %s AND channel = 'voice' AND address = %s "
+        "AND provider_name = %s AND status IN ('sending', 'sent', 'delivered') ORDER BY id DESC LIMIT 1",
+        (ids.first_uuid7(now - RECENT), turn.number, provider),
+    ).fetchone()
+    return receipts.deliveries(connection, provider, str(last[0]), "", now) if last else []
+
+
+def _note(
+    connection: Connection, provider: str, turn: CallTurn, heard: list[Due], state: ReceiptState, now: datetime
+) -> None:
+    if heard:
+        reason = MACHINE if state is ReceiptState.NOT_REACHED else ""
+        key = turn.key or str(heard[0].notification_id)
+        receipts.apply(connection, provider, Receipt(state, key, turn.external_id, reason), now)
+
+
+def _tested(found: list[UUID], turn: CallTurn, speaks: Words) -> CallStep:
+    """Whoever tests a phone sees on the page which key was pressed."""
+    with database.transaction() as connection:
+        receipts.mark(connection, found, f"The key {turn.digits[:1]} was pressed.")
+    said = speaks.pressed.format(key=turn.digits[:1])
+    return CallStep(f"{said} {speaks.goodbye}", language=speaks.code)
+
+
+def _script(current: list[Due], content: Content, now: datetime) -> CallScript:
+    made = composing.compose(Bundle(tuple(current)), channel("voice"), now, can_reply=True, content=content).script
+    assert made is not None
+    # Nobody in particular picks up a group's phone, so nobody can act by it.
+    return made if current[0].user_id is not None else replace(made, keys=HEAR_KEYS, menu="")
+
+
+def _act(current: list[Due], command: CommandKind, speaks: Words, now: datetime) -> str:
+    user_id = current[0].user_id
+    assert user_id is not None
+    with database.transaction() as connection:
+        who = answering.person(connection, user_id)
+    if who is None:
+        return speaks.nothing
+    numbers = [due.alert.id for due in current if due.alert is not None]
+    answers = [answering.act(who, number, command, Via.VOICE, now) for number in numbers]
+    if len(answers) > 1:
+        return speaks.several_done.format(number=sum(answer.is_done for answer in answers))
+    return speaks.done[command].format(id=numbers[0]) if answers[0].is_done else answers[0].sentence
+
+
+def _how_it_stands(due: Due, now: datetime) -> str:
+    return lifecycle.how_it_stands(commands.state_of(due.alert.id), now) if due.alert else ""

@@ -1,0 +1,62 @@
+"""What Tocsin says to Twilio in TwiML (https://www.twilio.com/docs/voice/twiml): built by the vendor's own library."""
+
+from __future__ import annotations
+
+from tocsin.notify.channels.callbacks import CallStep
+from tocsin.notify.channels.contract import CallScript, Rendered
+
+#: In seconds: so long a key is awaited after the last word.
+PATIENCE = 8
+
+
+def step(made: CallStep, action: str) -> str:
+    """A step of a call: what is said, and where a pressed key goes."""
+    # Here and below: the library takes a while to load and some memory, and is needed where calls are made only.
+    from twilio.twiml.voice_response import Gather, VoiceResponse
+
+    response = VoiceResponse()
+    if made.script is None and not made.asked:
+        if made.say:
+            response.say(made.say, language=made.language)
+        response.hangup()
+        return str(response)
+    gather = Gather(num_digits=1, timeout=PATIENCE, action=action, method="POST")
+    if made.say:
+        gather.say(made.say, language=made.language)
+    if made.script is not None:
+        _read(gather, made.script)
+    response.append(gather)
+    return str(response)
+
+
+def spoken_once(rendered: Rendered) -> str:
+    """A whole call that nobody can answer."""
+    from twilio.twiml.voice_response import VoiceResponse
+
+    response = VoiceResponse()
+    script = rendered.script or CallScript("", rendered.text, "")
+    _read(response, CallScript(script.greeting, script.said, "", script.language))
+    return str(response)
+
+
+def text_answer(text: str) -> str:
+    """The answer to a text; none for an empty one."""
+    from twilio.twiml.messaging_response import MessagingResponse
+
+    response = MessagingResponse()
+    if text:
+        response.message(text)
+    return str(response)
+
+
+def _read(verb: object, script: CallScript) -> None:
+    """The greeting, what is wrong twice, then the keys."""
+    say = verb.say  # type: ignore[attr-defined]
+    if script.greeting:
+        say(script.greeting, language=script.language)
+    if script.said:
+        say(script.said, language=script.language)
+        verb.pause(length=1)  # type: ignore[attr-defined]
+        say(script.said, language=script.language)
+    if script.menu:
+        say(script.menu, language=script.language)

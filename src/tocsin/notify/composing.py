@@ -1,0 +1,48 @@
+"""From deliveries that leave together to the message as its channel shows it: links signed, codes unsealed, and no more
+said than the channel may say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from tocsin.core import config, crypto, settings_store
+from tocsin.core.database import Connection
+from tocsin.notify import links
+from tocsin.notify.bundling import Bundle
+from tocsin.notify.channels.contract import Channel, Rendered
+from tocsin.notify.disclosure import Content, disclosed
+from tocsin.notify.due import Due
+from tocsin.notify.messages import LinkTo, message
+
+
+def compose(bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, content: Content) -> Rendered:
+    """The message that `bundle` is. Raises Permanent where a sealed code cannot be opened."""
+    public = config.current().public_url
+    opened = Bundle((_unsealed(bundle, way), *bundle.members[1:])) if bundle.lead.data.get("sealed") else bundle
+    made = message(opened, link_to(public, now), public, now, can_reply=can_reply)
+    return way.render(disclosed(made, content))
+
+
+def content_of(connection: Connection, channel: str) -> Content:
+    """What the channel's messages may say of an alert, as the installation's settings have it."""
+    return Content(settings_store.load(connection).get(settings_store.content_name(channel), Content.FULL))
+
+
+def link_to(public: str, now: datetime) -> LinkTo:
+    """Makes the links of messages that leave at `now`."""
+
+    def address(alert_id: int, user_id: int | None) -> str:
+        # To a group contact nobody in particular is known: whoever opens it signs in.
+        return public + (f"/alerts/{alert_id}" if user_id is None else links.path(links.sign(alert_id, user_id, now)))
+
+    return address
+
+
+def _unsealed(bundle: Bundle, way: Channel) -> Due:
+    lead = bundle.lead
+    code = crypto.decrypt(str(lead.data["sealed"]))
+    # A voice that reads a number reads a large one; digits it reads one by one.
+    said = ", ".join(code) if way.name == "voice" else code
+    filled = {name: str(lead.data.get(name, "")).replace("{code}", said) for name in ("title", "text")}
+    return replace(lead, data={**lead.data, **filled})

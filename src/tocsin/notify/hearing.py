@@ -1,0 +1,144 @@
+"""The ears of a provider: what its vendor told becomes receipts, opt-outs and commands on alerts. Knows no vendor."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tocsin.alerts.states import CommandKind, Via
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.notify import answering, calls, opt_outs, receipts, replies
+from tocsin.notify.answering import Person
+from tocsin.notify.channels.callbacks import CallStep, CallTurn, Receipt, SaidByText
+from tocsin.notify.replies import Asked, Word
+
+#: By which way an answer came, by channel.
+_VIA = {"sms": Via.SMS, "voice": Via.VOICE, "email": Via.EMAIL, "push": Via.PUSH, "ntfy": Via.PUSH, "chat": Via.CHAT}
+
+#: A phone that takes texts also calls, and the other way round.
+_SAME = {"sms": ("sms", "voice"), "voice": ("voice", "sms")}
+
+#: What was heard is known for so long: vendors repeat themselves for hours at most.
+_KEPT = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What one provider tells at one moment."""
+
+    provider: str
+    now: datetime
+
+    def receipt(self, receipt: Receipt) -> None:
+        database.retry_once(lambda: self._receipt(receipt))
+
+    def text(self, said: SaidByText) -> str:
+        wants = replies.asked(said.text)
+        if said.opt_out is not None or wants.what in (Word.STOP, Word.START):
+            return self._opt(said, wants.what is Word.STOP if said.opt_out is None else said.opt_out)
+        with database.transaction() as connection:
+            user_id = answering.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
+            who = answering.person(connection, user_id) if user_id is not None else None
+            before = self._heard(connection, said)
+        # Who is not known is told nothing, not even that.
+        if who is None:
+            return ""
+        if before is not None:
+            return before
+        answer = self._answer(who, wants, _VIA.get(said.channel, Via.CHAT))
+        with database.transaction() as connection:
+            self._keep(connection, said, answer)
+        return answer
+
+    def call(self, turn: CallTurn) -> CallStep:
+        return calls.go_on(self.provider, turn, self.now)
+
+    def button(self, user_id: int, alert_id: int, command: str, via: str) -> str:
+        with database.transaction() as connection:
+            who = answering.person(connection, user_id)
+        if who is None:
+            return "This account is switched off."
+        if command not in {str(kind) for kind in answering.OFFERED}:
+            return "That cannot be asked for here. Open the alert."
+        return answering.act(who, alert_id, CommandKind(command), Via(via), self.now).sentence
+
+    def user_of(self, channel: str, address: str) -> int | None:
+        with database.transaction() as connection:
+            return answering.whose(connection, (channel,), address, self.now)
+
+    def _receipt(self, receipt: Receipt) -> None:
+        with database.transaction() as connection:
+            receipts.apply(connection, self.provider, receipt, self.now)
+
+    def _opt(self, said: SaidByText, is_out: bool) -> str:
+        """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it."""
+        with database.transaction() as connection:
+            if answering.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now) is None:
+                return ""
+            if is_out:
+                opt_outs.opt_out(connection, said.channel, said.sender, self.provider, self.now)
+                return ""
+            came_back = opt_outs.opt_in(connection, said.channel, said.sender)
+        return opt_outs.START_ANSWER if came_back and said.opt_out is None else ""
+
+    def _answer(self, who: Person, wants: Asked, via: Via) -> str:
+        match wants.what:
+            case Word.HELP:
+                return replies.HELP
+            case CommandKind():
+                return self._act(who, wants, wants.what, via)
+            case Word.HEAR_AGAIN:
+                return self._list(who)
+            case _:
+                return replies.UNKNOWN
+
+    def _act(self, who: Person, wants: Asked, kind: CommandKind, via: Via) -> str:
+        with database.transaction() as connection:
+            numbers = answering.open_for(connection, who.id, self.now)
+            if wants.number is not None and not answering.is_theirs(connection, who.id, wants.number):
+                return f"You were not paged about alert {wants.number}. Open it in Tocsin to act on it."
+        if wants.number is not None:
+            return answering.act(who, wants.number, kind, via, self.now, wants.text).sentence
+        if not numbers:
+            return replies.NONE_OPEN
+        if len(numbers) == 1:
+            return answering.act(who, numbers[0], kind, via, self.now, wants.text).sentence
+        if not wants.is_all:
+            return replies.which(kind, numbers)
+        answers = [answering.act(who, number, kind, via, self.now, wants.text) for number in numbers]
+        done = sum(answer.is_done for answer in answers)
+        return replies.of_many(kind, done, len(answers) - done)
+
+    def _list(self, who: Person) -> str:
+        with database.transaction() as connection:
+            numbers = answering.open_for(connection, who.id, self.now)
+            rows = connection.execute(
+                "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s) ORDER BY id LIMIT 5", (numbers,)
+            ).fetchall()
+        if not rows:
+            return replies.NONE_OPEN
+        more = f" And {len(numbers) - len(rows)} more." if len(numbers) > len(rows) else ""
+        return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
+
+    def _heard(self, connection: Connection, said: SaidByText) -> str | None:
+        """What was answered to the very same message before."""
+        if not said.external_id:
+            return None
+        found = connection.execute("SELECT answer FROM notify_heard WHERE key = %s", (self._key(said),)).fetchone()
+        return None if found is None else found[0]
+
+    def _keep(self, connection: Connection, said: SaidByText, answer: str) -> None:
+        connection.execute(
+            "DELETE FROM notify_heard WHERE key IN (SELECT key FROM notify_heard WHERE at < %s LIMIT 100)",
+            (self.now - _KEPT,),
+        )
+        if said.external_id:
+            connection.execute(
+                "INSERT INTO notify_heard (key, answer, at) VALUES (%s, %s, %s) ON CONFLICT (key) DO NOTHING",
+                (self._key(said), answer, self.now),
+            )
+
+    def _key(self, said: SaidByText) -> str:
+        return hashlib.sha256(f"{self.provider}\0{said.external_id}".encode()).hexdigest()

@@ -1,0 +1,165 @@
+"""What becomes of messages after a provider accepted them, as it tells: delivered, answered, failed (the next provider
+takes over at once) or nobody reached (the person's next contact method begins). Works inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tocsin.core import database, ids
+from tocsin.core.database import Connection
+from tocsin.notify import awaited, health, outbox_rows, providers, record
+from tocsin.notify.channels.callbacks import Receipt, ReceiptState
+from tocsin.notify.retries import Failure
+from tocsin.notify.sending import Failed
+
+#: By the vendor's id alone, messages of so long ago are found.
+LATEST = timedelta(days=2)
+
+
+def apply(connection: Connection, provider: str, receipt: Receipt, now: datetime) -> list[UUID]:
+    """Writes down what `provider` tells, and what follows from it; returns the deliveries concerned."""
+    found = deliveries(connection, provider, receipt.key, receipt.external_id, now)
+    if not found:
+        return []
+    match receipt.state:
+        case ReceiptState.ON_ITS_WAY:
+            return found
+        case ReceiptState.DELIVERED | ReceiptState.ANSWERED:
+            _delivered(connection, found, provider, receipt, now)
+        case ReceiptState.FAILED:
+            _failed(connection, found, provider, receipt, now)
+        case ReceiptState.NOT_REACHED:
+            _not_reached(connection, found, provider, receipt, now)
+    alert_ids = connection.execute(
+        "SELECT DISTINCT alert_id FROM notify_delivery WHERE id = ANY(%s) AND alert_id IS NOT NULL", (found,)
+    ).fetchall()
+    if alert_ids:
+        database.hint(connection, "alerts", *(f"alert:{row[0]}" for row in alert_ids))
+    return found
+
+
+def deliveries(connection: Connection, provider: str, key: str, external_id: str, now: datetime) -> list[UUID]:
+    """The deliveries that left as the message of that key, else of that id of the vendor's."""
+    notification = _uuid(key)
+    if notification is not None:
+        together = connection.execute(
+            "SELECT d.id FROM notify_senttogether t CROSS JOIN LATERAL unnest(t.deliveries) AS d(id) "
+            "WHERE t.notification = %s",
+            (notification,),
+        ).fetchall()
+        members = [row[0] for row in together]
+        rows = connection.execute(
+            "SELECT id FROM notify_delivery WHERE (id = ANY(%s) OR notification_id = %s) AND provider_name = %s "
+            "ORDER BY id",
+            (members, notification, provider),
+        ).fetchall()
+        return [row[0] for row in rows]
+    if not external_id:
+        return []
+    # Ids are UUIDv7s: the primary key leads to the newest rows, and no other index is needed.
+    rows = connection.execute(
+        "SELECT id FROM notify_delivery WHERE id >= %s AND external_id = %s AND provider_name = %s ORDER BY id",
+        (ids.first_uuid7(now - LATEST), external_id, provider),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+_DELIVERED = """
+WITH held AS (
+  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent', 'delivered')
+    AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE notify_delivery d
+SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.delivered_at, %(now)s),
+    sent_at = coalesce(d.sent_at, %(now)s), error = '', lease_until = NULL, leased_by = '',
+    external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
+FROM held WHERE d.id = held.id
+"""
+
+
+def _delivered(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+    connection.execute(
+        _DELIVERED,
+        {"ids": found, "receipt": str(receipt.state), "now": now, "external_id": receipt.external_id[:200]},
+    )
+    awaited.end(connection, found)
+    health.note(connection, [health.Note(provider, now)])
+
+
+_NOT_REACHED = """
+WITH held AS (
+  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent', 'delivered')
+    AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE notify_delivery d
+SET status = 'sent', receipt = 'not_reached', delivered_at = NULL, sent_at = coalesce(d.sent_at, %(now)s),
+    lease_until = NULL, leased_by = '', error = '', reason = concat_ws(' ', nullif(d.reason, ''), %(why)s::text),
+    external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
+FROM held WHERE d.id = held.id RETURNING d.id
+"""
+
+
+def _not_reached(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+    """The provider did what it should, and nobody heard it."""
+    why = receipt.reason or "Nobody was reached."
+    wanted = {"ids": found, "now": now, "why": why, "external_id": receipt.external_id[:200]}
+    changed = [row[0] for row in connection.execute(_NOT_REACHED, wanted).fetchall()]
+    awaited.end(connection, found)
+    awaited.move_on(connection, changed, awaited.NOT_REACHED, now)
+    health.note(connection, [health.Note(provider, now)])
+
+
+_FAILED = """
+WITH held AS (
+  SELECT id, withdrawn FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
+    AND receipt = '' ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE notify_delivery d SET receipt = 'failed', external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
+FROM held WHERE d.id = held.id RETURNING d.id, held.withdrawn
+"""
+
+
+def _failed(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+    changed = {
+        row[0]: row[1]
+        for row in connection.execute(_FAILED, {"ids": found, "external_id": receipt.external_id[:200]}).fetchall()
+    }
+    if not changed:
+        return
+    awaited.end(connection, found)
+    failure = Failure.REFUSED if receipt.is_address else Failure.PERMANENT
+    failed = Failed(failure, receipt.reason or f"{provider} reported it as not delivered.")
+    known = outbox_rows.facts(connection, sorted(changed))
+    tried = record.tried_of(connection, {due.notification_id for due in known})
+    steps = [
+        record.step(
+            record.Trouble(due, provider, failed, now),
+            changed[due.id],
+            tried.get(due.notification_id, {}),
+            providers.in_order(connection, due.channel, due.address),
+            0.0,
+        )
+        for due in known
+    ]
+    record.follow(connection, steps)
+    if not receipt.is_address:
+        health.note(connection, [health.Note(provider, now, failed.error)])
+
+
+def mark(connection: Connection, found: Sequence[UUID], sentence: str) -> None:
+    """Adds a sentence to what these deliveries say of themselves."""
+    connection.execute(
+        "UPDATE notify_delivery SET reason = concat_ws(' ', nullif(reason, ''), %s::text) WHERE id IN "
+        "(SELECT id FROM notify_delivery WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)",
+        (sentence, list(found)),
+    )
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,125 @@
+"""What a text message, or the first line of one, asks for: `ack 42`, `take`, `7`, `reply The line is back`. Pure.
+
+The words are those of the contract. Those that carriers treat as opting out are recognised, and never asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tocsin.alerts.states import CommandKind
+
+LONGEST_REPLY = 2000
+
+
+class Word(StrEnum):
+    """What can be asked beside a command on an alert."""
+
+    HELP = "help"
+    HEAR_AGAIN = "again"
+    STOP = "stop"
+    START = "start"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a text asks for."""
+
+    what: CommandKind | Word
+    #: The alert's number; None: the one that is open.
+    number: int | None = None
+    #: Every alert that is open for the sender.
+    is_all: bool = False
+    #: Of a reply.
+    text: str = ""
+
+
+_COMMANDS = {
+    "ack": CommandKind.ACKNOWLEDGE,
+    "acknowledge": CommandKind.ACKNOWLEDGE,
+    "7": CommandKind.ACKNOWLEDGE,
+    "take": CommandKind.ASSIGN,
+    "assign": CommandKind.ASSIGN,
+    "8": CommandKind.ASSIGN,
+    "escalate": CommandKind.ESCALATE,
+    "6": CommandKind.ESCALATE,
+    "close": CommandKind.CLOSE,
+    "9": CommandKind.CLOSE,
+}
+_WORDS = {"help": Word.HELP, "info": Word.HELP, "?": Word.HELP, "1": Word.HEAR_AGAIN, "again": Word.HEAR_AGAIN}
+#: What carriers take for opting out and in (CTIA, Messaging Principles; Twilio and Telnyx keep the same lists).
+_STOP = frozenset({"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"})
+_START = frozenset({"start", "yes", "unstop"})
+
+_FIRST = re.compile(r"\s*([^\W_]+|\?)[\s:,.#!]*", re.UNICODE)
+_NUMBER = re.compile(r"#?([0-9]{1,18})\b[\s:,.]*")
+
+
+def asked(text: str) -> Asked:
+    """What `text` asks for."""
+    whole = " ".join(text.split()).casefold().rstrip(".!")
+    if whole in _STOP:
+        return Asked(Word.STOP)
+    if whole in _START:
+        return Asked(Word.START)
+    first = _FIRST.match(text)
+    if first is None:
+        return Asked(Word.UNKNOWN)
+    word, rest = first[1].casefold(), text[first.end() :]
+    if word == "reply":
+        return _reply(rest)
+    if word in _WORDS:
+        return Asked(_WORDS[word])
+    command = _COMMANDS.get(word)
+    if command is None:
+        return Asked(Word.UNKNOWN)
+    # "9 9" is how it is pressed on a phone; by text, once is enough.
+    if command is CommandKind.CLOSE and rest.strip() == "9" and word == "9":
+        return Asked(command)
+    number = _NUMBER.match(rest)
+    if number is not None:
+        return Asked(command, int(number[1]))
+    return Asked(command, is_all=rest.strip().casefold().startswith("all"))
+
+
+def _reply(rest: str) -> Asked:
+    """ "42 The line is back" or, where one alert is open, "The line is back"."""
+    number = re.match(r"#([0-9]{1,18})\b[\s:,.]*|([0-9]{1,18})\s+(?=\S)", rest)
+    text = rest[number.end() :] if number else rest
+    said = text.strip()[:LONGEST_REPLY]
+    if not said:
+        return Asked(Word.UNKNOWN)
+    return Asked(CommandKind.REPLY, int(number[1] or number[2]) if number else None, text=said)
+
+
+HELP = (
+    "ACK: I have seen it. TAKE: it is mine. CLOSE: it is over. ESCALATE: wake the next. REPLY text. "
+    "With several alerts add the number (ACK 42), or ACK ALL."
+)
+UNKNOWN = f"Tocsin does not know this word. {HELP}"
+NONE_OPEN = "No alert is open for you."
+
+
+def which(command: CommandKind, numbers: Sequence[int]) -> str:
+    """What is answered where several alerts are open and none was named."""
+    word = {CommandKind.ASSIGN: "TAKE", CommandKind.ACKNOWLEDGE: "ACK"}.get(command, command.upper())
+    shown = ", ".join(f"#{number}" for number in numbers[:6])
+    more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
+    every = "" if command is CommandKind.REPLY else f", or {word} ALL"
+    return f"{len(numbers)} alerts are open for you: {shown}{more}. Send {word} {numbers[0]}{every}."
+
+
+def of_many(command: CommandKind, done: int, refused: int) -> str:
+    """What is answered after one command on several alerts."""
+    verb = {
+        CommandKind.ACKNOWLEDGE: "acknowledged",
+        CommandKind.ASSIGN: "took",
+        CommandKind.ESCALATE: "escalated",
+        CommandKind.CLOSE: "closed",
+    }.get(command, "answered")
+    rest = f" {refused} could not be: open them to see why." if refused else ""
+    return f"You {verb} {done} {'alert' if done == 1 else 'alerts'}.{rest}"

@@ -1,0 +1,105 @@
+"""What calls say beside the alert itself, in the languages that calls speak. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One language. Sentences in braces are filled in; `{who}` is a first name, or empty."""
+
+    #: As voices are named (BCP 47).
+    code: str
+    priorities: Mapping[str, str]
+    alert_for: str
+    alert: str
+    test_alert_for: str
+    test_alert: str
+    several_for: str
+    several: str
+    menu: str
+    menu_several: str
+    still_on_it_for: str
+    still_on_it: str
+    menu_still: str
+    menu_again: str
+    sure: str
+    wrong_key: str
+    goodbye: str
+    done: Mapping[str, str]
+    several_done: str
+    pressed: str
+    nothing: str
+    code_is: str
+
+
+ENGLISH = Words(
+    code="en-GB",
+    priorities={"critical": "Critical", "high": "High", "medium": "Medium", "low": "Low"},
+    alert_for="{priority} alert for {who}.",
+    alert="{priority} alert.",
+    test_alert_for="{priority} test alert for {who}.",
+    test_alert="{priority} test alert.",
+    several_for="{number} alerts for {who}.",
+    several="{number} alerts.",
+    menu="Press 7 to acknowledge, 8 to take it, 6 to wake the next person, 9 to close, 1 to hear it again.",
+    menu_several="Press 7 to acknowledge them, 8 to take them, 1 to hear them again.",
+    still_on_it_for="Still on it, {who}?",
+    still_on_it="Still on it?",
+    menu_still="Press 7 to acknowledge again, 1 to hear it again. In 5 minutes others are paged.",
+    menu_again="Press 1 to hear it again.",
+    sure="Press 9 again to close.",
+    wrong_key="This key does nothing.",
+    goodbye="Goodbye.",
+    done={
+        "acknowledge": "You acknowledged alert {id}.",
+        "assign": "Alert {id} is yours.",
+        "escalate": "The next person is woken for alert {id}.",
+        "close": "Alert {id} is closed.",
+    },
+    several_done="Done for {number} alerts.",
+    pressed="You pressed {key}. This phone works.",
+    nothing="Tocsin has nothing for you now.",
+    code_is="Your code is {code}.",
+)
+
+GERMAN = Words(
+    code="de-DE",
+    priorities={"critical": "Kritischer", "high": "Dringender", "medium": "Mittlerer", "low": "Unwichtiger"},
+    alert_for="{priority} Alarm für {who}.",
+    alert="{priority} Alarm.",
+    test_alert_for="{priority} Testalarm für {who}.",
+    test_alert="{priority} Testalarm.",
+    several_for="{number} Alarme für {who}.",
+    several="{number} Alarme.",
+    menu="Drücken Sie 7 zum Bestätigen, 8 zum Übernehmen, 6 um die nächste Person zu wecken, 9 zum Schliessen, "
+    "1 um es noch einmal zu hören.",
+    menu_several="Drücken Sie 7 um sie zu bestätigen, 8 um sie zu übernehmen, 1 um sie noch einmal zu hören.",
+    still_on_it_for="Noch dran, {who}?",
+    still_on_it="Noch dran?",
+    menu_still="Drücken Sie 7 um noch einmal zu bestätigen, 1 um es noch einmal zu hören. "
+    "In 5 Minuten werden andere gerufen.",
+    menu_again="Drücken Sie 1 um es noch einmal zu hören.",
+    sure="Drücken Sie noch einmal 9 zum Schliessen.",
+    wrong_key="Diese Taste hat keine Wirkung.",
+    goodbye="Auf Wiederhören.",
+    done={
+        "acknowledge": "Sie haben Alarm {id} bestätigt.",
+        "assign": "Alarm {id} ist Ihrer.",
+        "escalate": "Für Alarm {id} wird die nächste Person geweckt.",
+        "close": "Alarm {id} ist geschlossen.",
+    },
+    several_done="Erledigt für {number} Alarme.",
+    pressed="Sie haben {key} gedrückt. Dieses Telefon funktioniert.",
+    nothing="Tocsin hat jetzt nichts für Sie.",
+    code_is="Ihr Code lautet {code}.",
+)
+
+_LANGUAGES: Mapping[str, Words] = {"en": ENGLISH, "de": GERMAN}
+
+
+def words(language: str) -> Words:
+    """Those of a language such as "de" or "de-ch"; English for one that calls do not speak."""
+    return _LANGUAGES.get(language.lower().partition("-")[0], ENGLISH)

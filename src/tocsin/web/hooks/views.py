@@ -1,0 +1,54 @@
+"""Where vendors call back: `/hooks/{provider}/{what}`. The kind of provider checks the signature; without a valid one
+the answer is 403, and nothing else happens."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from tocsin.core import clock, config
+from tocsin.core.errors import Rejected
+from tocsin.notify import providers
+from tocsin.notify.channels.callbacks import Callback, Listener, NotGenuine
+from tocsin.notify.channels.registry import KINDS
+from tocsin.notify.hearing import Hearing
+from tocsin.notify.models import Provider
+
+
+@csrf_exempt
+@login_not_required
+@never_cache
+@require_http_methods(["GET", "POST"])
+def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
+    """One call of a vendor's."""
+    row = _find(provider)
+    kind = KINDS.get(row.kind) if row else None
+    if row is None or kind is None or not isinstance(kind, Listener):
+        return HttpResponse("There is no such provider.\n", status=404, content_type="text/plain")
+    secrets = providers.secrets_of(row.secrets)
+    account = providers.account_of(row.name, row.pk, kind, row.settings, secrets)
+    callback = Callback(
+        what=what,
+        method=request.method or "POST",
+        url=f"{config.current().public_url}{request.get_full_path()}",
+        headers={name.lower(): value for name, value in request.headers.items()},
+        query=request.GET.dict(),
+        body=request.body,
+        at=clock.now(),
+    )
+    try:
+        answer = kind.listen(account, callback, Hearing(row.name, callback.at))
+    except NotGenuine:
+        return HttpResponse("The signature is missing or not valid.\n", status=403, content_type="text/plain")
+    except Rejected as rejected:
+        status = 404 if rejected.code == "not_found" else 400
+        return HttpResponse(f"{rejected.detail}\n", status=status, content_type="text/plain")
+    return HttpResponse(answer.body, status=answer.status, content_type=answer.content_type)
+
+
+def _find(slug: str) -> Provider | None:
+    rows = Provider.objects.filter(is_enabled=True)
+    return next((row for row in rows if providers.slug(row.name, row.pk) == slug), None)

@@ -1,0 +1,203 @@
+"""Twilio on loopback: its REST API for messages and calls, and what it calls back, correctly signed.
+
+After https://www.twilio.com/docs/messaging/api/message-resource, https://www.twilio.com/docs/voice/api/call-resource
+and https://www.twilio.com/docs/usage/security. Nothing is called back by itself: a test says what the phone does.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from tests.doubles.http import HttpDouble, Request, Response, http_double
+
+SID = "AC0123456789abcdef0123456789abcdef"
+NUMBER = "+41445550000"
+
+#: As Twilio refuses: status, code, message.
+ERRORS = {
+    "auth": (401, 20003, "Authenticate"),
+    "rate": (429, 20429, "Too Many Requests"),
+    "number": (400, 21211, "The 'To' number is not a valid phone number."),
+    "opted out": (400, 21610, "Attempt to send to unsubscribed recipient"),
+    "country": (400, 21408, "Permission to send an SMS has not been enabled for the region"),
+    "broken": (503, 20503, "Service unavailable"),
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a call said at one turn, and where a key goes."""
+
+    text: str
+    languages: tuple[str, ...]
+    action: str
+    hangs_up: bool
+
+
+@dataclass
+class TwilioDouble:
+    """`refusals` are given to the next requests instead of taking them: a name of ERRORS, or a Response."""
+
+    http: HttpDouble
+    token: str
+    messages: list[dict[str, str]] = field(default_factory=list)
+    calls: list[dict[str, str]] = field(default_factory=list)
+    refusals: list[str | Response] = field(default_factory=list)
+    #: Where the answers of the receiving server are asked for, instead of the public address in the request.
+    server: str = ""
+    takes: float = 0.0
+    is_down: bool = False
+
+    @property
+    def url(self) -> str:
+        return self.http.url
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """A provider's settings that lead here."""
+        return {"account_sid": SID, "from_number": NUMBER, "api_base": self.url, "machine_detection": True}
+
+    def answer(self, request: Request) -> Response:
+        if self.is_down:
+            return Response(hangs_up=True)
+        pair = base64.b64encode(f"{SID}:{self.token}".encode()).decode()
+        if request.headers.get("authorization") != f"Basic {pair}":
+            return _error("auth")
+        path = urlsplit(request.path).path
+        if request.method == "GET" and path == f"/2010-04-01/Accounts/{SID}.json":
+            return _json(200, {"sid": SID, "friendly_name": "Acme", "status": "active", "type": "Full"})
+        found = re.fullmatch(rf"/2010-04-01/Accounts/{SID}/(Messages|Calls)\.json", path)
+        if request.method != "POST" or found is None:
+            return Response(404, json.dumps({"code": 20404, "message": "not found", "status": 404}).encode())
+        if self.refusals:
+            refusal = self.refusals.pop(0)
+            return refusal if isinstance(refusal, Response) else _error(refusal)
+        fields = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+        return self._message(fields) if found[1] == "Messages" else self._call(fields)
+
+    def _message(self, fields: dict[str, str]) -> Response:
+        problem = self._addresses(fields, "MessagingServiceSid")
+        if problem or not fields.get("Body") or len(fields["Body"]) > 1600:
+            return problem or _refusal(400, 21602, "Message body is required.")
+        fields["sid"] = f"SM{len(self.messages) + 1:032d}"
+        self.messages.append(fields)
+        return _json(201, {"sid": fields["sid"], "status": "queued"}, self.takes)
+
+    def _call(self, fields: dict[str, str]) -> Response:
+        problem = self._addresses(fields)
+        if problem or ("Url" in fields) == ("Twiml" in fields):
+            return problem or _refusal(400, 21205, "Url parameter is required.")
+        fields["sid"] = f"CA{len(self.calls) + 1:032d}"
+        self.calls.append(fields)
+        return _json(201, {"sid": fields["sid"], "status": "queued"}, self.takes)
+
+    def _addresses(self, fields: Mapping[str, str], instead: str = "") -> Response | None:
+        if not re.fullmatch(r"\+[1-9][0-9]{6,14}", fields.get("To", "")):
+            return _error("number")
+        if fields.get("From") != NUMBER and not fields.get(instead):
+            return _refusal(400, 21606, "The 'From' phone number is not a valid, SMS-capable number.")
+        return None
+
+    # What Twilio calls.
+
+    def message_status(self, message: Mapping[str, str], status: str, code: int | None = None) -> int:
+        """The status callback of a message; the HTTP status that the server answers."""
+        fields = {"MessageSid": message["sid"], "MessageStatus": status, "To": message["To"], "AccountSid": SID}
+        if code is not None:
+            fields["ErrorCode"] = str(code)
+        return self.post(message["StatusCallback"], fields)[0]
+
+    def call_status(self, call: Mapping[str, str], status: str, **more: str) -> int:
+        """The status callback of a call."""
+        fields = {"CallSid": call["sid"], "CallStatus": status, "To": call["To"], "AccountSid": SID, **more}
+        return self.post(call["StatusCallback"], fields)[0]
+
+    def pick_up(self, call: Mapping[str, str], by: str = "human") -> Said:
+        """Somebody, or a machine, answers the call: what they hear."""
+        return self._turn(call, call["Url"], {"AnsweredBy": by, "CallStatus": "in-progress"})
+
+    def press(self, call: Mapping[str, str], said: Said, digits: str) -> Said:
+        """A key is pressed, where the call asked for one."""
+        assert said.action, "the call asks for no key"
+        return self._turn(call, said.action, {"Digits": digits, "CallStatus": "in-progress"})
+
+    def text(self, url: str, sender: str, body: str, sid: str = "SM-in-1", **more: str) -> str | None:
+        """Somebody sends a text to the number: what they are answered, or None."""
+        fields = {"From": sender, "To": NUMBER, "Body": body, "MessageSid": sid, "AccountSid": SID, **more}
+        status, answered = self.post(url, fields)
+        assert status == 200, (status, answered)
+        message = ET.fromstring(answered).find("Message")
+        return None if message is None else message.text
+
+    def post(self, url: str, fields: Mapping[str, str], signature: str | None = None) -> tuple[int, str]:
+        """One signed request of Twilio's: status and body of the answer."""
+        target = urlsplit(self.server or url)
+        connection = HTTPConnection(target.netloc, timeout=30)
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "X-Twilio-Signature": self.sign(url, fields) if signature is None else signature,
+        }
+        parts = urlsplit(url)
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        try:
+            connection.request("POST", path, urlencode(fields), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def sign(self, url: str, fields: Mapping[str, str]) -> str:
+        """HMAC-SHA1 over the address and the fields in their order, in base64; written without the vendor's library."""
+        text = url + "".join(f"{name}{fields[name]}" for name in sorted(fields))
+        return base64.b64encode(hmac.digest(self.token.encode(), text.encode(), hashlib.sha1)).decode()
+
+    def _turn(self, call: Mapping[str, str], url: str, more: Mapping[str, str]) -> Said:
+        fields = {"CallSid": call["sid"], "To": call["To"], "From": NUMBER, "Direction": "outbound-api", **more}
+        status, answered = self.post(url, fields)
+        assert status == 200, (status, answered)
+        return heard(answered)
+
+
+def heard(twiml: str) -> Said:
+    """What a document of TwiML says and asks for."""
+    root = ET.fromstring(twiml)
+    says = list(root.iter("Say"))
+    gather = root.find("Gather")
+    return Said(
+        " ".join(say.text or "" for say in says),
+        tuple(say.get("language", "") for say in says),
+        gather.get("action", "") if gather is not None else "",
+        root.find("Hangup") is not None,
+    )
+
+
+def _json(status: int, body: Mapping[str, object], takes: float = 0.0) -> Response:
+    return Response(status, json.dumps(body).encode(), takes=takes)
+
+
+def _error(name: str) -> Response:
+    return _refusal(*ERRORS[name])
+
+
+def _refusal(status: int, code: int, message: str) -> Response:
+    return _json(status, {"code": code, "message": message, "status": status})
+
+
+@contextmanager
+def twilio_double(token: str = "twilio-auth-token") -> Iterator[TwilioDouble]:
+    """A running server."""
+    with http_double() as http:
+        double = TwilioDouble(http, token)
+        http.answering = double.answer
+        yield double

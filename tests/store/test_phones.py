@@ -1,0 +1,378 @@
+"""Texts and calls through Twilio, and what people answer: real HTTP both ways, the test's own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.doubles.http import Response
+from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
+from tests.store.hooks import hook_server
+from tests.store.sending import Post, allow_loopback, post_office, provider
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.orders import Close
+from tocsin.core import clock, database
+from tocsin.notify import opt_outs, replies
+from tocsin.notify.models import Delivery, OptOut, ProviderHealth
+
+pytestmark = pytest.mark.usefixtures("database")
+
+BASE = "https://tocsin.example.org"
+ALICE = "+41790000001"
+BOB = "+41790000002"
+SMS = {"label": "SMS", "channel": "sms", "address": ALICE}
+CALL = {"label": "Phone", "channel": "voice", "address": ALICE, "wait": "3m"}
+
+
+@dataclass
+class World:
+    """A post office, two accounts at Twilio of which the second stands in, and the pages that they call back."""
+
+    post: Post
+    first: TwilioDouble
+    second: TwilioDouble
+
+    def hear(self, sender: str, text: str, sid: str = "") -> str | None:
+        """Somebody sends a text to the first account's number."""
+        return self.first.text(f"{BASE}/hooks/twilio/sms", sender, text, sid or f"SM-{sender}-{text}")
+
+    def delivery(self, label: str) -> Delivery:
+        return [d for d in self.post.deliveries() if d.notification.label == label][-1]
+
+
+@pytest.fixture
+def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    allow_loopback(monkeypatch, base_url=BASE)
+    with post_office(now) as post, twilio_double("token-one") as first, twilio_double("token-two") as second:
+        monkeypatch.setattr(clock, "now", lambda: post.now)
+        with hook_server() as server:
+            first.server = second.server = server
+            for number, (name, double) in enumerate({"Twilio": first, "Twilio two": second}.items(), 1):
+                secrets = {"auth_token": double.token}
+                provider(name, "twilio", ["sms", "voice"], number, secrets=secrets, **double.settings)
+            yield World(post, first, second)
+
+
+def test_a_text_says_how_to_answer_and_is_marked_as_delivered_when_the_operator_says_so(world: World) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    (message,) = world.first.messages
+    assert message["To"] == ALICE
+    assert message["Body"].startswith(
+        f"CRITICAL Acme: VPN down. Halo 20817. Reply ACK {alert}, TAKE {alert}. {BASE}/a/"
+    )
+    assert world.delivery("SMS").status == "sent"
+    assert world.first.message_status(message, "sent") == 204
+    assert world.delivery("SMS").status == "sent"
+    assert world.first.message_status(message, "delivered") == 204
+    told = world.delivery("SMS")
+    assert (told.status, told.receipt, told.delivered_at, told.external_id) == (
+        "delivered", "delivered", world.post.now, message["sid"],
+    )  # fmt: skip
+
+
+def test_a_receipt_that_comes_before_the_send_was_written_down_counts(world: World) -> None:
+    world.post.user("alice", SMS)
+    world.post.page(world.post.alert(), "alice")
+    Delivery.objects.update(status="sending", provider_name="Twilio", leased_by="somebody")
+    early = {"sid": "SM1", "To": ALICE}
+    key = world.delivery("SMS").notification_id
+    callback = f"{BASE}/hooks/twilio/status?n={key}"
+    world.first.message_status({**early, "StatusCallback": callback}, "delivered")
+    assert (world.delivery("SMS").status, world.delivery("SMS").external_id) == ("delivered", "SM1")
+
+
+def test_one_receipt_marks_every_page_that_left_in_one_text(world: World) -> None:
+    world.post.user("alice", SMS)
+    for number in range(4):
+        world.post.page(world.post.alert(f"Disk {number} full"), "alice")
+    world.post.go()
+    world.post.go(10)
+    _, bundle = world.first.messages
+    assert "3 alerts: " in bundle["Body"]
+    assert "ACK ALL" in bundle["Body"]
+    world.first.message_status(bundle, "delivered")
+    assert [d.status for d in world.post.deliveries()] == ["sent", "delivered", "delivered", "delivered"]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "answer"),
+    [
+        ("ack", "acknowledged", "You acknowledged alert {id}."),
+        ("ACK {id}", "acknowledged", "You acknowledged alert {id}."),
+        ("Ack #{id}!", "acknowledged", "You acknowledged alert {id}."),
+        ("7", "acknowledged", "You acknowledged alert {id}."),
+        ("take {id}", "assigned", ""),
+        ("assign", "assigned", ""),
+        ("8", "assigned", ""),
+        ("close", "closed", ""),
+        ("9", "closed", ""),
+        ("escalate", "escalated", "Waking the next."),
+        ("reply The line is back", "replied", ""),
+    ],
+)
+def test_a_text_acts_on_the_alert_that_is_open(world: World, text: str, status: str, answer: str) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    said = world.hear(ALICE, text.format(id=alert))
+    assert said
+    assert not answer or said == answer.format(id=alert)
+    event = AlertEvent.objects.filter(alert=alert).order_by("-pk")[0]
+    assert (event.kind, event.via, event.actor_name) == (status, "sms", "Alice")
+
+
+def test_who_has_several_alerts_says_which_or_all(world: World) -> None:
+    world.post.user("alice", SMS)
+    first, second = world.post.alert(), world.post.alert("Disk full")
+    for alert in (first, second):
+        world.post.page(alert, "alice")
+    world.post.go()
+    world.post.go(10)
+    assert world.hear(ALICE, "ack") == (
+        f"2 alerts are open for you: #{first}, #{second}. Send ACK {first}, or ACK ALL."
+    )
+    assert world.hear(ALICE, "ack all") == "You acknowledged 2 alerts."
+    assert world.hear(ALICE, "reply 99999999 hello") == (
+        "You were not paged about alert 99999999. Open it in Tocsin to act on it."
+    )
+    assert world.hear(ALICE, "help") == replies.HELP
+    assert world.hear(ALICE, "what?") == replies.UNKNOWN
+
+
+def test_nobody_who_is_not_known_gets_an_answer_and_second_comers_hear_how_it_stands(world: World) -> None:
+    world.post.user("alice", SMS)
+    world.post.user("bob", {"label": "SMS", "channel": "sms", "address": BOB})
+    alert, other = world.post.alert(), world.post.alert("Disk full")
+    world.post.page(alert, "alice", "bob")
+    world.post.page(other, "alice")
+    world.post.go()
+    assert world.hear("+41790009999", f"ack {alert}") is None
+    assert world.hear("+41790009999", "help") is None
+    assert world.hear(BOB, f"ack {other}") == f"You were not paged about alert {other}. Open it in Tocsin to act on it."
+    world.hear(ALICE, f"close {alert}")
+    assert "already closed by Alice" in str(world.hear(BOB, f"ack {alert}"))
+    assert world.hear(BOB, "ack") == replies.NONE_OPEN
+
+
+def test_a_text_that_comes_twice_acts_once_and_is_answered_alike(world: World) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    answers = {world.hear(ALICE, "reply On my way", sid="SM-same") for _ in range(2)}
+    assert len(answers) == 1
+    assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 1
+
+
+def test_without_a_valid_signature_nothing_is_heard(world: World) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    url, fields = f"{BASE}/hooks/twilio/sms", {"From": ALICE, "Body": "close", "MessageSid": "SM9", "To": NUMBER}
+    assert world.first.post(url, fields, signature="")[0] == 403
+    assert world.first.post(url, fields, signature=world.first.sign(url, {**fields, "Body": "help"}))[0] == 403
+    assert world.first.post(url, fields, signature=world.second.sign(url, fields))[0] == 403
+    assert world.first.post(f"{BASE}/hooks/nobody/sms", fields)[0] == 404
+    assert world.first.post(f"{BASE}/hooks/twilio/elsewhere", fields)[0] == 404
+    assert Alert.objects.get(pk=alert).status == "open"
+    assert world.first.post(url, fields)[0] == 200
+    assert Alert.objects.get(pk=alert).status == "closed"
+
+
+def test_a_call_says_it_twice_repeats_on_a_wrong_key_and_closes_on_nine_and_nine(world: World) -> None:
+    world.post.user("alice", {**CALL, "wait": "0s"})
+    alert = world.post.alert(short_text="VPN down, 40 users")
+    world.post.page(alert, "alice")
+    world.post.go()
+    (call,) = world.first.calls
+    assert (call["To"], call["MachineDetection"]) == (ALICE, "Enable")
+    heard = world.first.pick_up(call)
+    assert heard.text == (
+        "Tocsin. Critical alert for Alice. Acme: VPN down, 40 users. Acme: VPN down, 40 users. Press 7 to acknowledge, "
+        "8 to take it, 6 to wake the next person, 9 to close, 1 to hear it again."
+    )
+    assert world.delivery("Phone").status == "delivered"
+    wrong = world.first.press(call, heard, "5")
+    assert wrong.text.startswith("This key does nothing. Tocsin. Critical alert")
+    again = world.first.press(call, wrong, "1")
+    assert again.text == heard.text
+    sure = world.first.press(call, again, "9")
+    assert sure.text == "Press 9 again to close."
+    assert Alert.objects.get(pk=alert).status == "open"
+    done = world.first.press(call, sure, "9")
+    assert (done.text, done.hangs_up) == (f"Alert {alert} is closed. Goodbye.", True)
+    assert Alert.objects.get(pk=alert).status == "closed"
+    event = AlertEvent.objects.filter(alert=alert, kind="closed").get()
+    assert (event.via, event.actor_name) == ("voice", "Alice")
+    assert world.delivery("Phone").receipt == "answered"
+    # Whoever is called about what is over hears that, and no menu.
+    late = world.first.pick_up(call)
+    assert "already closed by Alice" in late.text
+    assert late.hangs_up
+
+
+@pytest.mark.parametrize(("key", "kind"), [("7", "acknowledged"), ("8", "assigned"), ("6", "escalated")])
+def test_a_key_acts(world: World, key: str, kind: str) -> None:
+    world.post.user("alice", {**CALL, "wait": "0s"}, language="de")
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    heard = world.first.pick_up(world.first.calls[0])
+    assert heard.text.startswith("Tocsin. Kritischer Alarm für Alice.")
+    assert set(heard.languages) == {"de-DE"}
+    done = world.first.press(world.first.calls[0], heard, key)
+    assert done.hangs_up
+    assert AlertEvent.objects.filter(alert=alert, kind=kind, via="voice").exists()
+
+
+@pytest.mark.parametrize("how", ["machine", "no-answer", "busy"])
+def test_a_call_that_reaches_nobody_moves_on_to_the_next_way(world: World, how: str) -> None:
+    world.post.user("alice", {**CALL, "wait": "0s"}, {**SMS, "wait": "10m"})
+    world.post.page(world.post.alert(), "alice")
+    world.post.go()
+    (call,) = world.first.calls
+    if how == "machine":
+        assert world.first.pick_up(call, by="machine_start").hangs_up
+        world.first.call_status(call, "completed", AnsweredBy="machine_start")
+    else:
+        world.first.call_status(call, how)
+    told = world.delivery("Phone")
+    assert (told.status, told.receipt) == ("sent", "not_reached")
+    assert told.reason.endswith(("A machine answered the call.", "Nobody picked up.", "The phone was busy."))
+    world.post.go()
+    assert len(world.first.messages) == 1
+    assert "Brought forward, because the call before it reached nobody." in world.delivery("SMS").reason
+    # The provider did all it could.
+    assert not ProviderHealth.objects.filter(failures__gt=0).exists()
+
+
+def test_a_text_that_is_reported_as_failed_goes_by_the_next_provider_at_once(world: World) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    world.first.message_status(world.first.messages[0], "undelivered", 30007)
+    world.post.go()
+    assert world.post.states(alert) == [("SMS", "failed", "Twilio"), ("SMS", "sent", "Twilio two")]
+    failed = world.post.deliveries(alert)[0]
+    assert failed.error.startswith("The operator took the text for spam.")
+    # A late word that it was accepted changes nothing any more.
+    world.first.message_status(world.first.messages[0], "sent")
+    world.second.message_status(world.second.messages[0], "failed", 30005)
+    assert world.post.states(alert)[1] == ("SMS", "failed", "Twilio two")
+    assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 1
+
+
+def test_what_is_not_reported_in_time_moves_on_and_a_provider_that_never_delivers_is_passed_over(world: World) -> None:
+    world.post.user("alice", SMS, {**CALL, "wait": "10m"})
+    world.post.page(world.post.alert(), "alice")
+    world.post.go()
+    box = world.post.outboxes[0]
+    world.post.seconds = 59
+    box.keep_leases()
+    world.post.go()
+    assert world.first.calls == []
+    world.post.seconds = 61
+    box.keep_leases()
+    world.post.go()
+    assert len(world.first.calls) == 1
+    assert "Twilio did not report it as delivered within 60 seconds." in world.delivery("SMS").reason
+    assert "Twilio did not report the way before as delivered" in world.delivery("Phone").reason
+    assert ProviderHealth.objects.get(name="Twilio").failures == 1
+
+
+def test_a_provider_that_fails_on_end_is_passed_over_until_it_answers_again(world: World) -> None:
+    for number in range(5):
+        world.post.user(f"user{number}", {**SMS, "address": f"+4179000010{number}"})
+    world.first.is_down = True
+    for number in range(5):
+        world.post.page(world.post.alert(), f"user{number}")
+        world.post.go()
+    assert len(world.second.messages) == 5
+    asked = [request for request in world.first.http.requests if request.method == "POST"]
+    assert len(asked) == 3
+    health = ProviderHealth.objects.get(name="Twilio")
+    assert health.is_open
+    assert health.retry_at == world.post.now + timedelta(seconds=30)
+    assert "+417900001" not in health.error
+    box = world.post.outboxes[0]
+    world.post.seconds = 31
+    box.ask_providers()
+    assert ProviderHealth.objects.get(name="Twilio").is_open
+    world.first.is_down = False
+    world.post.seconds = 200
+    box.ask_providers()
+    assert not ProviderHealth.objects.get(name="Twilio").is_open
+    world.post.page(world.post.alert(), "user0")
+    world.post.go()
+    assert len(world.first.messages) == 1
+
+
+def test_an_address_that_is_refused_says_nothing_against_the_provider(world: World) -> None:
+    world.post.user("alice", SMS)
+    world.first.refusals.append("country")
+    world.second.refusals.append(Response(400, b'{"code": 21610, "status": 400}'))
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    assert [d.error.split(".")[0] for d in world.post.deliveries(alert)] == [
+        "Texts to this country are switched off",
+        "The recipient has opted out with STOP, and must send START to get texts again (Twilio 21610)",
+    ]
+    assert not ProviderHealth.objects.filter(failures__gt=0).exists()
+
+
+def test_stop_is_honoured_until_start_comes(world: World) -> None:
+    world.post.user("alice", SMS)
+    assert world.hear(ALICE, "STOP") is None
+    assert world.hear("+41790009999", "STOP") is None
+    assert [row.address for row in OptOut.objects.all()] == [ALICE]
+    with database.transaction() as connection:
+        assert [(name, label) for _, name, label, _ in opt_outs.opted_out(connection)] == [("Alice", "SMS")]
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    assert world.first.messages == []
+    assert "STOP was sent from this number" in world.delivery("SMS").error
+    assert world.hear(ALICE, "start") == opt_outs.START_ANSWER
+    world.post.page(world.post.alert(), "alice")
+    world.post.go()
+    assert len(world.first.messages) == 1
+
+
+def test_a_provider_with_a_limit_a_minute_leaves_the_rest_to_the_next(world: World) -> None:
+    from tests.store.sending import changed
+    from tocsin.notify.models import Provider
+
+    Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 12})
+    changed()
+    for number in range(7):
+        world.post.user(f"user{number}", {**SMS, "address": f"+4179000010{number}"})
+    for number in range(6):
+        world.post.page(world.post.alert(), f"user{number}")
+    world.post.go()
+    assert (len(world.first.messages), len(world.second.messages)) == (2, 4)
+    world.post.seconds = 5
+    world.post.page(world.post.alert(), "user6")
+    world.post.go()
+    assert len(world.first.messages) == 3
+
+
+def test_a_closed_alert_is_not_texted_again_when_its_receipt_says_failed(world: World) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    world.post.act(alert, Close(actor=world.post.actor("alice")))
+    world.first.message_status(world.first.messages[0], "failed", 30003)
+    world.post.go()
+    assert world.second.messages == []
+    assert [d.status for d in world.post.deliveries(alert)] == ["failed", "cancelled"]

@@ -1,0 +1,29 @@
+"""Twilio behind the kind `twilio`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qs
+
+from tests.doubles.http import Response
+from tests.doubles.twilio import twilio_double
+from tests.unit.notify.benches.bench import SECRET, Bench
+from tocsin.notify.channels.contract import Account
+
+
+@contextmanager
+def twilio_bench() -> Iterator[Bench]:
+    with twilio_double(SECRET) as double:
+
+        def answer(how: str) -> None:
+            answers = {"temporary": Response(503), "permanent": "number", "unknown": Response(hangs_up=True)}
+            double.refusals.append(answers[how])
+
+        def keys() -> list[str]:
+            fields = [parse_qs(request.body.decode()) for request in double.http.requests if request.method == "POST"]
+            return [found["StatusCallback"][0] for found in fields]
+
+        callbacks = "https://tocsin.example.org/hooks/twilio"
+        account = Account("Twilio", double.settings, {"auth_token": SECRET}, callbacks=callbacks)
+        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages))
