@@ -18,7 +18,6 @@ from django.utils.translation import ngettext, pgettext
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import clock, durations
 from tocsin.inbound.outcomes import MessageStatus
-from tocsin.people import sealed
 from tocsin.people.models import User
 
 register = template.Library()
@@ -37,7 +36,7 @@ def icon(name: str, classes: str = "") -> SafeString:
 
 @register.simple_tag
 def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
-    """A moment in the reader's zone, the exact one on hover: `relative`, `clock`, `minute`, `day` or `exact`."""
+    """A moment in the reader's zone, the exact on hover: `relative`, `clock`, `minute`, `short`, `day` or `exact`."""
     if at is None:
         return "–"
     local = timezone.localtime(at)
@@ -45,6 +44,7 @@ def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
         "relative": say_moment(at, clock.now()),
         "clock": local.strftime("%H:%M:%S"),
         "minute": local.strftime("%H:%M"),
+        "short": say_short(local),
         "day": say_day(local),
     }
     return format_html(
@@ -107,6 +107,13 @@ def say_left(span: timedelta) -> str:
 def exact(local: datetime) -> str:
     """The moment in full, with its zone."""
     return f"{date_format(local, 'D j M Y')}, {local.strftime('%H:%M:%S')} {local.tzname()}"
+
+
+def say_short(local: datetime) -> str:
+    """ "09:00" today, "Mon 09:00" within a week, else "7 Dec 09:00"."""
+    days = (local.date() - timezone.localtime(clock.now()).date()).days
+    day = "" if days == 0 else f"{date_format(local, 'D' if -7 < days < 7 else 'j M')} "
+    return f"{day}{local.strftime('%H:%M')}"
 
 
 def say_day(local: datetime) -> str:
@@ -249,9 +256,9 @@ def query(context: template.Context, **changes: Any) -> str:
 
 
 @register.filter
-def shown_address(address: str) -> str:
-    """An address as its own person sees it: hidden where it is a secret itself."""
-    return sealed.shown(address)
+def split(text: str) -> list[str]:
+    """The words of a text, for a loop."""
+    return text.split()
 
 
 @register.filter
