@@ -10,13 +10,13 @@ from tocsin.catalogue.code import Told
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
 from tocsin.core.http import Bodies, Gone, Receive, Scope, Send, answer, refuse
-from tocsin.inbound import greetings, passes
+from tocsin.inbound import greetings, heartbeat, passes
 from tocsin.inbound.answers import answer_of
 from tocsin.inbound.committer import Committer
 from tocsin.inbound.credentials import kept_headers
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
-from tocsin.inbound.doors import opsgenie, pagerduty
+from tocsin.inbound.doors import beats, opsgenie, pagerduty
 from tocsin.inbound.forms import URLENCODED
 from tocsin.inbound.passes import Pass
 from tocsin.inbound.reception import JSON, Reception, Refusal, Taken, headers_of
@@ -29,6 +29,9 @@ PREFIXES = (PREFIX, *pagerduty.PATHS, *opsgenie.PREFIXES)
 _TEST = f"{passes.SEGMENT}/"
 
 _ALLOW = ((b"allow", b"POST"),)
+
+#: Methods that some kinds take beside POST.
+_OTHERS = ("GET", "HEAD", "PUT")
 
 
 class Inbound:
@@ -58,11 +61,18 @@ class Inbound:
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
         token, slash, rest = scope["path"][len(PREFIX) :].partition("/")
-        is_query = scope["method"] == "GET" and bool(scope["query_string"])
-        if scope["method"] != "POST" and not is_query:
+        method: str = scope["method"]
+        if method not in ("POST", *_OTHERS):
             raise Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW)
-        door = await self._reception.door(token)
-        if is_query and not door.reader.kind.takes_get:
+        try:
+            door = await self._reception.door(token)
+        except Refusal as refusal:
+            # Whoever only looks at an address is not told whether it is one.
+            raise refusal if method == "POST" else Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW) from None
+        if door.reader.kind.name == heartbeat.KIND and not rest.startswith(_TEST):
+            await beats.handle(self._reception, door, rest if slash else "beat", scope, receive, send)
+            return
+        if method != "POST" and not (method == "GET" and scope["query_string"] and door.reader.kind.takes_get):
             raise Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW)
         if slash and not rest.startswith(_TEST):
             raise Refusal(404, "unknown_token", "No integration has this address. It may have been rotated.")

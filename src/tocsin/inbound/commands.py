@@ -21,7 +21,7 @@ from tocsin.escalation import commands as policies
 from tocsin.escalation import reachable
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
-from tocsin.inbound import references, secrets, specs
+from tocsin.inbound import heartbeat, heartbeats, references, secrets, specs
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import GROUP, HOURS, POLICY, USER, Names
@@ -173,6 +173,8 @@ def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> No
     integration.save()
     integration.recipient_users.set(read.user_ids)
     integration.recipient_groups.set(read.group_ids)
+    if read.kind.name == heartbeat.KIND:
+        heartbeats.replan(integration.pk, {**read.kind.default_settings, **read.settings}, now)
 
 
 def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetime) -> None:

@@ -8,6 +8,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.name_field import validate_name
+from tocsin.inbound.heartbeat import Health
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 
 
@@ -147,3 +148,24 @@ class KeyClock(models.Model):
     last_alert = models.BigIntegerField(null=True)
     #: When a message of the key last counted, for pruning.
     touched_at = models.DateTimeField()
+
+
+class Heartbeat(models.Model):
+    """A sender that is expected to ping, as it stands; made by its first ping."""
+
+    integration = models.OneToOneField(Integration, primary_key=True, on_delete=models.CASCADE, related_name="+")
+    health = models.TextField(default="new", db_default="new")
+    last_at = models.DateTimeField(null=True)
+    #: Since when it runs, between its start and its finish.
+    started_at = models.DateTimeField(null=True)
+    #: When an alert opens unless it pings; NULL while nothing is awaited.
+    due_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(condition=Q(health__in=[str(h) for h in Health]), name="inbound_heartbeat_health"),
+        )
+        indexes = (
+            # Who is silent: asked each second.
+            models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="inbound_heartbeat_due"),
+        )

@@ -277,6 +277,11 @@ def _new(noun: str, body: Callable[[World], Any]) -> Example:
     return lambda world: (noun, body(world))
 
 
+def _heartbeat(world: World) -> Any:
+    spec = {"name": _name("beat"), "kind": "heartbeat", "anyway": True}
+    return save_integration(spec, **world.by)
+
+
 def _listed(noun: str) -> Example:
     return lambda _world: (noun, None)
 
@@ -324,6 +329,8 @@ EXAMPLES: Mapping[str, Example] = {
     "GET sandbox-messages": _listed("sandbox-messages"),
     "GET sandbox-messages/{int:id}": _at("sandbox-messages", _sandbox),
     **_configured("integrations", _integration_spec, _integration),
+    "GET heartbeats": _listed("heartbeats"),
+    "GET heartbeats/{id}": _at("heartbeats", _heartbeat),
     "GET integrations/{id}/versions": _on_integration("/versions"),
     "POST integrations/{id}/rotate-token": _on_integration("/rotate-token"),
     "POST integrations/{id}/send-sample": _on_integration("/send-sample"),

@@ -13,7 +13,7 @@ from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy, Run
 from tocsin.inbound.commands import save_integration
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.oncall.commands import save_schedule, save_support_hours
@@ -33,6 +33,7 @@ LISTS = (
     "inbound-messages",
     "integrations",
     "integrations/Door/versions",
+    "heartbeats",
     "escalation-policies",
     "schedules",
     "support-hours",
@@ -104,6 +105,8 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
         "routes": [{"name": name, "action": "record"}],
         "credentials": {"basic": {"username": "u", "password": "p"}},
     }
+    beat = save_integration({"name": f"b{name}", "kind": "heartbeat", "anyway": True}, **by)
+    Heartbeat.objects.create(integration=beat, health="up", last_at=company.now, due_at=company.now)
     save_integration({**spec, "name": "Door", "group": company.desk.name}, existing=door, **by)
     return save_integration({**spec, "name": f"i{name}"}, **by)
 

@@ -18,12 +18,14 @@ import msgspec
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
 from tocsin.core.http import Receive, Scope, Send, answer
+from tocsin.inbound import heartbeat
 from tocsin.inbound.committer import is_pending
 from tocsin.inbound.credentials import kept_headers
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.door import Door
-from tocsin.inbound.doors import opsgenie_orders, opsgenie_reads
+from tocsin.inbound.doors import beats, opsgenie_orders, opsgenie_reads
 from tocsin.inbound.doors.opsgenie_orders import Verb
+from tocsin.inbound.heartbeat import Ping
 from tocsin.inbound.reception import RETRY, Reception, Refusal, headers_of
 
 KIND: Final = "opsgenie"
@@ -199,7 +201,23 @@ def _payload(body: bytes, content_type: str) -> dict[str, object]:
 async def _beat(reception: Reception, request: Request, send: Send) -> None:
     if len(request.parts) != 2 or request.parts[1] != "ping" or request.method not in ("GET", "POST", "PUT", "PATCH"):
         raise _no_such_path()
+    pinged = _heartbeat(reception, request.door, request.parts[0])
+    if pinged is not None:
+        taken = await beats.take(reception, pinged, Ping.BEAT, None, {})
+        request.number = taken.incoming[0].id
+    # The same answer for a name that nobody has, as over there.
     await _say(request, send, 202, {"result": "PONG - Heartbeat received"})
+
+
+def _heartbeat(reception: Reception, door: Door, name: str) -> Door | None:
+    """The heartbeat of that name, or the token's own."""
+    if door.reader.kind.name == heartbeat.KIND:
+        return door
+    if door.reader.kind.name != KIND:
+        raise Refusal(401, "unauthenticated", "Could not authenticate")
+    every = reception.registry.doors().values()
+    named = (one for one in every if one.reader.kind.name == heartbeat.KIND and one.name.casefold() == name.casefold())
+    return next(named, None) if door.settings.get("pings", True) else None
 
 
 # --- Answering

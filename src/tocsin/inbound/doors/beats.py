@@ -1,0 +1,79 @@
+"""Pings of monitored senders: any request to `/in/{token}` is a beat, and `/start`, `/finish` and `/fail` after it say
+more. GET and HEAD count too, because `curl` and `wget` alone must do; a beat by itself opens nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from tocsin.core import clock
+from tocsin.core.errors import Rejected
+from tocsin.core.http import Receive, Scope, Send, answer
+from tocsin.inbound import heartbeats
+from tocsin.inbound.committer import is_pending
+from tocsin.inbound.credentials import kept_headers
+from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.door import Door
+from tocsin.inbound.fields import without_unstorable
+from tocsin.inbound.heartbeat import Ping
+from tocsin.inbound.reception import Reception, Refusal, Taken, headers_of
+
+#: Of what a sender says with a ping so many characters are kept.
+_SAID = 10_000
+
+_QUERY_FIELDS = 50
+
+
+async def handle(reception: Reception, door: Door, word: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Takes one ping. Raises Refusal."""
+    try:
+        ping = Ping(word.strip("/") or "beat")
+    except ValueError:
+        known = ", ".join(f"/{one}" for one in Ping if one is not Ping.BEAT)
+        raise Refusal(
+            404, "unknown_ping", f"A heartbeat has the address of its integration, or {known} after it."
+        ) from None
+    body = await reception.body(scope, receive)
+    try:
+        headers = headers_of(scope)
+        proofs = reception.proofs(door, scope, headers, body)
+        said = _said(scope, body, headers.get("content-type", ""))
+        ping = _ping_in(said) or ping
+        taken = await take(reception, door, ping, said, kept_headers(headers, proofs))
+    finally:
+        reception.bodies.done(len(body))
+    (one,), (what,) = taken.incoming, taken.stored
+    told = {"status": what.status.value, "message_id": str(one.id), "reason": what.reason}
+    if what.alert_id is not None:
+        told["alert_id"] = what.alert_id  # type: ignore[assignment]
+    await answer(send, 202 if is_pending(taken.stored) else 200, msgspec.json.encode(told))
+
+
+async def take(reception: Reception, door: Door, ping: Ping, said: object, headers: Mapping[str, str]) -> Taken:
+    """Writes a ping down, then has its message decided. Raises Refusal."""
+    payload = await asyncio.to_thread(heartbeats.record, door, ping, said, clock.now())
+    raw = msgspec.json.encode(payload)
+    return await reception.take(door, [Element(payload, raw)], raw, headers)
+
+
+def _ping_in(said: object) -> Ping | None:
+    """The ping that a body names itself: `{"heartbeat": "fail"}`."""
+    word = said.get("heartbeat") if isinstance(said, dict) else None
+    return Ping(word) if word in tuple(Ping) else None
+
+
+def _said(scope: Scope, body: bytes, content_type: str) -> object:
+    """What the sender posted, as an object or as text; None for nothing."""
+    if body.strip():
+        try:
+            elements = decode(body[:_SAID], content_type, lenient=True).elements
+        except Rejected:
+            elements = ()
+        if len(elements) == 1 and elements[0].payload is not None:
+            return elements[0].payload
+        return without_unstorable(body[:_SAID].decode("utf-8", "replace"))
+    query = scope["query_string"].decode("latin-1")[:_SAID]
+    return dict(parse_qsl(query)[:_QUERY_FIELDS]) or None

@@ -1,0 +1,147 @@
+"""Heartbeats as rows: each ping is written before its message is decided, and a loop says what did not come.
+
+A ping and the loop lock the row first and the message's key after it, so that an alarm never overtakes a beat.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from tocsin.core import clock, database
+from tocsin.core.database import Connection
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
+from tocsin.core.loops import Loop
+from tocsin.inbound import heartbeat, taking
+from tocsin.inbound.decode import Element
+from tocsin.inbound.door import Door
+from tocsin.inbound.heartbeat import Health, Monitor, Ping
+from tocsin.inbound.messages import Incoming
+from tocsin.inbound.registry import Registry
+
+log = logging.getLogger(__name__)
+
+#: So many silent senders at most are told of in one turn.
+_MOST = 100
+
+#: What fell due longer ago than this when a node starts fell due while nobody listened: it gets its grace anew.
+_UNHEARD = timedelta(seconds=30)
+
+_COLUMNS = "health, last_at, started_at, due_at"
+_TAKE = f"SELECT {_COLUMNS} FROM inbound_heartbeat WHERE integration_id = %s FOR UPDATE"
+_DUE = """
+SELECT integration_id FROM inbound_heartbeat WHERE due_at <= %s ORDER BY due_at, integration_id LIMIT %s
+"""
+
+
+def record(door: Door, ping: Ping, said: object, now: datetime) -> dict[str, object]:
+    """Writes a ping down; returns the message that it is."""
+    plan = heartbeat.plan_of(door.settings)
+    with database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO inbound_heartbeat (integration_id, health) VALUES (%s, 'new') ON CONFLICT DO NOTHING",
+            (door.id,),
+        )
+        before = _monitor(connection, door.id)
+        assert before is not None
+        _write(connection, door.id, heartbeat.pinged(before, plan, ping, now))
+    return heartbeat.message(door.id, door.name, ping, plan, before, said)
+
+
+def loop(registry: Registry) -> Loop:
+    """The loop that notices who is silent."""
+    first = True
+
+    def turn() -> bool:
+        nonlocal first
+        now = clock.now()
+        if first:
+            wait_anew(now)
+            first = False
+        return notice(registry, now)
+
+    return Loop("inbound heartbeats", turn, timedelta(seconds=1))
+
+
+def wait_anew(now: datetime) -> int:
+    """Gives senders that fell due while no node listened a minute from now: their pings may have been lost."""
+    with database.transaction() as connection:
+        return connection.execute(
+            "UPDATE inbound_heartbeat SET due_at = %s WHERE due_at < %s", (now + timedelta(minutes=1), now - _UNHEARD)
+        ).rowcount
+
+
+def notice(registry: Registry, now: datetime) -> bool:
+    """Opens an alert for each sender that is due. True when there may be more."""
+    with database.transaction() as connection:
+        due = [row["integration_id"] for row in database.rows(connection, _DUE, (now, _MOST))]
+    if due:
+        registry.refresh()
+    for integration_id in due:
+        door = registry.doors().get(integration_id)
+        if door is not None:
+            _say_silent(door, now)
+        else:
+            # Its integration is not to be used now; it is asked about again when it pings.
+            _settle(integration_id)
+    return len(due) == _MOST
+
+
+def _say_silent(door: Door, now: datetime) -> None:
+    try:
+        plan = heartbeat.plan_of(door.settings)
+    except (Rejected, ValueError, KeyError):
+        log.exception("The heartbeat of %s has no plan that can be used.", door.name)
+        _settle(door.id)
+        return
+    with database.transaction() as connection:
+        monitor = _monitor(connection, door.id)
+        found = heartbeat.silent(monitor, plan, now) if monitor is not None else None
+        if monitor is None or found is None:
+            return
+        silence, after = found
+        payload = heartbeat.message(door.id, door.name, silence, plan, monitor, None)
+        # The same silence is the same delivery, should this transaction fail after the message is stored.
+        payload["delivery"] = f"{silence} {monitor.due_at.isoformat() if monitor.due_at else ''}"
+        raw = msgspec.json.encode(payload)
+        incoming = Incoming(uuid7(), door.id, now, raw, Element(payload, raw), "application/json")
+        taking.take_in([incoming], now)
+        _write(connection, door.id, after)
+
+
+def _settle(integration_id: int) -> None:
+    with database.transaction() as connection:
+        connection.execute("UPDATE inbound_heartbeat SET due_at = NULL WHERE integration_id = %s", (integration_id,))
+
+
+def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -> None:
+    """Moves what is awaited when an integration's settings have changed. Within the caller's Django transaction."""
+    from tocsin.inbound.models import Heartbeat
+
+    row = Heartbeat.objects.select_for_update().filter(integration_id=integration_id).first()
+    if row is None:
+        return
+    monitor = Monitor(Health(row.health), row.last_at, row.started_at, row.due_at)
+    row.due_at = heartbeat.replanned(monitor, heartbeat.plan_of(settings), now).due_at
+    row.save(update_fields=["due_at"])
+
+
+def _monitor(connection: Connection, integration_id: int) -> Monitor | None:
+    """The row, locked until the transaction's end."""
+    row: Mapping[str, Any] | None = database.row(connection, _TAKE, (integration_id,))
+    if row is None:
+        return None
+    return Monitor(Health(row["health"]), row["last_at"], row["started_at"], row["due_at"])
+
+
+def _write(connection: Connection, integration_id: int, monitor: Monitor) -> None:
+    connection.execute(
+        "UPDATE inbound_heartbeat SET health = %s, last_at = %s, started_at = %s, due_at = %s "
+        "WHERE integration_id = %s",
+        (monitor.health.value, monitor.last_at, monitor.started_at, monitor.due_at, integration_id),
+    )

@@ -1,0 +1,164 @@
+"""Heartbeats from the ping to the alert: every way to ping, silence, failure, overrun, and a node that was away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.store.doors import Doors, Reply, doors, path_of, rows
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import NOW, make_integration
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.alerts.models import Alert
+from tocsin.core import clock, configuration
+from tocsin.inbound import heartbeats, secrets
+from tocsin.inbound.commands import integration_spec, save_integration
+from tocsin.inbound.models import Heartbeat, Integration
+
+
+@pytest.fixture(autouse=True)
+def _wired(database: str) -> Iterator[None]:
+    with wired():
+        yield
+
+
+@pytest.fixture
+def node() -> Iterator[Doors]:
+    with doors() as made:
+        yield made
+
+
+@pytest.fixture
+def backup() -> Integration:
+    desk = Desk(NOW)
+    made = make_integration("Backup", "heartbeat", policy=desk.policy, settings={"interval": "1h", "longest_run": "2h"})
+    made.recipient_groups.add(desk.group)
+    configuration.changed()
+    return made
+
+
+def ping(node: Doors, where: Integration, word: str = "", method: str = "POST", body: bytes = b"") -> Reply:
+    return node.post(f"{path_of(where)}{word}", body, method=method)
+
+
+def row() -> Heartbeat:
+    return Heartbeat.objects.get()
+
+
+def later(node: Doors, **span: Any) -> datetime:
+    """Turns the loop at a moment so much later."""
+    at = clock.now() + timedelta(**span)
+    node.registry.refresh()
+    heartbeats.notice(node.registry, at)
+    return at
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("HEAD", b""), ("POST", b""), ("PUT", b'{"a": 1}')])
+def test_any_request_is_a_beat(node: Doors, backup: Integration, method: str, body: bytes) -> None:
+    reply = ping(node, backup, method=method, body=body)
+    assert reply.status == 200
+    assert row().health == "up"
+    assert row().due_at == row().last_at + timedelta(minutes=65)  # type: ignore[operator]
+    assert Alert.objects.count() == 0
+    assert rows()[0].source_status == "beat"
+
+
+@pytest.mark.parametrize(
+    "body", [b"\xff\xfe\x00", b"not json", b"[1, 2]", b"[" * 100_000, b'{"a": ' * 900, b"x" * 1_000_000, b"\x00"]
+)
+def test_whatever_a_sender_posts_its_beat_counts(node: Doors, backup: Integration, body: bytes) -> None:
+    assert ping(node, backup, body=body).status == 200
+    assert row().health == "up"
+    assert len(bytes(rows()[0].raw)) < 65_000
+
+
+def test_silence_opens_one_alert_and_the_next_beat_closes_it(node: Doors, backup: Integration) -> None:
+    ping(node, backup)
+    later(node, minutes=64)
+    assert Alert.objects.count() == 0
+    later(node, minutes=66)
+    later(node, minutes=300)
+    alert = Alert.objects.get()
+    assert (alert.subject, alert.status) == ("Backup is silent", "open")
+    assert "each 1 hour, with 5 minutes of grace" in alert.long_text
+    assert row().health == "late"
+    ping(node, backup)
+    alert.refresh_from_db()
+    assert (alert.status, row().health) == ("closed", "up")
+
+
+def test_a_failure_opens_at_once_with_what_the_job_said(node: Doors, backup: Integration) -> None:
+    ping(node, backup, "/start")
+    assert row().health == "running"
+    ping(node, backup, "/fail", body=b"tar: disk full")
+    alert = Alert.objects.get()
+    assert (alert.subject, alert.long_text) == ("Backup says that it failed", "tar: disk full")
+    ping(node, backup, "/start")
+    alert.refresh_from_db()
+    assert (alert.status, alert.count) == ("open", 2)
+    ping(node, backup, "/finish")
+    alert.refresh_from_db()
+    assert alert.status == "closed"
+
+
+def test_a_run_that_does_not_end_opens_an_alert(node: Doors, backup: Integration) -> None:
+    ping(node, backup, "/start")
+    later(node, minutes=119)
+    assert Alert.objects.count() == 0
+    later(node, minutes=121)
+    assert Alert.objects.get().subject == "Backup does not end"
+
+
+def test_a_node_that_was_away_raises_no_false_alarm(node: Doors, backup: Integration) -> None:
+    ping(node, backup)
+    now = clock.now() + timedelta(hours=5)
+    assert heartbeats.wait_anew(now) == 1
+    assert row().due_at == now + timedelta(minutes=1)
+    heartbeats.notice(node.registry, now)
+    assert Alert.objects.count() == 0
+    heartbeats.notice(node.registry, now + timedelta(minutes=1))
+    assert Alert.objects.count() == 1
+
+
+def test_one_sender_s_silence_is_not_another_s(node: Doors, backup: Integration) -> None:
+    other = make_integration("Other", "heartbeat", source="Backup")
+    Integration.objects.filter(pk=backup.pk).update(source="Backup")
+    configuration.changed()
+    ping(node, backup)
+    ping(node, other)
+    later(node, minutes=66)
+    assert Alert.objects.filter(status="open").count() == 2
+    ping(node, other)
+    assert [alert.integration for alert in Alert.objects.filter(status="open")] == [backup]
+
+
+def test_a_change_of_the_interval_counts_from_the_last_beat(node: Doors, backup: Integration) -> None:
+    ping(node, backup)
+    spec = {**integration_spec(backup), "settings": {"interval": "1d"}, "anyway": True}
+    save_integration(spec, existing=backup, actor=COMMAND_LINE, now=clock.now())
+    assert row().due_at == row().last_at + timedelta(days=1, minutes=5)  # type: ignore[operator]
+
+
+def test_other_ends_of_the_address_and_other_methods_are_refused(node: Doors, backup: Integration) -> None:
+    assert ping(node, backup, "/explode").status == 404
+    assert ping(node, backup, method="DELETE").status == 405
+    assert node.post("/in/" + "0" * 32, method="GET").status == 405
+    assert not Heartbeat.objects.exists()
+
+
+def test_opsgenies_heartbeat_pings_find_theirs_by_name(node: Doors, backup: Integration) -> None:
+    scripts = make_integration("Scripts", "opsgenie")
+    closed = make_integration("Others", "opsgenie", settings={"pings": False})
+    key = {"authorization": f"GenieKey {secrets.token_of(scripts)}"}
+    for method in ("GET", "POST", "PUT", "PATCH"):
+        reply = node.post("/v2/heartbeats/backup/ping", b"", method=method, **key)
+        assert (reply.status, reply.body["result"]) == (202, "PONG - Heartbeat received")
+    assert row().health == "up"
+    before = row().last_at
+    assert node.post("/v2/heartbeats/nobody/ping", b"", **key).status == 202
+    node.post("/v2/heartbeats/backup/ping", b"", authorization=f"GenieKey {secrets.token_of(closed)}")
+    assert (row().last_at, len(rows())) == (before, 4)
+    assert node.post("/v2/heartbeats/backup/ping", b"", authorization="GenieKey x").status == 401

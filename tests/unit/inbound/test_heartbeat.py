@@ -1,0 +1,105 @@
+"""When a monitored sender is expected, and what its pings and its silence do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.inbound.heartbeat import (
+    Health,
+    Monitor,
+    Ping,
+    Silence,
+    expected_after,
+    pinged,
+    plan_of,
+    replanned,
+    silent,
+)
+
+NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)
+HOURLY = plan_of({"interval": "1h", "grace": "5m"})
+RUN = plan_of({"interval": "1d", "grace": "10m", "longest_run": "2h"})
+
+
+def after(minutes: float) -> datetime:
+    return NOW + timedelta(minutes=minutes)
+
+
+def test_a_beat_is_expected_after_the_interval_and_its_grace() -> None:
+    monitor = pinged(Monitor(), HOURLY, Ping.BEAT, NOW)
+    assert monitor == Monitor(Health.UP, NOW, None, after(65))
+    assert silent(monitor, HOURLY, after(64.9)) is None
+    found = silent(monitor, HOURLY, after(65))
+    assert found is not None
+    silence, late = found
+    assert (silence, late.health, late.due_at) == (Silence.MISSED, Health.LATE, None)
+    assert silent(late, HOURLY, after(9999)) is None
+    assert pinged(late, HOURLY, Ping.BEAT, after(100)).due_at == after(165)
+
+
+def test_a_sender_that_never_pinged_is_never_late() -> None:
+    assert silent(Monitor(), HOURLY, after(9999)) is None
+    assert replanned(Monitor(), RUN, NOW) == Monitor()
+
+
+def test_what_begins_must_end_in_time() -> None:
+    running = pinged(Monitor(), RUN, Ping.START, NOW)
+    assert (running.health, running.due_at) == (Health.RUNNING, after(120))
+    found = silent(running, RUN, after(120))
+    assert found is not None
+    assert found[0] is Silence.OVERRUN
+    assert pinged(running, RUN, Ping.FINISH, after(30)).due_at == after(30 + 24 * 60 + 10)
+    failed = pinged(running, RUN, Ping.FAIL, after(30))
+    assert (failed.health, failed.started_at) == (Health.FAILED, None)
+
+
+def test_without_a_longest_run_a_start_moves_nothing() -> None:
+    up = pinged(Monitor(), HOURLY, Ping.BEAT, NOW)
+    assert pinged(up, HOURLY, Ping.START, after(10)).due_at == up.due_at
+    assert pinged(Monitor(), HOURLY, Ping.START, NOW).due_at == after(65)
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        # The clock is put forward at 2:00 on the 29th in Zurich: 2:30 does not exist, and the job runs at 3:30.
+        (datetime(2026, 3, 28, 12, tzinfo=UTC), datetime(2026, 3, 29, 1, 0, tzinfo=UTC)),
+        (datetime(2026, 3, 29, 12, tzinfo=UTC), datetime(2026, 3, 30, 0, 30, tzinfo=UTC)),
+        (datetime(2026, 1, 10, 12, tzinfo=UTC), datetime(2026, 1, 11, 1, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_cron_line_follows_the_zones_own_clock(at: datetime, expected: datetime) -> None:
+    plan = plan_of({"cron": "30 2 * * *", "time_zone": "Europe/Zurich", "grace": "1m"})
+    found = expected_after(plan, at)
+    assert abs(found - expected) <= timedelta(minutes=30)
+    assert found > at
+
+
+def test_a_new_plan_raises_no_alarm_for_the_past() -> None:
+    up = pinged(Monitor(), RUN, Ping.BEAT, NOW)
+    sooner = replanned(up, HOURLY, after(600))
+    assert sooner.due_at == after(605)
+    later = replanned(pinged(Monitor(), HOURLY, Ping.BEAT, NOW), RUN, after(1))
+    assert later.due_at == after(24 * 60 + 10)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.sampled_from(list(Ping)), st.integers(1, 10_000)), max_size=12),
+    st.sampled_from([HOURLY, RUN, plan_of({"cron": "*/7 * * * *", "grace": "30s"})]),
+)
+def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[Ping, int]], plan: object) -> None:
+    monitor, now = Monitor(), NOW
+    for ping, seconds in pings:
+        now += timedelta(seconds=seconds)
+        found = silent(monitor, plan, now)  # type: ignore[arg-type]
+        if found is not None:
+            monitor = found[1]
+            assert monitor.due_at is None
+        monitor = pinged(monitor, plan, ping, now)  # type: ignore[arg-type]
+        assert monitor.due_at is not None
+        assert monitor.last_at == now
