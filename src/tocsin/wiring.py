@@ -14,10 +14,12 @@ from tocsin.escalation import reactor as escalation_reactor
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.registry import Registry
+from tocsin.notify import duty_notices
 from tocsin.notify import loop as notify
 from tocsin.notify import reactor as notify_reactor
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.oncall import commands as oncall
+from tocsin.oncall import imports_loop
 from tocsin.operate import loop as operate
 from tocsin.outbound import commands as outbound
 from tocsin.outbound import outbox as outbound_outbox
@@ -57,4 +59,12 @@ def install() -> None:
 
 def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
     """The loops of a worker."""
-    return (*inbound.loops(registry), escalation.loop(), *notify.loops(), *outbound_outbox.loops(), *operate.loops())
+    return (
+        *inbound.loops(registry),
+        escalation.loop(),
+        *notify.loops(),
+        *duty_notices.loops(),
+        imports_loop.loop(),
+        *outbound_outbox.loops(),
+        *operate.loops(),
+    )

@@ -49,7 +49,7 @@ class OutcomeUnknown(Temporary):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered: status, headers by lower-case name, and at most `MOST_BYTES` of its body."""
+    """What a server answered: status, headers by lower-case name, and as much of its body as was asked for."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -146,8 +146,11 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         content: bytes = b"",
         deadline: float = DEADLINE,
+        most_bytes: int = MOST_BYTES,
     ) -> Answer:
         """Sends one request and returns the answer, whatever its status; a redirect is an answer too.
+
+        Of the body at most `most_bytes` are read.
 
         Raises Permanent for an address that cannot be used, Temporary when nothing has left, and OutcomeUnknown when
         something may have.
@@ -164,7 +167,8 @@ class HttpClient:
                     method, _bytes_of(url), headers=sent, content=content, extensions={"timeout": timeouts}
                 ) as response,
             ):
-                return Answer(response.status, _headers(response.headers), _body(response.iter_stream(), end))
+                body = _body(response.iter_stream(), end, most_bytes)
+                return Answer(response.status, _headers(response.headers), body)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
             raise Temporary(f"{target.hostname} does not answer: {_cause(error)}.") from None
         except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError) as error:
@@ -329,13 +333,13 @@ def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in pairs}
 
 
-def _body(parts: Iterable[bytes], end: float) -> bytes:
-    body = b""
+def _body(parts: Iterable[bytes], end: float, most: int) -> bytes:
+    body = bytearray()
     for part in parts:
         body += part
-        if len(body) >= MOST_BYTES or time.monotonic() > end:
+        if len(body) >= most or time.monotonic() > end:
             break
-    return body[:MOST_BYTES]
+    return bytes(body[:most])
 
 
 def _retry_after(text: str, now: float) -> timedelta | None:

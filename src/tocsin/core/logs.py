@@ -14,7 +14,7 @@ from tocsin.core.config import LogFormat
 #: What must never stand in a log: the secrets of inbound addresses and of links that let people in, bearer tokens,
 #: passwords in addresses.
 _SECRETS = re.compile(
-    r"(?P<before>/in/|/a/|/setup/|/welcome/|/reset/key/|Bearer |GenieKey |://[^\s:/@]+:)"
+    r"(?P<before>/in/|/a/|/calendar/|/setup/|/welcome/|/reset/key/|Bearer |GenieKey |://[^\s:/@]+:)"
     r"(?P<secret>[^\s/?#@\"']{6,}(?:/test/[^\s/?#@\"']+)?)",
     re.IGNORECASE,
 )

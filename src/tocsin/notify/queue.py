@@ -354,6 +354,31 @@ def queue_notice(
     return len(rows)
 
 
+def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, user_id: int, label: str) -> bool:
+    """Sends a notice by the user's contact method of that label; False where there is none that can be used."""
+    found = database.row(
+        connection,
+        "SELECT m.label, m.channel, m.address FROM people_contactmethod m JOIN people_user u ON u.id = m.user_id "
+        "WHERE m.user_id = %s AND lower(m.label) = lower(%s) AND m.is_enabled AND u.is_active",
+        (user_id, label),
+    )
+    if found is None or address_problem(found["channel"], found["address"]):
+        return False
+    row = _Row(
+        purpose=Purpose.NOTICE,
+        channel=found["channel"],
+        address=found["address"],
+        label=found["label"],
+        reason=notice.reason,
+        due_at=now,
+        alert_id=notice.alert_id,
+        user_id=user_id,
+        data={"title": notice.title, "text": notice.text, **({"about": notice.about} if notice.about else {})},
+    )
+    _write(connection, [row], now)
+    return True
+
+
 def administrators(connection: Connection) -> list[int]:
     """The ids of the users who administer the installation and can sign in."""
     found = connection.execute("SELECT id FROM people_user WHERE role = 'admin' AND is_active ORDER BY id").fetchall()

@@ -43,6 +43,22 @@ _IMPORTS = "SELECT schedule_id, shift, spans FROM oncall_calendarimport WHERE sc
 
 _CALENDARS = "SELECT id, name, country, region, days FROM oncall_holidaycalendar WHERE id = ANY(%s) ORDER BY name"
 
+_GROUPS_OF = """
+WITH concerned AS (
+    SELECT unnest(%(users)s::bigint[]) AS id
+    UNION SELECT user_id FROM people_outofoffice WHERE cover_id = ANY(%(users)s)
+    UNION SELECT a.user_id FROM people_outofoffice a JOIN people_outofofficecover c ON c.absence_id = a.id
+        WHERE c.user_id = ANY(%(users)s)
+)
+SELECT m.group_id FROM people_membership m JOIN concerned c ON c.id = m.user_id
+UNION SELECT s.group_id FROM oncall_schedule s, concerned c
+    WHERE jsonb_path_exists(s.definition, '$.shifts[*].*.users[*] ? (@ == $id)', jsonb_build_object('id', c.id))
+UNION SELECT s.group_id FROM oncall_override o JOIN concerned c ON c.id = o.user_id
+    JOIN oncall_schedule s ON s.id = o.schedule_id
+UNION SELECT s.group_id FROM oncall_calendarimport i JOIN oncall_schedule s ON s.id = i.schedule_id, concerned c
+    WHERE jsonb_path_exists(i.spans, '$[*][0] ? (@ == $id)', jsonb_build_object('id', c.id))
+"""
+
 _ABSENCES = """
 SELECT a.user_id, a.starts_at, a.ends_at, a.cover_id, c.covers
 FROM people_outofoffice a LEFT JOIN LATERAL (
@@ -86,6 +102,12 @@ def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> 
         group_id: _plan(group_id, name, members.get(group_id, ()), planned.get(group_id, ()), absences, people)
         for group_id, name in names.items()
     }
+
+
+def groups_of(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
+    """The groups in which any of the users may be on call: by a role, a shift, an override, or as cover."""
+    rows = database.rows(connection, _GROUPS_OF, {"users": sorted(set(user_ids))})
+    return frozenset(row["group_id"] for row in rows)
 
 
 def holiday_calendars(connection: Connection, wanted: Iterable[int]) -> dict[int, HolidayDays]:

@@ -10,6 +10,7 @@ from tocsin.web.accounts import views as accounts
 from tocsin.web.alerts import detail, link_page, opening
 from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
+from tocsin.web.calendar import views as calendar
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
@@ -146,3 +147,4 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("tocsin.api.urls")),
     path("hooks/<str:provider>/<slug:what>", hooks.hook, name="hook"),
 ]
+    path("calendar/<str:token>.ics", calendar.feed, name="calendar_feed"),

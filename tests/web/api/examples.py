@@ -22,9 +22,11 @@ from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.channels.web_push import devices
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, PushDevice, SandboxMessage
+from tocsin.oncall import feeds
 from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
-from tocsin.oncall.models import Schedule, SwapRequest
+from tocsin.oncall.models import CalendarFeed, Schedule, SwapRequest
 from tocsin.oncall.overrides import save_override
+from tocsin.oncall.states import FeedKind
 from tocsin.oncall.swaps import Stretch, ask
 from tocsin.people.absences import save_absence
 from tocsin.people.models import ContactMethod, Group, Membership, OutOfOffice, User
@@ -207,6 +209,16 @@ def _absence_spec(_world: World) -> dict[str, Any]:
 
 def _absence(world: World) -> OutOfOffice:
     return save_absence(world.asker, _absence_spec(world), **world.by)
+
+
+def _feed(world: World) -> CalendarFeed:
+    CalendarFeed.objects.filter(owner=world.asker).delete()
+    return feeds.make(world.asker, FeedKind.PERSON, **world.by).feed
+
+
+def _feed_spec(world: World) -> dict[str, Any]:
+    CalendarFeed.objects.filter(owner=world.asker).delete()
+    return {"kind": "group", "group": world.company.desk.name}
 
 
 def _calendar_spec(world: World) -> dict[str, Any]:
@@ -400,6 +412,11 @@ EXAMPLES: Mapping[str, Example] = {
         "holiday-calendars", _calendar_spec, lambda world: save_holiday_calendar(_calendar_spec(world), **world.by)
     ),
     **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
+    "GET calendar-feeds": _listed("calendar-feeds"),
+    "POST calendar-feeds": _new("calendar-feeds", _feed_spec),
+    "GET calendar-feeds/{int:id}": _at("calendar-feeds", _feed),
+    "POST calendar-feeds/{int:id}/rotate": lambda world: (f"calendar-feeds/{_feed(world).pk}/rotate", None),
+    "DELETE calendar-feeds/{int:id}": _at("calendar-feeds", _feed),
     **_configured("providers", _provider_spec, _provider),
     "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
     "GET pause": _listed("pause"),

@@ -15,6 +15,8 @@ from tests.web.api.test_permissions import OPERATIONS
 WITHOUT_BODY = {
     "POST contact-methods/{id}/test",
     "POST providers/{id}/test",
+    "POST integrations/{id}/versions/{number}/restore",
+    "POST calendar-feeds/{id}/rotate",
     *(f"POST swaps/{{id}}/{answer}" for answer in ("accept", "decline", "withdraw")),
 }
 

@@ -1,0 +1,71 @@
+"""`/calendar/TOKEN.ics`: the shifts of a person, a group or a schedule, for calendar programs that know the token."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import Http404, HttpResponse
+from django.views.decorators.http import require_safe
+
+from tocsin.core import database
+from tocsin.oncall import feeds, ical, lookup, rota
+from tocsin.oncall.ical import GroupTurn
+from tocsin.oncall.models import CalendarFeed
+from tocsin.oncall.states import FeedKind
+from tocsin.web.request import Request
+
+#: A calendar has what was, and what is to come, so far.
+BACK = timedelta(days=31)
+AHEAD = timedelta(days=180)
+
+
+@login_not_required
+@require_safe
+def feed(request: Request, token: str) -> HttpResponse:
+    """The calendar of that token."""
+    found = feeds.verify(token, request.now)
+    if found is None:
+        raise Http404("There is no such calendar.")
+    since, until = request.now - BACK, request.now + AHEAD
+    body = ical.write(
+        feeds.name_of(found),
+        _turns(found, since, until),
+        since,
+        until,
+        request.now,
+        names_people=found.kind != FeedKind.PERSON,
+    )
+    response = HttpResponse(body, content_type="text/calendar; charset=utf-8")
+    response["Cache-Control"] = "private, max-age=300"
+    response["Content-Disposition"] = 'inline; filename="on-call.ics"'
+    return response
+
+
+def _turns(found: CalendarFeed, since: datetime, until: datetime) -> list[GroupTurn]:
+    """By schedules; and where a group's own order stands in, as long as that has an end."""
+    with database.transaction() as connection:
+        match FeedKind(found.kind):
+            case FeedKind.PERSON:
+                groups = lookup.groups_of(connection, [found.owner_id])
+            case FeedKind.GROUP:
+                groups = frozenset({found.group_id} if found.group_id else ())
+            case FeedKind.SCHEDULE:
+                groups = frozenset({found.schedule.group_id} if found.schedule else ())
+        plans = lookup.plans(connection, groups, since)
+    return [
+        GroupTurn(plan.name, person)
+        for plan in plans.values()
+        for person in rota.timeline(plan, since, until).segments
+        if _belongs(found, person) and (person.schedule or (person.since and person.until))
+    ]
+
+
+def _belongs(found: CalendarFeed, person: rota.OnCall) -> bool:
+    match FeedKind(found.kind):
+        case FeedKind.PERSON:
+            return person.user_id == found.owner_id
+        case FeedKind.GROUP:
+            return True
+        case FeedKind.SCHEDULE:
+            return found.schedule is not None and person.schedule == found.schedule.name

@@ -1,0 +1,288 @@
+"""What changes a schedule for a while, who is told of it, and calendars in and out: on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+from tests.doubles.http import Request, Response, http_double
+from tests.store.people import ACTOR, make_group, make_user
+from tests.store.sending import configured
+from tocsin.access.models import AuditEntry
+from tocsin.configure import documents, export, plan, sources
+from tocsin.core import database
+from tocsin.core.egress import HttpClient
+from tocsin.core.errors import Rejected
+from tocsin.notify import duty_notices
+from tocsin.notify.models import Notification
+from tocsin.oncall import commands, feeds, imports_loop, lookup, overrides, swaps
+from tocsin.oncall.models import CalendarImport, DutyNotice, Override, Reminder, Schedule
+from tocsin.oncall.states import FeedKind
+from tocsin.oncall.swaps import Stretch
+from tocsin.people import absences, reminders
+from tocsin.people import commands as people
+from tocsin.people.models import Group, User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+#: Alice has the week of Monday 23 November 2026, Bob the next.
+WEEKLY = {"every": "1w", "at": "09:00", "on": "monday", "users": ["alice", "bob"]}
+SPEC: dict[str, object] = {
+    "name": "Desk 24x7",
+    "group": "Desk",
+    "time_zone": "Europe/Zurich",
+    "shifts": [{"name": "Weekly", "rotate": WEEKLY, "start": "2026-01-05"}],
+}
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Group:
+    for name in ("alice", "bob", "carol"):
+        make_user(name, now, name=name.title())
+    return make_group("Desk", now, members=("alice", "bob"))
+
+
+@pytest.fixture
+def schedule(desk: Group, now: datetime) -> Schedule:
+    return commands.save_schedule(SPEC, actor=ACTOR, now=now)
+
+
+def user(name: str) -> User:
+    return User.objects.get(username=name)
+
+
+def primary(group: Group, at: datetime) -> tuple[str, str]:
+    with database.transaction() as connection:
+        person = lookup.on_call(connection, [group.pk], at)[group.pk][0]
+    return person.name, person.reason
+
+
+def test_an_override_replaces_who_is_named_for_its_window_and_is_told_to_both(
+    desk: Group, schedule: Schedule, now: datetime
+) -> None:
+    assert primary(desk, now) == ("Alice", "shift Weekly of Desk 24x7")
+    spec = {"schedule": "desk 24x7", "name": "Xmas swap", "user": "carol", "role": "primary"}
+    window = {"from": "2026-12-24T17:00", "to": "2026-12-25T12:00:00+01:00"}
+    made = overrides.save_override({**spec, **window}, actor=ACTOR, now=now)
+    assert primary(desk, datetime(2026, 12, 25, 3, tzinfo=UTC)) == ("Carol", "override Xmas swap")
+    assert primary(desk, datetime(2026, 12, 24, 15, 59, tzinfo=UTC))[0] == "Alice"
+    assert primary(desk, datetime(2026, 12, 25, 11, tzinfo=UTC))[0] == "Alice"
+    assert [notice.user.username for notice in DutyNotice.objects.all()] == ["carol"]
+    assert "override" in commands.needs_user(user("carol").pk)[0]
+    with pytest.raises(Rejected, match="still needs it"):
+        people.delete_user(user("carol"), actor=ACTOR, now=now)
+    again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
+    overrides.delete_override(again, actor=ACTOR, now=now)
+    entries = AuditEntry.objects.filter(object_type="override").order_by("id").values_list("action", flat=True)
+    assert list(entries) == ["create", "delete"], "saving it unchanged is no change"
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"to": "2026-12-24T17:00"}, "to"),
+        ({"from": "2026-11-01T00:00", "to": "2026-11-02T00:00"}, "to"),
+        ({"from": "Christmas"}, "from"),
+        ({"shift": "Nightly"}, "shift"),
+        ({"role": "boss"}, "role"),
+        ({"user": "mallory"}, "user"),
+        ({"instead_of": "carol"}, "instead_of"),
+        ({"schedule": "Nobody's"}, "schedule"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_bad_override_is_refused_with_the_place(
+    change: dict[str, object], place: str, schedule: Schedule, now: datetime
+) -> None:
+    good = {"schedule": schedule.name, "user": "carol", "from": "2026-12-24T17:00", "to": "2026-12-25T17:00"}
+    with pytest.raises(Rejected) as raised:
+        overrides.save_override({**good, **change}, actor=ACTOR, now=now)
+    assert place in raised.value.fields
+    assert not Override.objects.exists()
+
+
+def test_whoever_is_out_of_office_is_covered_and_stays_marked_where_nobody_does(
+    desk: Group, schedule: Schedule, now: datetime
+) -> None:
+    alice, at = user("alice"), now + timedelta(hours=1)
+    span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
+    absence = absences.save_absence(alice, {**span, "covers": {"desk": "carol"}}, actor=ACTOR, now=now)
+    assert primary(desk, at) == ("Carol", "covers for Alice, who is out of office")
+    with pytest.raises(Rejected, match="may not overlap") as raised:
+        absences.save_absence(alice, {"from": "2026-11-24T11:00:00Z", "to": "2026-11-25"}, actor=ACTOR, now=now)
+    assert raised.value.code == "overlap"
+    for bad in ({"cover": "alice"}, {"cover": "mallory"}, {"covers": {"Nowhere": "bob"}}, {"to": span["from"]}):
+        with pytest.raises(Rejected):
+            absences.save_absence(alice, {**span, **bad}, existing=absence, actor=ACTOR, now=now)
+    absences.save_absence(alice, span, existing=absence, actor=ACTOR, now=now)
+    with database.transaction() as connection:
+        person = lookup.on_call(connection, [desk.pk], at)[desk.pk][0]
+    assert (person.name, person.is_absent) == ("Alice", True)
+    assert "nobody covers" in person.reason
+    assert (person.since, person.until) == (absence.starts_at, absence.ends_at)
+
+
+def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
+    desk: Group, schedule: Schedule, now: datetime
+) -> None:
+    alice, bob = user("alice"), user("bob")
+    mine = Stretch(now + timedelta(hours=1), now + timedelta(hours=9))
+    back = Stretch(now + timedelta(days=8), now + timedelta(days=8, hours=8))
+    asking = {"asked_by": alice, "asked": bob, "message": "Concert", "actor": ACTOR, "now": now}
+    with pytest.raises(Rejected, match="Alice is not on call"):
+        swaps.ask(schedule, back, in_return=None, **asking)  # type: ignore[arg-type]
+    swap = swaps.ask(schedule, mine, in_return=back, **asking)  # type: ignore[arg-type]
+    assert not duty_notices.hand_on(now)
+    told = Notification.objects.get()
+    assert (told.user, told.purpose, told.channel) == (bob, "notice", "email")
+    assert "Concert" in told.data["text"]
+    swaps.accept(swap, actor=ACTOR, now=now)
+    assert primary(desk, mine.starts_at) == ("Bob", "override Bob for Alice")
+    assert primary(desk, back.starts_at) == ("Alice", "override Alice for Bob")
+    assert primary(desk, mine.ends_at)[0] == "Alice"
+    for answer in (swaps.accept, swaps.decline, swaps.withdraw):
+        with pytest.raises(Rejected):
+            answer(swap, actor=ACTOR, now=now)
+    assert not duty_notices.hand_on(now)
+    assert Notification.objects.filter(data__title="Swap of Desk 24x7 accepted", user=alice).count() == 1
+
+
+YAML = """
+users:
+  - {username: alice, email: alice@example.org, reminders: [{before: 1d}, {before: 1h, by: Email-Official}],
+     out_of_office: [{from: "2030-12-24T12:00", to: "2031-01-04T08:00", covers: {Desk: bob}, note: Away}]}
+  - {username: bob, email: bob@example.org}
+groups: [{name: Desk, members: [{user: alice, roles: [primary]}, {user: bob, roles: [secondary]}]}]
+holiday_calendars: [{name: Zurich, country: CH, region: ZH, days: [{date: 12-24, name: Christmas Eve}]}]
+support_hours:
+  - {name: Office, holiday_calendars: [Zurich], windows: [{days: [mon], from: "08:00", to: "18:00"}]}
+schedules:
+  - name: Desk 24x7
+    group: Desk
+    time_zone: Europe/Zurich
+    holiday_calendars: [Zurich]
+    shifts:
+      - {name: Months, rotate: {every: 1 month, at: "09:00", on: 31, move: 1, users: [alice, bob]}, start: 2026-01-05}
+      - name: Weekend
+        layer: 2
+        fixed: {windows: [{from: fri 17:00, to: mon 08:00}], users: [bob], roles: [own]}
+        holidays: skip
+      - name: Fair
+        layer: 3
+        time_zone: America/Chicago
+        fixed: {every: 2w, from: "2026-12-01T08:00", to: "2026-12-03T18:00", users: [bob, alice]}
+        end: "2027-06-30"
+      - {name: Elsewhere, calendar: {url: "https://calendar.example.org/a.ics", roles: [manager]}, layer: 4}
+    overrides:
+      - {name: Xmas, user: bob, instead_of: alice, role: primary, from: "2030-12-24T17:00", to: "2030-12-26T08:00"}
+      - {user: alice, shift: Weekend, from: "2020-12-24T17:00", to: "2020-12-26T08:00"}
+"""
+
+
+def collected(text: str) -> sources.Sources:
+    return sources.collect([documents.parse(text, "a.yaml", Path())])
+
+
+def test_all_of_it_is_applied_from_yaml_and_comes_back_unchanged(now: datetime) -> None:
+    wanted = collected(YAML)
+    plan.apply(wanted, prune=False, now=now)
+    assert plan.apply(wanted, prune=True, now=now).is_empty
+    text = export.write(export.everything(with_secrets=True))
+    assert plan.apply(collected(text), prune=True, now=now).is_empty
+    assert Override.objects.count() == 1, "what is over already is not made"
+    assert CalendarImport.objects.get().shift == "Elsewhere"
+    changed = text.replace("note: Away", "note: Skiing")
+    lines = plan.apply(collected(changed), prune=False, now=now)
+    assert [str(line) for line in lines.lines if line.keys] == ["update    user alice: out_of_office"]
+    bad = text.replace("Desk: bob", "Desk: mallory")
+    with pytest.raises(Rejected, match=r"a\.yaml:\d+.*mallory"):
+        plan.apply(collected(bad), prune=False, now=now)
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpClient]:
+    configured(monkeypatch, allow_targets=(ip_network("127.0.0.0/8"),))
+    client = HttpClient()
+    yield client
+    client.close()
+
+
+CALENDAR = (
+    "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTART:20261124T080000Z\r\n"
+    "DTEND:20261124T200000Z\r\nSUMMARY:Carol\r\nEND:VEVENT\r\nBEGIN:VEVENT\r\nUID:2\r\nDTSTART:20261125T080000Z\r\n"
+    "DTEND:20261125T200000Z\r\nSUMMARY:Mallory\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+)
+
+
+def test_a_shift_is_read_from_a_calendar_and_stays_as_it_was_while_that_fails(
+    desk: Group, now: datetime, client: HttpClient
+) -> None:
+    answers = [
+        Response(302, headers={"Location": "/moved.ics"}),
+        Response(200, CALENDAR.encode()),
+        Response(200, b"<html>Sign in</html>"),
+        Response(503),
+    ]
+
+    def answering(request: Request) -> Response:
+        return answers.pop(0)
+
+    with http_double(answering) as server:
+        shift = {"name": "Elsewhere", "calendar": {"url": f"{server.url}/a.ics"}}
+        commands.save_schedule({**SPEC, "shifts": [shift]}, actor=ACTOR, now=now)
+        imports_loop.turn(client, now)
+        row = CalendarImport.objects.get()
+        assert (row.error, row.unknown, row.read_at) == ("", ["Mallory"], now)
+        assert primary(desk, now)[0] == "Carol"
+        assert primary(desk, now + timedelta(days=1))[0] == "Alice", "no shift is on: the group's own order"
+        for minutes, problem in ((16, "not a calendar"), (32, "answers 503")):
+            imports_loop.turn(client, now + timedelta(minutes=minutes))
+            assert problem in CalendarImport.objects.get().error
+            assert primary(desk, now)[0] == "Carol"
+        imports_loop.turn(client, now + timedelta(minutes=33))
+        assert len(server.requests) == 4, "not before its time"
+
+
+def test_a_calendar_feed_is_read_by_its_secret_address_until_that_is_rotated(schedule: Schedule, now: datetime) -> None:
+    alice = user("alice")
+    made = feeds.make(alice, FeedKind.PERSON, actor=ACTOR, now=now)
+    path = "/calendar/" + made.url.rpartition("/calendar/")[2]
+    answer = Client().get(path)
+    assert (answer.status_code, answer["Content-Type"]) == (200, "text/calendar; charset=utf-8")
+    text = answer.content.decode()
+    assert "SUMMARY:On call: primary of Desk" in text
+    assert text.count("BEGIN:VEVENT") >= 12
+    with pytest.raises(Rejected, match="already"):
+        feeds.make(alice, FeedKind.PERSON, actor=ACTOR, now=now)
+    rotated = feeds.rotate(made.feed, actor=ACTOR, now=now)
+    assert Client().get(path).status_code == 404
+    path = "/calendar/" + rotated.url.rpartition("/calendar/")[2]
+    assert Client().head(path).status_code == 200
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    assert Client().get(path).status_code == 404
+    assert rotated.url not in str(list(AuditEntry.objects.values()))
+
+
+def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Schedule, now: datetime) -> None:
+    bob = user("bob")
+    begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
+    reminders.replace_all(bob, [{"before": "1h", "by": "email-official"}, {"before": "1d"}], actor=ACTOR, now=now)
+    for bad in ([{"before": "0"}], [{"before": "1h", "by": "Pigeon"}], [{"before": "1h"}] * 2, [{"before": "1h"}] * 4):
+        with pytest.raises(Rejected):
+            reminders.replace_all(bob, bad, actor=ACTOR, now=now)
+    duty_notices.plan_reminders(begin - timedelta(hours=23))
+    duty_notices.plan_reminders(begin - timedelta(minutes=70))
+    duty_notices.plan_reminders(begin - timedelta(minutes=69))
+    assert [reminder.before for reminder in Reminder.objects.all()] == [timedelta(hours=1)]
+    duty_notices.remind(begin - timedelta(minutes=61))
+    assert not Notification.objects.exists()
+    duty_notices.remind(begin - timedelta(minutes=60))
+    duty_notices.remind(begin - timedelta(minutes=59))
+    told = Notification.objects.get()
+    assert (told.user, told.label, told.purpose) == (bob, "Email-Official", "notice")
+    assert told.data["title"] == "On call in 1 hour: primary of Desk"
