@@ -27,6 +27,7 @@ from tocsin.api import (
     holiday_calendars,
     inbound_messages,
     integration_trials,
+    integration_versions,
     integrations,
     message_replay,
     notifications,
@@ -79,7 +80,7 @@ _NOUNS = (
     system,
 )
 #: These add to the routes of a noun above.
-_ALSO = (alert_opening, alert_commands, integration_trials, message_replay, on_call)
+_ALSO = (alert_opening, alert_commands, integration_trials, integration_versions, message_replay, on_call)
 
 _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.

@@ -1,7 +1,8 @@
-"""Trying an integration out: a dry run that stores and sends nothing, and a sample that is really posted."""
+"""Trying an integration out: a dry run and a backtest, which store and send nothing, and a sample that is posted."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from tocsin.api.lookup import Moment
 from tocsin.core.errors import Rejected
 from tocsin.inbound import registry, sample
 from tocsin.inbound.registry import UnknownDoor
-from tocsin.simulate import chain, report
+from tocsin.simulate import backtest, backtest_report, chain, report
 
 _PAYLOAD = {
     "required": True,
@@ -45,6 +46,43 @@ class SentShape(BaseModel):
     took: int = Field(description="There and back, in milliseconds.")
 
 
+class BacktestBody(Schema):
+    """The edited parts, as an integration has them; what is left out stays as it is, null is the kind's own."""
+
+    model_config = {"extra": "forbid"}
+
+    mapping: dict[str, Any] | None = None
+    rules: dict[str, Any] | None = None
+    filters: Any = None
+    routes: list[Any] | None = None
+    dedup_key: str | None = Field(default=None, max_length=5_000)
+    limit: int = Field(default=backtest.USUAL, ge=1, le=backtest.MOST, description="So many of the newest messages.")
+
+
+class TallyShape(BaseModel):
+    """What all of the messages come to."""
+
+    statuses: dict[str, int]
+    opened: int
+    pages: int = Field(description="Alerts that page somebody, or would if the integration did not only watch.")
+    at_night: int = Field(description="Of those, between 22:00 and 07:00 where the recipients are.")
+
+
+class BacktestShape(BaseModel):
+    """What would differ, newest first, and what both versions come to."""
+
+    looked_at: int
+    from_: datetime | None = Field(alias="from")
+    to: datetime | None
+    milliseconds: int
+    before: TallyShape
+    after: TallyShape
+    differing: int
+    counts: dict[str, int] = Field(description="Messages that differ by `outcome`, `key`, `paging`, `fields`.")
+    differences: list[dict[str, Any]]
+    more: int
+
+
 _EMPTY = SampleBody()
 
 
@@ -67,6 +105,22 @@ def try_payload(request: HttpRequest, id: str, at: Query[Moment | None] = None) 
         detail = f"The configuration of {integration.name} cannot be compiled; save it again."
         raise Rejected("not_possible", detail) from None
     return report.as_json(simulation, who.viewer.address)
+
+
+@routes.post(
+    "/{id}/backtest",
+    Action.TRY_OUT,
+    answers=BacktestShape,
+    by_alias=True,
+    summary="What edited mapping, rules or routes would change for the last messages, before they are saved",
+)
+def try_parts(request: HttpRequest, id: str, body: BacktestBody) -> dict[str, Any]:
+    """The messages are decided in order by the live code, against a state in which nothing was open before the first.
+    Nothing is stored or sent.
+    """
+    integration = INTEGRATIONS.find_own(id, caller(request), Action.TRY_OUT)
+    parts = {name: getattr(body, name) for name in body.model_fields_set if name != "limit"}
+    return backtest_report.as_json(backtest.backtest(integration, parts, limit=body.limit))
 
 
 @routes.post(

@@ -1,4 +1,4 @@
-"""Inbound integrations: their settings, URL and versions. Trying one out is in `integration_trials`.
+"""Inbound integrations: their settings and URL. Trying one out is in `integration_trials`, versions in another.
 
 The URL holds the secret of the door: only whoever may change an integration sees it.
 """
@@ -22,8 +22,8 @@ from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import durations
-from tocsin.inbound import commands, references, secrets, specs
-from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound import commands, secrets, specs
+from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import Names
 from tocsin.people.models import Group
@@ -47,16 +47,6 @@ class IntegrationFilters(PageQuery):
     kind: str | None = None
     group: str | None = None
     mode: IntegrationMode | None = None
-
-
-class VersionShape(BaseModel):
-    """Mapping, rules, filters and routes as they were from one moment on."""
-
-    number: int
-    created_at: datetime
-    created_by: str | None
-    definition: dict[str, Any]
-    current: bool
 
 
 class RotateBody(Schema):
@@ -93,13 +83,6 @@ def list_integrations(request: HttpRequest, query: Query[IntegrationFilters]) ->
     return page(rows, query, lambda found: _show_all(found, who))
 
 
-@routes.get("/{id}/versions", Action.SEE, answers=Page[VersionShape], summary="Its versions, newest first")
-def list_versions(request: HttpRequest, id: str, query: Query[PageQuery]) -> dict[str, Any]:
-    integration = INTEGRATIONS.find(id)
-    rows = IntegrationVersion.objects.filter(integration=integration).select_related("created_by")
-    return page(rows, query, lambda found: _show_versions(integration, found), newest_first=True)
-
-
 @routes.post("/{id}/rotate-token", Action.ROUTING, answers=RotatedShape, summary="Give it a new URL")
 def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> dict[str, Any]:
     who = caller(request)
@@ -131,25 +114,6 @@ def _show(integration: Integration, who: Caller, names: Names | None = None) -> 
         "old_token_until": integration.old_token_until,
         "old_token_posts": integration.old_token_posts,
     }
-
-
-def _show_versions(integration: Integration, versions: Sequence[IntegrationVersion]) -> list[dict[str, Any]]:
-    names = specs.names()
-    shown = []
-    for version in versions:
-        definition = dict(version.definition)
-        if "routes" in definition:
-            definition["routes"] = references.with_names(definition["routes"], names)
-        shown.append(
-            {
-                "number": version.number,
-                "created_at": version.created_at,
-                "created_by": version.created_by.username if version.created_by else None,
-                "definition": definition,
-                "current": version.pk == integration.current_id,
-            }
-        )
-    return shown
 
 
 def _save(spec: Spec, /, *, caller: Caller, existing: Integration | None) -> Integration:

@@ -234,6 +234,28 @@ def test_a_change_of_rules_makes_a_version_and_the_old_one_stays(ready: Api) -> 
     assert (oldest["number"], oldest["current"], oldest["definition"]) == (1, False, {})
 
 
+def test_versions_are_compared_and_one_is_brought_back_as_a_new_one(ready: Api) -> None:
+    ready.post("integrations", integrations.EXAMPLE)
+    filters = {"field": "client", "operator": "equals", "value": "Acme"}
+    ready.patch("integrations/HaloITSM", {"filters": filters})
+    changes = ready.get("integrations/HaloITSM/versions/1/changes").body["changes"]
+    assert changes == [{"part": "filters", "before": None, "after": filters}]
+    assert ready.get("integrations/HaloITSM/versions/2/changes?to=2").body["changes"] == []
+    assert ready.get("integrations/HaloITSM/versions/9/changes").status == 404
+    back = ready.post("integrations/HaloITSM/versions/1/restore")
+    assert (back.status, back.body["version"], "filters" in back.body) == (200, 3, False)
+    assert ready.post("integrations/HaloITSM/versions/99999999999/restore").status == 404
+
+
+def test_a_status_is_said_what_it_does_over_the_api(ready: Api) -> None:
+    ready.post("integrations", integrations.EXAMPLE)
+    assert ready.get("integrations/HaloITSM/statuses").body == {"statuses": [], "warning": ""}
+    assert ready.put("integrations/HaloITSM/statuses", {"status": "Logged", "does": "open"}).status == 200
+    rules = ready.get("integrations/HaloITSM").body["rules"]
+    assert rules["open"]["any"][1] == {"field": "source_status", "operator": "equals", "value": "Logged"}
+    refused(ready.put("integrations/HaloITSM/statuses", {"status": "Logged", "does": "sing"}), 400, "invalid", "does")
+
+
 def test_a_rotated_token_gives_a_new_url_and_an_end_to_the_old(ready: Api) -> None:
     url = ready.post("integrations", integrations.EXAMPLE).body["url"]
     answer = ready.post("integrations/HaloITSM/rotate-token", {"overlap": "2h"})

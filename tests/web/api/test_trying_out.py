@@ -57,6 +57,25 @@ def test_a_dry_run_says_what_would_happen_and_who_would_be_paged(door: Integrati
     assert not Notification.objects.exists()
 
 
+def test_a_backtest_says_what_edited_parts_would_change_and_names_what_cannot_be_saved(
+    door: Integration, manager: Api, observer: Api
+) -> None:
+    for _ in range(3):
+        _message(door, status="Mapped Opened")
+    answer = manager.post("integrations/Tool/backtest", {"mapping": {"source_id": "title"}, "limit": 2})
+    assert answer.status == 200, answer
+    assert (answer.body["looked_at"], answer.body["differing"], answer.body["counts"]["key"]) == (2, 2, 2)
+    assert answer.body["differences"][0]["changes"][0]["says"].startswith("another key: Tool /  / Disk full")
+    assert answer.body["after"]["pages"] == 1
+    same = manager.post("integrations/Tool/backtest", {})
+    assert (same.body["looked_at"], same.body["differing"], same.body["from"] is not None) == (3, 0, True)
+    refused(
+        manager.post("integrations/Tool/backtest", {"mapping": {"subjct": "a"}}), 400, "unknown_field", "mapping.subjct"
+    )
+    assert manager.post("integrations/Tool/backtest", {"limit": 10**9}).status == 400
+    assert observer.post("integrations/Tool/backtest", {}).status == 403
+
+
 def test_a_dry_run_is_for_any_moment(door: Integration, manager: Api) -> None:
     answer = manager.post("/api/v1/integrations/Tool/test?at=2026-12-25T03:00:00Z", {"title": "x"})
     assert answer.body["at"] == "2026-12-25T03:00:00Z"

@@ -97,7 +97,7 @@ def bench(request: Request, number: int, tab: str) -> HttpResponse:
         "sheet": draft.sheet,
         "chosen": draft.payload.key,
         "target": str(request.POST.get("target", "")),
-        "payloads": payloads.choices(row, kind),
+        "payloads": payloads.groups(row, kind),
         "shown": outcomes.shown([draft.outcome] if draft.outcome else []),
         "sheet_template": f"integrations/sheet_{tab}.html",
         "oob": bool(request.headers.get(PART)) and request.headers.get(PART) == "preview",

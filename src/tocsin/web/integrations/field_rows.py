@@ -65,7 +65,7 @@ def definition_of(entry: Entry, place: str) -> object:
             return {entry.how.value: text, **({"map": table} if table else {})}
 
 
-def say(definition: object, *, longest: int = 160) -> str:
+def say(definition: object, *, longest: int = 100) -> str:
     """What a mapping says about a field, in one line: "ticket^status^name, else status"."""
     items = definition if isinstance(definition, list | tuple) else [definition]
     said = ", else ".join(_said(item) for item in items)

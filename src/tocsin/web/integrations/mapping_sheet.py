@@ -134,11 +134,11 @@ class MappingSheet(Sheet):
         """How a value can be found, for a select."""
         return [
             ("", ""),
-            (How.PATHS, _("path, or several: one a line")),
-            (How.TEMPLATE, _("template with <path>")),
+            (How.PATHS, _("path, one a line")),
+            (How.TEMPLATE, _("template")),
             (How.LITERAL, _("always this text")),
             (How.NOTHING, _("never a value")),
-            (How.YAML, _("written as YAML")),
+            (How.YAML, _("as YAML")),
         ]
 
     def brought_tags(self) -> list[tuple[str, str]]:

@@ -42,16 +42,18 @@ class Payload:
 NONE = Payload(PASTED, "", b"")
 
 
-def choices(integration: Integration, kind: Kind) -> list[tuple[str, Any]]:
-    """What can be chosen, for a select."""
+def groups(integration: Integration, kind: Kind) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What can be chosen, by heading."""
     messages = [(f"{_LOG}{one.pk}", _named(one)) for one in _latest(integration)[:_OFFERED]]
     samples = [(f"{_SAMPLE}{one.name}", one.title) for one in kind.samples]
-    found: list[tuple[str, Any]] = [(PASTED, _("Your own, pasted below"))]
-    if messages:
-        found.append((_("From the log"), messages))
-    if samples:
-        found.append((_("Samples"), samples))
-    return found
+    found = [("", [(PASTED, _("Your own, pasted below"))]), (_("From the log"), messages), (_("Samples"), samples)]
+    return [(heading, options) for heading, options in found if options]
+
+
+def choices(integration: Integration, kind: Kind) -> list[tuple[str, Any]]:
+    """The same for a form's select."""
+    own, *others = groups(integration, kind)
+    return [*own[1], *others]
 
 
 def chosen(integration: Integration, kind: Kind, key: str, pasted: str) -> Payload:
@@ -69,8 +71,11 @@ def chosen(integration: Integration, kind: Kind, key: str, pasted: str) -> Paylo
 
 
 def first(integration: Integration, kind: Kind) -> Payload:
-    """What a page begins with: the newest message that can be read, else the kind's usual sample."""
-    message = _latest(integration).exclude(status=MessageStatus.FAILED).first()
+    """What a page begins with: the newest message that opened an alert, else the newest that can be read, else the
+    kind's usual sample."""
+    recent = list(_latest(integration)[:_OFFERED])
+    opened = next((one for one in recent if one.status == MessageStatus.OPENED), None)
+    message = opened or next((one for one in recent if one.status != MessageStatus.FAILED), None)
     if message is not None:
         return of_message(message)
     sample = usual_sample(kind)
@@ -109,7 +114,11 @@ def pretty(raw: bytes) -> str:
 
 
 def _latest(integration: Integration) -> Any:
-    return InboundMessage.objects.filter(integration=integration, replay_of=None).order_by("-pk")
+    return (
+        InboundMessage.objects.filter(integration=integration, replay_of=None)
+        .defer("headers", "verdict")
+        .order_by("-pk")
+    )
 
 
 def _message(integration: Integration, text: str) -> InboundMessage | None:

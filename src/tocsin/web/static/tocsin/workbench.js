@@ -180,7 +180,7 @@
         return [...form.querySelectorAll(`.route[data-route="${number}"] button`)].find((one) => one.value.endsWith(does) && !one.disabled)
           || form.querySelector(`.route[data-route="${number}"] .route-name`);
       }
-      return form.querySelector(".sheet button, .sheet input:not([type=hidden])");
+      return form.querySelector(".bench-sheet button, .bench-sheet input:not([type=hidden])");
     };
   }
   document.addEventListener("click", (event) => {
