@@ -139,6 +139,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("push/act", push.act, name="push_act"),
     path("push/changed", push.changed, name="push_changed"),
     path("a/<str:token>", link_page.link_page, name="link_page"),
+    path("calendar/<str:token>.ics", calendar.feed, name="calendar_feed"),
     path("setup/<str:token>", accounts.setup, name="setup"),
     path("welcome/<str:token>", accounts.welcome, name="welcome"),
     # A user's one address belongs to the user, and is changed there.
@@ -147,4 +148,3 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("tocsin.api.urls")),
     path("hooks/<str:provider>/<slug:what>", hooks.hook, name="hook"),
 ]
-    path("calendar/<str:token>.ics", calendar.feed, name="calendar_feed"),
