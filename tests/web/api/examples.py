@@ -412,16 +412,16 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH out-of-office/{int:id}": _at("out-of-office", _absence, lambda _world: {"note": "Away"}),
     "DELETE out-of-office/{int:id}": _at("out-of-office", _absence),
     "GET reminders": _listed("reminders"),
-    "PUT reminders": _new("reminders", lambda _world: {"reminders": [{"before": "1h"}]}),
-    **_configured(
-        "holiday-calendars", _calendar_spec, lambda world: save_holiday_calendar(_calendar_spec(world), **world.by)
-    ),
-    **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
     "GET calendar-feeds": _listed("calendar-feeds"),
     "POST calendar-feeds": _new("calendar-feeds", _feed_spec),
     "GET calendar-feeds/{int:id}": _at("calendar-feeds", _feed),
     "POST calendar-feeds/{int:id}/rotate": lambda world: (f"calendar-feeds/{_feed(world).pk}/rotate", None),
     "DELETE calendar-feeds/{int:id}": _at("calendar-feeds", _feed),
+    "PUT reminders": _new("reminders", lambda _world: {"reminders": [{"before": "1h"}]}),
+    **_configured(
+        "holiday-calendars", _calendar_spec, lambda world: save_holiday_calendar(_calendar_spec(world), **world.by)
+    ),
+    **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
     **_configured("providers", _provider_spec, _provider),
     "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
     "GET pause": _listed("pause"),
