@@ -13,6 +13,7 @@ from tocsin.escalation import reachable
 from tocsin.escalation import reactor as escalation_reactor
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
+from tocsin.inbound import other_side
 from tocsin.inbound.registry import Registry
 from tocsin.notify import duty_notices
 from tocsin.notify import loop as notify
@@ -23,6 +24,10 @@ from tocsin.oncall import imports_loop
 from tocsin.operate import loop as operate
 from tocsin.outbound import commands as outbound
 from tocsin.outbound import outbox as outbound_outbox
+from tocsin.outbound import own_writes, preparing
+from tocsin.outbound import reactor as outbound_reactor
+from tocsin.outbound.connectors.haloitsm import looking
+from tocsin.outbound.connectors.haloitsm.preparing import HaloPreparer
 from tocsin.people import addresses
 
 #: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
@@ -49,6 +54,9 @@ def install() -> None:
     # The order is that of the transaction: first the runs, then what people are told of it.
     reactors.register(escalation_reactor.follow)
     reactors.register(notify_reactor.all_clear)
+    reactors.register(outbound_reactor.follow)
+    preparing.register("haloitsm", HaloPreparer())
+    other_side.register(own_writes.ask, own_writes.keep)
     rows.register_asked(escalation.asked)
     for noun, ask in _NEEDS:
         dependents.register(noun, ask)
@@ -63,8 +71,13 @@ def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
         *inbound.loops(registry),
         escalation.loop(),
         *notify.loops(),
+<<<<<<< HEAD
         *duty_notices.loops(),
         imports_loop.loop(),
         *outbound_outbox.loops(),
+=======
+        *outbound_outbox.loops(),
+        *looking.loops(outbound_outbox.shared().directory),
+>>>>>>> 61c4468 (wip)
         *operate.loops(),
     )

@@ -78,7 +78,6 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         ("usres: []", 't.yaml:1: unknown key "usres"; did you mean "users"?'),
         ("\nworkflows:\n  - name: x", "t.yaml:2: workflows are not built yet in this version"),
         ("maintenance_windows: [{name: x}]", "t.yaml:1: maintenance_windows are not built yet"),
-        ("outbound_integrations: [{name: x}]", "t.yaml:1: outbound_integrations are not built yet"),
         ("holiday_calendars: [{name: x}]", "t.yaml:1: holiday_calendars are not built yet"),
         ("settings: 7", "t.yaml:1: settings are named values"),
         ("settings:\n  bundle_pages: true\n  retention: 7", "t.yaml:3: settings: retention: unknown key"),
@@ -154,7 +153,7 @@ def test_bad_configuration_is_refused_with_its_line_and_changes_nothing(
         (["token: short"], ":6: integration HaloITSM: token: must be 32 to 200"),
         (["token: {env: TOCSIN_NOT_THERE}"], ":6: the environment variable TOCSIN_NOT_THERE is not set"),
         (["token: {file: none.txt}"], ":6: the file none.txt cannot be read"),
-        (["outbound: Halo"], ":6: integration HaloITSM: outbound: outbound integrations are not built yet"),
+        (["outbound: Halo"], ':6: integration HaloITSM: outbound: there is no outbound integration "Halo"'),
         (["colour: red"], ":6: integration HaloITSM: colour: unknown key"),
     ],
 )

@@ -91,7 +91,7 @@ def save(now: datetime, existing: Integration | None = None, **change: Any) -> I
         ({"credentials": {"basic": {"username": "a:b", "password": "c"}}}, "credentials.basic.username", "colon"),
         ({"credentials": {"header": {"name": "X Y", "value": "v"}}}, "credentials.header.name", "name of a header"),
         ({"credentials": {"oauth": {}}}, "credentials.oauth", "unknown key"),
-        ({"outbound": "Halo"}, "outbound", "not built yet"),
+        ({"outbound": "Halo"}, "outbound", 'there is no outbound integration "Halo"'),
         ({"colour": "red"}, "colour", "unknown key"),
         ({"receipients": {}}, "receipients", 'did you mean "recipients"'),
     ],

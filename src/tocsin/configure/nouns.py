@@ -19,6 +19,8 @@ from tocsin.notify import commands as providers
 from tocsin.notify.models import Provider
 from tocsin.oncall import commands as oncall
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
+from tocsin.outbound import commands as outbound
+from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import absences, groups, reminders
 from tocsin.people import commands as people
 from tocsin.people.models import Group, User
@@ -26,7 +28,7 @@ from tocsin.people.models import Group, User
 SETTINGS = "settings"
 
 #: Top keys of later versions: accepted while empty, refused otherwise, never silently dropped.
-NOT_BUILT = ("workflows", "outbound_integrations", "maintenance_windows")
+NOT_BUILT = ("workflows", "maintenance_windows")
 
 #: Among the secret keys: each key is one.
 EVERY_KEY = "*"
@@ -147,6 +149,15 @@ NOUNS: tuple[Noun, ...] = (
         spec=_without_secrets(policies.policy_spec),
         save=policies.save_policy,
         delete=policies.delete_policy,
+    ),
+    Noun(
+        key="outbound_integrations",
+        word="outbound integration",
+        rows=OutboundIntegration.objects.all,
+        spec=lambda row, with_secrets: outbound.outbound_spec(row, with_secrets=with_secrets),
+        save=outbound.save_outbound,
+        delete=outbound.delete_outbound,
+        secret_keys=frozenset({EVERY_KEY}),
     ),
     Noun(
         key="integrations",

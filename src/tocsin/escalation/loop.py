@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.alerts import commands, lifecycle, rows
+from tocsin.alerts import commands, lifecycle, reactors, rows
 from tocsin.alerts.orders import AlertState
 from tocsin.alerts.reactors import AlertChange
 from tocsin.core import clock, database
@@ -161,9 +161,18 @@ def _write(
     if successors:
         database.hint(connection, "runs")
     paging.carry_out(connection, decisions, now)
+    _tell(connection, decisions, states, now)
     changed = [decision.run.alert_id for _row, decision in decisions if decision.events or decision.commands]
     if changed:
         commands.hint_alerts(connection, changed)
+
+
+def _tell(
+    connection: Connection, decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
+) -> None:
+    """Hands what the escalation did (a step that fired, its end) to whatever else follows an alert's events."""
+    told = [(states[decision.run.alert_id], decision.events) for _row, decision in decisions if decision.events]
+    reactors.react(connection, [AlertChange(state, state, tuple(events)) for state, events in told], now)
 
 
 def _changes(

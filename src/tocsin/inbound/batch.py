@@ -19,11 +19,12 @@ from tocsin.alerts.reactors import AlertChange
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.inbound import keys, messages, unreadable
+from tocsin.inbound import keys, messages, other_side, unreadable
 from tocsin.inbound.decide import Arrival, Decision, KeyState, Seen, decide, failed, switched_off
 from tocsin.inbound.door import Door
 from tocsin.inbound.keys import Keys
 from tocsin.inbound.messages import Incoming, MessageRow, Stored
+from tocsin.inbound.other_side import OwnWrites
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.prepared import DeliveryKey, prepare
 from tocsin.inbound.reading import Reading
@@ -32,6 +33,7 @@ from tocsin.inbound.rules import Intent
 
 #: Why a message waits.
 PENDING = "decided in order within seconds"
+ASKING = "it does not say how the ticket stands: its system is asked first"
 
 
 class Numbers:
@@ -85,6 +87,8 @@ class _Read:
     delivery: DeliveryKey | None = None
     decision: Decision | None = None
     is_pending: bool = False
+    #: Its system is asked for what it does not say, before it is decided.
+    must_ask: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +104,8 @@ class _Fold:
     openings: list[Opening] = field(default_factory=list)
     changes: list[AlertChange] = field(default_factory=list)
     counted: dict[int, Counted] = field(default_factory=dict)
+    own: Mapping[tuple[int, str], OwnWrites] = field(default_factory=dict)
+    came_back: list[int] = field(default_factory=list)
 
 
 def process(
@@ -126,6 +132,9 @@ def process(
         if draining:
             read = _still_waiting(connection, read)
         fold = _Fold(dict(standing.states), standing.seen, set(standing.held), standing.clocked)
+        fold.own = other_side.own_writes(connection, ((one.door.outbound_id, _ticket(one)) for one in read), now)
+        for one in read:
+            one.must_ask = _must_ask(one, draining=draining)
         for one in read:
             _decide(one, fold, numbers, now)
         # All writes leave together: the database works at the first while the next is still being written.
@@ -145,6 +154,8 @@ def _topics(read: Sequence[_Read], fold: _Fold) -> list[str]:
     topics = ["messages"]
     if any(one.is_pending for one in read):
         topics.append("pending")
+    if any(one.must_ask for one in read):
+        topics.append(other_side.REREAD)
     if fold.openings or fold.changes or fold.counted:
         topics.append("alerts")
         topics += [f"alert:{number}" for number in list(fold.counted)[:20]]
@@ -200,6 +211,17 @@ def _may_open(one: _Read) -> bool:
     return one.rejected is not None or (one.reading is not None and one.reading.intent is Intent.OPEN)
 
 
+def _ticket(one: _Read) -> str | None:
+    return one.reading.source_id if one.reading is not None else None
+
+
+def _must_ask(one: _Read, *, draining: bool) -> bool:
+    """Whether the message waits until its system was asked. A message is asked about once, and a replay never."""
+    if one.reading is None or one.incoming.replay_of is not None or one.incoming.test_user_id is not None:
+        return False
+    return one.incoming.is_asked_about if draining else other_side.must_ask(one.door, one.reading)
+
+
 def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
     if one.decision is not None:
         return
@@ -207,9 +229,16 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
     if one.key in fold.held and one.rejected is None:
         one.is_pending = True
         return
+    if one.must_ask:
+        one.is_pending = True
+        fold.held.add(one.key)
+        return
     key = fold.states.get(one.key, KeyState())
     incoming = one.incoming
-    arrival = Arrival(incoming.id, incoming.received_at, incoming.replay_of, incoming.may_page, incoming.test_user_id)
+    own = fold.own.get((one.door.outbound_id or 0, _ticket(one) or ""))
+    arrival = Arrival(
+        incoming.id, incoming.received_at, incoming.replay_of, incoming.may_page, incoming.test_user_id, own
+    )
     if one.rejected is not None:
         decision = failed(one.rejected)
         if one.key not in fold.held:
@@ -234,6 +263,7 @@ def _fold_in(key: bytes, decision: Decision, fold: _Fold) -> None:
     if decision.opening is not None:
         fold.openings.append(decision.opening)
     fold.changes.extend(decision.changes)
+    fold.came_back.extend(decision.came_back)
     counted = decision.counted
     if counted is not None:
         before = fold.counted.get(counted.alert_id)
@@ -259,11 +289,12 @@ def _write(connection: Connection, fold: _Fold, now: datetime) -> None:
     rows.count_messages(connection, list(fold.counted.values()))
     keys.write_clocks(connection, {key: fold.states[key] for key in fold.moved}, fold.clocked, now)
     keys.write_seen(connection, fold.new_seen)
+    other_side.came_back(connection, fold.came_back)
 
 
 def _stored(one: _Read) -> Stored:
     if one.is_pending:
-        return Stored(MessageStatus.PENDING, PENDING)
+        return Stored(MessageStatus.PENDING, ASKING if one.must_ask else PENDING)
     assert one.decision is not None
     code = one.rejected.code if one.rejected is not None else None
     return Stored(one.decision.status, one.decision.reason, one.decision.alert_id, code)
@@ -272,6 +303,8 @@ def _stored(one: _Read) -> Stored:
 def _row(one: _Read) -> MessageRow:
     stored = _stored(one)
     verdict: Mapping[str, object] = one.decision.verdict if one.decision is not None else one.incoming.keeps
+    if one.must_ask:
+        verdict = {**verdict, other_side.REREAD: other_side.WANTED}
     key = one.key if one.is_pending else None
     version = one.door.version_id
     if one.reading is None:
@@ -291,8 +324,10 @@ def _row(one: _Read) -> MessageRow:
 
 _SETTLE = """
 UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, verdict = n.verdict,
-       key_hash = NULL
-FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason text, alert_id bigint, verdict jsonb)
+       key_hash = NULL, source_status = coalesce(nullif(n.source_status, ''), m.source_status),
+       subject = coalesce(nullif(n.subject, ''), m.subject)
+FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason text, alert_id bigint, verdict jsonb, source_status text,
+                                 subject text)
 WHERE m.id = n.id
 """
 
@@ -306,6 +341,8 @@ def _settle(connection: Connection, read: Sequence[_Read]) -> None:
             "reason": row.stored.reason,
             "alert_id": row.stored.alert_id,
             "verdict": row.verdict,
+            "source_status": row.source_status,
+            "subject": row.subject,
         }
         for one in read
         if not one.is_pending

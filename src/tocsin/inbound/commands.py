@@ -45,6 +45,8 @@ def integration_spec(
         spec["mode"] = integration.mode
     if integration.policy:
         spec["escalation_policy"] = integration.policy.name
+    if integration.outbound:
+        spec["outbound"] = integration.outbound.name
     spec |= _recipients_spec(integration)
     settings = {key: value for key, value in integration.settings.items() if key != specs.ANYWAY}
     if settings:
@@ -169,6 +171,7 @@ def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> No
     integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
     integration.mode, integration.settings = read.mode, read.settings
     integration.group_id, integration.policy_id = read.group_id, read.policy_id
+    integration.outbound_id = read.outbound_id
     _write_secrets(integration, read, now)
     integration.save()
     integration.recipient_users.set(read.user_ids)

@@ -21,6 +21,7 @@ from tocsin.alerts.states import ActorKind, AlertStatus, Via
 from tocsin.core.errors import Rejected
 from tocsin.inbound.door import Door
 from tocsin.inbound.opening import columns_of, custom_of, open_alert, priority_of, why_it_pages
+from tocsin.inbound.other_side import OwnWrites
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
@@ -43,6 +44,8 @@ class Arrival(Struct, frozen=True):
     may_page: bool = True
     #: A sample that pages only this user; its alert is badged TEST.
     test_user_id: int | None = None
+    #: What Tocsin itself wrote on the ticket lately, or is about to write.
+    own: OwnWrites | None = None
 
 
 class LiveAlert(Struct, frozen=True):
@@ -84,6 +87,8 @@ class Decision(Struct, frozen=True):
     counted: Counted | None = None
     #: Whether the key's newest time and last alert are to be written.
     counts: bool = False
+    #: Tocsin's own writes that this message is the echo of.
+    came_back: tuple[int, ...] = ()
     #: Which rule decided, and what filters and routes said.
     verdict: Mapping[str, object] = field(default_factory=dict)
 
@@ -130,11 +135,19 @@ def is_late(reading: Reading, key: KeyState) -> bool:
 def _by_intent(
     door: Door, arrival: Arrival, reading: Reading, key: KeyState, key_hash: bytes, next_id: NextId, now: datetime
 ) -> Decision:
+    if (echo := _own_status(arrival, reading)) is not None:
+        # Tocsin wrote that status itself: it is nobody's act, and only the fields are refreshed.
+        if key.live is None:
+            return replace(_ignored("Tocsin itself set this status; no alert is open", key), came_back=echo)
+        done = _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
+        return replace(done, came_back=(*done.came_back, *echo))
     match reading.intent:
         case Intent.CANCEL | Intent.CLOSE:
             return _end(door, arrival, reading, key, now)
         case Intent.OPEN:
             if key.live is None:
+                if key.last_alert is not None and arrival.own is not None and not arrival.own.reopens(reading):
+                    return _ignored(f"Tocsin itself wrote on {_what(reading)}: that opens nothing again", key)
                 return _open(door, arrival, reading, key, key_hash, next_id, now)
             return _refresh(door, arrival, reading, key, key.live, MessageStatus.APPENDED, now)
         case Intent.UPDATE:
@@ -144,6 +157,14 @@ def _by_intent(
         case Intent.NONE:
             alert = key.live.state.id if key.live else None
             return replace(_ignored(reading.verdict.reason, key), alert_id=alert)
+
+
+def _own_status(arrival: Arrival, reading: Reading) -> tuple[int, ...] | None:
+    """The writes that this message's status is the echo of; None: it is somebody's act."""
+    if arrival.own is None or reading.intent not in (Intent.OPEN, Intent.CLOSE):
+        return None
+    found = arrival.own.echo_of_status(reading)
+    return None if found is None else (found,) if found else ()
 
 
 def _end(door: Door, arrival: Arrival, reading: Reading, key: KeyState, now: datetime) -> Decision:
@@ -241,7 +262,9 @@ def _refresh(
     elif events or after != state:
         changes.append(AlertChange(state, after, tuple(events)))
     state = after
-    given = _agent(door, live, state, reading, actor, now) if arrival.may_page else None
+    echo = arrival.own.echo_of_agent(reading) if arrival.own is not None and "agent" in reading.mapped.values else None
+    # An agent that Tocsin itself wrote is nobody's act.
+    given = _agent(door, live, state, reading, actor, now) if arrival.may_page and echo is None else None
     if given is not None:
         changes.append(given)
         state = given.after
@@ -257,6 +280,7 @@ def _refresh(
         changes=tuple(changes),
         counted=Counted(counted_on, 1, arrival.received_at, own or None),
         counts=True,
+        came_back=(echo,) if echo else (),
     )
 
 

@@ -63,6 +63,8 @@ class Door:
     recipient_groups: tuple[int, ...]
     credentials: Credentials
     directory: Directory
+    #: The outbound integration by which what people do is written back, and tickets are read again.
+    outbound_id: int | None = None
     #: Why its configuration cannot be used: then nothing is read, and every message is kept as Mapping Failed.
     problem: Rejected | None = None
 

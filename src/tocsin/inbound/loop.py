@@ -13,7 +13,7 @@ from tocsin.core import clock, database, settings_store
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.loops import Loop
-from tocsin.inbound import batch, heartbeats, messages
+from tocsin.inbound import batch, heartbeats, messages, other_side
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.registry import Registry
@@ -82,7 +82,7 @@ def drain(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
         if not found:
             return False
         known = registry.doors()
-        waiting = [_incoming(row, registry) for row in found if row["integration_id"] in known]
+        waiting = [_incoming(row, registry, now) for row in found if row["integration_id"] in known]
         with messages.ready(connection):
             decided = _drain_batch(connection, registry, numbers, waiting, now)
     return decided == DRAIN
@@ -121,23 +121,30 @@ def _count_failure(connection: Connection, incoming: Incoming) -> None:
     )
 
 
-def _incoming(row: Mapping[str, Any], registry: Registry) -> Incoming:
+def _incoming(row: Mapping[str, Any], registry: Registry, now: datetime) -> Incoming:
     raw, content_type = bytes(row["raw"]), row["content_type"]
     kind = registry.door(row["integration_id"]).reader.kind
     kept: Mapping[str, Any] = row["verdict"] or {}
     test_user_id, test_id = kept.get("test", (None, ""))
+    element = element_of(raw, content_type, lenient=kind.lenient)
+    asked = kept.get(other_side.REREAD)
+    if isinstance(asked, Mapping) and isinstance(element, Element) and element.payload is not None:
+        # Its system was asked meanwhile, and said how the ticket stands.
+        payload = other_side.completed(element.payload, asked)
+        element = Element(payload, element.raw, (*element.notes, "completed by asking how the ticket stands"))
     return Incoming(
         id=row["id"],
         integration_id=row["integration_id"],
         received_at=row["received_at"],
         raw=raw,
-        element=element_of(raw, content_type, lenient=kind.lenient),
+        element=element,
         content_type=content_type,
         headers=row["headers"],
         replay_of=row["replay_of"],
         may_page=not kept.get("record", False),
         test_user_id=test_user_id,
         test_id=test_id,
+        is_asked_about=asked == other_side.WANTED and now < row["received_at"] + other_side.PATIENCE,
     )
 
 

@@ -38,6 +38,8 @@ class Incoming(msgspec.Struct, frozen=True):
     prepared: Prepared | None = None
     #: What no other test has: the alert of a test never shares its key with a real one.
     test_id: str = ""
+    #: It waits still for what its system was asked.
+    is_asked_about: bool = False
 
     @property
     def keeps(self) -> Mapping[str, object]:

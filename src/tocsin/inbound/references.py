@@ -13,6 +13,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
 
 POLICY, USER, GROUP, HOURS = "escalation policy", "user", "group", "support hours"
+OUTBOUND = "outbound integration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,25 @@ class Names:
     users: Mapping[int, str] = field(default_factory=dict)
     groups: Mapping[int, str] = field(default_factory=dict)
     hours: Mapping[int, str] = field(default_factory=dict)
+    outbound: Mapping[int, str] = field(default_factory=dict)
 
     def of(self, noun: str) -> Mapping[int, str]:
         """The names of one noun, by id."""
-        return {POLICY: self.policies, USER: self.users, GROUP: self.groups, HOURS: self.hours}[noun]
+        named = {
+            POLICY: self.policies,
+            USER: self.users,
+            GROUP: self.groups,
+            HOURS: self.hours,
+            OUTBOUND: self.outbound,
+        }
+        return named[noun]
 
 
 class Resolver:
     """Finds ids by name, ignoring case, and collects what is not there."""
 
     def __init__(self, names: Names) -> None:
-        nouns = (POLICY, USER, GROUP, HOURS)
+        nouns = (POLICY, USER, GROUP, HOURS, OUTBOUND)
         self._ids = {noun: {name.lower(): number for number, name in names.of(noun).items()} for noun in nouns}
         self._problems: list[Rejected] = []
 

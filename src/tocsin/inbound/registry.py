@@ -127,7 +127,7 @@ def shared() -> Registry:
 
 
 _INTEGRATIONS = """
-SELECT i.id, i.name, i.kind, i.source, i.mode, i.settings, i.policy_id, i.token_hash, i.old_token_hash,
+SELECT i.id, i.name, i.kind, i.source, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash, i.old_token_hash,
        i.old_token_until, i.credentials, i.current_id, v.definition,
        ARRAY(SELECT user_id FROM inbound_integration_recipient_users r WHERE r.integration_id = i.id ORDER BY r.id)
            AS users,
@@ -230,6 +230,7 @@ def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference
         recipient_groups=tuple(row["groups"]),
         credentials=_credentials(row["name"], row["credentials"]),
         directory=directory,
+        outbound_id=row["outbound_id"],
         problem=problem,
     )
 

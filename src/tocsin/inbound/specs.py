@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from django.apps import apps
+
 from tocsin.catalogue.kinds import Kind, clean_settings, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec, raise_all, storable
@@ -17,7 +19,7 @@ from tocsin.inbound import references
 from tocsin.inbound.fields import FIELDS
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
-from tocsin.inbound.references import GROUP, POLICY, USER, Names, Resolver
+from tocsin.inbound.references import GROUP, OUTBOUND, POLICY, USER, Names, Resolver
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
 
@@ -44,6 +46,8 @@ class IntegrationSpec:
     mode: IntegrationMode
     group_id: int | None
     policy_id: int | None
+    #: The outbound integration that writes back.
+    outbound_id: int | None
     user_ids: tuple[int, ...]
     group_ids: tuple[int, ...]
     settings: dict[str, Any]
@@ -61,6 +65,8 @@ def names() -> Names:
         users=dict(User.objects.values_list("pk", "username")),
         groups=dict(Group.objects.values_list("pk", "name")),
         hours=dict(SupportHours.objects.values_list("pk", "name")),
+        # A higher room's table, known by its name only.
+        outbound=dict(apps.get_model("outbound", "OutboundIntegration").objects.values_list("pk", "name")),
     )
 
 
@@ -71,9 +77,9 @@ def read(value: object) -> IntegrationSpec:
     kind = _kind(spec)
     mode = spec.one_of("mode", IntegrationMode, IntegrationMode.PAGE)
     anyway = spec.flag("anyway", False)
-    if spec.has("outbound"):
-        spec.refuse("outbound", "outbound integrations are not built yet in this version.", "not_built")
     resolver = Resolver(names())
+    outbound = spec.text("outbound")
+    outbound_id = resolver.find(OUTBOUND, outbound, "outbound") if outbound else None
     group = resolver.find(GROUP, spec.text("group"), "group") if spec.text("group") else None
     policy = spec.text("escalation_policy")
     policy_id = resolver.find(POLICY, policy, "escalation_policy") if policy else None
@@ -103,6 +109,7 @@ def read(value: object) -> IntegrationSpec:
         mode=mode,
         group_id=group,
         policy_id=policy_id,
+        outbound_id=outbound_id,
         user_ids=tuple(users),
         group_ids=tuple(groups),
         settings=stored_settings,

@@ -21,7 +21,8 @@ _STANDINGS = """
 SELECT s.integration_id, s.failures, s.open_until, s.barred_until, s.granted_to, s.not_before
 FROM outbound_standing s
 WHERE s.integration_id = ANY(%(ids)s) AND EXISTS (
-  SELECT FROM outbound_call c WHERE c.integration_id = s.integration_id AND c.status = 'queued' AND c.due_at <= %(now)s)
+  SELECT FROM outbound_call c WHERE c.integration_id = s.integration_id AND c.status = 'queued'
+  AND (c.due_at <= %(now)s OR s.failures >= %(opens)s))
 ORDER BY s.integration_id FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -29,7 +30,7 @@ _PICK = """
 SELECT c.id, c.integration_id, c.alert_id, c.order_key, c.action, c.ticket, c.content, c.progress, c.attempts,
        c.is_uncertain, c.queued_at
 FROM outbound_call c
-WHERE c.integration_id = %(integration)s AND c.status = 'queued' AND c.due_at <= %(now)s
+WHERE c.integration_id = %(integration)s AND c.status = 'queued' AND (c.due_at <= %(now)s OR %(probes)s)
   AND NOT EXISTS (
     SELECT FROM outbound_call e WHERE e.integration_id = c.integration_id AND e.order_key = c.order_key
     AND e.status IN ('queued', 'sending') AND e.id < c.id)
@@ -49,11 +50,15 @@ def claim(connection: Connection, directory: Directory, free: int, node: str, no
     if free <= 0 or not ids:
         return []
     jobs: list[Job] = []
-    for standing in database.rows(connection, _STANDINGS, {"ids": ids, "now": now}):
+    for standing in database.rows(connection, _STANDINGS, {"ids": ids, "now": now, "opens": pacing.OPENS_AFTER}):
         most = min(free - len(jobs), _allowance(directory, standing, now))
         if most <= 0:
             continue
-        found = database.rows(connection, _PICK, {"integration": standing["integration_id"], "now": now, "most": most})
+        found = database.rows(
+            connection,
+            _PICK,
+            {"integration": standing["integration_id"], "now": now, "most": most, "probes": _is_probing(standing)},
+        )
         if found:
             jobs += [_job(row) for row in found]
             _grant(connection, directory, standing, len(found), now)
@@ -72,9 +77,12 @@ def _allowance(directory: Directory, standing: Mapping[str, Any], now: datetime)
         if until is not None and until > now:
             return 0
     most = pacing.allowance(opened.sender.rate, standing["granted_to"], now)
-    # After trouble one call tries whether the other side is back.
-    is_probing = standing["failures"] >= pacing.OPENS_AFTER or standing["barred_until"] is not None
-    return min(most, 1) if is_probing else most
+    return min(most, 1) if _is_probing(standing) else most
+
+
+def _is_probing(standing: Mapping[str, Any]) -> bool:
+    """Whether, after trouble, one call tries if the other side is back: the oldest, whenever its own next try is."""
+    return bool(standing["failures"] >= pacing.OPENS_AFTER or standing["barred_until"] is not None)
 
 
 def _grant(

@@ -23,10 +23,10 @@ from tocsin.core.specs import Spec
 from tocsin.outbound import calls, directory, pacing, record
 from tocsin.outbound.connectors.contract import Barred, ConnectorKind, Line
 from tocsin.outbound.connectors.registry import KINDS
-from tocsin.outbound.models import Call, OutboundIntegration, Standing
+from tocsin.outbound.models import AgentMatch, Call, OutboundIntegration, Standing
 from tocsin.outbound.queue import TOPIC
 from tocsin.outbound.states import CallStatus
-from tocsin.people.models import Group
+from tocsin.people.models import Group, User
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:
@@ -37,6 +37,8 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     if not integration.is_enabled:
         spec["enabled"] = False
     spec |= integration.settings
+    if agents := {match.user.username: match.number for match in integration.matches.select_related("user")}:
+        spec["agents"] = agents
     return spec | directory.secrets_of(integration.secrets) if with_secrets else spec
 
 
@@ -63,6 +65,7 @@ def save_outbound(
         enabled = read.flag("enabled", True)
         given = {key: read.text(key, longest=4000) for key in kind.secrets if read.has(key)}
         settings = kind.read(read)
+        matches = _matches(read, settings.pop("agents", {}))
         read.finish()
         before = outbound_spec(existing) if existing else None
         known = directory.secrets_of(existing.secrets) if existing else {}
@@ -73,6 +76,8 @@ def save_outbound(
         if changed or existing is None:
             row.secrets = directory.sealed(secrets)
         row.save()
+        row.matches.all().delete()
+        AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)
         Standing.objects.get_or_create(integration=row, defaults={"look_at": now})
         if _record(row, before, outbound_spec(row), changed, actor, now):
             _try_again(row.pk)
@@ -233,6 +238,21 @@ def _kind(spec: Spec, existing: OutboundIntegration | None) -> ConnectorKind:
     if existing is not None and existing.kind != kind.name:
         spec.refuse("kind", "stays what it was; make a new outbound integration for another kind.")
     return kind
+
+
+def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
+    """The users that were matched with agents by hand."""
+    known = {user.username.casefold(): user for user in User.objects.filter(username__in=list(agents))}
+    found = []
+    for username, number in agents.items():
+        user = known.get(username.casefold())
+        if user is None:
+            spec.refuse("agents", f'there is no user "{username}".', "not_found")
+        elif not number.isdigit():
+            spec.refuse("agents", f"{username}: give the agent's number in Halo.")
+        else:
+            found.append((user, number))
+    return found
 
 
 def _group(spec: Spec) -> Group | None:

@@ -152,7 +152,7 @@ def _write_standing(
     )
     if standing is None:
         return
-    had_trouble = standing["failures"] > 0 or standing["barred_until"] is not None
+    had_trouble = standing["open_until"] is not None or standing["barred_until"] is not None
     for result in results:
         standing |= _after(standing, result)
     opened = directory.get(integration_id)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from tocsin.core.egress import Answer, HttpClient
+from tocsin.core.egress import MOST_BYTES, Answer, HttpClient
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.specs import Spec
 from tocsin.outbound.masking import masked_text, masked_url
@@ -65,10 +65,11 @@ class Line:
         headers: Mapping[str, str] | None = None,
         content: bytes = b"",
         shown: str | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> Answer:
         """One request; `shown` takes the place of the body in the log. Raises what `HttpClient.request` raises."""
         at, begun = self._now(), time.monotonic()
-        said = self._mask(shown if shown is not None else content.decode("utf-8", "replace"))
+        said = self._mask(shown if shown is not None else content[: 2 * KEPT].decode("utf-8", "replace"))
 
         def keep(status: int | None, response: str, error: str = "") -> None:
             took = round((time.monotonic() - begun) * 1000)
@@ -77,11 +78,11 @@ class Line:
             )
 
         try:
-            answer = self._client.request(method, url, headers=headers, content=content)
+            answer = self._client.request(method, url, headers=headers, content=content, most_bytes=most_bytes)
         except (Temporary, Permanent) as error:
             keep(None, "", self._mask(error.detail))
             raise
-        keep(answer.status, answer.body.decode("utf-8", "replace"))
+        keep(answer.status, answer.body[: 2 * KEPT].decode("utf-8", "replace"))
         return answer
 
     def hide(self, secret: str) -> None:

@@ -1,0 +1,118 @@
+"""What is known of the ticket's own system beyond its messages: what Tocsin itself wrote there, and whether a message
+must be completed by asking there first. A higher room knows both, and hangs its functions here. Pure but for that list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tocsin.core.database import Connection
+from tocsin.inbound.door import Door
+from tocsin.inbound.reading import Reading
+from tocsin.inbound.rules import Intent
+
+#: A message that lacks something waits so long for what was asked; then it is decided as it is.
+PATIENCE = timedelta(seconds=10)
+
+#: In the verdict of a message that waits: that it waits, and then what was found.
+REREAD = "reread"
+WANTED = "wanted"
+
+#: What a reading of the ticket itself, made by Tocsin, says in its payload.
+FOUND_BY = "found_by"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWrites:
+    """What Tocsin wrote on one ticket lately, or is about to write."""
+
+    #: Agents and statuses (folded) that were written and have not come back yet, each with the write's number.
+    agents: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    #: Whether an agent or a status is still on its way there.
+    agent_is_coming: bool = False
+    status_is_coming: bool = False
+    #: The number of the agent that Tocsin is over there; "" when that is not known.
+    me: str = ""
+
+    def echo_of_agent(self, reading: Reading) -> int | None:
+        """The number of the write that this message's agent is the echo of; 0: a later word of Tocsin's is on its way,
+        so that the message's is out of date; None: somebody else gave the ticket to that agent."""
+        if self._is_by_somebody_else(reading):
+            return None
+        number = "" if reading.mapped.says_nobody("agent") else reading.mapped.text("agent_id") or ""
+        found = self.agents.get(number)
+        return found if found is not None else 0 if self.agent_is_coming else None
+
+    def echo_of_status(self, reading: Reading) -> int | None:
+        """The same for its status."""
+        if self._is_by_somebody_else(reading):
+            return None
+        status = reading.mapped.text("source_status")
+        found = self.statuses.get(status.casefold()) if status else None
+        return found if found is not None else 0 if self.status_is_coming else None
+
+    def reopens(self, reading: Reading) -> bool:
+        """Whether a message may open an alert for a ticket whose last one is over: not when it only tells that Tocsin
+        wrote on it. A reading by Tocsin was compared with that alert before."""
+        payload = reading.payload
+        is_own_reading = isinstance(payload, Mapping) and FOUND_BY in payload
+        return is_own_reading or self._is_by_somebody_else(reading)
+
+    def _is_by_somebody_else(self, reading: Reading) -> bool:
+        """Whether the message names who did it, and it was not Tocsin."""
+        payload = reading.payload
+        if not self.me or not isinstance(payload, Mapping) or "webhook_id" not in payload:
+            return False
+        by = payload.get("agent_id")
+        return by is not None and str(by) != self.me
+
+
+#: Given (outbound integration, ticket) of a batch's messages: what Tocsin wrote there.
+type Ask = Callable[[Connection, Sequence[tuple[int, str]], datetime], Mapping[tuple[int, str], OwnWrites]]
+#: Given numbers of writes that came back: keeps that they did.
+type Keep = Callable[[Connection, Sequence[int]], None]
+
+_ask: list[Ask] = []
+_keep: list[Keep] = []
+
+
+def register(ask: Ask, keep: Keep) -> None:
+    """Installs what knows of own writes; the last one counts."""
+    _ask[:], _keep[:] = [ask], [keep]
+
+
+def own_writes(
+    connection: Connection, tickets: Iterable[tuple[int | None, str | None]], now: datetime
+) -> Mapping[tuple[int, str], OwnWrites]:
+    """By outbound integration and ticket; one statement, and none where no integration writes back."""
+    wanted = sorted({(number, ticket) for number, ticket in tickets if number is not None and ticket})
+    return _ask[0](connection, wanted, now) if wanted and _ask else {}
+
+
+def came_back(connection: Connection, writes: Sequence[int]) -> None:
+    """Keeps that these writes came back."""
+    if writes and _keep:
+        _keep[0](connection, writes)
+
+
+def must_ask(door: Door, reading: Reading) -> bool:
+    """Whether the message says too little to be decided on, and its system can be asked: its status, or who has it."""
+    if door.outbound_id is None or not door.reader.kind.follows_agent or reading.source_id is None or not _ask:
+        return False
+    values = reading.mapped.values
+    match reading.intent:
+        case Intent.OPEN | Intent.UPDATE:
+            return "source_status" not in values or "agent" not in values
+        case Intent.NONE:
+            return "source_status" not in values
+        case Intent.CLOSE | Intent.CANCEL:
+            return False
+
+
+def completed(payload: Mapping[str, object], ticket: Mapping[str, object]) -> dict[str, object]:
+    """A message's payload with what its ticket was found to say, which is newer than the message."""
+    said = payload.get("ticket")
+    return {**payload, "ticket": {**(said if isinstance(said, Mapping) else {}), **ticket}}

@@ -1,0 +1,231 @@
+"""Halo's REST API: a token that is kept as long as it lasts, array bodies, pages, and answers in whichever shape. Knows
+nothing of alerts, and holds no database connection."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from tocsin.core.egress import Answer
+from tocsin.core.errors import Permanent
+from tocsin.outbound.connectors.contract import Account, Line
+from tocsin.outbound.connectors.haloitsm import problems
+
+#: Tickets on a page.
+PAGE = 50
+#: More pages than this are left to the next look.
+MOST_PAGES = 40
+#: Lists and whole tickets can be long.
+MOST_BYTES = 8 * 1024 * 1024
+
+#: What a permanent problem is called when a list cannot be read.
+LISTS: Mapping[str, str] = {
+    "status": "Status",
+    "team": "Team",
+    "agent": "Agent",
+    "priority": "Priority",
+    "ticket_type": "TicketType",
+    "outcome": "Outcome",
+}
+
+
+type Query = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    until: datetime
+
+
+@dataclass(slots=True)
+class Client:
+    """One Halo, as one application. Used by several threads: each brings its own line."""
+
+    account: Account
+    _token: _Token | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def base(self) -> str:
+        return str(self.account.settings["base_url"])
+
+    def get(
+        self, line: Line, path: str, now: datetime, doing: str, *, ticket: str = "", query: Query | None = None
+    ) -> Any:
+        """The JSON that is answered. Raises what `problems.of_answer` says."""
+        return self.get_dated(line, path, now, doing, ticket=ticket, query=query)[0]
+
+    def get_dated(
+        self, line: Line, path: str, now: datetime, doing: str, *, ticket: str = "", query: Query | None = None
+    ) -> tuple[Any, datetime]:
+        """The same, with when the answer was made by Halo's own clock (the Date header; `now` without one)."""
+        asked = f"?{urlencode({name: _said(value) for name, value in query.items()})}" if query else ""
+        answer = self._request(line, "GET", f"{self.base}/api/{path}{asked}", b"", now)
+        if answer.status != 200:
+            raise problems.of_answer(answer, doing, is_write=False, ticket=ticket)
+        return _json(answer, doing), _date(answer, now)
+
+    def post(
+        self, line: Line, path: str, body: Mapping[str, object], now: datetime, doing: str, ticket: str = ""
+    ) -> Any:
+        """Posts one object, in an array as Halo wants it; the object that is answered. Raises as `get`."""
+        content = json.dumps([body], ensure_ascii=False).encode()
+        answer = self._request(line, "POST", f"{self.base}/api/{path}", content, now)
+        if answer.status not in (200, 201):
+            raise problems.of_answer(answer, doing, is_write=True, ticket=ticket)
+        found = _json(answer, doing)
+        return found[-1] if isinstance(found, list) and found else found
+
+    def delete(self, line: Line, path: str, now: datetime, doing: str) -> None:
+        """Removes something. What is gone already is fine."""
+        answer = self._request(line, "DELETE", f"{self.base}/api/{path}", b"", now)
+        if answer.status not in (200, 201, 202, 204, 404):
+            raise problems.of_answer(answer, doing, is_write=True)
+
+    def items(self, line: Line, noun: str, now: datetime) -> list[dict[str, Any]]:
+        """One of Halo's lists, whole: bare, or wrapped under a name."""
+        found = self.get(line, LISTS[noun], now, f"read the list of {noun.replace('_', ' ')}s")
+        return rows_of(found)
+
+    def pages(self, line: Line, now: datetime, query: Query) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
+        """Tickets, page by page, each with the moment at which Halo gave it."""
+        for number in range(1, MOST_PAGES + 1):
+            found, at = self.get_dated(
+                line,
+                "Tickets",
+                now,
+                "read tickets",
+                query={"pageinate": True, "page_no": number, "page_size": PAGE, **query},
+            )
+            rows = rows_of(found)
+            yield rows, at
+            if len(rows) < PAGE:
+                return
+
+    def ticket(self, line: Line, number: str, now: datetime) -> tuple[dict[str, Any], datetime]:
+        """One ticket whole. Raises Gone where Halo shows none."""
+        found, at = self.get_dated(
+            line, f"Tickets/{number}", now, f"read ticket {number}", ticket=number, query={"includedetails": True}
+        )
+        if not isinstance(found, dict):
+            raise Permanent(f"Halo answered something else than ticket {number}.")
+        return found, at
+
+    def actions(self, line: Line, number: str, now: datetime) -> list[dict[str, Any]]:
+        """What was done on a ticket, without what Halo itself noted."""
+        found = self.get(
+            line, "Actions", now, f"read what was done on ticket {number}", ticket=number,
+            query={"ticket_id": number, "excludesys": True},
+        )  # fmt: skip
+        return rows_of(found)
+
+    def me(self, line: Line, now: datetime) -> dict[str, Any]:
+        """The agent that Tocsin is."""
+        found = self.get(line, "Agent/me", now, "see which agent it is")
+        return found if isinstance(found, dict) else {}
+
+    def forget_token(self) -> None:
+        """The next request asks for a new one: rights are taken when a token is made."""
+        with self._lock:
+            self._token = None
+
+    def _request(self, line: Line, method: str, url: str, content: bytes, now: datetime) -> Answer:
+        answer = self._once(line, method, url, content, now)
+        if answer.status == 401:
+            # A token that ended early. With a fresh one Halo means it.
+            self.forget_token()
+            answer = self._once(line, method, url, content, now)
+        return answer
+
+    def _once(self, line: Line, method: str, url: str, content: bytes, now: datetime) -> Answer:
+        token = self._current(line, now)
+        line.hide(token)
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "Tocsin"}
+        if content:
+            headers["Content-Type"] = "application/json"
+        return line.request(method, url, headers=headers, content=content, most_bytes=MOST_BYTES)
+
+    def _current(self, line: Line, now: datetime) -> str:
+        with self._lock:
+            if self._token is None or self._token.until <= now:
+                self._token = self._fetch(line, now)
+            return self._token.text
+
+    def _fetch(self, line: Line, now: datetime) -> _Token:
+        scope = str(self.account.settings.get("scope", "all"))
+        answer = self._ask_for_token(line, scope)
+        if answer.status == 200:
+            try:
+                found = json.loads(answer.body)
+                lasts = int(found.get("expires_in") or 3600)
+                return _Token(str(found["access_token"]), now + timedelta(seconds=max(30, lasts - 60)))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise problems.of_token(answer, self.base, [], []) from None
+        scopes = scope.split()
+        bad: list[str] = []
+        if problems.code_of(answer.body) == "invalid_scope" and len(scopes) > 1:
+            bad = [one for one in scopes if self._ask_for_token(line, one).status != 200]
+        raise problems.of_token(answer, self.base, scopes, bad)
+
+    def _ask_for_token(self, line: Line, scope: str) -> Answer:
+        settings = self.account.settings
+        tenant = f"?{urlencode({'tenant': settings['tenant']})}" if settings.get("tenant") else ""
+        fields = {
+            "grant_type": "client_credentials",
+            "client_id": settings.get("client_id", ""),
+            "client_secret": self.account.secrets.get("client_secret", ""),
+            "scope": scope,
+        }
+        return line.request(
+            "POST",
+            f"{self.base}/auth/token{tenant}",
+            headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
+            content=urlencode(fields).encode(),
+            shown=f"(client id and secret) scope={scope}",
+        )
+
+
+def rows_of(found: object) -> list[dict[str, Any]]:
+    """The objects of a list, whether it is bare or wrapped: {"record_count": 1, "tickets": [...]}."""
+    if isinstance(found, dict):
+        found = next((value for value in found.values() if isinstance(value, list)), [])
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def whole(value: object) -> str:
+    """An id as text: 7, "7" and 7.0 are all "7"; "" for none."""
+    if isinstance(value, bool) or value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _said(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _json(answer: Answer, doing: str) -> Any:
+    if not answer.body.strip():
+        return {}
+    try:
+        return json.loads(answer.body)
+    except ValueError:
+        raise Permanent(
+            f"Halo answered something else than JSON when asked to {doing}: {problems.words(answer.body)[:100]}",
+            "Check the address: a sign-in page or a proxy may stand in between.",
+        ) from None
+
+
+def _date(answer: Answer, now: datetime) -> datetime:
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)
+    except (ValueError, TypeError):
+        return now

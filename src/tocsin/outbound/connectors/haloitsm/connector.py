@@ -1,0 +1,294 @@
+"""HaloITSM as an outbound integration: its settings, and the sender that writes notes, agents and statuses on tickets,
+and makes tickets. Each step that is done is remembered, so that a repeat does only the rest."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tocsin.core.egress import HttpClient, OutcomeUnknown
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.specs import Spec
+from tocsin.notify.html_text import plain
+from tocsin.outbound.connectors.contract import Account, ConnectorKind, Done, Job, Line
+from tocsin.outbound.connectors.haloitsm import sync
+from tocsin.outbound.connectors.haloitsm.address import clean_address
+from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
+from tocsin.outbound.connectors.haloitsm.problems import AssignFirst, Gone, NoteRefused
+from tocsin.outbound.pacing import Rate
+
+#: Halo's fair use is 500 requests in 3 minutes.
+_PER_SECOND, _BURST = 2, 20
+
+#: The stock action for private notes; roles may refuse it, so that another can be set.
+NOTE_ACTION = "Private Note"
+
+#: When a ticket is made for an alert that came from elsewhere.
+CREATE_ON = ("opened", "acknowledge", "assign", "escalate", "exhausted")
+
+
+@dataclass(slots=True)
+class HaloSender:
+    """One Halo, ready."""
+
+    account: Account
+    client: Client
+    rate: Rate
+
+    def send(self, job: Job, line: Line, now: datetime) -> Done:
+        """Does what the job says: `write` on a ticket, or `create` one."""
+        if problem := job.known.get("problem"):
+            raise Permanent(problem)
+        if wait := job.known.get("wait"):
+            raise Temporary(wait)
+        if job.action == "create":
+            return self._create(job, line, now)
+        ticket = str(job.known.get("ticket") or job.ticket)
+        if not ticket:
+            raise Permanent("There is no ticket in Halo for this alert.")
+        return _Writing(self.client, job, line, now, ticket).carry_out()
+
+    def verify(self, line: Line, now: datetime) -> str:
+        """Signs in anew, and reads what Tocsin needs to read."""
+        self.client.forget_token()
+        me = self.client.me(line, now)
+        rows = self.client.items(line, "status", now)
+        found = self.client.get(
+            line, "Tickets", now, "read tickets", query={"pageinate": True, "page_no": 1, "page_size": 1}
+        )
+        count = found.get("record_count", len(rows_of(found))) if isinstance(found, dict) else len(rows_of(found))
+        name = me.get("name") or "an agent without a name"
+        return f"Signed in to {self.client.base} as {name}; {count} tickets and {len(rows)} statuses can be read."
+
+    def _create(self, job: Job, line: Line, now: datetime) -> Done:
+        """Makes a ticket. Before a repeat, and only then, looks whether the first try made one after all."""
+        content = job.content
+        mark = sync.marker(int(job.alert_id or 0))
+        if job.is_uncertain or job.progress.get("tried"):
+            found = self._marked(line, now, mark)
+            if found:
+                return Done(f"Ticket {found} is there from an earlier try.", ticket=found)
+        job.progress["tried"] = True
+        body: dict[str, object] = {
+            "summary": f"{content['summary']} {mark}",
+            "details_html": "<p>" + html.escape(str(content.get("details", ""))).replace("\n", "<br>") + "</p>",
+            **job.known.get("fields", {}),
+        }
+        made = self.client.post(line, "Tickets", body, now, "make a ticket")
+        number = whole(made.get("id")) if isinstance(made, dict) else ""
+        if not number:
+            raise OutcomeUnknown("Halo did not say the number of the ticket that it made.")
+        return Done(f"Made ticket {number}.", ticket=number)
+
+    def _marked(self, line: Line, now: datetime, mark: str) -> str:
+        """The ticket that carries the mark in its subject, or "". Halo ignores a filter that it does not know, so what
+        it gives is looked through."""
+        for query in ({"search": mark}, {}):
+            newest_first = {"order": "id", "orderdesc": True, **query}
+            for page, (rows, _at) in enumerate(self.client.pages(line, now, newest_first)):
+                found = next((whole(row.get("id")) for row in rows if mark in str(row.get("summary", ""))), "")
+                if found:
+                    return found
+                if page >= 3:
+                    break
+        return ""
+
+
+@dataclass(slots=True)
+class _Writing:
+    """One `write` on one ticket, step by step."""
+
+    client: Client
+    job: Job
+    line: Line
+    now: datetime
+    ticket: str
+
+    def carry_out(self) -> Done:
+        """The note first, then agent, team and priority, then the status, which may end the ticket. A note that is
+        refused does not keep the rest from being done."""
+        done: list[str] = []
+        refused: NoteRefused | None = None
+        known = self.job.known
+        try:
+            done += self._step("note", self._note)
+        except NoteRefused as error:
+            refused = error
+        done += self._step("fields", self._fields)
+        done += self._step("status", self._status)
+        if refused is not None:
+            raise refused
+        if remark := known.get("remark"):
+            done.append(str(remark))
+        return Done(" ".join(done) or "There was nothing to write.")
+
+    def _step(self, name: str, work: Any) -> list[str]:
+        if self.job.progress.get(name):
+            return [str(self.job.progress[name])]
+        said = work()
+        if said:
+            self.job.progress[name] = said
+            return [said]
+        return []
+
+    def _note(self) -> str:
+        note = str(self.job.content.get("note") or "")
+        if not note:
+            return ""
+        if self.job.is_uncertain and self._is_there(note):
+            return "The note was there from an earlier try."
+        is_public = bool(self.job.content.get("public"))
+        body = {
+            "ticket_id": int(self.ticket),
+            **_outcome(self.job.known.get("note_action") or NOTE_ACTION),
+            "note_html": "<p>" + html.escape(note).replace("\n", "<br>") + "</p>",
+            "hiddenfromuser": not is_public,
+            "sendemail": is_public,
+            "dont_do_rules": True,
+        }
+        self.client.post(self.line, "Actions", body, self.now, "write a note", self.ticket)
+        return "Wrote a public note." if is_public else "Wrote a private note."
+
+    def _is_there(self, note: str) -> bool:
+        wanted = " ".join(note.split())
+        return any(wanted == " ".join(text_of_note(row).split()) for row in
+                   self.client.actions(self.line, self.ticket, self.now))  # fmt: skip
+
+    def _fields(self) -> str:
+        known = self.job.known
+        body: dict[str, object] = {}
+        said = []
+        if agent := known.get("agent"):
+            body |= {"agent_id": int(agent["number"]), "_forcereassign": True}
+            said.append(f"to {agent['name']}")
+        if team := known.get("team"):
+            body["team"] = team
+            said.append(f"to the team {team}")
+        if priority := known.get("priority"):
+            body["priority_id"] = int(priority["number"])
+            said.append(f"to priority {priority['name']}")
+        if not body:
+            return ""
+        self._post_ticket(body, "change the ticket")
+        return f"Set it {', '.join(said)}."
+
+    def _status(self) -> str:
+        status = self.job.known.get("status")
+        if not status:
+            return ""
+        body: dict[str, object] = {"status_id": int(status["number"])}
+        try:
+            self._post_ticket(body, "change the status")
+        except AssignFirst:
+            name = self._assign_somebody()
+            self._post_ticket(body, "change the status")
+            return f"Gave it to {name}, because Halo closes no ticket without an agent, and set it to {status['name']}."
+        except (Gone, Temporary):
+            raise
+        except Permanent:
+            # Some installations want the ticket's own type and client to come along with a status.
+            whole_ticket, _at = self.client.ticket(self.line, self.ticket, self.now)
+            own = {key: whole_ticket[key] for key in ("tickettype_id", "client_id") if whole_ticket.get(key)}
+            if not own:
+                raise
+            self._post_ticket({**body, **own}, "change the status")
+        return f"Set it to {status['name']}."
+
+    def _assign_somebody(self) -> str:
+        """Whoever acted, as far as Halo knows them; else the agent that Tocsin is."""
+        stand_in = self.job.known.get("stand_in")
+        if not stand_in:
+            me = self.client.me(self.line, self.now)
+            stand_in = {"number": whole(me.get("id")), "name": me.get("name") or "Tocsin's agent"}
+        if not str(stand_in["number"]).isdigit():
+            raise AssignFirst("Halo closes no ticket that has no agent, and does not say who Tocsin's agent is.")
+        self._post_ticket({"agent_id": int(stand_in["number"]), "_forcereassign": True}, "assign the ticket")
+        return str(stand_in["name"])
+
+    def _post_ticket(self, body: Mapping[str, object], doing: str) -> None:
+        self.client.post(self.line, "Tickets", {"id": int(self.ticket), **body}, self.now, doing, self.ticket)
+
+
+def text_of_note(action: Mapping[str, Any]) -> str:
+    """What an action's note says, without markup."""
+    text = action.get("note")
+    if not text and action.get("note_html"):
+        return plain(str(action["note_html"]))
+    return html.unescape(str(text or ""))
+
+
+def _outcome(action: str) -> dict[str, object]:
+    """An action by its number, or by its name."""
+    return {"outcome_id": int(action)} if action.isdigit() else {"outcome": action}
+
+
+def _read(spec: Spec) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    tenant = spec.text("tenant", longest=100)
+    address = spec.text("base_url", required=True, longest=500)
+    if address:
+        try:
+            found["base_url"], named = clean_address(address)
+            tenant = tenant or named
+        except Rejected as problem:
+            spec.note(problem)
+    found["tenant"] = tenant
+    found["client_id"] = spec.text("client_id", required=True, longest=200)
+    found["scope"] = spec.text("scope", "all", longest=500)
+    found["application"] = spec.text("application", longest=200)
+    found["note_action"] = spec.text("note_action", NOTE_ACTION, longest=100)
+    if spec.has("time_zone"):
+        found["time_zone"] = spec.zone()
+    found["pull"] = spec.flag("pull", False)
+    found["read_notes"] = spec.flag("read_notes", True)
+    found["reread"] = spec.flag("reread", True)
+    found["rate"] = spec.whole("rate", _PER_SECOND, least=1, most=50)
+    agents = spec.raw("agents", {})
+    if not isinstance(agents, Mapping):
+        spec.refuse("agents", "names for each user the agent in Halo, by number.")
+    else:
+        found["agents"] = {str(user)[:150]: whole(number)[:20] for user, number in agents.items()}
+    if spec.has("sync"):
+        found["sync"] = sync.read_sync(spec)
+    if (create := spec.spec("create_ticket")) is not None:
+        found["create_ticket"] = _read_create(create)
+    kept = {"sync"}
+    defaults = {"scope": "all", "note_action": NOTE_ACTION, "read_notes": True, "reread": True, "rate": _PER_SECOND}
+    return {
+        name: value
+        for name, value in found.items()
+        if name in kept or (value not in ("", {}, [], None, False) and value != defaults.get(name))
+        or (value is False and name in defaults)
+    }  # fmt: skip
+
+
+def _read_create(create: Spec) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    on = create.texts("on")
+    for number, event in enumerate(on):
+        if event not in CREATE_ON:
+            create.refuse(f"on[{number}]", f"must be one of {', '.join(CREATE_ON)}.")
+    found["on"] = list(on)
+    for key in ("ticket_type", "team", "priority", "client", "site", "user"):
+        found[key] = create.text(key, longest=100)
+    found["summary"] = create.text("summary", longest=500)
+    found["details"] = create.text("details", longest=5000)
+    create.done()
+    return {name: value for name, value in found.items() if value not in ("", [])}
+
+
+def _open(account: Account, client: HttpClient) -> HaloSender:
+    return HaloSender(account, Client(account), Rate(account.settings.get("rate", _PER_SECOND), _BURST))
+
+
+HALOITSM = ConnectorKind(
+    name="haloitsm",
+    title="HaloITSM",
+    description="Writes what people do to the ticket, and reads what agents do in Halo.",
+    open=_open,
+    read=_read,
+    secrets=("client_secret",),
+)

@@ -1,0 +1,448 @@
+"""Reading back: every few minutes (in pull mode every half minute, and at once after an outage) the tickets that
+changed since the last look are read, page by page, and what is news is taken in like any message. Also here: agents'
+notes become replies, tickets that are gone or merged are noticed, and a webhook that is silent or switched off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts import commands as alerts
+from tocsin.alerts.orders import Actor, Cancel, Order, Reply
+from tocsin.alerts.rows import as_json
+from tocsin.alerts.states import LIVE, ActorKind, Via
+from tocsin.core import clock, database
+from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
+from tocsin.core.ids import key_hash, uuid7
+from tocsin.core.loops import Loop
+from tocsin.inbound import registry
+from tocsin.inbound.decode import Element
+from tocsin.inbound.door import Door
+from tocsin.inbound.messages import Incoming
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.reading import Reading
+from tocsin.inbound.registry import UnknownDoor
+from tocsin.inbound.taking import take_in
+from tocsin.outbound import pacing, record
+from tocsin.outbound.connectors.contract import Barred, Line
+from tocsin.outbound.connectors.haloitsm import lookups, reading, webhook
+from tocsin.outbound.connectors.haloitsm.client import Client, whole
+from tocsin.outbound.connectors.haloitsm.connector import HaloSender, text_of_note
+from tocsin.outbound.connectors.haloitsm.problems import Gone
+from tocsin.outbound.connectors.haloitsm.reading import Known
+from tocsin.outbound.directory import Directory
+from tocsin.outbound.models import OutboundIntegration
+
+log = logging.getLogger(__name__)
+
+EVERY = timedelta(minutes=3)
+EVERY_WHEN_PULLING = timedelta(seconds=30)
+#: A look that takes longer is taken up by another process.
+LEASE = timedelta(minutes=3)
+#: Halo's lists are read again after so long.
+LISTS_LAST = timedelta(hours=12)
+#: The first look only finds out where to begin: Halo's dates may be so much behind UTC.
+_BEHIND = timedelta(hours=15)
+
+#: So many messages are taken in at a time, so many tickets' notes are read, and so many live tickets looked at singly.
+_CHUNK, _NOTES, _SINGLY = 50, 20, 10
+#: Of a ticket that is new to Tocsin so many notes at most become replies.
+_FIRST_NOTES = 10
+
+
+@dataclass(slots=True)
+class Look:
+    """One look at one Halo."""
+
+    integration_id: int
+    client: Client
+    line: Line
+    settings: Mapping[str, Any]
+    looked_to: str
+    memory: dict[str, Any]
+    doors: Sequence[Door]
+    now: datetime
+    found: int = 0
+    webhook_problem: str = ""
+    remarks: list[str] = field(default_factory=list)
+
+    def carry_out(self) -> None:
+        """Everything, in order. Raises Temporary or Permanent; what was done until then stays done."""
+        self._read_lists()
+        if not self.looked_to:
+            self._begin()
+            return
+        changed = self._changed()
+        if changed:
+            self._bring_in(changed)
+            if self.settings.get("read_notes", True):
+                self._read_notes([whole(ticket["id"]) for ticket, _at in changed])
+            self.looked_to = reading.newest([ticket for ticket, _at in changed], self.looked_to)
+        self._look_singly({whole(ticket["id"]) for ticket, _at in changed})
+        if not self.settings.get("pull"):
+            self.webhook_problem = webhook.problem(self.client, self.line, self.memory, self.found, self.now)
+
+    def _read_lists(self) -> None:
+        at = self.memory.get("lists_at")
+        if at and datetime.fromisoformat(at) > self.now - LISTS_LAST:
+            return
+        refresh_lists(self.integration_id, self.client, self.line, self.memory, self.now)
+
+    def _begin(self) -> None:
+        """Tickets are read from here on; what was before stays Halo's own."""
+        seen = ""
+        first = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
+        for rows, _at in self.client.pages(self.line, self.now, {"lastupdatefromdate": first, "order": "id"}):
+            seen = reading.newest(rows, seen)
+        self.looked_to = seen or first
+
+    def _changed(self) -> list[tuple[dict[str, Any], datetime]]:
+        """The tickets that changed since the last look, each with Halo's own time when it gave them."""
+        begin = reading.since(self.looked_to)
+        earliest = reading.moment(begin)
+        found = []
+        for rows, at in self.client.pages(self.line, self.now, {"lastupdatefromdate": begin, "order": "id"}):
+            for ticket in rows:
+                changed = reading.moment(ticket.get("last_update"))
+                # A filter that this Halo does not know, it ignores.
+                if whole(ticket.get("id")).isdigit() and not (changed and earliest and changed < earliest):
+                    found.append((ticket, at))
+        return found
+
+    def _bring_in(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> None:
+        """Takes in what is news, through the door that would have got it."""
+        wanted: list[Incoming] = []
+        for element, door in self._news(tickets):
+            wanted.append(self._incoming(door, element))
+        for start in range(0, len(wanted), _CHUNK):
+            take_in(wanted[start : start + _CHUNK], self.now)
+        self.found += len(wanted)
+
+    def _incoming(self, door: Door, element: Element) -> Incoming:
+        return Incoming(
+            uuid7(), door.id, self.now, element.raw, element, "application/json", reading.HEADERS
+        )  # fmt: skip
+
+    def _news(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> Iterable[tuple[Element, Door]]:
+        read: list[tuple[Element, list[tuple[Door, Reading]]]] = []
+        for ticket, at in tickets:
+            element = reading.message(ticket, at)
+            ways = [(door, one) for door in self.doors if isinstance(one := door.reader.read(element), Reading)]
+            read.append((element, ways))
+        known = known_alerts({_key(door, one) for _element, ways in read for door, one in ways})
+        for element, ways in read:
+            for door, one in ways:
+                last = known.get(_key(door, one))
+                if last is not None and last.integration_id not in (None, door.id) and len(ways) > 1:
+                    continue
+                if reading.is_news(door, one, last):
+                    yield element, door
+                    break
+
+    def _read_notes(self, tickets: Sequence[str]) -> None:
+        """What agents wrote on tickets whose alert is live becomes a reply there."""
+        live = self._live(tickets)
+        seen: dict[str, int] = self.memory.setdefault("notes", {})
+        for ticket, alert_id in list(live.items())[:_NOTES]:
+            try:
+                actions = self.client.actions(self.line, ticket, self.now)
+            except Gone:
+                continue
+            me, application = self.memory.get("me", ""), str(self.settings.get("application", ""))
+            found = reading.notes(actions, me, application, text_of_note)
+            fresh = [note for note in found if note.id > seen[ticket]] if ticket in seen else found[-_FIRST_NOTES:]
+            written = _written(self.integration_id, ticket) if fresh else set()
+            for note in fresh:
+                if " ".join(note.text.split()) not in written:
+                    self._reply(alert_id, note)
+            seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
+        # What is over is forgotten.
+        self.memory["notes"] = dict(list(seen.items())[-2000:])
+
+    def _reply(self, alert_id: int, note: reading.Note) -> None:
+        user = _user_of(self.integration_id, note.agent)
+        actor = Actor(ActorKind.USER, user[1], user[0]) if user else Actor(ActorKind.CONTACT, note.agent_name)
+        try:
+            alerts.act(alert_id, Reply(actor=actor, via=Via.HALO, text=note.text[:20_000]), now=self.now)
+        except Rejected as rejected:
+            log.info("A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail)
+
+    def _live(self, tickets: Sequence[str] | None = None, above: int = 0, most: int = 1000) -> dict[str, int]:
+        """Live alerts of these doors by ticket, oldest first."""
+        with database.transaction() as connection:
+            found = database.rows(
+                connection,
+                "SELECT id, source_id FROM alerts_alert WHERE integration_id = ANY(%s) AND status = ANY(%s) "
+                "AND id > %s AND source_id <> '' AND NOT test AND (%s OR source_id = ANY(%s)) ORDER BY id LIMIT %s",
+                ([door.id for door in self.doors], sorted(LIVE), above, tickets is None, list(tickets or ()), most),
+            )
+        return {row["source_id"]: row["id"] for row in found}
+
+    def _look_singly(self, changed: set[str]) -> None:
+        """Some live alerts' tickets in turn: a ticket that was deleted or merged does not show as changed."""
+        above = int(self.memory.get("looked_singly_to", 0))
+        live = self._live(above=above, most=_SINGLY)
+        self.memory["looked_singly_to"] = max(live.values(), default=0) if len(live) == _SINGLY else 0
+        gone: dict[str, int] = self.memory.setdefault("gone", {})
+        again: list[tuple[dict[str, Any], datetime]] = []
+        waiting = self._live(list(gone)) if gone else {}
+        for ticket, alert_id in {**live, **waiting}.items():
+            if ticket in changed or not ticket.isdigit():
+                continue
+            try:
+                whole_ticket, at = self.client.ticket(self.line, ticket, self.now)
+            except Gone as error:
+                self._is_gone(ticket, alert_id, error, gone)
+                continue
+            gone.pop(ticket, None)
+            if parent := reading.merged_into(whole_ticket):
+                self._merge(alert_id, ticket, parent)
+            else:
+                again.append((whole_ticket, at))
+        self._bring_in(again)
+        self.memory["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
+
+    def _is_gone(self, ticket: str, alert_id: int, error: Gone, gone: dict[str, int]) -> None:
+        """A ticket that Halo knows nothing of at two looks, while it shows others, was deleted. One that it does not
+        show may still need somebody: its alert stays."""
+        if "(404)" not in error.detail:
+            self.remarks.append(error.detail)
+            return
+        gone[ticket] = gone.get(ticket, 0) + 1
+        if gone[ticket] < 2:
+            return
+        gone.pop(ticket)
+        door = self.doors[0]
+        self._act(alert_id, Cancel(actor=_actor(door), via=Via.HALO, note=f"ticket {ticket} was deleted in Halo"))
+
+    def _merge(self, alert_id: int, ticket: str, parent: str) -> None:
+        door = self.doors[0]
+        note = f"ticket {ticket} was merged into {parent} in Halo"
+        order = Order(actor=_actor(door), via=Via.HALO, note=note)
+        other = self._live([parent]).get(parent)
+        if other is not None and other != alert_id:
+            self._act(alert_id, alerts.merge_into(other, order))
+        else:
+            self._act(alert_id, Cancel(actor=order.actor, via=order.via, note=note))
+
+    def _act(self, alert_id: int, command: Any) -> None:
+        try:
+            alerts.act(alert_id, command, now=self.now)
+        except Rejected as rejected:
+            log.info("What Halo says of alert %s does not fit: %s", alert_id, rejected.detail)
+
+
+def _actor(door: Door) -> Actor:
+    return Actor(ActorKind.INTEGRATION, door.shown_source)
+
+
+def _key(door: Door, one: Reading) -> bytes:
+    text = door.dedup_key(one)
+    return key_hash(text) if text is not None else b""
+
+
+_KNOWN = """
+SELECT k.key_hash, a.id, a.integration_id, a.status, a.source_status, a.subject, a.client, a.team, a.source_priority,
+       coalesce(a.custom ->> 'agent_id', '') AS agent_id
+FROM inbound_keyclock k JOIN alerts_alert a ON a.id = k.last_alert WHERE k.key_hash = ANY(%s)
+"""
+
+
+def known_alerts(keys: set[bytes]) -> dict[bytes, Known]:
+    """The last alert of each dedup key."""
+    with database.transaction() as connection:
+        found = database.rows(connection, _KNOWN, (sorted(keys),))
+    return {
+        bytes(row["key_hash"]): Known(row["id"], row["integration_id"], row["status"] in LIVE, row, row["agent_id"])
+        for row in found
+    }
+
+
+def _written(integration_id: int, ticket: str) -> set[str]:
+    """The notes that Tocsin itself wrote on a ticket, each as one line."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            "SELECT content ->> 'note' FROM outbound_call WHERE integration_id = %s AND ticket = %s AND ticket <> '' "
+            "ORDER BY id DESC LIMIT 100",
+            (integration_id, ticket),
+        ).fetchall()
+    return {" ".join(row[0].split()) for row in found if row[0]}
+
+
+def _user_of(integration_id: int, agent: str) -> tuple[int, str] | None:
+    """The user that an agent is: chosen by hand, or by e-mail."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT u.id, coalesce(nullif(u.name, ''), u.username) FROM people_user u WHERE u.is_active AND (u.id = ("
+            "SELECT user_id FROM outbound_agentmatch WHERE integration_id = %(i)s AND number = %(a)s LIMIT 1) "
+            "OR (u.email <> '' AND lower(u.email) = (SELECT data ->> 'email' FROM outbound_lookup "
+            "WHERE integration_id = %(i)s AND noun = 'agent' AND number = %(a)s LIMIT 1))) ORDER BY u.id LIMIT 1",
+            {"i": integration_id, "a": agent},
+        ).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def refresh_lists(integration_id: int, client: Client, line: Line, memory: dict[str, Any], now: datetime) -> list[str]:
+    """Reads Halo's lists and who Tocsin is there, keeps them, and teaches the inbound integrations. Returns why some
+    could not be read."""
+    me = client.me(line, now)
+    found, problems = lookups.read(client, line, now)
+    with database.transaction() as connection:
+        lookups.store(connection, integration_id, found, now)
+        memory["me"], memory["lists_at"] = whole(me.get("id")), now.isoformat()
+        connection.execute(
+            "UPDATE outbound_standing SET memory = memory || %s WHERE integration_id = %s",
+            (as_json({"me": memory["me"], "lists_at": memory["lists_at"]}), integration_id),
+        )
+    lookups.teach_inbound(OutboundIntegration.objects.get(pk=integration_id), now)
+    return list(problems.values())
+
+
+_CLAIM = """
+UPDATE outbound_standing s SET look_lease_until = clock_timestamp() + %(lease)s
+WHERE s.integration_id = (
+  SELECT t.integration_id FROM outbound_standing t JOIN outbound_outboundintegration o ON o.id = t.integration_id
+  WHERE o.is_enabled AND o.kind = 'haloitsm' AND t.look_at <= %(now)s
+    AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp())
+    AND (t.barred_until IS NULL OR t.barred_until <= %(now)s) AND (t.not_before IS NULL OR t.not_before <= %(now)s)
+  ORDER BY t.look_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
+RETURNING s.integration_id, s.looked_to, s.memory, s.granted_to, s.throttled
+"""
+
+_WRITE = """
+UPDATE outbound_standing SET look_lease_until = NULL, look_at = %(next)s,
+       looked_at = coalesce(%(looked_at)s, looked_at), looked_to = %(looked_to)s, memory = %(memory)s,
+       look_problem = %(problem)s, found = found + %(found)s, webhook_problem = %(webhook)s, granted_to = %(granted)s
+WHERE integration_id = %(id)s
+"""
+
+_BAR = """
+UPDATE outbound_standing SET problem = %(problem)s, barred_until = %(until)s,
+       problem_at = CASE WHEN problem = %(problem)s THEN problem_at ELSE %(now)s END
+WHERE integration_id = %(id)s
+"""
+
+
+def look(directory: Directory, now: Callable[[], datetime]) -> bool:
+    """One look at the Halo whose turn it is; True when there was one."""
+    at = now()
+    with database.transaction() as connection:
+        directory.refresh(connection)
+        standing = database.row(connection, _CLAIM, {"now": at, "lease": LEASE})
+    if standing is None:
+        return False
+    opened = directory.get(standing["integration_id"])
+    if opened is None or not isinstance(opened.sender, HaloSender):
+        return False
+    line = Line(directory.client, now, opened.secrets)
+    one = Look(
+        standing["integration_id"], opened.sender.client, line, opened.account.settings, standing["looked_to"],
+        dict(standing["memory"]), _doors(standing["integration_id"]), at,
+    )  # fmt: skip
+    problem: TocsinError | None = None
+    try:
+        one.carry_out()
+    except (Temporary, Permanent) as error:
+        problem = error
+    _write(one, opened.sender.rate, standing, problem)
+    return True
+
+
+def _doors(integration_id: int) -> list[Door]:
+    doors = registry.shared()
+    doors.refresh()
+    own = [door for door in doors.doors().values() if door.outbound_id == integration_id]
+    usable = [door for door in own if door.mode is not IntegrationMode.DISABLED and door.reader.kind.follows_agent]
+    return sorted(usable, key=lambda door: door.id)
+
+
+def _write(one: Look, rate: pacing.Rate, standing: Mapping[str, Any], problem: TocsinError | None) -> None:
+    every = EVERY_WHEN_PULLING if one.settings.get("pull") else EVERY
+    text = str(problem) if problem is not None else " ".join(one.remarks)
+    with database.transaction() as connection:
+        connection.execute(
+            _WRITE,
+            {
+                "next": one.now + every,
+                "looked_at": one.now if problem is None else None,
+                "looked_to": one.looked_to,
+                "memory": as_json(one.memory),
+                "problem": text[:500],
+                "found": one.found,
+                "webhook": one.webhook_problem,
+                "granted": pacing.charged(rate, standing["granted_to"], one.line.requests, one.now),
+                "id": one.integration_id,
+            },
+        )
+        if isinstance(problem, Barred):
+            until = one.now + pacing.BARRED
+            connection.execute(_BAR, {"problem": text, "until": until, "now": one.now, "id": one.integration_id})
+        # Of looks that found nothing wrong only what changed something is worth a line.
+        if problem is not None or one.found:
+            said = [(one.integration_id, None, said) for said in one.line.said[-20:]]
+            record.keep_said(connection, said)
+        database.hint(connection, "outbound-log")
+
+
+def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
+    """Completes messages that wait for it, a few at a time, by asking Halo how their tickets stand."""
+    with database.transaction() as connection:
+        directory.refresh(connection)
+        waiting = database.rows(
+            connection,
+            "SELECT id, integration_id, source_id FROM inbound_inboundmessage "
+            "WHERE status = 'Pending' AND verdict ->> 'reread' = 'wanted' ORDER BY id LIMIT 5",
+        )
+    if not waiting:
+        return False
+    doors = registry.shared()
+    doors.refresh()
+    found: dict[tuple[int, str], dict[str, Any]] = {}
+    for row in waiting:
+        key = (row["integration_id"], row["source_id"])
+        if key not in found:
+            found[key] = _ticket(directory, doors, key, now)
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
+                (as_json({"reread": found[key]}).replace("\\u0000", "\\ufffd"), row["id"]),
+            )
+            database.hint(connection, "pending")
+    return True
+
+
+def _ticket(
+    directory: Directory, doors: registry.Registry, key: tuple[int, str], now: Callable[[], datetime]
+) -> dict[str, Any]:
+    """The ticket as Halo has it now; empty where Halo does not say, and the message is decided as it is."""
+    try:
+        door = doors.door(key[0])
+    except UnknownDoor:
+        return {}
+    opened = directory.get(door.outbound_id or 0)
+    if opened is None or not isinstance(opened.sender, HaloSender) or not opened.account.settings.get("reread", True):
+        return {}
+    at = now()
+    line = Line(directory.client, now, opened.secrets)
+    try:
+        ticket, _at = opened.sender.client.ticket(line, key[1], at)
+    except (Temporary, Permanent) as error:
+        log.info("Ticket %s could not be read before deciding: %s", key[1], error)
+        return {}
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE outbound_standing SET granted_to = greatest(granted_to, %s) + %s WHERE integration_id = %s",
+            (at, opened.sender.rate.apart * line.requests, door.outbound_id),
+        )
+    return {name: value for name, value in ticket.items() if not (isinstance(value, str) and len(value) > 100_000)}
+
+
+def loops(directory: Directory) -> tuple[Loop, ...]:
+    """The loops that read back."""
+    return (
+        Loop("outbound look", lambda: look(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})),
+        Loop("outbound ask", lambda: ask_about(directory, clock.now), timedelta(seconds=1), frozenset({"reread"})),
+    )

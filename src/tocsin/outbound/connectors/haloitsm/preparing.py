@@ -1,0 +1,186 @@
+"""What a write on a ticket needs of the database: numbers for the names of statuses, agents and priorities, and the
+ticket of an alert. Notes what is about to be written before it leaves, so that it is known again when it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tocsin.alerts.rows import as_json
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.outbound.connectors.contract import Done, Job
+from tocsin.outbound.connectors.haloitsm.lookups import Lists, load
+from tocsin.outbound.directory import Open
+from tocsin.outbound.record import Result
+
+#: Halo's "Unassigned".
+NOBODY = "1"
+
+_LATER = """
+SELECT order_key, max(id) FILTER (WHERE content ? 'agent') AS agent, max(id) FILTER (WHERE content ? 'status') AS status
+FROM outbound_call WHERE integration_id = %s AND order_key = ANY(%s) AND status = 'queued' AND action = 'write'
+GROUP BY order_key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HaloPreparer:
+    """For calls of the kind haloitsm."""
+
+    def prepare(self, connection: Connection, opened: Open, jobs: Sequence[Job]) -> Sequence[Job]:
+        """The jobs with the numbers of what they name."""
+        number = opened.account.id
+        lists = load(connection, number)
+        people = _people(connection, number, jobs)
+        links = _links(connection, number, [job.alert_id for job in jobs if not job.ticket and job.alert_id])
+        keys = sorted({job.order_key for job in jobs})
+        later = {row["order_key"]: row for row in database.rows(connection, _LATER, (number, keys))}
+        settings = opened.account.settings
+        prepared = [
+            replace(job, known=_known(job, settings, lists, people, links, later.get(job.order_key, {})))
+            for job in jobs
+        ]
+        _note_what_is_written(connection, prepared)
+        return prepared
+
+    def conclude(self, connection: Connection, opened: Open, results: Sequence[Result]) -> None:
+        """Keeps the numbers of tickets that were made."""
+        for result in results:
+            if result.job.action == "create" and isinstance(result.outcome, Done):
+                connection.execute(
+                    "UPDATE outbound_ticketlink SET ticket = %s, made_at = %s "
+                    "WHERE integration_id = %s AND alert_id = %s",
+                    (result.outcome.ticket, result.at, opened.account.id, result.job.alert_id),
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    name: str
+    email: str
+    #: The agent that was chosen by hand.
+    chosen: str
+
+
+def _people(connection: Connection, number: int, jobs: Sequence[Job]) -> dict[int, _Person]:
+    ids = {user for job in jobs for user in (_user_of(job), job.content.get("who_user")) if isinstance(user, int)}
+    if not ids:
+        return {}
+    found = database.rows(
+        connection,
+        "SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.email, coalesce(m.number, '') AS chosen "
+        "FROM people_user u LEFT JOIN outbound_agentmatch m ON m.user_id = u.id AND m.integration_id = %s "
+        "WHERE u.id = ANY(%s)",
+        (number, sorted(ids)),
+    )
+    return {row["id"]: _Person(row["name"], row["email"], row["chosen"]) for row in found}
+
+
+def _user_of(job: Job) -> int | None:
+    agent = job.content.get("agent")
+    return agent.get("user") if isinstance(agent, Mapping) else None
+
+
+def _links(connection: Connection, number: int, alerts: Sequence[int]) -> dict[int, str]:
+    if not alerts:
+        return {}
+    found = connection.execute(
+        "SELECT alert_id, ticket FROM outbound_ticketlink WHERE integration_id = %s AND alert_id = ANY(%s)",
+        (number, list(alerts)),
+    )
+    return {row[0]: row[1] for row in found.fetchall()}
+
+
+def _known(
+    job: Job,
+    settings: Mapping[str, Any],
+    lists: Lists,
+    people: Mapping[int, _Person],
+    links: Mapping[int, str],
+    later: Mapping[str, Any],
+) -> dict[str, Any]:
+    known: dict[str, Any] = {"note_action": settings.get("note_action", "")}
+    if not job.ticket and job.alert_id is not None:
+        known["ticket"] = links.get(job.alert_id, "")
+    names = [key for key in ("status", "priority", "ticket_type") if job.content.get(key)]
+    if (names or job.content.get("agent")) and not lists.is_known:
+        return {**known, "wait": "Halo's lists of statuses and agents have not been read yet."}
+    if job.action == "create":
+        return known | _fields(job.content, lists)
+    for noun in ("status", "priority"):
+        name = job.content.get(noun)
+        if not name or (noun == "status" and (later.get("status") or 0) > job.id):
+            continue
+        entry = lists.named(noun, str(name))
+        if entry is None:
+            said = f'Halo has no {noun} "{name}": it was renamed or taken away. Choose another for this event.'
+            return {**known, "problem": said}
+        known[noun] = {"number": entry.number, "name": entry.name}
+    known["team"] = job.content.get("team", "")
+    if "agent" in job.content and (later.get("agent") or 0) <= job.id:
+        known |= _agent(job.content["agent"], lists, people)
+    who = people.get(job.content.get("who_user") or 0)
+    stand_in = _agent_of(who, lists) if who is not None else None
+    return {**known, "stand_in": stand_in} if stand_in else known
+
+
+def _agent(wanted: Mapping[str, Any], lists: Lists, people: Mapping[int, _Person]) -> dict[str, Any]:
+    """The agent for a person, matched by hand, by e-mail, else by name; a remark where there is none."""
+    person = people.get(wanted.get("user") or 0)
+    if person is not None:
+        found = _agent_of(person, lists)
+        if found is not None:
+            return {"agent": found}
+        said = f"Halo has no agent with the address {person.email}: choose {person.name}'s agent under People."
+        return {"remark": said}
+    name = str(wanted.get("name") or "")
+    if not name:
+        return {"agent": {"number": NOBODY, "name": "nobody"}}
+    entry = lists.named("agent", name)
+    return (
+        {"agent": {"number": entry.number, "name": entry.name}} if entry else {"remark": f"Halo has no agent {name}."}
+    )
+
+
+def _agent_of(person: _Person, lists: Lists) -> dict[str, str] | None:
+    entry = lists.numbered("agent", person.chosen) or lists.agent_with(person.email)
+    return {"number": entry.number, "name": entry.name} if entry else None
+
+
+def _fields(content: Mapping[str, Any], lists: Lists) -> dict[str, Any]:
+    """What a new ticket gets. Client, site and user are numbers, because names of them are not unique in Halo."""
+    fields: dict[str, Any] = {}
+    for noun, field in (("ticket_type", "tickettype_id"), ("priority", "priority_id")):
+        if name := content.get(noun):
+            entry = lists.named(noun, str(name))
+            if entry is None:
+                return {"problem": f'Halo has no {noun.replace("_", " ")} "{name}": choose another for new tickets.'}
+            fields[field] = int(entry.number)
+    if content.get("team"):
+        fields["team"] = content["team"]
+    for key in ("client", "site", "user"):
+        if str(content.get(key, "")).isdigit():
+            fields[f"{key}_id"] = int(content[key])
+    return {"fields": fields}
+
+
+_WROTE = """
+UPDATE outbound_call c SET wrote = n.wrote, ticket = CASE WHEN n.ticket = '' THEN c.ticket ELSE n.ticket END
+FROM jsonb_to_recordset(%s) AS n(id bigint, wrote jsonb, ticket text) WHERE c.id = n.id
+"""
+
+
+def _note_what_is_written(connection: Connection, jobs: Sequence[Job]) -> None:
+    """An empty agent stands for nobody."""
+    noted = []
+    for job in jobs:
+        wrote: dict[str, str] = {}
+        if agent := job.known.get("agent"):
+            wrote["agent"] = "" if agent["number"] == NOBODY else agent["number"]
+        if status := job.known.get("status"):
+            wrote["status"] = status["name"]
+        noted.append({"id": job.id, "wrote": wrote, "ticket": job.known.get("ticket", "")})
+    if noted:
+        connection.execute(_WROTE, (as_json(noted),))

@@ -1,0 +1,77 @@
+"""What Tocsin wrote on tickets lately, or is about to write, for whoever decides on messages about them: so that what
+comes back is never taken for somebody's act. Works inside the transaction of the connection it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.inbound.other_side import OwnWrites
+
+#: What did not come back by then will not.
+REMEMBERED = timedelta(minutes=15)
+
+_WRITES = """
+SELECT c.integration_id, c.ticket, c.id, c.status, c.wrote, c.is_echoed, c.content ? 'agent' AS has_agent,
+       c.content ? 'status' AS has_status, coalesce(s.memory ->> 'me', '') AS me
+FROM unnest(%(integrations)s::bigint[], %(tickets)s::text[]) AS w(integration_id, ticket)
+JOIN outbound_call c ON c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> ''
+LEFT JOIN outbound_standing s ON s.integration_id = c.integration_id
+WHERE c.status IN ('queued', 'sending') OR (c.status = 'sent' AND c.ended_at > %(since)s)
+ORDER BY c.id
+"""
+
+
+@dataclass(slots=True)
+class _Gathered:
+    me: str = ""
+    agents: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+    agent_is_coming: bool = False
+    status_is_coming: bool = False
+
+
+def ask(
+    connection: Connection, tickets: Sequence[tuple[int, str]], now: datetime
+) -> Mapping[tuple[int, str], OwnWrites]:
+    """By (integration, ticket); a ticket on which nothing was written has no entry."""
+    parameters = {
+        "integrations": [number for number, _ in tickets],
+        "tickets": [ticket for _, ticket in tickets],
+        "since": now - REMEMBERED,
+    }
+    gathered: dict[tuple[int, str], _Gathered] = {}
+    for row in database.rows(connection, _WRITES, parameters):
+        _add(gathered.setdefault((row["integration_id"], row["ticket"]), _Gathered()), row)
+    return {
+        key: OwnWrites(one.agents, one.statuses, one.agent_is_coming, one.status_is_coming, one.me)
+        for key, one in gathered.items()
+    }
+
+
+def _add(found: _Gathered, row: Mapping[str, Any]) -> None:
+    found.me = row["me"]
+    if row["status"] != "sent":
+        found.agent_is_coming |= row["has_agent"]
+        found.status_is_coming |= row["has_status"]
+    if row["is_echoed"]:
+        return
+    # Of two writes of the same value the later is the one that will be known again.
+    if "agent" in row["wrote"]:
+        found.agents[row["wrote"]["agent"]] = row["id"]
+    if "status" in row["wrote"]:
+        found.statuses[row["wrote"]["status"].casefold()] = row["id"]
+
+
+def keep(connection: Connection, writes: Sequence[int]) -> None:
+    """These came back: so will nothing that was written on those tickets before them."""
+    connection.execute(
+        "UPDATE outbound_call c SET is_echoed = true FROM outbound_call w WHERE w.id = ANY(%s) "
+        "AND c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> '' AND c.id <= w.id "
+        "AND c.status IN ('sending', 'sent') AND NOT c.is_echoed",
+        (list(writes),),
+    )

@@ -1,0 +1,199 @@
+"""Follows changes of alerts in their transaction: queues what is to be written on the ticket. Sends nothing.
+
+Alerts of samples, and of integrations that only watch, are never written about.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tocsin.alerts.reactors import AlertChange
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.outbound import values
+from tocsin.outbound.connectors.haloitsm import sync
+from tocsin.outbound.queue import NewCall, queue
+from tocsin.outbound.states import Event
+from tocsin.outbound.told import Told, told_of
+
+_ALERTS = """
+SELECT a.id, a.source_id, a.subject, i.kind AS inbound_kind, o.id AS outbound_id, o.settings, l.ticket AS linked,
+       (SELECT value #>> '{}' FROM core_setting WHERE name = 'time_zone') AS time_zone
+FROM alerts_alert a
+JOIN inbound_integration i ON i.id = a.integration_id
+JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
+WHERE a.id = ANY(%s) AND NOT a.watch AND NOT a.test ORDER BY a.id
+"""
+
+_MAKES_TICKETS = """
+SELECT i.id FROM inbound_integration i
+JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+WHERE i.kind <> 'haloitsm' AND o.settings -> 'create_ticket' -> 'on' ? 'opened'
+"""
+
+_PAGES = """
+SELECT alert_id, channel, count(*) FROM notify_delivery
+WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('sent', 'delivered') GROUP BY alert_id, channel
+"""
+
+_LINK = """
+INSERT INTO outbound_ticketlink (integration_id, alert_id)
+SELECT n.integration, n.alert FROM unnest(%s::bigint[], %s::bigint[]) AS n(integration, alert)
+ON CONFLICT DO NOTHING RETURNING alert_id
+"""
+
+#: What a new ticket is given, where the integration says it.
+_FIELDS = ("ticket_type", "team", "priority", "client", "site", "user")
+
+
+def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
+    """The reactor. Openings cost one small statement a second, and more only where tickets are made for them."""
+    told = [one for change in changes for one in told_of(change)]
+    opened = _opened(connection, changes)
+    if not told and not opened:
+        return
+    ids = sorted({one.alert_id for one in told} | opened)
+    alerts = {row["id"]: row for row in database.rows(connection, _ALERTS, (ids,))}
+    if not alerts:
+        return
+    made = _tickets_to_make(connection, alerts, told, opened)
+    calls = [*made.values(), *_writes(connection, alerts, told, frozenset(made))]
+    queue(connection, calls, now)
+
+
+def _opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
+    """The alerts that have just opened and want a ticket in Halo."""
+    openings = [change for change in changes if change.before is None and change.integration_id is not None]
+    if not openings:
+        return set()
+    makers = _makers.current(connection)
+    return {change.alert_id for change in openings if change.integration_id in makers}
+
+
+@dataclass(slots=True)
+class _Makers:
+    """The inbound integrations whose alerts get a ticket when they open. Read again at most each second, so that ingest
+    does not ask with every batch."""
+
+    url: str = ""
+    read_at: float = float("-inf")
+    ids: frozenset[int] = frozenset()
+
+    def current(self, connection: Connection) -> frozenset[int]:
+        """Their ids."""
+        at, url = time.monotonic(), database.url()
+        if url != self.url or at - self.read_at >= 1.0:
+            ids = frozenset(row[0] for row in connection.execute(_MAKES_TICKETS).fetchall())
+            self.url, self.read_at, self.ids = url, at, ids
+        return self.ids
+
+
+_makers = _Makers()
+
+
+def _tickets_to_make(
+    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[Told], opened: set[int]
+) -> dict[int, NewCall]:
+    """By alert, the call that makes its ticket. The row of the link is the guard: an alert never gets two."""
+    happened = {(one.alert_id, one.event.value) for one in told if one.is_whole}
+    happened |= {(number, "opened") for number in opened}
+    wanted = [
+        row
+        for row in alerts.values()
+        if row["inbound_kind"] != "haloitsm"
+        and row["linked"] is None
+        and any((row["id"], event) in happened for event in row["settings"].get("create_ticket", {}).get("on", ()))
+    ]
+    if not wanted:
+        return {}
+    linked = connection.execute(_LINK, ([row["outbound_id"] for row in wanted], [row["id"] for row in wanted]))
+    fresh = {row[0] for row in linked.fetchall()}
+    known = values.of_alerts(connection, sorted(fresh))
+    return {row["id"]: creation(row["outbound_id"], row["settings"], known[row["id"]]) for row in wanted
+            if row["id"] in fresh}  # fmt: skip
+
+
+def creation(outbound_id: int, settings: Mapping[str, Any], known: Mapping[str, Any]) -> NewCall:
+    """The call that makes a ticket for an alert with these values."""
+    wanted = settings.get("create_ticket", {})
+    number = int(known["alert"])
+    summary = sync.note_text(wanted.get("summary") or "<subject>", known)
+    details = wanted.get("details") or "<long_text>\n\nFrom <source>, alert <alert> in Tocsin: <url>"
+    return NewCall(
+        outbound_id,
+        f"alert:{number}",
+        "create",
+        f"Make a ticket: {summary}"[:500],
+        alert_id=number,
+        content={
+            "summary": " ".join(summary.split())[:200],
+            "details": sync.note_text(details, known),
+            **{key: wanted[key] for key in _FIELDS if key in wanted},
+        },
+    )
+
+
+def _writes(
+    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[Told], made: frozenset[int]
+) -> list[NewCall]:
+    wanted = [one for one in told if one.alert_id in alerts and _has_ticket(alerts[one.alert_id], made)]
+    if not wanted:
+        return []
+    ids = sorted({one.alert_id for one in wanted})
+    pages: dict[int, dict[str, int]] = {}
+    for number, channel, count in connection.execute(_PAGES, (ids,)).fetchall():
+        pages.setdefault(number, {})[channel] = count
+    found = (_write(alerts[one.alert_id], one, pages.get(one.alert_id, {})) for one in wanted)
+    return [call for call in found if call is not None]
+
+
+def _has_ticket(row: Mapping[str, Any], made: frozenset[int]) -> bool:
+    if row["inbound_kind"] == "haloitsm":
+        return bool(row["source_id"])
+    return row["linked"] is not None or row["id"] in made
+
+
+def _write(row: Mapping[str, Any], told: Told, pages: Mapping[str, int]) -> NewCall | None:
+    """The call that writes what was told, unless the integration writes nothing for it."""
+    settings = row["settings"]
+    wanted = sync.write_of(settings, told.event)
+    if not wanted.does_anything:
+        return None
+    zone = settings.get("time_zone") or row["time_zone"] or "UTC"
+    known = {
+        "who": told.who,
+        "time": sync.clock_text(told.at, zone),
+        "after": sync.after_text(pages) if told.event in (Event.ACKNOWLEDGE, Event.ASSIGN, Event.CLOSE) else "",
+        "alert": row["id"],
+        "subject": row["subject"],
+        **told.values,
+    }
+    if isinstance(until := known.get("until"), datetime):
+        known["until"] = sync.clock_text(until, zone)
+    content: dict[str, object] = {"event": told.event.value, "who_user": told.who_id}
+    if wanted.note:
+        content |= {"note": sync.note_text(told.text or wanted.note, known), "public": wanted.is_public}
+    if wanted.agent and told.sets_agent:
+        content["agent"] = {"user": told.agent_id, "name": told.agent_name}
+    if told.is_whole:
+        parts = (("status", wanted.status), ("team", wanted.team), ("priority", wanted.priority))
+        content |= {key: text for key, text in parts if text}
+    if content.keys() <= {"event", "who_user"}:
+        return None
+    is_own = row["inbound_kind"] == "haloitsm"
+    ticket = row["source_id"] if is_own else row["linked"] or ""
+    said = str(content.get("note") or f"{told.event.value}, by {told.who}")
+    return NewCall(
+        row["outbound_id"],
+        f"ticket:{ticket}" if is_own else f"alert:{row['id']}",
+        "write",
+        said,
+        alert_id=row["id"],
+        ticket=ticket,
+        content=content,
+    )

@@ -1,0 +1,19 @@
+"""HaloITSM as a real server on loopback: the small Halo of the demo, with its faults at hand."""
+
+from __future__ import annotations
+
+from tocsin.demo_halo.api import Reply
+from tocsin.demo_halo.hooks import CUSTOM, EVENT_ONLY, FULL, FULL_LINKED, SMALL
+from tocsin.demo_halo.server import HaloServer, running
+from tocsin.demo_halo.state import API_AGENT, DESK_AGENT, EVENTS, UNASSIGNED, Halo, Happened
+
+#: What Halo answers when a query takes too long.
+TIMEOUT = Reply(504, b"<html><body><h1>504 Gateway Time-out</h1></body></html>")
+#: A right that is lost.
+FORBIDDEN = Reply(403)
+EXPIRED = Reply(401)
+
+__all__ = [
+    "API_AGENT", "CUSTOM", "DESK_AGENT", "EVENTS", "EVENT_ONLY", "EXPIRED", "FORBIDDEN", "FULL", "FULL_LINKED", "SMALL",
+    "TIMEOUT", "UNASSIGNED", "Halo", "HaloServer", "Happened", "Reply", "running",
+]  # fmt: skip

@@ -1,0 +1,301 @@
+"""HaloITSM both ways, with a real Halo double: what people do here stands on the ticket, what agents do there is
+followed here, nothing is lost while either is away, and what Tocsin wrote never comes back as somebody's act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, EXPIRED, FORBIDDEN, SMALL, TIMEOUT, UNASSIGNED, Reply
+from tests.store.halo import Pair, pair
+from tests.store.people import ACTOR
+from tests.store.sending import allow_loopback
+from tocsin.alerts.models import AlertEvent
+from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reopen
+from tocsin.alerts.orders import Reply as Say
+from tocsin.core.ids import uuid7
+from tocsin.inbound import commands as integrations
+from tocsin.inbound.decode import Element
+from tocsin.inbound.messages import Incoming
+from tocsin.inbound.taking import take_in
+from tocsin.outbound import reactor
+from tocsin.outbound.models import TicketLink
+from tocsin.outbound.states import CallStatus
+
+
+@pytest.fixture
+def both(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    allow_loopback(monkeypatch)
+    with pair(now) as made:
+        made.connect()
+        made.hook()
+        yield made
+
+
+def test_what_people_do_here_stands_on_the_ticket_as_private_notes(both: Pair) -> None:
+    ticket = both.log()
+    alert = both.alert(ticket).pk
+    both.act(alert, Acknowledge)
+    both.act(alert, Assign)
+    both.act(alert, Say, text="Looking <at> it")
+    both.act(alert, Hold, until=both.now + timedelta(hours=1))
+    both.act(alert, Close, note="Router restarted.")
+    both.go()
+    assert both.notes(ticket) == [
+        "Alice Andersson acknowledged this at 09:15 UTC.",
+        "Alice Andersson took this at 09:15 UTC.",
+        "Alice Andersson: Looking &lt;at&gt; it",
+        "Alice Andersson put this on hold at 09:15 UTC, until 10:15 UTC.",
+        "Alice Andersson closed the alert at 09:15 UTC. Router restarted.",
+    ]
+    assert {(one["hiddenfromuser"], one["sendemail"]) for one in both.halo.actions} == {(True, False)}
+    # By default nothing else is touched: a status can mail the customer.
+    assert (both.halo.tickets[ticket]["status_id"], both.halo.tickets[ticket]["agent_id"]) == (1, UNASSIGNED)
+    # Its own notes came back as messages, with the status New: they open nothing again.
+    assert len(both.alerts(ticket)) == 1
+
+
+def test_status_and_agent_follow_where_that_is_switched_on_and_closing_assigns_first(both: Pair) -> None:
+    both.change(
+        sync={
+            "assign": {"note": True, "agent": True, "status": "In Progress"},
+            "close": {"note": "Done by <who>", "status": "closed"},
+        },
+    )
+    first, second = both.log("one"), both.log("two")
+    both.act(both.alert(first).pk, Assign)
+    both.go()
+    assert (both.halo.tickets[first]["agent_id"], both.halo.tickets[first]["status_id"]) == (7, 2)
+    # Nobody has the second: Halo closes no ticket without an agent.
+    both.act(both.alert(second).pk, Close, who="bob")
+    both.go()
+    assert (both.halo.tickets[second]["agent_id"], both.halo.tickets[second]["status_id"]) == (8, 9)
+    assert both.notes(second) == ["Done by Bob Brown"]
+    assert "because Halo closes no ticket without an agent" in both.calls()[-1].result
+    assert (both.alert(first).status, both.alert(first).owner_id) == ("assigned", both.users["alice"].pk)
+
+
+def test_what_agents_do_there_is_followed_here_and_their_notes_become_replies(both: Pair) -> None:
+    ticket = both.log()
+    alert = both.alert(ticket).pk
+    both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
+    both.go()
+    assert (both.alert(ticket).status, both.alert(ticket).owner_name) == ("assigned", "Sam Service")
+    both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "Calling the site"}, 7)
+    both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "Own", "hiddenfromuser": True}, API_AGENT)
+    both.look(200)
+    replies = AlertEvent.objects.filter(alert=alert, kind="replied")
+    assert [(event.actor_name, event.data["text"], event.via) for event in replies] == [
+        ("Alice Andersson", "Calling the site", "halo")
+    ]
+    both.look(400)
+    both.go()
+    assert replies.count() == 1
+    assert both.notes(ticket) == ["None"]
+    both.halo.change(ticket, {"status_id": 9}, DESK_AGENT)
+    both.go()
+    assert both.alert(ticket).status == "closed"
+    both.halo.change(ticket, {"status_id": 1}, DESK_AGENT)
+    both.go()
+    assert len(both.live(ticket)) == 1
+
+
+def test_halo_away_for_an_hour_loses_nothing_and_keeps_the_order(both: Pair) -> None:
+    ticket = both.log()
+    alert = both.alert(ticket).pk
+    both.server.api.fault = lambda method, path: TIMEOUT
+    both.act(alert, Acknowledge)
+    both.go()
+    both.act(alert, Assign)
+    for minute in range(1, 61):
+        both.go(minute * 60)
+    assert "504" in both.standing().trouble
+    assert [call.status for call in both.calls()] == [CallStatus.QUEUED, CallStatus.QUEUED]
+    # Meanwhile somebody closed the ticket, and no webhook told of it.
+    both.server.hooks.loses = lambda happened: True
+    both.halo.change(ticket, {"agent_id": 8}, 8)
+    both.halo.change(ticket, {"status_id": 9}, 8)
+    both.server.api.fault = lambda method, path: None
+    both.go(3600 + 301)
+    assert [note.split(" at ")[0] for note in both.notes(ticket)] == [
+        "Alice Andersson acknowledged this", "Alice Andersson took this",
+    ]  # fmt: skip
+    # After an outage Tocsin looks at once.
+    assert both.standing().look_at <= both.now
+    both.look()
+    assert both.alert(ticket).status == "closed"
+
+
+def test_with_half_of_all_webhooks_lost_every_ticket_is_exactly_one_alert_after_one_look(both: Pair) -> None:
+    lost = iter(range(10_000))
+    both.server.hooks.loses = lambda happened: next(lost) % 2 == 0
+    tickets = [both.halo.log({"summary": f"Ticket {number}"}, DESK_AGENT)["id"] for number in range(120)]
+    for ticket in tickets[::3]:
+        both.halo.change(ticket, {"agent_id": DESK_AGENT}, DESK_AGENT)
+        both.halo.change(ticket, {"status_id": 9}, DESK_AGENT)
+    both.go()
+    both.look(60)
+    both.go()
+    for number, ticket in enumerate(tickets):
+        found = both.alerts(ticket)
+        # One that was opened and closed before anybody heard of it needs nobody.
+        assert len(found) == 1 or (number % 3 == 0 and not found), ticket
+        assert [a.status for a in found if a.status in ("open", "assigned")] == ([] if number % 3 == 0 else ["open"])
+    by_look = [message for message in both.inbox() if message.headers.get("x-tocsin-found-by")]
+    assert by_look
+    before = len(both.inbox())
+    both.look(240)
+    assert len(both.inbox()) == before
+
+
+def test_many_writes_against_a_rate_limit_all_arrive_in_order_for_each_ticket(both: Pair) -> None:
+    both.server.hooks.loses = lambda happened: happened.event != "new ticket logged"
+    tickets = [both.log(f"Ticket {number}") for number in range(10)]
+    numbers = {ticket: both.alert(ticket).pk for ticket in tickets}
+    for turn in range(12):
+        for ticket in tickets:
+            both.act(numbers[ticket], Say, text=f"note {turn}")
+    both.server.api.limit = (20, 10.0)
+    for step in range(1, 60):
+        both.go(step * 5)
+        if not both.calls(status=CallStatus.QUEUED):
+            break
+    assert any(row == ("POST", "/api/Actions") for row in both.server.api.requests)
+    assert [both.notes(ticket) for ticket in tickets] == [
+        [f"Alice Andersson: note {turn}" for turn in range(12)] for _ in tickets
+    ]
+    assert {(call.status, call.attempts) for call in both.calls()} == {(CallStatus.SENT, 1)}
+
+
+def test_a_message_without_status_or_owner_waits_until_halo_was_asked(both: Pair) -> None:
+    for payload in (SMALL, EVENT_ONLY):
+        both.halo.webhooks["hook"]["payload_type"] = payload
+        ticket = both.log("Printer on fire")
+        alert = both.alert(ticket)
+        assert (alert.subject, alert.source_status) == ("Printer on fire", "New")
+        both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
+        both.go()
+        assert both.alert(ticket).status == "closed"
+    assert not both.inbox(status="Pending")
+    # Halo does not answer: the message waits ten seconds, and is then decided as it is.
+    both.server.api.fault = lambda method, path: TIMEOUT
+    ticket = both.log("Nobody answers")
+    assert both.alert(ticket).subject == f"Halo {ticket}"
+
+
+def test_a_write_that_is_under_way_is_no_act_of_somebody_when_it_comes_back(both: Pair) -> None:
+    both.change(sync={"assign": {"note": False, "agent": True}, "close": {"status": "Closed"}})
+    ticket = both.log()
+    alert = both.alert(ticket).pk
+    # Alice takes it, her write leaves, and before its echo arrives Bob takes it over.
+    both.act(alert, Assign)
+    both.box.turn()
+    both.box.settle()
+    both.seconds += 10
+    both.act(alert, Assign, who="bob")
+    both.server.hooks.run()
+    assert both.alert(ticket).owner_id == both.users["bob"].pk
+    both.go()
+    assert both.alert(ticket).owner_id == both.users["bob"].pk
+    assert both.halo.tickets[ticket]["agent_id"] == 8
+    # A person in Halo gives it back to Alice: that is an act, although Tocsin wrote the same agent before.
+    both.halo.change(ticket, {"agent_id": 7}, DESK_AGENT)
+    both.go()
+    assert both.alert(ticket).owner_id == both.users["alice"].pk
+    # Closed here and reopened by a person before the echo of the close arrives.
+    both.act(alert, Close)
+    both.box.turn()
+    both.box.settle()
+    both.act(alert, Reopen)
+    both.server.hooks.run()
+    assert both.alert(ticket).status != "closed"
+
+
+def test_a_refused_note_a_renamed_status_and_a_deleted_ticket_are_each_one_clear_dead_letter(both: Pair) -> None:
+    both.change(sync={"acknowledge": {"note": True}, "close": {"status": "Finished"}, "reply": {"note": True}})
+    ticket, other = both.log("one"), both.log("two")
+    both.halo.refused_actions = {"Private Note"}
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.act(both.alert(ticket).pk, Close)
+    alert = both.alert(other).pk
+    both.server.hooks.loses = lambda happened: True
+    both.halo.delete(other, DESK_AGENT)
+    both.act(alert, Say, text="hello")
+    both.go()
+    assert [(call.status, call.error.split(":")[0].split(" (")[0]) for call in both.calls()] == [
+        (CallStatus.DEAD, "Halo does not let Tocsin's agent use the action of its notes. Halo said"),
+        (CallStatus.DEAD, 'Halo has no status "Finished"'),
+        (CallStatus.DEAD, f"Halo shows no ticket {other} to Tocsin"),
+    ]
+    # Deleted: noticed at the second look, because Halo shows other tickets all the while.
+    both.look(200)
+    assert both.alert(other).status == "open"
+    both.look(400)
+    assert both.alert(other).status == "cancelled"
+
+
+def test_a_secret_that_expired_stops_everything_with_one_sentence_until_it_is_replaced(both: Pair) -> None:
+    ticket = both.log()
+    both.halo.client_secret = "another"
+    both.halo.tokens.clear()
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    assert "does not accept the client id and secret" in both.standing().problem
+    asked = len(both.server.api.requests)
+    both.go(600)
+    assert len(both.server.api.requests) == asked
+    both.change(client_secret="another")
+    both.go(700)
+    assert len(both.notes(ticket)) == 1
+
+
+def test_a_lost_right_and_a_token_that_ended_early(both: Pair) -> None:
+    ticket = both.log()
+    answers = iter([EXPIRED])
+    both.server.api.fault = lambda method, path: next(answers, None) if path == "/api/Actions" else None
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    assert len(both.notes(ticket)) == 1
+    both.server.api.fault = lambda method, path: FORBIDDEN if path == "/api/Actions" and method == "POST" else None
+    both.act(both.alert(ticket).pk, Assign)
+    both.go()
+    (dead,) = both.calls(status=CallStatus.DEAD)
+    assert dead.error.startswith("Halo does not let Tocsin write a note (403). It does not say why.")
+
+
+def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_tried(
+    both: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor, "_makers", reactor._Makers())
+    both.change(create_ticket={"on": ["opened"], "priority": "High", "ticket_type": "Incident"})
+    api = integrations.save_integration(
+        {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
+    )
+    payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full", "text": "98 %"}
+    # The first try makes the ticket, and its answer is lost.
+    made = []
+
+    def losing(method: str, path: str) -> Reply | None:
+        if (method, path) == ("POST", "/api/Tickets") and not made:
+            made.append(both.halo.log({"summary": f"Disk full (Tocsin #{number[0]})"}, API_AGENT)["id"])
+            return TIMEOUT
+        return None
+
+    number = [0]
+    both.server.api.fault = lambda method, path: None
+    (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+    assert stored.alert_id is not None
+    number[0] = stored.alert_id
+    both.server.api.fault = losing
+    both.go()
+    both.go(60)
+    (ticket,) = made
+    assert TicketLink.objects.get().ticket == str(ticket)
+    assert list(both.halo.tickets) == [ticket]
+    # Its own ticket's webhook opens no second alert, and what is done goes to it.
+    assert both.alerts(ticket) == []
+    both.act(stored.alert_id, Acknowledge)
+    both.go()
+    assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:16 UTC."]
