@@ -71,13 +71,9 @@ def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
         *inbound.loops(registry),
         escalation.loop(),
         *notify.loops(),
-<<<<<<< HEAD
         *duty_notices.loops(),
         imports_loop.loop(),
         *outbound_outbox.loops(),
-=======
-        *outbound_outbox.loops(),
         *looking.loops(outbound_outbox.shared().directory),
->>>>>>> 61c4468 (wip)
         *operate.loops(),
     )
