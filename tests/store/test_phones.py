@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.doubles.http import Response
+from tests.doubles.telnyx import telnyx_double
 from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
 from tests.store.hooks import hook_server
-from tests.store.sending import Post, allow_loopback, post_office, provider
+from tests.store.sending import Post, allow_loopback, changed, post_office, provider
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database
 from tocsin.notify import opt_outs, replies
-from tocsin.notify.models import Delivery, OptOut, ProviderHealth
+from tocsin.notify.models import Delivery, OptOut, Provider, ProviderHealth
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -349,9 +350,6 @@ def test_stop_is_honoured_until_start_comes(world: World) -> None:
 
 
 def test_a_provider_with_a_limit_a_minute_leaves_the_rest_to_the_next(world: World) -> None:
-    from tests.store.sending import changed
-    from tocsin.notify.models import Provider
-
     Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 12})
     changed()
     for number in range(7):
@@ -376,3 +374,26 @@ def test_a_closed_alert_is_not_texted_again_when_its_receipt_says_failed(world: 
     world.post.go()
     assert world.second.messages == []
     assert [d.status for d in world.post.deliveries(alert)] == ["failed", "cancelled"]
+
+
+def test_the_second_vendor_hears_replies_and_receipts_only_with_its_signature(world: World) -> None:
+    Provider.objects.all().delete()
+    world.post.user("alice", SMS)
+    with telnyx_double() as telnyx:
+        telnyx.server = world.first.server
+        provider("Telnyx", "telnyx", ["sms"], secrets={"api_key": telnyx.key}, **telnyx.settings)
+        alert = world.post.alert()
+        world.post.page(alert, "alice")
+        world.post.go()
+        (message,) = telnyx.messages
+        at, url = world.post.now.timestamp(), f"{BASE}/hooks/telnyx/sms"
+        payload = {"id": "x", "from": {"phone_number": ALICE}, "text": "close"}
+        assert telnyx.post(url, "message.received", payload, at, signature=bytes(64)) == 403
+        assert telnyx.received(url, ALICE, "close", at - 600) == 403
+        assert telnyx.received(url, "+41790009999", "ack", at) == 200
+        assert len(telnyx.messages) == 1
+        assert telnyx.received(url, ALICE, "ack", at) == 200
+        assert (telnyx.messages[-1]["to"], telnyx.messages[-1]["text"]) == (ALICE, f"You acknowledged alert {alert}.")
+        assert AlertEvent.objects.filter(alert=alert, kind="acknowledged", via="sms").exists()
+        assert telnyx.finalized(message, "delivered", at) == 200
+        assert world.delivery("SMS").status == "delivered"

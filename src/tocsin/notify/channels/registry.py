@@ -9,16 +9,18 @@ from tocsin.notify.channels.chat.channel import ChatChannel
 from tocsin.notify.channels.contract import Channel, ProviderKind
 from tocsin.notify.channels.email.channel import EmailChannel
 from tocsin.notify.channels.email.smtp import SmtpKind
+from tocsin.notify.channels.http_gateway.kind import HttpGatewayKind
 from tocsin.notify.channels.ntfy.channel import NtfyChannel
 from tocsin.notify.channels.ntfy.server import NtfyKind
 from tocsin.notify.channels.push.channel import PushChannel
 from tocsin.notify.channels.sms.channel import SmsChannel
+from tocsin.notify.channels.telnyx.kind import TelnyxKind
 from tocsin.notify.channels.twilio.kind import TwilioKind
 from tocsin.notify.channels.voice.channel import VoiceChannel
 from tocsin.notify.channels.web_push.sender import WebPushKind
 
 _ALL: tuple[Channel, ...] = (EmailChannel(), PushChannel(), NtfyChannel(), ChatChannel(), SmsChannel(), VoiceChannel())
-_KINDS: tuple[ProviderKind, ...] = (SmtpKind(), NtfyKind(), TwilioKind())
+_KINDS: tuple[ProviderKind, ...] = (SmtpKind(), NtfyKind(), TwilioKind(), TelnyxKind(), HttpGatewayKind())
 
 #: There without being configured: what they carry needs no account. Each takes only addresses that are its own.
 BUILT_IN: tuple[ProviderKind, ...] = (WebPushKind(),)

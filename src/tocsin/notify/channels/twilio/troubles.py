@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What a code means."""
-
-    sentence: str
-    #: Whether it is the recipient's number, and not the account.
-    is_address: bool = False
-
+from tocsin.notify.channels.vendor_trouble import Trouble
 
 _ADDRESS = True
 

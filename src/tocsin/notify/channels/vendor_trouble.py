@@ -1,0 +1,14 @@
+"""What a vendor's error code means: a sentence that says what to do. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One code."""
+
+    sentence: str
+    #: Whether it is the recipient's number, and not the account.
+    is_address: bool = False

@@ -1,0 +1,31 @@
+"""Telnyx behind the kind `telnyx`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.doubles.http import Response
+from tests.doubles.telnyx import refusal, telnyx_double
+from tests.unit.notify.benches.bench import SECRET, Bench
+from tocsin.notify.channels.contract import Account
+
+
+@contextmanager
+def telnyx_bench() -> Iterator[Bench]:
+    with telnyx_double(SECRET) as double:
+
+        def answer(how: str) -> None:
+            answers = {
+                "temporary": Response(503),
+                "permanent": refusal(422, "40300", "Blocked due to STOP message"),
+                "unknown": Response(hangs_up=True),
+            }
+            double.answers.append(answers[how])
+
+        def keys() -> list[str]:
+            return [r.headers["idempotency-key"] for r in double.http.requests if r.method == "POST"]
+
+        callbacks = "https://tocsin.example.org/hooks/telnyx"
+        account = Account("Telnyx", double.settings, {"api_key": SECRET}, callbacks=callbacks)
+        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages))

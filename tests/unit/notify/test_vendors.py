@@ -1,0 +1,209 @@
+"""What vendors' answers mean, templates of gateways, and the words of replies and keys."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.notify.messages import bundle, page
+from tocsin.alerts.states import CommandKind
+from tocsin.core.egress import Answer
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify import circuit, keypad, replies
+from tocsin.notify.channels import common, http_status, phone_numbers
+from tocsin.notify.channels.http_gateway.template import Form, at, filled, in_address, unknown
+from tocsin.notify.channels.registry import CHANNELS
+from tocsin.notify.channels.telnyx import troubles as telnyx
+from tocsin.notify.channels.twilio import troubles as twilio
+from tocsin.notify.circuit import Allowance, Circuit
+from tocsin.notify.disclosure import Content, disclosed
+from tocsin.notify.replies import Asked, Word
+from tocsin.notify.states import Purpose
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("status", range(300, 600))
+def test_every_status_is_temporary_or_needs_a_person(status: int) -> None:
+    is_temporary = status >= 500 or status in (408, 425, 429)
+    with pytest.raises(Temporary if is_temporary else Permanent) as caught:
+        http_status.fail(Answer(status, {"retry-after": "7"}, b""), "Vendor", "why")
+    assert str(status) in caught.value.detail
+    if is_temporary:
+        assert isinstance(caught.value, Temporary)
+        assert caught.value.retry_after == timedelta(seconds=7)
+
+
+def test_every_code_of_a_vendor_is_a_sentence() -> None:
+    for known in (*twilio.TROUBLES.values(), *telnyx.TROUBLES.values()):
+        assert known.sentence.endswith(".")
+        assert known.sentence[0].isupper()
+    assert twilio.trouble("21610") == twilio.TROUBLES[21610]
+    assert twilio.trouble(None) is twilio.trouble("x") is twilio.trouble("99999") is telnyx.trouble("") is None
+
+
+BAD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(BAD)
+def test_what_is_filled_in_never_breaks_out_of_where_it_stands(text: str) -> None:
+    values = {"text": text, "to": "+41790000001"}
+    assert json.loads(filled('{"t": "<text>"}', values, Form.JSON)) == {"t": text}
+    assert parse_qs(filled("to=<to>&t=<text>", values, Form.FORM), keep_blank_values=True)["t"] == [text]
+    assert (ET.fromstring(filled("<sms><t a='1'><text></t></sms>", values, Form.XML)).findtext("t") or "") == text
+    assert filled("<text>", values, Form.TEXT) == text
+    assert "&" not in in_address("<text>", values)
+
+
+def test_a_place_that_nothing_fills_is_named() -> None:
+    assert unknown("<to> <phone> <text>", Form.JSON) == ["phone"]
+    assert unknown("<sms><to></sms>", Form.XML) == []
+
+
+def test_a_path_walks_objects_and_lists_and_never_fails() -> None:
+    answer = {"messages": [{"id": 7, "empty": None}]}
+    assert at(answer, "messages^0^id") == "7"
+    for missing in ("messages^1^id", "messages^x", "messages", "messages^0^empty", "nothing", ""):
+        assert at(answer, missing) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("ack", Asked(CommandKind.ACKNOWLEDGE)),
+        ("ACK 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack #42.", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("Ack all", Asked(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("  take\n", Asked(CommandKind.ASSIGN)),
+        ("assign 7", Asked(CommandKind.ASSIGN, 7)),
+        ("8", Asked(CommandKind.ASSIGN)),
+        ("7 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("6", Asked(CommandKind.ESCALATE)),
+        ("9 9", Asked(CommandKind.CLOSE)),
+        ("close 12", Asked(CommandKind.CLOSE, 12)),
+        ("reply 42 Back in 5", Asked(CommandKind.REPLY, 42, text="Back in 5")),
+        ("Reply: 5 minutes", Asked(CommandKind.REPLY, 5, text="minutes")),
+        ("reply #42 5 minutes", Asked(CommandKind.REPLY, 42, text="5 minutes")),
+        ("reply It works", Asked(CommandKind.REPLY, text="It works")),
+        ("reply", Asked(Word.UNKNOWN)),
+        ("help", Asked(Word.HELP)),
+        ("1", Asked(Word.HEAR_AGAIN)),
+        ("STOP", Asked(Word.STOP)),
+        ("stop all", Asked(Word.STOP)),
+        ("Start", Asked(Word.START)),
+        ("stop calling me", Asked(Word.UNKNOWN)),
+        ("acknowledged", Asked(Word.UNKNOWN)),
+        ("", Asked(Word.UNKNOWN)),
+        ("🔥", Asked(Word.UNKNOWN)),
+    ],
+)
+def test_a_text_means(text: str, means: Asked) -> None:
+    assert replies.asked(text) == means
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_no_text_is_too_strange(text: str) -> None:
+    replies.asked(text)
+
+
+def test_no_answer_asks_for_a_word_that_opts_out() -> None:
+    texts = [
+        replies.HELP,
+        replies.UNKNOWN,
+        replies.which(CommandKind.CLOSE, [1, 2]),
+        CHANNELS["sms"].render(page()).text,
+    ]
+    for text in texts:
+        words = {word.strip(".,:()").casefold() for word in text.split()}
+        assert not words & {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"}
+
+
+def test_keys_mean_what_the_menu_says() -> None:
+    assert keypad.meaning("", "", "16789") == keypad.Hear()
+    assert keypad.meaning("1", "9", "16789") == keypad.Hear()
+    assert keypad.meaning("9", "", "16789") == keypad.Confirm("9")
+    assert keypad.meaning("9", "9", "16789") == keypad.Do(CommandKind.CLOSE)
+    assert keypad.meaning("7", "9", "16789") == keypad.Do(CommandKind.ACKNOWLEDGE)
+    for wrong in ("0", "2", "*", "#", "77"):
+        assert keypad.meaning(wrong, "", "16789") == keypad.Wrong()
+    assert keypad.meaning("6", "", "178") == keypad.Wrong()
+
+
+def test_a_provider_is_passed_over_after_three_failures_on_end_and_longer_each_time() -> None:
+    state = Circuit()
+    for _ in range(2):
+        state = circuit.failed(state, NOW)
+    assert not state.is_open
+    state = circuit.failed(state, NOW)
+    assert (state.is_open, state.retry_at) == (True, NOW + timedelta(seconds=30))
+    state = circuit.silent(state, NOW)
+    assert state.retry_at == NOW + timedelta(minutes=1)
+    state = circuit.answered(state)
+    assert not state.is_open
+    state = circuit.failed(state, NOW)
+    assert (state.is_open, state.retry_at) == (True, NOW + timedelta(minutes=2))
+    assert circuit.worked(state) == Circuit()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6000), st.lists(st.integers(0, 90), max_size=20))
+def test_no_more_leaves_in_any_minute_than_the_limit_and_ten_seconds_worth(limit: int, gaps: list[int]) -> None:
+    now, free_at, sent = NOW, None, list[tuple[datetime, int]]()
+    for gap in gaps:
+        now += timedelta(seconds=gap)
+        allowance = Allowance(limit, free_at)
+        room = allowance.room(now)
+        free_at = allowance.after(room, now)
+        sent.append((now, room))
+    for begin, _ in sent:
+        within = sum(number for at_, number in sent if begin <= at_ < begin + timedelta(minutes=1))
+        assert within <= limit + max(1, limit // 6)
+
+
+def test_country_codes_are_checked() -> None:
+    assert common.prefixes(" +41, +423 +41") == ("+41", "+423")
+    for bad in ("41", "+", "+41 x", "+١"):
+        with pytest.raises(ValueError):
+            common.prefixes(bad)
+
+
+def test_numbers_are_read_by_their_country_and_shown_as_people_write_them() -> None:
+    assert phone_numbers.phone_number("+41 (0)79 000 00 01") == "+41790000001"
+    assert phone_numbers.entered("079 000 00 01", "CH") == "+41790000001"
+    assert phone_numbers.entered("0044 20 7946 0000", "") == "+442079460000"
+    assert phone_numbers.shown("+41790000001") == "+41 79 000 00 01"
+    assert phone_numbers.shown("alice@example.org") == "alice@example.org"
+    assert phone_numbers.is_region("CH")
+    assert not phone_numbers.is_region("XX")
+    for bad in ("079 000 00 01", "+41 79", "12", "+41 79 000 00 01 ext. 5", "+999123456789012345"):
+        with pytest.raises(Rejected):
+            phone_numbers.entered(bad, "")
+
+
+@pytest.mark.parametrize("channel", sorted(CHANNELS))
+def test_only_what_may_leave_the_house_is_said(channel: str) -> None:
+    whole = page(subject="VPN of Rita down", short_text="40 users", long_text="Call Rita", requester="Rita R")
+    told = replace(
+        whole, purpose=Purpose.ALL_CLEAR, alerts=(replace(whole.alerts[0], news="Taken: VPN of Rita (#42)."),)
+    )
+    for message in (whole, bundle(3, subject="VPN of Rita down"), told):
+        number = CHANNELS[channel].render(disclosed(message, Content.NUMBER))
+        shown = json.dumps(number.content())
+        assert "Rita" not in shown
+        assert "Acme" not in shown
+        assert "haloitsm.com" not in shown
+    number = CHANNELS[channel].render(disclosed(whole, Content.NUMBER))
+    assert "20817" in f"{number.subject} {number.text}"
+    subject = CHANNELS[channel].render(disclosed(whole, Content.SUBJECT))
+    assert "VPN of Rita down" in f"{subject.subject} {subject.text}"
+    assert "40 users" not in json.dumps(subject.content())
+    assert "Rita R" not in json.dumps(subject.content())
