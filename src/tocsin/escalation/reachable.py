@@ -13,7 +13,7 @@ from tocsin.escalation.policy import PolicyPlan, references
 from tocsin.escalation.steps import Step
 from tocsin.escalation.targets import Contact, Duty, OnSchedule, Roster, problem_with_reach
 from tocsin.notify.ways import Method, Person
-from tocsin.oncall import schedules
+from tocsin.oncall import commands as oncall
 from tocsin.oncall.models import Schedule
 from tocsin.people.members import MemberRole
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
@@ -83,25 +83,21 @@ def _roster(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> Roster:
 
 
 def _on_schedule(schedule: Schedule) -> OnSchedule:
-    held = schedules.load(schedule.name, schedule.time_zone, schedule.definition)
-    return OnSchedule(schedule.name, tuple(dict.fromkeys(user for shift in held.shifts for user in shift.users)))
+    users = dict.fromkeys(user for shift in oncall.shifts_of(schedule) for user in shift.users)
+    return OnSchedule(schedule.name, tuple(users))
 
 
 def _duty(group: Group) -> Duty:
     holders: dict[MemberRole, list[int]] = {role: [] for role in MemberRole}
-    planned = [
-        schedules.load(schedule.name, schedule.time_zone, schedule.definition)
-        for schedule in Schedule.objects.filter(group=group)
-    ]
-    scheduled = {role for schedule in planned for role in schedule.roles}
-    for schedule in planned:
-        for shift in schedule.shifts:
-            for role in shift.roles:
+    for schedule in Schedule.objects.filter(group=group):
+        for shift in oncall.shifts_of(schedule):
+            # Without roles of its own, a shift gives those that its users have in the group, else primary.
+            for role in shift.roles or (MemberRole.PRIMARY,):
                 holders[role].extend(shift.users)
+    # Where no shift is on, whoever has the role in the group stands in.
     for membership in Membership.objects.filter(group=group):
         for role in map(MemberRole, membership.roles):
-            if role not in scheduled:
-                holders[role].append(membership.user_id)
+            holders[role].append(membership.user_id)
     contacts = tuple(Contact(contact.pk, contact.label) for contact in GroupContact.objects.filter(group=group))
     roles = {role: tuple(users) for role, users in holders.items()}
     members = tuple(Membership.objects.filter(group=group).values_list("user_id", flat=True))

@@ -17,14 +17,13 @@ from tocsin.escalation.targets import Contact, Duty, Facts, OnSchedule, Roster, 
 from tocsin.notify import queue
 from tocsin.notify.channels.registry import address_problem
 from tocsin.notify.ways import Person
-from tocsin.oncall import lookup, rota, schedules
+from tocsin.oncall import lookup, rota
 from tocsin.oncall.rota import OnCall
 from tocsin.people.members import MemberRole
 
 _GROUPS = "SELECT id, name FROM people_group WHERE id = ANY(%s)"
 _CONTACTS = "SELECT id, group_id, label FROM people_groupcontact WHERE group_id = ANY(%s) ORDER BY position, id"
 _MEMBERS = "SELECT group_id, user_id FROM people_membership WHERE group_id = ANY(%s) ORDER BY group_id, position, id"
-_SCHEDULES = "SELECT id, name, time_zone, definition FROM oncall_schedule WHERE id = ANY(%s)"
 _SUCCESSORS = """
 SELECT p.id, p.name, v.id AS version_id, v.definition
 FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id WHERE p.id = ANY(%s)
@@ -145,14 +144,10 @@ def _with_previous(
 
 
 def _on_schedules(connection: Connection, wanted: set[int], at: datetime) -> dict[int, OnSchedule]:
-    if not wanted:
-        return {}
-    found = {}
-    for row in database.rows(connection, _SCHEDULES, (sorted(wanted),)):
-        held = schedules.load(row["name"], row["time_zone"], row["definition"])
-        users = dict.fromkeys(turn.user_id for turn in held.turns(at))
-        found[row["id"]] = OnSchedule(row["name"], tuple(users))
-    return found
+    return {
+        number: OnSchedule(name, tuple(dict.fromkeys(person.user_id for person in people)))
+        for number, (name, people) in lookup.on_schedules(connection, wanted, at).items()
+    }
 
 
 def _facts(connection: Connection, alert_ids: set[int]) -> dict[int, Facts]:

@@ -16,8 +16,9 @@ from tocsin.access.audit import Actor
 from tocsin.core import clock, configuration, dependents, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
-from tocsin.oncall import imports, overrides, schedules, specs, windows
+from tocsin.oncall import imports, lookup, overrides, schedules, specs, windows
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
+from tocsin.oncall.shifts import Shift
 from tocsin.oncall.specs import ScheduleSpec
 from tocsin.people import absences
 from tocsin.people.models import Group, User
@@ -186,6 +187,12 @@ def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: Actor, now: dat
         dependents.refuse_deletion("holiday_calendar", calendar.pk, calendar.name)
         _record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor, now)
         calendar.delete()
+
+
+def shifts_of(schedule: Schedule) -> tuple[Shift, ...]:
+    """The schedule's shifts, with what was read of calendars: for whoever asks who may ever have one."""
+    read = {row.shift: lookup.imported_spans(row.spans) for row in schedule.imports.all()}
+    return schedules.load(schedule.name, schedule.time_zone, schedule.definition, imported=read).shifts
 
 
 def needs_user(user_id: int) -> list[str]:

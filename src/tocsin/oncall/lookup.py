@@ -104,6 +104,21 @@ def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> 
     }
 
 
+def on_schedules(
+    connection: Connection, schedule_ids: Iterable[int], at: datetime
+) -> dict[int, tuple[str, tuple[OnCall, ...]]]:
+    """The name of each schedule and who is on call at `at` by it alone, by its id; one that is gone is absent."""
+    wanted = sorted(set(schedule_ids))
+    if not wanted:
+        return {}
+    rows = database.rows(connection, "SELECT id, name, group_id FROM oncall_schedule WHERE id = ANY(%s)", (wanted,))
+    people = on_call(connection, (row["group_id"] for row in rows), at)
+    return {
+        row["id"]: (row["name"], tuple(one for one in people[row["group_id"]] if one.schedule == row["name"]))
+        for row in rows
+    }
+
+
 def groups_of(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
     """The groups in which any of the users may be on call: by a role, a shift, an override, or as cover."""
     rows = database.rows(connection, _GROUPS_OF, {"users": sorted(set(user_ids))})
