@@ -12,7 +12,7 @@ from django.test import Client
 
 from tests.web.conftest import Company
 from tocsin.alerts.models import Alert
-from tocsin.core import ids
+from tocsin.core import configuration, ids
 from tocsin.inbound import secrets
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.outcomes import MessageStatus
@@ -55,7 +55,7 @@ def test_adding_halo_asks_for_little_and_shows_the_url_with_the_guide(company: C
     made = Integration.objects.get(name="Halo 2")
     assert made.settings["halo_address"] == "https://acme.haloitsm.com"
     assert secrets.url_of(made) in text
-    assert "Waiting for HaloITSM…" in text
+    assert "Waiting for Halo 2…" in text
     assert "Webhooks" in text
 
 
@@ -65,6 +65,7 @@ def test_the_wait_turns_green_with_the_first_message(company: Company, browser_o
     part = client.get(f"/integrations/{company.halo.pk}/", headers={"X-Part": "first"}).content.decode()
     assert "HaloITSM has arrived" in part
     assert "VPN down" in part
+    assert "would page Bob Brown, now" in part
     assert "<html" not in part
 
 
@@ -281,3 +282,69 @@ def test_a_message_is_replayed_by_the_rules_of_now(company: Company, browser_of:
     made = InboundMessage.objects.get(replay_of=number)
     assert made.status == MessageStatus.OPENED
     assert browser_of(company.observer).post(f"/inbound-log/{number}/replay").status_code == 403
+
+
+def test_which_tickets_page_is_asked_with_the_counts_of_the_week_and_becomes_the_first_route(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    for number, priority in enumerate(("Critical", "Low", "Low"), start=1):
+        ticket = {"id": number, "status": {"name": "New"}, "priority": {"name": priority}, "client_name": "Acme"}
+        arrived(company, raw=json.dumps({"object_id": number, "ticket": ticket}).encode())
+    client = browser_of(company.manager)
+    path = f"/integrations/{company.halo.pk}/which/"
+    answer = client.get(path)
+    counts = {one.answer.which.value: one.tally and one.tally.pages for one in answer.context["options"]}
+    assert counts == {"all": 3, "urgent": 1, "outside": None, "these": None}
+    assert "Acme" in answer.content.decode()
+    assert client.post(path, {"which": "these", "do": "save"}).status_code == 422
+    assert client.post(path, {"which": "outside", "hours": "Nobody's", "do": "save"}).status_code == 422
+    assert client.post(path, {"which": "urgent", "do": "save"}).status_code == 302
+    company.halo.refresh_from_db()
+    assert [route["name"] for route in company.halo.current.definition["routes"]] == ["Which tickets page?"]
+    assert browser_of(company.observer).post(path, {"which": "all", "do": "save"}).status_code == 403
+
+
+def test_versions_are_compared_and_brought_back(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.manager)
+    path = f"/integrations/{company.halo.pk}/versions/"
+    assert "One version so far" in text_of(client, path)
+    form = {"yaml": "filters: {field: client, operator: equals, value: Acme}", "yaml_was": "", "do": "save"}
+    assert client.post(f"/integrations/{company.halo.pk}/rules/", form).status_code == 302
+    text = text_of(client, path)
+    assert "From version 1 to 2" in text
+    assert "Mia Manager" in text
+    assert '<span class="added">+field: client' in text
+    assert client.post(path, {"number": "1"}).status_code == 302
+    assert "They do the same" in text_of(client, f"{path}?from=1&to=3")
+    for number in ("99", "x", ""):
+        assert client.post(path, {"number": number}).status_code in (302, 404)
+    assert browser_of(company.observer).post(path, {"number": "1"}).status_code == 403
+
+
+def test_an_integration_that_watches_says_what_it_would_have_paged_this_week(
+    company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
+) -> None:
+    open_alert()
+    Alert.objects.update(watch=True)
+    Integration.objects.update(mode="watch")
+    arrived(company)
+    text = text_of(browser_of(company.manager), f"/integrations/{company.halo.pk}/")
+    assert "In the last 7 days it would have paged once," in text
+
+
+def test_an_integration_that_cannot_be_used_says_why_on_its_overview_and_on_home(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    arrived(company, outcome=MessageStatus.FAILED)
+    broken = {"rules": {"open": {"field": "client", "operator": "smells"}}}
+    IntegrationVersion.objects.update(definition=broken)
+    configuration.changed()
+    client = browser_of(company.admin)
+    for path in (f"/integrations/{company.halo.pk}/", "/"):
+        assert "unknown operator &#x27;smells&#x27;" in text_of(client, path)
+    # It can be mended where it is shown.
+    path = f"/integrations/{company.halo.pk}/rules/"
+    assert "smells" in text_of(client, path)
+    form = {"yaml": "", "yaml_was": "changed", "do": "save"}
+    assert client.post(path, form).status_code == 302
+    assert "smells" not in text_of(client, "/")

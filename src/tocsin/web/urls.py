@@ -16,7 +16,7 @@ from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
 from tocsin.web.inbound import replay
 from tocsin.web.inbound import views as inbound
-from tocsin.web.integrations import bench, tabs, trying
+from tocsin.web.integrations import bench, presets, tabs, trying, versions
 from tocsin.web.integrations import views as integrations
 from tocsin.web.me import views as me
 from tocsin.web.pause import views as pause
@@ -59,6 +59,8 @@ _integrations = [
         for tab in ("mapping", "rules", "routing")  # of an integration
     ),
     path("<int:number>/<slug:tab>/tries", bench.tries, name="integration_tries"),
+    path("<int:number>/versions/", versions.versions, name="integration_versions"),
+    path("<int:number>/which/", presets.which, name="integration_which"),
     path("<int:number>/settings/", tabs.settings, name="integration_settings"),
     path("<int:number>/test/", trying.test, name="integration_test"),
     path("<int:number>/send-sample", trying.sample, name="send_sample"),

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db.models import Count, Max
 from django.utils.translation import gettext as _
 
+from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Kind, load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound import drafts, presets, versions
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+from tocsin.inbound.presets import Which
+from tocsin.simulate import backtest
+from tocsin.simulate.chain import simulate_door
+from tocsin.simulate.differences import Tally, is_night
 from tocsin.web.home.overview import DAY, first_uuid
+from tocsin.web.integrations import outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,51 @@ def outcomes_today(integration: Integration, now: datetime) -> list[tuple[str, i
     return [(str(status), counts[status]) for status in MessageStatus if counts.get(status)]
 
 
-def defaults_of(kind: Kind) -> dict[str, Any]:
-    """The kind's own definition, part by part."""
-    return {"mapping": kind.mapping, "rules": kind.rules, "filters": kind.filters, "routes": kind.routes}
+def would_page(integration: Integration, message: InboundMessage) -> str:
+    """Whom that message would page first, as of its arrival: "Alice Andersson, now"; "" for nobody."""
+    try:
+        door = drafts.door_of(integration)
+    except Rejected:
+        return ""
+    found = simulate_door(door, bytes(message.raw), message.content_type, message.received_at, most=1)
+    return outcomes.would_page(found.outcomes[0]) if found.outcomes else ""
+
+
+def which_page(integration: Integration) -> str:
+    """The answer to "Which tickets page?" that is in force, in a few words."""
+    routes = integration.current.definition.get("routes") if integration.current else None
+    answer = presets.answer_of(
+        versions.shown(integration.current).get("routes") if routes and integration.current else None
+    )
+    match answer.which if answer is not None else None:
+        case Which.ALL:
+            return _("all new ones") if not routes else _("by its routes")
+        case Which.URGENT:
+            return _("critical and high")
+        case Which.OUTSIDE:
+            return _("outside %(hours)s") % {"hours": answer.hours if answer else ""}
+        case Which.THESE:
+            return ", ".join((*answer.types, *answer.clients)) if answer else ""
+        case None:
+            return _("by its routes")
+
+
+def watched(integration: Integration, now: datetime) -> Tally | None:
+    """What an integration that only watches would have paged in the last seven days."""
+    if integration.mode != IntegrationMode.WATCH:
+        return None
+    rows = Alert.objects.filter(integration=integration.pk, watch=True, test=False, opened_at__gte=now - 7 * DAY)
+    zone, found = backtest.zone_of(integration), Tally()
+    for at in rows.values_list("opened_at", flat=True):
+        found.pages += 1
+        found.at_night += is_night(at, zone)
+    return found
+
+
+def problem_of(integration: Integration) -> str:
+    """Why its configuration cannot be used; "" where it can."""
+    try:
+        door = drafts.door_of(integration)
+    except Rejected:
+        return ""
+    return door.problem.detail if door.problem is not None else ""

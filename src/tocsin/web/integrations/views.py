@@ -24,7 +24,7 @@ from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups,
 from tocsin.web.guide_text import as_html
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddForm, places_of
-from tocsin.web.request import Request, page
+from tocsin.web.request import PART, Request, page
 
 #: What stands in a guide for whoever may not know the URL.
 HIDDEN_URL = "https://…/in/…"
@@ -100,6 +100,10 @@ def integration(request: Request, number: int) -> HttpResponse:
         "outcomes": overview.outcomes_today(row, request.now),
         "seen": statuses.statuses_seen(row, request.now) if latest else None,
         "does": [(does, label) for does, label in _DOES],
+        "would": overview.would_page(row, latest[0]) if latest and request.headers.get(PART) == "first" else "",
+        "which": overview.which_page(row),
+        "watched": overview.watched(row, request.now),
+        "unusable": overview.problem_of(row),
     }
     return page(request, "integrations/overview.html", context, parts=("first", "received"))
 

@@ -1,0 +1,99 @@
+""" "Which tickets page?": the usual answers, each one route of that name before all others. Pure.
+
+What does not page is still an alert, only recorded: nothing is hidden. A ticket of a priority nobody understands pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, assert_never
+
+#: What the route is called, by which it is found again.
+NAME = "Which tickets page?"
+
+
+class Which(StrEnum):
+    """The answers."""
+
+    ALL = "all"  # all new ones
+    URGENT = "urgent"  # critical and high
+    OUTSIDE = "outside"  # outside support hours
+    THESE = "these"  # these types or clients
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer with what it needs: the name of support hours, or types and clients."""
+
+    which: Which = Which.ALL
+    hours: str = ""
+    types: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything it needs is chosen."""
+        match self.which:
+            case Which.ALL | Which.URGENT:
+                return True
+            case Which.OUTSIDE:
+                return bool(self.hours)
+            case Which.THESE:
+                return bool(self.types or self.clients)
+            case _:
+                assert_never(self.which)
+
+
+def answer_of(routes: object) -> Answer | None:
+    """The answer that these routes, as people write them, give; None where somebody changed its route by hand."""
+    first = routes[0] if isinstance(routes, Sequence) and not isinstance(routes, str) and routes else None
+    if not isinstance(first, Mapping) or first.get("name") != NAME:
+        return Answer()
+    hours = first.get("during")
+    lists = _lists(first.get("when"))
+    for answer in (
+        Answer(Which.URGENT),
+        Answer(Which.OUTSIDE, hours if isinstance(hours, str) else ""),
+        Answer(Which.THESE, types=lists.get("ticket_type", ()), clients=lists.get("client", ())),
+    ):
+        if answer.is_complete and _route(answer) == dict(first):
+            return answer
+    return None
+
+
+def routes_with(routes: object, answer: Answer) -> list[Any]:
+    """The routes after somebody answered: those of before, with this answer's route first."""
+    known = list(routes) if isinstance(routes, Sequence) and not isinstance(routes, str) else []
+    others = [route for route in known if not (isinstance(route, Mapping) and route.get("name") == NAME)]
+    route = _route(answer)
+    return [route, *others] if route is not None else others
+
+
+def _route(answer: Answer) -> dict[str, Any] | None:
+    match answer.which:
+        case Which.ALL:
+            return None
+        case Which.URGENT:
+            when: Any = {"field": "priority", "operator": "one of", "value": ["medium", "low"]}
+        case Which.OUTSIDE:
+            return {"name": NAME, "during": answer.hours, "action": "record"}
+        case Which.THESE:
+            named = (("ticket_type", answer.types), ("client", answer.clients))
+            parts = [{"field": f, "operator": "one of", "value": list(values)} for f, values in named if values]
+            when = {"not": {"any": parts}}
+        case _:
+            assert_never(answer.which)
+    return {"name": NAME, "when": when, "action": "record"}
+
+
+def _lists(when: object) -> dict[str, tuple[str, ...]]:
+    """The values by field of `{not: {any: […]}}`."""
+    inner = when.get("not") if isinstance(when, Mapping) else None
+    parts = inner.get("any") if isinstance(inner, Mapping) else None
+    found = {}
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, Mapping) and isinstance(part.get("value"), list):
+            found[str(part.get("field"))] = tuple(map(str, part["value"]))
+    return found

@@ -1,0 +1,79 @@
+"""An integration's versions: who saved them when, what differs between two, and bringing one back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from tocsin.access.roles import Action
+from tocsin.core.errors import Rejected
+from tocsin.inbound import specs
+from tocsin.inbound import versions as kept
+from tocsin.inbound.models import IntegrationVersion
+from tocsin.inbound.versions import Changed
+from tocsin.web.guard import actor, require
+from tocsin.web.integrations import yaml_text
+from tocsin.web.integrations.views import find, frame
+from tocsin.web.request import Request, page
+
+_LISTED = 100
+
+#: The first character of a line that `difflib` gives → its class.
+_KINDS: Mapping[str, str] = {"+": "added", "-": "removed", "@": "place"}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def versions(request: Request, number: int) -> HttpResponse:
+    """The list, and what differs between two of them."""
+    row, kind = find(number)
+    if request.method == "POST":
+        require(request, Action.ROUTING, row.group_id)
+        try:
+            kept.bring_back(row, _number(request.POST.get("number")), actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            messages.error(request, rejected.detail)
+        else:
+            messages.success(request, _("It is in force again. Messages from now on are decided by it."))
+        return redirect("integration_versions", number)
+    rows = list(row.versions.select_related("created_by").order_by("-number")[: _LISTED + 1])
+    new = _chosen(rows, request.GET.get("to"), rows[0] if rows else None)
+    old = _chosen(rows, request.GET.get("from"), rows[1] if len(rows) > 1 else None)
+    context = {
+        **frame(request, row, kind, "versions"),
+        "versions": rows[:_LISTED],
+        "more": len(rows) > _LISTED,
+        "old": old,
+        "new": new,
+        "changes": _changes(old, new) if old and new else [],
+    }
+    return page(request, "integrations/versions.html", context)
+
+
+def _chosen(rows: list[IntegrationVersion], asked: Any, usual: IntegrationVersion | None) -> IntegrationVersion | None:
+    return next((one for one in rows if str(one.number) == asked), usual)
+
+
+def _number(text: Any) -> int:
+    if not isinstance(text, str) or not text.isdecimal() or len(text) > 9:
+        raise Http404
+    return int(text)
+
+
+def _changes(old: IntegrationVersion, new: IntegrationVersion) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Each part that differs, as the lines of a difference with their classes."""
+    names = specs.names()
+    found = kept.compare(kept.shown(old, names), kept.shown(new, names))
+    return [(change.part.replace("_", " "), _lines(change)) for change in found]
+
+
+def _lines(change: Changed) -> list[tuple[str, str]]:
+    before, after = (yaml_text.write(value).splitlines(keepends=True) for value in (change.before, change.after))
+    lines = list(difflib.unified_diff(before, after, n=3))[2:]
+    return [(_KINDS.get(line[0], ""), line if line.endswith("\n") else f"{line}\n") for line in lines]
