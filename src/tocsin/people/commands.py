@@ -21,12 +21,15 @@ from tocsin.access.roles import Role
 from tocsin.core import configuration, dependents, durations, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
-from tocsin.people import contact_rules, specs
+from tocsin.people import contact_rules, sealed, specs
 from tocsin.people.models import ContactMethod, User
 from tocsin.people.specs import ContactSpec, UserSpec
 
 #: The contact method of a user who was made without any.
 FIRST_LABEL = "Email-Official"
+
+#: The channels on which a code can say that an address is the person's own.
+_BY_CODE = ("email", "sms", "voice")
 
 #: Whoever has the machine's shell vouches for an e-mail address.
 _TRUSTED = ("cli", "yaml")
@@ -154,7 +157,7 @@ def save_contact_method(
         last = others.order_by("position").last()
         method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
         old = method.label
-        _write_contact_method(method, read)
+        _write_contact_method(method, read, is_own=_is_self_entered(user, actor))
         if existing:
             _relabel(user, old, method.label)
         _record(user, before, actor, now)
@@ -225,10 +228,29 @@ def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
         _write_contact_method(method, read)
 
 
-def _write_contact_method(method: ContactMethod, read: ContactSpec) -> None:
-    if (method.channel, method.address) != (read.channel, read.address):
+def _is_self_entered(user: User, actor: Actor) -> bool:
+    """Whether somebody enters their own address. An administrator, a file and an import are believed."""
+    return actor.user_id == user.pk and user.role != Role.ADMIN and actor.via not in _TRUSTED
+
+
+def _is_known(method: ContactMethod, channel: str, address: str) -> bool:
+    """Whether the person's address is known to be right: they sign in with it, or another way of theirs has it."""
+    if channel == "email" and address.lower() == method.user.email.lower():
+        return True
+    ways = (channel,) if channel == "email" else ("sms", "voice")
+    others = ContactMethod.objects.filter(user=method.user, channel__in=ways, address__iexact=address)
+    return others.filter(awaits_code=False).exclude(pk=method.pk).exists()
+
+
+def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: bool = False) -> None:
+    address = sealed.kept(read.address, method.address)
+    if (method.channel, method.address) != (read.channel, address):
         method.verified_at = None
-    method.label, method.channel, method.address = read.label, read.channel, read.address
+        is_strange = read.channel in _BY_CODE and not _is_known(method, read.channel, read.address)
+        method.awaits_code = is_own and is_strange
+    elif not is_own:
+        method.awaits_code = False
+    method.label, method.channel, method.address = read.label, read.channel, address
     method.wait, method.repeat_times, method.repeat_every = read.wait, read.repeat_times, read.repeat_every
     method.is_enabled = read.is_enabled
     method.save()

@@ -13,7 +13,7 @@ from tocsin.access.audit import Actor
 from tocsin.core import configuration, dependents, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
-from tocsin.people import specs
+from tocsin.people import sealed, specs
 from tocsin.people.models import Group, GroupContact, Membership, User
 from tocsin.people.specs import GroupSpec
 
@@ -99,6 +99,7 @@ def _write_contacts(group: Group, read: GroupSpec) -> None:
             contact.delete()
     for position, wanted in enumerate(read.contacts):
         contact = known.get(wanted.label.lower()) or GroupContact(group=group)
-        contact.label, contact.channel, contact.address = wanted.label, wanted.channel, wanted.address
+        contact.label, contact.channel = wanted.label, wanted.channel
+        contact.address = sealed.kept(wanted.address, contact.address)
         contact.position = position
         contact.save()

@@ -26,7 +26,7 @@ ICONS = Path(__file__).parents[3] / "scripts"
 
 GOOD = {
     "email": "alice@example.org", "sms": "+41790000001", "voice": "+41790000001", "push": "alice-topic",
-    "ntfy": "alice-topic", "chat": "desk-room",
+    "ntfy": "alice-topic", "chat": "slack:C012AB3CD",
 }  # fmt: skip
 
 

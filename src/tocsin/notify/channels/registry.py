@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels.chat.channel import ChatChannel
+from tocsin.notify.channels.chat_services.sender import ChatServicesKind
 from tocsin.notify.channels.contract import Channel, ProviderKind
 from tocsin.notify.channels.email.channel import EmailChannel
 from tocsin.notify.channels.email.smtp import SmtpKind
@@ -13,17 +14,27 @@ from tocsin.notify.channels.http_gateway.kind import HttpGatewayKind
 from tocsin.notify.channels.ntfy.channel import NtfyChannel
 from tocsin.notify.channels.ntfy.server import NtfyKind
 from tocsin.notify.channels.push.channel import PushChannel
+from tocsin.notify.channels.slack.kind import SlackKind
 from tocsin.notify.channels.sms.channel import SmsChannel
+from tocsin.notify.channels.telegram.kind import TelegramKind
 from tocsin.notify.channels.telnyx.kind import TelnyxKind
 from tocsin.notify.channels.twilio.kind import TwilioKind
 from tocsin.notify.channels.voice.channel import VoiceChannel
 from tocsin.notify.channels.web_push.sender import WebPushKind
 
 _ALL: tuple[Channel, ...] = (EmailChannel(), PushChannel(), NtfyChannel(), ChatChannel(), SmsChannel(), VoiceChannel())
-_KINDS: tuple[ProviderKind, ...] = (SmtpKind(), NtfyKind(), TwilioKind(), TelnyxKind(), HttpGatewayKind())
+_KINDS: tuple[ProviderKind, ...] = (
+    SmtpKind(),
+    NtfyKind(),
+    SlackKind(),
+    TelegramKind(),
+    TwilioKind(),
+    TelnyxKind(),
+    HttpGatewayKind(),
+)
 
 #: There without being configured: what they carry needs no account. Each takes only addresses that are its own.
-BUILT_IN: tuple[ProviderKind, ...] = (WebPushKind(),)
+BUILT_IN: tuple[ProviderKind, ...] = (WebPushKind(), ChatServicesKind())
 
 #: By name, from the quietest on.
 CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in _ALL}

@@ -9,7 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.notify.channels.registry import CHANNELS
-from tocsin.people import addresses
+from tocsin.people import addresses, sealed
 from tocsin.people.models import User
 from tocsin.web.forms import ZoneField
 from tocsin.web.policies.forms import ROLES
@@ -70,6 +70,11 @@ def spec(form: GroupForm, members: Any, contacts: Any) -> dict[str, Any]:
     if ways:
         found["contacts"] = [{name: data[name] for name in ("label", "channel", "address")} for data in ways]
     return found
+
+
+def initial_contacts(written: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the contacts begin with; an address that is a secret is hidden."""
+    return [{**way, "address": sealed.shown(way["address"])} for way in written.get("contacts", [])]
 
 
 def initial_members(written: Mapping[str, Any]) -> list[dict[str, Any]]:

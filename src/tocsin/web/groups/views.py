@@ -18,7 +18,7 @@ from tocsin.people import groups as commands
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web.forms import show_rejection
-from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_members, spec
+from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.guard import actor, may, needs, require
 from tocsin.web.home import overview
 from tocsin.web.request import Request, page
@@ -62,7 +62,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     begin = initial_members(written) if written else [{"user": request.user.pk, "roles": ["primary"], "position": 1}]
     members = MemberFormSet(request.POST or None, initial=begin, prefix="members")
     contacts = ContactFormSet(
-        request.POST or None, initial=written.get("contacts", []) if written else [], prefix="contacts"
+        request.POST or None, initial=initial_contacts(written) if written else [], prefix="contacts"
     )
     if request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()]):
         try:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core import durations
+from tocsin.people import sealed
 from tocsin.people.models import ContactMethod
 from tocsin.web.forms import DurationField, ZoneField
 from tocsin.web.groups.forms import channel_choices
@@ -44,7 +45,10 @@ class ContactMethodForm(forms.Form):
     address = forms.CharField(
         label=_("Address"),
         max_length=500,
-        help_text=_("A phone number with its country code, an e-mail address, or an ntfy topic."),
+        help_text=_(
+            "A phone number with its country code, an e-mail address, an ntfy topic, or the address of a chat or push "
+            "service, which is kept secret."
+        ),
     )
     wait = DurationField(
         label=_("Wait"),
@@ -71,7 +75,7 @@ def initial_of(method: ContactMethod) -> dict[str, Any]:
     return {
         "label": method.label,
         "channel": method.channel,
-        "address": method.address,
+        "address": sealed.shown(method.address),
         "wait": durations.write(method.wait) if method.wait else "",
         "repeat_times": method.repeat_times,
         "repeat_every": durations.write(method.repeat_every) if method.repeat_times else "",

@@ -18,6 +18,7 @@ from django.utils.translation import ngettext, pgettext
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import clock, durations
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.people import sealed
 from tocsin.people.models import User
 
 register = template.Library()
@@ -253,6 +254,12 @@ def query(context: template.Context, **changes: Any) -> str:
         else:
             fields[name] = str(value)
     return f"?{fields.urlencode()}" if fields else "?"
+
+
+@register.filter
+def shown_address(address: str) -> str:
+    """An address as its own person sees it: hidden where it is a secret itself."""
+    return sealed.shown(address)
 
 
 @register.filter

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels import short_form
+from tocsin.notify.channels.chat_services import addresses as services
 from tocsin.notify.channels.contract import Message, Rendered
+
+#: A member or a room of a Slack workspace, by its id; a person or a room of Telegram, by its number.
+_OF_PROVIDERS = re.compile(r"slack:[UWCGD][A-Z0-9]{5,20}|telegram:-?[0-9]{3,20}")
+
+_FORMS = (
+    "A chat address is slack:U012AB3CD, telegram:123456789, or the address that a chat service gives for its messages."
+)
 
 
 class ChatChannel:
@@ -17,7 +27,12 @@ class ChatChannel:
         return short_form.render(message, longest=3500, details=1000)
 
     def address(self, text: str) -> str:
+        """A member or room of a provider, or a service's own address, which is a secret and comes back sealed."""
         written = text.strip()
-        if not written or len(written) > 500 or not written.isprintable():
-            raise Rejected("invalid_address", "A chat address is one line of at most 500 characters.")
-        return written
+        if "://" in written or written.startswith("sealed:"):
+            return services.checked(written)
+        scheme, colon, rest = written.partition(":")
+        normal = f"{scheme.lower()}{colon}{rest.strip().upper()}"
+        if not _OF_PROVIDERS.fullmatch(normal):
+            raise Rejected("invalid_address", _FORMS)
+        return normal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tocsin.core.errors import Rejected
 from tocsin.notify.channels import short_form
+from tocsin.notify.channels.chat_services import addresses as services
 from tocsin.notify.channels.contract import Message, Rendered
 
 
@@ -17,7 +18,12 @@ class PushChannel:
         return short_form.render(message, longest=1500, details=300)
 
     def address(self, text: str) -> str:
+        """Somebody's own devices, a topic, or a push service's own address, which is a secret and comes back sealed."""
         written = text.strip()
+        scheme, mark, _rest = written.partition("://")
+        # A topic may be written with its server's whole address.
+        if written.startswith("sealed:") or (mark and scheme.lower() not in ("http", "https")):
+            return services.checked(written)
         if not written or len(written) > 500 or not written.isprintable():
             raise Rejected("invalid_address", "A push address is one line of at most 500 characters.")
         return written

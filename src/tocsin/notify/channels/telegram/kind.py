@@ -1,0 +1,226 @@
+"""The `telegram` kind of provider: a bot of your own, with buttons and words that answer (https://core.telegram.org/bots/api).
+
+The bot calls back with a secret made of its own token, so there is nothing to enter anywhere: a test sets it up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any, NoReturn
+
+from tocsin.alerts.states import CommandKind
+from tocsin.core.egress import Answer, HttpClient
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify import wording
+from tocsin.notify.channels import afterwards, http_status
+from tocsin.notify.channels.callbacks import (
+    Callback,
+    CallbackAnswer,
+    CallbackPoint,
+    Ears,
+    Listener,
+    NotGenuine,
+    SaidByText,
+)
+from tocsin.notify.channels.chat import buttons
+from tocsin.notify.channels.contract import (
+    Account,
+    AddressRefused,
+    ProviderKind,
+    Rendered,
+    Sender,
+    Sent,
+    Setting,
+    SettingKind,
+)
+
+API = "https://api.telegram.org"
+PREFIX = "telegram:"
+LONGEST = 4096
+#: Of what appears over the chat when a button was pressed.
+_LONGEST_NOTE = 200
+
+
+class TelegramKind(ProviderKind, Listener):
+    name = "telegram"
+    label = "Telegram bot"
+    about = "Messages by a Telegram bot, with buttons that acknowledge, take and close, and words as in a text message."
+    icon = "send"
+    channels: tuple[str, ...] = ("chat",)
+    replies: frozenset[str] = frozenset({"chat"})
+    parallel = 20
+    settings: tuple[Setting, ...] = (
+        Setting("bot_token", "Bot token", is_required=True, is_secret=True, help="As @BotFather gives it: 123456:ABC…"),
+        Setting("api_base", "API address", SettingKind.URL, default=API, help="Another one for a server of your own."),
+    )
+    #: Nothing is entered at Telegram: `verify` tells it where to call.
+    points: tuple[CallbackPoint, ...] = ()
+
+    def accepts(self, channel: str, address: str) -> bool:
+        return address.startswith(PREFIX)
+
+    def open(self, account: Account) -> Sender:
+        return TelegramSender(account)
+
+    def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
+        given = callback.headers.get("x-telegram-bot-api-secret-token", "").encode("ascii", "replace")
+        token = account.secrets.get("bot_token", "")
+        if not token or not hmac.compare_digest(secret_of(token).encode(), given):
+            raise NotGenuine
+        try:
+            update = json.loads(callback.body)
+        except ValueError:
+            update = None
+        if not isinstance(update, dict):
+            raise Rejected("invalid", "This is no update of Telegram's.")
+        if isinstance(update.get("callback_query"), dict):
+            return _pressed(account, update["callback_query"], ears)
+        if isinstance(update.get("message"), dict):
+            return _said(update["message"], str(update.get("update_id", "")), ears)
+        return CallbackAnswer(200)
+
+
+class TelegramSender:
+    """Writes as one bot."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._client = HttpClient(trusted=account.is_trusted)
+
+    def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
+        body: dict[str, Any] = {
+            "chat_id": address.removeprefix(PREFIX),
+            "text": text_of(rendered),
+            "link_preview_options": {"is_disabled": True},
+        }
+        if (number := buttons.alert_of(rendered)) is not None:
+            body["reply_markup"] = _keyboard(tuple(buttons.LABELS), number)
+        said = self._call("sendMessage", body, {"Idempotency-Key": idempotency_key})
+        return Sent(str((said.get("result") or {}).get("message_id", "")))
+
+    def verify(self) -> str:
+        said = self._call("getMe", {}, {})
+        name = http_status.line((said.get("result") or {}).get("username"))
+        if not self._account.callbacks:
+            return f"Connected as @{name}. Answers cannot come back: Tocsin has no public address."
+        secret = secret_of(self._account.secrets.get("bot_token", ""))
+        where = {"url": f"{self._account.callbacks}/update", "secret_token": secret,
+                 "allowed_updates": ["message", "callback_query"]}  # fmt: skip
+        self._call("setWebhook", where, {})
+        return f"Connected as @{name}; its buttons and words come back here."
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+        answer = self._client.request(
+            "POST",
+            url_of(self._account, method),
+            headers={"Content-Type": "application/json", **headers},
+            content=json.dumps(body).encode(),
+        )
+        said = http_status.body(answer)
+        if answer.status != 200 or said.get("ok") is not True:
+            _fail(answer, said)
+        return said
+
+
+def url_of(account: Account, method: str) -> str:
+    """The address of a method of the bot's: it holds the token, and is never shown."""
+    api = str(account.settings.get("api_base") or API).rstrip("/")
+    return f"{api}/bot{account.secrets.get('bot_token', '')}/{method}"
+
+
+def secret_of(bot_token: str) -> str:
+    """What Telegram sends with each update: known to whoever has the token, and to nobody else."""
+    return hmac.new(bot_token.encode(), b"Tocsin's webhook", hashlib.sha256).hexdigest()
+
+
+def text_of(rendered: Rendered) -> str:
+    """Title, text and link within Telegram's limit; the text is cut."""
+    link = rendered.link
+    room = LONGEST - len(rendered.subject) - len(link) - 4
+    return "\n".join(part for part in (rendered.subject, wording.cut(rendered.text, max(0, room)), link) if part)
+
+
+def _fail(answer: Answer, said: dict[str, Any]) -> NoReturn:
+    why = http_status.line(said.get("description", ""))
+    lower = why.lower()
+    if answer.status == 429:
+        raise Temporary(f"Telegram takes no more for now ({why}).", answer.retry_after)
+    if "chat not found" in lower or "user is deactivated" in lower:
+        raise AddressRefused(f"Telegram knows no such chat, or the person has not pressed Start there yet ({why}).")
+    if answer.status == 403 and "bot" in lower:
+        raise AddressRefused(f"The person or room has shut the bot out ({why}).")
+    if answer.status in (401, 404):
+        # An unknown token is answered 404 by older servers.
+        raise Permanent(f"Telegram refuses the bot token ({answer.status}).", "Enter it again, as @BotFather gives it.")
+    http_status.fail(answer, "Telegram", why)
+
+
+def _keyboard(kinds: tuple[CommandKind, ...], number: int) -> dict[str, Any]:
+    row = [{"text": buttons.LABELS[kind], "callback_data": buttons.written(kind, number)} for kind in kinds]
+    return {"inline_keyboard": [row] if row else []}
+
+
+def _pressed(account: Account, query: dict[str, Any], ears: Ears) -> CallbackAnswer:
+    """Does what the button says; the answer to the callback shows the sentence, and the message is redrawn after it."""
+    asked = buttons.read(str(query.get("data", "")))
+    sender = str((query.get("from") or {}).get("id", ""))
+    if asked is None:
+        return _note(query, "This button is not known here.")
+    command, number = asked
+    user_id = ears.user_of("chat", f"{PREFIX}{sender}")
+    if user_id is None:
+        return _note(query, buttons.unknown(f"{PREFIX}{sender}"))
+    sentence = ears.button(user_id, number, command, "chat")
+    _redraw(account, query, command, number, sentence)
+    return _note(query, sentence)
+
+
+def _redraw(account: Account, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
+    shown = query.get("message") or {}
+    name = http_status.line((query.get("from") or {}).get("first_name", ""), 60)
+    body = {
+        "chat_id": (shown.get("chat") or {}).get("id"),
+        "message_id": shown.get("message_id"),
+        "text": wording.cut(str(shown.get("text", "")), LONGEST - 400) + f"\n\n{name}: {sentence}",
+        "link_preview_options": {"is_disabled": True},
+        "reply_markup": _keyboard(buttons.left_after(command), number),
+    }
+    url = url_of(account, "editMessageText")
+    afterwards.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
+
+
+def _note(query: dict[str, Any], text: str) -> CallbackAnswer:
+    return _method(
+        "answerCallbackQuery",
+        callback_query_id=str(query.get("id", "")),
+        text=wording.cut(text, _LONGEST_NOTE),
+        show_alert=True,
+    )
+
+
+def _said(message: dict[str, Any], update: str, ears: Ears) -> CallbackAnswer:
+    """A line to the bot: a word of the contract from a person, or /start from whoever sets it up."""
+    chat, text = message.get("chat") or {}, str(message.get("text", "")).strip()
+    room, sender = f"{PREFIX}{chat.get('id', '')}", f"{PREFIX}{(message.get('from') or {}).get('id', '')}"
+    if text.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
+        return _answer(chat, f"The address of this chat in Tocsin is {room}")
+    if chat.get("type") != "private" or not text:
+        return CallbackAnswer(200)
+    if ears.user_of("chat", sender) is None:
+        return _answer(chat, buttons.unknown(sender))
+    answer = ears.text(SaidByText("chat", sender, text.removeprefix("/"), update))
+    return _answer(chat, answer) if answer else CallbackAnswer(200)
+
+
+def _answer(chat: dict[str, Any], text: str) -> CallbackAnswer:
+    return _method("sendMessage", chat_id=chat.get("id"), text=text)
+
+
+def _method(name: str, **values: Any) -> CallbackAnswer:
+    """A call of the bot's in the answer to an update (https://core.telegram.org/bots/api#making-requests-when-getting-updates)."""
+    return CallbackAnswer(200, json.dumps({"method": name, **values}), "application/json")

@@ -1,0 +1,189 @@
+"""Chats: messages with buttons in Slack and Telegram, who may press them, and services by their own secret address."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+
+from tests.doubles.http import http_double
+from tests.doubles.slack import SlackDouble, slack_double
+from tests.doubles.telegram import TelegramDouble, telegram_double
+from tests.store.people import ACTOR
+from tests.store.sending import Post, allow_loopback, post_office, provider
+from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import AlertEvent
+from tocsin.core import clock
+from tocsin.core.errors import Rejected
+from tocsin.notify.channels.telegram.kind import TelegramKind, secret_of
+from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.plan import Start
+from tocsin.notify.providers import account_of
+from tocsin.people import commands as people
+from tocsin.people import groups
+from tocsin.people.models import ContactMethod, GroupContact
+
+pytestmark = pytest.mark.usefixtures("database")
+
+BASE = "https://tocsin.example.org"
+SLACK = {"label": "Slack", "channel": "chat", "address": "slack:U012AB3CD"}
+TELEGRAM = {"label": "Telegram", "channel": "chat", "address": "telegram:123456789"}
+
+
+@dataclass
+class World:
+    post: Post
+    slack: SlackDouble
+    telegram: TelegramDouble
+
+    def slack_press(self, command: str, member: str, age: timedelta = timedelta(), secret: str | None = None) -> int:
+        body = self.slack.press(self.slack.messages[-1], command, member)
+        headers = self.slack.signed(body, self.post.now - age, secret)
+        form = "application/x-www-form-urlencoded"
+        status: int = Client().post("/hooks/slack/interact", body, content_type=form, headers=headers).status_code
+        return status
+
+    def telegram_update(self, update: dict[str, Any], secret: str | None = None) -> HttpResponse:
+        headers = {"X-Telegram-Bot-Api-Secret-Token": secret_of(self.telegram.token) if secret is None else secret}
+        made: HttpResponse = Client().post(
+            "/hooks/telegram/update", json.dumps(update), content_type="application/json", headers=headers
+        )
+        return made
+
+
+@pytest.fixture
+def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    allow_loopback(monkeypatch, base_url=BASE)
+    with post_office(now) as post, slack_double() as slack, telegram_double() as telegram:
+        monkeypatch.setattr(clock, "now", lambda: post.now)
+        secrets = {"bot_token": slack.token, "signing_secret": slack.signing_secret}
+        provider("Slack", "slack", ["chat"], api_base=slack.api, secrets=secrets)
+        provider("Telegram", "telegram", ["chat"], 2, api_base=telegram.http.url, secrets={"bot_token": telegram.token})
+        yield World(post, slack, telegram)
+
+
+def test_a_page_in_slack_is_answered_by_its_buttons_and_the_message_says_so(world: World) -> None:
+    alice = world.post.user("alice", SLACK)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    assert world.post.states() == [("Slack", "sent", "Slack")]
+    (message,) = world.slack.messages
+    assert message["channel"] == "U012AB3CD"
+    assert message["text"] == "Critical: Acme: VPN down"
+    assert world.slack_press("acknowledge", "U012AB3CD") == 200
+    event = AlertEvent.objects.get(kind="acknowledged")
+    assert (event.actor_id, event.via) == (alice.pk, "chat")
+    assert world.slack.responded.wait(5)
+    (redrawn,) = world.slack.responses
+    assert redrawn["replace_original"] is True
+    assert f"You acknowledged alert {alert}." in json.dumps(redrawn["blocks"])
+    left = [b["action_id"] for block in redrawn["blocks"] if block["type"] == "actions" for b in block["elements"]]
+    assert left == ["tocsin_assign", "tocsin_close"]
+
+
+def test_an_unsigned_forged_or_old_interaction_does_nothing(world: World) -> None:
+    world.post.user("alice", SLACK)
+    world.post.page(world.post.alert(), "alice")
+    world.post.go()
+    before = AlertEvent.objects.count()
+    assert world.slack_press("close", "U012AB3CD", secret="guessed") == 403
+    assert world.slack_press("close", "U012AB3CD", age=timedelta(minutes=6)) == 403
+    assert world.slack_press("close", "U012AB3CD", age=-timedelta(minutes=6)) == 403
+    unsigned = Client().post("/hooks/slack/interact", b"payload={}", content_type="application/x-www-form-urlencoded")
+    assert unsigned.status_code == 403
+    assert AlertEvent.objects.count() == before
+    assert world.slack.responses == []
+
+
+def test_in_a_room_everybody_answers_as_themselves_and_who_is_not_known_hears_so_kindly(world: World) -> None:
+    bob = world.post.user("bob", {**SLACK, "address": "slack:U0BOB0BOB"})
+    spec = {"name": "Desk", "contacts": [{"label": "Room", "channel": "chat", "address": "slack:C012AB3CD"}]}
+    group = groups.save_group(spec, actor=ACTOR, now=world.post.now)
+    contact = GroupContact.objects.get(group=group)
+    alert = world.post.alert()
+    from tocsin.core import database
+    from tocsin.notify import queue
+
+    with database.transaction() as connection:
+        start = Start(alert, world.post.now, "The step names the room.", group_contact_id=contact.pk)
+        queue.queue(connection, [start], world.post.now)
+    world.post.go()
+    assert "/a/" not in json.dumps(world.slack.messages[0]), "a room gets nobody's personal link"
+    assert world.slack_press("assign", "U0STRANGER") == 200
+    assert world.slack.responded.wait(5)
+    (said,) = world.slack.responses
+    assert said["response_type"] == "ephemeral"
+    assert "slack:U0STRANGER" in said["text"]
+    assert not AlertEvent.objects.filter(kind="assigned").exists()
+    assert world.slack_press("assign", "U0BOB0BOB") == 200
+    assert AlertEvent.objects.get(kind="assigned").actor_id == bob.pk
+
+
+def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(world: World) -> None:
+    alice = world.post.user("alice", TELEGRAM)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    assert world.post.states() == [("Telegram", "sent", "Telegram")]
+    (message,) = world.telegram.messages
+    answer = world.telegram_update(world.telegram.press(message, "acknowledge", 123456789)).json()
+    assert answer["method"] == "answerCallbackQuery"
+    assert answer["text"] == f"You acknowledged alert {alert}."
+    assert AlertEvent.objects.get(kind="acknowledged").actor_id == alice.pk
+    assert world.telegram.edited.wait(5)
+    (edit,) = world.telegram.edits
+    assert f"You acknowledged alert {alert}." in edit["text"]
+    kept = edit["reply_markup"]["inline_keyboard"][0]
+    assert [button["callback_data"] for button in kept] == [f"assign:{alert}", f"close:{alert}"]
+    said = world.telegram_update(world.telegram.say("take", 123456789)).json()
+    assert said["text"] == f"You have alert {alert}."
+    assert (
+        "telegram:-100123" in world.telegram_update(world.telegram.say("/start", 5, kind="supergroup")).json()["text"]
+    )
+    stranger = world.telegram_update(world.telegram.press(message, "close", 999)).json()
+    assert "telegram:999" in stranger["text"]
+    assert len(stranger["text"]) <= 200
+    assert not AlertEvent.objects.filter(kind="closed").exists()
+
+
+def test_an_update_without_the_bots_secret_is_refused_and_a_test_sets_the_webhook(world: World) -> None:
+    update = world.telegram.say("ack", 123456789)
+    assert world.telegram_update(update, secret="guessed").status_code == 403
+    assert world.telegram_update(update, secret="").status_code == 403
+    kind = TelegramKind()
+    settings = {"api_base": world.telegram.http.url}
+    account = account_of("Telegram", 1, kind, settings, {"bot_token": world.telegram.token})
+    sender = kind.open(account)
+    assert "@acme_tocsin_bot" in sender.verify()
+    sender.close()
+    assert world.telegram.webhook["url"] == f"{BASE}/hooks/telegram/update"
+    assert world.telegram.webhook["secret_token"] == secret_of(world.telegram.token)
+
+
+def test_a_service_is_reached_by_its_own_address_which_nobody_sees_again(world: World) -> None:
+    with http_double() as gotify:
+        url = f"gotify://127.0.0.1:{gotify.port}/AbcdefghijKLMNO"
+        alice = world.post.user("alice", {"label": "Gotify", "channel": "chat", "address": url})
+        world.post.page(world.post.alert(), "alice")
+        world.post.go()
+        assert world.post.states() == [("Gotify", "sent", "Chat and push services")]
+        assert json.loads(gotify.requests[0].body)["title"] == "Critical: Acme: VPN down"
+    kept = ContactMethod.objects.get(user=alice)
+    stored = " ".join(
+        str(list(rows.objects.values())) for rows in (ContactMethod, Notification, Delivery, AuditEntry, AlertEvent)
+    )
+    assert "AbcdefghijKLMNO" not in stored
+    # What is shown may come back as it is, and stays what it was.
+    hidden = {"label": "Gotify", "channel": "chat", "address": "gotify://•••", "wait": "1m"}
+    people.save_contact_method(alice, hidden, existing=kept, actor=ACTOR, now=world.post.now)
+    kept.refresh_from_db()
+    assert kept.address.startswith("sealed:gotify:")
+    with pytest.raises(Rejected, match="enter the whole"):
+        people.save_contact_method(alice, {**hidden, "label": "Other"}, actor=ACTOR, now=world.post.now)

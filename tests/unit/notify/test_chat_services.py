@@ -1,0 +1,164 @@
+"""Chat and push services by their own URL: which are taken, what they are sent, and that nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from tests.doubles.http import HttpDouble, Response, http_double
+from tests.unit.notify.messages import EXTREME, every_purpose, page
+from tocsin.core import config, egress, sealing
+from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify.channels.chat.channel import ChatChannel
+from tocsin.notify.channels.chat_services import services
+from tocsin.notify.channels.chat_services.sender import ChatServicesSender, words
+from tocsin.notify.channels.push.channel import PushChannel
+from tocsin.people import addresses, sealed
+
+TOKEN = "AbcdefghijKLMNO"
+KEY = "0192f0c1-0000-7000-8000-000000000042"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpDouble]:
+    changed = replace(config.current(), allow_targets=(ip_network("127.0.0.0/8"),))
+    monkeypatch.setattr(config, "current", lambda: changed)
+    with http_double() as double:
+        yield double
+
+
+def gotify(server: HttpDouble) -> str:
+    return ChatChannel().address(f"gotify://127.0.0.1:{server.port}/{TOKEN}")
+
+
+def send(address: str, **changes: Any) -> None:
+    sender = ChatServicesSender()
+    try:
+        sender.send(ChatChannel().render(replace(page(), **changes)), "chat", address, KEY)
+    finally:
+        sender.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "Slack"),
+        ("https://discord.com/api/webhooks/4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js", "Discord"),
+        ("https://chat.googleapis.com/v1/spaces/AAAA/messages?key=kkkkkk&token=tttttt", "Google Chat"),
+        ("gotify://push.example.org/AbcdefghijKLMNO", "Gotify"),
+        ("pover://u12345678901234567890123456789@a1234567890123456789012345678901", "Pushover"),
+        ("tgram://123456789:abcdefg_hijklmnop/12315544/", "Telegram"),
+        ("mmosts://mattermost.example.org/3ccdd113474722377935511fc85d3dd4", "Mattermost"),
+        ("matrixs://ann:password@matrix.example.org/%23general", "Matrix"),
+    ],
+)
+def test_the_services_people_use_are_known_by_their_address(url: str, label: str) -> None:
+    assert services.service(url).label.startswith(label)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/not-a-service", "exec://ls", "file:///etc/passwd", "syslog://", "rsyslog://10.0.0.1",
+        "mailto://user:pass@example.org", "dbus://", "windows://", "macosx://", "xmpp://user:pass@host", "irc://host/#a",
+        "mqtt://host/topic", "aprs://user:pass@KO4ABC", "nostr://nsec@relay", "fcm://project@apikey/device",
+        "fcm://project/device?keyfile=/etc/passwd", "vapid://ann@example.org/x?subfile=/etc/passwd",
+        "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js?template=/etc/passwd",
+        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ?Template=file:///etc/passwd", "gotify://", "x\ny://z",
+        "gotify://push.example.org/" + "A" * 400,
+    ],
+)  # fmt: skip
+def test_what_runs_programs_reads_files_or_needs_more_than_http_is_refused(url: str) -> None:
+    for channel in (ChatChannel(), PushChannel()):
+        if channel.name == "push" and url.startswith("https://"):
+            continue
+        with pytest.raises(Rejected) as caught:
+            channel.address(url)
+        assert "passwd" not in str(caught.value)
+        assert "JHMHI8q" not in str(caught.value)
+
+
+def test_an_address_is_kept_sealed_the_same_each_time_and_shown_by_its_service_only() -> None:
+    url = f"gotify://push.example.org/{TOKEN}"
+    address = ChatChannel().address(url)
+    assert address == ChatChannel().address(url) == ChatChannel().address(address) == PushChannel().address(url)
+    assert TOKEN not in address
+    assert sealed.unseal(address) == url
+    assert addresses.mask("chat", address) == sealed.shown(address) == "gotify://•••"
+    assert sealed.kept("gotify://•••", address) == address
+    assert sealed.kept("telegram:12345", address) == "telegram:12345"
+    with pytest.raises(Rejected):
+        sealed.kept("slack://•••", address)
+    with pytest.raises(Rejected, match="secret keys"):
+        ChatChannel().address(f"sealed:gotify:{sealing.seal('x')[:-4]}AAAA")
+
+
+def test_a_page_leaves_through_tocsins_own_connections_with_its_link(server: HttpDouble) -> None:
+    send(gotify(server))
+    (request,) = server.requests
+    assert request.path.startswith("/message")
+    assert request.headers["idempotency-key"] == KEY
+    said = json.loads(request.body)
+    assert said["title"] == "Critical: Acme: VPN down"
+    assert "https://tocsin.example.org/a/" in said["message"]
+
+
+def test_every_message_is_taken_whatever_is_in_it(server: HttpDouble) -> None:
+    address, sender = gotify(server), ChatServicesSender()
+    messages = [message for text in EXTREME.values() for message in every_purpose(text)]
+    for message in messages:
+        sender.send(ChatChannel().render(message), "chat", address, KEY)
+    assert len(server.requests) == len(messages)
+
+
+def test_a_short_limit_cuts_the_text_and_never_the_link() -> None:
+    rendered = ChatChannel().render(replace(page(), alerts=(replace(page().alerts[0], short_text="x " * 2000),)))
+    for title, body in ((250, 1000), (0, 2000)):
+        said_title, said = words(rendered, title, body)
+        assert len(said) + (0 if title else len(said_title)) <= body
+        assert rendered.buttons[0].url in said
+        assert "VPN down" in said_title
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Response(503), Temporary),
+        (Response(429, headers={"Retry-After": "7"}), Temporary),
+        (Response(401, b'{"errorDescription": "you need to provide a valid token AbcdefghijKLMNO"}'), Permanent),
+        (Response(400, b"<html>AbcdefghijKLMNO</html>"), Permanent),
+        (Response(302, headers={"Location": "http://127.0.0.1:1/"}), Permanent),
+        (Response(hangs_up=True), OutcomeUnknown),
+    ],
+)
+def test_what_a_service_answers_decides_and_no_secret_is_repeated(
+    server: HttpDouble, answer: Response, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    server.answering = lambda _request: answer
+    with pytest.raises(error) as caught:
+        send(gotify(server))
+    assert isinstance(caught.value, OutcomeUnknown) == (error is OutcomeUnknown)
+    assert len(server.requests) == 1, "no redirect is followed"
+    assert TOKEN not in f"{caught.value} {caught.value!r}"
+    assert TOKEN not in caplog.text
+
+
+def test_a_private_address_is_refused_and_other_threads_requests_are_left_alone(
+    server: HttpDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import requests
+
+    address = gotify(server)
+    strict = replace(config.current(), allow_targets=())
+    monkeypatch.setattr(config, "current", lambda: strict)
+    with pytest.raises(egress.Refused):
+        send(address)
+    assert server.requests == []
+    assert requests.get(server.url, timeout=5).status_code == 200
