@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import re
 from collections.abc import Callable
 
 import pytest
 from django.test import Client
+from pytest_django.fixtures import Settings
 
 from tests.web.conftest import Company
 from tocsin.people.models import User
+from tocsin.web.assets import STATIC, static_url
 
 EVERYBODY = (
     "/",
@@ -19,6 +24,9 @@ EVERYBODY = (
     "/policies/",
     "/groups/",
     "/me/",
+    "/search/",
+    "/search/?q=halo",
+    "/wall/",
 )
 ACTING = ("/alerts/new/",)
 ADMINISTERING = (
@@ -123,6 +131,50 @@ def test_no_page_has_scripts_or_styles_in_it(company: Company, browser_of: Calla
         for script in text.split("<script")[1:]:
             opening = script.split(">", 1)[0]
             assert "src=" in opening or 'type="application/json"' in opening, path
+
+
+def test_no_page_loads_more_than_150_kb_of_scripts_and_styles(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    client = browser_of(company.admin)
+    for path in EVERY:
+        text = client.get(path, follow=path.startswith("/account/")).content.decode()
+        names = set(re.findall(rf'(?:src|href|data-worker)="{static_url()}([^"]+\.(?:js|css))"', text))
+        assert names, path
+        # Browsers get Brotli, which is smaller still.
+        files = [STATIC / name for name in names if (STATIC / name).is_file()]
+        sizes = [len(gzip.compress(file.read_bytes())) for file in files]
+        assert sum(sizes) < 150_000, (path, names)
+
+
+def test_the_styleguide_is_for_developers_only(
+    company: Company, browser_of: Callable[[User], Client], settings: Settings
+) -> None:
+    client = browser_of(company.admin)
+    assert client.get("/styleguide/").status_code == 404
+    settings.DEBUG = True
+    text = client.get("/styleguide/").content.decode()
+    for part in ("Acknowledged", "Mapped Opened", "countdown", "data-copy-button", 'class="errors"', "Undo"):
+        assert part in text, part
+
+
+def test_what_an_installed_tocsin_needs_says_nothing_about_anybody(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    worker = Client().get("/service-worker.js")
+    assert worker["Content-Type"].startswith("text/javascript")
+    assert worker["Cache-Control"] == "no-cache"
+    files = json.loads(re.findall(r'"files": (\[.*?\])', worker.content.decode())[0])
+    assert {Client().get(file).status_code for file in files} == {200}
+    offline = browser_of(company.admin).get("/offline/").content.decode()
+    assert "No connection to Tocsin" in offline
+    assert company.admin.display_name not in offline
+    manifest = Client().get(f"{static_url()}tocsin/manifest.webmanifest")
+    assert manifest["Content-Type"] == "application/manifest+json"
+    about = json.loads(b"".join(manifest.streaming_content))  # type: ignore[attr-defined]
+    for icon in about["icons"]:
+        assert (STATIC / "tocsin" / icon["src"]).is_file(), icon
+    assert {icon["purpose"] for icon in about["icons"]} == {"any", "maskable"}
 
 
 def test_a_page_is_in_one_language_whatever_the_browser_asks(company: Company) -> None:

@@ -64,6 +64,7 @@ NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
     (
         _("Look back"),
         (
+            Entry(_("Wall board"), "device-tv", "wall", key="w"),
             Entry(_("Sandbox"), "flask", "sandbox", key="b"),
             Entry(_("Audit log"), "history", "audit_log", Action.ADMINISTER, key="t"),
             Entry(_("System"), "activity", "system", Action.ADMINISTER, key="s"),

@@ -25,8 +25,10 @@ from tocsin.web.providers import views as providers
 from tocsin.web.push import views as push
 from tocsin.web.sandbox import views as sandbox
 from tocsin.web.search import views as search
+from tocsin.web.styleguide import views as styleguide
 from tocsin.web.system import views as system
 from tocsin.web.users import views as users
+from tocsin.web.wall import views as wall
 
 handler400 = "tocsin.web.errors.bad_request"
 handler403 = "tocsin.web.errors.forbidden"
@@ -128,6 +130,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("users/", include(_users)),
     path("me/", include(_me)),
     path("providers/", include(_providers)),
+    path("wall/", wall.wall, name="wall"),
+    path("styleguide/", styleguide.styleguide, name="styleguide"),
     path("search/", search.search, name="search"),
     path("sandbox/", sandbox.sandbox, name="sandbox"),
     path("audit-log/", audit.audit_log, name="audit_log"),

@@ -12,7 +12,8 @@ from tocsin.alerts.models import Alert
 from tocsin.core import config
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
-from tocsin.notify.models import Provider
+from tocsin.notify.models import Delivery, Provider
+from tocsin.notify.states import DeliveryStatus
 from tocsin.people.models import ContactMethod, Membership, User
 
 
@@ -24,6 +25,8 @@ class FirstStep:
     why: Any
     url: str
     is_done: bool
+    #: Without it paging works; nobody is asked for ever.
+    is_optional: bool = False
 
 
 def left(user: User) -> list[FirstStep]:
@@ -38,9 +41,9 @@ def left(user: User) -> list[FirstStep]:
         ),
         FirstStep(
             _("How to reach you"),
-            _("An address or topic of your own, tried out once."),
+            _("A contact method of your own: have it mail, text or call you now, and see that it arrives."),
             reverse("me"),
-            ContactMethod.objects.filter(user=user, is_enabled=True).exists(),
+            _was_reached(user),
         ),
         FirstStep(
             _("A group with somebody on call"),
@@ -66,5 +69,20 @@ def left(user: User) -> list[FirstStep]:
             reverse("integrations"),
             Alert.objects.exists(),
         ),
+        FirstStep(
+            _("An outside heartbeat"),
+            _("With TOCSIN_HEARTBEAT_URL somebody else notices when this machine is gone."),
+            reverse("system"),
+            config.current().heartbeat_url is not None,
+            is_optional=True,
+        ),
     ]
-    return steps if not all(step.is_done for step in steps) else []
+    return steps if not all(step.is_done or step.is_optional for step in steps) else []
+
+
+def _was_reached(user: User) -> bool:
+    """Whether there is a way to reach the user that has worked once, in a test or for real."""
+    if not ContactMethod.objects.filter(user=user, is_enabled=True).exists():
+        return False
+    arrived = [DeliveryStatus.SENT, DeliveryStatus.DELIVERED]
+    return Delivery.objects.filter(user=user, status__in=arrived).exists()

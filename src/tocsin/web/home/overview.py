@@ -11,8 +11,9 @@ from django.db.models import Count, Min, Q, QuerySet
 from django.utils import timezone
 
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.states import LIVE, AlertStatus, EventKind
+from tocsin.alerts.states import LIVE, ActorKind, AlertStatus, EventKind
 from tocsin.core import database
+from tocsin.core.database import Connection
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify.models import Delivery
@@ -24,26 +25,39 @@ from tocsin.people.models import Group, User
 
 DAY = timedelta(hours=24)
 
+#: What ends the waiting for somebody.
+_ANSWERS = [
+    EventKind.ACKNOWLEDGED, EventKind.ASSIGNED, EventKind.HELD, EventKind.CLOSED, EventKind.CANCELLED, EventKind.MERGED,
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """Who is on call in one group: now, and whom the next steps call."""
+    """Who is on call in one group: now, whom the next steps call, and who follows when the first one's turn ends."""
 
     group: Group
     now: Sequence[OnCall]
     next: Sequence[OnCall]
+    #: When the turn of whoever is first ends, where it does; and who is first from then on.
+    until: datetime | None = None
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What the last night was like."""
+    """What a night was like, from 22:00 to 07:00 where the reader is."""
 
     pages: int
-    people: int
-    #: From the opening to the first answer, the quickest and the slowest of the night.
+    #: Who was woken, by name.
+    people: Sequence[str]
+    #: From the opening to the first answer, the slowest of the night; None: nobody answered.
     answered_in: timedelta | None
-    since: datetime
-    until: datetime
+    #: Alerts that paged somebody, and that neither a person nor the source has answered or ended.
+    unanswered: int
+    #: The night is not over.
+    goes_on: bool
+    #: Pages that the reader got.
+    mine: int
 
 
 def alerts_of(user: User) -> QuerySet[Alert]:
@@ -58,7 +72,7 @@ def duties(now: datetime) -> list[Duty]:
     groups = list(Group.objects.filter(memberships__isnull=False).distinct())
     with database.transaction() as connection:
         found = lookup.on_call(connection, [group.pk for group in groups], now)
-    return [_duty(group, found.get(group.pk, ())) for group in groups]
+        return [_duty(connection, group, found.get(group.pk, ())) for group in groups]
 
 
 def on_call_in(group: Group, now: datetime) -> tuple[OnCall, ...]:
@@ -67,10 +81,15 @@ def on_call_in(group: Group, now: datetime) -> tuple[OnCall, ...]:
         return lookup.on_call(connection, [group.pk], now).get(group.pk, ())
 
 
-def _duty(group: Group, people: Sequence[OnCall]) -> Duty:
+def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> Duty:
     first = [person for person in people if person.role is MemberRole.PRIMARY][:1]
     rest = [person for person in people if person not in first and person.role is not MemberRole.MANAGER]
-    return Duty(group, first, rest[:3])
+    until = first[0].until if first else None
+    if until is None:
+        return Duty(group, first, rest[:3])
+    then = lookup.on_call(connection, [group.pk], until).get(group.pk, ())
+    after = next((person.name for person in then if person.role is MemberRole.PRIMARY), "")
+    return Duty(group, first, rest[:3], until, after)
 
 
 def outcomes(now: datetime) -> list[tuple[str, int]]:
@@ -80,8 +99,8 @@ def outcomes(now: datetime) -> list[tuple[str, int]]:
     return [(str(status), counts[status]) for status in MessageStatus if counts.get(status)]
 
 
-def last_night(now: datetime) -> Night | None:
-    """Pages between 22:00 and 07:00 of the reader's last night; None when there were none."""
+def last_night(reader: User, now: datetime) -> Night:
+    """The reader's last night; before seven in the morning, the one that it is."""
     local = timezone.localtime(now)
     end = timezone.make_aware(datetime.combine(local.date(), time(7)))
     start = timezone.make_aware(datetime.combine(local.date() - timedelta(days=1), time(22)))
@@ -89,18 +108,20 @@ def last_night(now: datetime) -> Night | None:
         pk__gte=first_uuid(start), pk__lt=first_uuid(end), purpose=Purpose.PAGE,
         status__in=[DeliveryStatus.SENT, DeliveryStatus.DELIVERED],
     )  # fmt: skip
-    counts = sent.aggregate(pages=Count("pk"), people=Count("user", distinct=True))
-    if not counts["pages"]:
-        return None
-    answers = AlertEvent.objects.filter(
-        alert__in=sent.values("alert"), kind__in=[EventKind.ACKNOWLEDGED, EventKind.ASSIGNED, EventKind.CLOSED]
+    counts = dict(sent.values_list("user").annotate(number=Count("pk")).order_by())
+    people = [user.display_name for user in User.objects.filter(pk__in=[key for key in counts if key]).order_by("name")]
+    alerts = set(sent.exclude(alert=None).values_list("alert", flat=True))
+    events = AlertEvent.objects.filter(alert__in=alerts, kind__in=_ANSWERS)
+    by_people = events.filter(actor_kind=ActorKind.USER)
+    firsts = by_people.values_list("alert", "alert__opened_at").annotate(first=Min("at")).order_by()
+    return Night(
+        pages=sum(counts.values()),
+        people=people,
+        answered_in=max((first - opened for _alert, opened, first in firsts), default=None),
+        unanswered=len(alerts) - events.values("alert").distinct().count(),
+        goes_on=now < end,
+        mine=counts.get(reader.pk, 0),
     )
-    spans = [
-        first - opened
-        for opened, first in answers.values_list("alert__opened_at").annotate(first=Min("at")).order_by()
-        if first
-    ]
-    return Night(counts["pages"], counts["people"], max(spans, default=None), start, end)
 
 
 def first_uuid(at: datetime) -> UUID:

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.core.cache import cache
 from django.db.models import Count, F
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tocsin.alerts.states import AlertStatus
+from tocsin.core import durations
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
-from tocsin.inbound import registry
+from tocsin.inbound import registry, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.notify.models import Delivery
@@ -22,6 +24,15 @@ from tocsin.notify.states import DeliveryStatus
 from tocsin.operate import standing
 from tocsin.people.models import ContactMethod, Membership
 from tocsin.web.home.overview import DAY, first_uuid
+
+#: So many integrations are looked at one by one.
+MOST_LOOKED_AT = 20
+
+#: Whoever wrote on each of so many days before the last one is missed after a day of silence.
+USUAL_DAYS = 3
+
+#: For so many seconds it is remembered what an integration's statuses do.
+STATUSES_KEPT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,8 @@ def found(now: datetime) -> list[Trouble]:
         *_unreadable(now),
         *_unreachable(),
         *_old_tokens(),
+        *_silent(now),
+        *_opens_nothing(now),
     ]
     return sorted(every, key=lambda trouble: not trouble.is_urgent)
 
@@ -107,7 +120,7 @@ def _unreadable(now: datetime) -> Iterator[Trouble]:
 
 
 def _unreachable() -> Iterator[Trouble]:
-    reachable = ContactMethod.objects.filter(is_enabled=True).values("user")
+    reachable = ContactMethod.objects.filter(is_enabled=True, awaits_code=False).values("user")
     rows = Membership.objects.filter(user__is_active=True, roles__len__gt=0).exclude(user__in=reachable)
     for group, user, name, group_id in rows.values_list("group__name", "user__username", "user__name", "group_id")[:5]:
         text = _("%(name)s is on call in %(group)s and cannot be reached") % {"name": name or user, "group": group}
@@ -124,3 +137,32 @@ def _old_tokens() -> Iterator[Trouble]:
             posts,
         ) % {"count": posts, "name": name}
         yield Trouble(text, reverse("integration_security", args=[number]))
+
+
+def _silent(now: datetime) -> Iterator[Trouble]:
+    """Integrations that used to get messages day by day, and got none for a day."""
+    for integration in Integration.objects.exclude(mode=IntegrationMode.DISABLED).order_by("name")[:MOST_LOOKED_AT]:
+        rows = InboundMessage.objects.filter(integration=integration)
+        newest = rows.order_by("-pk").values_list("received_at", flat=True).first()
+        if newest is None or newest > now - DAY:
+            continue
+        before = [newest - DAY * number for number in range(1, USUAL_DAYS + 1)]
+        if all(rows.filter(pk__gte=first_uuid(day), pk__lt=first_uuid(day + DAY)).exists() for day in before):
+            text = _("%(name)s got messages day by day, and none for %(span)s") % {
+                "name": integration.name,
+                "span": durations.say(timedelta(hours=(now - newest) // timedelta(hours=1))),
+            }
+            yield Trouble(text, reverse("integration", args=[integration.pk]))
+
+
+def _opens_nothing(now: datetime) -> Iterator[Trouble]:
+    """Integrations whose tickets begin with a status that opens nothing."""
+    for integration in Integration.objects.filter(mode=IntegrationMode.PAGE).order_by("name")[:MOST_LOOKED_AT]:
+        # The last days' messages are read for it: that is done now and then, not at each look at Home.
+        key = f"statuses:{integration.pk}:{integration.current_id}"
+        warning = cache.get(key)
+        if warning is None:
+            warning = statuses.statuses_seen(integration, now).warning
+            cache.set(key, warning, STATUSES_KEPT)
+        if warning:
+            yield Trouble(f"{integration.name}: {warning}", reverse("integration", args=[integration.pk]))

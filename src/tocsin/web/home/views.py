@@ -18,13 +18,18 @@ def home(request: Request) -> HttpResponse:
     """The page one opens first."""
     mine = lists.rows_of(overview.alerts_of(request.user)[:ROWS], request.now)
     unanswered = lists.of_tab("open")
+    steps = first_steps.left(request.user) if request.user.role == Role.ADMIN else []
     context = {
         "mine": mine,
         "open_rows": lists.rows_of(unanswered.order_by("-pk")[:ROWS], request.now),
         "groups": overview.duties(request.now),
         "outcomes": overview.outcomes(request.now),
-        "night": overview.last_night(request.now),
+        "night": overview.last_night(request.user, request.now),
         "troubles": troubles.found(request.now) if request.user.role in (Role.ADMIN, Role.MANAGER) else [],
-        "steps": first_steps.left(request.user) if request.user.role == Role.ADMIN else [],
+        "sees_troubles": request.user.role in (Role.ADMIN, Role.MANAGER),
+        "steps": steps,
+        "step_count": len(steps),
+        "steps_done": sum(step.is_done for step in steps),
+        "next_step": next((step for step in steps if not step.is_done), None),
     }
-    return page(request, "home/home.html", context, parts=("alerts", "incoming", "wrong"))
+    return page(request, "home/home.html", context, parts=("alerts", "incoming", "wrong", "oncall"))

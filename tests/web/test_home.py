@@ -1,0 +1,81 @@
+"""Home tells what the night was like, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import count
+from uuid import UUID
+
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+
+from tests.web.conftest import Company
+from tocsin.alerts import commands
+from tocsin.alerts.orders import Acknowledge
+from tocsin.alerts.states import Via
+from tocsin.core import clock
+from tocsin.inbound.models import InboundMessage
+from tocsin.notify.models import Delivery, Notification
+from tocsin.people.models import User
+from tocsin.web.guard import alert_actor
+from tocsin.web.home import overview, troubles
+from tocsin.web.middleware import zone
+
+_numbers = count(1)
+
+
+def an_id(at: datetime) -> UUID:
+    """A new id of something that came about at that moment."""
+    return UUID(int=overview.first_uuid(at).int + next(_numbers))
+
+
+def page_at(at: datetime, user: User, alert: int) -> None:
+    """A page that was sent at that moment."""
+    fields = {"user": user, "channel": "sms", "purpose": "page"}
+    notification = Notification.objects.create(pk=an_id(at), alert_id=alert, created_at=at, **fields)
+    Delivery.objects.create(
+        pk=an_id(at), notification=notification, alert_id=alert, status="sent", queued_at=at, due_at=at, sent_at=at,
+        **fields,
+    )  # fmt: skip
+
+
+def test_the_night_is_told_to_whoever_reads_in_their_own_zone(company: Company, open_alert: Callable[..., int]) -> None:
+    with timezone.override(zone("Europe/Zurich")):
+        morning = timezone.localtime(clock.now()).replace(hour=9, minute=0)
+        three = morning.replace(hour=3)
+        assert overview.last_night(company.admin, morning).pages == 0
+        answered, unanswered = open_alert(), open_alert("Disk full")
+        page_at(three, company.responder, answered)
+        page_at(three, company.responder, unanswered)
+        page_at(morning, company.admin, unanswered)
+        actor = alert_actor(company.responder)
+        commands.act(answered, Acknowledge(actor=actor, via=Via.WEB), now=clock.now())
+        night = overview.last_night(company.responder, morning)
+        assert (night.pages, list(night.people), night.mine, night.unanswered) == (2, ["Bob Brown"], 2, 1)
+        assert night.answered_in is not None
+        assert night.answered_in < timedelta(minutes=1)
+        assert not night.goes_on
+        assert overview.last_night(company.admin, three).goes_on
+        assert overview.last_night(company.admin, morning).mine == 0
+
+
+def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: Callable[[User], Client]) -> None:
+    now = clock.now()
+
+    def wrong() -> list[str]:
+        cache.clear()
+        return [trouble.text for trouble in troubles.found(now) if "day by day" in trouble.text]
+
+    for days in (2, 3, 4):
+        at = now - timedelta(days=days)
+        InboundMessage.objects.create(pk=an_id(at), integration=company.halo, received_at=at, status="Mapped Ignored")
+        assert wrong() == []
+    at = now - timedelta(days=5)
+    InboundMessage.objects.create(pk=an_id(at), integration=company.halo, received_at=at, status="Mapped Ignored")
+    (said,) = wrong()
+    assert said == "HaloITSM got messages day by day, and none for 2 days"
+    text = browser_of(company.admin).get("/").content.decode()
+    assert said in text
+    assert said not in browser_of(company.responder).get("/").content.decode()
