@@ -93,7 +93,7 @@ def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> di
 
 
 def _rows() -> QuerySet[Integration]:
-    return Integration.objects.select_related("group", "policy", "current").prefetch_related(
+    return Integration.objects.select_related("group", "policy", "current", "outbound").prefetch_related(
         "recipient_users", "recipient_groups"
     )
 

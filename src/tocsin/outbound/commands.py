@@ -37,7 +37,7 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     if not integration.is_enabled:
         spec["enabled"] = False
     spec |= integration.settings
-    if agents := {match.user.username: match.number for match in integration.matches.select_related("user")}:
+    if agents := {match.user.username: match.number for match in integration.matches.all()}:
         spec["agents"] = agents
     return spec | directory.secrets_of(integration.secrets) if with_secrets else spec
 

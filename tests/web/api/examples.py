@@ -6,8 +6,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
+from tests.doubles.halo import HaloServer
 from tests.doubles.push import Browser
 from tests.web.api.conftest import Company
 from tocsin.access import tokens
@@ -28,6 +30,8 @@ from tocsin.oncall.models import CalendarFeed, Schedule, SwapRequest
 from tocsin.oncall.overrides import save_override
 from tocsin.oncall.states import FeedKind
 from tocsin.oncall.swaps import Stretch, ask
+from tocsin.outbound.commands import save_outbound
+from tocsin.outbound.models import Call
 from tocsin.people.absences import save_absence
 from tocsin.people.models import ContactMethod, Group, Membership, OutOfOffice, User
 
@@ -310,7 +314,74 @@ def _configured(noun: str, spec: Callable[[World], Any], make: Callable[[World],
     }
 
 
+@cache
+def _halo() -> str:
+    """The address of a Halo that answers as long as the tests run."""
+    server = HaloServer(sends=False)
+    server.halo.refused_actions = {"none"}
+    server.start()
+    return server.url
+
+
+def _outbound_spec(world: World) -> dict[str, Any]:
+    return {
+        "name": _name("outbound"), "kind": "haloitsm", "base_url": _halo(), "client_id": "tocsin",
+        "client_secret": "halo-demo-secret", **world.owned,
+    }  # fmt: skip
+
+
+def _outbound(world: World) -> Any:
+    return save_outbound(_outbound_spec(world), **world.by)
+
+
+def _on_outbound(suffix: str, body: Callable[[World, Any], Any] = lambda _world, _found: None) -> Example:
+    def make(world: World) -> Request:
+        found = _outbound(world)
+        return f"outbound-integrations/{found.pk}{suffix}", body(world, found)
+
+    return make
+
+
+def _on_call(suffix: str = "") -> Example:
+    """On a dead letter."""
+
+    def make(world: World) -> Request:
+        found = _outbound(world)
+        at = clock.now()
+        call = Call.objects.create(
+            integration=found, order_key="a", action="write", status="dead", queued_at=at, due_at=at
+        )
+        return f"outbound-integrations/{found.pk}/calls/{call.pk}{suffix}", None
+
+    return make
+
+
+def _door_of(world: World, found: Any) -> dict[str, str]:
+    spec = {"name": _name("door"), "kind": "haloitsm", "mode": "watch", "outbound": found.name, **world.owned}
+    return {"integration": save_integration(spec, **world.by).name}
+
+
+_OUTBOUND: Mapping[str, Example] = {
+    **_configured("outbound-integrations", _outbound_spec, _outbound),
+    "POST outbound-integrations/{id}/test": _on_outbound("/test"),
+    "GET outbound-integrations/{id}/calls": _on_outbound("/calls"),
+    "GET outbound-integrations/{id}/calls/{int:call_id}": _on_call(),
+    "POST outbound-integrations/{id}/calls/{int:call_id}/send-again": _on_call("/send-again"),
+    "POST outbound-integrations/{id}/calls/{int:call_id}/drop": _on_call("/drop"),
+    "POST outbound-integrations/{id}/call": _on_outbound("/call", lambda world, _found: {"alert": world.open_alert()}),
+    "GET outbound-integrations/{id}/rights": _on_outbound("/rights"),
+    "GET outbound-integrations/{id}/lists": _on_outbound("/lists"),
+    "POST outbound-integrations/{id}/refresh": _on_outbound("/refresh"),
+    "POST outbound-integrations/{id}/set-up-webhook": _on_outbound("/set-up-webhook", _door_of),
+    "POST outbound-integrations/{id}/look": _on_outbound("/look"),
+    "POST outbound-integrations/{id}/import-people": _on_outbound(
+        "/import-people", lambda _world, _found: {"agents": ["7"]}
+    ),
+}
+
+
 EXAMPLES: Mapping[str, Example] = {
+    **_OUTBOUND,
     "GET alerts": _listed("alerts"),
     "POST alerts": _new("alerts", lambda _world: {"subject": "VPN down", "recipients": {"users": ["bob"]}}),
     "GET alerts/{int:id}": _alert(),

@@ -17,6 +17,7 @@ from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.oncall.commands import save_schedule, save_support_hours
+from tocsin.outbound.commands import save_outbound
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 
 LISTS = (
@@ -31,6 +32,7 @@ LISTS = (
     "audit-log",
     "sandbox-messages",
     "inbound-messages",
+    "outbound-integrations",
     "integrations",
     "integrations/Door/versions",
     "heartbeats",
@@ -43,8 +45,8 @@ LISTS = (
 FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages", "providers"})
 
 #: One for the token, two for the groups of its user, and the rows with what hangs on them. For integrations that is
-#: four tables of names; for alerts who is on call, what the policies say and whether paging is paused.
-MOST_STATEMENTS = {"alerts": 30, "integrations": 10, "integrations/Door/versions": 9}
+#: five tables of names; for alerts who is on call, what the policies say and whether paging is paused.
+MOST_STATEMENTS = {"alerts": 30, "integrations": 11, "integrations/Door/versions": 10}
 
 
 def fill(company: Company, number: int) -> None:
@@ -96,6 +98,7 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     hours = {"name": f"h{name}", "group": group.name, "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}
     save_support_hours(hours, **by)
     save_provider({"name": f"n{name}", "kind": "ntfy", "token": "tk_secret"}, **by)
+    save_outbound({"name": f"o{name}", "kind": "http", "url": "https://x.example", "group": group.name}, **by)
     door = Integration.objects.filter(name="Door").first()
     spec = {
         "kind": "api",

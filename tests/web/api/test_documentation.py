@@ -13,6 +13,8 @@ from tests.web.api.conftest import Api
 from tests.web.api.test_permissions import OPERATIONS
 
 WITHOUT_BODY = {
+    *(f"POST outbound-integrations/{{id}}/{verb}" for verb in ("test", "refresh", "look")),
+    *(f"POST outbound-integrations/{{id}}/calls/{{call_id}}/{verb}" for verb in ("send-again", "drop")),
     "POST contact-methods/{id}/test",
     "POST providers/{id}/test",
     "POST integrations/{id}/versions/{number}/restore",
