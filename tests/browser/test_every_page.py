@@ -45,7 +45,7 @@ class Evening:
             f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",
             "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/", "/sandbox/", "/audit-log/", "/system/", "/settings/",
-            "/pause/", "/me/", "/me/devices/", "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",
+            "/pause/", "/me/", "/me/devices/", "/me/rules/", "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",
             "/account/password/change/",
         ]  # fmt: skip
 

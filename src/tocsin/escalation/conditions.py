@@ -58,10 +58,10 @@ def problem(
     if held is not None and held.is_open(at) is condition.is_outside:
         return f"only {'outside' if condition.is_outside else 'during'} {held.name}"
     between = condition.between
-    if between is not None and windows.current((between.window,), ZoneInfo(between.zone), at) is None:
-        return (
-            f"only from {windows.clock(between.window.start)} to {windows.clock(between.window.end)} ({between.zone})"
-        )
+    if between is not None:
+        is_in = windows.current((between.window,), ZoneInfo(between.zone), at) is not None
+        if is_in is between.is_outside:
+            return f"only {'outside of ' if between.is_outside else ''}{said(between)}"
     for name, value in condition.tags:
         has = tags.get(name, "")
         if has.casefold() != value.casefold():

@@ -215,7 +215,7 @@ class _Turn:
         self.run = with_progress(self.run, step=index + 1, step_due_at=due, last_step_at=at, taken=(), waiting=False)
         where = self._where(index)
         text = f"{where[0].upper()}{where[1:]} is left out: {why}. {self._follows(due, at)}"
-        self._say(EventKind.STEP_EMPTY, text, **self._place(index), people=[], contacts=[])
+        self._say(EventKind.STEP_EMPTY, text, **self._place(index), people=[], contacts=[], left_out=True)
         self._tell_if_nobody(index)
 
     def _choose(self, step: Step, index: int, at: datetime, by: int | None) -> Choice:

@@ -62,6 +62,8 @@ class Stage:
     #: Who and what is started: (name, as what).
     people: tuple[tuple[str, str], ...] = ()
     pages: tuple[PlannedPage, ...] = ()
+    #: A step that finds nobody, although it would.
+    is_nobody: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,9 @@ def _stage(event: NewEvent, turn: Decision, pages: dict[tuple[int, int], list[Pl
     people = [(s.pick.name, s.pick.label) for s in started]
     people += [(c.label, "group contact") for c in turn.contacts if (c.step, c.passes) == place]
     # A step that fires twice in one turn has all of it with its first line.
-    return Stage(event.at, after, event.reason, *place, tuple(people), tuple(pages.pop(place, ())))
+    is_nobody = event.kind is EventKind.STEP_EMPTY and not event.data.get("left_out")
+    planned = tuple(sorted(pages.pop(place, ()), key=lambda page: page.at))
+    return Stage(event.at, after, event.reason, *place, tuple(people), planned, is_nobody)
 
 
 def _pages(

@@ -39,6 +39,11 @@ def _field(form: forms.BaseForm, place: str, places: Mapping[str, str]) -> str |
     return first if first in form.fields else None
 
 
+def typed(form: forms.BaseForm) -> dict[str, Any]:
+    """What stands in a form, for another to begin with."""
+    return {name: form[name].value() for name in form.fields}
+
+
 @cache
 def zones() -> list[tuple[str, str]]:
     """Every time zone that has a place, by name; UTC first."""

@@ -24,7 +24,9 @@ from tocsin.web import keyset
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor
+from tocsin.web.me import confirming
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
+from tocsin.web.me.rules import reached_now
 from tocsin.web.push.views import is_only_way
 from tocsin.web.request import Request, page
 
@@ -43,6 +45,7 @@ def me(request: Request) -> HttpResponse:
         "methods": [(method, channel_name(method.channel)) for method in user.contact_methods.all()],
         "memberships": user.memberships.select_related("group"),
         "pages": _pages(user)[:8],
+        "reached": reached_now(user, request.now),
         "tokens": ApiToken.objects.filter(user=user, revoked_at=None).order_by("-created_at"),
         "token_form": TokenForm(),
         "devices": list(user.push_devices.all()),
@@ -65,12 +68,15 @@ def contact_method(request: Request, number: int | None = None) -> HttpResponse:
     form = ContactMethodForm(request.POST or None, initial=initial_of(method) if method else None)
     if request.method == "POST" and form.is_valid():
         try:
-            commands.save_contact_method(
+            saved = commands.save_contact_method(
                 request.user, form.spec(), existing=method, actor=actor(request), now=request.now
             )
         except Rejected as rejected:
             show_rejection(form, rejected, {"repeat.every": "repeat_every", "repeat.times": "repeat_times"})
         else:
+            if saved.awaits_code:
+                confirming.send(request, saved)
+                return redirect("confirm_contact_method", saved.pk)
             messages.success(request, _("Saved. Try it out with “Send test”."))
             return redirect("me")
     return page(request, "me/contact_method.html", {"form": form, "method": method}, status=422 if form.errors else 200)
@@ -82,6 +88,14 @@ def delete_contact_method(request: Request, number: int) -> HttpResponse:
     method = _find(request, number)
     commands.delete_contact_method(method, actor=actor(request), now=request.now)
     messages.success(request, _("%(label)s is gone.") % {"label": method.label})
+    return redirect("me")
+
+
+@require_POST
+def move_contact_method(request: Request, number: int) -> HttpResponse:
+    """Moves one way up or down in the order in which they are listed, and tried where they wait alike."""
+    places = 1 if request.POST.get("to") == "down" else -1
+    commands.move_contact_method(_find(request, number), places, actor=actor(request), now=request.now)
     return redirect("me")
 
 

@@ -1,16 +1,18 @@
-"""An escalation policy as a form: its settings, and its steps one after another."""
+"""An escalation policy's settings as a form: everything but its steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.escalation.policy import MOST_STEPS, AcknowledgeEffect
+from tocsin.core import durations
+from tocsin.escalation.models import Policy
+from tocsin.escalation.policy import DEFAULT_END_AFTER, AcknowledgeEffect, AtEnd
 from tocsin.people.members import MemberRole
-from tocsin.people.models import Group, GroupContact, User
+from tocsin.people.models import Group
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.forms import DurationField
 
@@ -24,6 +26,13 @@ ROLES = [
     (MemberRole.PRIMARY, _("primary")),
     (MemberRole.SECONDARY, _("secondary")),
     (MemberRole.MANAGER, _("manager")),
+]
+
+ENDS = [
+    (AtEnd.TELL_MANAGERS, _("tell the groups' managers")),
+    (AtEnd.KEEP_LAST_STEP, _("keep the last step going")),
+    (AtEnd.HAND_OVER, _("hand over to another policy")),
+    (AtEnd.NOTHING, _("nothing: it stays red on Home")),
 ]
 
 
@@ -49,10 +58,46 @@ class PolicyForm(forms.Form):
         initial="30m",
         help_text=_("Five minutes without an answer, and escalation starts again."),
     )
+    people = forms.IntegerField(
+        label=_("Once so many people have acknowledged"), min_value=1, max_value=20, initial=1, required=False
+    )
     repeat_times = forms.IntegerField(label=_("Further passes"), min_value=0, max_value=100, initial=0)
     repeat_every = DurationField(
         label=_("… this far apart"), required=False, help_text=_("From the beginning of a pass's last step.")
     )
+    groups_one_by_one = DurationField(
+        label=_("Recipient groups one by one, so far apart"),
+        required=False,
+        help_text=_("Empty: all together. Such as 15m: all steps for the first group, then for the next."),
+    )
+    end_after = DurationField(
+        label=_("The end comes after"), required=False, initial="5m", help_text=_("From the last step's beginning.")
+    )
+    then = forms.ChoiceField(
+        label=_("At the end, if nobody answered"),
+        choices=ENDS,
+        widget=forms.RadioSelect,
+        initial=AtEnd.TELL_MANAGERS,
+        required=False,
+    )
+    keep_every = DurationField(
+        label=_("Last step again every"), required=False, help_text=_("Only for “keep the last step”. Such as 15m.")
+    )
+    hand_over = forms.ModelChoiceField(
+        Policy.objects.all(), label=_("Hand over to"), required=False, empty_label=_("No policy")
+    )
+    anyway = forms.BooleanField(label=_("Save it although it can reach nobody"), required=False)
+
+    def __init__(self, *args: Any, existing: Policy | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        others = Policy.objects.exclude(pk=existing.pk) if existing else Policy.objects.all()
+        self.fields["hand_over"].queryset = others  # type: ignore[attr-defined]
+        if "anyway" not in self.data:
+            self.fields["anyway"].widget = forms.HiddenInput()
+
+    def ask_anyway(self) -> None:
+        """Offers to save it although it can reach nobody."""
+        self.fields["anyway"].widget = forms.CheckboxInput()
 
     def spec(self) -> dict[str, Any]:
         """The settings in a spec's shape."""
@@ -67,107 +112,39 @@ class PolicyForm(forms.Form):
         }
         if data["group"]:
             found["group"] = data["group"].name
+        if data["people"] and data["people"] > 1:
+            acknowledge["people"] = data["people"]
+        found |= {"groups_one_by_one": data["groups_one_by_one"] or None, "end_after": data["end_after"] or None}
+        found |= {"end": self._end(), "anyway": bool(data["anyway"]) or None}
         if data["repeat_times"]:
             found["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
         return found
 
-
-class StepForm(forms.Form):
-    """Whom one step notifies, and when."""
-
-    after = DurationField(label=_("After the step before"), required=False, help_text=_("Such as 5m; 0 at once."))
-    roles = forms.MultipleChoiceField(
-        label=_("Whoever is"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple
-    )
-    groups = forms.ModelMultipleChoiceField(
-        Group.objects.all(),
-        label=_("… in these groups"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("None: the recipient groups of the alert."),
-    )
-    users = forms.ModelMultipleChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"),
-        label=_("And these users"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-    )
-    contacts = forms.MultipleChoiceField(
-        label=_("And these group contacts"), required=False, widget=forms.CheckboxSelectMultiple
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        labels = GroupContact.objects.order_by("label").values_list("label", flat=True).distinct()
-        choices = [(label, label) for label in labels]
-        self.fields["contacts"].choices = choices  # type: ignore[attr-defined]
-        for name in ("groups", "contacts"):
-            if not self.fields[name].choices:  # type: ignore[attr-defined]
-                self.fields[name].widget = forms.MultipleHiddenInput()
-
-    def is_empty(self) -> bool:
-        """Whether nobody wrote anything here."""
-        return not any(self.cleaned_data.get(name) for name in ("roles", "groups", "users", "contacts", "after"))
-
-    def spec(self) -> dict[str, Any]:
-        """The step in a spec's shape."""
-        data = self.cleaned_data
-        notify = {
-            "roles": list(data["roles"]),
-            "groups": [group.name for group in data["groups"]],
-            "users": [user.username for user in data["users"]],
-            "group_contacts": list(data["contacts"]),
-        }
-        return {"notify": {key: names for key, names in notify.items() if names}, "after": data["after"] or "0"}
-
-
-if TYPE_CHECKING:
-    _FormSet = forms.BaseFormSet[StepForm]
-else:
-    _FormSet = forms.BaseFormSet
-
-
-class _Steps(_FormSet):
-    """The steps in order."""
-
-    def kept(self) -> list[StepForm]:
-        """The steps that stay, without empty ones."""
-        return [form for form in self.forms if not form.cleaned_data.get("DELETE") and not form.is_empty()]
-
-
-def steps_formset(extra: int) -> type[_Steps]:
-    """The formset with so many empty steps at its end."""
-    return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
-        StepForm, formset=_Steps, extra=extra, can_delete=True, max_num=MOST_STEPS, absolute_max=MOST_STEPS + 5
-    )
+    def _end(self) -> dict[str, Any] | None:
+        data, then = self.cleaned_data, self.cleaned_data["then"]
+        if then == AtEnd.KEEP_LAST_STEP:
+            return {"then": then, "every": data["keep_every"] or None}
+        if then == AtEnd.HAND_OVER:
+            return {"then": then, "policy": data["hand_over"].name if data["hand_over"] else None}
+        return {"then": then} if then == AtEnd.NOTHING else None
 
 
 def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
     """What the settings begin with."""
-    acknowledge, repeat = spec.get("acknowledge", {}), spec.get("repeat", {})
+    acknowledge, repeat, end = spec.get("acknowledge", {}), spec.get("repeat", {}), spec.get("end", {})
     return {
         "name": spec["name"],
         "group": Group.objects.filter(name=spec.get("group", "")).first(),
-        "default_priority": spec.get("default_priority"),
-        "effect": acknowledge.get("effect"),
+        "default_priority": spec.get("default_priority", "high"),
+        "effect": acknowledge.get("effect", AcknowledgeEffect.STOP),
         "pause": acknowledge.get("pause", ""),
-        "timeout": acknowledge.get("timeout"),
+        "timeout": acknowledge.get("timeout", "30m"),
         "repeat_times": repeat.get("times", 0),
         "repeat_every": repeat.get("every", ""),
+        "people": acknowledge.get("people", 1),
+        "groups_one_by_one": spec.get("groups_one_by_one", ""),
+        "end_after": spec.get("end_after", durations.write(DEFAULT_END_AFTER)),
+        "then": end.get("then", AtEnd.TELL_MANAGERS),
+        "keep_every": end.get("every", ""),
+        "hand_over": Policy.objects.filter(name=end.get("policy", "")).first(),
     }
-
-
-def initial_steps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the steps begin with."""
-    users = dict(User.objects.values_list("username", "pk"))
-    groups = dict(Group.objects.values_list("name", "pk"))
-    return [
-        {
-            "after": step.get("after", ""),
-            "roles": step["notify"].get("roles", []),
-            "groups": [groups[name] for name in step["notify"].get("groups", []) if name in groups],
-            "users": [users[name] for name in step["notify"].get("users", []) if name in users],
-            "contacts": step["notify"].get("group_contacts", []),
-        }
-        for step in spec["steps"]
-    ]

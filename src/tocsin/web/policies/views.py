@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -12,17 +13,24 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import dependents
+from tocsin.alerts.states import Priority
+from tocsin.core import dependents, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.escalation import commands
 from tocsin.escalation.models import Policy
+from tocsin.escalation.ready_made import ready_made
 from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
+from tocsin.simulate.escalation import Stage
 from tocsin.simulate.policy import Supposed, simulate
-from tocsin.web.forms import show_rejection
+from tocsin.web.alerts.forms import PRIORITIES
+from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.forms import show_rejection, typed
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.policies.forms import PolicyForm, initial_policy, initial_steps, steps_formset
+from tocsin.web.policies.forms import PolicyForm, initial_policy
+from tocsin.web.policies.step_forms import Steps, initial_steps, steps_formset
 from tocsin.web.request import Request, page
+from tocsin.web.rows_of_forms import rearranged
 
 _PLACES = {
     "acknowledge.effect": "effect",
@@ -30,6 +38,10 @@ _PLACES = {
     "acknowledge.timeout": "timeout",
     "repeat.times": "repeat_times",
     "repeat.every": "repeat_every",
+    "acknowledge.people": "people",
+    "end.every": "keep_every",
+    "end.policy": "hand_over",
+    "end.then": "then",
     "steps": "name",
 }
 
@@ -50,13 +62,21 @@ def policy(request: Request, number: int) -> HttpResponse:
     used = list(Integration.objects.filter(policy=row).prefetch_related("recipient_groups", "recipient_users"))
     groups = list(Group.objects.all())
     chosen = _chosen(request, used, groups)
+    wanted = request.GET.get("priority", "")
+    priority = Priority(wanted) if wanted in list(Priority) else plan.default_priority
+    played = simulate(plan, Supposed(chosen[2], chosen[1], priority), request.now)
     context = {
         "policy": row,
         "plan": plan,
         "used": used,
         "groups": groups,
         "chosen": chosen[0],
-        "played": simulate(plan, Supposed(chosen[2], chosen[1]), request.now),
+        "played": played,
+        "stages": [(stage, _people(stage)) for stage in played.stages],
+        "priorities": PRIORITIES,
+        "priority": priority,
+        "successor": Policy.objects.filter(pk=plan.hand_over_to).first() if plan.hand_over_to else None,
+        "needed_by": dependents.of("policy", row.pk),
         "may_change": may(request, Action.TEAMS, row.group_id),
     }
     return page(request, "policies/policy.html", context)
@@ -68,26 +88,53 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     """A new policy, or a new version of one."""
     row = find(number) if number is not None else None
     require_for(request, row)
-    spec = commands.policy_spec(row) if row else None
-    form = PolicyForm(request.POST or None, initial=initial_policy(spec) if spec else None)
+    spec = commands.policy_spec(row) if row else _beginning(request)
+    form = PolicyForm(request.POST or None, initial=initial_policy(spec), existing=row)
+    steps = steps_formset(0)(request.POST or None, initial=initial_steps(spec), prefix="steps")
+    moved = rearranged(request.POST, "steps") if request.method == "POST" else None
+    if moved is not None:
+        form = PolicyForm(initial=typed(form), existing=row)
+        steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").as_typed(), prefix="steps")
     offer_own_groups(request, form.fields["group"])
-    formset = steps_formset(1 if spec else 0)
-    begin = initial_steps(spec) if spec else _usual_steps()
-    steps = formset(request.POST or None, initial=begin, prefix="steps")
-    if request.method == "POST" and form.is_valid() and steps.is_valid():
-        kept = steps.kept()
-        wanted = {**form.spec(), "steps": [step.spec() for step in kept]}
-        try:
-            require_new_group(request, form.cleaned_data["group"])
-            saved = commands.save_policy(wanted, existing=row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            _show(rejected, form, kept)
-        else:
+    if form.is_bound and form.is_valid() and steps.is_valid():
+        saved = _saved(request, row, form, steps)
+        if saved is not None:
             messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
             return redirect("policy", saved.pk)
-    failed = form.errors or any(step.errors for step in steps.forms)
-    context = {"policy": row, "form": form, "steps": steps}
+    failed = form.errors or any(step.errors or step.by.total_error_count() for step in steps.forms)
+    context = {
+        "policy": row,
+        "form": form,
+        "steps": steps,
+        "numbered": list(zip(steps.forms, steps.minutes(), strict=True)),
+        "templates": [] if row else ready_made(_zone()),
+        "chosen": request.GET.get("from", ""),
+    }
     return page(request, "policies/edit.html", context, status=422 if failed else 200)
+
+
+def _saved(request: Request, row: Policy | None, form: PolicyForm, steps: Steps) -> Policy | None:
+    kept = steps.kept()
+    wanted = {**form.spec(), "steps": [step.spec() for step in kept]}
+    try:
+        require_new_group(request, form.cleaned_data["group"])
+        return commands.save_policy(wanted, existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        if rejected.code == "reaches_nobody":
+            form.ask_anyway()
+        _show(rejected, form, kept)
+        return None
+
+
+def _beginning(request: Request) -> dict[str, Any]:
+    """What a new policy begins with: one that is ready made, else the usual one."""
+    known = ready_made(_zone())
+    chosen = next((one for one in known if one.key == request.GET.get("from")), known[0])
+    return {"name": chosen.name if "from" in request.GET else "", **chosen.spec}
+
+
+def _zone() -> str:
+    return str(settings_store.get(settings_store.TIME_ZONE))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -134,12 +181,15 @@ def require_new_group(request: Request, group: Group | None) -> None:
     require(request, Action.TEAMS, group)
 
 
-def _usual_steps() -> list[dict[str, Any]]:
-    """What most people want: the primary at once, the secondary after five minutes, both ten minutes later."""
+def _people(stage: Stage) -> list[tuple[str, str, list[tuple[str, str, datetime]]]]:
+    """(name, as what, and by what when) of everybody whom a stage starts."""
     return [
-        {"after": "0m", "roles": ["primary"]},
-        {"after": "5m", "roles": ["secondary"]},
-        {"after": "10m", "roles": ["primary", "secondary"]},
+        (
+            name,
+            label,
+            [(channel_name(page.channel), page.label, page.at) for page in stage.pages if page.name == name],
+        )
+        for name, label in stage.people
     ]
 
 
@@ -164,9 +214,30 @@ def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
         place = problem.field or ""
         if place.startswith("steps["):
             index, _end, rest = place.removeprefix("steps[").partition("]")
-            field = "after" if rest.startswith(".after") else None
             text = problem.detail.removeprefix(f"{place}: ")
             if index.isdigit() and int(index) < len(steps):
-                steps[int(index)].add_error(field, text[:1].upper() + text[1:])
+                steps[int(index)].add_error(_step_field(rest.lstrip(".")), text[:1].upper() + text[1:])
                 continue
         show_rejection(form, problem, _PLACES)
+
+
+def _step_field(place: str) -> str | None:
+    """The field of a step's form that shows a place of its spec; None: the step itself."""
+    for beginning, field in _STEP_PLACES.items():
+        if place.startswith(beginning):
+            return field
+    return None
+
+
+_STEP_PLACES = {
+    "after": "after",
+    "one_by_one": "one_by_one",
+    "retries.every": "retry_every",
+    "retries": "retry_times",
+    "when.between.from": "begins",
+    "when.between.to": "ends",
+    "when.between": "between",
+    "when.tags": "tags",
+    "when.during": "hours",
+    "name": "name",
+}

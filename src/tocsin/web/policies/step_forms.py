@@ -1,0 +1,265 @@
+"""The steps of an escalation policy as forms: whom each notifies, when, how, and under which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core import durations
+from tocsin.core.errors import Rejected
+from tocsin.escalation.policy import MOST_STEPS
+from tocsin.escalation.steps import IfEmpty
+from tocsin.oncall.models import Schedule, SupportHours
+from tocsin.people.models import ContactMethod, Group, GroupContact, User
+from tocsin.web.alerts.forms import PRIORITIES
+from tocsin.web.forms import DurationField, ZoneField, typed
+from tocsin.web.groups.forms import channel_choices
+from tocsin.web.policies.forms import ROLES
+from tocsin.web.ways import Choices, Ways, initial_way, ways
+
+OTHERS = [
+    ("everybody", _("every member of the groups")),
+    ("previous_on_call", _("whoever was on call before")),
+    ("assignee", _("whoever the ticket is with")),
+]
+DAYS = [
+    ("mon", _("Mon")), ("tue", _("Tue")), ("wed", _("Wed")), ("thu", _("Thu")), ("fri", _("Fri")),
+    ("sat", _("Sat")), ("sun", _("Sun")),
+]  # fmt: skip
+IF_EMPTY = [
+    (IfEmpty.SKIP, _("the next step fires at once")),
+    (IfEmpty.WAIT, _("wait until somebody is on call")),
+]
+
+
+def _boxes(label: Any, **rest: Any) -> forms.MultipleChoiceField:
+    return forms.MultipleChoiceField(label=label, required=False, widget=forms.CheckboxSelectMultiple, **rest)
+
+
+class StepForm(forms.Form):
+    """Whom one step notifies, and when. `by` holds the rows of its own ways."""
+
+    after = DurationField(label=_("After the step before"), required=False, help_text=_("Such as 5m; 0 at once."))
+    name = forms.CharField(label=_("Called"), required=False, max_length=100)
+    roles = _boxes(_("Whoever is"), choices=ROLES)
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(),
+        label=_("… in these groups"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("None: the recipient groups of the alert."),
+    )
+    others = _boxes(_("Or"), choices=OTHERS)
+    users = forms.ModelMultipleChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=_("And these users"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    schedules = forms.ModelMultipleChoiceField(
+        Schedule.objects.all(),
+        label=_("And whoever is on call by"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    contacts = _boxes(_("And these group contacts"))
+    one_by_one = DurationField(
+        label=_("One by one, so far apart"), required=False, help_text=_("Such as 5m. Empty: all at once.")
+    )
+    retry_times = forms.IntegerField(label=_("Try each again"), min_value=0, max_value=50, required=False)
+    retry_every = DurationField(label=_("… so far apart"), required=False, help_text=_("Such as 5m."))
+    if_empty = forms.ChoiceField(label=_("If it finds nobody"), choices=IF_EMPTY, required=False)
+    only_until_acknowledged = forms.BooleanField(label=_("Only until somebody acknowledges"), required=False)
+    priority = _boxes(_("Only for priority"), choices=PRIORITIES)
+    hours = forms.ChoiceField(label=_("Support hours"), required=False)
+    between = forms.ChoiceField(
+        label=_("Time of day"),
+        required=False,
+        choices=[("", _("any time")), ("in", _("only between")), ("out", _("only outside of"))],
+    )
+    begins = forms.CharField(label=_("From"), required=False, max_length=5)
+    ends = forms.CharField(label=_("To"), required=False, max_length=5)
+    days = _boxes(_("On"), choices=DAYS)
+    zone = ZoneField(required=False)
+    tags = forms.CharField(
+        label=_("Tags"), required=False, max_length=2000, help_text=_("Such as environment=production; all must fit.")
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        labels = GroupContact.objects.order_by("label").values_list("label", flat=True).distinct()
+        self._offer("contacts", [(label, label) for label in labels])
+        hours = [(f"{how}{one.pk}", f"{said} {one}") for one in SupportHours.objects.all() for how, said in _HOW]
+        self._offer("hours", [("", _("whenever")), *hours])
+        for name in ("begins", "ends"):
+            self.fields[name].widget.input_type = "time"
+        for name in ("groups", "contacts", "schedules"):
+            if not self.fields[name].choices:  # type: ignore[attr-defined]
+                self.fields[name].widget = forms.MultipleHiddenInput()
+        if not hours:
+            self.fields["hours"].widget = forms.HiddenInput()
+        rows = self.initial.get("by", []) if self.initial else []
+        self.by: Ways = ways(self.data if self.is_bound else None, rows, f"{self.prefix}-by", way_choices())
+
+    def _offer(self, name: str, choices: list[tuple[Any, Any]]) -> None:
+        self.fields[name].choices = choices  # type: ignore[attr-defined]
+
+    def is_valid(self) -> bool:
+        return super().is_valid() and self.by.is_valid()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the seldom used part says anything, so that it is shown open."""
+        names = ("one_by_one", "retry_times", "only_until_acknowledged", "priority", "hours", "between", "tags", "by")
+        held = [self[name].value() for name in names if name != "by"]
+        return any(held) or self["if_empty"].value() == IfEmpty.WAIT or bool(self.by.initial) or bool(self.errors)
+
+    def is_empty(self) -> bool:
+        """Whether nobody wrote anything here."""
+        names = ("roles", "groups", "others", "users", "schedules", "contacts", "after")
+        return not any(self.cleaned_data.get(name) for name in names)
+
+    def spec(self) -> dict[str, Any]:
+        """The step in a spec's shape."""
+        data = self.cleaned_data
+        notify: dict[str, Any] = {
+            "roles": list(data["roles"]),
+            "groups": [group.name for group in data["groups"]],
+            "users": [user.username for user in data["users"]],
+            "schedules": [schedule.name for schedule in data["schedules"]],
+            "group_contacts": list(data["contacts"]),
+            **dict.fromkeys(data["others"], True),
+        }
+        found: dict[str, Any] = {
+            "notify": {key: names for key, names in notify.items() if names},
+            "after": data["after"] or "0",
+            "name": data["name"] or None,
+            "one_by_one": data["one_by_one"] or None,
+            "if_empty": data["if_empty"] or None,
+            "only_until_acknowledged": data["only_until_acknowledged"] or None,
+            "when": self._when(),
+        }
+        if data["retry_times"]:
+            found["retries"] = {"times": data["retry_times"], "every": data["retry_every"] or None}
+        by = [
+            {kind: name, **row.spec()} for way, row in self.by.chosen() for kind, _colon, name in [way.partition(":")]
+        ]
+        return {**found, "by": by} if by else found
+
+    def _when(self) -> dict[str, Any] | None:
+        data, when = self.cleaned_data, dict[str, Any]()
+        if data["priority"]:
+            when["priority"] = list(data["priority"])
+        if data["hours"]:
+            name = SupportHours.objects.get(pk=data["hours"].removeprefix("not-")).name
+            when["during"] = {"not": name} if data["hours"].startswith("not-") else name
+        if data["between"]:
+            when["between"] = {
+                "from": data["begins"], "to": data["ends"], "days": list(data["days"]),
+                "time_zone": data["zone"] or "UTC", "outside": data["between"] == "out",
+            }  # fmt: skip
+        if data["tags"].strip():
+            pairs = (part.partition("=") for part in data["tags"].split(",") if part.strip())
+            when["tags"] = {name.strip(): value.strip() for name, _equals, value in pairs}
+        return when or None
+
+
+_HOW = (("", _("only during")), ("not-", _("only outside")))
+
+if TYPE_CHECKING:
+    _FormSet = forms.BaseFormSet[StepForm]
+else:
+    _FormSet = forms.BaseFormSet
+
+
+class Steps(_FormSet):
+    """The steps in order."""
+
+    def kept(self) -> list[StepForm]:
+        """The steps that stay, without empty ones."""
+        return [form for form in self.forms if not form.is_empty()]
+
+    def as_typed(self) -> list[dict[str, Any]]:
+        """What was typed, for forms to begin with that are shown again before they are finished."""
+        return [{**typed(form), "by": [typed(row) for row in form.by.forms]} for form in self.forms]
+
+    def minutes(self) -> list[str]:
+        """How long after the opening each step begins, as far as its waits can be read."""
+        found, total = [], timedelta()
+        for form in self.forms:
+            try:
+                total += durations.parse(form["after"].value() or "0")
+                found.append(f"+{durations.write(total)}" if total else gettext("at once"))
+            except Rejected:
+                found.append("?")
+        return found
+
+
+def steps_formset(extra: int) -> type[Steps]:
+    """The formset with so many empty steps at its end."""
+    return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
+        StepForm, formset=Steps, extra=extra, max_num=MOST_STEPS, absolute_max=MOST_STEPS + 5
+    )
+
+
+def way_choices() -> Choices:
+    """Every label that somebody has, and every channel."""
+    labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
+    return [
+        (_("By channel"), [(f"channel:{name}", shown) for name, shown in channel_choices()]),
+        (_("By label"), [(f"label:{label}", label) for label in dict.fromkeys(labels)]),
+    ]
+
+
+def initial_steps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the steps begin with."""
+    users = dict(User.objects.values_list("username", "pk"))
+    groups = dict(Group.objects.values_list("name", "pk"))
+    schedules = dict(Schedule.objects.values_list("name", "pk"))
+    hours = dict(SupportHours.objects.values_list("name", "pk"))
+    return [_initial(step, users, groups, schedules, hours) for step in spec["steps"]]
+
+
+def _initial(
+    step: Mapping[str, Any],
+    users: Mapping[str, int],
+    groups: Mapping[str, int],
+    schedules: Mapping[str, int],
+    hours: Mapping[str, int],
+) -> dict[str, Any]:
+    notify, when = step["notify"], step.get("when", {})
+    between, during = when.get("between", {}), when.get("during")
+    outside = during["not"] if isinstance(during, Mapping) else None
+    retries = step.get("retries", {})
+    return {
+        "after": step.get("after", ""),
+        "name": step.get("name", ""),
+        "roles": notify.get("roles", []),
+        "groups": [groups[name] for name in notify.get("groups", []) if name in groups],
+        "users": [users[name] for name in notify.get("users", []) if name in users],
+        "schedules": [schedules[name] for name in notify.get("schedules", []) if name in schedules],
+        "contacts": notify.get("group_contacts", []),
+        "others": [name for name, _said in OTHERS if notify.get(name)],
+        "one_by_one": step.get("one_by_one", ""),
+        "retry_times": retries.get("times"),
+        "retry_every": retries.get("every", ""),
+        "if_empty": step.get("if_empty", IfEmpty.SKIP),
+        "only_until_acknowledged": step.get("only_until_acknowledged", False),
+        "priority": when.get("priority", []),
+        "hours": f"not-{hours.get(outside, '')}" if outside else hours.get(during, "") if during else "",
+        "between": ("out" if between.get("outside") else "in") if between else "",
+        "begins": between.get("from", ""),
+        "ends": between.get("to", ""),
+        "days": between.get("days", []),
+        "zone": between.get("time_zone", "UTC"),
+        "tags": ", ".join(f"{name}={value}" for name, value in when.get("tags", {}).items()),
+        "by": [
+            initial_way(f"label:{rule['label']}" if "label" in rule else f"channel:{rule['channel']}", rule)
+            for rule in step.get("by", [])
+        ],
+    }

@@ -1,0 +1,76 @@
+"""When a step fires at all, and what is said when it does not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.unit.escalation.world import BOB, DESK, NAMES, World, plan, roster
+from tocsin.alerts.states import EventKind, Priority
+from tocsin.core.specs import Spec
+from tocsin.escalation.conditions import problem, read
+from tocsin.escalation.policy import parse
+from tocsin.escalation.ready_made import ready_made
+from tocsin.escalation.steps import Names
+from tocsin.oncall import windows
+from tocsin.oncall.support_hours import SupportHours
+
+#: A Tuesday, 10:15 and 23:15 in Zurich.
+DAY, NIGHT = datetime(2026, 11, 24, 9, 15, tzinfo=UTC), datetime(2026, 11, 24, 22, 15, tzinfo=UTC)
+OFFICE = windows.load([{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}])
+HOURS = {30: SupportHours("Office", ZoneInfo("Europe/Zurich"), OFFICE)}
+BETWEEN = {"from": "08:00", "to": "18:00", "days": ["tue"], "time_zone": "Europe/Zurich"}
+
+
+@pytest.mark.parametrize(
+    ("when", "at", "said"),
+    [
+        ({"priority": ["critical"]}, DAY, "only for critical alerts, and this one is high"),
+        ({"priority": ["high", "low"]}, DAY, ""),
+        ({"during": "Office"}, DAY, ""),
+        ({"during": "Office"}, NIGHT, "only during Office"),
+        ({"during": {"not": "Office"}}, DAY, "only outside Office"),
+        ({"during": {"not": "Office"}}, NIGHT, ""),
+        ({"between": BETWEEN}, DAY, ""),
+        ({"between": BETWEEN}, NIGHT, "only tue 08:00 to 18:00 (Europe/Zurich)"),
+        ({"between": {**BETWEEN, "outside": True}}, DAY, "only outside of tue 08:00 to 18:00 (Europe/Zurich)"),
+        ({"between": {**BETWEEN, "outside": True}}, NIGHT, ""),
+        ({"tags": {"environment": "Production"}}, DAY, ""),
+        ({"tags": {"site": "Bern"}}, DAY, "only where site is Bern"),
+        ({"tags": {"environment": "test"}}, DAY, "only where environment is test, and it is production"),
+    ],
+)
+def test_a_condition_holds_or_says_why_not(when: dict[str, object], at: datetime, said: str) -> None:
+    condition = read(Spec(when), {"office": 30})
+    assert problem(condition, Priority.HIGH, {"environment": "production"}, HOURS, at) == said
+
+
+def test_support_hours_that_are_gone_do_not_silence_anybody() -> None:
+    condition = read(Spec({"during": "Office"}), {"office": 30})
+    assert problem(condition, Priority.HIGH, {}, {}, NIGHT) == ""
+
+
+def test_steps_for_day_and_night_stand_side_by_side() -> None:
+    day, night = {"when": {"between": BETWEEN}}, {"when": {"between": {**BETWEEN, "outside": True}}}
+    for first, second in ((day, night), (night, day)):
+        world = World(plan(("primary", 0, first), ("primary", 0, second), ("secondary", 5))).to(60)
+        assert [(minute, NAMES[user]) for minute, user in world.paged][:2] == [(0, "Alice"), (5, "Bob")]
+        assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
+
+
+def test_before_anybody_was_paged_a_step_that_is_left_out_costs_no_time() -> None:
+    world = World(plan(("primary", 0, {"when": {"priority": ["critical"]}}), ("secondary", 30))).to(0)
+    assert world.paged == [(0, BOB)]
+    assert "is left out: only for critical alerts" in world.sentences(EventKind.STEP_EMPTY)[0]
+
+
+@pytest.mark.parametrize("one", ready_made("Europe/Zurich"), ids=lambda one: one.key)
+def test_each_ready_made_policy_pages_somebody_and_comes_to_its_end_or_goes_on(one: object) -> None:
+    made = parse(one.spec, Names({}, {}))  # type: ignore[attr-defined]
+    people = roster()
+    duty = people.duties[DESK]
+    object.__setattr__(duty, "members", (1, 2, 3))
+    world = World(made, people).to(240)
+    assert world.paged
