@@ -1,35 +1,48 @@
-"""The sandbox: what would have been sent, drawn as what it would have been, with buttons that work.
+"""The sandbox: what would have been sent, drawn as what it would have been, with buttons, keys and replies that work.
 
-A message holds its reader's own links, which act for them: only an administrator sees those of others.
+A message acts for its own reader: only an administrator sees those of others, and acts by them as that person would.
 """
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
+from django.contrib import messages
 from django.db.models import QuerySet
-from django.http import HttpResponse
-from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_safe
+from django.http import Http404, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.utils.csp import CSP
+from django.utils.translation import gettext as _
+from django.views.decorators.clickjacking import xframe_options_sameorigin
+from django.views.decorators.csp import csp_override
+from django.views.decorators.http import require_POST, require_safe
 
 from tocsin.access.roles import Role
-from tocsin.core import config
-from tocsin.notify.models import SandboxMessage
+from tocsin.alerts.states import Via
+from tocsin.core.errors import Rejected
+from tocsin.notify import calls, links
+from tocsin.notify.channels.callbacks import CallStep, CallTurn, SaidByText
+from tocsin.notify.hearing import Hearing
+from tocsin.notify.models import Delivery, SandboxMessage
+from tocsin.notify.providers import SANDBOX
 from tocsin.web import keyset
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.request import Request, page
-from tocsin.web.richtext import safe_html
-
-#: Key on the phone, what it says, and the command it gives.
-KEYS = (
-    ("7", gettext_lazy("acknowledge"), "acknowledge"),
-    ("8", gettext_lazy("take it"), "assign"),
-    ("6", gettext_lazy("wake the next"), "escalate"),
-    ("9", gettext_lazy("close"), "close"),
-)
+from tocsin.web.sandbox.drawing import SHAPES, drawn
 
 CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
+
+#: By which way an answer came, by shape.
+_VIA = {"push": Via.PUSH, "chat": Via.CHAT}
+
+#: A drawn mail may have its own styles, and nothing else: no script, no picture, no form.
+_MAIL_CSP = {
+    "default-src": [CSP.NONE],
+    "style-src": [CSP.UNSAFE_INLINE],
+    "base-uri": [CSP.NONE],
+    "form-action": [CSP.NONE],
+    "frame-ancestors": [CSP.SELF],
+}
 
 
 @require_safe
@@ -50,29 +63,104 @@ def sandbox(request: Request) -> HttpResponse:
     return page(request, "sandbox/sandbox.html", context, parts=("list",))
 
 
+@csp_override(_MAIL_CSP)
+@xframe_options_sameorigin
+@require_safe
+def mail(request: Request, number: int) -> HttpResponse:
+    """A mail's own HTML, in a frame of its own."""
+    row = _find(request, number)
+    html = str(row.content.get("html", ""))
+    if row.channel != "email" or not html:
+        raise Http404(_("This message has no HTML."))
+    # Its links lead out of the frame.
+    return HttpResponse(html.replace("<head>", '<head><base target="_top">', 1))
+
+
+@require_POST
+def act(request: Request, number: int) -> HttpResponse:
+    """A button of a push or a chat."""
+    row = _find(request, number)
+    try:
+        alert_id, user_id = links.verify(links.token_of(str(row.content.get("link", ""))), request.now)
+    except Rejected as rejected:
+        return _answered(request, row, rejected.detail)
+    via = _VIA.get(row.channel if row.channel in SHAPES else "push", Via.PUSH)
+    heard = Hearing(SANDBOX, request.now)
+    return _answered(request, row, heard.button(user_id, alert_id, request.POST.get("command", ""), via))
+
+
+@require_POST
+def text(request: Request, number: int) -> HttpResponse:
+    """What its reader would answer by text message."""
+    row = _find(request, number)
+    if row.channel != "sms":
+        raise Http404(_("Only a text message is answered so."))
+    said = request.POST.get("text", "")[:2000]
+    answer = Hearing(SANDBOX, request.now).text(SaidByText("sms", row.address, said))
+    return _answered(request, row, answer or _("To this, Tocsin would answer nothing."))
+
+
+@require_POST
+def key(request: Request, number: int) -> HttpResponse:
+    """A key of the ringing phone; none: somebody picked up."""
+    row = _find(request, number)
+    delivery = Delivery.objects.filter(pk=row.delivery).first()
+    if row.channel != "voice" or delivery is None:
+        raise Http404(_("There is no such call."))
+    digit, asked = request.POST.get("digit", "")[:1], request.POST.get("asked", "")[:1]
+    turn = CallTurn(str(delivery.notification_id), number=row.address, digits=digit, asked=asked)
+    step = calls.go_on(SANDBOX, turn, request.now)
+    if "application/json" in request.headers.get("Accept", ""):
+        return JsonResponse(_spoken(step))
+    said = " ".join(_spoken(step)["say"])
+    if step.asked:
+        said = f"{said} {_('Press the key again here.')}"
+        messages.info(request, said)
+        return redirect(f"{_place(request)}asked={step.asked}&call={row.pk}#message-{row.pk}")
+    messages.info(request, said)
+    return redirect(_back(request, row))
+
+
+def _spoken(step: CallStep) -> dict[str, Any]:
+    """What the call says next, in sentences, and whether keys are awaited."""
+    script = step.script
+    parts = [step.say]
+    if script is not None:
+        parts += [script.greeting, script.said, script.said, script.menu]
+    return {
+        "say": [part for part in parts if part],
+        "keys": script.keys if script is not None else step.asked,
+        "asked": step.asked,
+        "is_over": script is None and not step.asked,
+        "language": step.language,
+    }
+
+
+def _answered(request: Request, row: SandboxMessage, sentence: str) -> HttpResponse:
+    if "application/json" in request.headers.get("Accept", ""):
+        return JsonResponse({"text": sentence})
+    messages.info(request, sentence)
+    return redirect(_back(request, row))
+
+
+def _back(request: Request, row: SandboxMessage) -> str:
+    return f"{_place(request).rstrip('?&')}#message-{row.pk}"
+
+
+def _place(request: Request) -> str:
+    """The sandbox as it was filtered, ready for more parameters."""
+    chosen = request.POST.get("channel", "")
+    return f"/sandbox/?channel={chosen}&" if chosen in CHANNELS else "/sandbox/?"
+
+
 def visible(request: Request) -> QuerySet[SandboxMessage]:
     """One's own messages; an administrator sees all."""
     rows = SandboxMessage.objects.select_related("user", "alert")
     return rows if request.user.role == Role.ADMIN else rows.filter(user=request.user)
 
 
-def drawn(row: SandboxMessage) -> dict[str, Any]:
-    """What the template needs of one message."""
-    content = row.content
-    return {
-        "row": row,
-        "channel": channel_name(row.channel),
-        "shape": row.channel if row.channel in ("email", "sms", "voice") else "push",
-        "subject": content.get("subject", ""),
-        "text": content.get("text", ""),
-        "body": safe_html(content.get("text", "")),
-        "buttons": [(b["label"], own_path(b["url"])) for b in content.get("buttons") or [] if own_path(b["url"])],
-        "link": own_path(content.get("link") or ""),
-        "keys": KEYS if own_path(content.get("link") or "").startswith("/a/") else (),
-    }
-
-
-def own_path(url: str) -> str:
-    """The path of one of this installation's own addresses; empty for any other."""
-    base = config.current().public_url
-    return url[len(base) :] or "/" if url.startswith(base) and urlsplit(url).netloc == urlsplit(base).netloc else ""
+def _find(request: Request, number: int) -> SandboxMessage:
+    row = visible(request).filter(pk=number).first()
+    if row is None:
+        raise Http404(_("There is no such message."))
+    return row

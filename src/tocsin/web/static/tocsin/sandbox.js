@@ -1,0 +1,157 @@
+/* The sandbox comes alive: answers appear where they were given, and the phone rings, speaks and takes keys.
+   Without this, every button and key is a plain form that does the same. */
+"use strict";
+(() => {
+  const speech = window.speechSynthesis;
+
+  async function send(form, extra) {
+    const body = new FormData(form);
+    for (const [name, value] of Object.entries(extra ?? {})) body.set(name, value);
+    const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" }, redirect: "error" });
+    if (!answer.ok) throw new Error(`${answer.status}`);
+    return answer.json();
+  }
+
+  function line(form, kind, text) {
+    const place = form.parentElement.querySelector("[data-answers]");
+    const made = document.createElement("div");
+    made.className = kind;
+    made.dir = "auto";
+    made.textContent = text;
+    place.append(made);
+  }
+
+  // What was answered stays until the reader goes on: the list may not be drawn anew over it.
+  const hold = (form) => form.closest(".sandbox-card").setAttribute("data-opened", "");
+
+  document.addEventListener("submit", async (event) => {
+    const form = event.target.closest("form[data-sandbox]");
+    if (!form || event.defaultPrevented) return;
+    event.preventDefault();
+    hold(form);
+    try {
+      if (form.dataset.sandbox === "text") {
+        const text = form.elements.text.value;
+        line(form, "bubble-out", text);
+        form.elements.text.value = "";
+        line(form, "bubble-in", (await send(form, { text })).text);
+      } else if (form.dataset.sandbox === "act") {
+        line(form, "answer-line", (await send(form, { command: event.submitter.value })).text);
+      } else {
+        press(callOf(form), event.submitter.value);
+      }
+    } catch {
+      form.removeAttribute("data-sandbox");
+      form.requestSubmit(event.submitter);
+    }
+  });
+
+  /* ---- the phone ---- */
+  const calls = new WeakMap();
+
+  function callOf(element) {
+    const phone = element.closest("[data-call]");
+    if (!calls.has(phone)) calls.set(phone, { phone, state: "waits", asked: "", turn: 0 });
+    return calls.get(phone);
+  }
+
+  function show(call, state) {
+    call.state = state;
+    const text = call.phone.querySelector("[data-call-state]");
+    text.textContent = text.dataset[{ rings: "ringing", waits: "waiting", goes: "going", over: "over" }[state]];
+    call.phone.classList.toggle("rings", state === "rings");
+    call.phone.classList.toggle("over", state === "over");
+    call.phone.querySelector("[data-pick-up]").hidden = state === "goes";
+    call.phone.querySelector("[data-hang-up]").hidden = state === "over";
+    if (state === "rings") ringFor(call); else silence(call);
+  }
+
+  // The ring of a phone: two tones, two seconds apart. Browsers allow it once somebody has touched the page.
+  let sound = null;
+  document.addEventListener("pointerdown", () => { sound ??= new AudioContext(); }, { once: true });
+
+  function ringFor(call) {
+    silence(call);
+    const once = () => {
+      if (navigator.userActivation?.hasBeenActive) navigator.vibrate?.([300, 200, 300]);
+      if (sound?.state !== "running") return;
+      for (const [frequency, at] of [[440, 0], [480, 0], [440, 0.5], [480, 0.5]]) {
+        const tone = sound.createOscillator();
+        const loud = sound.createGain();
+        tone.frequency.value = frequency;
+        loud.gain.value = 0.04;
+        tone.connect(loud).connect(sound.destination);
+        tone.start(sound.currentTime + at);
+        tone.stop(sound.currentTime + at + 0.4);
+      }
+    };
+    once();
+    call.ringing = setInterval(once, 2500);
+    call.givesUp = setTimeout(() => call.state === "rings" && show(call, "over"), 30000);
+  }
+
+  function silence(call) {
+    clearInterval(call.ringing);
+    clearTimeout(call.givesUp);
+  }
+
+  function say(call, parts, language, done) {
+    const captions = call.phone.querySelector("[data-captions]");
+    captions.replaceChildren(...parts.map((part) => Object.assign(document.createElement("p"), { textContent: part })));
+    if (!speech) return done?.();
+    speech.cancel();
+    const turn = ++call.turn;
+    parts.forEach((part, index) => {
+      const spoken = new SpeechSynthesisUtterance(part);
+      spoken.lang = language;
+      spoken.rate = 0.95;
+      if (index === parts.length - 1) spoken.onend = () => call.turn === turn && done?.();
+      speech.speak(spoken);
+    });
+    return null;
+  }
+
+  async function press(call, digit) {
+    const form = call.phone.querySelector("form");
+    hold(form);
+    show(call, "goes");
+    const step = await send(form, { digit, asked: call.asked });
+    call.asked = step.asked;
+    call.phone.querySelectorAll(".key").forEach((key) => key.classList.toggle("works", step.keys.includes(key.value)));
+    say(call, step.say, step.language, step.is_over ? () => hangUp(call) : null);
+    // Where the browser cannot speak aloud, the words stand there and the call has ended all the same.
+    if (step.is_over && !(speech && speech.getVoices().length)) hangUp(call);
+  }
+
+  function hangUp(call) {
+    call.turn += 1;
+    speech?.cancel();
+    show(call, "over");
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-pick-up], [data-hang-up]");
+    if (!button) return;
+    const call = callOf(button);
+    if (button.matches("[data-pick-up]")) press(call, "").catch(() => window.location.reload());
+    else hangUp(call);
+  });
+
+  // A call of the last half minute rings; older ones can still be picked up.
+  const FRESH = 30000;
+  function begin(root) {
+    root.querySelectorAll("[data-call]").forEach((phone) => {
+      if (calls.has(phone)) return;
+      const call = callOf(phone);
+      phone.querySelector("[data-call-buttons]").hidden = false;
+      const at = phone.closest(".sandbox-card").querySelector("header time")?.dateTime;
+      const said = document.querySelector('meta[name="tocsin-now"]');
+      const loaded = said ? Date.parse(said.content) - performance.timeOrigin : 0;
+      const now = said ? performance.timeOrigin + loaded + performance.now() : Date.now();
+      show(call, at && now - Date.parse(at) < FRESH ? "rings" : "waits");
+    });
+  }
+  begin(document);
+  document.addEventListener("tocsin:swapped", (event) => begin(event.target));
+  window.addEventListener("pagehide", () => speech?.cancel());
+})();

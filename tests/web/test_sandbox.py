@@ -1,0 +1,115 @@
+"""The sandbox draws each message as its channel would, and its buttons, keys and replies do what they would do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.test import Client
+
+from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.core import clock, database
+from tocsin.notify import queue
+from tocsin.notify.models import SandboxMessage
+from tocsin.notify.outbox import Outbox
+from tocsin.notify.plan import Start
+from tocsin.people import commands as people
+from tocsin.people.models import User
+
+type SignIn = Callable[[User], Client]
+
+WAYS = (
+    ("Mail", "email", "bob@example.org"),
+    ("Text", "sms", "+41790000002"),
+    ("Call", "voice", "+41790000002"),
+    ("Topic", "push", "bob-phone"),
+    ("Chat", "chat", "slack:U012AB3CD"),
+)
+
+
+@pytest.fixture
+def alert(company: Company, open_alert: Callable[..., int]) -> Iterator[int]:
+    """One that Bob was paged about by every channel, none of which has a provider."""
+    company.responder.contact_methods.all().delete()
+    for label, channel, address in WAYS:
+        spec = {"label": label, "channel": channel, "address": address}
+        people.save_contact_method(company.responder, spec, actor=COMMAND_LINE, now=clock.now())
+    number = open_alert("VPN down: 40 users")
+    with database.transaction() as connection:
+        queue.queue(connection, [Start(number, clock.now(), "Bob is primary.", company.responder.pk)], clock.now())
+    box = Outbox()
+    while box.turn():
+        box.settle()
+    box.settle()
+    yield number
+    box.close()
+
+
+def message(channel: str) -> int:
+    return int(SandboxMessage.objects.filter(channel=channel).latest("id").pk)
+
+
+def test_each_message_is_drawn_as_its_channel_shows_it_and_marked(
+    company: Company, browser_of: SignIn, alert: int
+) -> None:
+    text = browser_of(company.responder).get("/sandbox/").content.decode()
+    for shape in ("mail-frame", "sms-screen", "call-screen", "drawn-push", "drawn-chat"):
+        assert text.count(f'"{shape}') == 1 or shape in text, shape
+    assert "nothing left the machine" in text
+    assert re.search(r'<button class="key works"[^>]*value="7"', text)
+    assert re.search(r'<button class="key"[^>]*value="2"', text)
+    assert "style=" not in text
+    # A message acts for its reader: nobody but an administrator sees another's.
+    assert "sms-screen" not in browser_of(company.manager).get("/sandbox/").content.decode()
+    assert browser_of(company.manager).post(f"/sandbox/{message('push')}/act", {"command": "close"}).status_code == 404
+    assert "sms-screen" in browser_of(company.admin).get("/sandbox/").content.decode()
+
+
+def test_a_mails_own_html_may_do_nothing_but_look(company: Company, browser_of: SignIn, alert: int) -> None:
+    answer = browser_of(company.responder).get(f"/sandbox/{message('email')}/mail")
+    assert "VPN down" in answer.content.decode()
+    policy = answer["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'self'" in policy
+    assert "script-src" not in policy
+    assert answer["X-Frame-Options"] == "SAMEORIGIN"
+    assert browser_of(company.responder).get(f"/sandbox/{message('sms')}/mail").status_code == 404
+
+
+def test_a_reply_a_button_and_the_phones_keys_act_as_their_reader(
+    company: Company, browser_of: SignIn, alert: int
+) -> None:
+    bob = browser_of(company.responder)
+    json = {"headers": {"Accept": "application/json"}}
+    said = bob.post(f"/sandbox/{message('sms')}/text", {"text": "ack"}, **json).json()["text"]
+    assert said == f"You acknowledged alert {alert}."
+    event = AlertEvent.objects.get(kind="acknowledged")
+    assert (event.actor_id, event.via) == (company.responder.pk, "sms")
+    # Without scripts the same form leads back to the message.
+    page = bob.post(f"/sandbox/{message('push')}/act", {"command": "assign"}, follow=True)
+    assert f"You have alert {alert}." in page.content.decode()
+    assert AlertEvent.objects.get(kind="assigned").via == "push"
+    call = f"/sandbox/{message('voice')}/key"
+    begun = bob.post(call, {"digit": ""}, **json).json()
+    assert begun["keys"] == "16789"
+    assert begun["say"][1] == begun["say"][2] == "VPN down: 40 users."
+    asked = bob.post(call, {"digit": "9"}, **json).json()
+    assert asked["asked"] == "9"
+    assert Alert.objects.get(pk=alert).status == "assigned"
+    assert bob.post(call, {"digit": "9", "asked": "9"}, **json).json()["is_over"]
+    assert (Alert.objects.get(pk=alert).status, AlertEvent.objects.get(kind="closed").via) == ("closed", "voice")
+    late = bob.post(f"/sandbox/{message('chat')}/act", {"command": "acknowledge"}, **json).json()["text"]
+    assert f"Alert {alert} was already closed by Bob Brown" in late
+
+
+def test_the_phone_works_without_scripts(company: Company, browser_of: SignIn, alert: int) -> None:
+    bob = browser_of(company.responder)
+    number = message("voice")
+    page = bob.post(f"/sandbox/{number}/key", {"digit": "9"}, follow=True).content.decode()
+    assert "Press the key again here." in page
+    assert re.search(r'name="asked" value="9"', page)
+    bob.post(f"/sandbox/{number}/key", {"digit": "9", "asked": "9"})
+    assert Alert.objects.get(pk=alert).status == "closed"
