@@ -32,7 +32,7 @@ class Kind(StrEnum):
     DEPARTED = "departed"
     #: A shift that is on all the while counts for nothing: others go before it.
     HIDDEN = "hidden"
-    #: One person in two roles at once: if they do not answer, nobody else is asked.
+    #: One person in two roles at once: if they do not answer, the next step calls them again.
     TWICE = "twice"
     #: No shift is on, and the group's own order stands in.
     NO_SHIFT = "no_shift"
@@ -143,16 +143,14 @@ def _twice(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
         both = list(_overlaps(drawn, first, second))
         if both:
             name, since, until = both[0]
-            text = (
-                f"{name} is {first} and {second} of {plan.name} at once: if they do not answer, nobody else is called."
-            )
+            text = f"{name} is {first} and {second} of {plan.name} at once."
             yield Finding(Kind.TWICE, text, since, until, len(both), second)
 
 
 def _overlaps(
     drawn: Timeline, first: MemberRole, second: MemberRole
 ) -> Iterator[tuple[str, datetime | None, datetime | None]]:
-    """Where one person is all there is in both roles."""
+    """Where one person has both roles."""
     for one in drawn.segments:
         for other in drawn.segments:
             if (

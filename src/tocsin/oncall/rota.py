@@ -20,7 +20,7 @@ from tocsin.oncall.verdicts import Claim, Layered, Verdicts
 from tocsin.people.members import MemberRole
 
 #: So far a stretch without an end of its own is followed to find one; beyond, it has none.
-HORIZONS = (timedelta(days=32), timedelta(days=400))
+HORIZONS = (timedelta(days=3), timedelta(days=32), timedelta(days=400))
 _TICK = timedelta(microseconds=1)
 
 

@@ -274,12 +274,10 @@ class Shift:
         """Who has it at `at`: of a rotation in the order of the roles, else by role and then in the users' order."""
         if (self.start and at < self.start) or (self.end and at >= self.end):
             return []
-        limit = self._limit(at)
-        if limit is None:
-            return []
         return [
-            Turn(role, user, _later(held.since, limit[0]), _sooner(held.until, limit[1]), self.name, self.layer)
+            Turn(role, user, *span, self.name, self.layer)
             for held in self.pattern.held(self.zone, at)
+            if (span := self._within(held, at)) is not None
             for role, user in self._places(held)
         ]
 
@@ -299,20 +297,27 @@ class Shift:
             return list(zip(roles, held.users, strict=False))
         return [(role, user) for role in roles for user in held.users]
 
-    def _limit(self, at: datetime) -> tuple[datetime | None, datetime | None] | None:
-        """Between when the shift runs without a break, around `at`; None where it does not run."""
-        if self.on_holidays is OnHolidays.RUN or not self.calendars:
-            return None if self.on_holidays is OnHolidays.ONLY else (self.start, self.end)
+    def _within(self, held: Held, at: datetime) -> tuple[datetime | None, datetime | None] | None:
+        """The span of `held` that the shift's own bounds and holidays leave around `at`; None where it does not run."""
+        since, until = _later(held.since, self.start), _sooner(held.until, self.end)
+        if self.on_holidays is OnHolidays.RUN:
+            return since, until
         today = windows.day_of(at, self.zone)
         wanted = self.on_holidays is OnHolidays.ONLY
         if self._is_holiday(today) is not wanted:
             return None
-        since = next((n for n in range(1, _FURTHEST) if self._is_holiday(today - n * _DAY) is not wanted), None)
-        until = next((n for n in range(1, _FURTHEST) if self._is_holiday(today + n * _DAY) is not wanted), None)
-        return (
-            _later(self.start, windows.midnight(today - (since - 1) * _DAY, self.zone) if since else None),
-            _sooner(self.end, windows.midnight(today + until * _DAY, self.zone) if until else None),
-        )
+        # Looked for day by day, no further than the span reaches.
+        before = (today - windows.day_of(since, self.zone)).days + 1 if since else _FURTHEST
+        after = (windows.day_of(until, self.zone) - today).days + 1 if until else _FURTHEST
+        for days in range(1, min(before, _FURTHEST)):
+            if self._is_holiday(today - days * _DAY) is not wanted:
+                since = _later(since, windows.midnight(today - (days - 1) * _DAY, self.zone))
+                break
+        for days in range(1, min(after, _FURTHEST)):
+            if self._is_holiday(today + days * _DAY) is not wanted:
+                until = _sooner(until, windows.midnight(today + days * _DAY, self.zone))
+                break
+        return since, until
 
     def _is_holiday(self, day: date) -> bool:
         return any(days.on(day) is not None for days in self.calendars)

@@ -14,6 +14,9 @@ from tocsin.oncall.schedules import Override, Schedule
 from tocsin.oncall.shifts import Shift
 from tocsin.people.members import MemberRole
 
+#: An enumeration is slow to walk through.
+_ROLES = tuple(MemberRole)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -101,12 +104,14 @@ class Verdicts:
 
     def _decide(self, at: datetime) -> dict[MemberRole, Verdict]:
         plan = self.plan
-        found = {role: Verdict([], []) for role in MemberRole}
+        found = {role: Verdict([], []) for role in _ROLES}
         for schedule in plan.schedules:
             current = [o for o in schedule.overrides if o.holds(at) and plan.is_callable(o.user_id)]
             claims = list(self._claims(schedule, current, at))
             for role, verdict in found.items():
-                _settle(plan, schedule, current, self.roles[schedule.name], claims, role, verdict)
+                of_role = [claim for claim in claims if claim.role is role]
+                if of_role or current:
+                    _settle(plan, schedule, current, self.roles[schedule.name], of_role, role, verdict)
         for role, verdict in found.items():
             if not verdict.claims:
                 verdict.claims = self._by_order[role]
@@ -146,12 +151,11 @@ def _settle(
     schedule: Schedule,
     current: list[Override],
     roles: Sequence[frozenset[MemberRole]],
-    all_claims: list[Claim],
+    claims: list[Claim],
     role: MemberRole,
     verdict: Verdict,
 ) -> None:
     """Adds to the verdict who has the role by this schedule: layers first, then the overrides that are wider."""
-    claims = [claim for claim in all_claims if claim.role is role]
     callable_ones = [claim for claim in claims if plan.is_callable(claim.user_id)]
     top = max((claim.layer or 0 for claim in callable_ones), default=0)
     winners = [claim for claim in callable_ones if claim.layer == top]

@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 
 MINUTES_A_DAY = 24 * 60
 MINUTES_A_WEEK = 7 * MINUTES_A_DAY
+#: In no zone did clocks ever jump by more than a day: in minutes, and an hour to spare.
+_FARTHEST_JUMP = 25 * 60
 _MIDNIGHT = time()
 
 
@@ -191,12 +193,17 @@ class Week:
 
     def current(self, zone: ZoneInfo, at: datetime) -> tuple[datetime, datetime] | None:
         """The stretch that is open at `at`, in UTC; its end is no longer in it. Never asked where it is always open."""
-        today = at.astimezone(zone).date()
-        monday = today - timedelta(days=today.weekday())
+        local = at.astimezone(zone).replace(tzinfo=None)
+        monday = local.date() - timedelta(days=local.weekday())
+        minute = (local.weekday() * 24 + local.hour) * 60 + local.minute
         for weeks in (0, -1, 1):
-            for span in self._in_week(monday + timedelta(weeks=weeks), zone):
-                if span[0] <= at < span[1]:
-                    return span
+            since_monday = minute - weeks * MINUTES_A_WEEK
+            for start, length in self.spans:
+                # Only what is near by the clock is worked out exactly.
+                if start - _FARTHEST_JUMP <= since_monday <= start + length + _FARTHEST_JUMP:
+                    span = self._span(monday + timedelta(weeks=weeks), start, length, zone)
+                    if span is not None and span[0] <= at < span[1]:
+                        return span
         return None
 
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
@@ -212,14 +219,17 @@ class Week:
             monday += timedelta(weeks=1)
 
     def _in_week(self, monday: date, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
-        if (monday - self.anchor).days // 7 % self.every:
-            return
-        begin = datetime.combine(monday, _MIDNIGHT)
         for start, length in self.spans:
-            yield (
-                instant(begin + timedelta(minutes=start), zone),
-                instant(begin + timedelta(minutes=start + length), zone),
-            )
+            span = self._span(monday, start, length, zone)
+            if span is not None:
+                yield span
+
+    def _span(self, monday: date, start: int, length: int, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
+        """A stretch in the week of that Monday, in UTC; None in weeks that do not count."""
+        if self.every > 1 and (monday - self.anchor).days // 7 % self.every:
+            return None
+        begin = datetime.combine(monday, _MIDNIGHT)
+        return instant(begin + timedelta(minutes=start), zone), instant(begin + timedelta(minutes=start + length), zone)
 
 
 def week(windows: Iterable[Window], every: int = 1, start: date | None = None) -> Week:

@@ -38,7 +38,7 @@ def holding(timeline: Timeline, moment: datetime) -> set[OnCall]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=CASES, begin=MINUTES, length=st.integers(1, 10 * 1440), moments=st.lists(st.integers(0, 999), max_size=6))
 def test_a_range_says_at_each_moment_what_the_moment_says(
     case: tuple[date, GroupPlan], begin: int, length: int, moments: list[int]

@@ -1,0 +1,62 @@
+"""What is wrong with who will be on call: gaps, people who are gone, away or unreachable, shifts that never count."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.unit.oncall.drawing import ALICE, BOB, CAROL, DAVE, PRIMARY, SECONDARY, fixed, local, plan, rotate, schedule
+from tocsin.oncall import health
+from tocsin.oncall.health import Finding, Kind
+from tocsin.oncall.plans import Absence, GroupPlan, Member
+
+MONDAY = local("2026-03-02T00:00")
+WEEK = timedelta(days=7)
+ALL_WEEK = ("mon 00:00", "mon 00:00")
+EVERYBODY = {ALICE, BOB, CAROL, DAVE}
+
+
+def found(group: GroupPlan, reachable: set[int] = EVERYBODY) -> list[Finding]:
+    return list(health.findings(group, reachable, MONDAY, MONDAY + WEEK))
+
+
+def test_what_covers_all_the_time_has_no_findings() -> None:
+    assert found(plan(schedule(rotate("Weekly", [ALICE, BOB])))) == []
+    assert found(plan()) == [], "a group without a schedule has its order"
+
+
+def test_each_stretch_that_is_nobodys_is_found_with_its_role() -> None:
+    group = plan(schedule(fixed("Days", [ALICE], (["mon", "tue"], "08:00", "18:00"), roles=["secondary"])))
+    gaps = found(group)
+    assert [(gap.kind, gap.role, gap.times) for gap in gaps] == [(Kind.GAP, SECONDARY, 3)] * 3
+    assert gaps[0].text == "Nobody is secondary of Desk."
+    assert (gaps[1].since, gaps[1].until) == (local("2026-03-02T18:00"), local("2026-03-03T08:00"))
+    assert gaps[2].until == MONDAY + WEEK
+
+
+def test_where_the_groups_order_stands_in_there_is_a_note_and_no_gap() -> None:
+    member = Member(BOB, "Bob", frozenset({PRIMARY}))
+    group = plan(schedule(fixed("Days", [ALICE], (["mon"], "08:00", "18:00"))), members=(member,))
+    (finding,) = found(group)
+    assert (finding.kind, finding.kind.is_note) == (Kind.NO_SHIFT, True)
+    assert "in the group's own order it is Bob" in finding.text
+    assert health.problems([finding]) == ()
+
+
+def test_people_who_are_away_unreachable_or_switched_off_are_named() -> None:
+    away = Absence(ALICE, local("2026-03-03T08:00"), local("2026-03-04T08:00"))
+    shifts = (fixed("All", [ALICE, DAVE], ALL_WEEK), fixed("Top", [BOB], (["mon"], "08:00", "18:00"), layer=2))
+    group = plan(schedule(*shifts), absences=(away,), gone=DAVE)
+    said = {finding.kind: finding for finding in found(group, {ALICE})}
+    assert said.keys() == {Kind.ABSENT, Kind.UNREACHABLE, Kind.DEPARTED}
+    assert (said[Kind.ABSENT].user_id, said[Kind.ABSENT].since) == (ALICE, away.starts_at)
+    assert said[Kind.UNREACHABLE].user_id == BOB
+    assert "Dave" in said[Kind.DEPARTED].text
+
+
+def test_a_shift_that_never_counts_and_one_person_in_two_roles_are_told() -> None:
+    low = fixed("Low", [CAROL], (["mon"], "08:00", "18:00"))
+    both = fixed("Both", [ALICE], ALL_WEEK, layer=2, roles=["primary", "secondary"])
+    said = {finding.kind: finding for finding in found(plan(schedule(low, both)))}
+    assert said.keys() == {Kind.HIDDEN, Kind.TWICE}
+    assert said[Kind.HIDDEN].text == "Shift Low of Desk 24x7 never counts: shift Both of Desk 24x7 goes before it."
+    assert said[Kind.TWICE].text == "Alice is primary and secondary of Desk at once."
