@@ -15,7 +15,7 @@ from tests.doubles.smtp import smtp_double
 from tests.web.conftest import Company
 from tocsin.access import tokens
 from tocsin.access.models import AuditEntry
-from tocsin.core import clock, ids, settings_store
+from tocsin.core import clock, crypto, ids, settings_store
 from tocsin.escalation.models import Policy
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage
 from tocsin.people.models import ContactMethod, Group, User
@@ -139,15 +139,30 @@ def test_a_way_to_reach_me_is_added_tried_and_taken_away(company: Company, brows
     client.post("/me/contact-methods/new/", form)
     method = ContactMethod.objects.get(label="Phone")
     assert (method.user, method.address, method.wait) == (company.responder, "+41790000001", timedelta(minutes=3))
+    # What people enter themselves is confirmed first, by a code that was sent at once.
+    assert (
+        "Confirm this address first"
+        in client.post(f"/me/contact-methods/{method.pk}/test", follow=True).content.decode()
+    )
+    sent = Notification.objects.get(purpose="test")
+    code = crypto.decrypt(sent.data["sealed"])
+    assert "waits for its code" in text_of(client, "/me/")
+    assert client.post(f"/me/contact-methods/{method.pk}/confirm/", {"code": "x"}).status_code == 422
+    assert (
+        "is confirmed"
+        in client.post(f"/me/contact-methods/{method.pk}/confirm/", {"code": code}, follow=True).content.decode()
+    )
+    assert "is confirmed" in text_of(client, f"/me/contact-methods/{method.pk}/confirm/")
     answer = client.post(f"/me/contact-methods/{method.pk}/test", follow=True)
-    assert "On its way to +41790000001" in answer.content.decode()
-    assert Notification.objects.get(purpose="test").user == company.responder
+    assert "On its way to +41" in answer.content.decode()
+    assert Notification.objects.filter(purpose="test", user=company.responder).count() == 2
     bad = client.post("/me/contact-methods/new/", {**form, "label": "Other", "address": "call me"})
     assert bad.status_code == 422
     assert 'value="call me"' in bad.content.decode()
     stranger = browser_of(company.observer)
     assert stranger.post(f"/me/contact-methods/{method.pk}/delete").status_code == 404
     assert stranger.post(f"/me/contact-methods/{method.pk}/test").status_code == 404
+    assert stranger.get(f"/me/contact-methods/{method.pk}/confirm/").status_code == 404
     client.post(f"/me/contact-methods/{method.pk}/delete")
     assert not ContactMethod.objects.filter(pk=method.pk).exists()
 

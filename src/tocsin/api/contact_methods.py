@@ -18,7 +18,7 @@ from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import queue
+from tocsin.notify import queue, verification
 from tocsin.people import commands
 from tocsin.people.models import ContactMethod, User
 
@@ -33,6 +33,12 @@ class ContactMethodFilters(PageQuery):
     channel: str | None = None
     label: str | None = None
     enabled: bool | None = Field(default=None, description="Whether it is in use.")
+
+
+class CodeShape(BaseModel):
+    """The six digits."""
+
+    code: str
 
 
 class TestedShape(BaseModel):
@@ -102,6 +108,29 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
     return {"notification_id": sent}
 
 
+@routes.post(
+    "/{int:id}/send-code", Action.OWN, status=202, answers=TestedShape, summary="Send a code to one of yours, to confirm it"
+)
+def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
+    """What you enter yourself is used only after its code came back; what an administrator entered is used at once."""
+    who, method = caller(request), _find(id)
+    _require_same(who, method.user)
+    return {"notification_id": verification.send_code(method, now=who.now)}
+
+
+@routes.post(
+    "/{int:id}/confirm",
+    Action.OWN,
+    summary="Confirm one of yours by the code that was sent to it",
+    extra={"requestBody": {"content": {"application/json": {"example": {"code": "123456"}}}}},
+)
+def confirm_contact_method(request: HttpRequest, id: Number, body: CodeShape) -> dict[str, Any]:
+    who, method = caller(request), _find(id)
+    _require_same(who, method.user)
+    verification.confirm(method, body.code, actor=changer(who), now=who.now)
+    return _show(_find(id), who)
+
+
 def _save_existing(method: ContactMethod, body: Spec, who: Caller) -> dict[str, Any]:
     if body.get("user") is not None and _named(body["user"]) != method.user:
         raise Rejected("invalid", "A contact method stays with its user; add one to the other instead.", "user")
@@ -110,9 +139,14 @@ def _save_existing(method: ContactMethod, body: Spec, who: Caller) -> dict[str, 
 
 def _save(user: User, body: Spec, existing: ContactMethod | None, who: Caller) -> dict[str, Any]:
     _require_own(who, user)
-    spec = {name: value for name, value in body.items() if name not in ("id", "user", "verified_at")}
+    spec = {name: value for name, value in body.items() if name not in ("id", "user", "verified_at", "awaits_code")}
     method = commands.save_contact_method(user, spec, existing=existing, actor=changer(who), now=who.now)
     return _show(_find(method.pk), who)
+
+
+def _require_same(who: Caller, user: User) -> None:
+    if user != who.user:
+        raise Rejected("not_found", "This is not one of your contact methods.")
 
 
 def _require_own(who: Caller, user: User) -> None:
@@ -141,4 +175,5 @@ def _named(name: object) -> User:
 def _show(method: ContactMethod, who: Caller) -> dict[str, Any]:
     spec = commands.contact_method_spec(method)
     spec["address"] = who.viewer.address(method.user_id, method.channel, method.address)
-    return {"id": method.pk, "user": method.user.username, **spec, "verified_at": method.verified_at}
+    more = {"verified_at": method.verified_at, "awaits_code": method.awaits_code}
+    return {"id": method.pk, "user": method.user.username, **spec, **more}

@@ -71,7 +71,7 @@ def problem(
 
 def _roster(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> Roster:
     methods: dict[int, list[Method]] = {}
-    for method in ContactMethod.objects.filter(is_enabled=True, user__is_active=True):
+    for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__is_active=True):
         methods.setdefault(method.user_id, []).append(Method(method.label, method.channel, method.address))
     people = {
         user.pk: Person(user.pk, user.display_name, tuple(methods.get(user.pk, ())))

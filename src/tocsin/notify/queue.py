@@ -80,7 +80,7 @@ def plan_of(connection: Connection, starts: Sequence[Start]) -> Plan:
 
 _PEOPLE = """
 SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.contact_rules,
-       m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every, m.is_enabled
+       m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every, m.is_enabled AND NOT m.awaits_code AS is_enabled
 FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
 WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
 """
@@ -359,7 +359,7 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
     found = database.row(
         connection,
         "SELECT m.label, m.channel, m.address FROM people_contactmethod m JOIN people_user u ON u.id = m.user_id "
-        "WHERE m.user_id = %s AND lower(m.label) = lower(%s) AND m.is_enabled AND u.is_active",
+        "WHERE m.user_id = %s AND lower(m.label) = lower(%s) AND m.is_enabled AND NOT m.awaits_code AND u.is_active",
         (user_id, label),
     )
     if found is None or address_problem(found["channel"], found["address"]):
@@ -402,11 +402,13 @@ def queue_test(connection: Connection, user_id: int, contact_method_id: int, now
     """
     found = database.row(
         connection,
-        "SELECT label, channel, address FROM people_contactmethod WHERE id = %s AND user_id = %s",
+        "SELECT label, channel, address, awaits_code FROM people_contactmethod WHERE id = %s AND user_id = %s",
         (contact_method_id, user_id),
     )
     if found is None:
         raise Rejected("not_found", "There is no such contact method.")
+    if found["awaits_code"]:
+        raise Rejected("not_confirmed", "Confirm this address first, by the code that is sent to it.")
     if problem := address_problem(found["channel"], found["address"]):
         raise Rejected("invalid_address", problem)
     tests = connection.execute(

@@ -13,7 +13,7 @@ from tocsin.oncall import health, lookup
 from tocsin.oncall.health import Finding
 from tocsin.oncall.plans import GroupPlan
 
-_METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled"
+_METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
 
 
 def of_groups(

@@ -22,7 +22,7 @@ from tocsin.core import configuration, dependents, durations, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
 from tocsin.people import contact_rules, sealed, specs
-from tocsin.people.models import ContactMethod, User
+from tocsin.people.models import BY_CODE, ContactMethod, User
 from tocsin.people.specs import ContactSpec, UserSpec
 
 #: The contact method of a user who was made without any.
@@ -246,6 +246,10 @@ def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: b
     address = sealed.kept(read.address, method.address)
     if (method.channel, method.address) != (read.channel, address):
         method.verified_at = None
+        is_strange = read.channel in BY_CODE and not _is_known(method, read.channel, read.address)
+        method.awaits_code = is_own and is_strange
+    elif not is_own:
+        method.awaits_code = False
         is_strange = read.channel in _BY_CODE and not _is_known(method, read.channel, read.address)
         method.awaits_code = is_own and is_strange
     elif not is_own:

@@ -66,6 +66,10 @@ class User(AbstractBaseUser):
         return self.display_name
 
 
+#: The channels on which a code can say that an address is the person's own.
+BY_CODE = ("email", "sms", "voice")
+
+
 class ContactMethod(models.Model):
     """A labelled way to reach a user: where, how long after the step fires, and how often again."""
 
@@ -88,6 +92,11 @@ class ContactMethod(models.Model):
 
     def __str__(self) -> str:
         return self.label
+
+    @property
+    def can_confirm(self) -> bool:
+        """Whether a code sent to it can show that it is right."""
+        return self.channel in BY_CODE
 
 
 class Group(models.Model):

@@ -19,6 +19,7 @@ from tocsin.web.inbound import views as inbound
 from tocsin.web.integrations import bench, presets, tabs, trying, versions
 from tocsin.web.integrations import views as integrations
 from tocsin.web.me import rules
+from tocsin.web.me import confirming
 from tocsin.web.me import views as me
 from tocsin.web.pause import views as pause
 from tocsin.web.policies import views as policies
@@ -104,6 +105,7 @@ _me = [
     path("contact-methods/<int:number>/", me.contact_method, name="contact_method"),
     path("contact-methods/<int:number>/delete", me.delete_contact_method, name="delete_contact_method"),
     path("contact-methods/<int:number>/test", me.send_test, name="send_test"),
+    path("contact-methods/<int:number>/confirm/", confirming.confirm, name="confirm_contact_method"),
     path("contact-methods/<int:number>/move", me.move_contact_method, name="move_contact_method"),
     path("rules/", rules.contact_rules, name="contact_rules"),
     path("tests/<uuid:notification_id>/", me.test_result, name="test_result"),

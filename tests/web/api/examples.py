@@ -16,11 +16,12 @@ from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE, record
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
-from tocsin.core import clock
+from tocsin.core import clock, crypto
 from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
 from tocsin.inbound.commands import save_integration
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.notify import verification
 from tocsin.notify.channels.web_push import devices
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, PushDevice, SandboxMessage
@@ -253,6 +254,12 @@ def _method(world: World) -> ContactMethod:
     )
 
 
+def _confirmation(world: World) -> Request:
+    method = _method(world)
+    sent = Notification.objects.get(pk=verification.send_code(method, now=clock.now()))
+    return f"contact-methods/{method.pk}/confirm", {"code": crypto.decrypt(sent.data["sealed"])}
+
+
 def _method_spec(_world: World) -> dict[str, Any]:
     return {"label": _name("way"), "channel": "email", "address": "b@example.org"}
 
@@ -442,6 +449,8 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH contact-methods/{int:id}": _at("contact-methods", _method, lambda _world: {"wait": "3m"}),
     "DELETE contact-methods/{int:id}": _at("contact-methods", _method),
     "POST contact-methods/{int:id}/test": lambda world: (f"contact-methods/{_method(world).pk}/test", None),
+    "POST contact-methods/{int:id}/send-code": lambda world: (f"contact-methods/{_method(world).pk}/send-code", None),
+    "POST contact-methods/{int:id}/confirm": _confirmation,
     "GET push-devices": _listed("push-devices"),
     "GET push-devices/key": _listed("push-devices/key"),
     "POST push-devices": _new("push-devices", _device_spec),

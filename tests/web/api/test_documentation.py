@@ -16,6 +16,7 @@ WITHOUT_BODY = {
     *(f"POST outbound-integrations/{{id}}/{verb}" for verb in ("test", "refresh", "look")),
     *(f"POST outbound-integrations/{{id}}/calls/{{call_id}}/{verb}" for verb in ("send-again", "drop")),
     "POST contact-methods/{id}/test",
+    "POST contact-methods/{id}/send-code",
     "POST providers/{id}/test",
     "POST integrations/{id}/versions/{number}/restore",
     "POST calendar-feeds/{id}/rotate",

@@ -45,7 +45,7 @@ def _unreachable_people() -> Iterator[Finding]:
         called |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
     reachable = {
         method.user_id
-        for method in ContactMethod.objects.filter(is_enabled=True, user__in=called)
+        for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__in=called)
         if address_problem(method.channel, method.address) is None
     }
     for user in User.objects.filter(pk__in=called - reachable, is_active=True).order_by("username"):

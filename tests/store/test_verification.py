@@ -1,0 +1,113 @@
+"""Codes that confirm an address: who needs one, and what does not pass for one."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.store.people import ACTOR, make_user
+from tests.store.sending import Post, post_office
+from tocsin.access.audit import Actor
+from tocsin.core import database
+from tocsin.core.errors import Rejected
+from tocsin.notify import queue, verification
+from tocsin.notify.models import Notification, SandboxMessage, VerificationCode
+from tocsin.people import commands
+from tocsin.people.models import ContactMethod, User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+PHONE = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
+
+
+def own(user: User) -> Actor:
+    return Actor.of(user, "web")
+
+
+def enter(user: User, now: datetime, **changes: str) -> ContactMethod:
+    return commands.save_contact_method(user, {**PHONE, **changes}, actor=own(user), now=now)
+
+
+def code_in_sandbox() -> str:
+    found = re.search(r"\d{6}", str(SandboxMessage.objects.latest("pk").content["text"]))
+    assert found
+    return found[0]
+
+
+def test_only_what_people_enter_themselves_waits_for_a_code(now: datetime) -> None:
+    user = make_user("alice", now, role="responder")
+    assert enter(user, now).awaits_code
+    assert enter(user, now, label="Voice", channel="voice", address="+41790000002").awaits_code
+    by_admin = commands.save_contact_method(
+        user, {**PHONE, "label": "Given", "address": "+41790000003"}, actor=ACTOR, now=now
+    )
+    assert not by_admin.awaits_code
+    assert not enter(user, now, label="Sign-in", channel="email", address=user.email.upper()).awaits_code
+    # The same phone by another channel is known already.
+    assert not enter(user, now, label="Given, called", channel="voice", address="+41790000003").awaits_code
+    admin = make_user("root", now, role="admin")
+    assert not enter(admin, now, address="+41790000009").awaits_code
+
+
+def test_a_way_is_used_only_after_its_code_came_back(now: datetime) -> None:
+    with post_office(now) as post:
+        user = post.user("alice", role="responder")
+        method = enter(user, now)
+        post.page(post.alert(), "alice")
+        post.go()
+        assert {state[0] for state in post.states()} == {"Email-Official"}
+        sent = verification.send_code(method, now=post.now)
+        assert "sealed" in Notification.objects.get(pk=sent).data
+        post.go()
+        code = code_in_sandbox()
+        assert code not in str(Notification.objects.get(pk=sent).data)
+        assert code not in VerificationCode.objects.get().code_hash
+        wrong = f"{(int(code) + 1) % 1_000_000:06d}"
+        with pytest.raises(Rejected, match="not the code"):
+            verification.confirm(method, wrong, actor=own(user), now=post.now)
+        verification.confirm(method, f" {code[:3]} {code[3:]} ", actor=own(user), now=post.now)
+        method.refresh_from_db()
+        assert (method.verified_at, method.awaits_code) == (post.now, False)
+        post.page(post.alert(), "alice")
+        post.go(20)
+        assert "SMS" in {state[0] for state in post.states()}
+        _changed_again(post, user, method)
+
+
+def _changed_again(post: Post, user: User, method: ContactMethod) -> None:
+    """Another address is another matter."""
+    spec = {**PHONE, "address": "+41790000077"}
+    changed = commands.save_contact_method(user, spec, existing=method, actor=own(user), now=post.now)
+    assert (changed.verified_at, changed.awaits_code) == (None, True)
+
+
+def test_guesses_and_codes_are_limited_and_codes_expire(now: datetime) -> None:
+    user = make_user("alice", now, role="responder")
+    method = enter(user, now)
+    with pytest.raises(Rejected, match="Ask for a code first"):
+        verification.confirm(method, "123456", actor=own(user), now=now)
+    verification.send_code(method, now=now)
+    with pytest.raises(Rejected, match="Wait half a minute"):
+        verification.send_code(method, now=now)
+    for _ in range(verification.MOST_TRIES):
+        with pytest.raises(Rejected) as caught:
+            verification.confirm(method, "no", actor=own(user), now=now)
+        assert caught.value.code == "wrong_code"
+    with pytest.raises(Rejected, match="wrong five times"):
+        verification.confirm(method, "no", actor=own(user), now=now)
+    for minute in range(1, verification.MOST_SENDS):
+        verification.send_code(method, now=now + timedelta(minutes=minute))
+    with pytest.raises(Rejected, match="within the hour"):
+        verification.send_code(method, now=now + timedelta(minutes=30))
+    with pytest.raises(Rejected, match="older than ten minutes"):
+        verification.confirm(method, "123456", actor=own(user), now=now + timedelta(minutes=30))
+
+
+def test_a_way_that_waits_for_its_code_takes_no_test(now: datetime) -> None:
+    user = make_user("alice", now, role="responder")
+    method = enter(user, now)
+    with database.transaction() as connection, pytest.raises(Rejected) as caught:
+        queue.queue_test(connection, user.pk, method.pk, now)
+    assert caught.value.code == "not_confirmed"
