@@ -109,7 +109,11 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
 
 
 @routes.post(
-    "/{int:id}/send-code", Action.OWN, status=202, answers=TestedShape, summary="Send a code to one of yours, to confirm it"
+    "/{int:id}/send-code",
+    Action.OWN,
+    status=202,
+    answers=TestedShape,
+    summary="Send a code to one of yours, to confirm it",
 )
 def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:
     """What you enter yourself is used only after its code came back; what an administrator entered is used at once."""
