@@ -174,7 +174,7 @@ def test_a_message_is_explained_by_the_rules_of_then_and_by_those_of_now(door: I
     today = explained(message, door.current)
     assert then.trace is not None
     assert today.trace is not None
-    assert (then.trace["intent"], today.trace["intent"]) == ("update", "open")
+    assert (then.trace.intent, today.trace.intent) == ("update", "open")
     assert then.mapped is not None
     assert then.mapped["source_id"] == "20817"
 
@@ -190,8 +190,8 @@ def test_a_trace_knows_the_support_hours_of_the_messages_arrival(door: Integrati
         message = InboundMessage.objects.select_related("integration__current", "version").latest("pk")
         trace = explained(message).trace
         assert trace is not None
-        (route,) = trace["routes"]  # type: ignore[misc]
-        assert (route["is_true"], "during Office hours" in route["reason"]) == (taken, True)  # type: ignore[index]
+        (route,) = trace.routes
+        assert (route.is_true, "during Office hours" in route.reason) == (taken, True)
 
 
 def test_bytes_that_nobody_can_read_are_explained_as_such(door: Integration) -> None:
@@ -200,4 +200,4 @@ def test_bytes_that_nobody_can_read_are_explained_as_such(door: Integration) -> 
     assert found.mapped is None
     assert found.problem is not None
     assert found.trace is not None
-    assert found.trace["problem"] == found.problem
+    assert found.trace.problem == found.problem

@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company
+from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core import configuration, ids
 from tocsin.inbound import secrets
@@ -348,3 +349,22 @@ def test_an_integration_that_cannot_be_used_says_why_on_its_overview_and_on_home
     form = {"yaml": "", "yaml_was": "changed", "do": "save"}
     assert client.post(path, form).status_code == 302
     assert "smells" not in text_of(client, "/")
+
+
+def test_several_messages_are_replayed_once_it_was_said_how_many(company: Company, browser_of: BrowserOf) -> None:
+    raws = [json.dumps({"object_id": n, "ticket": {"status": {"name": "New"}}}).encode() for n in (1, 2, 3)]
+    numbers = [arrived(company, raw=raw, outcome=MessageStatus.FAILED) for raw in raws]
+    client = browser_of(company.manager)
+    stated = client.post("/inbound-log/replay", {"message": numbers[:2]}).content.decode()
+    assert "Replay 2 messages?" in stated
+    assert InboundMessage.objects.count() == 3, "nothing happens before one is sure"
+    form = {"message": [*numbers[:2], "nonsense"], "sure": "yes", "page": "no"}
+    text = client.post("/inbound-log/replay", form, follow=True).content.decode()
+    assert "2 Mapped Opened" in text
+    assert [m.replay_of and str(m.replay_of) for m in InboundMessage.objects.order_by("pk")[3:]] == numbers[:2]
+    assert AuditEntry.objects.filter(action="replay").count() == 2
+    assert (
+        "Replay 3 messages?" in client.post("/inbound-log/replay", {"all": "yes", "outcome": "failed"}).content.decode()
+    )
+    assert client.post("/inbound-log/replay", {"message": "x"}).status_code == 302
+    assert browser_of(company.responder).post("/inbound-log/replay", form).status_code == 403

@@ -9,21 +9,14 @@ from ninja import Schema
 from pydantic import Field
 
 from tocsin.access.roles import Action
-from tocsin.alerts.commands import open_by_hand
-from tocsin.alerts.openings import NewAlert
-from tocsin.alerts.orders import NewEvent
-from tocsin.alerts.reactors import Paging, PagingMode
-from tocsin.alerts.states import EventKind, Priority
+from tocsin.alerts.states import Priority
 from tocsin.api.alerts import AlertWhole, find_alert, routes, show_whole
-from tocsin.api.gate import Caller, actor_of, caller, via_of
+from tocsin.api.gate import actor_of, caller, via_of
 from tocsin.api.lookup import find_named
-from tocsin.escalation import policy as policies
+from tocsin.escalation.by_hand import ByHand, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
 from tocsin.people.models import Group, User
-
-#: What an alert opened by hand names as its source.
-SOURCE = "manual"
 
 
 def _longest(field: str) -> int:
@@ -78,51 +71,6 @@ EXAMPLE = {
 )
 def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     who = caller(request)
-    policy = _policy(body)
-    paging = _paging(body, policy)
-    alert = NewAlert(
-        id=0,
-        priority=body.priority or _default_priority(policy),
-        subject=body.subject,
-        opened_at=who.now,
-        source=SOURCE,
-        source_name=who.user.username,
-        columns=_columns(body),
-        tags={name: text[:TAG_LENGTH] for name, text in body.tags.items()},
-        custom={name: text[:CUSTOM_LENGTH] for name, text in body.custom.items()},
-    )
-    number = open_by_hand(alert, paging, _opening(body, who, paging), now=who.now)
-    return show_whole(find_alert(number), who.now)
-
-
-def _columns(body: NewAlertBody) -> dict[str, str]:
-    names = ("short_text", "long_text", "source_url", "client", "site", "requester", "requester_phone")
-    return {name: getattr(body, name) for name in names}
-
-
-def _opening(body: NewAlertBody, who: Caller, paging: Paging) -> NewEvent:
-    actor = actor_of(who)
-    said = f": {body.note.rstrip('.')}." if body.note else "."
-    if paging.mode is PagingMode.RECORD:
-        said += f" {paging.reason}"
-    data = {"note": body.note} if body.note else {}
-    return NewEvent(0, EventKind.OPENED, who.now, actor, f"{actor.name} opened it by hand{said}", via_of(who), data)
-
-
-def _policy(body: NewAlertBody) -> Policy | None:
-    if body.escalation_policy is None:
-        return None
-    rows = Policy.objects.select_related("current")
-    return find_named(rows, body.escalation_policy, what="escalation policy", field="escalation_policy")
-
-
-def _default_priority(policy: Policy | None) -> Priority:
-    if policy is None or policy.current is None:
-        return Priority.HIGH
-    return policies.load(policy.current.definition).default_priority
-
-
-def _paging(body: NewAlertBody, policy: Policy | None) -> Paging:
     users = tuple(
         find_named(
             User.objects.filter(is_active=True), name, what="active user", field=f"recipients.users[{n}]", by="username"
@@ -133,9 +81,26 @@ def _paging(body: NewAlertBody, policy: Policy | None) -> Paging:
         find_named(Group.objects.all(), name, what="group", field=f"recipients.groups[{n}]").pk
         for n, name in enumerate(body.recipients.groups)
     )
-    if policy is None and not users:
-        reason = "It has neither an escalation policy nor recipient users, so it pages nobody."
-        return Paging(PagingMode.RECORD, None, users, groups, reason)
-    named = f"by the policy {policy.name}" if policy else "the recipient users"
-    reason = f"It was opened by hand, to page {named}."
-    return Paging(PagingMode.PAGE, policy.current_id if policy else None, users, groups, reason)
+    new = ByHand(
+        subject=body.subject,
+        priority=body.priority,
+        policy=_policy(body),
+        user_ids=users,
+        group_ids=groups,
+        columns={name: getattr(body, name) for name in _COLUMNS},
+        tags={name: text[:TAG_LENGTH] for name, text in body.tags.items()},
+        custom={name: text[:CUSTOM_LENGTH] for name, text in body.custom.items()},
+        note=body.note,
+    )
+    number = open_alert(new, actor=actor_of(who), username=who.user.username, via=via_of(who), now=who.now)
+    return show_whole(find_alert(number), who.now)
+
+
+_COLUMNS = ("short_text", "long_text", "source_url", "client", "site", "requester", "requester_phone")
+
+
+def _policy(body: NewAlertBody) -> Policy | None:
+    if body.escalation_policy is None:
+        return None
+    rows = Policy.objects.select_related("current")
+    return find_named(rows, body.escalation_policy, what="escalation policy", field="escalation_policy")

@@ -123,5 +123,5 @@ def show_whole(message: InboundMessage) -> dict[str, Any]:
         "content_type": message.content_type,
         "headers": message.headers,
         "mapped": understood.mapped,
-        "trace": understood.trace,
+        "trace": understood.trace.to_json() if understood.trace is not None else None,
     }

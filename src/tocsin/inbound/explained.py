@@ -25,12 +25,13 @@ class Explained:
     `problem` says what is wrong."""
 
     mapped: dict[str, Any] | None
-    trace: dict[str, object] | None
+    trace: Trace | None
     problem: str | None = None
 
 
 def explained(message: InboundMessage, version: IntegrationVersion | None = None) -> Explained:
-    """The message by the rules of `version`; None: those that decided it, or where they are gone the current ones."""
+    """The message by the rules of `version`; None: those that decided it, or where they are gone the current ones.
+    Support hours are those of its arrival."""
     try:
         reader, element, trace = _read(message, version)
     except Rejected as problem:
@@ -39,13 +40,7 @@ def explained(message: InboundMessage, version: IntegrationVersion | None = None
     if element.problem is None:
         found = reader.mapping.apply(element.payload)
         mapped = {**msgspec.to_builtins(found.values), "tags": dict(found.tags), "custom": dict(found.custom)}
-    return Explained(mapped, trace.to_json(), trace.problem)
-
-
-def trace_of(message: InboundMessage, version: IntegrationVersion | None = None) -> Trace:
-    """How the message was read and decided, step by step, by the rules of `version`, as `explained` takes it; support
-    hours are those of its arrival. Raises Rejected where the rules do not compile here."""
-    return _read(message, version)[2]
+    return Explained(mapped, trace, trace.problem)
 
 
 def reader_of(

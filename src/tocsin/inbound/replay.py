@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -39,7 +41,51 @@ def replay(message_id: UUID, page: bool | None, actor: Actor, now: datetime) -> 
         (stored,) = take_in([incoming], now)
     except UnknownDoor:
         raise _cannot_decide() from None
-    after = {"message": str(incoming.id), "page": incoming.may_page, "status": stored.status.value}
+    _record(message, incoming, stored.status, actor, now)
+    return InboundMessage.objects.select_related("integration").get(pk=incoming.id)
+
+
+#: So many messages are replayed with one press.
+MOST = 500
+
+#: So many are decided in one transaction.
+_TOGETHER = 50
+
+
+def replay_many(message_ids: Sequence[UUID], page: bool | None, actor: Actor, now: datetime) -> Counter[MessageStatus]:
+    """Replays each of the messages as `replay` does, oldest first; counts what became of them.
+
+    What cannot be replayed is left out. Raises Rejected ("too_many") for more than 500.
+    """
+    if len(message_ids) > MOST:
+        raise Rejected("too_many", f"At most {MOST} messages are replayed at once; these are {len(message_ids):,}.")
+    counted: Counter[MessageStatus] = Counter()
+    ids = sorted(set(message_ids))
+    for start in range(0, len(ids), _TOGETHER):
+        rows = InboundMessage.objects.filter(pk__in=ids[start : start + _TOGETHER]).order_by("pk")
+        found = [(row, _replayed(row, page, now)) for row in rows.exclude(status=MessageStatus.PENDING)]
+        able = [(row, incoming) for row, incoming in found if incoming is not None]
+        try:
+            stored = take_in([incoming for _, incoming in able], now) if able else []
+        except UnknownDoor:
+            continue
+        for (row, incoming), became in zip(able, stored, strict=True):
+            counted[became.status] += 1
+            _record(row, incoming, became.status, actor, now)
+    return counted
+
+
+def _replayed(message: InboundMessage, page: bool | None, now: datetime) -> Incoming | None:
+    """The message as it comes in again; None where its integration cannot decide."""
+    pages = message.received_at >= now - RECORD_AFTER if page is None else page
+    try:
+        return _incoming(message, pages and not message.test, now)
+    except Rejected:
+        return None
+
+
+def _record(message: InboundMessage, incoming: Incoming, status: MessageStatus, actor: Actor, now: datetime) -> None:
+    after = {"message": str(incoming.id), "page": incoming.may_page, "status": status.value}
     audit.record(
         actor,
         "replay",
@@ -49,7 +95,6 @@ def replay(message_id: UUID, page: bool | None, actor: Actor, now: datetime) -> 
         object_name=message.subject,
         after=after,
     )
-    return InboundMessage.objects.select_related("integration").get(pk=incoming.id)
 
 
 def _incoming(message: InboundMessage, pages: bool, now: datetime) -> Incoming:

@@ -48,6 +48,7 @@ _alerts = [
 
 _inbound_log = [
     path("", inbound.log, name="inbound_log"),
+    path("replay", replay.replay_many, name="replay_many"),
     path("<uuid:message_id>/", inbound.message, name="message"),
     path("<uuid:message_id>/replay", replay.replay, name="replay"),
 ]

@@ -412,6 +412,10 @@ EXAMPLES: Mapping[str, Example] = {
         f"inbound-messages/{_message(world).pk}/replay",
         {"page": False},
     ),
+    "POST inbound-messages/replay/several": lambda world: (
+        "inbound-messages/replay/several",
+        {"ids": [str(_message(world).pk)], "page": False},
+    ),
     "GET notifications": _listed("notifications"),
     "GET notifications/{id}": _at("notifications", _notification),
     "GET deliveries": _listed("deliveries"),

@@ -76,6 +76,14 @@ def test_a_backtest_says_what_edited_parts_would_change_and_names_what_cannot_be
     assert observer.post("integrations/Tool/backtest", {}).status == 403
 
 
+def test_several_messages_are_replayed_at_once(door: Integration, manager: Api) -> None:
+    ids = [str(_message(door, raw=b'{"id": %d, "title": "Disk full"}' % n).pk) for n in (7, 8, 8)]
+    answer = manager.post("inbound-messages/replay/several", {"ids": ids, "page": False})
+    assert answer.body == {"replayed": 3, "statuses": {"Mapped Opened": 2, "Mapped Appended": 1}}, "replayed"
+    refused(manager.post("inbound-messages/replay/several", {"ids": [str(uuid7())]}), 400, "not_found", "ids")
+    assert manager.post("inbound-messages/replay/several", {"ids": []}).status == 400
+
+
 def test_a_dry_run_is_for_any_moment(door: Integration, manager: Api) -> None:
     answer = manager.post("/api/v1/integrations/Tool/test?at=2026-12-25T03:00:00Z", {"title": "x"})
     assert answer.body["at"] == "2026-12-25T03:00:00Z"

@@ -9,18 +9,12 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from tocsin.access.roles import Action
-from tocsin.alerts.commands import open_by_hand
-from tocsin.alerts.openings import NewAlert
-from tocsin.alerts.orders import NewEvent
-from tocsin.alerts.reactors import Paging, PagingMode
-from tocsin.alerts.states import EventKind, Priority, Via
+from tocsin.alerts.states import Priority, Via
+from tocsin.escalation.by_hand import ByHand, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.web.alerts.forms import NewAlertForm
 from tocsin.web.guard import alert_actor, needs
 from tocsin.web.request import Request, page
-
-#: What an alert opened by hand names as its source.
-SOURCE = "manual"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -34,27 +28,14 @@ def new_alert(request: Request) -> HttpResponse:
 
 
 def _open(request: Request, data: dict[str, Any]) -> int:
-    actor = alert_actor(request.user)
-    alert = NewAlert(
-        id=0,
-        priority=Priority(data["priority"]),
+    new = ByHand(
         subject=data["subject"],
-        opened_at=request.now,
-        source=SOURCE,
-        source_name=request.user.username,
+        priority=Priority(data["priority"]),
+        policy=data["policy"],
+        user_ids=tuple(user.pk for user in data["users"]),
+        group_ids=tuple(group.pk for group in data["groups"]),
         columns={name: data[name] for name in ("client", "long_text") if data[name]},
     )
-    event = NewEvent(0, EventKind.OPENED, request.now, actor, f"{actor.name} opened it by hand.", Via.WEB)
-    return open_by_hand(alert, _paging(data), event, now=request.now)
-
-
-def _paging(data: dict[str, Any]) -> Paging:
-    policy: Policy | None = data["policy"]
-    users = tuple(user.pk for user in data["users"])
-    groups = tuple(group.pk for group in data["groups"])
-    if policy is None and not users:
-        reason = "It was opened by hand without an escalation policy and without recipient users: it pages nobody."
-        return Paging(PagingMode.RECORD, None, users, groups, reason)
-    named = f"by the policy {policy.name}" if policy else "the recipient users"
-    reason = f"It was opened by hand, to page {named}."
-    return Paging(PagingMode.PAGE, policy.current_id if policy else None, users, groups, reason)
+    return open_alert(
+        new, actor=alert_actor(request.user), username=request.user.username, via=Via.WEB, now=request.now
+    )

@@ -1,7 +1,9 @@
-"""Replaying a message from its page."""
+"""Replaying a message from its page, and several from the log: first it is said how many, then they are decided."""
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -13,9 +15,11 @@ from django.views.decorators.http import require_POST
 from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
 from tocsin.inbound import replay as replays
+from tocsin.inbound.models import InboundMessage
+from tocsin.inbound.outcomes import MessageStatus
 from tocsin.web.guard import actor, needs, require
-from tocsin.web.inbound.views import find
-from tocsin.web.request import Request
+from tocsin.web.inbound.views import find, fitting
+from tocsin.web.request import Request, page
 
 
 @require_POST
@@ -31,3 +35,61 @@ def replay(request: Request, message_id: UUID) -> HttpResponse:
         return redirect("message", message_id)
     messages.success(request, _("Replayed by the rules of now: this is what became of it."))
     return redirect("message", made.pk)
+
+
+@require_POST
+@needs(Action.TRY_OUT)
+def replay_many(request: Request) -> HttpResponse:
+    """States how many messages would be replayed, whose, and from when; with `sure`, replays them, oldest first."""
+    rows = _asked(request)
+    for integration in {row.integration_id: row.integration for row in rows}.values():
+        require(request, Action.TRY_OUT, integration.group_id)
+    if not rows:
+        messages.warning(request, _("Choose at least one message."))
+        return redirect("inbound_log")
+    if "sure" not in request.POST:
+        return page(request, "inbound/replay.html", _stated(rows, request))
+    asked = request.POST.get("page")
+    try:
+        counted = replays.replay_many(
+            [row.pk for row in rows], {"yes": True, "no": False}.get(str(asked)), actor(request), request.now
+        )
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+        return redirect("inbound_log")
+    said = ", ".join(f"{number} {status}" for status, number in counted.items())
+    left = len(rows) - counted.total()
+    messages.success(request, _("Replayed by the rules of now: %(said)s.") % {"said": said or _("none")})
+    if left:
+        messages.warning(
+            request, _("%(number)d could not be replayed: their integration cannot decide.") % {"number": left}
+        )
+    return redirect("inbound_log")
+
+
+def _asked(request: Request) -> list[InboundMessage]:
+    """The chosen messages; or with `all`, the newest of those that fit the log's filters."""
+    known = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
+    if "all" in request.POST:
+        return list(fitting(request.POST).exclude(status=MessageStatus.PENDING).order_by("-pk")[: replays.MOST])
+    ids = []
+    for text in request.POST.getlist("message")[: replays.MOST + 1]:
+        try:
+            ids.append(UUID(str(text)))
+        except ValueError:
+            continue
+    return list(known.filter(pk__in=ids).exclude(status=MessageStatus.PENDING).order_by("-pk"))
+
+
+def _stated(rows: list[InboundMessage], request: Request) -> dict[str, Any]:
+    by_integration = Counter(row.integration.name for row in rows)
+    return {
+        "rows": rows,
+        "number": len(rows),
+        "by_integration": by_integration.most_common(),
+        "old": sum(request.now - row.received_at > replays.RECORD_AFTER for row in rows),
+        "first": rows[-1].received_at,
+        "last": rows[0].received_at,
+        "is_all": "all" in request.POST,
+        "most": replays.MOST,
+    }

@@ -7,18 +7,19 @@ from uuid import UUID
 
 from django import forms
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
+from tocsin.inbound.explained import explained
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.web import keyset
-from tocsin.web.guard import may
+from tocsin.web.guard import may, may_somewhere
 from tocsin.web.home.overview import DAY, first_uuid
-from tocsin.web.inbound import explained
+from tocsin.web.inbound import body
 from tocsin.web.request import Request, page
 
 #: Key in the address, label, status.
@@ -45,11 +46,9 @@ class FilterForm(forms.Form):
 def log(request: Request) -> HttpResponse:
     """A page of messages, newest first, filtered by outcome, integration, alert and text."""
     chosen = request.GET.get("outcome", "")
-    status = next((status for key, _label, status in TABS if key == chosen), None)
     form = FilterForm(request.GET)
     form.is_valid()
-    rows = _filtered(form.cleaned_data, status)
-    found = keyset.by_uuid(rows, request.GET.get("cursor", ""))
+    found = keyset.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
     failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid(request.now - DAY))
     context = {
         "tabs": [(key, label, key == chosen) for key, label, _status in TABS],
@@ -58,7 +57,8 @@ def log(request: Request) -> HttpResponse:
         "page": found,
         "integrations": Integration.objects.only("pk", "name"),
         "chosen": form.cleaned_data,
-        "is_filtered": any(form.cleaned_data.values()) or status is not None,
+        "is_filtered": any(form.cleaned_data.values()) or _status(chosen) is not None,
+        "may_replay": may_somewhere(request, Action.TRY_OUT),
         "outcome": chosen,
     }
     return page(request, "inbound/log.html", context, parts=("list", "tabs"))
@@ -70,9 +70,12 @@ def message(request: Request, message_id: UUID) -> HttpResponse:
     row = find(message_id)
     by_current = request.GET.get("rules") == "current"
     version = row.integration.current if by_current else row.version or row.integration.current
+    text = body.readable(bytes(row.raw))
     context = {
         "message": row,
-        "explained": explained.explain(row, version),
+        "explained": explained(row, version),
+        "body": text[: body.SHOWN],
+        "is_cut": len(text) > body.SHOWN,
         "by_current": by_current,
         "may_replay": may(request, Action.TRY_OUT, row.integration.group_id),
         "is_old": request.now - row.received_at > DAY / 24,
@@ -90,6 +93,17 @@ def find(message_id: UUID) -> InboundMessage:
     if row is None:
         raise Http404(_("This message is not in the log: it was never here, or is older than the log keeps."))
     return row
+
+
+def fitting(asked: QueryDict) -> QuerySet[InboundMessage]:
+    """The messages that fit the log's filters, as an address or a form names them."""
+    form = FilterForm(asked)
+    form.is_valid()
+    return _filtered(form.cleaned_data, _status(asked.get("outcome", "")))
+
+
+def _status(chosen: object) -> MessageStatus | None:
+    return next((status for key, _label, status in TABS if key == chosen), None)
 
 
 def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> QuerySet[InboundMessage]:

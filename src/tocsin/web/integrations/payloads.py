@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +13,7 @@ from django.utils.translation import gettext as _
 from tocsin.catalogue.kinds import Kind, Sample
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.web.inbound.body import readable
 
 PASTED = "pasted"
 _LOG, _SAMPLE = "log:", "sample:"
@@ -35,7 +35,7 @@ class Payload:
     @property
     def text(self) -> str:
         """The body as people read it."""
-        return pretty(self.body)
+        return readable(self.body)
 
 
 #: Nothing to try anything on.
@@ -102,15 +102,6 @@ def usual_sample(kind: Kind) -> Sample | None:
     opening = [one for one in kind.samples if not one.before and one.expect[0].status == MessageStatus.OPENED]
     plain = sorted(opening, key=lambda one: (len(one.expect), len(one.name)))
     return plain[0] if plain else next(iter(kind.samples), None)
-
-
-def pretty(raw: bytes) -> str:
-    """Bytes as people read them: JSON indented, NUL and broken UTF-8 made visible, anything else as it is."""
-    text = raw.decode("utf-8", "replace").replace("\x00", "�")
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _latest(integration: Integration) -> Any:
