@@ -43,9 +43,27 @@ def serve(data_dir: Path, database: str, *, port: int = 0, **variables: str) -> 
     # What the test wrote into the database, the server must be able to read.
     kept["TOCSIN_SECRET_KEY"] = os.environ["TOCSIN_SECRET_KEY"]
     environment = {**kept, "TOCSIN_DATA_DIR": str(data_dir), "TOCSIN_DATABASE_URL": database, **variables}
-    command = [str(Path(sys.executable).with_name("tocsin")), "serve", "--port", str(port)]
+    with _started(["serve", "--port", str(port)], environment) as running:
+        yield running
+
+
+@contextmanager
+def demo(data_dir: Path) -> Iterator[Running]:
+    """Starts `tocsin demo`, with a database of its own, and waits until it is ready."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
+    with _started(["demo", "--port", "0", "--data-dir", str(data_dir / "demo")], environment) as running:
+        yield running
+
+
+@contextmanager
+def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[Running]:
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        [str(Path(sys.executable).with_name("tocsin")), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
     )
     running = Running("", process)
     readers = [

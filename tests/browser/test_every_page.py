@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -45,7 +46,8 @@ class Evening:
             f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",
             "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/", "/sandbox/", "/audit-log/", "/system/", "/settings/",
-            "/pause/", "/me/", "/me/devices/", "/me/rules/", "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",
+            "/pause/", "/search/?q=a", "/wall/", "/offline/", "/me/", "/me/devices/", "/me/rules/",
+            "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",
             "/account/password/change/",
         ]  # fmt: skip
 
@@ -57,6 +59,18 @@ def sign_in(visitor: Visitor, username: str) -> None:
     visitor.page.get_by_label("Password").fill(desks.PASSWORD)
     visitor.page.get_by_role("button", name="Sign in", exact=True).click()
     expect(visitor.page.get_by_role("heading", name="Home")).to_be_visible()
+
+
+#: The narrowest screen that is promised.
+SMALLEST = 360
+
+#: What people and programs really send.
+ODD = {
+    "id": "odd", "status": "firing", "priority": "high",
+    "subject": "الشبكة معطلة 🔥👩🏽 " + "a-name-without-any-space-in-it." * 9 + " <b>not bold</b> & more words",
+    "client": "Ünïcödé & Söhne " * 8, "long_text": "<h1>Big</h1><img src=x onerror=alert(1)>" + "line\n" * 60,
+    "requester": "\u202eevil\u202c name", "tags": {"environment": "x" * 200},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -73,6 +87,8 @@ def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) 
 
 def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, evening: Evening) -> None:
     problems: list[str] = []
+    odd = httpx.post(evening.running.url + evening.desk.monitoring_path, json=ODD).json()
+    evening.numbers["odd"] = odd["alert_id"]
     for width in (DESK, PHONE):
         for theme in ("light", "dark"):
             with _signed_in(browser, evening, width, theme) as alice:
@@ -80,6 +96,13 @@ def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, ev
                     alice.open(path)
                     alice.look()
                 problems += [f"{width} px, {theme}: {problem}" for problem in alice.problems]
+    with visitor(browser, evening.running.url, width=SMALLEST, theme="dark") as olga:
+        sign_in(olga, "olga")
+        for path in ("/", "/alerts/", f"/alerts/{odd['alert_id']}/", "/inbound-log/", "/groups/", "/search/?q=a"):
+            olga.open(path)
+            olga.look()
+            expect(olga.page.locator("main form[method=post]")).to_have_count(0)
+        problems += [f"an observer at {SMALLEST} px: {problem}" for problem in olga.problems]
     assert not problems, "\n".join(problems)
 
 

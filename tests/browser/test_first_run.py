@@ -20,16 +20,47 @@ pytestmark = pytest.mark.browser
 SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tocsin" / "catalogue" / "kinds" / "haloitsm" / "samples"
 PASSWORD = "a tall green bicycle"
 
+#: Lists of an installation in which nothing is yet.
+EMPTY = (
+    "/alerts/",
+    "/inbound-log/",
+    "/integrations/",
+    "/policies/",
+    "/groups/",
+    "/sandbox/",
+    "/wall/",
+    "/me/pages/",
+    "/",
+)
 
-def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert(
+
+def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert_by_keyboard(
     browser: Browser, tocsin: Running, mails: SmtpDouble
 ) -> None:
     link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]
     with visitor(browser, tocsin.url) as admin:
         page = admin.page
-        _become_administrator(page, link)
+        page.goto(link)
+        page.get_by_label("Your name").focus()
+        for text in ("Ada Admin", "ada@example.org", "ada", PASSWORD):
+            page.keyboard.type(text)
+            page.keyboard.press("Tab")
+        _press(page, "Create the administrator")
+        expect(page.get_by_role("heading", name="Home")).to_be_visible()
         admin.check()
-        _add_halo(page)
+        for path in EMPTY:
+            admin.open(path)
+            admin.check("nothing is there yet")
+        _press(page, "Inbound Integrations")
+        expect(page.get_by_role("heading", name="Inbound Integrations")).to_be_visible()
+        _press(page, "Add an integration")
+        _press(page, "HaloITSM")
+        page.keyboard.press("Escape")
+        _tab_until(page, "document.activeElement.labels?.[0]?.textContent.includes('Your Halo address')")
+        page.keyboard.type("acme.haloitsm.com")
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
+        expect(page.get_by_text("Waiting for HaloITSM…")).to_be_visible()
         admin.check()
         url = page.get_by_label("URL of this integration").first.input_value()
 
@@ -39,7 +70,7 @@ def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert(
         expect(page.get_by_text(_subject())).to_be_visible()
         admin.check("the first message, live")
 
-        page.get_by_role("link", name=re.compile("Open alert")).click()
+        _press(page, "Open alert")
         expect(page.get_by_role("heading", name=_subject())).to_be_visible()
         expect(page.locator("#state")).to_contain_text("Open")
         admin.check()
@@ -82,6 +113,23 @@ def test_the_setup_link_works_once(browser: Browser, tocsin: Running) -> None:
     again = httpx.get(link)
     assert again.status_code == 410
     assert "works no more" in again.text
+
+
+def _press(page: Page, begins: str) -> None:
+    """Tabs to the link or button whose text begins so, and presses Enter."""
+    _tab_until(page, f"document.activeElement.textContent.trim().startsWith({json.dumps(begins)})")
+    outline = "getComputedStyle(document.activeElement)"
+    assert page.evaluate(f"{outline}.outlineStyle !== 'none' && {outline}.outlineWidth !== '0px'"), begins
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+
+
+def _tab_until(page: Page, condition: str) -> None:
+    for _step in range(80):
+        if page.evaluate(f"document.activeElement !== document.body && Boolean({condition})"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"80 times Tab do not lead there: {condition}")
 
 
 def _become_administrator(page: Page, link: str) -> None:

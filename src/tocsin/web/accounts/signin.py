@@ -15,7 +15,13 @@ class SignInForm(LoginForm):
         super().__init__(*args, **kwargs)
         login, password = self.fields["login"], self.fields["password"]
         login.label = _("Username or e-mail")
-        login.widget.attrs = {"autocomplete": "username webauthn", "autocapitalize": "none", "spellcheck": "false"}
+        login.widget.attrs = {
+            "autocomplete": "username webauthn",
+            "autocapitalize": "none",
+            "spellcheck": "false",
+            # The page has nothing else to do.
+            "autofocus": True,
+        }
         password.widget.attrs = {"autocomplete": "current-password"}
         password.help_text = ""
 
