@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from django.db import transaction
 from django.test import Client
 
 from tests.doubles.http import Request, Response, http_double
@@ -15,7 +16,7 @@ from tests.store.people import ACTOR, make_group, make_user
 from tests.store.sending import configured
 from tocsin.access.models import AuditEntry
 from tocsin.configure import documents, export, plan, sources
-from tocsin.core import database
+from tocsin.core import database, settings_store
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Rejected
 from tocsin.notify import duty_notices
@@ -24,6 +25,7 @@ from tocsin.oncall import commands, feeds, imports_loop, lookup, overrides, swap
 from tocsin.oncall.models import CalendarImport, DutyNotice, Override, Reminder, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.oncall.swaps import Stretch
+from tocsin.operate import coverage_mail
 from tocsin.people import absences, reminders
 from tocsin.people import commands as people
 from tocsin.people.models import Group, User
@@ -266,6 +268,26 @@ def test_a_calendar_feed_is_read_by_its_secret_address_until_that_is_rotated(sch
     User.objects.filter(pk=alice.pk).update(is_active=False)
     assert Client().get(path).status_code == 404
     assert rotated.url not in str(list(AuditEntry.objects.values()))
+
+
+def test_managers_are_mailed_once_a_week_what_is_wrong_where_that_is_wanted(desk: Group, now: datetime) -> None:
+    office = {"windows": [{"days": ["tue"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["manager"]}
+    commands.save_schedule({**SPEC, "shifts": [{"name": "Office", "fixed": office}]}, actor=ACTOR, now=now)
+    monday = datetime(2026, 11, 30, 9, tzinfo=UTC)
+    coverage_mail.turn(monday)
+    with transaction.atomic():
+        settings_store.set(settings_store.WEEKLY_COVERAGE_MAIL, True)
+    for when in (monday - timedelta(hours=2), monday - timedelta(days=1)):
+        coverage_mail.turn(when)
+    assert not Notification.objects.exists()
+    make_user("erin", now, role="admin")
+    coverage_mail.turn(monday)
+    coverage_mail.turn(monday + timedelta(minutes=10))
+    told = Notification.objects.get()
+    assert told.user == user("erin"), "the group has no manager"
+    assert "Nobody is manager of Desk: from Mon 30 Nov 10:00 (Europe/Zurich)" in told.data["text"]
+    coverage_mail.turn(monday + timedelta(days=7))
+    assert Notification.objects.count() == 2
 
 
 def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Schedule, now: datetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -11,7 +12,7 @@ from ninja import Query
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action
 from tocsin.api.config_nouns import ConfigNoun, Spec, register
-from tocsin.api.gate import Caller, changer
+from tocsin.api.gate import Caller, caller, changer
 from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
@@ -48,7 +49,7 @@ class ScheduleFilters(PageQuery):
 
 @routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Schedules")
 def list_schedules(request: HttpRequest, query: Query[ScheduleFilters]) -> dict[str, Any]:
-    rows = _rows()
+    who, rows = caller(request), _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.group is not None:
@@ -57,10 +58,37 @@ def list_schedules(request: HttpRequest, query: Query[ScheduleFilters]) -> dict[
     def show(found: list[Schedule]) -> list[dict[str, Any]]:
         names, calendars = commands.user_names(found), commands.calendar_names()
         return [
-            {"id": schedule.pk, **commands.schedule_spec(schedule, names, calendars=calendars)} for schedule in found
+            _shown(schedule, commands.schedule_spec(schedule, names, calendars=calendars), who) for schedule in found
         ]
 
     return page(rows, query, lambda found: show(list(found)))
+
+
+@routes.get("/{id}/imports", Action.SEE, summary="What was last read of the calendars that its shifts come from")
+def schedule_imports(request: HttpRequest, id: str) -> dict[str, Any]:
+    schedule = SCHEDULES.find(id)
+    return {
+        "items": [
+            {
+                "shift": row.shift,
+                "read_at": row.read_at,
+                "due_at": row.due_at,
+                "error": row.error or None,
+                "unknown": row.unknown,
+                "turns": len(row.spans),
+            }
+            for row in schedule.imports.all()
+        ]
+    }
+
+
+def _shown(schedule: Schedule, spec: dict[str, Any], who: Caller) -> dict[str, Any]:
+    """The schedule as this caller may see it: the address of a calendar lets in whoever has it."""
+    if not who.viewer.may(Action.TEAMS, schedule.group_id):
+        for shift in spec["shifts"]:
+            if "calendar" in shift:
+                shift["calendar"]["url"] = f"https://{urlsplit(shift['calendar']['url']).hostname}/…"
+    return {"id": schedule.pk, **spec}
 
 
 def _rows() -> QuerySet[Schedule]:
@@ -81,7 +109,7 @@ SCHEDULES = ConfigNoun(
     action=Action.TEAMS,
     rows=_rows,
     spec_of=commands.schedule_spec,
-    show=lambda schedule, _who: {"id": schedule.pk, **commands.schedule_spec(schedule)},
+    show=lambda schedule, who: _shown(schedule, commands.schedule_spec(schedule), who),
     save=_save,
     delete=_delete,
     owner=lambda schedule: schedule.group_id,

@@ -8,6 +8,7 @@
 | `message_size_cap_mb`     | 10240   | how much room inbound messages may take before the oldest go earlier    |
 | `delivery_retention_days` | 400     | how long notifications and deliveries are kept                          |
 | `audit_retention_days`    | 400     | how long the audit log is kept                                          |
+| `weekly_coverage_mail`    | false   | whether managers are mailed on Mondays what is wrong with who is on call |
 | `bundle_pages`            | true    | whether pages that follow quickly on one another leave as one message   |
 | `phone_region`            | ""      | the country, such as CH, of phone numbers entered without a code        |
 | `content_email`, `_push`, `_ntfy`, `_chat`, `_sms`, `_voice` | full | what messages say: full, subject or number   |
@@ -47,6 +48,7 @@ MESSAGE_SIZE_CAP_MB = Definition(
 DELIVERY_RETENTION_DAYS = _days("delivery_retention_days", 400)
 AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
 BUNDLE_PAGES = Definition("bundle_pages", True, lambda spec, key: spec.flag(key, True))
+WEEKLY_COVERAGE_MAIL = Definition("weekly_coverage_mail", False, lambda spec, key: spec.flag(key, False))
 
 PHONE_REGION = Definition("phone_region", "", lambda spec, key: _region(spec, key))
 
@@ -80,20 +82,20 @@ def _region(spec: Spec, key: str) -> str:
 
 type AnySetting = Definition[str] | Definition[int] | Definition[bool]
 
-SETTINGS: dict[str, AnySetting] = {
-    setting.name: setting
-    for setting in (
-        ORGANISATION_NAME,
-        TIME_ZONE,
-        MESSAGE_RETENTION_DAYS,
-        MESSAGE_SIZE_CAP_MB,
-        DELIVERY_RETENTION_DAYS,
-        AUDIT_RETENTION_DAYS,
-        BUNDLE_PAGES,
-        PHONE_REGION,
-        *(_content(channel) for channel in _CHANNELS),
-    )
-}
+_ALL: tuple[AnySetting, ...] = (
+    ORGANISATION_NAME,
+    TIME_ZONE,
+    MESSAGE_RETENTION_DAYS,
+    MESSAGE_SIZE_CAP_MB,
+    DELIVERY_RETENTION_DAYS,
+    AUDIT_RETENTION_DAYS,
+    BUNDLE_PAGES,
+    WEEKLY_COVERAGE_MAIL,
+    PHONE_REGION,
+    *(_content(channel) for channel in _CHANNELS),
+)
+
+SETTINGS: dict[str, AnySetting] = {setting.name: setting for setting in _ALL}
 
 
 @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tocsin.core import clock
 from tocsin.core.loops import Loop
-from tocsin.operate import auditor, presence, retention
+from tocsin.operate import auditor, coverage_mail, presence, retention
 from tocsin.operate.auditor import Auditor
 from tocsin.operate.presence import Presence
 
@@ -21,5 +21,6 @@ def loops() -> tuple[Loop, ...]:
     """The loops of a worker."""
     return (
         Loop("auditor", Auditor().turn, auditor.EVERY),
+        coverage_mail.loop(),
         Loop("retention", lambda: retention.turn(clock.now()), retention.EVERY),
     )

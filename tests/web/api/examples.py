@@ -478,6 +478,10 @@ EXAMPLES: Mapping[str, Example] = {
     "DELETE groups/{id}": _group,
     **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
     **_configured("overrides", _override_spec, lambda world: save_override(_override_spec(world), **world.by)),
+    "GET schedules/{id}/imports": lambda world: (
+        f"schedules/{save_schedule(_schedule_spec(world), **world.by).pk}/imports",
+        None,
+    ),
     "POST schedules/{id}/take": _take,
     "POST schedules/{id}/hand-over": _hand_over,
     "GET swaps": _listed("swaps"),

@@ -35,6 +35,23 @@ class SettingsForm(forms.Form):
         required=False,
         help_text=gettext_lazy("The first goes at once; later ones leave together, at most ten seconds late."),
     )
+    phone_region = forms.CharField(
+        label=gettext_lazy("Country of phone numbers without a code"),
+        max_length=2,
+        required=False,
+        help_text=gettext_lazy("Two letters, such as CH. Empty: numbers are entered with +41."),
+    )
+    content_email = _content(gettext_lazy("What mails say"))
+    content_push = _content(gettext_lazy("What pushes say"))
+    content_ntfy = _content(gettext_lazy("What ntfy messages say"))
+    content_chat = _content(gettext_lazy("What chat messages say"))
+    content_sms = _content(gettext_lazy("What text messages say"))
+    content_voice = _content(gettext_lazy("What calls say"))
+    weekly_coverage_mail = forms.BooleanField(
+        label=gettext_lazy("Mail managers on Mondays what is wrong with who is on call"),
+        required=False,
+        help_text=gettext_lazy("Gaps, people away without cover, people who cannot be reached: 60 days ahead."),
+    )
     message_retention_days = forms.IntegerField(label=gettext_lazy("Keep inbound messages, days"), min_value=1)
     message_size_cap_mb = forms.IntegerField(label=gettext_lazy("… and at most, megabytes"), min_value=10)
     delivery_retention_days = forms.IntegerField(label=gettext_lazy("Keep notifications, days"), min_value=1)
