@@ -22,6 +22,17 @@ from tocsin.web.guard import actor, needs
 from tocsin.web.request import Request, page
 from tocsin.web.system import health, preflight
 
+_CONTENTS = [
+    ("full", gettext_lazy("Everything")),
+    ("subject", gettext_lazy("Client and subject")),
+    ("number", gettext_lazy("The ticket's number only")),
+]
+
+
+def _content(label: Any) -> forms.ChoiceField:
+    """How much of an alert may leave the house by one channel."""
+    return forms.ChoiceField(label=label, choices=_CONTENTS)
+
 
 class SettingsForm(forms.Form):
     """Everything that belongs to the whole installation."""
