@@ -17,7 +17,9 @@ from tocsin.inbound import other_side
 from tocsin.inbound.registry import Registry
 from tocsin.notify import duty_notices
 from tocsin.notify import loop as notify
+from tocsin.notify import phones
 from tocsin.notify import reactor as notify_reactor
+from tocsin.notify.channels.common import PHONES
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.oncall import commands as oncall
 from tocsin.oncall import imports_loop
@@ -62,7 +64,7 @@ def install() -> None:
         dependents.register(noun, ask)
     reachable.register(integrations.uses_of_policy)
     for name, channel in CHANNELS.items():
-        addresses.register(name, channel.address)
+        addresses.register(name, phones.as_entered(channel) if name in PHONES else channel.address)
 
 
 def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:

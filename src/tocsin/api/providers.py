@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -12,10 +13,10 @@ from pydantic import BaseModel
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action
 from tocsin.api.config_nouns import ConfigNoun, Spec, register
-from tocsin.api.gate import Caller, changer
+from tocsin.api.gate import Caller, caller, changer
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
-from tocsin.notify import commands
+from tocsin.notify import commands, provider_status, provider_tests
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import ENVIRONMENT
 
@@ -29,6 +30,19 @@ class ProviderFilters(PageQuery):
     kind: str | None = None
     channel: str | None = None
     enabled: bool | None = None
+
+
+class AddressShape(BaseModel):
+    """Where a test goes."""
+
+    channel: str
+    address: str
+
+
+class QueuedShape(BaseModel):
+    """A test that was queued."""
+
+    notification_id: UUID
 
 
 class TestedShape(BaseModel):
@@ -64,13 +78,42 @@ def test_provider(request: HttpRequest, id: str) -> dict[str, Any]:
     return {"ok": True, "detail": commands.test_provider(PROVIDERS.find(id))}
 
 
+TO_SMS = {"channel": "sms", "address": "+41790000001"}
+
+
+@routes.post(
+    "/{id}/send-test",
+    Action.ADMINISTER,
+    status=202,
+    answers=QueuedShape,
+    summary="Send a test through it alone, and see in `deliveries?notification_id=` what becomes of it",
+    extra={"requestBody": {"content": {"application/json": {"example": TO_SMS}}}},
+)
+def send_test(request: HttpRequest, id: str, body: AddressShape) -> dict[str, Any]:
+    who, provider = caller(request), PROVIDERS.find(id)
+    sent = provider_tests.send_test(provider, body.channel, body.address, user_id=who.user.pk, now=who.now)
+    return {"notification_id": sent}
+
+
 def _rows() -> QuerySet[Provider]:
     return Provider.objects.all()
 
 
 def _show(provider: Provider, _who: Caller | None = None) -> dict[str, Any]:
     secrets = sorted(commands.secrets_set(provider))
-    return {"id": provider.pk, **commands.provider_spec(provider), "secrets_set": secrets}
+    status = provider_status.statuses().get(provider.name, provider_status.Status())
+    return {
+        "id": provider.pk,
+        **commands.provider_spec(provider),
+        "secrets_set": secrets,
+        "callbacks": {point.what: address for point, address in provider_status.callback_addresses(provider)},
+        "health": {
+            "state": status.state,
+            "error": status.error,
+            "worked_at": status.worked_at,
+            "failed_at": status.failed_at,
+        },
+    }
 
 
 def _save(spec: Spec, /, *, caller: Caller, existing: Provider | None) -> Provider:
@@ -92,7 +135,7 @@ PROVIDERS = ConfigNoun(
     delete=_delete,
     owner=lambda _provider: None,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "secrets_set"}),
+    shown_only=frozenset({"id", "secrets_set", "callbacks", "health"}),
     see=Action.ADMINISTER,
 )
 register(PROVIDERS)

@@ -120,9 +120,11 @@ _me = [
 _providers = [
     path("", providers.provider_list, name="providers"),
     path("test-environment", providers.test_environment, name="test_environment"),
+    path("tocsin.vcf", providers.contact_card, name="contact_card"),
     path("add/<slug:kind_name>/", providers.edit, name="add_provider"),
     path("<int:number>/", providers.edit, name="provider"),
     path("<int:number>/test", providers.test, name="test_provider"),
+    path("<int:number>/send-test", providers.send_test, name="send_provider_test"),
     path("<int:number>/delete/", providers.delete, name="delete_provider"),
 ]
 

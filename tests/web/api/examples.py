@@ -512,6 +512,10 @@ EXAMPLES: Mapping[str, Example] = {
     **_configured("support-hours", _hours_spec, lambda world: save_support_hours(_hours_spec(world), **world.by)),
     **_configured("providers", _provider_spec, _provider),
     "POST providers/{id}/test": lambda world: (f"providers/{_provider(world).pk}/test", None),
+    "POST providers/{id}/send-test": lambda world: (
+        f"providers/{_provider(world).pk}/send-test",
+        {"channel": "ntfy", "address": "somewhere"},
+    ),
     "GET pause": _listed("pause"),
     "PUT pause": _new("pause", lambda _world: {"reason": "Moving", "for": "1h"}),
     "DELETE pause": _listed("pause"),

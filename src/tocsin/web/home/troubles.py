@@ -23,6 +23,7 @@ from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus
 from tocsin.operate import standing
 from tocsin.people.models import ContactMethod, Membership
+from tocsin.web.home import provider_troubles
 from tocsin.web.home.overview import DAY, first_uuid
 
 #: So many integrations are looked at one by one.
@@ -52,6 +53,7 @@ def found(now: datetime) -> list[Trouble]:
         *_unusable(),
         *_without_policy(),
         *_failing_providers(now),
+        *(Trouble(*each) for each in provider_troubles.found()),
         *_unreadable(now),
         *_unreachable(),
         *_old_tokens(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -37,7 +37,7 @@ class ProviderForm(forms.Form):
         self.fields["channels"].choices = [  # type: ignore[attr-defined]
             (name, CHANNELS[name].label if name in CHANNELS else name) for name in kind.channels
         ]
-        if len(kind.channels) == 1:
+        if len(kind.channels) < 2:
             del self.fields["channels"]
         for setting in settings_of(kind):
             self.fields[setting.name] = _field(setting, is_stored=setting.name in stored_secrets)
@@ -57,6 +57,19 @@ class ProviderForm(forms.Form):
             if data[setting.name] not in ("", None):
                 found[setting.name] = data[setting.name]
         return found
+
+
+class TestForm(forms.Form):
+    """A message to try a provider with."""
+
+    channel = forms.ChoiceField(label=gettext_lazy("By"))
+    address = forms.CharField(label=gettext_lazy("To"), max_length=500)
+
+    def __init__(self, *args: Any, channels: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["channel"].choices = [  # type: ignore[attr-defined]
+            (name, CHANNELS[name].label if name in CHANNELS else name) for name in channels
+        ]
 
 
 def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
@@ -9,16 +12,17 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import config
+from tocsin.core import config, database, settings_store
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify import commands
+from tocsin.notify import commands, opt_outs, provider_status, provider_tests
 from tocsin.notify.channels.registry import CHANNELS, KINDS
 from tocsin.notify.models import Provider
+from tocsin.notify.provider_status import Status
 from tocsin.notify.providers import ENVIRONMENT
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs
-from tocsin.web.providers.forms import ProviderForm, initial_of
+from tocsin.web.providers.forms import ProviderForm, TestForm, initial_of
 from tocsin.web.request import Request, page
 
 
@@ -27,12 +31,15 @@ from tocsin.web.request import Request, page
 def provider_list(request: Request) -> HttpResponse:
     """Every provider in the order in which it is tried, and the channels that have none."""
     rows = list(Provider.objects.all())
+    known = provider_status.statuses()
     carried = {channel for row in rows if row.is_enabled for channel in row.channels}
     by_environment = config.current().smtp_url is not None
     if by_environment:
         carried.add("email")
     context = {
-        "rows": [(row, KINDS.get(row.kind)) for row in rows],
+        "rows": [(row, KINDS.get(row.kind), known.get(row.name, Status())) for row in rows],
+        "environment_status": known.get(ENVIRONMENT, Status()),
+        "opted_out": _opted_out(),
         "kinds": KINDS.values(),
         "environment": ENVIRONMENT if by_environment else "",
         "without": [channel.label for name, channel in CHANNELS.items() if name not in carried],
@@ -59,8 +66,47 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
         else:
             messages.success(request, _("%(name)s is saved. Test it now.") % {"name": saved.name})
             return redirect("provider", saved.pk)
-    context = {"form": form, "kind": kind, "provider": row}
+    context = {"form": form, "kind": kind, "provider": row, **(_standing(row) if row else {})}
     return page(request, "providers/edit.html", context, status=422 if form.errors else 200)
+
+
+def _standing(row: Provider) -> dict[str, Any]:
+    """How a provider does, what to enter at the vendor's, and a message to try it with."""
+    return {
+        "status": provider_status.statuses().get(row.name, Status()),
+        "callbacks": provider_status.callback_addresses(row),
+        "is_deaf": provider_status.is_deaf(row),
+        "test_form": TestForm(channels=row.channels),
+    }
+
+
+@require_POST
+@needs(Action.ADMINISTER)
+def send_test(request: Request, number: int) -> HttpResponse:
+    """Sends a test through this provider alone, and shows what becomes of it."""
+    row = _find(number)
+    form = TestForm(request.POST, channels=row.channels)
+    if form.is_valid():
+        way, address = form.cleaned_data["channel"], form.cleaned_data["address"]
+        try:
+            sent = provider_tests.send_test(row, way, address, user_id=request.user.pk, now=request.now)
+        except Rejected as rejected:
+            messages.error(request, rejected.detail)
+        else:
+            return redirect("test_result", sent)
+    else:
+        messages.error(request, _("Choose a channel, and enter an address."))
+    return redirect("provider", number)
+
+
+@require_safe
+def contact_card(request: Request) -> HttpResponse:
+    """The numbers that pages come from, as a contact for one's phone."""
+    name = settings_store.get(settings_store.ORGANISATION_NAME)
+    card = provider_status.contact_card(f"Tocsin {name}".strip())
+    response = HttpResponse(card, content_type="text/vcard; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="tocsin.vcf"'
+    return response
 
 
 @require_POST
@@ -105,6 +151,11 @@ def delete(request: Request, number: int) -> HttpResponse:
         "about": _("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
     }
     return page(request, "parts/delete.html", context)
+
+
+def _opted_out() -> list[tuple[int, str, str, datetime]]:
+    with database.transaction() as connection:
+        return opt_outs.opted_out(connection)
 
 
 def _find(number: int) -> Provider:

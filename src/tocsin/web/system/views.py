@@ -31,7 +31,7 @@ _CONTENTS = [
 
 def _content(label: Any) -> forms.ChoiceField:
     """How much of an alert may leave the house by one channel."""
-    return forms.ChoiceField(label=label, choices=_CONTENTS)
+    return forms.TypedChoiceField(label=label, choices=_CONTENTS, required=False, empty_value="full")
 
 
 class SettingsForm(forms.Form):

@@ -18,6 +18,7 @@ from django.utils.translation import ngettext, pgettext
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import clock, durations
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.notify.channels import phone_numbers
 from tocsin.people import sealed
 from tocsin.people.models import User
 
@@ -259,7 +260,7 @@ def query(context: template.Context, **changes: Any) -> str:
 @register.filter
 def shown_address(address: str) -> str:
     """An address as its own person sees it: hidden where it is a secret itself."""
-    return sealed.shown(address)
+    return phone_numbers.shown(sealed.shown(address))
 
 
 @register.filter
