@@ -23,6 +23,7 @@ from tocsin.core.loops import Worker
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.asgi import Inbound
 from tocsin.inbound.committer import Committer
+from tocsin.inbound.mail_door import MailDoor
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.short_way import ShortWay
 from tocsin.notify import loop as outbox
@@ -63,6 +64,7 @@ class Node:
         self.inbound = Inbound(self._registry, self.committer, self._bodies) if self.committer else None
         #: Takes what came in one piece, before the app hears of it.
         self.short_way = ShortWay(self._registry, self.committer, self._bodies) if self.committer else None
+        self.mail_door = MailDoor(self.inbound.reception) if self.inbound is not None else None
         self._presence = Presence(self.id, role.value, self._turned)
         work = loops(self._registry, self.id, role.value) if role in (Role.ALL, Role.WORKER) else ()
         # Every node says that it lives, whatever else it does.
@@ -90,6 +92,8 @@ class Node:
         self._registry.refresh()
         if self.committer is not None:
             self.committer.start()
+        if self.mail_door is not None:
+            self.mail_door.start()
         self._listener.start()
         self.worker.start()
 
@@ -101,6 +105,8 @@ class Node:
     def stop(self) -> None:
         """Ends the threads: what was taken is finished, nothing new is begun."""
         self._stopping.set()
+        if self.mail_door is not None:
+            self.mail_door.stop(STOP_TIMEOUT)
         if self.committer is not None:
             self.committer.stop(STOP_TIMEOUT)
         self.worker.stop(STOP_TIMEOUT)

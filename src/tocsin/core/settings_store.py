@@ -10,6 +10,7 @@
 | `audit_retention_days`    | 400     | how long the audit log is kept                                          |
 | `weekly_coverage_mail`    | false   | whether managers are mailed on Mondays what is wrong with who is on call |
 | `bundle_pages`            | true    | whether pages that follow quickly on one another leave as one message   |
+| `mail_listen`             | ""      | where mails to integrations are taken by SMTP, such as 0.0.0.0:2525     |
 | `phone_region`            | ""      | the country, such as CH, of phone numbers entered without a code        |
 | `content_email`, `_push`, `_ntfy`, `_chat`, `_sms`, `_voice` | full | what messages say: full, subject or number   |
 """
@@ -80,6 +81,17 @@ def _region(spec: Spec, key: str) -> str:
     return text
 
 
+def _listen(spec: Spec, key: str) -> str:
+    """Host and port, such as 0.0.0.0:2525 or [::]:2525; empty: nowhere."""
+    text = spec.text(key, longest=100)
+    host, _, port = text.rpartition(":")
+    if text and not (host and port.isdecimal() and 0 <= int(port) <= 65_535):
+        spec.refuse(key, f'"{text}" is no address to listen at, such as 0.0.0.0:2525.')
+    return text
+
+
+MAIL_LISTEN = Definition("mail_listen", "", _listen)
+
 type AnySetting = Definition[str] | Definition[int] | Definition[bool]
 
 _ALL: tuple[AnySetting, ...] = (
@@ -91,6 +103,7 @@ _ALL: tuple[AnySetting, ...] = (
     AUDIT_RETENTION_DAYS,
     BUNDLE_PAGES,
     WEEKLY_COVERAGE_MAIL,
+    MAIL_LISTEN,
     PHONE_REGION,
     *(_content(channel) for channel in _CHANNELS),
 )

@@ -38,7 +38,7 @@ class Inbound:
     """The ASGI app of the inbound doors."""
 
     def __init__(self, registry: Registry, committer: Committer, bodies: Bodies) -> None:
-        self._reception = Reception(registry, committer, bodies)
+        self.reception = Reception(registry, committer, bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -46,9 +46,9 @@ class Inbound:
             if path.startswith(PREFIX):
                 await self._take(scope, receive, send)
             elif path in pagerduty.PATHS:
-                await pagerduty.handle(self._reception, scope, receive, send)
+                await pagerduty.handle(self.reception, scope, receive, send)
             else:
-                await opsgenie.handle(self._reception, scope, receive, send)
+                await opsgenie.handle(self.reception, scope, receive, send)
         except Refusal as refusal:
             if path in pagerduty.PATHS:
                 await pagerduty.refused(send, refusal)
@@ -65,34 +65,34 @@ class Inbound:
         if method not in ("POST", *_OTHERS):
             raise Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW)
         try:
-            door = await self._reception.door(token)
+            door = await self.reception.door(token)
         except Refusal as refusal:
             # Whoever only looks at an address is not told whether it is one.
             raise refusal if method == "POST" else Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW) from None
         if door.reader.kind.name == heartbeat.KIND and not rest.startswith(_TEST):
-            await beats.handle(self._reception, door, rest if slash else "beat", scope, receive, send)
+            await beats.handle(self.reception, door, rest if slash else "beat", scope, receive, send)
             return
         if method != "POST" and not (method == "GET" and scope["query_string"] and door.reader.kind.takes_get):
             raise Refusal(405, "method_not_allowed", "Send a POST.", _ALLOW)
         if slash and not rest.startswith(_TEST):
             raise Refusal(404, "unknown_token", "No integration has this address. It may have been rotated.")
         test = _test(rest, door) if slash else None
-        body = await self._reception.body(scope, receive)
+        body = await self.reception.body(scope, receive)
         try:
             await self._message(door, scope, body, send, test)
         finally:
-            self._reception.bodies.done(len(body))
+            self.reception.bodies.done(len(body))
 
     async def _message(self, door: Door, scope: Scope, body: bytes, send: Send, test: Pass | None) -> None:
         headers = headers_of(scope)
-        proofs = self._reception.proofs(door, scope, headers, body)
+        proofs = self.reception.proofs(door, scope, headers, body)
         content_type = headers.get("content-type", "")
         if scope["method"] == "GET":
             body, content_type = scope["query_string"], URLENCODED
         is_array = False
         elements: Sequence[Element] | Rejected
         try:
-            decoded = await self._reception.decoded(door, body, content_type, headers)
+            decoded = await self.reception.decoded(door, body, content_type, headers)
             elements, is_array = decoded.elements, decoded.is_array
         except Rejected as rejected:
             elements = rejected
@@ -105,7 +105,7 @@ class Inbound:
             if elements[0].raw is not body:
                 # An array's elements, and what a kind made of a body, are JSON, whatever the request called itself.
                 content_type = JSON
-        taken = await self._reception.take(
+        taken = await self.reception.take(
             door, elements, body, kept_headers(headers, proofs), content_type=content_type, test=test
         )
         await _answer(send, door, taken, is_array=is_array)

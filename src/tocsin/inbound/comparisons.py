@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol, assert_never
+from typing import Any, Final, Protocol, assert_never
 
 import re2
 
@@ -152,7 +152,7 @@ def _wanted(value: object, place: str) -> list[str]:
 
 def _patterns(value: object, place: str, match_case: bool) -> Comparison:
     wanted = _wanted(value, place)
-    searches = [_compile_pattern(pattern, place, match_case).search for pattern in wanted]
+    searches = [compile_pattern(pattern, place, match_case).search for pattern in wanted]
 
     def matches(text: str) -> bool:
         clean = text if text.isascii() else without_unstorable(text)  # RE2 reads UTF-8
@@ -162,18 +162,27 @@ def _patterns(value: object, place: str, match_case: bool) -> Comparison:
     return Comparison(matches, lambda text: f"matches {shown}", f"does not match {shown}")
 
 
-class _Pattern(Protocol):
-    def search(self, text: str, /) -> object: ...
+class Pattern(Protocol):
+    """A compiled pattern of RE2, which takes time in proportion to the text, whatever the pattern."""
+
+    @property
+    def groups(self) -> int: ...
+
+    @property
+    def groupindex(self) -> Mapping[str, int]: ...
+
+    def search(self, text: str, /) -> Any: ...
 
 
-def _compile_pattern(pattern: str, place: str, match_case: bool) -> _Pattern:
+def compile_pattern(pattern: str, place: str, match_case: bool) -> Pattern:
+    """Raises Rejected for one that is too long, or that RE2 does not know."""
     if len(pattern) > _PATTERN_LENGTH:
         raise refused(place, f"a pattern has at most {_PATTERN_LENGTH} characters")
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = match_case
     try:
-        compiled: _Pattern = re2.compile(pattern, options)  # type: ignore[no-untyped-call]
+        compiled: Pattern = re2.compile(pattern, options)  # type: ignore[no-untyped-call]
     except re2.error as error:
         raise refused(place, f"cannot be used as a pattern: {_said_by(error)}") from None
     return compiled

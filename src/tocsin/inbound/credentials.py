@@ -59,6 +59,9 @@ class Credentials:
     header_value: str = field(default="", repr=False)
     signature_header: str = ""
     signature_secret: str = field(default="", repr=False)
+    #: No credential of a sender's: the mailbox that is read for the integration, and its password.
+    mailbox: str = ""
+    mailbox_password: str = field(default="", repr=False)
     #: From where requests may come; () anywhere.
     networks: tuple[Network, ...] = ()
 

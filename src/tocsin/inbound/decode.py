@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound import forms, lenient_json, xml_text
+from tocsin.inbound import forms, lenient_json, mail, xml_text
 from tocsin.inbound.json_text import invalid, parse, split_array
 
 MAX_ELEMENTS: Final = 1000
@@ -52,13 +52,15 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
-    """The elements of a body: JSON (whatever the content type says, if it begins like it), form fields, or XML.
+    """The elements of a body: JSON (whatever the content type says, if it begins like it), form fields, XML, or a mail.
 
     `lenient` reads what HaloITSM's templates break: raw line breaks in strings, trailing commas, bad bytes.
-    Raises Rejected: `invalid_json` with line and column, `invalid_form`, `invalid_xml`, `too_deep`, `too_many` (over
-    1,000 elements).
+    Raises Rejected: `invalid_json` with line and column, `invalid_form`, `invalid_xml`, `invalid_mail`,
+    `too_deep`, `too_many` (over 1,000 elements).
     """
     media, charset, boundary = _media_type(content_type)
+    if media == mail.MEDIA_TYPE:
+        return Decoded((Element(mail.read(body), body),), False)
     start = body[:1]
     if start in _SPACES:
         start = body.lstrip()[:1]

@@ -1,7 +1,8 @@
 """One alternative of a mapped field: where a value comes from, and what is done to it before it counts.
 
-`only` keeps values of one sort (the others are no value), `nobody` names values that mean "nobody", `map` translates,
-`else` is what an untranslated one becomes (`<value>` stands for it; "" is no value), `when` is a condition on paths.
+`between` and `pattern` take a part of a text, `only` keeps values of one sort (the others are no value), `nobody` names
+values that mean "nobody", `map` translates, `else` is what an untranslated one becomes (`<value>` stands for it; "" is
+no value), `when` is a condition on paths.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.inbound import parts
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
 from tocsin.inbound.extraction import Extraction
 from tocsin.inbound.fields import Value, is_unset_date, line, number_of, text_of
@@ -65,7 +67,9 @@ class Alternative:
     terms: str = ""  # what a value must be, or becomes, in words: "only guid"
 
 
-_KEYS: Final = ("path", "paths", "template", "literal", "only", "nobody", "map", "else", "when")
+_KEYS: Final = (
+    "path", "paths", "template", "literal", "between", "pattern", "group", "only", "nobody", "map", "else", "when",
+)  # fmt: skip
 _SOURCES: Final = ("path", "paths", "template", "literal")
 _NOTHING: Final = Mapped({}, {}, {})
 
@@ -172,6 +176,8 @@ class EntryCompiler:
 
     def _finisher(self, definition: Mapping[str, object], place: str) -> Callable[[object], Found] | None:
         steps: list[Callable[[object], Found]] = []
+        if (part := parts.compile_part(definition, place)) is not None:
+            steps.append(part)
         if (only := definition.get("only")) is not None:
             steps.append(_only(only, f"{place}.only"))
         if (nobody := definition.get("nobody")) is not None:
@@ -210,7 +216,7 @@ class EntryCompiler:
 
 
 def _terms(definition: Mapping[str, object]) -> str:
-    said: list[str] = []
+    said = [part] if (part := parts.describe(definition)) else []
     if "only" in definition:
         said.append(f"only {definition['only']}")
     if "map" in definition:

@@ -13,7 +13,7 @@ from tocsin.core import clock, database, settings_store
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.loops import Loop
-from tocsin.inbound import batch, heartbeats, messages, other_side
+from tocsin.inbound import batch, heartbeats, mailbox_loop, messages, other_side
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.registry import Registry
@@ -40,6 +40,7 @@ def loops(registry: Registry) -> tuple[Loop, ...]:
     return (
         Loop("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"pending"})),
         heartbeats.loop(registry),
+        mailbox_loop.loop(registry),
         Loop("inbound prune", lambda: prune(clock.now()), timedelta(minutes=1)),
     )
 

@@ -1,24 +1,28 @@
-"""The address of a mailbox that is read for an integration: `imaps://user@host:993/INBOX`. Pure."""
+"""The address of a mailbox that is read for an integration: `imaps://user@host:993/INBOX`. Pure.
+
+`imap+starttls://` turns to TLS after the greeting; `imap://` is for a server on a private network only.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-_PORTS = {"imaps": 993, "imap": 143}
+_PORTS = {"imaps": 993, "imap+starttls": 143, "imap": 143}
 
 _FORM = "must look like imaps://user@mail.example.org/INBOX, with %40 for an @ in the user's name."
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """Where mails wait. `is_tls`: from the first byte; else the connection turns to TLS by STARTTLS where it can."""
+    """Where mails wait. `is_tls`: from the first byte; `is_starttls`: after the greeting."""
 
     host: str
     port: int
     user: str
     folder: str
     is_tls: bool
+    is_starttls: bool = False
 
 
 def read(text: str) -> Mailbox:
@@ -33,7 +37,8 @@ def read(text: str) -> Mailbox:
     if parts.password:
         raise ValueError("has no password in it: that has a place of its own.")
     folder = unquote(parts.path.strip("/")) or "INBOX"
-    return Mailbox(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, parts.scheme == "imaps")
+    is_tls, is_starttls = parts.scheme == "imaps", parts.scheme == "imap+starttls"
+    return Mailbox(host, port or _PORTS[parts.scheme], unquote(parts.username), folder, is_tls, is_starttls)
 
 
 def problem_with(text: str) -> str:

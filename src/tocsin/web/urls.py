@@ -14,7 +14,7 @@ from tocsin.web.calendar import views as calendar
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
-from tocsin.web.inbound import replay
+from tocsin.web.inbound import attachments, replay
 from tocsin.web.inbound import views as inbound
 from tocsin.web.integrations import bench, presets, tabs, trying, versions
 from tocsin.web.integrations import views as integrations
@@ -50,6 +50,7 @@ _inbound_log = [
     path("", inbound.log, name="inbound_log"),
     path("replay", replay.replay_many, name="replay_many"),
     path("<uuid:message_id>/", inbound.message, name="message"),
+    path("<uuid:message_id>/attachments/<int:number>", attachments.attachment, name="mail_attachment"),
     path("<uuid:message_id>/replay", replay.replay, name="replay"),
 ]
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound.decode import Element, decode
+from tocsin.inbound import elements as kinds_elements
+from tocsin.inbound.decode import Element
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.trace import explain
 
@@ -31,14 +32,15 @@ OWN = Definition(
 )
 READERS = [compile_reader(kind, own) for kind in load_kinds().values() for own in (Definition(), OWN)]
 REASON = 300  # bytes that a stored verdict has
-CODES = {"invalid_json", "invalid_form", "too_deep", "too_many", "no_id"}
+CODES = {"invalid_json", "invalid_form", "invalid_xml", "invalid_mail", "too_deep", "too_many", "no_id"}
 TYPES = [None, "application/json", "text/plain; charset=utf-16", "application/x-www-form-urlencoded"]
+TYPES += ["application/xml", "message/rfc822"]
 TYPES += ["multipart/form-data; boundary=b", "application/json; charset=latin-1", "x/y; charset=\x00"]
 
 
 def elements_of(reader: Reader, body: bytes, content_type: str | None) -> tuple[Element, ...] | Rejected:
     try:
-        return decode(body, content_type, lenient=reader.kind.lenient).elements
+        return kinds_elements.elements_of(reader.kind, body, content_type).elements
     except Rejected as refused:
         return refused
 

@@ -63,6 +63,12 @@ class SettingsForm(forms.Form):
         required=False,
         help_text=gettext_lazy("Gaps, people away without cover, people who cannot be reached: 60 days ahead."),
     )
+    mail_listen = forms.CharField(
+        label=gettext_lazy("Take mails at"),
+        max_length=100,
+        required=False,
+        help_text=gettext_lazy("Host and port for mails to e-mail integrations, such as 0.0.0.0:2525. Empty: nowhere."),
+    )
     message_retention_days = forms.IntegerField(label=gettext_lazy("Keep inbound messages, days"), min_value=1)
     message_size_cap_mb = forms.IntegerField(label=gettext_lazy("… and at most, megabytes"), min_value=10)
     delivery_retention_days = forms.IntegerField(label=gettext_lazy("Keep notifications, days"), min_value=1)

@@ -1,0 +1,246 @@
+"""A mail (RFC 5322, MIME) as an object: subject, addresses, text, headers, and its attachments as links. Pure.
+
+Bounded in time and memory: parts, nesting, lines and texts have limits, and nothing that is packed is unpacked. Says of
+mails that would go round in circles why they are ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.header import decode_header
+from email.message import Message
+from email.utils import getaddresses, parsedate_to_datetime
+from typing import Final, NamedTuple
+
+from tocsin.core.errors import Rejected
+from tocsin.notify import html_text
+
+MEDIA_TYPE: Final = "message/rfc822"
+
+#: A mail over this many bytes is kept without its attachments; one over the second is refused.
+MAX_KEPT: Final = 5 * 1024 * 1024
+MAX_BYTES: Final = 25 * 1024 * 1024
+
+MAX_BOUNDARIES: Final = 20
+MAX_PARTS: Final = 200
+MAX_LINES: Final = 200_000
+MAX_TEXT: Final = 200_000
+MAX_ATTACHMENTS: Final = 50
+#: More Received lines than this are a mail that goes round in circles; real ways have five to ten.
+MAX_HOPS: Final = 25
+
+#: Tocsin's own lines above the mail: where its attachments will be.
+PLACE: Final = "X-Tocsin-Attachments"
+
+#: What Tocsin's own mails carry, in the header and in the subject.
+_OWN: Final = "x-tocsin-alert"
+_OWN_SUBJECT: Final = re.compile(r"\(Tocsin #\d+\)")
+
+#: Headers that a mapping may want, beside those with a field of their own.
+_HEADERS: Final = (
+    "auto-submitted", "cc", "in-reply-to", "importance", "list-id", "message-id", "precedence", "priority",
+    "references", "reply-to", "return-path", "sender", "to", "x-priority", "x-mailer", "x-spam-flag",
+)  # fmt: skip
+_HEADER_LENGTH: Final = 1000
+
+
+class Attachment(NamedTuple):
+    """A part that is no text of the mail: its name, media type and bytes."""
+
+    name: str
+    media: str
+    content: bytes
+
+
+def read(raw: bytes) -> dict[str, object]:
+    """What a mail says. Raises Rejected ("invalid_mail") for one that is none, or is beyond the limits."""
+    mail = _parsed(raw)
+    subject = _header(mail, "subject")
+    senders = _addresses(mail, "from")
+    body, attached = _contents(mail)
+    place = str(mail.get(PLACE) or "").strip()
+    found: dict[str, object] = {
+        "subject": subject or "(no subject)",
+        "from": senders[0][1] if senders else "",
+        "from_name": senders[0][0] if senders else "",
+        "to": [address for _, address in _addresses(mail, "to")],
+        "body": body,
+        "message_id": _header(mail, "message-id"),
+        "headers": {name: value for name in _HEADERS if (value := _header(mail, name))},
+    }
+    if (sent_at := _date(mail)) is not None:
+        found["date"] = sent_at
+    if attached:
+        found["attachments"] = [
+            {
+                "name": one.name,
+                "type": one.media,
+                "size": len(one.content),
+                **({"url": f"{place}{number}"} if place.startswith(("http://", "https://")) else {}),
+            }
+            for number, one in enumerate(attached)
+        ]
+    if (reason := _loop(mail, subject)) is not None:
+        found["loop"] = reason
+    return found
+
+
+def attachments(raw: bytes) -> list[Attachment]:
+    """The parts that are no text of the mail, in order. Raises Rejected as `read` does."""
+    return _contents(_parsed(raw))[1]
+
+
+def without_attachments(raw: bytes) -> bytes:
+    """The mail with each attachment's contents left out and said so. Raises Rejected as `read` does."""
+    mail = _parsed(raw)
+    for part in _parts(mail):
+        if not part.is_multipart() and not _is_text(part):
+            size = len(part.get_payload() or "")
+            del part["content-transfer-encoding"]
+            part.set_payload(f"Left out by Tocsin: the whole mail was too large ({size} characters of this part).")
+    return mail.as_bytes()
+
+
+def _parsed(raw: bytes) -> Message:
+    if len(raw) > MAX_BYTES:
+        raise _refused("is too large")
+    lowered = raw.lower()
+    # What nests makes every line be looked at once more for each level.
+    if lowered.count(b"boundary") > MAX_BOUNDARIES or lowered.count(b"message/") > MAX_BOUNDARIES:
+        raise _refused(f"has more than {MAX_BOUNDARIES} levels or groups of parts")
+    if len(raw) <= MAX_KEPT and raw.count(b"\n") > MAX_LINES:
+        raise _refused(f"has more than {MAX_LINES:,} lines")
+    try:
+        mail = message_from_bytes(raw)
+    except (ValueError, LookupError, RecursionError, TypeError) as error:
+        raise _refused(f"cannot be read ({type(error).__name__})") from None
+    if not mail.keys():
+        raise _refused("has no header lines")
+    return mail
+
+
+def _refused(problem: str) -> Rejected:
+    return Rejected("invalid_mail", f"The mail {problem}.")
+
+
+def _parts(mail: Message) -> Iterator[Message]:
+    for number, part in enumerate(mail.walk()):
+        if number >= MAX_PARTS:
+            raise _refused(f"has more than {MAX_PARTS} parts")
+        yield part
+
+
+def _contents(mail: Message) -> tuple[str, list[Attachment]]:
+    """The mail's text (of HTML, what a reader sees), and everything else."""
+    plain = html = ""
+    attached: list[Attachment] = []
+    for part in _parts(mail):
+        if part.is_multipart():
+            continue
+        if _is_text(part):
+            text = _text(part)
+            if part.get_content_subtype() == "html":
+                html = html or text
+            else:
+                plain = f"{plain}\n{text}" if plain and text else plain or text
+        elif len(attached) < MAX_ATTACHMENTS:
+            attached.append(_attachment(part, len(attached)))
+    if not plain.strip() and html:
+        plain = html_text.plain(_without_unseen(html), MAX_TEXT)
+    return plain.replace("\r\n", "\n").strip()[:MAX_TEXT], attached
+
+
+def _without_unseen(html: str) -> str:
+    """HTML without what no reader sees, in one pass for each sort; what such a part never ends hides all after it."""
+    for tag in ("script", "style", "title"):
+        lowered, pieces, at = html.lower(), list[str](), 0
+        while (begin := lowered.find(f"<{tag}", at)) >= 0:
+            pieces.append(html[at:begin])
+            end = lowered.find(f"</{tag}", begin)
+            at = len(html) if end < 0 else (lowered.find(">", end) + 1 or len(html))
+        html = "".join((*pieces, html[at:]))
+    return html.replace("<head", "<div").replace("<HEAD", "<div")
+
+
+def _is_text(part: Message) -> bool:
+    return part.get_content_type() in ("text/plain", "text/html") and part.get_content_disposition() != "attachment"
+
+
+def _text(part: Message) -> str:
+    content = _bytes(part)[: 4 * MAX_TEXT]
+    try:
+        return content.decode(part.get_content_charset() or "utf-8", "replace").replace("\x00", "\ufffd")
+    except (LookupError, ValueError):
+        return content.decode("utf-8", "replace")
+
+
+def _bytes(part: Message) -> bytes:
+    try:
+        content = part.get_payload(decode=True)
+    except (ValueError, LookupError, TypeError):
+        content = None
+    return content if isinstance(content, bytes) else b""
+
+
+def _attachment(part: Message, number: int) -> Attachment:
+    try:
+        name = _decoded(part.get_filename() or "")
+    except (ValueError, LookupError, TypeError):
+        name = ""
+    # Of a path only its end, and nothing that a header or a shell would take for more than a name.
+    clean = re.sub(r'[\x00-\x1f\x7f"\\/<>|:*?]+', "_", re.split(r"[\\/]", name)[-1]).strip(" .")[:150]
+    return Attachment(clean or f"attachment-{number + 1}", part.get_content_type(), _bytes(part))
+
+
+def _header(mail: Message, name: str) -> str:
+    value = mail.get(name)
+    return "" if value is None else _decoded(str(value))[:_HEADER_LENGTH]
+
+
+def _decoded(value: str) -> str:
+    """A header's text: encoded words (RFC 2047) as what they stand for, one line."""
+    try:
+        pieces = [
+            piece.decode(charset or "utf-8", "replace") if isinstance(piece, bytes) else piece
+            for piece, charset in decode_header(value[: 4 * _HEADER_LENGTH])
+        ]
+        text = "".join(pieces)
+    except (ValueError, LookupError, TypeError):
+        text = value
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _addresses(mail: Message, name: str) -> list[tuple[str, str]]:
+    values = [str(one)[: 10 * _HEADER_LENGTH] for one in mail.get_all(name, [])][:20]
+    try:
+        found = getaddresses(values)
+    except (ValueError, IndexError, TypeError):
+        return []
+    return [(_decoded(shown)[:200], address.strip()[:320]) for shown, address in found if "@" in address][:100]
+
+
+def _date(mail: Message) -> str | None:
+    try:
+        at = parsedate_to_datetime(str(mail.get("date") or ""))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return at.isoformat() if at.tzinfo is not None else f"{at.isoformat()}+00:00"
+
+
+def _loop(mail: Message, subject: str) -> str | None:
+    """Why a mail must not open an alert: an automatic answer, a bounce, our own, or one that goes round."""
+    submitted = _header(mail, "auto-submitted").lower().partition(";")[0].strip()
+    if _OWN in mail or _OWN_SUBJECT.search(subject):
+        return "it is Tocsin's own mail, or an answer to one, which never opens an alert"
+    # RFC 3834: what a monitor sends is auto-generated, and is what one waits for.
+    if submitted == "auto-replied" or mail.get("x-autoreply") or mail.get("x-autorespond"):
+        return "it is an automatic answer"
+    if _header(mail, "precedence").lower() in ("auto_reply", "junk"):
+        return "it is an automatic answer"
+    if mail.get_content_type() == "multipart/report" or _header(mail, "return-path") == "<>":
+        return "it says that another mail could not be delivered"
+    if len(mail.get_all("received", [])) > MAX_HOPS:
+        return f"it has gone round in circles: over {MAX_HOPS} servers"
+    return None

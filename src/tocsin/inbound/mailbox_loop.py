@@ -1,0 +1,94 @@
+"""Reads the mailboxes of integrations: each mail that nobody has read becomes a message, and is then marked as read."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from tocsin.core import clock, database, imap
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.ids import uuid7
+from tocsin.core.imap import Account, Mailbox, Security
+from tocsin.core.loops import Loop
+from tocsin.inbound import mail, mail_taking, mailboxes, taking
+from tocsin.inbound.door import Door
+from tocsin.inbound.messages import Incoming
+from tocsin.inbound.registry import Registry
+
+log = logging.getLogger(__name__)
+
+#: How often each mailbox is looked at.
+EVERY = timedelta(minutes=1)
+
+#: So many mails of one mailbox at a time: one that is flooded does not keep the others waiting.
+_MOST = 50
+
+#: Among the numbers of advisory locks: that one node at a time reads a mailbox.
+_LOCK = 0x6D61_696C
+
+
+def loop(registry: Registry) -> Loop:
+    """The loop of a worker."""
+
+    def turn() -> bool:
+        return read_all(registry)
+
+    return Loop("inbound mailboxes", turn, EVERY)
+
+
+def read_all(registry: Registry) -> bool:
+    """Reads each mailbox; what is wrong with one stops no other. True when there may be more."""
+    registry.refresh()
+    more = False
+    for door in list(registry.doors().values()):
+        if door.credentials.mailbox and door.reader.kind.name == mail_taking.KIND:
+            try:
+                more = read(door, clock.now()) >= _MOST or more
+            except (Temporary, Permanent, ValueError) as error:
+                log.warning("The mailbox of %s cannot be read: %s", door.name, error)
+    return more
+
+
+def read(door: Door, now: datetime) -> int:
+    """Takes what is unread in an integration's mailbox; how many mails that was. Raises Temporary, Permanent."""
+    with database.pool().connection() as connection:
+        connection.autocommit = True
+        locked = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK, door.id)).fetchone()
+        if locked is None or not locked[0]:
+            return 0
+        try:
+            return _read(door, now)
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, door.id))
+            connection.autocommit = False
+
+
+def _read(door: Door, now: datetime) -> int:
+    place = mailboxes.read(door.credentials.mailbox)
+    security = Security.TLS if place.is_tls else Security.STARTTLS if place.is_starttls else Security.NONE
+    account = Account(place.host, place.user, door.credentials.mailbox_password, place.folder, place.port, security)
+    box = Mailbox(account)
+    number = 0
+    try:
+        for uid, raw in box.unread(_MOST):
+            number += 1
+            taking.take_in([_incoming(door, raw, place.host, now)], now)
+            # Only now: a mail that is not stored stays unread, and comes again.
+            box.mark_read(uid)
+    finally:
+        box.close()
+    return number
+
+
+def _incoming(door: Door, raw: bytes, host: str, now: datetime) -> Incoming:
+    number = uuid7()
+    try:
+        kept = mail_taking.stamped(raw, number, f"from the mailbox at {host}", now) if raw else b""
+    except Rejected:
+        kept = raw[: mail.MAX_KEPT]
+    if not kept:
+        problem = Rejected(
+            "invalid_mail", f"The mail is over {imap.MOST_BYTES // 1024**2} MiB: read it in the mailbox."
+        )
+        return Incoming(number, door.id, now, b"", problem, mail.MEDIA_TYPE)
+    return mail_taking.incoming(door, kept, number, {}, now)

@@ -1,0 +1,51 @@
+"""A file that was attached to a mail: taken from the mail as it is kept, for as long as that is."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils.http import content_disposition_header
+from django.views.decorators.http import require_safe
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound import mail
+from tocsin.inbound.models import InboundMessage
+from tocsin.web.request import Request
+
+#: What a browser may be told about; everything else is bytes. None of them can run anything.
+_HARMLESS = frozenset(
+    {
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "application/pdf",
+        "text/plain",
+        "text/csv",
+        "application/zip",
+    }
+)
+
+
+@require_safe
+def attachment(request: Request, message_id: UUID, number: int) -> HttpResponse:
+    """The file as a download: never shown in the page's own name, whatever the sender called it."""
+    message = get_object_or_404(InboundMessage.objects.only("raw", "content_type"), pk=message_id)
+    if message.content_type.partition(";")[0].strip() != mail.MEDIA_TYPE:
+        raise Http404
+    try:
+        found = mail.attachments(bytes(message.raw))
+    except Rejected:
+        raise Http404 from None
+    if number >= len(found):
+        raise Http404
+    one = found[number]
+    response = HttpResponse(
+        one.content, content_type=one.media if one.media in _HARMLESS else "application/octet-stream"
+    )
+    response["Content-Disposition"] = content_disposition_header(True, one.name) or "attachment"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    return response

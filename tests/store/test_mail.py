@@ -1,0 +1,230 @@
+"""Mails that open and close alerts: sent to Tocsin's own listener, or read from a mailbox; with what is attached."""
+
+from __future__ import annotations
+
+import smtplib
+import time
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from email.policy import SMTP
+
+import pytest
+from django.test import Client
+
+from tests.doubles.imap import ImapDouble, imap_double
+from tests.store.doors import Doors, doors, rows
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import NOW, make_integration
+from tests.store.sending import allow_loopback
+from tocsin.access import installation
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.alerts.models import Alert
+from tocsin.core import clock, configuration
+from tocsin.core.errors import Rejected
+from tocsin.inbound import mailbox_loop, secrets
+from tocsin.inbound.mail_door import MailDoor
+from tocsin.inbound.models import Integration
+
+
+@pytest.fixture(autouse=True)
+def _wired(database: str) -> Iterator[None]:
+    with wired():
+        yield
+
+
+@pytest.fixture
+def node() -> Iterator[Doors]:
+    with doors() as made:
+        yield made
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk(NOW)
+
+
+@pytest.fixture
+def door(desk: Desk) -> Integration:
+    made = make_integration("Mails", "email", policy=desk.policy, settings={"mailbox": "Alerts"})
+    made.recipient_groups.add(desk.group)
+    configuration.changed()
+    return made
+
+
+@pytest.fixture
+def listener(node: Doors, door: Integration) -> Iterator[MailDoor]:
+    made = MailDoor(node.app.reception, lambda: "127.0.0.1:0")
+    made.start()
+    end = time.monotonic() + 10
+    while made.address is None and time.monotonic() < end:
+        pass
+    assert made.address is not None
+    yield made
+    made.stop(10)
+
+
+def mail(subject: str = "VPN is down", number: int = 1, **headers: str) -> EmailMessage:
+    made = EmailMessage()
+    made["From"], made["To"], made["Subject"] = "Bob <bob@acme.example>", "alerts@t.example", subject
+    made["Message-ID"] = f"<{number}@acme.example>"
+    for name, value in headers.items():
+        made[name.replace("_", "-")] = value
+    made.set_content("Nobody can work.")
+    return made
+
+
+@pytest.fixture
+def send(listener: MailDoor) -> Callable[..., None]:
+    def send(message: EmailMessage | bytes, *to: str) -> None:
+        assert listener.address is not None
+        with smtplib.SMTP(*listener.address, timeout=20) as client:
+            raw = message if isinstance(message, bytes) else message.as_bytes(policy=SMTP)
+            client.sendmail("bob@acme.example", to or ("alerts@t.example",), raw)
+
+    return send
+
+
+def test_a_mail_opens_an_alert_by_the_name_of_its_mailbox_and_by_token(
+    send: Callable[..., None], door: Integration, client: Client, desk: Desk
+) -> None:
+    message = mail()
+    message.add_attachment(b"\x89PNG-bytes", maintype="image", subtype="png", filename="screen.png")
+    send(message)
+    alert = Alert.objects.get()
+    assert (alert.subject, alert.long_text, alert.requester) == ("VPN is down", "Nobody can work.", "Bob")
+    (row,) = rows()
+    assert row.content_type == "message/rfc822"
+    assert alert.custom["attachments"].endswith(f"/inbound-log/{row.pk}/attachments/0")
+    send(message)
+    assert (Alert.objects.count(), rows()[1].reason.startswith("same delivery")) == (1, True)
+    send(mail(number=2), f"{secrets.token_of(door).upper()}@anything.example")
+    assert Alert.objects.count() == 2
+
+    client.force_login(desk.users["alice"])
+    link = f"/inbound-log/{row.pk}/attachments/0"
+    file = client.get(link)
+    assert (file.status_code, file.content) == (200, b"\x89PNG-bytes")
+    assert file["Content-Disposition"] == 'attachment; filename="screen.png"'
+    assert file["X-Content-Type-Options"] == "nosniff"
+    assert client.get(link[:-1] + "1").status_code == 404
+    client.logout()
+    assert client.get(link).status_code == 302
+
+
+def test_one_mailbox_may_be_several_integrations_and_rules_tell_open_from_close(
+    send: Callable[..., None], door: Integration
+) -> None:
+    make_integration(
+        "Nagios",
+        "email",
+        settings={"mailbox": "alerts"},
+        definition={
+            "mapping": {"source_id": {"path": "subject", "pattern": r"/(\w+)$"}},
+            "rules": {
+                "open": {"field": "subject", "operator": "contains", "value": "PROBLEM"},
+                "close": {"field": "subject", "operator": "contains", "value": "RECOVERY"},
+            },
+        },
+    )
+    send(mail("PROBLEM /web1", 1), "alerts+prod@t.example", "ALERTS@t.example")
+    send(mail("RECOVERY /web1", 2))
+    nagios = Alert.objects.get(integration__name="Nagios")
+    assert (nagios.source_id, nagios.status) == ("web1", "closed")
+    assert Alert.objects.filter(integration=door).count() == 2
+
+
+def test_nobody_is_relayed_and_automatic_answers_open_nothing(send: Callable[..., None], listener: MailDoor) -> None:
+    with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
+        send(mail(), "somebody@elsewhere.example")
+    assert caught.value.recipients["somebody@elsewhere.example"][0] == 550
+    send(mail("Out of office", Auto_Submitted="auto-replied"))
+    assert (rows()[0].status, Alert.objects.count()) == ("Mapped Ignored", 0)
+    send(mail("Re: VPN is down (Tocsin #7)", 2))
+    assert Alert.objects.count() == 0
+
+
+def test_what_is_no_mail_is_kept_and_said(send: Callable[..., None]) -> None:
+    send(b"\r\nno header lines\r\n")
+    send(b"Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 300 + b"--b--\r\n")
+    assert [row.status for row in rows()] == ["Mapped Opened", "Mapping Failed"]
+    assert "more than 200 parts" in rows()[1].reason
+    assert "cannot read" in Alert.objects.latest("pk").subject
+
+
+def test_a_large_mail_is_kept_without_what_is_attached(send: Callable[..., None]) -> None:
+    message = mail()
+    message.add_attachment(b"x" * 5_500_000, maintype="application", subtype="zip", filename="logs.zip")
+    send(message)
+    (row,) = rows()
+    assert row.status == "Mapped Opened"
+    assert len(bytes(row.raw)) < 10_000
+
+
+def test_mails_come_from_named_networks_only_where_an_integration_says_so(
+    send: Callable[..., None], door: Integration, node: Doors
+) -> None:
+    secrets.put_credentials(door, {"addresses": ["192.0.2.0/24"]})
+    door.save()
+    configuration.changed()
+    node.registry.refresh()
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        send(mail())
+    secrets.put_credentials(door, {"addresses": ["127.0.0.0/8"]})
+    door.save()
+    configuration.changed()
+    node.registry.refresh()
+    send(mail())
+    assert rows()[0].headers == {"sender's address": "present, valid"}
+
+
+# --- a mailbox that is read
+
+
+@pytest.fixture
+def box(door: Integration, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImapDouble]:
+    allow_loopback(monkeypatch)
+    with imap_double() as double:
+        address = f"imap://tocsin%40example.org@127.0.0.1:{double.port}/INBOX"
+        secrets.put_credentials(door, {"imap": {"mailbox": address, "password": double.password}})
+        door.save()
+        configuration.changed()
+        yield double
+
+
+def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: Doors) -> None:
+    box.receive(mail().as_bytes())
+    box.receive(mail("Second", 2).as_bytes())
+    mailbox_loop.read_all(node.registry)
+    assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["VPN is down", "Second"]
+    assert all(one.is_read for one in box.mails)
+    mailbox_loop.read_all(node.registry)
+    assert len(rows()) == 2
+    # Somebody marked it as unread: the same mail is the same delivery.
+    box.mails[0].is_read = False
+    mailbox_loop.read_all(node.registry)
+    assert Alert.objects.count() == 2
+
+
+def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
+    box: ImapDouble, node: Doors, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = make_integration("Away", "email")
+    secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
+    away.save()
+    configuration.changed()
+    box.receive(mail().as_bytes())
+    box.hangs_up = 1
+    mailbox_loop.read_all(node.registry)
+    assert Alert.objects.count() == 0
+    mailbox_loop.read_all(node.registry)
+    assert Alert.objects.count() == 1
+    assert "The mailbox of Away cannot be read" in caplog.text
+    assert "sesame" not in caplog.text
+
+
+def test_where_mails_are_taken_is_a_setting_that_is_checked() -> None:
+    assert installation.change_settings({"mail_listen": "[::1]:2525"}, actor=COMMAND_LINE, now=clock.now())
+    for wrong in ("2525", "localhost:smtp", "host:70000", ":25"):
+        with pytest.raises(Rejected) as caught:
+            installation.change_settings({"mail_listen": wrong}, actor=COMMAND_LINE, now=clock.now())
+        assert caught.value.field == "mail_listen"

@@ -1,0 +1,226 @@
+"""Mails as objects: what they say, what must never open an alert, and what is hostile."""
+
+from __future__ import annotations
+
+import time
+from email.message import EmailMessage
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound import mail
+from tocsin.inbound.elements import elements_of
+from tocsin.inbound.reading import Definition, compile_reader
+
+EMAIL = load_kinds()["email"]
+
+
+def written(subject: str = "VPN is down", body: str = "Nobody can work.", **headers: str) -> EmailMessage:
+    made = EmailMessage()
+    made["From"] = "Zoë Desk <zoe@acme.example>"
+    made["To"] = "alerts@tocsin.example.org, b@example.org"
+    made["Subject"] = subject
+    made["Message-ID"] = "<1@acme.example>"
+    made["Date"] = "Tue, 24 Nov 2026 02:10:30 +0100"
+    for name, value in headers.items():
+        made[name.replace("_", "-")] = value
+    made.set_content(body)
+    return made
+
+
+def test_a_mail_reads_as_an_object() -> None:
+    made = written("Grüße aus Zürich")
+    made.add_alternative("<p>Nobody can <b>work</b>.</p>", subtype="html")
+    made.add_attachment(b"\x89PNG", maintype="image", subtype="png", filename='..\\..\\"screen".png')
+    raw = b"X-Tocsin-Attachments: https://t.example/inbound-log/1/attachments/\r\n" + made.as_bytes()
+    found = mail.read(raw)
+    assert (found["subject"], found["from"], found["from_name"]) == (
+        "Grüße aus Zürich",
+        "zoe@acme.example",
+        "Zoë Desk",
+    )
+    assert found["to"] == ["alerts@tocsin.example.org", "b@example.org"]
+    assert (found["body"], found["date"]) == ("Nobody can work.", "2026-11-24T02:10:30+01:00")
+    (attached,) = found["attachments"]  # type: ignore[misc]
+    assert attached == {
+        "name": "_screen_.png",
+        "type": "image/png",
+        "size": 4,
+        "url": "https://t.example/inbound-log/1/attachments/0",
+    }
+    assert mail.attachments(raw)[0].content == b"\x89PNG"
+    assert "loop" not in found
+
+
+def test_html_alone_reads_as_what_a_person_sees() -> None:
+    made = written()
+    made.set_content("<style>p{}</style><p>One</p><script>x()</script><p>Two</p>", subtype="html")
+    assert mail.read(made.as_bytes())["body"] == "One\nTwo"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Auto_Submitted": "auto-replied"},
+        {"Auto_Submitted": "Auto-Replied; x=y"},
+        {"X_Autoreply": "yes"},
+        {"Precedence": "auto_reply"},
+        {"Return_Path": "<>"},
+        {"X_Tocsin_Alert": "42"},
+        {"subject": "Re: [High] Acme: VPN down (Tocsin #42)"},
+    ],
+)
+def test_what_goes_round_never_opens_an_alert(headers: dict[str, str]) -> None:
+    raw = written(**headers).as_bytes()
+    assert mail.read(raw)["loop"]
+    (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
+    reading = compile_reader(EMAIL, Definition()).read(element)
+    assert not isinstance(reading, Rejected)
+    assert not reading.filter_verdict().is_true
+
+
+def test_a_mail_that_has_gone_round_in_circles_is_recognised() -> None:
+    hops = b"".join(b"Received: from a by b; Tue, 24 Nov 2026 02:10:30 +0100\n" for _ in range(mail.MAX_HOPS + 1))
+    assert "circles" in str(mail.read(hops + written().as_bytes())["loop"])
+
+
+def test_what_a_monitor_generates_does_open_one() -> None:
+    assert "loop" not in mail.read(written(Auto_Submitted="auto-generated").as_bytes())
+
+
+def test_a_mail_that_is_too_large_is_kept_without_what_is_attached() -> None:
+    made = written()
+    made.add_attachment(b"x" * 6_000_000, maintype="application", subtype="zip", filename="logs.zip")
+    raw = made.as_bytes()
+    small = mail.without_attachments(raw)
+    assert len(small) < 5_000 < mail.MAX_KEPT < len(raw)
+    found = mail.read(small)
+    assert found["body"] == "Nobody can work."
+    assert b"Left out by Tocsin" in mail.attachments(small)[0].content
+
+
+HEAD = b"From: a@b.example\nSubject: x\nMIME-Version: 1.0\n"
+
+
+def nested(depth: int) -> bytes:
+    inner = b"Content-Type: text/plain\n\nx\n"
+    for n in range(depth):
+        inner = b'Content-Type: multipart/mixed; boundary="%d"\n\n--%d\n%s\n--%d--\n' % (n, n, inner, n)
+    return HEAD + inner
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        nested(2000),
+        nested(19) + b"\n" * 3_000_000,
+        HEAD + b"Content-Type: message/rfc822\n\n" * 50_000,
+        HEAD + b'Content-Type: multipart/mixed; boundary="b"\n\n' + b"--b\n\n" * 150_000 + b"--b--\n",
+        HEAD + b"Content-Type: text/plain; charset=made-up\n\n" + b"\xff" * 100,
+        HEAD + b"Content-Transfer-Encoding: base64\n\n" + b"!" * 4_000_000,
+        HEAD + b"Content-Type: text/html\n\n" + b"<p" * 1_000_000,
+        HEAD + b"Content-Type: text/html\n\n" + b"<script>" * 300_000,
+        HEAD + b"Subject: " + b"=?utf-8?q?" * 100_000 + b"\n\nx",
+        b"From: " + b"<(," * 1_000_000 + b"\n\nx",
+        b"A: b\n" * 199_000 + b"\nx",
+        b"Received: x\n " * 150_000 + b"\nx",
+        b"\x00" * 1_000_000,
+        b"",
+        b":" * 1_000_000,
+    ],
+    ids=range(15),
+)
+def test_a_hostile_mail_ends_quickly_in_an_object_or_a_sentence(raw: bytes) -> None:
+    begun = time.process_time()
+    try:
+        elements = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
+    except Rejected as refused:
+        problem: Rejected | None = refused
+    else:
+        problem = None
+        assert len(str(elements[0].payload)) < 1_500_000
+        mail.attachments(raw)
+    assert problem is None or (problem.code == "invalid_mail" and len(problem.detail) < 200)
+    assert time.process_time() - begun < 4
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300), st.binary(max_size=300), st.integers(0, 600))
+def test_any_bytes_end_so(head: bytes, tail: bytes, at: int) -> None:
+    whole = written().as_bytes()
+    for raw in (head + b"\n\n" + tail, whole[:at] + head + whole[at:]):
+        try:
+            found = mail.read(raw)
+        except Rejected:
+            continue
+        assert isinstance(found["subject"], str)
+        str(found).encode()
+
+
+NAGIOS = """***** Nagios *****
+
+Service: HTTP
+Host: web1
+Address: 192.0.2.10
+State: CRITICAL"""
+
+
+def mapped(**mapping: object) -> dict[str, object]:
+    raw = written("[Acme] PROBLEM web1", NAGIOS).as_bytes()
+    reader = compile_reader(EMAIL, Definition(mapping=mapping))
+    (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
+    reading = reader.read(element)
+    assert not isinstance(reading, Rejected)
+    return {name: reading.mapped.values.get(name) for name in mapping}
+
+
+def test_a_value_stands_between_two_marks() -> None:
+    assert mapped(source_id={"path": "body", "between": ["Host:", "Address:"]})["source_id"] == "web1"
+    assert mapped(client={"path": "subject", "between": ["[", "]"]})["client"] == "Acme"
+    assert mapped(site={"path": "body", "between": ["Address:"]})["site"] == "192.0.2.10"
+    assert mapped(site={"path": "body", "between": "Address:"})["site"] == "192.0.2.10"
+    assert mapped(client={"path": "subject", "between": ["<", ">"]})["client"] is None
+    assert mapped(client={"path": "subject", "between": ["[", "never"]})["client"] is None
+
+
+def test_a_value_is_a_named_group_of_a_pattern() -> None:
+    pattern = r"\[(?P<client>[^\]]+)\]\s+(\w+)"
+    assert mapped(client={"path": "subject", "pattern": pattern, "group": "client"})["client"] == "Acme"
+    assert mapped(client={"path": "subject", "pattern": pattern})["client"] == "Acme"
+    assert mapped(event={"path": "subject", "pattern": pattern, "group": 2})["event"] == "PROBLEM"
+    assert mapped(event={"path": "subject", "pattern": r"P[A-Z]+"})["event"] == "PROBLEM"
+    status = {"path": "body", "pattern": r"(?m)^State: (\w+)$", "map": {"CRITICAL": "down"}}
+    assert mapped(source_status=status)["source_status"] == "down"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "body", "between": []},
+        {"path": "body", "between": ["", "x"]},
+        {"path": "body", "between": ["a", "b", "c"]},
+        {"path": "body", "between": 7},
+        {"path": "body", "pattern": "(", "group": 1},
+        {"path": "body", "pattern": "x", "group": "name"},
+        {"path": "body", "pattern": "x", "group": 1},
+        {"path": "body", "pattern": 7},
+        {"path": "body", "group": 1},
+        {"path": "body", "pattern": "x", "between": ["a"]},
+    ],
+)
+def test_a_part_that_cannot_be_taken_is_refused_at_its_place(entry: dict[str, object]) -> None:
+    with pytest.raises(Rejected) as caught:
+        mapped(client=entry)
+    assert str(caught.value.field).startswith("mapping.client")
+
+
+def test_no_pattern_takes_more_than_its_time() -> None:
+    reader = compile_reader(EMAIL, Definition(mapping={"client": {"path": "body", "pattern": "(a*)*b|(x+x+)+y"}}))
+    raw = written(body="a" * 180_000 + "x" * 19_000).as_bytes()
+    (element,) = elements_of(EMAIL, raw, mail.MEDIA_TYPE).elements
+    begun = time.process_time()
+    reader.read(element)
+    assert time.process_time() - begun < 2
