@@ -1,7 +1,7 @@
 """The SMTP listener (RFC 5321): mails to an integration's address become its messages, by the same way as all others.
 
-Off until the setting `mail_listen` names an address. A mail is answered with 250 when it is stored and decided, with 451
-for "send it again", and with 550 for an address that no integration has; it never relays.
+Off until the setting `mail_listen` names an address. A mail is answered with 250 when it is stored and decided, with
+451 for "send it again", and with 550 for an address that no integration has; it never relays.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class MailDoor:
         log.info("Mails are taken at %s port %s.", place[0], place[1])
         return server
 
-    async def handle_RCPT(  # noqa: N802 - the library's name
+    async def handle_RCPT(
         self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Whether an integration has that address."""
@@ -143,7 +143,7 @@ class MailDoor:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:
         """Has the mail decided for each of its integrations."""
         raw = envelope.original_content or b""
         doors = {door.id: door for address in envelope.rcpt_tos for door in self._doors(address)}

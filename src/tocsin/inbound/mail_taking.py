@@ -44,7 +44,7 @@ def doors_for(registry: Registry, address: str, now: datetime) -> list[Door]:
 
 def stamped(raw: bytes, number: UUID, came: str, now: datetime) -> bytes:
     """The mail as it is kept: with a line that says how it came, and where its attachments will be. One that is too
-    large is kept without what is attached. Raises Rejected ("invalid_mail") for one that cannot be made small enough."""
+    large is kept without what is attached. Raises Rejected ("invalid_mail") for one that is too large all the same."""
     if len(raw) > mail.MAX_KEPT:
         raw = mail.without_attachments(raw)
         if len(raw) > mail.MAX_KEPT:
