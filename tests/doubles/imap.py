@@ -1,5 +1,5 @@
-"""An IMAP server on loopback: signing in, SELECT, UID SEARCH, FETCH and STORE, NOOP and LOGOUT, as much of RFC 3501 as a
-reader of mails needs. It keeps what it has in memory, and can refuse or hang up."""
+"""An IMAP server on loopback: signing in, SELECT, UID SEARCH, FETCH and STORE, NOOP and LOGOUT, as much of RFC 3501
+as a reader of mails needs. It keeps what it has in memory, and can refuse or hang up."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from tocsin.notify.bundling import Bundle
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.disclosure import Content
 from tocsin.notify.due import BUNDLED_LATER, Due, after_waiting
+from tocsin.notify.mail_replies.references import AnswersTo
 from tocsin.notify.outbox_rows import Full, Leased
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import SANDBOX, Carrier, Directory
@@ -30,6 +31,8 @@ class Job:
     problem: str = ""
     #: What its channel may say of an alert.
     content: Content = Content.FULL
+    #: Of a mail: where people answer it to, if anywhere.
+    answers_to: AnswersTo | None = None
 
     @property
     def provider(self) -> str:
@@ -159,7 +162,8 @@ class _Rooms:
         self._busy[name] = self._busy.get(name, 0) + 1
         if name in self._allowed:
             self._allowed[name] -= 1
-        return Job(bundle, carrier, content=self._directory.content(due.channel))
+        answers_to = self._directory.answers_to if due.channel == "email" else None
+        return Job(bundle, carrier, content=self._directory.content(due.channel), answers_to=answers_to)
 
     def _chosen(self, carriers: Sequence[Carrier], wanted: str) -> Carrier | None:
         """The provider that was named, where it still carries there; else the first that has not used up its minute."""

@@ -19,6 +19,7 @@ from tocsin.core.errors import Rejected
 VALID_FOR = timedelta(days=7)
 
 _MAC = 16
+_LINK, _REFERENCE = "link", "reference"
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 #: No token of ours is longer; what is longer is not decoded.
@@ -30,7 +31,7 @@ def sign(alert_id: int, user_id: int, now: datetime) -> str:
     """The token with which `user_id` may act on `alert_id` for seven days from `now`: some 34 URL-safe characters."""
     minute = -((_EPOCH - now - VALID_FOR) // _MINUTE)
     payload = _number(alert_id) + _number(user_id) + minute.to_bytes(4)
-    return base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload)).rstrip(b"=").decode()
+    return _sealed(payload, _LINK)
 
 
 def verify(token: str, now: datetime) -> tuple[int, int]:
@@ -38,7 +39,25 @@ def verify(token: str, now: datetime) -> tuple[int, int]:
 
     Raises Rejected: `invalid_link` or `expired_link`.
     """
-    payload = _payload(token)
+    return _verified(token, now, _LINK)
+
+
+def reference_of(link: str) -> str:
+    """What stands for a personal link where others read along, such as in the id of a mail: it names the same person
+    and alert for as long, and opens no page. Empty for any other link."""
+    try:
+        return _sealed(_payload(token_of(link), _LINK), _REFERENCE)
+    except Rejected:
+        return ""
+
+
+def verify_reference(token: str, now: datetime) -> tuple[int, int]:
+    """The alert's and the user's number of a `reference_of`. Raises Rejected as `verify` does."""
+    return _verified(token, now, _REFERENCE)
+
+
+def _verified(token: str, now: datetime, purpose: str) -> tuple[int, int]:
+    payload = _payload(token, purpose)
     try:
         alert_id, rest = _read_number(payload)
         user_id, rest = _read_number(rest)
@@ -76,7 +95,11 @@ def token_of(link: str) -> str:
     return found["token"] or "" if found else ""
 
 
-def _payload(token: str) -> bytes:
+def _sealed(payload: bytes, purpose: str) -> str:
+    return base64.urlsafe_b64encode(payload + _mac(crypto.keys()[0], payload, purpose)).rstrip(b"=").decode()
+
+
+def _payload(token: str, purpose: str) -> bytes:
     if len(token) > _LONGEST or not token.isascii():
         raise _invalid()
     try:
@@ -85,7 +108,7 @@ def _payload(token: str) -> bytes:
         raise _invalid() from None
     payload, mac = raw[:-_MAC], raw[-_MAC:]
     known = crypto.keys()
-    if not payload or not any(hmac.compare_digest(mac, _mac(key, payload)) for key in known):
+    if not payload or not any(hmac.compare_digest(mac, _mac(key, payload, purpose)) for key in known):
         raise _invalid()
     return payload
 
@@ -94,9 +117,9 @@ def _invalid() -> Rejected:
     return Rejected("invalid_link", "This link is not whole, or was not made here. Sign in to open the alert.")
 
 
-def _mac(key: str, payload: bytes) -> bytes:
+def _mac(key: str, payload: bytes, purpose: str) -> bytes:
     # A key of its own, so that nothing else that is signed or encrypted here can stand in for a link.
-    own = hashlib.sha256(f"link:{key}".encode()).digest()
+    own = hashlib.sha256(f"{purpose}:{key}".encode()).digest()
     return hmac.digest(own, payload, "sha256")[:_MAC]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tocsin.core.loops import Loop
+from tocsin.notify.mail_replies import loop as mail_replies
 from tocsin.notify.outbox import Outbox
 
 
@@ -16,6 +17,7 @@ def loops(outbox: Outbox | None = None) -> tuple[Loop, ...]:
         Loop("outbox", box.turn, timedelta(milliseconds=500), frozenset({"outbox", "clock", "config"})),
         Loop("outbox leases", box.keep_leases, timedelta(seconds=2)),
         Loop("providers", box.ask_providers, timedelta(seconds=5)),
+        mail_replies.loop(),
     )
 
 

@@ -28,6 +28,8 @@ from tocsin.notify.channels.contract import Account, ProviderKind, Sender
 from tocsin.notify.channels.email.smtp import account_of_url
 from tocsin.notify.channels.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.notify.disclosure import Content
+from tocsin.notify.mail_replies.kind import answers_to
+from tocsin.notify.mail_replies.references import AnswersTo
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,8 @@ class Directory:
         self._noted: dict[str, float] = {}
         self._troubled: set[str] = set()
         self.is_bundling = True
+        #: Where people answer mails to, if anywhere.
+        self.answers_to: AnswersTo | None = None
         self._contents: Mapping[str, Content] = {}
         #: Why a provider cannot be used at all, by name.
         self.problems: Mapping[str, str] = {}
@@ -220,6 +224,7 @@ class Directory:
                 self._retired.append((time.monotonic() + _GRACE, carrier.sender))
         self._opened = opened
         self._carriers = tuple(carrier for _, carrier in opened.values())
+        self.answers_to = next((place for c in self._carriers if (place := answers_to(c.kind.name, c.account))), None)
         self.problems = problems
         settings = settings_store.load(connection)
         self.is_bundling = bool(settings[settings_store.BUNDLE_PAGES.name])

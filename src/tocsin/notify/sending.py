@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -82,12 +82,18 @@ def _send(job: Job, now: datetime) -> Accepted:
         raise Permanent(job.problem)
     lead = job.bundle.lead
     way = channel(lead.channel)
-    can_reply = lead.channel in job.carrier.replies if job.carrier else True
+    can_reply = job.answers_to is not None if lead.channel == "email" else _can_reply(job)
     # What is rendered in the sandbox looks as it would with a provider that takes answers.
     rendered = compose(job.bundle, way, now, can_reply=can_reply, content=job.content)
+    if job.answers_to is not None:
+        rendered = replace(rendered, headers={**rendered.headers, **job.answers_to.headers(rendered.link)})
     if job.carrier is None:
         return Accepted(content=sandbox.content(rendered))
     return _hand_over(job, rendered)
+
+
+def _can_reply(job: Job) -> bool:
+    return job.bundle.lead.channel in job.carrier.replies if job.carrier else True
 
 
 def _hand_over(job: Job, rendered: Rendered) -> Accepted:

@@ -23,6 +23,7 @@ from tocsin.web.me import confirming
 from tocsin.web.me import views as me
 from tocsin.web.pause import views as pause
 from tocsin.web.policies import views as policies
+from tocsin.web.providers import mail_replies
 from tocsin.web.providers import views as providers
 from tocsin.web.push import views as push
 from tocsin.web.sandbox import views as sandbox
@@ -121,6 +122,7 @@ _me = [
 _providers = [
     path("", providers.provider_list, name="providers"),
     path("test-environment", providers.test_environment, name="test_environment"),
+    path("mail-replies/", mail_replies.mail_replies, name="mail_replies"),
     path("tocsin.vcf", providers.contact_card, name="contact_card"),
     path("add/<slug:kind_name>/", providers.edit, name="add_provider"),
     path("<int:number>/", providers.edit, name="provider"),

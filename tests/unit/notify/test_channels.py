@@ -35,7 +35,7 @@ def channel(request: pytest.FixtureRequest) -> Channel:
     return CHANNELS[request.param]
 
 
-@pytest.fixture(params=sorted(KINDS))
+@pytest.fixture(params=sorted(name for name, kind in KINDS.items() if kind.channels))
 def kind(request: pytest.FixtureRequest) -> ProviderKind:
     return KINDS[request.param]
 

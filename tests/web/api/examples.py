@@ -24,7 +24,7 @@ from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify import verification
 from tocsin.notify.channels.web_push import devices
 from tocsin.notify.commands import save_provider
-from tocsin.notify.models import Delivery, Notification, PushDevice, SandboxMessage
+from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
 from tocsin.oncall import feeds
 from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
 from tocsin.oncall.models import CalendarFeed, Schedule, SwapRequest
@@ -276,6 +276,10 @@ def _token(world: World) -> Request:
     return f"tokens/{tokens.create(world.asker, _name('token'), **world.by).token.pk}", None
 
 
+def _mail_reply(_world: World) -> MailReply:
+    return MailReply.objects.create(mail_hash=secrets.token_hex(32), received_at=clock.now(), provider_name="Mailbox")
+
+
 def _device_spec(_world: World) -> dict[str, Any]:
     subscription = Browser(f"https://push.example.org/{secrets.token_hex(8)}").subscription()
     return {"name": _name("phone"), "subscription": subscription}
@@ -420,6 +424,8 @@ EXAMPLES: Mapping[str, Example] = {
     "GET notifications/{id}": _at("notifications", _notification),
     "GET deliveries": _listed("deliveries"),
     "GET deliveries/{id}": _at("deliveries", _delivery),
+    "GET mail-replies": _listed("mail-replies"),
+    "GET mail-replies/{int:id}": _at("mail-replies", _mail_reply),
     "GET sandbox-messages": _listed("sandbox-messages"),
     "GET sandbox-messages/{int:id}": _at("sandbox-messages", _sandbox),
     **_configured("integrations", _integration_spec, _integration),

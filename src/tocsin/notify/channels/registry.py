@@ -21,6 +21,7 @@ from tocsin.notify.channels.telnyx.kind import TelnyxKind
 from tocsin.notify.channels.twilio.kind import TwilioKind
 from tocsin.notify.channels.voice.channel import VoiceChannel
 from tocsin.notify.channels.web_push.sender import WebPushKind
+from tocsin.notify.mail_replies.kind import MailRepliesKind
 
 _ALL: tuple[Channel, ...] = (EmailChannel(), PushChannel(), NtfyChannel(), ChatChannel(), SmsChannel(), VoiceChannel())
 _KINDS: tuple[ProviderKind, ...] = (
@@ -31,6 +32,7 @@ _KINDS: tuple[ProviderKind, ...] = (
     TwilioKind(),
     TelnyxKind(),
     HttpGatewayKind(),
+    MailRepliesKind(),
 )
 
 #: There without being configured: what they carry needs no account. Each takes only addresses that are its own.

@@ -17,21 +17,17 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
-from tocsin.access import roles
 from tocsin.access.audit import Actor as ConfigurationActor
-from tocsin.access.roles import Action, Reach, Role
-from tocsin.alerts import commands
-from tocsin.alerts.orders import CLASSES, Assign
 from tocsin.alerts.states import CommandKind, Via
-from tocsin.core import config
+from tocsin.core import config, database
 from tocsin.core.errors import Rejected
-from tocsin.notify import links
+from tocsin.notify import answering, links
 from tocsin.notify.channels.web_push import devices as rows
 from tocsin.notify.channels.web_push import keys
 from tocsin.notify.channels.web_push.payload import ACTS
 from tocsin.notify.models import PushDevice
 from tocsin.people.models import User
-from tocsin.web.guard import actor, alert_actor
+from tocsin.web.guard import actor
 from tocsin.web.push.browsers import device_name
 from tocsin.web.request import Request, page
 
@@ -91,16 +87,15 @@ def act(request: Request) -> HttpResponse:
         number, user_id = links.verify(str(said.get("token", "")), request.now)
     except Rejected as rejected:
         return _answer(rejected.detail, 410)
-    user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None or roles.reach(Role(user.role), Action.ACT) is Reach.NONE:
-        return _answer(_("This push acts for nobody any more: its person is switched off, or may not act."), 403)
+    with database.transaction() as connection:
+        who = answering.person(connection, user_id)
+    if who is None:
+        return _answer(_("This push acts for nobody any more: its person is switched off."), 403)
     asked = said.get("command")
     if asked not in _OFFERED:
         return _answer(_("This button is not known here."), 422)
-    try:
-        return _answer(_act(number, CommandKind(str(asked)), user, request), 200)
-    except Rejected as rejected:
-        return _answer(rejected.detail, 409)
+    answer = answering.act(who, number, CommandKind(str(asked)), Via.PUSH, request.now)
+    return _answer(answer.sentence, 200 if answer.is_done else 409)
 
 
 @csrf_exempt
@@ -118,15 +113,6 @@ def changed(request: Request) -> HttpResponse:
     except Rejected as rejected:
         return _answer(rejected.detail, 422)
     return _answer("", 200 if device else 404)
-
-
-def _act(number: int, kind: CommandKind, user: User, request: Request) -> str:
-    who = alert_actor(user)
-    if kind is CommandKind.ASSIGN:
-        order: Any = Assign(actor=who, via=Via.PUSH, name=who.name, user_id=user.pk)
-    else:
-        order = CLASSES[kind](actor=who, via=Via.PUSH)
-    return commands.act(number, order, now=request.now).sentence
 
 
 def _subscribe(request: Request) -> HttpResponse:

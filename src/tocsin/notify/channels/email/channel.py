@@ -17,7 +17,10 @@ from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.notify import html_text, wording
 from tocsin.notify.channels.contract import AlertText, Button, Message, Rendered
+from tocsin.notify.mail_replies import references
 from tocsin.notify.states import Purpose
+
+_OTHERWISE = "Anything else you write is noted on the alert."
 
 _COLOURS = {
     Priority.CRITICAL: "#b81414",
@@ -71,11 +74,13 @@ def headers(message: Message) -> dict[str, str]:
     """The headers that do not depend on the provider.
 
     All mails about an alert answer one message that was never sent, so that every mail program makes them one thread
-    (RFC 5322, 3.6.4). `Auto-Submitted` (RFC 3834) and Exchange's own header keep automatic answers away.
+    (RFC 5322, 3.6.4). The id carries the signed reference by which an answer finds its person and alert.
+    `Auto-Submitted` (RFC 3834) and Exchange's own header keep automatic answers away.
     """
     host = urlsplit(message.home).hostname or "localhost"
+    link = message.alerts[0].link if message.alerts else ""
     found = {
-        "Message-ID": f"<{message.notification_id}@{host}>",
+        "Message-ID": references.message_id(message.notification_id, link, len(message.alerts), host),
         "Auto-Submitted": "auto-generated",
         "X-Auto-Response-Suppress": "All",
         "X-Tocsin-Purpose": str(message.purpose),
@@ -173,6 +178,9 @@ def _foot(message: Message) -> list[str]:
     lines = [wording.one_line(message.reason)] if message.reason else []
     if any(alert.link for alert in message.alerts) and message.recipient:
         lines.append("The links are for you alone and are valid for seven days. Opening one changes nothing.")
+    if message.can_reply and message.recipient and message.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT):
+        number = f" and the number (ack {message.alerts[0].id})" if len(message.alerts) > 1 else ""
+        lines.append(f"Or answer this mail: ack, take, close or escalate{number} alone on the first line. {_OTHERWISE}")
     return lines
 
 

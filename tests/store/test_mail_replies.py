@@ -1,0 +1,213 @@
+"""Answers by mail: read from a mailbox or posted, by the person the mail was for, once, and never by a machine."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import EmailMessage
+
+import pytest
+from django.test import Client
+
+from tests.doubles.imap import Held, ImapDouble, imap_double
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.store.sending import Post, allow_loopback, post_office, provider
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.orders import Close
+from tocsin.core import clock
+from tocsin.notify.mail_replies.loop import Reader
+from tocsin.notify.models import MailReply
+
+pytestmark = pytest.mark.usefixtures("database")
+
+BASE = "https://tocsin.example.org"
+SECRET = "forwarded-Mails-S3cret"
+
+
+@dataclass
+class World:
+    post: Post
+    smtp: SmtpDouble
+    imap: ImapDouble
+    reader: Reader
+
+    def answer(self, text: str, sender: str = "alice@example.org", **headers: str) -> Held:
+        """A person answers the last mail, and the answer arrives in the mailbox."""
+        return self.imap.receive(self.reply(text, sender, **headers))
+
+    def reply(self, text: str, sender: str = "alice@example.org", **headers: str) -> bytes:
+        page = next(m.message for m in reversed(self.smtp.mails) if m.message["X-Tocsin-Purpose"] == "page")
+        mail = EmailMessage()
+        known = {
+            "From": sender, "To": page["Reply-To"] or page["From"], "Subject": f"Re: {page['Subject']}",
+            "Message-ID": f"<{len(self.imap.mails)}-{abs(hash(text))}@example.org>",
+            "In-Reply-To": page["Message-ID"], "References": page["Message-ID"],
+        }  # fmt: skip
+        for name, value in {**known, **{name.replace("_", "-"): v for name, v in headers.items()}}.items():
+            if value:
+                mail[name] = value
+        mail.set_content(f"{text}\n\nOn Wed, 25 Nov 2026 at 03:01, Tocsin <t@example.org> wrote:\n> close\n")
+        return mail.as_bytes()
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        return list(MailReply.objects.order_by("id").values_list("outcome", "reason"))
+
+
+@pytest.fixture
+def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    allow_loopback(monkeypatch, base_url=BASE)
+    with post_office(now) as post, smtp_double() as smtp, imap_double() as imap:
+        monkeypatch.setattr(clock, "now", lambda: post.now)
+        provider("Mail", "smtp", ["email"], host="127.0.0.1", port=smtp.port, sender="Tocsin <t@example.org>")
+        settings = {"host": "127.0.0.1", "port": imap.port, "security": "none", "username": imap.username}
+        secrets = {"password": imap.password, "post_secret": SECRET}
+        provider("Answers", "mail_replies", [], address="alerts@example.org", secrets=secrets, **settings)
+        reader = Reader()
+        yield World(post, smtp, imap, reader)
+        reader.close()
+
+
+def paged(world: World, *names: str) -> int:
+    for name in names:
+        world.post.user(name)
+    alert = world.post.alert()
+    world.post.page(alert, *names)
+    world.post.go()
+    return alert
+
+
+def test_a_word_acts_as_the_person_the_mail_was_for_and_they_hear_what_came_of_it(world: World) -> None:
+    alert = paged(world, "alice")
+    page = world.smtp.mails[0]
+    assert page.message["Reply-To"] == "alerts@example.org"
+    assert "Or answer this mail: ack, take, close or escalate" in page.part("plain")
+    held = world.answer("Ack")
+    world.reader.turn()
+    event = AlertEvent.objects.get(kind="acknowledged")
+    assert (event.actor_id, event.via) == (world.post.users["alice"].pk, "email")
+    assert held.is_read
+    assert world.outcomes() == [("acted", f"You acknowledged alert {alert}.")]
+    world.post.go(5)
+    assert f"You acknowledged alert {alert}." in world.smtp.mails[-1].part("plain")
+    # The same mail again, by another way, acts no more.
+    world.imap.receive(held.data)
+    world.reader.turn()
+    assert MailReply.objects.count() == 1
+    assert world.imap.logins == 1, "the connection is kept"
+
+
+def test_anything_else_is_a_reply_on_the_alert(world: World) -> None:
+    paged(world, "alice")
+    world.answer("The line is back.\nBut slow.")
+    world.reader.turn()
+    event = AlertEvent.objects.get(kind="replied")
+    assert event.data["text"] == "The line is back.\nBut slow."
+    mails = len(world.smtp.mails)
+    world.post.go(5)
+    assert len(world.smtp.mails) == mails, "who writes a line is not answered"
+
+
+def test_who_comes_too_late_is_told_kindly(world: World) -> None:
+    alert = paged(world, "alice", "bob")
+    world.post.act(alert, Close(actor=world.post.actor("bob")))
+    world.post.seconds += 60
+    world.answer("take", "bob@example.org" if world.smtp.mails[-1].to == "bob@example.org" else "alice@example.org")
+    world.reader.turn()
+    (outcome, reason) = world.outcomes()[0]
+    assert outcome == "refused"
+    assert f"Alert {alert} was already closed by Bob 1 minute ago" in reason
+    world.post.go()
+    assert reason in world.smtp.mails[-1].part("plain")
+
+
+def test_mails_of_others_of_machines_and_without_our_reference_do_nothing_and_say_why(world: World) -> None:
+    paged(world, "alice")
+    world.post.user("mallory")
+    page_id = world.smtp.mails[0].message["Message-ID"]
+    token = page_id.split(".")[1]
+    forged = page_id.replace(token, token[:-2] + ("AA" if token[-2:] != "AA" else "BB"))
+    before = AlertEvent.objects.count()
+    world.answer("close", "mallory@example.org")
+    world.answer("close", "stranger@example.net")
+    world.answer("close again", In_Reply_To="", References="")
+    world.answer("close it", In_Reply_To=forged, References="")
+    world.answer("I am away until Monday.", Auto_Submitted="auto-replied")
+    world.answer("")
+    world.reader.turn()
+    found = [(outcome, reason) for outcome, reason in world.outcomes()]
+    assert [outcome for outcome, _ in found] == ["refused", "refused", "refused", "refused", "ignored", "refused"]
+    for (_, reason), said in zip(
+        found,
+        ("not one of Alice's own addresses", "not one of Alice's own", "no signed reference", "not made here",
+         "sent automatically", "no text of its own"),
+        strict=True,
+    ):  # fmt: skip
+        assert said in reason
+    assert AlertEvent.objects.count() == before
+    world.post.go(60)
+    told = [mail.to for mail in world.smtp.mails if "Your answer" in str(mail.message["Subject"])]
+    assert told == ["alice@example.org"], "strangers hear nothing"
+    browser = Client()
+    browser.force_login(world.post.user("root", role="admin"), backend="django.contrib.auth.backends.ModelBackend")
+    shown = browser.get("/providers/mail-replies/?outcome=refused").content.decode()
+    assert "stranger@example.net" in shown
+    assert "I am away" not in shown
+
+
+def test_a_mail_that_is_older_than_its_reference_is_refused(world: World) -> None:
+    paged(world, "alice")
+    world.post.seconds += 8 * 86_400
+    world.answer("ack")
+    world.reader.turn()
+    assert world.outcomes() == [("refused", "It answers a mail that is more than seven days old.")]
+
+
+def test_mails_are_taken_by_post_with_the_secret_only(world: World) -> None:
+    alert = paged(world, "alice")
+    raw = world.reply("take")
+
+    def post(body: bytes, kind: str, authorization: str) -> int:
+        headers = {"Authorization": authorization} if authorization else {}
+        return Client().post("/hooks/answers/mail", body, content_type=kind, headers=headers).status_code
+
+    basic = "Basic " + base64.b64encode(f"forwarder:{SECRET}".encode()).decode()
+    for wrong in ("", "Bearer guessed", "Basic !!!", "Basic " + base64.b64encode(b"a:b").decode()):
+        assert post(raw, "message/rfc822", wrong) == 403
+    assert Alert.objects.get(pk=alert).status == "open"
+    assert post(raw, "message/rfc822", basic) == 200
+    assert Alert.objects.get(pk=alert).status == "assigned"
+    form = b'--x\r\nContent-Disposition: form-data; name="email"\r\n\r\n' + world.reply("close") + b"\r\n--x--\r\n"
+    assert post(form, "multipart/form-data; boundary=x", f"Bearer {SECRET}") == 200
+    assert Alert.objects.get(pk=alert).status == "closed"
+    assert post(b"", "message/rfc822", basic) == 400
+
+
+def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> None:
+    paged(world, "alice")
+    world.imap.hangs_up = 1
+    held = world.answer("ack")
+    world.reader.turn()
+    assert "Answers" in world.reader.troubles
+    assert not held.is_read
+    for _ in range(7):
+        world.reader.turn()
+    assert world.reader.troubles == {}
+    assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
+
+
+def test_a_server_that_changes_ids_is_answered_by_the_tagged_address(world: World) -> None:
+    from tocsin.notify.models import Provider
+
+    row = Provider.objects.get(name="Answers")
+    row.settings = {**row.settings, "tagged": True}
+    row.save()
+    from tests.store.sending import changed
+
+    changed()
+    paged(world, "alice")
+    assert str(world.smtp.mails[0].message["Reply-To"]).startswith("alerts+")
+    world.answer("ack", In_Reply_To="<rewritten@server>", References="")
+    world.reader.turn()
+    assert AlertEvent.objects.filter(kind="acknowledged").count() == 1

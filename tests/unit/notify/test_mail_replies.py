@@ -1,0 +1,138 @@
+"""Mails as people and programs send them: whose answer it is, to what, and what is new in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.alerts.states import CommandKind
+from tocsin.notify import links
+from tocsin.notify.mail_replies import asking, reading, references
+from tocsin.notify.mail_replies.asking import Wanted
+
+NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
+ID = UUID("019ab000-0000-7000-8000-000000000042")
+TOKEN = links.sign(42, 7, NOW)
+LINK = f"https://tocsin.example.org{links.path(TOKEN)}"
+
+QUOTED = """
+
+On Wed, 25 Nov 2026 at 03:01, Tocsin <tocsin@example.org> wrote:
+
+> [Critical] Acme: VPN down (Halo 20817) (Tocsin #42)
+> Acknowledge or take: https://tocsin.example.org/a/x
+> close
+"""
+OUTLOOK = """\r
+\r
+________________________________\r
+From: Tocsin <tocsin@example.org>\r
+Sent: Wednesday, November 25, 2026 3:01 AM\r
+To: Alice\r
+Subject: [Critical] VPN down\r
+\r
+close 42\r
+"""
+GERMAN = """
+
+Am 25.11.2026 um 03:01 schrieb Tocsin <tocsin@example.org>:
+> Acme: VPN down
+"""
+PHONE = "\n\nSent from my iPhone" + QUOTED
+
+
+def mail(text: str, **headers: str) -> bytes:
+    reference = references.message_id(ID, LINK, 1, "tocsin.example.org")
+    known = {"From": "Alice <Alice@example.org>", "To": "alerts@example.org", "Subject": "Re: VPN",
+             "Message-ID": "<a@b>", "In-Reply-To": reference, "References": f"<alert-42@x> {reference}"}  # fmt: skip
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in {**known, **headers}.items() if value]
+    return "\r\n".join([*lines, "", text]).encode()
+
+
+@pytest.mark.parametrize("tail", ["", QUOTED, OUTLOOK, GERMAN, PHONE], ids=["plain", "gmail", "outlook", "de", "phone"])
+def test_what_is_new_is_told_from_what_is_quoted(tail: str) -> None:
+    found = reading.read(mail(f"ack{tail}"))
+    assert found.text == "ack"
+    assert found.sender == "alice@example.org"
+    assert found.automatic == ""
+    assert links.verify_reference(found.references[0].token, NOW) == (42, 7)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Auto-Submitted": "auto-replied"},
+        {"Auto-Submitted": "auto-generated (rejected)"},
+        {"Precedence": "bulk"},
+        {"Precedence": "auto_reply"},
+        {"X-Autoreply": "yes"},
+        {"X-Autorespond": "away"},
+        {"List-Id": "<team.example.org>"},
+        {"Return-Path": "<>"},
+        {"From": "MAILER-DAEMON@example.org"},
+        {"Subject": "Automatic reply: VPN down"},
+        {"Subject": "Abwesend: VPN down"},
+        {"Content-Type": 'multipart/report; report-type=delivery-status; boundary="x"'},
+    ],
+)
+def test_automatic_answers_are_known(headers: dict[str, str]) -> None:
+    assert reading.read(mail("ack", **headers)).automatic
+
+
+def test_a_person_who_says_that_nothing_was_automatic_is_believed() -> None:
+    assert reading.read(mail("ack", **{"Auto-Submitted": "no"})).automatic == ""
+
+
+def test_the_reference_survives_servers_that_rewrite_ids_and_change_the_case_of_addresses() -> None:
+    address = references.reply_to("Tocsin <alerts@example.org>", LINK)
+    assert address.startswith("alerts+")
+    assert len(address.partition("@")[0]) <= 64
+    headers = {"In-Reply-To": "<other@server>", "References": "", "To": address.upper()}
+    found = reading.read(mail("ack", **headers))
+    assert [links.verify_reference(reference.token, NOW) for reference in found.references] == [(42, 7)]
+    assert references.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
+    assert references.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
+
+
+def test_of_a_html_mail_the_text_is_read() -> None:
+    raw = mail(
+        "<div>take&nbsp;</div><br><blockquote>close</blockquote>", **{"Content-Type": "text/html; charset=utf-8"}
+    )
+    assert reading.read(raw).text.split("\n")[0].strip() == "take"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("ack", Wanted(CommandKind.ACKNOWLEDGE)),
+        ("Ack.", Wanted(CommandKind.ACKNOWLEDGE)),
+        ("TAKE 43", Wanted(CommandKind.ASSIGN, 43)),
+        ("assign", Wanted(CommandKind.ASSIGN)),
+        ("close #42\nThe line is back.", Wanted(CommandKind.CLOSE, 42)),
+        ("escalate", Wanted(CommandKind.ESCALATE)),
+        ("ack all", Wanted(CommandKind.ACKNOWLEDGE, is_all=True)),
+        ("7", Wanted(CommandKind.ACKNOWLEDGE)),
+        ("help", Wanted(None)),
+        ("reply 43 On it\nsee you", Wanted(CommandKind.REPLY, 43, text="On it\nsee you")),
+        ("Close the window in room 7", Wanted(CommandKind.REPLY, text="Close the window in room 7")),
+        ("Take care!", Wanted(CommandKind.REPLY, text="Take care!")),
+        ("I am on it.\nack", Wanted(CommandKind.REPLY, text="I am on it.\nack")),
+        ("stop", Wanted(CommandKind.REPLY, text="stop")),
+        ("", Wanted(CommandKind.REPLY)),
+    ],
+)
+def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, wanted: Wanted) -> None:
+    assert asking.wanted(text) == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_stop_the_reader(raw: bytes) -> None:
+    for whole in (raw, mail("x") + raw, b"Content-Type: " + raw + b"\r\n\r\nx", b"From: " + raw + b"\r\n\r\nack"):
+        found = reading.read(whole)
+        assert "\x00" not in f"{found.text}{found.subject}"
+        found.text.encode(), found.subject.encode()
