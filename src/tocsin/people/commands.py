@@ -28,9 +28,6 @@ from tocsin.people.specs import ContactSpec, UserSpec
 #: The contact method of a user who was made without any.
 FIRST_LABEL = "Email-Official"
 
-#: The channels on which a code can say that an address is the person's own.
-_BY_CODE = ("email", "sms", "voice")
-
 #: Whoever has the machine's shell vouches for an e-mail address.
 _TRUSTED = ("cli", "yaml")
 
@@ -247,10 +244,6 @@ def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: b
     if (method.channel, method.address) != (read.channel, address):
         method.verified_at = None
         is_strange = read.channel in BY_CODE and not _is_known(method, read.channel, read.address)
-        method.awaits_code = is_own and is_strange
-    elif not is_own:
-        method.awaits_code = False
-        is_strange = read.channel in _BY_CODE and not _is_known(method, read.channel, read.address)
         method.awaits_code = is_own and is_strange
     elif not is_own:
         method.awaits_code = False
