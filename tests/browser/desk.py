@@ -16,6 +16,7 @@ from tocsin.core import clock
 from tocsin.escalation import commands as policies
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import secrets
+from tocsin.outbound import commands as outbound
 from tocsin.people import commands as people
 from tocsin.people import groups
 
@@ -87,6 +88,12 @@ def set_up() -> Desk:
     monitoring = integrations.save_integration(
         {"name": "Monitoring", "kind": "api", **common}, actor=COMMAND_LINE, now=now
     )
+    # Not in use: no Halo is here to be asked.
+    outbound.save_outbound(
+        {"name": "Halo", "kind": "haloitsm", "base_url": "https://acme.haloitsm.com", "client_id": "tocsin",
+         "client_secret": "none", "enabled": False},
+        actor=COMMAND_LINE, now=now,
+    )  # fmt: skip
     token = tokens.create(admin, "walk", actor=COMMAND_LINE, now=now).secret
     return Desk(
         f"/in/{secrets.token_of(halo)}",

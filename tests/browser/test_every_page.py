@@ -18,6 +18,7 @@ from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.outbound.models import OutboundIntegration
 
 pytestmark = pytest.mark.browser
 
@@ -27,6 +28,11 @@ class Evening:
 
     def __init__(self, running: Running, desk: Desk, numbers: dict[str, int], state: Any) -> None:
         self.running, self.desk, self.numbers, self.state = running, desk, numbers, state
+
+    def _outbound(self) -> list[str]:
+        place = f"/outbound/{OutboundIntegration.objects.get().pk}/"
+        tabs = ("", "edit/", "sync/", "people/", "log/", "log/?show=dead", "delete/")
+        return ["/outbound/", "/outbound/add/haloitsm/", "/outbound/add/http/", *(place + tab for tab in tabs)]
 
     def paths(self) -> list[str]:
         """Every page there is."""
@@ -47,7 +53,7 @@ class Evening:
             "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/",
-            "/pause/", "/search/?q=a", "/wall/", "/offline/", "/me/", "/me/devices/", "/me/rules/",
+            *self._outbound(), "/pause/", "/search/?q=a", "/wall/", "/offline/", "/me/", "/me/devices/", "/me/rules/",
             "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",
             "/account/password/change/",
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`tocsin demo`: Tocsin with a sample team and a HaloITSM integration, on a data directory of its own."""
+"""`tocsin demo`: Tocsin with a sample team and a small Halo beside it, on a data directory of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tocsin.cli import serve
 from tocsin.cli.session import DataDir, configure, open_database
 from tocsin.core import config, logs
 from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
+from tocsin.demo_halo import demo as small_halo
 
 #: A demo sends nothing: variables that would let it reach people or another database are left out.
 IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
@@ -23,6 +24,19 @@ _TICKET = (
     '"summary": "VPN down: Zürich, 40 users", "status": {"id": 1, "name": "New"}, "priority": {"name": "Critical"}, '
     '"client_name": "Acme Corp", "user_name": "José Ångström", "details": "VPN gateway zrh-vpn-01 does not answer."}}'
 )
+
+#: What the demo writes back: notes, and the agent of whoever takes it.
+_SYNC = {
+    "acknowledge": {"note": True},
+    "assign": {"note": True, "agent": True, "status": "In Progress"},
+    "escalate": {"note": True},
+    "reply": {"note": True},
+    "hold": {"note": True},
+    "close": {"note": True, "status": "Closed"},
+    "exhausted": {"note": True},
+}
+#: Of a Halo that runs on this machine only, and keeps nothing.
+_HALO_SECRET = "halo-demo-secret"  # noqa: S105
 
 
 def demo(
@@ -35,16 +49,24 @@ def demo(
         for variable in (name, f"{name}_FILE"):
             if os.environ.pop(variable, None) is not None:
                 typer.echo(f"The demo leaves {variable} out: it sends nothing.", err=True)
+    # Its small Halo is on this machine.
+    os.environ["TOCSIN_ALLOW_TARGETS"] = "127.0.0.0/8"
     settings = configure(data_dir or own_data_dir())
     logs.set_up(settings.log_format)
     with open_database(settings.data_dir) as opened:
         password = _password(settings.data_dir)
         token = _fill(password)
+        halo = small_halo.start()
+        _connect(halo.url)
 
         def say(url: str) -> None:
-            typer.echo(_welcome(url, password, token), err=True)
+            small_halo.send_to(halo, f"{url}/in/{token}")
+            typer.echo(_welcome(url, password, token, halo.url), err=True)
 
-        serve.run(opened, host, port, "all", on_ready=say)
+        try:
+            serve.run(opened, host, port, "all", on_ready=say)
+        finally:
+            halo.stop()
 
 
 def own_data_dir() -> Path:
@@ -79,12 +101,33 @@ def _fill(password: str) -> str:
     return crypto.decrypt(Integration.objects.get(name="HaloITSM").token)
 
 
-def _welcome(url: str, password: str, token: str) -> str:
+def _connect(url: str) -> None:
+    """Connects the HaloITSM integration with the small Halo, which is at another address each time."""
+    from tocsin.access.audit import COMMAND_LINE
+    from tocsin.core import clock
+    from tocsin.inbound import commands as inbound
+    from tocsin.inbound.models import Integration
+    from tocsin.outbound import commands as outbound
+    from tocsin.outbound.models import OutboundIntegration
+
+    known = OutboundIntegration.objects.filter(name="Halo").first()
+    spec = outbound.outbound_spec(known) if known else {"name": "Halo", "kind": "haloitsm", "sync": _SYNC}
+    spec |= {"base_url": url, "client_id": "tocsin", "client_secret": _HALO_SECRET, "application": "Tocsin"}
+    outbound.save_outbound(spec, existing=known, actor=COMMAND_LINE, now=clock.now())
+    door = Integration.objects.get(name="HaloITSM")
+    before = inbound.integration_spec(door)
+    settings = {**before.get("settings", {}), "halo_address": url}
+    wanted = {**before, "outbound": "Halo", "settings": settings}
+    inbound.save_integration(wanted, existing=door, actor=COMMAND_LINE, now=clock.now())
+
+
+def _welcome(url: str, password: str, token: str, halo: str) -> str:
     address = f"{url}/in/{token}"
     return (
         f"\nTocsin is here:  {url}\n"
         f"Sign in as:      alice, with the password {password}\n"
         f"                 (bob and dana have the same one)\n"
+        f"A small Halo:    {halo}  (log a ticket, take it, close it, and see what Tocsin writes)\n"
         f"HaloITSM's URL:  {address}\n\n"
         f"A new ticket opens an alert, and pages Alice in the sandbox:\n\n"
         f"curl -s {address} -H 'Content-Type: application/json' -d '{_TICKET}'\n\n"

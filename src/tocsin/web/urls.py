@@ -18,9 +18,10 @@ from tocsin.web.inbound import attachments, replay
 from tocsin.web.inbound import views as inbound
 from tocsin.web.integrations import bench, presets, tabs, trying, versions
 from tocsin.web.integrations import views as integrations
-from tocsin.web.me import rules
-from tocsin.web.me import confirming
+from tocsin.web.me import confirming, rules
 from tocsin.web.me import views as me
+from tocsin.web.outbound import calls as outbound_calls
+from tocsin.web.outbound import views as outbound
 from tocsin.web.pause import views as pause
 from tocsin.web.policies import views as policies
 from tocsin.web.providers import mail_replies
@@ -131,6 +132,24 @@ _providers = [
     path("<int:number>/delete/", providers.delete, name="delete_provider"),
 ]
 
+_outbound = [
+    path("", outbound.outbound_list, name="outbound_integrations"),
+    path("add/<slug:kind_name>/", outbound.edit, name="add_outbound"),
+    path("<int:number>/", outbound.outbound, name="outbound"),
+    path("<int:number>/edit/", outbound.edit, name="edit_outbound"),
+    path("<int:number>/test", outbound.test, name="verify_outbound"),
+    path("<int:number>/refresh", outbound.refresh, name="refresh_outbound"),
+    path("<int:number>/connect", outbound.connect, name="connect_outbound"),
+    path("<int:number>/webhook", outbound.set_up_webhook, name="outbound_webhook"),
+    path("<int:number>/sync/", outbound.sync, name="outbound_sync"),
+    path("<int:number>/people/", outbound.people, name="outbound_people"),
+    path("<int:number>/log/", outbound_calls.log, name="outbound_log"),
+    path("<int:number>/log/send-again", outbound_calls.send_all_again, name="send_all_again"),
+    path("<int:number>/calls/<int:call_id>/", outbound_calls.call, name="outbound_call"),
+    path("<int:number>/calls/<int:call_id>/<slug:verb>", outbound_calls.act, name="outbound_call_act"),
+    path("<int:number>/delete/", outbound.delete, name="delete_outbound"),
+]
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
     path("alerts/", include(_alerts)),
@@ -141,6 +160,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("users/", include(_users)),
     path("me/", include(_me)),
     path("providers/", include(_providers)),
+    path("outbound/", include(_outbound)),
     path("wall/", wall.wall, name="wall"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
     path("search/", search.search, name="search"),

@@ -35,7 +35,9 @@ def check_secrets(connection: Connection) -> Iterator[Finding]:
         connection,
         "SELECT 'integration' AS noun, name, token AS sealed FROM inbound_integration "
         "UNION ALL SELECT 'integration', name, credentials FROM inbound_integration WHERE credentials <> '' "
-        "UNION ALL SELECT 'provider', name, secrets FROM notify_provider WHERE secrets <> '' ORDER BY 1, 2",
+        "UNION ALL SELECT 'provider', name, secrets FROM notify_provider WHERE secrets <> '' "
+        "UNION ALL SELECT 'outbound integration', name, secrets FROM outbound_outboundintegration "
+        "WHERE secrets <> '' ORDER BY 1, 2",
     )
     for noun, name in dict.fromkeys((row["noun"], row["name"]) for row in rows if not _opens(row["sealed"])):
         yield Finding(

@@ -32,6 +32,7 @@ from tocsin.core.errors import Rejected
 from tocsin.people.models import User
 from tocsin.web.alerts import timeline, upcoming
 from tocsin.web.guard import alert_actor, needs
+from tocsin.web.outbound import of_alert
 from tocsin.web.request import Request, page
 from tocsin.web.richtext import is_long, safe_html
 
@@ -136,6 +137,7 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
     return {
         "alert": alert,
         "is_live": alert.status in LIVE,
+        "unsent": of_alert.unsent(alert.pk),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,

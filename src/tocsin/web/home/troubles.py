@@ -25,6 +25,7 @@ from tocsin.operate import standing
 from tocsin.people.models import ContactMethod, Membership
 from tocsin.web.home import provider_troubles
 from tocsin.web.home.overview import DAY, first_uuid
+from tocsin.web.outbound import troubles as outbound_troubles
 
 #: So many integrations are looked at one by one.
 MOST_LOOKED_AT = 20
@@ -54,6 +55,7 @@ def found(now: datetime) -> list[Trouble]:
         *_without_policy(),
         *_failing_providers(now),
         *(Trouble(*each) for each in provider_troubles.found()),
+        *(Trouble(*each) for each in outbound_troubles.found()),
         *_unreadable(now),
         *_unreachable(),
         *_old_tokens(),

@@ -1,0 +1,23 @@
+"""Checks outbound integrations: what a person must mend, what could not be sent, and webhooks that bring nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from tocsin.core.database import Connection
+from tocsin.operate.finding import Finding
+from tocsin.outbound import standings
+
+_REMEDIES: Mapping[str, str] = {
+    "needs_you": "Open it under Outbound Integrations, do what the sentence says, and press Test.",
+    "away": "It is tried again by itself; look whether the other side is up, and reachable from here.",
+    "dead": "Open its log under Outbound Integrations: send them again, or decide that they are not sent.",
+    "webhook": "Press “Set up the webhook for me”, or look at the webhook in Halo.",
+    "look": "Press Test on its page: it says which right is missing.",
+}
+
+
+def check(connection: Connection) -> Iterator[Finding]:
+    """What is wrong with them, as they were last found."""
+    for one in standings.wrong(connection):
+        yield Finding(f"outbound.{one.kind}", one.text, _REMEDIES[one.kind], about=one.name)

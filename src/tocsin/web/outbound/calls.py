@@ -1,0 +1,95 @@
+"""The log of an outbound integration: what waits, what was sent, what failed for good, and sending that again."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST, require_safe
+
+from tocsin.access.roles import Action
+from tocsin.core.errors import Rejected
+from tocsin.outbound import commands
+from tocsin.outbound.models import Call, Exchange
+from tocsin.outbound.states import WAITING, CallStatus
+from tocsin.web.guard import actor, needs, require
+from tocsin.web.keyset import by_number
+from tocsin.web.outbound.views import find, frame
+from tocsin.web.request import Request, page
+
+
+@require_safe
+def log(request: Request, number: int) -> HttpResponse:
+    """Its calls, newest first."""
+    row = find(number)
+    show = request.GET.get("show", "")
+    rows = Call.objects.filter(integration=row).select_related("alert")
+    if show == "dead":
+        rows = rows.filter(status=CallStatus.DEAD)
+    elif show == "waiting":
+        rows = rows.filter(status__in=WAITING)
+    text = request.GET.get("q", "").strip()
+    if text:
+        rows = rows.filter(ticket=text.lstrip("#"))
+    found = by_number(rows, request.GET.get("cursor", ""))
+    context = {
+        **frame(request, row, "log"),
+        "rows": found.rows,
+        "page": found,
+        "show": show,
+        "q": text,
+        "dead_count": Call.objects.filter(integration=row, status=CallStatus.DEAD).count(),
+        "tabs": [("", _("All")), ("waiting", _("Waiting")), ("dead", _("Failed"))],
+    }
+    return page(request, "outbound/log.html", context, parts=("list",))
+
+
+@require_safe
+@needs(Action.ROUTING)
+def call(request: Request, number: int, call_id: int) -> HttpResponse:
+    """One call, and what was said on the wire, without secrets."""
+    row = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    found = _call(number, call_id)
+    said = list(Exchange.objects.filter(call=found).order_by("-pk")[:40])
+    return page(request, "outbound/call.html", {**frame(request, row, "log"), "call": found, "said": said})
+
+
+@require_POST
+@needs(Action.ROUTING)
+def act(request: Request, number: int, call_id: int, verb: str) -> HttpResponse:
+    """Sends a dead letter again, or decides that a call is not sent."""
+    row = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    found = _call(number, call_id)
+    try:
+        if verb == "send-again":
+            commands.send_again(found, actor=actor(request), now=request.now)
+            messages.success(request, _("It is sent again."))
+        else:
+            commands.drop(found, actor=actor(request), now=request.now)
+            messages.success(request, _("It is not sent."))
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    return redirect("outbound_log", number)
+
+
+@require_POST
+@needs(Action.ROUTING)
+def send_all_again(request: Request, number: int) -> HttpResponse:
+    """Every dead letter at once."""
+    row = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    count = commands.send_all_again(row, actor=actor(request), now=request.now)
+    text = ngettext("%(count)d is sent again.", "%(count)d are sent again.", count)
+    messages.success(request, text % {"count": count})
+    return redirect("outbound_log", number)
+
+
+def _call(number: int, call_id: int) -> Call:
+    found = Call.objects.filter(integration=number, pk=call_id).select_related("alert").first()
+    if found is None:
+        raise Http404(_("This call is gone."))
+    return found

@@ -1,0 +1,292 @@
+"""Forms of outbound integrations. They make the spec that the command checks; errors come back beside their field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.core.errors import Rejected
+from tocsin.outbound.connectors.haloitsm.sync import TEXTS
+from tocsin.outbound.states import Event
+from tocsin.people.models import Group
+from tocsin.web.forms import CodeField, ZoneField
+
+_URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
+
+#: What happens, in words.
+EVENT_LABELS: Mapping[Event, Any] = {
+    Event.ACKNOWLEDGE: _("Somebody acknowledges"),
+    Event.ASSIGN: _("Somebody takes it, or is given it"),
+    Event.ESCALATE: _("A further step wakes somebody"),
+    Event.REPLY: _("Somebody replies"),
+    Event.HOLD: _("It is put on hold"),
+    Event.CLOSE: _("It is closed"),
+    Event.EXHAUSTED: _("Nobody answered"),
+}
+
+
+def _secret(label: Any, is_stored: bool, help_text: Any = "") -> forms.CharField:
+    said = _("Saved. Leave it empty to keep it.") if is_stored else ""
+    return forms.CharField(
+        label=label,
+        max_length=4000,
+        required=False,
+        strip=False,
+        help_text=f"{said} {help_text}".strip(),
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+
+
+class CommonForm(forms.Form):
+    """What every kind has."""
+
+    name = forms.CharField(label=_("Name"), max_length=100)
+    enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=_("Owned by"),
+        required=False,
+        empty_label=_("Administrators only"),
+        help_text=_("Managers of this group may change it."),
+    )
+
+    kind = ""
+    SECRETS: tuple[str, ...] = ()
+    TEXTS_: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, stored: frozenset[str] = frozenset(), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in self.SECRETS:
+            old = self.fields[name]
+            self.fields[name] = _secret(old.label, name in stored, old.help_text)
+
+    def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """`known` with everything that this form has. Raises Rejected."""
+        data = self.cleaned_data
+        spec = {**known, "name": data["name"], "kind": self.kind, "enabled": data["enabled"]}
+        spec["group"] = data["group"].name if data["group"] else None
+        for name in self.TEXTS_:
+            spec[name] = data[name] if data[name] not in ("", None) else None
+        for name in self.SECRETS:
+            if data[name]:
+                spec[name] = data[name]
+        return spec
+
+
+class HaloForm(CommonForm):
+    """Where Halo is, and as whom Tocsin signs in there."""
+
+    kind = "haloitsm"
+    SECRETS = ("client_secret",)
+    TEXTS_ = ("base_url", "tenant", "client_id", "scope", "application", "note_action", "time_zone")
+
+    base_url = forms.CharField(
+        label=_("Halo's address"),
+        max_length=500,
+        widget=forms.TextInput(attrs=_URL),
+        help_text=_("In any form in which you copy it, such as https://acme.haloitsm.com/tickets."),
+    )
+    client_id = forms.CharField(label=_("Client ID"), max_length=200)
+    client_secret = forms.CharField(label=_("Client secret"), required=False)
+    tenant = forms.CharField(label=_("Tenant"), max_length=100, required=False, help_text=_("Only on shared hosting."))
+    application = forms.CharField(
+        label=_("Name of the application in Halo"),
+        max_length=200,
+        required=False,
+        help_text=_("So that Tocsin knows its own notes again when they come back."),
+    )
+    note_action = forms.CharField(
+        label=_("Action for notes"),
+        max_length=100,
+        required=False,
+        initial="Private Note",
+        help_text=_("By its name or number in Halo. Roles may refuse the stock one."),
+    )
+    scope = forms.CharField(
+        label=_("Scope"), max_length=500, required=False, initial="all", help_text=_("One or several, with spaces.")
+    )
+    time_zone = ZoneField(label=_("Time zone of times in notes"), required=False)
+    read_notes = forms.BooleanField(
+        label=_("An agent's note becomes a reply on the alert"), required=False, initial=True
+    )
+    reread = forms.BooleanField(
+        label=_("Ask Halo when a message does not say status or owner"), required=False, initial=True
+    )
+    pull = forms.BooleanField(
+        label=_("Pull: read tickets each half minute, without a webhook"),
+        required=False,
+        help_text=_("For installations that Halo's cloud cannot reach."),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields[
+            "client_secret"
+        ].help_text = (
+            f"{self.fields['client_secret'].help_text} {_('Halo shows it once, when the application is made.')}".strip()
+        )
+        self.order_fields(["name", "base_url", "client_id", "client_secret", "tenant", "application", "note_action",
+                           "scope", "time_zone", "read_notes", "reread", "pull", "group", "enabled"])  # fmt: skip
+
+    def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        flags = {name: self.cleaned_data[name] for name in ("read_notes", "reread", "pull")}
+        return {**super().spec(known), **flags}
+
+
+class HttpForm(CommonForm):
+    """A call to any address."""
+
+    kind = "http"
+    SECRETS = ("password", "token", "client_secret", "hmac_secret")
+    TEXTS_ = (
+        "url",
+        "method",
+        "body",
+        "auth",
+        "username",
+        "header_name",
+        "token_url",
+        "client_id",
+        "scope",
+        "hmac_header",
+    )
+
+    url = forms.CharField(
+        label=_("Address"),
+        max_length=2000,
+        widget=forms.TextInput(attrs=_URL),
+        help_text=_("Values such as <subject>, <alert> or <custom.name> may stand in it, in headers and in the body."),
+    )
+    method = forms.ChoiceField(label=_("Method"), choices=[(m, m) for m in ("POST", "PUT", "PATCH", "GET", "DELETE")])
+    headers = CodeField(
+        label=_("Headers"), rows=3, required=False, max_length=5000, help_text=_("One a line: Name: value.")
+    )
+    body = CodeField(label=_("Body"), rows=8, required=False, max_length=20_000)
+    auth = forms.ChoiceField(
+        label=_("Authentication"),
+        choices=[
+            ("none", _("None")),
+            ("basic", _("Basic: user name and password")),
+            ("bearer", _("Bearer token")),
+            ("header", _("Secret header")),
+            ("oauth2", _("OAuth 2 client credentials")),
+        ],
+    )
+    username = forms.CharField(label=_("User name"), max_length=200, required=False)
+    password = forms.CharField(label=_("Password"), required=False)
+    header_name = forms.CharField(label=_("Name of the secret header"), max_length=100, required=False)
+    token = forms.CharField(label=_("Token, or the secret header's value"), required=False)
+    token_url = forms.CharField(label=_("OAuth 2: token address"), max_length=2000, required=False)
+    client_id = forms.CharField(label=_("OAuth 2: client ID"), max_length=500, required=False)
+    client_secret = forms.CharField(label=_("OAuth 2: client secret"), required=False)
+    scope = forms.CharField(label=_("OAuth 2: scope"), max_length=500, required=False)
+    hmac_header = forms.CharField(label=_("Signature: header"), max_length=100, required=False)
+    hmac_secret = forms.CharField(
+        label=_("Signature: secret"), required=False, help_text=_("HMAC-SHA256 of the body, in hex.")
+    )
+    expected_status = forms.CharField(
+        label=_("Expected statuses"), max_length=100, required=False, help_text=_("Such as 200, 204. Empty: any 2xx.")
+    )
+    capture = CodeField(
+        label=_("Keep from the answer"),
+        rows=3,
+        required=False,
+        max_length=5000,
+        help_text=_("One a line: custom field = path, such as ticket = data^id."),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.order_fields(["name", "method", "url", "headers", "body", "auth", "username", "password", "header_name",
+                           "token", "token_url", "client_id", "client_secret", "scope", "hmac_header", "hmac_secret",
+                           "expected_status", "capture", "group", "enabled"])  # fmt: skip
+
+    def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        data = self.cleaned_data
+        statuses = [part.strip() for part in data["expected_status"].split(",") if part.strip()]
+        if not all(part.isdigit() for part in statuses):
+            raise Rejected("invalid", str(_("expected_status: are numbers such as 200, 204.")), "expected_status")
+        return {
+            **super().spec(known),
+            "headers": _pairs(data["headers"], ":", "headers"),
+            "capture": _pairs(data["capture"], "=", "capture"),
+            "expected_status": [int(part) for part in statuses],
+        }
+
+
+def initial_of(spec: Mapping[str, Any], group: Group | None) -> dict[str, Any]:
+    """What the form begins with."""
+    shown = {"enabled": True, **spec, "group": group}
+    for name, sign in (("headers", ": "), ("capture", " = ")):
+        if isinstance(spec.get(name), Mapping):
+            shown[name] = "\n".join(f"{key}{sign}{value}" for key, value in spec[name].items())
+    if isinstance(spec.get("expected_status"), list):
+        shown["expected_status"] = ", ".join(map(str, spec["expected_status"]))
+    return shown
+
+
+def _pairs(text: str, sign: str, place: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, separator, value = line.partition(sign)
+        if not separator or not name.strip():
+            raise Rejected("invalid", f"{place}: line {number}: write it as name{sign} value", place)
+        found[name.strip()] = value.strip()
+    return found
+
+
+class EventForm(forms.Form):
+    """What one event writes on the ticket."""
+
+    note = forms.BooleanField(label=_("Note"), required=False)
+    text = forms.CharField(
+        label=_("Its text"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 2})
+    )
+    public = forms.BooleanField(label=_("The requester sees it and is mailed"), required=False)
+    agent = forms.BooleanField(label=_("The ticket goes to the agent"), required=False)
+    status = forms.ChoiceField(label=_("Status"), required=False)
+    team = forms.ChoiceField(label=_("Team"), required=False)
+    priority = forms.ChoiceField(label=_("Priority"), required=False)
+
+    def __init__(self, data: Any, *, event: Event, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:
+        super().__init__(data, prefix=event.value, initial=dict(initial))
+        self.event, self.label = event, EVENT_LABELS[event]
+        for name in ("status", "team", "priority"):
+            known = lists.get(name, [])
+            kept = self.initial.get(name)
+            # One that Halo does not have any more is shown, so that it can be seen and changed.
+            names = [*known, *([kept] if kept and kept not in known else [])]
+            self.fields[name].choices = [("", _("leave as it is")), *((one, one) for one in names)]  # type: ignore[attr-defined]
+        self.fields["text"].widget.attrs["placeholder"] = TEXTS[event]
+        if event not in (Event.ACKNOWLEDGE, Event.ASSIGN):
+            del self.fields["agent"]
+
+    @property
+    def changes_ticket(self) -> bool:
+        """Whether more than a note is set."""
+        return any(self[name].value() for name in ("status", "team", "priority"))
+
+    def entry(self) -> dict[str, Any]:
+        """The event's part of the spec."""
+        data = self.cleaned_data
+        found: dict[str, Any] = {"note": (data["text"].strip() or True) if data["note"] else False}
+        for name in ("public", "agent"):
+            if data.get(name):
+                found[name] = True
+        for name in ("status", "team", "priority"):
+            if data[name]:
+                found[name] = data[name]
+        return found
+
+
+def event_initial(settings: Mapping[str, Any], event: Event) -> dict[str, Any]:
+    """What one event's form begins with."""
+    sync = settings.get("sync")
+    entry = sync.get(event.value, {}) if sync is not None else {"note": True}
+    note = entry.get("note", False)
+    return {**entry, "note": bool(note), "text": note if isinstance(note, str) else ""}

@@ -1,0 +1,21 @@
+"""What is wrong with outbound integrations, for Home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.urls import reverse
+
+from tocsin.core import database
+from tocsin.outbound import standings
+
+
+def found() -> Iterator[tuple[str, str, bool]]:
+    """Sentence, where to mend it, and whether somebody must come now."""
+    with database.pool().connection() as connection:
+        every = list(standings.wrong(connection))
+    for one in every:
+        url = reverse("outbound", args=[one.integration_id])
+        if one.kind == "dead":
+            url = f"{reverse('outbound_log', args=[one.integration_id])}?show=dead"
+        yield one.text, url, one.is_urgent

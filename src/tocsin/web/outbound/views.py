@@ -1,0 +1,328 @@
+"""Outbound integrations: what they are, how the other side fares, what is written back, who is who there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Count
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Action
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.inbound import commands as inbound
+from tocsin.inbound import secrets
+from tocsin.inbound.models import Integration
+from tocsin.outbound import commands, halo
+from tocsin.outbound.connectors.registry import KINDS
+from tocsin.outbound.models import Call, LookUp, OutboundIntegration
+from tocsin.outbound.states import WAITING, CallStatus, Event
+from tocsin.people.models import User
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
+from tocsin.web.request import Request, page
+
+_FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
+
+
+@require_safe
+def outbound_list(request: Request) -> HttpResponse:
+    """All of them, and how each fares."""
+    rows = list(OutboundIntegration.objects.select_related("standing", "group"))
+    dead = _dead()
+    context = {
+        "rows": [(row, KINDS.get(row.kind), health(row), dead.get(row.pk, 0)) for row in rows],
+        "kinds": KINDS.values(),
+        "may_add": may_somewhere(request, Action.ROUTING),
+    }
+    return page(request, "outbound/list.html", context)
+
+
+def health(row: OutboundIntegration) -> tuple[str, str]:
+    """How an integration fares, in a few words, and in which tone."""
+    standing = row.standing
+    if not row.is_enabled:
+        return _("switched off"), "quiet"
+    if standing.problem:
+        return _("needs you"), "now"
+    if standing.open_until or standing.look_problem:
+        return _("does not answer"), "wait"
+    if standing.webhook_problem:
+        return _("webhook silent"), "wait"
+    return (_("works"), "ok") if standing.succeeded_at or standing.looked_at else (_("not used yet"), "quiet")
+
+
+def _dead() -> dict[int, int]:
+    rows = Call.objects.filter(status=CallStatus.DEAD).values_list("integration").annotate(number=Count("pk"))
+    return dict(rows.order_by())
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def edit(request: Request, number: int | None = None, kind_name: str = "") -> HttpResponse:
+    """A new outbound integration, or changes to one."""
+    row = find(number) if number is not None else None
+    if row is not None:
+        require(request, Action.ROUTING, row.group_id)
+    kind = KINDS.get(row.kind if row else kind_name)
+    if kind is None:
+        raise Http404(_("This version does not know that kind of outbound integration."))
+    known = commands.outbound_spec(row) if row else {}
+    begin = initial_of(known, row.group) if row else {"name": _unused(kind.title), "enabled": True}
+    stored = commands.secrets_set(row) if row else frozenset()
+    form = _FORMS[kind.name](request.POST or None, initial=begin, stored=stored)
+    offer_own_groups(request, form.fields["group"])
+    if request.method == "POST" and form.is_valid():
+        try:
+            saved = commands.save_outbound(form.spec(known), existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, _("%(name)s is saved. Test it now.") % {"name": saved.name})
+            return redirect("outbound", saved.pk)
+    context = {"form": form, "kind": kind, "row": row}
+    return page(request, "outbound/edit.html", context, status=422 if form.errors else 200)
+
+
+def _unused(name: str) -> str:
+    taken = {one.casefold() for one in OutboundIntegration.objects.values_list("name", flat=True)}
+    candidates = [name, *(f"{name} {number}" for number in range(2, 100))]
+    return next((one for one in candidates if one.casefold() not in taken), name)
+
+
+@require_safe
+def outbound(request: Request, number: int) -> HttpResponse:
+    """How it fares, what waits, and what failed."""
+    row = find(number)
+    waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
+    dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
+    doors = (
+        list(Integration.objects.filter(kind="haloitsm").select_related("outbound")) if row.kind == "haloitsm" else []
+    )
+    context = {
+        **frame(request, row, "overview"),
+        "waiting": waiting,
+        "dead": dead,
+        "doors": doors,
+        "calls": list(Call.objects.filter(integration=row).order_by("-pk")[:8]),
+        "lists": LookUp.objects.filter(integration=row).count(),
+    }
+    return page(request, "outbound/overview.html", context)
+
+
+@require_POST
+@needs(Action.ROUTING)
+def test(request: Request, number: int) -> HttpResponse:
+    """Tries address and credentials; for Halo, says which right is missing."""
+    row = _own(request, number)
+    try:
+        said = commands.verify_outbound(row, request.now)
+        missing = [one for one in halo.rights(row, request.now) if one.problem] if row.kind == "haloitsm" else []
+    except (Temporary, Permanent) as error:
+        messages.error(request, f"{row.name}: {error}")
+        return redirect("outbound", number)
+    messages.success(request, f"{row.name}: {said}")
+    for one in missing:
+        text = _("Missing: %(what)s, needed for %(why)s. %(problem)s")
+        messages.warning(request, text % {"what": one.what, "why": one.needed_for, "problem": one.problem})
+    return redirect("outbound", number)
+
+
+@require_POST
+@needs(Action.ROUTING)
+def refresh(request: Request, number: int) -> HttpResponse:
+    """Reads Halo's lists again."""
+    row = _own(request, number)
+    try:
+        problems = halo.refresh(row, actor(request), request.now)
+    except (Temporary, Permanent, Rejected) as error:
+        messages.error(request, f"{row.name}: {error}")
+    else:
+        count = LookUp.objects.filter(integration=row).count()
+        messages.success(request, _("%(count)s entries of Halo's lists were read.") % {"count": count})
+        for problem in problems:
+            messages.warning(request, problem)
+    return redirect("outbound", number)
+
+
+@require_POST
+@needs(Action.ROUTING)
+def connect(request: Request, number: int) -> HttpResponse:
+    """Has an inbound integration write back by this one, or no more."""
+    row = _own(request, number)
+    door = Integration.objects.filter(pk=request.POST.get("integration", "0")).first()
+    if door is None:
+        raise Http404(_("This integration is gone."))
+    require(request, Action.ROUTING, door.group_id)
+    spec = inbound.integration_spec(door)
+    spec["outbound"] = row.name if door.outbound_id != row.pk else None
+    try:
+        inbound.save_integration(spec, existing=door, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    else:
+        halo.look_now(row, request.now)
+        text = _("%(door)s writes back by %(name)s.") if spec["outbound"] else _("%(door)s writes back no more.")
+        messages.success(request, text % {"door": door.name, "name": row.name})
+    return redirect("outbound", number)
+
+
+@require_POST
+@needs(Action.ROUTING)
+def set_up_webhook(request: Request, number: int) -> HttpResponse:
+    """Makes the webhook in Halo; what fails is undone, and said."""
+    row = _own(request, number)
+    door = Integration.objects.filter(pk=request.POST.get("integration", "0")).first()
+    if door is None:
+        raise Http404(_("This integration is gone."))
+    require(request, Action.ROUTING, door.group_id)
+    try:
+        done = halo.set_up_webhook(row, door, actor(request), request.now)
+    except (Temporary, Permanent, Rejected) as error:
+        messages.error(request, str(error))
+        return redirect("outbound", number)
+    context = {
+        **frame(request, row, "overview"),
+        "door": door,
+        "done": done,
+        "url": secrets.url_of(door),
+        "guide": reverse("integration_guide", args=[door.pk]),
+    }
+    return page(request, "outbound/webhook.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def sync(request: Request, number: int) -> HttpResponse:
+    """What each event writes on the ticket."""
+    row = _own(request, number)
+    if row.kind != "haloitsm":
+        raise Http404
+    lists: dict[str, list[str]] = {}
+    for noun, name in LookUp.objects.filter(integration=row).order_by("pk").values_list("noun", "name"):
+        lists.setdefault(noun, []).append(name)
+    settings = row.settings
+    forms = [
+        EventForm(request.POST or None, event=event, lists=lists, initial=event_initial(settings, event))
+        for event in Event
+    ]
+    if request.method == "POST" and not [form for form in forms if not form.is_valid()]:
+        spec = {**commands.outbound_spec(row), "sync": {form.event.value: form.entry() for form in forms}}
+        try:
+            commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            messages.error(request, rejected.detail)
+        else:
+            messages.success(request, _("Saved. What happens from now on is written like this."))
+            return redirect("outbound_sync", number)
+    failed = any(form.errors for form in forms)
+    context = {**frame(request, row, "sync"), "forms": forms, "has_lists": bool(lists)}
+    return page(request, "outbound/sync.html", context, status=422 if failed else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def people(request: Request, number: int) -> HttpResponse:
+    """Who is who in Halo: by e-mail, by hand, and agents who are no users yet."""
+    row = _own(request, number)
+    agents = list(LookUp.objects.filter(integration=row, noun="agent").order_by("name"))
+    if request.method == "POST":
+        return _save_people(request, row, agents)
+    by_email = {agent.data.get("email", ""): agent for agent in agents}
+    chosen = {match.user_id: match.number for match in row.matches.all()}
+    users = User.objects.filter(is_active=True).order_by("name", "username")
+    emails = {user.email.casefold() for user in users}
+    context = {
+        **frame(request, row, "people"),
+        "agents": [agent for agent in agents if agent.number not in ("0", "1")],
+        "users": [(user, by_email.get(user.email.casefold()), chosen.get(user.pk, "")) for user in users],
+        "new": [agent for agent in agents if agent.data.get("email") and agent.data["email"] not in emails],
+        "may_import": may(request, Action.ADMINISTER),
+    }
+    return page(request, "outbound/people.html", context)
+
+
+def _save_people(request: Request, row: OutboundIntegration, agents: list[LookUp]) -> HttpResponse:
+    if request.POST.get("do") == "import":
+        if not may(request, Action.ADMINISTER):
+            require(request, Action.ADMINISTER, None)
+        done = halo.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
+        text = ngettext("%(count)d user was made.", "%(count)d users were made.", len(done.users))
+        messages.success(request, text % {"count": len(done.users)})
+        if done.groups:
+            messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(done.groups)})
+        for problem in done.problems:
+            messages.warning(request, problem)
+        return redirect("outbound_people", row.pk)
+    known = {agent.number for agent in agents}
+    names = dict(User.objects.filter(is_active=True).values_list("pk", "username"))
+    chosen = {
+        name: number
+        for pk, name in names.items()
+        if (number := request.POST.get(f"agent-{pk}", "")) in known and number
+    }
+    try:
+        spec = {**commands.outbound_spec(row), "agents": chosen}
+        commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    else:
+        messages.success(request, _("Saved."))
+    return redirect("outbound_people", row.pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first."""
+    row = _own(request, number)
+    problem = ""
+    if request.method == "POST":
+        try:
+            commands.delete_outbound(row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            problem = rejected.detail
+        else:
+            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
+            return redirect("outbound_integrations")
+    context = {
+        "what": row.name,
+        "back": ("outbound", row.pk),
+        "problem": problem,
+        "about": _("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
+    }
+    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+
+
+def find(number: int) -> OutboundIntegration:
+    """The integration. Raises Http404."""
+    row = OutboundIntegration.objects.select_related("group", "standing").filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This outbound integration is gone."))
+    return row
+
+
+def _own(request: Request, number: int) -> OutboundIntegration:
+    row = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    return row
+
+
+def frame(request: Request, row: OutboundIntegration, tab: str) -> dict[str, Any]:
+    """What every tab shows around itself."""
+    text, tone = health(row)
+    return {
+        "row": row,
+        "kind": KINDS.get(row.kind),
+        "tab": tab,
+        "standing": row.standing,
+        "health": text,
+        "tone": tone,
+        "may_change": may(request, Action.ROUTING, row.group_id),
+    }

@@ -1,0 +1,109 @@
+"""The pages of outbound integrations: connecting HaloITSM, what is written back, who is who, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
+from ipaddress import ip_network
+
+import pytest
+from django.test import Client
+
+from tests.doubles.halo import running
+from tests.web.conftest import Company
+from tocsin.core import clock, config
+from tocsin.outbound.models import Call, OutboundIntegration, Standing
+from tocsin.people.models import User
+
+type BrowserOf = Callable[[User], Client]
+
+
+def said(answer: object) -> str:
+    return unescape(answer.content.decode())  # type: ignore[attr-defined]
+
+
+def test_halo_is_connected_step_by_step(
+    company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = replace(
+        config.current(), allow_targets=(ip_network("127.0.0.0/8"),), base_url="https://tocsin.example.org"
+    )
+    monkeypatch.setattr(config, "current", lambda: allowed)
+    admin = browser_of(company.admin)
+    with running(deliver=lambda hook, body: (200, "{}")) as server:
+        form = {"name": "Halo", "base_url": f"{server.url}/tickets?id=1", "client_id": "tocsin", "enabled": "on",
+                "client_secret": "wrong", "read_notes": "on", "reread": "on"}  # fmt: skip
+        wrong = {**form, "base_url": "no address"}
+        assert "Must be Halo's address" in said(admin.post("/outbound/add/haloitsm/", wrong))
+        admin.post("/outbound/add/haloitsm/", form)
+        row = OutboundIntegration.objects.get()
+        assert row.settings["base_url"] == server.url
+        assert "does not accept the client id and secret" in said(admin.post(f"/outbound/{row.pk}/test", follow=True))
+        page = said(admin.post(f"/outbound/{row.pk}/edit/", {**form, "client_secret": "halo-demo-secret"}, follow=True))
+        assert "halo-demo-secret" not in page
+        server.halo.lacking = {"webhooks", "Team"}
+        page = said(admin.post(f"/outbound/{row.pk}/test", follow=True))
+        assert "as Tocsin API" in page
+        assert "Missing: See webhooks" in page
+        assert "Missing: Read teams" in page
+        page = said(admin.post(f"/outbound/{row.pk}/connect", {"integration": company.halo.pk}, follow=True))
+        assert "writes back by Halo" in page
+        page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
+        assert "does not let Tocsin see its webhooks" in page
+        assert "Payload URL" in page
+        server.halo.lacking = set()
+        page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
+        assert "is set up" in page
+        assert "arrived here (answered 200)" in page
+        (hook,) = server.halo.webhooks.values()
+        assert hook["active"] is True
+        assert hook["url"].startswith("https://tocsin.example.org/in/")
+        assert len(server.halo.notifications) == 6
+        # Once more: the same webhook is mended, not made twice.
+        admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk})
+        assert len(server.halo.webhooks) == 1
+        assert len(server.halo.notifications) == 6
+        # The test does not arrive: what was made is taken away again.
+        server.halo.webhooks.clear()
+        server.halo.notifications.clear()
+        server.halo.deliveries.clear()
+        server.hooks.deliver = lambda hook, body: (502, "Bad Gateway")
+        page = said(admin.post(f"/outbound/{row.pk}/webhook", {"integration": company.halo.pk}))
+        assert "Halo's test did not arrive" in page
+        assert "taken away again" in page
+        assert (server.halo.webhooks, server.halo.notifications) == ({}, {})
+        assert "entries of Halo's lists" in said(admin.post(f"/outbound/{row.pk}/refresh", follow=True))
+    form = {"acknowledge-note": "on", "close-note": "on", "close-text": "Done", "close-status": "Closed"}
+    admin.post(f"/outbound/{row.pk}/sync/", form)
+    row.refresh_from_db()
+    assert row.settings["sync"]["close"] == {"note": "Done", "status": "Closed"}
+    assert row.settings["sync"]["assign"] == {"note": False}
+    page = said(admin.get(f"/outbound/{row.pk}/people/"))
+    assert "Bob Brown, by e-mail" in page
+    assert "nobody has this address" in page
+    admin.post(f"/outbound/{row.pk}/people/", {f"agent-{company.manager.pk}": "8"})
+    assert row.matches.get().user == company.manager
+    page = said(admin.post(f"/outbound/{row.pk}/people/", {"do": "import", "agent": ["5"]}, follow=True))
+    assert "1 user was made" in page
+    assert User.objects.get(email="sam@example.org").role == "responder"
+
+
+def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of: BrowserOf) -> None:
+    now = clock.now()
+    row = OutboundIntegration.objects.create(name="Halo", kind="haloitsm", created_at=now)
+    Standing.objects.create(integration=row, problem="Halo does not accept the client id and secret.", problem_at=now)
+    call = Call.objects.create(
+        integration=row, order_key="a", action="write", said="Alice took this", status="dead", error="No right.",
+        queued_at=now, due_at=now, ticket="20817",
+    )  # fmt: skip
+    admin = browser_of(company.admin)
+    home = said(admin.get("/"))
+    assert "Halo does not accept the client id and secret." in home
+    assert "Halo could not do 1 thing" in home
+    assert "No right." in said(admin.get(f"/outbound/{row.pk}/log/?show=dead"))
+    assert "Alice took this" in said(admin.get(f"/outbound/{row.pk}/calls/{call.pk}/"))
+    assert browser_of(company.responder).post(f"/outbound/{row.pk}/calls/{call.pk}/send-again").status_code == 403
+    admin.post(f"/outbound/{row.pk}/calls/{call.pk}/send-again")
+    call.refresh_from_db()
+    assert call.status == "queued"
