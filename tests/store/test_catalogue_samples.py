@@ -46,7 +46,7 @@ def test_the_sample_ends_as_it_says(kind: Kind, sample: Sample, node: Doors) -> 
     stored = rows()[before:]
     assert len(stored) == len(sample.expect)
     assert reply.status == (400 if "error" in reply.body else 200)
-    if reply.status == 200:
+    if reply.status == 200 and kind.code.reply is None:
         answers = reply.body.get("messages") or [reply.body]
         assert [one["status"] for one in answers] == [one.status for one in sample.expect]
     for row, expected in zip(stored, sample.expect, strict=True):

@@ -3,10 +3,13 @@ those would never send."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pagerduty
@@ -334,3 +337,64 @@ def test_a_wrong_key_is_refused_in_opsgenies_form(node: Doors, given: str) -> No
     reply = node.post("/v2/alerts", {"message": "x"}, authorization=given)
     assert (reply.status, reply.body["message"]) == (401, "Could not authenticate")
     assert rows() == []
+
+
+# --- Slack's slash command
+
+
+def slack(text: str, secret: str, at: float) -> tuple[bytes, dict[str, str]]:
+    fields = {"token": "t0ken-of-slack", "command": "/page", "text": text, "user_name": "steve", "channel_name": "ops"}
+    body = urlencode({**fields, "response_url": "https://hooks.slack.example/x", "trigger_id": "1.2"}).encode()
+    stamp = str(int(at))
+    made = hmac.new(secret.encode(), b"v0:" + stamp.encode() + b":" + body, hashlib.sha256).hexdigest()
+    return body, {
+        "content-type": "application/x-www-form-urlencoded",
+        "x-slack-request-timestamp": stamp,
+        "x-slack-signature": f"v0={made}",
+    }
+
+
+def test_a_slash_command_opens_and_closes_and_says_so_to_whoever_typed_it(desk: Desk, node: Doors) -> None:
+    chat = door(desk, "slack", "Chat")
+    secrets.put_credentials(chat, {"hmac": {"header": "X-Slack-Signature", "secret": "s3cret"}})
+    chat.save()
+    configuration.changed()
+    now = clock.now().timestamp()
+
+    def typed(text: str, secret: str = "s3cret", at: float = now) -> Any:
+        body, headers = slack(text, secret, at)
+        return node.post(chat, body, **headers)
+
+    opened = typed("VPN is down #vpn")
+    assert (opened.status, opened.body) == (
+        200,
+        {"response_type": "ephemeral", "text": f"Alert {alert().pk} is open."},
+    )
+    assert (alert().subject, alert().source_id) == ("VPN is down #vpn", "vpn")
+    assert "counted" in typed("#vpn still down").body["text"]
+    assert "is closed" in typed("close #vpn").body["text"]
+    assert "write what is wrong" in typed("").body["text"]
+    assert all(b"t0ken-of-slack" not in bytes(row.raw) and b"hooks.slack" not in bytes(row.raw) for row in rows())
+    before = len(rows())
+    for wrong in (typed("x", secret="other"), typed("x", at=now - 3600), node.post(chat, b"text=x")):
+        assert wrong.status == 401
+    assert len(rows()) == before
+
+
+# --- GET and forms by the general API
+
+
+def test_a_get_with_a_query_is_a_message_and_an_address_alone_is_none(desk: Desk, url: str) -> None:
+    token = secrets.token_of(door(desk, "api", "Anything"))
+    answer = httpx.get(f"{url}/in/{token}", params={"id": "7", "title": "Disk full", "status": "firing"})
+    assert answer.json()["status"] == "Mapped Opened"
+    assert (alert().subject, alert().source_id) == ("Disk full", "7")
+    for looked in (
+        httpx.get(f"{url}/in/{token}"),
+        httpx.head(f"{url}/in/{token}?id=8"),
+        httpx.put(f"{url}/in/{token}"),
+    ):
+        assert looked.status_code == 405
+    halo = secrets.token_of(make_integration())
+    assert httpx.get(f"{url}/in/{halo}?id=7&status=New").status_code == 405
+    assert Alert.objects.count() == 1

@@ -229,6 +229,13 @@ def test_a_secret_is_written_kept_and_never_shown(company: Company, browser_of: 
     client.post(path, {"form": "credentials", "basic_username": "halo2", "basic_password": ""})
     company.halo.refresh_from_db()
     assert secrets.credentials_of(company.halo) == {"basic": {"username": "halo2", "password": "open sesame"}}
+    networks = "192.0.2.7, 2001:db8::/32"
+    client.post(path, {"form": "credentials", "basic_username": "halo2", "addresses": networks})
+    company.halo.refresh_from_db()
+    assert secrets.credentials_of(company.halo)["addresses"] == ["192.0.2.7/32", "2001:db8::/32"]
+    assert "2001:db8::/32" in text_of(client, path)
+    wrong = client.post(path, {"form": "credentials", "addresses": "192.0.2.7 nowhere"})
+    assert (wrong.status_code, "is no address" in wrong.content.decode()) == (422, True)
 
 
 def test_deleting_asks_first_and_says_what_is_in_the_way(

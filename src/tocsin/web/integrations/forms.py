@@ -259,6 +259,10 @@ class RotateForm(forms.Form):
     )
 
 
+#: The kind of integration that has a mailbox.
+EMAIL = "email"
+
+
 class CredentialsForm(forms.Form):
     """What senders must know besides the URL. Secrets are written, never shown."""
 
@@ -283,27 +287,57 @@ class CredentialsForm(forms.Form):
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
+    addresses = forms.CharField(
+        label=_("Take messages from these addresses only"),
+        help_text=_("Addresses or networks such as 192.0.2.0/24, one a line. Empty: from anywhere."),
+        max_length=5_000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+    )
+    imap_mailbox = forms.CharField(
+        label=_("Mailbox to read"),
+        help_text=_("Such as imaps://alerts%40example.org@mail.example.org/INBOX, with %40 for an @ in the name."),
+        max_length=200,
+        required=False,
+    )
+    imap_password = forms.CharField(
+        label=_("Mailbox: password"),
+        max_length=1000,
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
 
     #: Kind → the field that is shown, the secret one.
     PARTS = {
         "basic": ("username", "password"),
         "header": ("name", "value"),
         "hmac": ("header", "secret"),
+        "imap": ("mailbox", "password"),
     }
 
-    def spec(self) -> dict[str, dict[str, str]]:
+    def __init__(self, kind: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if kind != EMAIL:
+            del self.fields["imap_mailbox"], self.fields["imap_password"]
+
+    def spec(self) -> dict[str, Any]:
         """The credentials as the command wants them: an empty secret stays what it was, an empty name ends it."""
-        found: dict[str, dict[str, str]] = {}
+        found: dict[str, Any] = {}
+        if networks := self.cleaned_data["addresses"].replace(",", " ").split():
+            found["addresses"] = networks
         for kind, (shown, secret) in self.PARTS.items():
-            name = self.cleaned_data[f"{kind}_{shown}"]
-            value = self.cleaned_data[f"{kind}_{secret}"]
+            name = self.cleaned_data.get(f"{kind}_{shown}")
+            value = self.cleaned_data.get(f"{kind}_{secret}")
             if name or value:
                 found[kind] = {shown: name, **({secret: value} if value else {})}
         return found
 
     def places(self) -> dict[str, str]:
         """The field of each place in the spec."""
-        return {f"credentials.{kind}.{part}": f"{kind}_{part}" for kind, parts in self.PARTS.items() for part in parts}
+        return {
+            **{f"credentials.{kind}.{part}": f"{kind}_{part}" for kind, parts in self.PARTS.items() for part in parts},
+            **{f"credentials.addresses[{number}]": "addresses" for number in range(100)},
+        }
 
 
 def _field_name(setting: Setting) -> str:

@@ -62,8 +62,10 @@ def security(request: Request, number: int) -> HttpResponse:
     asked = request.POST.get("form")
     rotate = RotateForm(request.POST if asked == "rotate" else None)
     known = secrets.shown_credentials(secrets.credentials_of(row))
-    begin = {f"{kind_of}_{part}": value for kind_of, parts in known.items() for part, value in parts.items()}
-    credentials = CredentialsForm(request.POST if asked == "credentials" else None, initial=begin)
+    begin = {"addresses": "\n".join(known.pop("addresses", ()))} | {
+        f"{kind_of}_{part}": value for kind_of, parts in known.items() for part, value in parts.items()
+    }
+    credentials = CredentialsForm(row.kind, request.POST if asked == "credentials" else None, initial=begin)
     done = (asked == "rotate" and _rotate(request, row, rotate)) or (
         asked == "credentials" and _save_credentials(request, row, credentials)
     )

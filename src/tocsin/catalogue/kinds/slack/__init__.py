@@ -1,0 +1,66 @@
+"""Slack's slash command: its signature, and the answer that whoever typed it reads.
+
+https://docs.slack.dev/authentication/verifying-requests-from-slack
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from tocsin.catalogue.code import Headers, Payload, Reply, Told
+
+#: Seconds after which a request is somebody's recording.
+_FRESH = 300
+
+_CLOSING = ("close", "resolve", "done")
+
+#: A name that somebody gives a problem, to close it by: `#vpn`. Channels (`<#C123|ops>`) are none.
+_NAME = re.compile(r"(?<![\w<&])#([A-Za-z][\w-]{0,39})")
+
+
+def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
+    """HMAC-SHA256 of `v0:TIMESTAMP:BODY` in `X-Slack-Signature`, not older than five minutes."""
+    stamp = headers.get("x-slack-request-timestamp", "")
+    if not stamp.isdecimal() or len(stamp) > 12 or abs(now.timestamp() - int(stamp)) > _FRESH:
+        return False
+    made = hmac.new(secret.encode(), b"v0:" + stamp.encode() + b":" + body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(f"v0={made}".encode(), headers.get("x-slack-signature", "").encode("utf-8", "replace"))
+
+
+def messages(payload: Payload, headers: Headers) -> list[Payload]:
+    """The command with what it asks for, and without Slack's own secrets."""
+    if "action" in payload:
+        return [payload]
+    text = str(payload.get("text") or "").strip()[:3000]
+    word = text.partition(" ")[0].lower()
+    kept = {name: value for name, value in payload.items() if name not in ("token", "response_url", "trigger_id")}
+    named = _NAME.search(text)
+    if named is not None:
+        kept["name"] = named.group(1).lower()
+    if word in _CLOSING and named is not None:
+        return [{**kept, "action": "close"}]
+    if not text or word in ("help", *_CLOSING):
+        return [{**kept, "action": "help"}]
+    return [{**kept, "action": "open", "subject": text}]
+
+
+def reply(told: Sequence[Told]) -> Reply:
+    """What Slack shows to whoever typed the command."""
+    one = told[0]
+    match one.status:
+        case "Mapped Opened":
+            text = f"Alert {one.alert_id} is open."
+        case "Mapped Appended" | "Mapped Updated":
+            text = f"Alert {one.alert_id} is open already: counted."
+        case "Mapped Closed":
+            text = f"Alert {one.alert_id} is closed."
+        case "Pending":
+            text = "Taken; it is decided within seconds."
+        case _:
+            text = f"No alert: {one.reason}."
+    return Reply(200, json.dumps({"response_type": "ephemeral", "text": text}).encode())
