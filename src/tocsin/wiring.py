@@ -11,13 +11,12 @@ from tocsin.escalation import commands as policies
 from tocsin.escalation import loop as escalation
 from tocsin.escalation import reachable
 from tocsin.escalation import reactor as escalation_reactor
+from tocsin.inbound import client_tables, other_side
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
-from tocsin.inbound import other_side
 from tocsin.inbound.registry import Registry
-from tocsin.notify import duty_notices
+from tocsin.notify import duty_notices, phones
 from tocsin.notify import loop as notify
-from tocsin.notify import phones
 from tocsin.notify import reactor as notify_reactor
 from tocsin.notify.channels.common import PHONES
 from tocsin.notify.channels.registry import CHANNELS
@@ -44,6 +43,9 @@ _NEEDS = (
     ("group", outbound.needs_group),
     ("policy", policies.needs_policy),
     ("policy", integrations.needs_policy),
+    ("group", client_tables.needs_group),
+    ("policy", client_tables.needs_policy),
+    ("client_table", integrations.needs_client_table),
     ("schedule", policies.needs_schedule),
     ("support_hours", policies.needs_support_hours),
     ("support_hours", integrations.needs_support_hours),

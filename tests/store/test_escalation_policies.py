@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.store.people import ACTOR, make_group, make_user
+from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
 from tocsin.core import dependents
 from tocsin.core.errors import Rejected
@@ -16,13 +17,18 @@ from tocsin.escalation.commands import (
     delete_policy,
     names_of,
     needs_group,
+    needs_policy,
     needs_user,
     plan_of,
     policy_spec,
     save_policy,
 )
 from tocsin.escalation.models import Policy, PolicyVersion
-from tocsin.people.models import Group, User
+from tocsin.inbound.commands import save_integration
+from tocsin.people.models import ContactMethod, Group, User
+
+#: Somebody at a page; whoever applies YAML changes several things at once.
+WEB = Actor(None, "Test", "web")
 
 STANDARD: dict[str, Any] = {
     "name": "Standard",
@@ -116,3 +122,41 @@ def test_users_and_groups_know_the_policies_that_need_them(now: datetime) -> Non
     (alice,), (desk,) = names["users"], names["groups"]
     assert needs_user(alice) == needs_group(desk) == needs_group(owned.pk) == ["escalation policy Standard"]
     assert needs_user(alice + 1) == []
+
+
+def test_policies_that_hand_over_in_a_circle_are_refused(now: datetime) -> None:
+    first = save_policy(STANDARD, actor=ACTOR, now=now)
+    second = save_policy({**STANDARD, "name": "Second", "end": _to("Standard")}, actor=ACTOR, now=now)
+    for policy, to, way in (
+        (first, "Second", "Standard → Second → Standard"),
+        (second, "Second", "Second → Second"),
+    ):
+        with pytest.raises(Rejected, match=way) as refused:
+            save_policy({**STANDARD, "name": policy.name, "end": _to(to)}, existing=policy, actor=ACTOR, now=now)
+        assert (refused.value.code, refused.value.field) == ("circular", "end.policy")
+    assert needs_policy(first.pk) == ["escalation policy Second"]
+
+
+def _to(name: str) -> dict[str, str]:
+    return {"then": "hand_over", "policy": name}
+
+
+def test_a_policy_that_could_page_nobody_is_saved_only_when_that_is_meant(now: datetime) -> None:
+    ContactMethod.objects.update(is_enabled=False)
+    alone = {"name": "Alone", "steps": [{"notify": {"users": ["alice"]}, "after": "0m"}]}
+    with pytest.raises(Rejected, match="alice has no contact method in use") as refused:
+        save_policy(alone, actor=ACTOR, now=now)
+    assert (refused.value.code, refused.value.field) == ("reaches_nobody", "steps")
+    saved = save_policy({**alone, "anyway": True}, actor=ACTOR, now=now)
+    assert "anyway" not in policy_spec(saved)
+    # Whom roles are looked up in is known where the policy is used.
+    save_policy({**STANDARD, "steps": STANDARD["steps"][:1]}, actor=ACTOR, now=now)
+
+
+def test_a_policy_in_use_may_not_be_changed_so_that_it_pages_nobody_there(now: datetime) -> None:
+    policy = save_policy({**STANDARD, "steps": STANDARD["steps"][:1]}, actor=ACTOR, now=now)
+    spec = {"name": "Door", "kind": "api", "escalation_policy": "Standard", "recipients": {"groups": ["Service Desk"]}}
+    save_integration(spec, actor=ACTOR, now=now)
+    manager = [{"notify": {"roles": ["manager"]}, "after": "0m"}]
+    with pytest.raises(Rejected, match="For integration Door: It can reach nobody: nobody is manager in Service Desk"):
+        save_policy({**STANDARD, "steps": manager}, existing=policy, actor=WEB, now=now)

@@ -13,8 +13,9 @@ from tocsin.access.audit import Actor
 from tocsin.core import clock
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
+from tocsin.inbound import client_tables
 from tocsin.inbound import commands as integrations
-from tocsin.inbound.models import Integration
+from tocsin.inbound.models import ClientTable, Integration
 from tocsin.notify import commands as providers
 from tocsin.notify.models import Provider
 from tocsin.oncall import commands as oncall
@@ -69,6 +70,8 @@ class Noun:
     secret_keys: frozenset[str] = frozenset()
     #: Keys that refer to nouns after this one, or to others of it: saved when everything else is. Left out, they stay.
     late: Mapping[str, SaveLate] = field(default_factory=dict)
+    #: The names of others of its kind that a spec refers to: those are saved before it.
+    refers: Callable[[Mapping[str, Any]], Iterable[str]] = lambda spec: ()
 
     def find(self, name: str) -> Model | None:
         """The object of that name, ignoring case."""
@@ -82,6 +85,12 @@ class Noun:
     def name(self, row: Model) -> str:
         """The name of one."""
         return str(getattr(row, self.name_key))
+
+
+def _handed_over_to(spec: Mapping[str, Any]) -> Iterable[str]:
+    end = spec.get("end")
+    name = end.get("policy") if isinstance(end, Mapping) else None
+    return (name,) if isinstance(name, str) else ()
 
 
 def _without_secrets(spec: Callable[[Any], dict[str, Any]]) -> Callable[[Any, bool], dict[str, Any]]:
@@ -149,6 +158,15 @@ NOUNS: tuple[Noun, ...] = (
         spec=_without_secrets(policies.policy_spec),
         save=policies.save_policy,
         delete=policies.delete_policy,
+        refers=_handed_over_to,
+    ),
+    Noun(
+        key="client_tables",
+        word="client table",
+        rows=ClientTable.objects.all,
+        spec=_without_secrets(client_tables.client_table_spec),
+        save=client_tables.save_client_table,
+        delete=client_tables.delete_client_table,
     ),
     Noun(
         key="outbound_integrations",

@@ -5,7 +5,7 @@ The plan is found by doing it and rolling back, so that what is announced is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -88,13 +88,31 @@ def _run(sources: Sources, *, prune: bool, now: datetime, actor: Actor) -> Plan:
     configuration.lock()
     lines = _settings(sources, prune, actor, now)
     for noun in NOUNS:
-        lines += _saved(sources.entries.get(noun.key, []), actor, now)
+        lines += _saved(_in_order(sources.entries.get(noun.key, [])), actor, now)
     lines = _with_late_keys(lines, sources, actor, now)
     if prune:
         for noun in reversed(NOUNS):
             if noun.key in sources.keys:
                 lines += _pruned(noun, sources.entries.get(noun.key, []), actor, now)
     return Plan(tuple(lines))
+
+
+def _in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, each after those of its own kind that it refers to; in a circle the order stays as it is."""
+    found: list[Entry] = []
+    by_name = {entry.name.casefold(): entry for entry in entries}
+
+    def add(entry: Entry, on_the_way: frozenset[str]) -> None:
+        for name in entry.noun.refers(entry.spec):
+            other = by_name.get(name.casefold())
+            if other is not None and other not in found and name.casefold() not in on_the_way:
+                add(other, on_the_way | {entry.name.casefold()})
+        if entry not in found:
+            found.append(entry)
+
+    for entry in entries:
+        add(entry, frozenset({entry.name.casefold()}))
+    return found
 
 
 def _settings(sources: Sources, prune: bool, actor: Actor, now: datetime) -> list[Line]:

@@ -22,9 +22,9 @@ from tocsin.escalation import reachable
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
 from tocsin.inbound import heartbeat, heartbeats, references, secrets, specs
-from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound.models import ClientTable, Integration, IntegrationVersion
 from tocsin.inbound.outcomes import IntegrationMode
-from tocsin.inbound.references import GROUP, HOURS, POLICY, USER, Names
+from tocsin.inbound.references import GROUP, HOURS, POLICY, TABLE, USER, Names
 from tocsin.inbound.routes import Action
 from tocsin.inbound.specs import IntegrationSpec
 
@@ -141,6 +141,11 @@ def uses_of_policy(policy_id: int) -> Iterator[reachable.Use]:
             )
 
 
+def needs_client_table(table_id: int) -> list[str]:
+    """The integrations with a route that asks that client table."""
+    return _routed(TABLE, table_id)
+
+
 def needs_support_hours(hours_id: int) -> list[str]:
     """The integrations with a route that asks for those support hours."""
     return _routed(HOURS, hours_id)
@@ -246,12 +251,18 @@ def _unreachable(
                 f"routes[{number}]",
                 route.get("escalation_policy", policy_id),
                 tuple(recipients.get("users", user_ids)),
-                tuple(recipients.get("groups", group_ids)),
+                (*recipients.get("groups", group_ids), *_groups_of_table(route.get("client_table"))),
             )
         )
     for place, policy, users, groups in ways:
         if problem := reachable.problem(_plan(policy), users, groups, now):
             yield place, problem
+
+
+def _groups_of_table(table_id: object) -> list[int]:
+    """The groups that a route's client table names: whoever it is for is one of them."""
+    table = ClientTable.objects.filter(pk=table_id).first() if isinstance(table_id, int) else None
+    return [row["group"] for row in table.clients if row.get("group")] if table else []
 
 
 def _plan(policy_id: int | None) -> PolicyPlan:

@@ -32,6 +32,22 @@ class PolicyEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientEntry:
+    """Who answers for a client: None leaves what the route says."""
+
+    group_id: int | None = None
+    policy_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """A client table: by client, folded."""
+
+    name: str
+    clients: Mapping[str, ClientEntry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Directory:
     """The names that messages and routes may refer to; shared by all doors of one configuration version."""
 
@@ -44,6 +60,8 @@ class Directory:
     policy_ids: Mapping[str, int] = field(default_factory=dict)
     #: Support hours by id and by folded name.
     hours: Mapping[Reference, Hours] = field(default_factory=dict)
+    #: Client tables by id and by folded name.
+    client_tables: Mapping[Reference, Clients] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,3 +169,20 @@ class Heartbeat(models.Model):
             # Who is silent: asked each second.
             models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="inbound_heartbeat_due"),
         )
+
+
+class ClientTable(models.Model):
+    """Which group, and by which policy, answers for which client. Routes name one."""
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_name])
+    #: The group that owns it.
+    group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    #: `client`, and `group` and `policy` by id, in the order in which people wrote them.
+    clients = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(Lower("name"), name="inbound_clienttable_name"),)
+
+    def __str__(self) -> str:
+        return self.name

@@ -10,6 +10,7 @@ from tocsin.alerts.openings import NewAlert, Opening
 from tocsin.alerts.orders import Actor, NewEvent
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
+from tocsin.inbound.by_client import by_client
 from tocsin.inbound.door import Door, PolicyEntry
 from tocsin.inbound.fields import FIELDS, text_of
 from tocsin.inbound.outcomes import IntegrationMode
@@ -97,7 +98,7 @@ _PRIORITIES = {priority.value: priority for priority in Priority}
 
 def why_it_pages(door: Door, arrival: Arrival, reading: Reading, now: datetime) -> tuple[Paging, RouteChoice]:
     """By what a new alert pages (or why nobody is paged), and the route that it took."""
-    route = reading.route(lambda reference: door.in_hours(reference, now))
+    route = by_client(door, reading.route(lambda reference: door.in_hours(reference, now)), reading)
     if arrival.test_user_id is not None:
         return for_test(arrival.test_user_id), route
     policy = policy_for(door, route)

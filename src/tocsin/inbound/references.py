@@ -14,6 +14,7 @@ from tocsin.core.specs import raise_all
 
 POLICY, USER, GROUP, HOURS = "escalation policy", "user", "group", "support hours"
 OUTBOUND = "outbound integration"
+TABLE = "client table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Names:
     groups: Mapping[int, str] = field(default_factory=dict)
     hours: Mapping[int, str] = field(default_factory=dict)
     outbound: Mapping[int, str] = field(default_factory=dict)
+    tables: Mapping[int, str] = field(default_factory=dict)
 
     def of(self, noun: str) -> Mapping[int, str]:
         """The names of one noun, by id."""
@@ -34,6 +36,7 @@ class Names:
             GROUP: self.groups,
             HOURS: self.hours,
             OUTBOUND: self.outbound,
+            TABLE: self.tables,
         }
         return named[noun]
 
@@ -42,7 +45,7 @@ class Resolver:
     """Finds ids by name, ignoring case, and collects what is not there."""
 
     def __init__(self, names: Names) -> None:
-        nouns = (POLICY, USER, GROUP, HOURS, OUTBOUND)
+        nouns = (POLICY, USER, GROUP, HOURS, OUTBOUND, TABLE)
         self._ids = {noun: {name.lower(): number for number, name in names.of(noun).items()} for noun in nouns}
         self._problems: list[Rejected] = []
 
@@ -83,6 +86,8 @@ def ids_in(routes: list[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
         recipients = route.get("recipients") or {}
         yield from ((USER, user) for user in recipients.get("users") or ())
         yield from ((GROUP, group) for group in recipients.get("groups") or ())
+        if isinstance(table := route.get("client_table"), int):
+            yield TABLE, table
         hours = route.get("during")
         if isinstance(hours, Mapping):
             hours = hours.get("not")
@@ -102,6 +107,8 @@ def _route_with_ids(route: Mapping[str, Any], place: str, resolver: Resolver) ->
             for key, noun in (("users", USER), ("groups", GROUP))
             if recipients.get(key) is not None
         }
+    if route.get("client_table") not in (None, ""):
+        stored["client_table"] = resolver.find(TABLE, route["client_table"], f"{place}.client_table")
     during = route.get("during")
     if isinstance(during, Mapping):
         if during.get("not") is not None:
@@ -121,6 +128,8 @@ def _route_with_names(route: Mapping[str, Any], names: Names) -> dict[str, Any]:
             key: [known[key][number] for number in numbers if number in known[key]]
             for key, numbers in recipients.items()
         }
+    if "client_table" in route:
+        shown["client_table"] = _name(route["client_table"], names.tables)
     during = route.get("during")
     if isinstance(during, Mapping):
         shown["during"] = {"not": _name(during["not"], names.hours)}

@@ -18,7 +18,7 @@ from tocsin.core import configuration, crypto, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound.credentials import Credentials
-from tocsin.inbound.door import Directory, Door, PolicyEntry
+from tocsin.inbound.door import ClientEntry, Clients, Directory, Door, PolicyEntry
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.routes import Reference
@@ -184,7 +184,18 @@ def load_directory(connection: Connection) -> Directory:
             **{number: one.is_open for number, one in hours.items()},
             **{one.name.casefold(): one.is_open for one in hours.values()},
         },
+        client_tables=_client_tables(connection),
     )
+
+
+def _client_tables(connection: Connection) -> dict[Reference, Clients]:
+    found: dict[Reference, Clients] = {}
+    for row in database.rows(connection, "SELECT id, name, clients FROM inbound_clienttable"):
+        entries = {
+            one["client"].casefold(): ClientEntry(one.get("group"), one.get("policy")) for one in row["clients"]
+        }
+        found[row["id"]] = found[row["name"].casefold()] = Clients(row["name"], entries)
+    return found
 
 
 def _reader(row: Mapping[str, Any], hours: Mapping[Reference, str]) -> tuple[Reader, Rejected | None]:

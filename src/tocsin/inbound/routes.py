@@ -50,6 +50,8 @@ class Route:
     groups: tuple[Reference, ...] | None
     priority: str | None
     action: Action
+    #: The client table that says who answers for the message's client.
+    table: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class RouteChoice:
     groups: tuple[Reference, ...] | None = None
     priority: str | None = None
     action: Action = Action.PAGE
+    table: Reference | None = None
 
 
 _NO_ROUTES: Final = RouteChoice(None, "", "no routes: the integration's own policy and recipients")
@@ -87,6 +90,7 @@ def choose(
                 groups=route.groups,
                 priority=route.priority,
                 action=route.action,
+                table=route.table,
             )
     return _NONE_MATCHED
 
@@ -104,7 +108,9 @@ def _why(route: Route, payload: object, mapped: Mapped) -> str:
 
 # --- Compiling ---------------------------------------------------------------------------------------------------
 
-_KEYS: Final = ("name", "when", "during", "policy", "escalation_policy", "recipients", "priority", "action")
+_KEYS: Final = (
+    "name", "when", "during", "policy", "escalation_policy", "recipients", "client_table", "priority", "action",
+)  # fmt: skip
 
 
 def compile_routes(
@@ -152,6 +158,7 @@ def _route(
         groups=_references(recipients, "groups", place),
         priority=_priority(definition.get("priority"), f"{place}.priority"),
         action=_action(definition.get("action"), f"{place}.action"),
+        table=_reference(definition.get("client_table"), f"{place}.client_table"),
     )
 
 

@@ -17,6 +17,7 @@ from tocsin.core.specs import Spec, raise_all, storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound import references
 from tocsin.inbound.fields import FIELDS
+from tocsin.inbound.models import ClientTable
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.references import GROUP, OUTBOUND, POLICY, USER, Names, Resolver
@@ -65,6 +66,7 @@ def names() -> Names:
         users=dict(User.objects.values_list("pk", "username")),
         groups=dict(Group.objects.values_list("pk", "name")),
         hours=dict(SupportHours.objects.values_list("pk", "name")),
+        tables=dict(ClientTable.objects.values_list("pk", "name")),
         # A higher room's table, known by its name only.
         outbound=dict(apps.get_model("outbound", "OutboundIntegration").objects.values_list("pk", "name")),
     )

@@ -19,6 +19,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core import clock, crypto
 from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
+from tocsin.inbound.client_tables import save_client_table
 from tocsin.inbound.commands import save_integration
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify import verification
@@ -151,6 +152,21 @@ def _group(world: World) -> Request:
 
 def _policy_spec(world: World) -> dict[str, Any]:
     return {"name": _name("policy"), "steps": [{"notify": {"users": ["bob"]}}], **world.owned}
+
+
+def _on_policy(world: World) -> tuple[str, Any]:
+    policy = save_policy(_policy_spec(world), **world.by)
+    return f"escalation-policies/{policy.pk}/simulate", {"at": "2026-12-25T03:00:00Z", "priority": "critical"}
+
+
+def _table_spec(world: World) -> dict[str, Any]:
+    clients = [{"client": "Acme", "escalation_policy": save_policy(_policy_spec(world), **world.by).name}]
+    return {"name": _name("table"), "clients": clients, **world.owned}
+
+
+def _table_import(world: World) -> tuple[str, Any]:
+    table = save_client_table(_table_spec(world), **world.by)
+    return f"client-tables/{table.pk}/import", {"csv": "client,group,policy\n"}
 
 
 def _schedule_spec(world: World) -> dict[str, Any]:
@@ -450,6 +466,10 @@ EXAMPLES: Mapping[str, Example] = {
         },
     ),
     **_configured("escalation-policies", _policy_spec, lambda world: save_policy(_policy_spec(world), **world.by)),
+    "GET escalation-policies/templates": _listed("escalation-policies/templates"),
+    "POST escalation-policies/{id}/simulate": _on_policy,
+    **_configured("client-tables", _table_spec, lambda world: save_client_table(_table_spec(world), **world.by)),
+    "POST client-tables/{id}/import": _table_import,
     **_configured("users", _user_spec, _user),
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),

@@ -12,6 +12,7 @@ from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy, Run
+from tocsin.inbound.client_tables import save_client_table
 from tocsin.inbound.commands import save_integration
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.commands import save_provider
@@ -37,6 +38,7 @@ LISTS = (
     "integrations/Door/versions",
     "heartbeats",
     "escalation-policies",
+    "client-tables",
     "schedules",
     "support-hours",
     "providers",
@@ -45,8 +47,8 @@ LISTS = (
 FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages", "providers"})
 
 #: One for the token, two for the groups of its user, and the rows with what hangs on them. For integrations that is
-#: five tables of names; for alerts who is on call, what the policies say and whether paging is paused.
-MOST_STATEMENTS = {"alerts": 30, "integrations": 11, "integrations/Door/versions": 10}
+#: six tables of names; for alerts who is on call, what the policies say and whether paging is paused.
+MOST_STATEMENTS = {"alerts": 30, "integrations": 12, "integrations/Door/versions": 11}
 
 
 def fill(company: Company, number: int) -> None:
@@ -92,6 +94,8 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
         {"notify": {"roles": ["primary"], "groups": [group.name]}, "after": "5m"},
     ]
     save_policy({"name": f"p{name}", "group": group.name, "steps": steps}, **by)
+    clients = [{"client": "Acme", "group": group.name, "escalation_policy": f"p{name}"}]
+    save_client_table({"name": f"c{name}", "group": group.name, "clients": clients}, **by)
     rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": [user.username], "roles": ["primary"]}
     shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
     save_schedule({"name": f"s{name}", "group": group.name, "shifts": [shift]}, **by)

@@ -12,7 +12,7 @@ import pytest
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.access.models import AuditEntry
-from tocsin.api import escalation_policies, groups, integrations, schedules, support_hours, users
+from tocsin.api import client_tables, escalation_policies, groups, integrations, schedules, support_hours, users
 from tocsin.api import settings as settings_api
 from tocsin.core import clock
 from tocsin.core.ids import uuid7
@@ -27,6 +27,7 @@ NOUNS: dict[str, dict[str, Any]] = {
     "schedules": schedules.EXAMPLE,
     "escalation-policies": escalation_policies.EXAMPLE,
     "integrations": integrations.EXAMPLE,
+    "client-tables": client_tables.EXAMPLE,
 }
 
 

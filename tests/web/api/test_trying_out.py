@@ -180,3 +180,23 @@ def test_a_test_by_a_contact_method_is_queued(company: Company, admin: Api, resp
     assert [one["id"] for one in shown] == [str(delivery.pk)]
     refused(manager.post(f"contact-methods/{way}/test"), 403, "forbidden")
     assert admin.post(f"contact-methods/{way}/test").status == 202
+
+
+def test_a_policy_says_whom_it_would_page_at_any_moment_and_stores_nothing(company: Company, admin: Api) -> None:
+    steps = [
+        {"notify": {"roles": ["primary"]}, "after": "0m", "when": {"priority": ["critical"]}},
+        {"notify": {"users": ["bob"]}, "after": "5m", "retries": {"times": 1, "every": "2m"}},
+    ]
+    assert admin.post("escalation-policies", {"name": "Tried", "steps": steps}).status == 201
+    body = {"at": "2026-12-25T03:00:00Z", "priority": "low", "groups": ["Service Desk"]}
+    answer = admin.post("escalation-policies/Tried/simulate", body).body
+    assert (answer["policy"], answer["priority"]) == ("Tried", "low")
+    assert {page["user_id"] for page in answer["pages"]} == {company.bob.pk}
+    assert [page["minutes"] for page in answer["pages"] if page["label"] == answer["pages"][0]["label"]] == [0, 2]
+    assert any("only for critical alerts" in line["text"] for line in answer["timeline"])
+    refused(admin.post("escalation-policies/Tried/simulate", {"groups": ["Nobody's"]}), 400, "invalid", "groups")
+
+
+def test_ready_made_policies_can_be_taken_as_they_are(admin: Api) -> None:
+    for one in admin.get("escalation-policies/templates").body["items"]:
+        assert admin.post("escalation-policies", one["spec"]).status == 201, one

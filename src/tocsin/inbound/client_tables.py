@@ -1,0 +1,192 @@
+"""Changing client tables: checked, recorded in the audit log, known to every node; and reading them from CSV.
+
+A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import configuration, dependents
+from tocsin.core.errors import Rejected
+from tocsin.core.specs import Spec, raise_all
+from tocsin.escalation.models import Policy
+from tocsin.inbound.models import ClientTable
+from tocsin.people.models import Group
+
+MOST_CLIENTS = 5_000
+
+
+#: The names of groups and of policies, by id.
+type Known = tuple[Mapping[int, str], Mapping[int, str]]
+
+
+def names() -> Known:
+    """Of all of them: for whoever shows many tables."""
+    return dict(Group.objects.values_list("pk", "name")), dict(Policy.objects.values_list("pk", "name"))
+
+
+def client_table_spec(table: ClientTable, known: Known | None = None) -> dict[str, Any]:
+    """The table as YAML and the API write one."""
+    groups, policies = known or names()
+    spec: dict[str, Any] = {"name": table.name}
+    if table.group is not None:
+        spec["group"] = table.group.name
+    clients = []
+    for row in table.clients:
+        shown = {"client": row["client"]}
+        if row.get("group") in groups:
+            shown["group"] = groups[row["group"]]
+        if row.get("policy") in policies:
+            shown["escalation_policy"] = policies[row["policy"]]
+        clients.append(shown)
+    return {**spec, "clients": clients}
+
+
+def save_client_table(
+    spec: Mapping[str, object], *, existing: ClientTable | None = None, actor: Actor, now: datetime
+) -> ClientTable:
+    """Makes a table, or makes `existing` what the spec says. Raises Rejected that names the place of each problem."""
+    with transaction.atomic():
+        configuration.lock()
+        read = Spec(spec)
+        name, group, clients = _name(read, existing), _group(read), _clients(read)
+        read.finish()
+        before = client_table_spec(existing) if existing else None
+        table = existing or ClientTable()
+        table.name, table.group, table.clients = name, group, clients
+        table.save()
+        _record(table, before, client_table_spec(table), actor, now)
+    return table
+
+
+def delete_client_table(table: ClientTable, *, actor: Actor, now: datetime) -> None:
+    """Deletes a table. Raises Rejected ("in_use") while a route names it."""
+    with transaction.atomic():
+        configuration.lock()
+        dependents.refuse_deletion("client_table", table.pk, table.name)
+        _record(table, client_table_spec(table), None, actor, now)
+        table.delete()
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The tables that name or belong to the group, for whoever wants to delete it."""
+    return [
+        f"client table {table.name}"
+        for table in ClientTable.objects.all()
+        if table.group_id == group_id or any(row.get("group") == group_id for row in table.clients)
+    ]
+
+
+def needs_policy(policy_id: int) -> list[str]:
+    """The tables that name the policy, for whoever wants to delete it."""
+    return [
+        f"client table {table.name}"
+        for table in ClientTable.objects.all()
+        if any(row.get("policy") == policy_id for row in table.clients)
+    ]
+
+
+def from_csv(text: str) -> list[dict[str, str]]:
+    """The clients of a CSV: client, group, policy, with commas, semicolons or tabs; a row of headings is left out.
+
+    Raises Rejected that names the row.
+    """
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(",;\t", key=first.count)
+    found: list[dict[str, str]] = []
+    problems: list[Rejected] = []
+    for number, row in enumerate(csv.reader(io.StringIO(text), delimiter=delimiter), start=1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or (number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")):
+            continue
+        if len(cells) > 3 and any(cells[3:]):
+            problems.append(Rejected("invalid", f"Row {number} has more than client, group and policy.", "clients"))
+            continue
+        entry = dict(zip(("client", "group", "escalation_policy"), cells, strict=False))
+        found.append({key: value for key, value in entry.items() if value})
+    raise_all(problems)
+    return found
+
+
+def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
+    """The CSV that `from_csv` reads."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(["client", "group", "policy"])
+    writer.writerows([one["client"], one.get("group", ""), one.get("escalation_policy", "")] for one in clients)
+    return written.getvalue()
+
+
+def _name(read: Spec, existing: ClientTable | None) -> str:
+    name = read.name()
+    others = ClientTable.objects.exclude(pk=existing.pk) if existing else ClientTable.objects.all()
+    if name and others.filter(name__iexact=name).exists():
+        read.refuse("name", f'there is a client table "{name}" already.', "name_taken")
+    return name
+
+
+def _group(read: Spec) -> Group | None:
+    name = read.text("group")
+    group = Group.objects.filter(name__iexact=name).first() if name else None
+    if name and group is None:
+        read.refuse("group", f'there is no group "{name}".', "not_found")
+    return group
+
+
+def _clients(read: Spec) -> list[dict[str, Any]]:
+    raw = read.raw("clients", [])
+    if not isinstance(raw, list | tuple) or len(raw) > MOST_CLIENTS:
+        read.refuse("clients", f"must be a list of at most {MOST_CLIENTS} clients.")
+        return []
+    groups = {name.lower(): number for number, name in Group.objects.values_list("pk", "name")}
+    policies = {name.lower(): number for number, name in Policy.objects.values_list("pk", "name")}
+    found: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for number, value in enumerate(raw):
+        problems: list[Rejected] = []
+        row = Spec(value, f"clients[{number}]", problems)
+        client = row.text("client", required=True)
+        if client.casefold() in seen:
+            row.refuse("client", f'"{client}" is there twice.', "name_taken")
+        seen.add(client.casefold())
+        entry: dict[str, Any] = {"client": client}
+        for key, stored, known, what in (
+            ("group", "group", groups, "group"),
+            ("escalation_policy", "policy", policies, "escalation policy"),
+        ):
+            name = row.text(key)
+            if name and name.lower() not in known:
+                row.refuse(key, f'there is no {what} "{name}".', "not_found")
+            elif name:
+                entry[stored] = known[name.lower()]
+        row.done()
+        if len(entry) == 1 and not problems:
+            row.refuse("group", "name a group or a policy for this client.", "missing")
+        for problem in problems:
+            read.note(problem)
+        found.append(entry)
+    return found
+
+
+def _record(
+    table: ClientTable, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
+) -> None:
+    if audit.record_change(
+        actor,
+        now=now,
+        object_type="client_table",
+        object_id=table.pk,
+        object_name=table.name,
+        before=before,
+        after=after,
+    ):
+        configuration.changed()

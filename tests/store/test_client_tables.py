@@ -1,0 +1,110 @@
+"""A client table says which group, and by which policy, answers for which client."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store.ingest import halo
+from tests.store.people import ACTOR
+from tocsin.access.models import AuditEntry
+from tocsin.configure import documents, export, plan, sources
+from tocsin.core.errors import Rejected
+from tocsin.escalation.models import Policy
+from tocsin.inbound import client_tables
+from tocsin.inbound import commands as integrations
+from tocsin.inbound.models import ClientTable, Integration
+from tocsin.people import groups
+from tocsin.people.models import Group
+from tocsin.simulate.chain import Outcome, simulate
+
+YAML = """
+users:
+  - {username: alice, email: alice@example.org, role: admin}
+  - {username: bob, email: bob@example.org}
+groups:
+  - {name: Desk, members: [{user: alice, roles: [primary]}]}
+  - {name: Gold team, members: [{user: bob, roles: [primary]}]}
+escalation_policies:
+  - {name: Gold, end: {then: hand_over, policy: Standard}, steps: [{notify: {roles: [primary]}, after: 2m}]}
+  - {name: Standard, steps: [{notify: {roles: [primary]}, after: 0m}]}
+client_tables:
+  - name: Customers
+    clients:
+      - {client: Acme, group: Gold team, escalation_policy: Gold}
+      - {client: Globex, group: Gold team}
+integrations:
+  - name: Halo
+    kind: haloitsm
+    escalation_policy: Standard
+    recipients: {groups: [Desk]}
+    routes: [{when: {field: subject, operator: exists}, client_table: Customers}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def configured(database: str, now: datetime) -> None:
+    apply(YAML, now)
+
+
+def apply(text: str, now: datetime) -> plan.Plan:
+    return plan.apply(sources.collect([documents.parse(text, "t.yaml", Path())]), prune=False, now=now)
+
+
+def one(now: datetime, **ticket: Any) -> Outcome:
+    body = json.dumps(halo(**ticket)).encode()
+    (outcome,) = simulate(Integration.objects.get().pk, body, "application/json", now).outcomes
+    return outcome
+
+
+def test_a_message_goes_to_its_clients_group_by_its_clients_policy_and_the_reason_says_so(now: datetime) -> None:
+    acme, globex, other = (one(now, client_name=name) for name in ("ACME", "Globex", "Initech"))
+    assert [(page.name, page.after.total_seconds()) for page in acme.pages][:1] == [("bob", 120)]
+    assert "policy Gold" in acme.why
+    assert "ACME is in client table Customers" in acme.why
+    assert [(page.name, page.after.total_seconds()) for page in globex.pages] == [("bob", 0)]
+    assert [page.name for page in other.pages] == ["alice"]
+    assert "client Initech is not in client table Customers" in other.why
+
+
+def test_a_second_run_changes_nothing_and_policies_come_after_those_they_hand_over_to(now: datetime) -> None:
+    assert apply(YAML, now).is_empty
+    exported = export.everything(with_secrets=False)
+    assert [one["name"] for one in exported["client_tables"]] == ["Customers"]
+    assert exported["integrations"][0]["routes"][0]["client_table"] == "Customers"
+
+
+def test_a_csv_with_or_without_heading_reads_as_rows_and_bad_rows_are_named(now: datetime) -> None:
+    rows = [
+        {"client": "Acme", "group": "Gold team", "escalation_policy": "Gold"},
+        {"client": "Initech", "group": "Desk"},
+    ]
+    assert client_tables.from_csv("Client;Group;Policy\nAcme;Gold team;Gold\n\nInitech;Desk\n") == rows
+    assert client_tables.from_csv(client_tables.to_csv(rows)) == rows
+    table = ClientTable.objects.get()
+    bad = [{"client": "Acme", "group": "Nobody's"}, {"client": "acme", "group": "Desk"}, {"client": "Umbrella"}]
+    with pytest.raises(Rejected) as refused:
+        client_tables.save_client_table({"name": "Customers", "clients": bad}, existing=table, actor=ACTOR, now=now)
+    assert set(refused.value.fields) == {"clients[0].group", "clients[1].client", "clients[2].group"}
+    with pytest.raises(Rejected, match="Row 2 has more than"):
+        client_tables.from_csv("Acme,Desk\nInitech,Desk,Gold,more\n")
+
+
+def test_what_a_table_names_and_a_table_that_is_named_are_not_deleted(now: datetime) -> None:
+    for delete in (
+        lambda: client_tables.delete_client_table(ClientTable.objects.get(), actor=ACTOR, now=now),
+        lambda: groups.delete_group(Group.objects.get(name="Gold team"), actor=ACTOR, now=now),
+    ):
+        with pytest.raises(Rejected) as refused:
+            delete()
+        assert refused.value.code == "in_use"
+    assert client_tables.needs_policy(Policy.objects.get(name="Gold").pk) == ["client table Customers"]
+    spec = {**integrations.integration_spec(Integration.objects.get()), "routes": []}
+    integrations.save_integration(spec, existing=Integration.objects.get(), actor=ACTOR, now=now)
+    client_tables.delete_client_table(ClientTable.objects.get(), actor=ACTOR, now=now)
+    entry = AuditEntry.objects.latest("id")
+    assert (entry.action, entry.object_type) == ("delete", "client_table")
