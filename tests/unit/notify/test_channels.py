@@ -132,6 +132,7 @@ def test_every_kind_describes_its_settings(kind: ProviderKind) -> None:
     assert kind.name in BENCHES, "a new kind gets a bench"
     assert set(kind.channels) <= set(CHANNELS)
     assert kind.about.endswith(".")
+    assert (ICONS.parent / "docs" / "providers" / f"{kind.name}.md").exists(), "a new kind gets a guide"
     assert kind.icon in (ICONS / "icons.txt").read_text().split()
     assert set(kind.channels) >= kind.replies | kind.receipts
     names = [setting.name for setting in settings_of(kind)]
