@@ -14,9 +14,12 @@ from django.utils import timezone
 from tests.doubles.smtp import smtp_double
 from tests.web.conftest import Company
 from tocsin.access import tokens
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core import clock, crypto, ids, settings_store
+from tocsin.escalation.commands import policy_spec, save_policy
 from tocsin.escalation.models import Policy
+from tocsin.inbound.models import ClientTable
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage
 from tocsin.people.models import ContactMethod, Group, User
 
@@ -254,3 +257,104 @@ def test_the_sandbox_shows_ones_own_messages_and_all_to_administrators(company: 
     assert "For Bob" in every
     assert "evil.example.org" not in every
     assert "<script>x" not in every
+
+
+def test_a_steps_place_changes_without_scripts_and_nothing_typed_is_lost(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    form = policy_form(
+        {"after": "0m", "roles": ["primary"]}, {"after": "soon", "name": "later", "others": ["everybody"]}
+    )
+    client = browser_of(company.admin)
+    moved = client.post("/policies/new/", {**form, "rearrange": "up-1"})
+    assert moved.status_code == 200
+    first, second = moved.context["steps"].forms
+    assert (first["after"].value(), first["name"].value(), first["others"].value()) == ("soon", "later", ["everybody"])
+    assert second["roles"].value() == ["primary"]
+    assert len(client.post("/policies/new/", {**form, "rearrange": "add"}).context["steps"].forms) == 3
+    (left,) = client.post("/policies/new/", {**form, "rearrange": "remove-1"}).context["steps"].forms
+    assert left["after"].value() == "0m"
+    assert not Policy.objects.filter(name="Nights").exists()
+
+
+def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_of: BrowserOf) -> None:
+    by = {"actor": COMMAND_LINE, "now": clock.now()}
+    save_policy({"name": "After", "steps": [{"notify": {"users": ["bob"]}}]}, **by)
+    between = {"days": ["mon"], "from": "08:00", "to": "18:00", "time_zone": "Europe/Zurich", "outside": True}
+    spec = {
+        "name": "All of it", "default_priority": "low", "groups_one_by_one": "15m", "end_after": "7m",
+        "acknowledge": {"effect": "continue", "timeout": "20m", "people": 2},
+        "end": {"then": "hand_over", "policy": "After"},
+        "steps": [
+            {
+                "notify": {"roles": ["primary"], "everybody": True, "assignee": True}, "after": "0m", "name": "first",
+                "one_by_one": "5m", "retries": {"times": 2, "every": "3m"}, "only_until_acknowledged": True,
+                "by": [{"channel": "email"}, {"label": "Email-Official", "wait": "2m",
+                                              "repeat": {"times": 1, "every": "4m"}}],
+                "when": {"priority": ["high", "low"], "between": between, "tags": {"environment": "production"}},
+                "if_empty": "wait",
+            }
+        ],
+    }  # fmt: skip
+    policy = save_policy(spec, **by)
+    client = browser_of(company.admin)
+    page = client.get(f"/policies/{policy.pk}/edit/")
+    assert client.post(f"/policies/{policy.pk}/edit/", filled(page)).status_code == 302
+    assert policy_spec(Policy.objects.get(pk=policy.pk)) == policy_spec(policy)
+    assert policy.versions.count() == 1
+
+
+def filled(answer: Any) -> dict[str, Any]:
+    """What a browser would send of a policy's form, as it was drawn."""
+    steps = answer.context["steps"]
+    sets = [steps, *(step.by for step in steps.forms)]
+    parts = [answer.context["form"], *steps.forms, *(row for step in steps.forms for row in step.by.forms)]
+    parts += [one.management_form for one in sets]
+    fields = [field for part in parts for field in part]
+    found = {field.html_name: drawn(field.value()) for field in fields}
+    return {name: value for name, value in found.items() if value is not None and value is not False and value != []}
+
+
+def drawn(value: Any) -> Any:
+    return value.pk if isinstance(value, Policy | Group) else value
+
+
+def test_contact_rules_are_rows_that_come_back_and_say_what_they_come_to(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    client = browser_of(company.admin)
+    label = company.admin.contact_methods.get().label
+    counts = {f"{name}-TOTAL_FORMS": "0" for name in ("high", "medium")} | {"low-TOTAL_FORMS": "1"}
+    form = {
+        **counts, **{f"{name}-INITIAL_FORMS": "0" for name in ("critical", "high", "medium", "low", "quiet")},
+        "critical-TOTAL_FORMS": "2", "critical-0-way": label, "critical-0-wait": "2m", "critical-0-times": "1",
+        "critical-0-every": "5m", "critical-1-way": "",
+        "quiet-TOTAL_FORMS": "1", "quiet-0-begins": "22:00", "quiet-0-ends": "07:00", "quiet-0-let_through": "high",
+        "most_per_hour": "9",
+    }  # fmt: skip
+    assert client.post("/me/rules/", form).status_code == 302
+    assert User.objects.get(pk=company.admin.pk).contact_rules == {
+        "by_priority": {"critical": [{"method": label, "wait": "2m", "repeat": {"times": 1, "every": "5m"}}]},
+        "quiet_hours": [{"from": "22:00", "to": "07:00", "let_through": "high"}],
+        "most_per_hour": 9,
+    }
+    assert "<strong>2:00</strong>" in text_of(client, "/me/")
+    wrong = client.post("/me/rules/", {**form, "quiet-0-begins": "late", "critical-0-wait": "soon"})
+    assert wrong.status_code == 422
+    assert "late" in wrong.content.decode()
+    assert "is not a duration" in wrong.content.decode()
+
+
+def test_a_client_table_is_pasted_as_csv_and_its_errors_stand_beside_it(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    client = browser_of(company.admin)
+    rows = f"client,group,policy\nAcme,{company.desk.name},{company.policy.name}\n"
+    assert client.post("/client-tables/new/", {"name": "Customers", "clients": rows}).status_code == 302
+    assert "1 client" in text_of(client, "/client-tables/")
+    table = ClientTable.objects.get()
+    wrong = client.post(f"/client-tables/{table.pk}/", {"name": "Customers", "clients": "Acme,Nobody's"})
+    assert wrong.status_code == 422
+    assert "no group" in wrong.content.decode()
+    assert client.post(f"/client-tables/{table.pk}/delete/").status_code == 302
+    assert browser_of(company.observer).get("/client-tables/new/").status_code == 403

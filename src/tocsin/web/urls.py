@@ -11,6 +11,7 @@ from tocsin.web.alerts import detail, link_page, opening
 from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
 from tocsin.web.calendar import views as calendar
+from tocsin.web.client_tables import views as client_tables
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
@@ -150,12 +151,20 @@ _outbound = [
     path("<int:number>/delete/", outbound.delete, name="delete_outbound"),
 ]
 
+_client_tables = [
+    path("", client_tables.client_table_list, name="client_tables"),
+    path("new/", client_tables.edit, name="new_client_table"),
+    path("<int:number>/", client_tables.edit, name="edit_client_table"),
+    path("<int:number>/delete/", client_tables.delete, name="delete_client_table"),
+]
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
     path("alerts/", include(_alerts)),
     path("inbound-log/", include(_inbound_log)),
     path("integrations/", include(_integrations)),
     path("policies/", include(_policies)),
+    path("client-tables/", include(_client_tables)),
     path("groups/", include(_groups)),
     path("users/", include(_users)),
     path("me/", include(_me)),

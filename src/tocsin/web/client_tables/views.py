@@ -1,0 +1,130 @@
+"""Client tables: the list, one as CSV in a form, and deleting it."""
+
+from __future__ import annotations
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods, require_safe
+
+from tocsin.access.roles import Action
+from tocsin.core import dependents
+from tocsin.core.errors import Rejected
+from tocsin.inbound import client_tables as commands
+from tocsin.inbound.models import ClientTable
+from tocsin.people.models import Group
+from tocsin.web.forms import CodeField, show_rejection
+from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.request import Request, page
+
+#: A file larger than this is no table of clients.
+LARGEST = 2_000_000
+
+
+class ClientTableForm(forms.Form):
+    """A table: pasted, or from a file."""
+
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=gettext_lazy("Owned by"),
+        required=False,
+        empty_label=gettext_lazy("Administrators only"),
+    )
+    clients = CodeField(
+        label=gettext_lazy("Clients"),
+        required=False,
+        help_text=gettext_lazy("One a row: client, group, policy. The policy may be left out."),
+    )
+    file = forms.FileField(
+        label=gettext_lazy("Or a CSV file"),
+        required=False,
+        help_text=gettext_lazy("Takes the place of the rows above."),
+    )
+
+    def clean_file(self) -> str:
+        """The file's text; empty: there is none."""
+        sent = self.cleaned_data.get("file")
+        if sent is None:
+            return ""
+        if sent.size > LARGEST:
+            raise forms.ValidationError(_("This file is too large for a table of clients."))
+        try:
+            return str(sent.read().decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise forms.ValidationError(_("This file is not UTF-8 text; save it as CSV UTF-8.")) from None
+
+
+@require_safe
+def client_table_list(request: Request) -> HttpResponse:
+    """Every table, with how many clients it has."""
+    rows = ClientTable.objects.select_related("group")
+    may_add = may_somewhere(request, Action.ROUTING)
+    return page(request, "client_tables/list.html", {"rows": rows, "may_add": may_add})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def edit(request: Request, number: int | None = None) -> HttpResponse:
+    """A new table, or changes to one."""
+    row = _find(number) if number is not None else None
+    if row is not None:
+        require(request, Action.ROUTING, row.group_id)
+    form = ClientTableForm(request.POST or None, request.FILES or None, initial=_initial(row))
+    offer_own_groups(request, form.fields["group"])
+    if request.method == "POST" and form.is_valid():
+        data = form.cleaned_data
+        try:
+            require(request, Action.ROUTING, data["group"])
+            clients = commands.from_csv(data["file"] or data["clients"])
+            spec = {"name": data["name"], "group": data["group"].name if data["group"] else None, "clients": clients}
+            saved = commands.save_client_table(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected)
+        else:
+            messages.success(request, _("Saved: %(count)s clients.") % {"count": len(saved.clients)})
+            return redirect("client_tables")
+    context = {"table": row, "form": form, "needed_by": dependents.of("client_table", row.pk) if row else []}
+    return page(request, "client_tables/edit.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first, and says what needs it."""
+    row = _find(number)
+    require(request, Action.ROUTING, row.group_id)
+    problem = ""
+    if request.method == "POST":
+        try:
+            commands.delete_client_table(row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            problem = rejected.detail
+        else:
+            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
+            return redirect("client_tables")
+    context = {
+        "what": row.name,
+        "problem": problem,
+        "needed_by": dependents.of("client_table", row.pk),
+        "back": ("edit_client_table", row.pk),
+        "about": _("Alerts that are open keep their recipients."),
+    }
+    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+
+
+def _find(number: int) -> ClientTable:
+    row = ClientTable.objects.select_related("group").filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This client table is gone."))
+    return row
+
+
+def _initial(row: ClientTable | None) -> dict[str, object]:
+    if row is None:
+        return {"clients": "client, group, policy\n"}
+    spec = commands.client_table_spec(row)
+    return {"name": row.name, "group": row.group, "clients": commands.to_csv(spec["clients"])}
