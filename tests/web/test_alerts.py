@@ -270,6 +270,19 @@ def test_an_alert_is_opened_by_hand_and_pages(company: Company, browser_of: Brow
     assert "Bob Brown opened it by hand." in answer.content.decode()
 
 
+def test_who_would_be_paged_is_shown_before_an_alert_is_opened_by_hand(company: Company, browser_of: BrowserOf) -> None:
+    form = {"subject": "Server room is hot", "priority": "high", "policy": company.policy.pk, "preview": "1"}
+    client = browser_of(company.responder)
+    answer = client.post("/alerts/new/", {**form, "groups": [company.desk.pk]})
+    text = answer.content.decode()
+    assert "It would page" in text
+    assert "<bdi>Bob Brown</bdi>" in text
+    assert 'value="Server room is hot"' in text
+    nobody = client.post("/alerts/new/", {**form, "policy": ""}).content.decode()
+    assert "pages nobody" in nobody
+    assert not Alert.objects.exists()
+
+
 def test_what_was_typed_stays_when_something_is_missing(company: Company, browser_of: BrowserOf) -> None:
     answer = browser_of(company.responder).post("/alerts/new/", {"client": "Acme", "long_text": "It smells."})
     text = answer.content.decode()

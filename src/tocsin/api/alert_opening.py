@@ -17,6 +17,8 @@ from tocsin.escalation.by_hand import ByHand, open_alert
 from tocsin.escalation.models import Policy
 from tocsin.inbound.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
 from tocsin.people.models import Group, User
+from tocsin.simulate import report
+from tocsin.simulate.by_hand import preview
 
 
 def _longest(field: str) -> int:
@@ -71,6 +73,25 @@ EXAMPLE = {
 )
 def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
     who = caller(request)
+    number = open_alert(_by_hand(body), actor=actor_of(who), username=who.user.username, via=via_of(who), now=who.now)
+    return show_whole(find_alert(number), who.now)
+
+
+@routes.post(
+    "/preview",
+    Action.ACT,
+    summary="Whom an alert would page that is opened by hand: a dry run",
+    extra={"requestBody": {"content": {"application/json": {"example": EXAMPLE}}}},
+)
+def preview_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
+    """Nothing is stored or sent. `pages` has everybody's, with minutes from the opening; `timeline` what the alert's
+    would say; `notes` what else to know.
+    """
+    who = caller(request)
+    return report.played_as_json(preview(_by_hand(body), who.now), who.viewer.address)
+
+
+def _by_hand(body: NewAlertBody) -> ByHand:
     users = tuple(
         find_named(
             User.objects.filter(is_active=True), name, what="active user", field=f"recipients.users[{n}]", by="username"
@@ -81,7 +102,7 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
         find_named(Group.objects.all(), name, what="group", field=f"recipients.groups[{n}]").pk
         for n, name in enumerate(body.recipients.groups)
     )
-    new = ByHand(
+    return ByHand(
         subject=body.subject,
         priority=body.priority,
         policy=_policy(body),
@@ -92,8 +113,6 @@ def create_alert(request: HttpRequest, body: NewAlertBody) -> dict[str, Any]:
         custom={name: text[:CUSTOM_LENGTH] for name, text in body.custom.items()},
         note=body.note,
     )
-    number = open_alert(new, actor=actor_of(who), username=who.user.username, via=via_of(who), now=who.now)
-    return show_whole(find_alert(number), who.now)
 
 
 _COLUMNS = ("short_text", "long_text", "source_url", "client", "site", "requester", "requester_phone")

@@ -411,6 +411,10 @@ EXAMPLES: Mapping[str, Example] = {
     **_OUTBOUND,
     "GET alerts": _listed("alerts"),
     "POST alerts": _new("alerts", lambda _world: {"subject": "VPN down", "recipients": {"users": ["bob"]}}),
+    "POST alerts/preview": lambda _world: (
+        "alerts/preview",
+        {"subject": "VPN down", "recipients": {"users": ["bob"]}},
+    ),
     "GET alerts/{int:id}": _alert(),
     "GET alerts/{int:id}/events": _alert("events"),
     "POST alerts/{int:id}/acknowledge": _alert("acknowledge"),

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from tocsin.core import durations
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.simulate.chain import Outcome
+from tocsin.simulate.escalation import PlannedPage
 
 #: So many moments of an escalation are shown; the rest is in the API.
 MOST = 12
@@ -51,24 +52,25 @@ def shown(outcomes: Iterable[Outcome]) -> list[Shown]:
 
 def would_page(outcome: Outcome) -> str:
     """Who would be paged first, in words: "Alice Andersson, at once"; "" for nobody."""
-    paged = _paged(outcome)
-    if not paged:
+    moments = paged(outcome.pages)
+    if not moments:
         return ""
-    names = list(paged[0].people)
+    names = list(moments[0].people)
     said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {_('and')} {names[-1]}"
-    return f"{said}, {paged[0].when if paged[0].after else _('now')}"
+    return f"{said}, {moments[0].when if moments[0].after else _('now')}"
 
 
 def _shown(outcome: Outcome) -> Shown:
     verb, tone = _verb(outcome.status)
-    paged = _paged(outcome)
+    moments = paged(outcome.pages)
     problems = tuple(dict.fromkeys(page.problem for page in outcome.pages if page.problem))
-    return Shown(outcome, verb, tone, tuple(paged[:MOST]), len(paged) > MOST, problems)
+    return Shown(outcome, verb, tone, tuple(moments[:MOST]), len(moments) > MOST, problems)
 
 
-def _paged(outcome: Outcome) -> list[Paged]:
+def paged(pages: Iterable[PlannedPage]) -> list[Paged]:
+    """Whom pages reach, moment by moment."""
     found: dict[timedelta, Paged] = {}
-    for page in outcome.pages:
+    for page in pages:
         if not page.problem:
             channels = found.setdefault(page.after, Paged(page.after)).people.setdefault(page.name, [])
             channel = _CHANNELS.get(page.channel, page.channel)
