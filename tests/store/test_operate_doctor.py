@@ -165,8 +165,7 @@ def test_a_channel_that_people_are_paged_by_without_a_provider_is_said(now: date
     missing = {finding.about: finding for finding in found(now, "provider.missing")}
     assert set(missing) == {"email", "ntfy", "sms"}
     assert "the pages of 1 person" in missing["sms"].detail
-    assert missing["ntfy"].remedy == "Add one under Providers."
-    assert "no provider for it" in missing["sms"].remedy, "a remedy that cannot be followed is none"
+    assert missing["ntfy"].remedy == missing["sms"].remedy == "Add one under Providers."
 
 
 def test_people_who_are_called_and_cannot_be_reached_are_named(now: datetime) -> None:
@@ -178,6 +177,9 @@ def test_people_who_are_called_and_cannot_be_reached_are_named(now: datetime) ->
     ContactMethod.objects.filter(user__username="bob").update(address="nonsense")
     ContactMethod.objects.filter(user__username__in=("carol", "dave")).delete()
     assert [finding.about for finding in found(now, "people.unreachable")] == ["alice", "bob", "carol"]
+    ContactMethod.objects.filter(user__username="bob").update(channel="push", address="bob-phone")
+    assert [finding.about for finding in found(now, "people.unreachable")] == ["alice", "carol"]
+    assert "Only pushes reach bob at priority critical and high" in found(now, "people.push_only")[0].detail
     User.objects.update(is_active=False)
     assert ids(now, "people.unreachable") == []
 

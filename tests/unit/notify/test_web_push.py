@@ -11,11 +11,13 @@ from cryptography.exceptions import InvalidTag
 
 from tests.doubles.push import Browser
 from tests.unit.notify.messages import EXTREME, every_purpose, page
+from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
-from tocsin.notify import links
+from tocsin.notify import links, push_alone
 from tocsin.notify.channels.push.channel import PushChannel
 from tocsin.notify.channels.web_push import addresses, encryption, subscription
 from tocsin.notify.channels.web_push.payload import payload
+from tocsin.notify.ways import Method, Person, Rule
 from tocsin.web.push.browsers import device_name
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -89,3 +91,15 @@ def test_a_device_begins_with_the_name_of_its_browser() -> None:
     assert [device_name(one) for one in (android, iphone, edge, "curl")] == [
         "Chrome on Android", "Safari on iPhone", "Edge on Windows", "This device",
     ]  # fmt: skip
+
+
+def test_pushes_alone_at_a_high_priority_are_noticed_by_the_rules_too() -> None:
+    push, text = Method("Push", "push", "devices:x"), Method("Text", "sms", "+41790000001")
+    assert push_alone.priorities(Person(1, "Alice")) == ()
+    assert push_alone.priorities(Person(1, "Alice", (push,))) == (Priority.CRITICAL, Priority.HIGH)
+    assert push_alone.priorities(Person(1, "Alice", (push, text))) == ()
+    assert push_alone.priorities(Person(1, "Alice", (push, replace(text, is_enabled=False)))) == (
+        Priority.CRITICAL, Priority.HIGH,
+    )  # fmt: skip
+    rules = {Priority.HIGH: (Rule("Push"),), Priority.LOW: (Rule("Push"),)}
+    assert push_alone.priorities(Person(1, "Alice", (push, text), rules=rules)) == (Priority.HIGH,)

@@ -15,7 +15,9 @@ from tocsin.inbound.explained import reader_of
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.specs import ANYWAY
+from tocsin.notify import push_alone
 from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.ways import Method, Person, with_rules
 from tocsin.oncall import schedules
 from tocsin.oncall.models import Schedule
 from tocsin.operate.finding import Finding, Level, note
@@ -55,6 +57,26 @@ def _unreachable_people() -> Iterator[Finding]:
             "Give them one under Users, or have them add one under Me.",
             about=user.username,
         )
+    yield from _by_push_alone(called)
+
+
+def _by_push_alone(called: set[int]) -> Iterator[Finding]:
+    """People whom only pushes reach where it matters most."""
+    users = User.objects.filter(pk__in=called, is_active=True).prefetch_related("contact_methods")
+    for user in users.order_by("username"):
+        methods = tuple(
+            Method(method.label, method.channel, method.address, is_enabled=method.is_enabled)
+            for method in user.contact_methods.all()
+            if not method.awaits_code
+        )
+        person = with_rules(Person(user.pk, user.display_name, methods), user.contact_rules)
+        if found := push_alone.priorities(person):
+            yield note(
+                "people.push_only",
+                f"Only pushes reach {user.display_name} at priority {' and '.join(found)}: a phone that is off, silent "
+                "or offline reaches nobody.",
+                "Add a text message or a call.",
+            )
 
 
 def _unreachable_ways(now: datetime) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from tocsin.core import crypto, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, TocsinError
-from tocsin.notify.channels.registry import CHANNELS, KINDS
+from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.providers import Carrier, Directory
 from tocsin.operate.finding import Finding
 
@@ -102,12 +102,10 @@ def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
 
 
 def _remedy(channel: str) -> str:
-    """How a channel gets a provider, or what to do where none can be added."""
+    """How a channel gets a provider."""
     if channel == "email":
         return "Set TOCSIN_SMTP_URL, or add one under Providers."
-    if any(channel in kind.channels for kind in KINDS.values()):
-        return "Add one under Providers."
-    return "This version has no provider for it: give these people e-mail or ntfy as well."
+    return "Add one under Providers."
 
 
 def _opens(sealed: str) -> bool:

@@ -21,7 +21,7 @@ from tocsin.access.audit import Actor as ConfigurationActor
 from tocsin.alerts.states import CommandKind, Via
 from tocsin.core import config, database
 from tocsin.core.errors import Rejected
-from tocsin.notify import answering, links
+from tocsin.notify import answering, links, push_alone, queue
 from tocsin.notify.channels.web_push import devices as rows
 from tocsin.notify.channels.web_push import keys
 from tocsin.notify.channels.web_push.payload import ACTS
@@ -52,9 +52,10 @@ def devices(request: Request) -> HttpResponse:
 
 
 def is_only_way(user: User) -> bool:
-    """Whether pushes alone reach this person: a phone that is off, silent or offline then reaches nobody."""
-    channels = set(user.contact_methods.filter(is_enabled=True).values_list("channel", flat=True))
-    return bool(channels) and channels <= {"push", "ntfy"}
+    """Whether pushes alone reach this person at a high priority: a phone that is off or silent then reaches nobody."""
+    with database.transaction() as connection:
+        person = queue.people_of(connection, {user.pk}).get(user.pk)
+    return person is not None and bool(push_alone.priorities(person))
 
 
 @require_POST
