@@ -53,7 +53,8 @@ class Evening:
             "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/",
-            *self._outbound(), "/pause/", "/search/?q=a", "/wall/", "/offline/", "/me/", "/me/devices/", "/me/rules/", "/client-tables/", "/client-tables/new/",
+            *self._outbound(), "/pause/", "/search/?q=a", "/wall/", "/offline/", "/me/", "/me/devices/", "/me/rules/",
+            "/client-tables/", "/client-tables/new/",
             "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",
             "/account/password/change/",
         ]  # fmt: skip
