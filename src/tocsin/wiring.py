@@ -15,7 +15,7 @@ from tocsin.inbound import client_tables, other_side
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.registry import Registry
-from tocsin.notify import duty_notices, phones
+from tocsin.notify import duty_notices, erasing, phones
 from tocsin.notify import loop as notify
 from tocsin.notify import reactor as notify_reactor
 from tocsin.notify.channels.common import PHONES
@@ -65,6 +65,7 @@ def install() -> None:
     for noun, ask in _NEEDS:
         dependents.register(noun, ask)
     reachable.register(integrations.uses_of_policy)
+    dependents.register_forgetting("user", erasing.forget)
     for name, channel in CHANNELS.items():
         addresses.register(name, phones.as_entered(channel) if name in PHONES else channel.address)
 

@@ -12,12 +12,14 @@ from tests.doubles.http import Response
 from tests.doubles.telnyx import telnyx_double
 from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
 from tests.store.hooks import hook_server
+from tests.store.people import ACTOR
 from tests.store.sending import Post, allow_loopback, changed, post_office, provider
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database
 from tocsin.notify import opt_outs, replies
-from tocsin.notify.models import Delivery, OptOut, Provider, ProviderHealth
+from tocsin.notify.models import Delivery, Notification, OptOut, Provider, ProviderHealth
+from tocsin.people import commands as people
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -362,6 +364,19 @@ def test_a_provider_with_a_limit_a_minute_leaves_the_rest_to_the_next(world: Wor
     world.post.page(world.post.alert(), "user6")
     world.post.go()
     assert len(world.first.messages) == 3
+
+
+def test_who_is_deleted_leaves_no_number_behind(world: World, now: datetime) -> None:
+    user = world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    world.hear(ALICE, "stop")
+    world.post.act(alert, Close(actor=world.post.actor("alice")))
+    people.delete_user(user, actor=ACTOR, now=now)
+    for model in (Delivery, Notification, OptOut):
+        assert ALICE not in str(list(model.objects.values_list()))
+    assert Delivery.objects.count() == 1
 
 
 def test_a_closed_alert_is_not_texted_again_when_its_receipt_says_failed(world: World) -> None:

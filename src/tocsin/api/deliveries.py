@@ -45,6 +45,7 @@ class DeliveryShape(BaseModel):
     due_at: datetime
     sent_at: datetime | None
     delivered_at: datetime | None
+    receipt: str = Field(description="The provider's last word: delivered, answered, not_reached, failed; or empty.")
 
 
 class DeliveryFilters(PageQuery):
@@ -82,7 +83,7 @@ def _shown_to(request: HttpRequest) -> Callable[[Sequence[Delivery]], list[dict[
     viewer = caller(request).viewer
     names = (
         "id", "notification_id", "alert_id", "purpose", "channel", "status", "attempts", "error", "reason", "queued_at",
-        "due_at", "sent_at", "delivered_at",
+        "due_at", "sent_at", "delivered_at", "receipt",
     )  # fmt: skip
 
     def show(rows: Sequence[Delivery]) -> list[dict[str, Any]]:

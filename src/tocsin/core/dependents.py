@@ -1,4 +1,5 @@
-"""What still needs an object: higher rooms register a question for a lower room's noun, and deleting asks them all."""
+"""What still needs an object, and what is forgotten with it: higher rooms register a question, or what they do, for a
+lower room's noun; deleting asks and tells them all."""
 
 from __future__ import annotations
 
@@ -9,7 +10,11 @@ from tocsin.core.errors import Rejected
 #: Given an object's id, the things that need it, each as words: `integration HaloITSM`.
 type Ask = Callable[[int], Iterable[str]]
 
+#: Given the id of an object that is being deleted, removes what is kept about it.
+type Forget = Callable[[int], None]
+
 _asks: dict[str, list[Ask]] = {}
+_forgets: dict[str, list[Forget]] = {}
 
 _SHOWN = 5
 
@@ -19,6 +24,19 @@ def register(noun: str, ask: Ask) -> None:
     asks = _asks.setdefault(noun, [])
     if ask not in asks:
         asks.append(ask)
+
+
+def register_forgetting(noun: str, forget: Forget) -> None:
+    """Has `forget` called, in the same transaction, before an object of `noun` is deleted. Twice is once."""
+    forgets = _forgets.setdefault(noun, [])
+    if forget not in forgets:
+        forgets.append(forget)
+
+
+def forget(noun: str, number: int) -> None:
+    """Removes what other rooms keep about an object that is about to be deleted."""
+    for each in _forgets.get(noun, ()):
+        each(number)
 
 
 def of(noun: str, number: int) -> list[str]:

@@ -121,7 +121,8 @@ def has_administrator() -> bool:
 
 
 def delete_user(user: User, *, actor: Actor, now: datetime) -> None:
-    """Deletes a user with their contact methods and tokens; what they did stays on record under their name.
+    """Deletes a user with their contact methods and tokens, and every address that messages went to; what they did
+    stays on record under their name.
 
     Raises Rejected ("in_use") while configuration or a live alert needs them, and for the last administrator.
     """
@@ -130,6 +131,7 @@ def delete_user(user: User, *, actor: Actor, now: datetime) -> None:
         _refuse_last_administrator(user)
         dependents.refuse_deletion("user", user.pk, user.username)
         before, number = user_spec(user), user.pk
+        dependents.forget("user", number)
         user.delete()
         audit.record_change(
             actor, now=now, object_type="user", object_id=number, object_name=user.username, before=before, after=None

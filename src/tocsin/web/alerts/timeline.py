@@ -13,6 +13,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import EventKind, Via
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.notify.channels.callbacks import ReceiptState
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
 
@@ -129,8 +130,8 @@ def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now:
     match DeliveryStatus(delivery.status):
         case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
             at = delivery.sent_at or delivery.queued_at
-            word = _("delivered") if delivery.status == DeliveryStatus.DELIVERED else _("sent")
-            return Entry(at, "ok", f"{whom}: {word}{what}", _provider(delivery, notification))
+            tone = "wait" if delivery.receipt == ReceiptState.NOT_REACHED else "ok"
+            return Entry(at, tone, f"{whom}: {_came_of_it(delivery)}{what}", _provider(delivery, notification))
         case DeliveryStatus.FAILED:
             at = delivery.ended_at or delivery.due_at
             return Entry(at, "now", f"{whom}: {_('not sent')}{what}", delivery.error or why)
@@ -145,6 +146,16 @@ def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now:
             return Entry(delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", delivery.error or why)
 
 
+def _came_of_it(delivery: Delivery) -> str:
+    match delivery.receipt:
+        case ReceiptState.ANSWERED:
+            return _("answered")
+        case ReceiptState.NOT_REACHED:
+            return _("nobody reached")
+        case _:
+            return _("delivered") if delivery.status == DeliveryStatus.DELIVERED else _("sent")
+
+
 def _provider(delivery: Delivery, notification: Notification) -> str:
     if delivery.provider_name == "sandbox":
         return _("Kept in the sandbox: nothing left the machine")
@@ -152,8 +163,7 @@ def _provider(delivery: Delivery, notification: Notification) -> str:
     if delivery.sent_at:
         seconds = (delivery.sent_at - delivery.queued_at).total_seconds()
         parts.append(_("%(seconds).1f s after it was due") % {"seconds": max(0.0, seconds)})
-    if notification.reason:
-        parts.append(notification.reason)
+    parts += [delivery.reason, notification.reason]
     return " · ".join(part for part in parts if part)
 
 
