@@ -25,6 +25,16 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 
+#: How much of a page may move by itself while it loads, as browsers count it (cumulative layout shift).
+MOST_SHIFT = 0.05
+
+_WATCH_SHIFTS = """
+window.layoutShift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.layoutShift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
 #: The browser's own remarks about a page that loads as it should.
 _HARMLESS = ("[DOM] Password forms should have", "[DOM] Multiple forms should be contained")
 
@@ -53,6 +63,9 @@ class Visitor:
         self.problems += [f"{where}: {problem}" for problem in _axe(self.page)]
         if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
             self.problems.append(f"{where}: it scrolls sideways")
+        shift = self.page.evaluate("window.layoutShift ?? 0")
+        if shift > MOST_SHIFT:
+            self.problems.append(f"{where}: it jumped by {shift:.3f} while it loaded")
 
 
 @contextmanager
@@ -77,6 +90,7 @@ def visitor(
         timezone_id="Europe/Zurich",
         locale="en-GB",
     )
+    context.add_init_script(_WATCH_SHIFTS)
     page = context.new_page()
     one = Visitor(context, page, base)
     page.on("console", lambda message: _note(one, message))

@@ -141,6 +141,15 @@ def receive_an_evening(url: str, desk: Desk) -> dict[str, int]:
     return numbers
 
 
+def session(url: str, username: str) -> dict[str, str]:
+    """The cookies of a browser in which one of the people is signed in."""
+    with httpx.Client(base_url=url, follow_redirects=True) as client:
+        client.get("/account/login/")
+        form = {"csrfmiddlewaretoken": client.cookies["tocsin_csrf"], "login": username, "password": PASSWORD}
+        client.post("/account/login/", data=form, headers={"Origin": url}).raise_for_status()
+        return dict(client.cookies)
+
+
 def _problem(number: str, subject: str, priority: str) -> dict[str, Any]:
     return {"id": number, "status": "firing", "subject": subject, "priority": priority}
 
