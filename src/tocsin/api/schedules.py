@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from ninja import Query
 
@@ -17,7 +17,7 @@ from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.oncall import commands
-from tocsin.oncall.models import Schedule
+from tocsin.oncall.models import Override, Schedule
 from tocsin.people.models import Group
 
 routes = Routes("schedules")
@@ -92,7 +92,8 @@ def _shown(schedule: Schedule, spec: dict[str, Any], who: Caller) -> dict[str, A
 
 
 def _rows() -> QuerySet[Schedule]:
-    return Schedule.objects.select_related("group").prefetch_related("overrides__user", "overrides__instead_of")
+    overrides = Prefetch("overrides", Override.objects.select_related("user", "instead_of"))
+    return Schedule.objects.select_related("group").prefetch_related(overrides)
 
 
 def _save(spec: Spec, /, *, caller: Caller, existing: Schedule | None) -> Schedule:

@@ -13,6 +13,7 @@ from itertools import combinations
 from tocsin.oncall import rota
 from tocsin.oncall.plans import GroupPlan
 from tocsin.oncall.rota import OnCall, Timeline
+from tocsin.oncall.verdicts import Verdicts
 from tocsin.people.members import MemberRole
 
 #: So far ahead is looked.
@@ -150,14 +151,14 @@ def _twice(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
 def _overlaps(
     drawn: Timeline, first: MemberRole, second: MemberRole
 ) -> Iterator[tuple[str, datetime | None, datetime | None]]:
-    """Where one person has both roles."""
+    """Where one person has both roles by shifts or overrides."""
     for one in drawn.segments:
         for other in drawn.segments:
             if (
                 one.role is first
                 and other.role is second
                 and one.user_id == other.user_id
-                and (one.schedule or other.schedule)
+                and (one.schedule and other.schedule)
                 and _is_before(one.since, other.until)
                 and _is_before(other.since, one.until)
             ):
@@ -165,7 +166,7 @@ def _overlaps(
 
 
 def _no_shift(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
-    scheduled = {bar.role for bar in drawn.bars} | {gap.role for gap in drawn.gaps}
+    scheduled = Verdicts(plan).scheduled
     for role in MemberRole:
         stretches = [s for s in drawn.segments if s.role is role and not s.schedule and role in scheduled]
         if stretches:

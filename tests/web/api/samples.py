@@ -17,8 +17,11 @@ from tocsin.inbound.commands import save_integration
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
-from tocsin.oncall.commands import save_schedule, save_support_hours
+from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
+from tocsin.oncall.models import Schedule, SwapRequest
+from tocsin.oncall.overrides import save_override
 from tocsin.outbound.commands import save_outbound
+from tocsin.people.absences import save_absence
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
 
 LISTS = (
@@ -41,6 +44,10 @@ LISTS = (
     "client-tables",
     "schedules",
     "support-hours",
+    "overrides",
+    "swaps",
+    "out-of-office",
+    "holiday-calendars",
     "providers",
 )
 
@@ -98,7 +105,7 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     save_client_table({"name": f"c{name}", "group": group.name, "clients": clients}, **by)
     rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": [user.username], "roles": ["primary"]}
     shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}
-    save_schedule({"name": f"s{name}", "group": group.name, "shifts": [shift]}, **by)
+    _on_call(company, name, user, save_schedule({"name": f"s{name}", "group": group.name, "shifts": [shift]}, **by))
     hours = {"name": f"h{name}", "group": group.name, "windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}]}
     save_support_hours(hours, **by)
     save_provider({"name": f"n{name}", "kind": "ntfy", "token": "tk_secret"}, **by)
@@ -116,6 +123,18 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     Heartbeat.objects.create(integration=beat, health="up", last_at=company.now, due_at=company.now)
     save_integration({**spec, "name": "Door", "group": company.desk.name}, existing=door, **by)
     return save_integration({**spec, "name": f"i{name}"}, **by)
+
+
+def _on_call(company: Company, name: str, user: User, schedule: Schedule) -> None:
+    by = {"actor": COMMAND_LINE, "now": company.now}
+    begin, end = company.now + timedelta(days=1), company.now + timedelta(days=2)
+    span = {"from": begin.isoformat(), "to": end.isoformat()}
+    save_override({**span, "schedule": schedule.name, "user": "bob", "instead_of": user.username}, **by)
+    save_absence(user, {**span, "cover": "bob", "covers": {schedule.group.name: "mia"}}, **by)
+    save_holiday_calendar({"name": f"c{name}", "days": [{"date": "12-24", "name": name}]}, **by)
+    SwapRequest.objects.create(
+        schedule=schedule, asked_by=user, asked=company.bob, starts_at=begin, ends_at=end, created_at=company.now
+    )
 
 
 def _sent(company: Company, alert: Alert, user: User, contact: GroupContact) -> None:

@@ -1,0 +1,124 @@
+"""Who is on call over the API: a moment, a range, what is wrong; and who may take, hand over, swap and be away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.web.api.conftest import Answer, Api, Company
+from tests.web.api.test_errors import refused
+from tocsin.core import clock
+from tocsin.people.models import User
+
+CALENDAR = {"url": "https://c.example.org/secret.ics", "roles": ["manager"]}
+ROTATE = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob", "mia"], "roles": ["primary"]}
+SCHEDULE = {
+    "name": "Desk 24x7",
+    "group": "Service Desk",
+    "time_zone": "Europe/Zurich",
+    "shifts": [
+        {"name": "Weekly", "rotate": ROTATE, "start": "2026-01-05"},
+        {
+            "name": "Elsewhere",
+            "calendar": {"url": "https://c.example.org/secret.ics", "roles": ["manager"]},
+            "layer": 2,
+        },
+    ],
+}
+
+
+@pytest.fixture
+def ready(company: Company, manager: Api) -> Api:
+    assert manager.post("schedules", SCHEDULE).status == 201
+    return manager
+
+
+def on_call(api: Api, at: str) -> list[tuple[str, str, str]]:
+    answer = api.get("groups/Service%20Desk/on-call", at=at)
+    return [(one["role"], one["user"], one["reason"]) for one in answer.body["on_call"]]
+
+
+def test_an_override_is_made_seen_in_the_timeline_and_taken_away(ready: Api) -> None:
+    spec = {"schedule": "Desk 24x7", "name": "Xmas swap", "user": "olga", "role": "primary"}
+    made = ready.post("overrides", {**spec, "from": "2036-12-24T17:00", "to": "2036-12-26T08:00"})
+    assert (made.status, made.body["from"], made.body["created_by"]) == (201, "2036-12-24T16:00:00Z", "mia")
+    assert on_call(ready, "2036-12-25T03:00:00Z")[0] == ("primary", "olga", "override Xmas swap")
+    span = {"from": "2036-12-24T00:00:00Z", "to": "2036-12-27T00:00:00Z"}
+    drawn = ready.get("groups/Service%20Desk/timeline", **span).body
+    primaries = [segment for segment in drawn["segments"] if segment["role"] == "primary"]
+    assert [segment["user"] for segment in primaries] == ["bob", "olga", "bob"]
+    assert primaries[0]["until"] == primaries[1]["since"] == "2036-12-24T16:00:00Z"
+    assert "override Xmas swap" in [shift["hidden_by"] for shift in drawn["shifts"]]
+    assert ready.get("schedules/Desk%2024x7").body["overrides"][0]["name"] == "Xmas swap"
+    assert ready.get("overrides", at="2036-12-25T03:00:00Z").body["items"][0]["id"] == made.body["id"]
+    assert ready.delete(f"overrides/{made.body['id']}").status == 204
+    assert on_call(ready, "2036-12-25T03:00:00Z")[0][1] == "bob"
+
+
+@pytest.mark.parametrize(
+    ("span", "field"),
+    [
+        ({"from": "2026-12-24T00:00:00Z", "to": "2026-12-24T00:00:00Z"}, "to"),
+        ({"from": "2026-12-24T00:00:00Z", "to": "2028-12-24T00:00:00Z"}, "to"),
+        ({"from": "tomorrow"}, "from"),
+    ],
+)
+def test_a_range_that_cannot_be_is_refused_in_words(span: dict[str, str], field: str, ready: Api) -> None:
+    answer = ready.get("groups/Service%20Desk/timeline", **span)
+    assert answer.status in (400, 422)
+    assert field in answer.body["fields"]
+
+
+def test_what_is_wrong_is_told_and_a_calendars_address_is_for_managers_only(
+    ready: Api, company: Company, caller: Callable[[User], Api]
+) -> None:
+    assert ready.patch("schedules/Desk%2024x7", {"shifts": SCHEDULE["shifts"]}).status == 200
+    away = {"from": (clock.now() + timedelta(days=1)).isoformat(), "to": (clock.now() + timedelta(days=20)).isoformat()}
+    bob = caller(company.bob)
+    assert bob.post("out-of-office", away).status == 201
+    refused(bob.post("out-of-office", away), 400, "overlap", "from")
+    refused(bob.post("out-of-office", {**away, "user": "mia"}), 403, "forbidden")
+    found = {finding["kind"]: finding for finding in bob.get("groups/Service%20Desk/coverage").body["findings"]}
+    assert found.keys() == {"absent", "no_shift"}
+    assert (found["absent"]["user"], found["absent"]["note"]) == ("bob", False)
+    assert bob.get("schedules/Desk%2024x7").body["shifts"][1]["calendar"]["url"] == "https://c.example.org/…"
+    assert "secret" in str(ready.get("schedules").body)
+    assert ready.get("schedules/Desk%2024x7/imports").body["items"][0]["shift"] == "Elsewhere"
+
+
+def test_a_shift_is_taken_handed_over_and_swapped_by_those_it_concerns(
+    ready: Api, company: Company, caller: Callable[[User], Api]
+) -> None:
+    bob, olga, nadia = caller(company.bob), caller(company.olga), caller(company.nadia)
+    # Hours of Bob's and of Mia's weeks.
+    bobs: dict[str, Any] = {"from": "2036-12-23T10:00:00Z", "to": "2036-12-23T18:00:00Z"}
+    mias: dict[str, Any] = {"from": "2036-12-30T10:00:00Z", "to": "2036-12-30T18:00:00Z"}
+    take = "schedules/Desk%2024x7/take"
+    refused(nadia.post(take, {**bobs, "instead_of": "bob"}), 403, "forbidden")
+    _not_on_call(olga.post(take, {**mias, "instead_of": "bob"}))
+    assert olga.post(take, {**bobs, "instead_of": "bob"}).body["name"] == "Olga Andersson for Bob Andersson"
+    assert on_call(bob, bobs["from"])[0][1] == "olga"
+    refused(
+        bob.post("schedules/Desk%2024x7/hand-over", {**mias, "user": "olga", "instead_of": "mia"}), 403, "forbidden"
+    )
+    assert olga.post("schedules/Desk%2024x7/hand-over", {**bobs, "user": "bob"}).status == 201
+    assert on_call(bob, bobs["from"])[0][1] == "bob"
+    asked = bob.post(
+        "swaps",
+        {**bobs, "schedule": "Desk 24x7", "user": "mia", "return_from": mias["from"], "return_to": mias["to"]},
+    )
+    assert (asked.status, asked.body["state"]) == (201, "asked")
+    number = asked.body["id"]
+    refused(olga.post(f"swaps/{number}/accept"), 403, "forbidden")
+    assert ready.post(f"swaps/{number}/accept").body["state"] == "accepted"
+    assert [on_call(bob, at)[0][1] for at in (bobs["from"], mias["from"])] == ["mia", "bob"]
+    refused(bob.post(f"swaps/{number}/withdraw"), 409, "already_answered")
+    assert bob.get("swaps", mine="true", state="accepted").body["items"][0]["id"] == number
+
+
+def _not_on_call(answer: Answer) -> None:
+    refused(answer, 400, "invalid", "from")
+    assert "is not on call" in answer.body["detail"]
