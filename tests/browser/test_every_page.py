@@ -46,7 +46,7 @@ class Evening:
             f"/inbound-log/?alert={vpn}", "/integrations/", "/integrations/add/", "/integrations/add/haloitsm/",
             "/integrations/add/api/", f"/integrations/{halo}/",
             *(f"/integrations/{halo}/{tab}/" for tab in
-              ("mapping", "rules", "routing", "settings", "test", "security", "guide", "delete")),
+              ("mapping", "rules", "routing", "settings", "test", "security", "guide", "delete", "versions", "which")),
             "/policies/", "/policies/new/", f"/policies/{self.desk.policy}/", f"/policies/{self.desk.policy}/edit/",
             f"/policies/{self.desk.policy}/delete/", "/groups/", "/groups/new/", f"/groups/{self.desk.group}/",
             f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
@@ -16,7 +17,12 @@ from tocsin.web.doors import PROGRAMS
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """400"""
+    """400; 413 for what is larger than a form may be."""
+    if isinstance(exception, RequestDataTooBig):
+        text = _(
+            "At most 5 MB can be sent from a page. Go back and paste less; try larger messages from the log."
+        )
+        return _page(request, 413, _("This is too large"), text)
     return _page(request, 400, _("This request could not be read"), _("Go back, and try it again from the page."))
 
 

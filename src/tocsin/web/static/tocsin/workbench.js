@@ -56,13 +56,18 @@
   const howField = (one) => one.closest("[data-row]")?.querySelector("[data-how]") || null;
   const howOf = (one) => howField(one)?.value ?? "";
   function setHow(one, how) { const select = howField(one); if (select) select.value = how; }
+  document.addEventListener("change", (event) => { if (event.target.matches("[data-how]")) delete event.target.dataset.guessed; });
   function told(one) { one.dispatchEvent(new Event("input", { bubbles: true })); }
 
   /* ---- somebody writes where nothing was set: then it is set ---- */
   document.addEventListener("input", (event) => {
     const one = event.target;
     if (!one.matches("form[data-bench] textarea[data-fill]")) return;
-    if (howOf(one) === "" && one.value.trim()) setHow(one, one.value.includes("<") ? "template" : "paths");
+    const select = howField(one);
+    if (select && one.value.trim() && (select.value === "" || select.dataset.guessed)) {
+      select.value = one.value.includes("<") ? "template" : "paths";
+      select.dataset.guessed = "yes";
+    }
     complete(one);
   }, true);
 
@@ -125,7 +130,7 @@
     one.dispatchEvent(new Event("change", { bubbles: true }));
   }
   function close() {
-    list?.field?.removeAttribute("aria-activedescendant");
+    for (const name of ["aria-activedescendant", "aria-controls"]) list?.field?.removeAttribute(name);
     list?.remove();
     list = null;
   }
