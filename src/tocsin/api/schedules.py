@@ -109,7 +109,8 @@ SCHEDULES = ConfigNoun(
     what="schedule",
     action=Action.TEAMS,
     rows=_rows,
-    spec_of=commands.schedule_spec,
+    # Overrides that a change does not name stay.
+    spec_of=commands.spec_without_overrides,
     show=lambda schedule, who: _shown(schedule, commands.schedule_spec(schedule), who),
     save=_save,
     delete=_delete,

@@ -36,16 +36,17 @@ def schedule_spec(
     `names` and `calendars` have the users' and the holiday calendars' names by id, for whoever shows many. `now` is the
     clock's, where it is not given.
     """
-    spec = _without_overrides(schedule, names, calendars)
+    spec = spec_without_overrides(schedule, names, calendars)
     current = overrides.current(schedule, now or clock.now())
     if current:
         spec["overrides"] = [overrides.nested_spec(override) for override in current]
     return spec
 
 
-def _without_overrides(
+def spec_without_overrides(
     schedule: Schedule, names: Mapping[int, str] | None = None, calendars: Mapping[int, str] | None = None
 ) -> dict[str, Any]:
+    """The same without its overrides, which are objects of their own."""
     if names is None:
         names = user_names([schedule])
     spec: dict[str, Any] = {
@@ -85,7 +86,7 @@ def save_schedule(
         group = _group(read.group)
         assert group is not None
         definition = {"shifts": _shifts_with_ids(read)}
-        before = _without_overrides(existing) if existing else None
+        before = spec_without_overrides(existing) if existing else None
         schedule = existing or Schedule()
         schedule.name, schedule.group, schedule.definition = read.name, group, definition
         schedule.time_zone = read.time_zone or group.time_zone
@@ -95,7 +96,7 @@ def save_schedule(
         if read.overrides is not None:
             overrides.replace_all(schedule, read.overrides, actor=actor, now=now)
         overrides.drop_orphans(schedule, actor=actor, now=now)
-        _record("schedule", schedule, before, _without_overrides(schedule), actor, now)
+        _record("schedule", schedule, before, spec_without_overrides(schedule), actor, now)
     return schedule
 
 

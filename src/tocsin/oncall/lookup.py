@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -130,10 +130,14 @@ def holiday_calendars(connection: Connection, wanted: Iterable[int]) -> dict[int
     numbers = sorted(set(wanted))
     if not numbers:
         return {}
-    return {
+    found = {
         row["id"]: holiday_days.load(row["name"], row["country"], row["region"], row["days"])
         for row in database.rows(connection, _CALENDARS, (numbers,))
     }
+    for days in found.values():
+        # The first look takes a second: better here than where a message waits.
+        days.on(datetime.now(UTC).date())
+    return found
 
 
 def support_hours(connection: Connection) -> dict[int, SupportHours]:

@@ -92,7 +92,7 @@ def replace_all(schedule: Schedule, wanted: Sequence[OverrideSpec], *, actor: Ac
     """Makes the schedule's overrides those, inside the caller's transaction; what is over is left as it is."""
     if len(wanted) > MOST:
         raise Rejected("invalid", f"overrides: a schedule has at most {MOST}.", "overrides")
-    held = current(schedule, now)
+    held = _coming(schedule, now)
     users = _users(wanted)
     for read in wanted:
         if read.ends_at <= now:
@@ -112,7 +112,7 @@ def replace_all(schedule: Schedule, wanted: Sequence[OverrideSpec], *, actor: Ac
 def drop_orphans(schedule: Schedule, *, actor: Actor, now: datetime) -> None:
     """Takes away what is still to come on shifts that the schedule no longer has, inside the caller's transaction."""
     names = set(shift_names(schedule))
-    for override in current(schedule, now):
+    for override in _coming(schedule, now):
         if override.shift and override.shift not in names:
             delete_override(override, actor=actor, now=now)
 
@@ -167,6 +167,11 @@ def needs_user(user_id: int, now: datetime) -> list[str]:
     """The overrides still to come by which that user stands in, and the swaps they were asked for."""
     coming = Override.objects.filter(user=user_id, ends_at__gt=now).select_related("schedule")
     return [f"an override of schedule {override.schedule.name}" for override in coming]
+
+
+def _coming(schedule: Schedule, now: datetime) -> list[Override]:
+    """As `current`, read anew: the schedule at hand may hold what it was asked for before."""
+    return list(Override.objects.filter(schedule=schedule, ends_at__gt=now).select_related("user", "instead_of"))
 
 
 def _write(override: Override, schedule: Schedule, read: OverrideSpec, users: Mapping[str, User]) -> None:
