@@ -56,6 +56,23 @@ def apply(now: datetime, *texts: str, prune: bool = False, folder: Path = Path()
     return plan.apply(collect(*texts, folder=folder), prune=prune, now=now)
 
 
+def test_an_address_that_is_a_secret_comes_from_the_environment_and_is_in_clear_only_where_secrets_are_asked_for(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "gotify://push.example.org/AbcdefghijKLMNO"
+    monkeypatch.setenv("GOTIFY", secret)
+    text = TEAM.replace(
+        "email: alice@example.org}",
+        "email: alice@example.org, contact_methods: [{label: Gotify, channel: chat, address: {env: GOTIFY}}]}",
+    )
+    apply(now, text)
+    assert "unchanged user alice" in said(apply(now, text))
+    written = export.write(export.everything(with_secrets=False))
+    assert secret not in written
+    assert "unchanged user alice" in said(apply(now, written)), "what is exported may be applied again"
+    assert secret in export.write(export.everything(with_secrets=True))
+
+
 def said(lines: Plan) -> list[str]:
     return [str(line) for line in lines.lines]
 

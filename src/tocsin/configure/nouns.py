@@ -22,7 +22,7 @@ from tocsin.oncall import commands as oncall
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import OutboundIntegration
-from tocsin.people import absences, groups, reminders
+from tocsin.people import absences, groups, reminders, sealed
 from tocsin.people import commands as people
 from tocsin.people.models import Group, User
 
@@ -97,6 +97,18 @@ def _without_secrets(spec: Callable[[Any], dict[str, Any]]) -> Callable[[Any, bo
     return lambda row, with_secrets: spec(row)
 
 
+def _with_addresses(spec: Callable[[Any], dict[str, Any]], key: str) -> Callable[[Any, bool], dict[str, Any]]:
+    """Addresses that are secrets themselves are in clear only where secrets are asked for, else as they are stored."""
+
+    def shown(row: Any, with_secrets: bool) -> dict[str, Any]:
+        found = spec(row)
+        if with_secrets and key in found:
+            found[key] = [{**way, "address": sealed.in_clear(way["address"])} for way in found[key]]
+        return found
+
+    return shown
+
+
 def _user_spec(user: User) -> dict[str, Any]:
     """The user with what `late` saves."""
     spec = people.user_spec(user)
@@ -113,7 +125,8 @@ NOUNS: tuple[Noun, ...] = (
         key="users",
         word="user",
         rows=User.objects.all,
-        spec=_without_secrets(_user_spec),
+        spec=_with_addresses(_user_spec, "contact_methods"),
+        secret_keys=frozenset({"contact_methods"}),
         save=people.save_user,
         delete=people.delete_user,
         name_key="username",
@@ -123,7 +136,8 @@ NOUNS: tuple[Noun, ...] = (
         key="groups",
         word="group",
         rows=Group.objects.all,
-        spec=_without_secrets(groups.group_spec),
+        spec=_with_addresses(groups.group_spec, "contacts"),
+        secret_keys=frozenset({"contacts"}),
         save=groups.save_group,
         delete=groups.delete_group,
     ),

@@ -150,6 +150,8 @@ def _resolved(document: Document, path: PathTo, value: Any) -> Any:
         if set(value) == {"file"}:
             return _from_file(document, path, value["file"])
         return {key: _resolved(document, (*path, key), held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_resolved(document, (*path, number), held) for number, held in enumerate(value)]
     return value
 
 

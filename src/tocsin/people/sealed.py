@@ -33,6 +33,14 @@ def unseal(address: str) -> str:
     return sealing.unseal(found[2])
 
 
+def in_clear(address: str) -> str:
+    """The address with its secret, for whoever asked for secrets; any other, and one that cannot be read, as it is."""
+    try:
+        return unseal(address)
+    except Permanent:
+        return address
+
+
 def is_sealed(address: str) -> bool:
     """Whether it is one."""
     return _SEALED.fullmatch(address) is not None
