@@ -30,9 +30,12 @@ MOST_SHIFT = 0.05
 
 _WATCH_SHIFTS = """
 window.layoutShift = 0;
-new PerformanceObserver((list) => {
+const shifts = new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.layoutShift += entry.value;
-}).observe({ type: "layout-shift", buffered: true });
+});
+shifts.observe({ type: "layout-shift", buffered: true });
+// What changes later is news, and announced as such.
+addEventListener("load", () => setTimeout(() => shifts.disconnect(), 300));
 """
 
 #: The browser's own remarks about a page that loads as it should.

@@ -56,6 +56,13 @@ def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, runn
         expect(page.get_by_text("It appears by itself")).to_be_visible(timeout=5000)
         expect(page.locator(".side .count")).to_contain_text("2")
 
+        # A pause of all paging is said on pages that are open already, and so is its end.
+        pause = {"url": f"{running.url}/api/v1/pause", "headers": {"Authorization": f"Bearer {desk.token}"}}
+        httpx.request("PUT", **pause, json={"reason": "a drill", "for": "1h"}).raise_for_status()
+        expect(page.locator(".banner")).to_contain_text("a drill", timeout=5000)
+        httpx.request("DELETE", **pause).raise_for_status()
+        expect(page.locator(".banner")).to_have_count(0, timeout=5000)
+
         page.get_by_text("The first alert").hover()
         post(running, desk, "3", "It waits for the pointer")
         pill = page.get_by_role("button", name="1 new")

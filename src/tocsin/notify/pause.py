@@ -85,4 +85,4 @@ def _record(actor: audit.Actor, action: str, pause: Pause, now: datetime) -> Non
     said = {"reason": pause.reason, "until": pause.until.isoformat()}
     audit.record(actor, action, now=now, object_type="pause", object_id=pause.pk, after=said)
     with transaction.get_connection().cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, 'alerts outbox runs')", (CHANNEL,))
+        cursor.execute("SELECT pg_notify(%s, 'alerts outbox runs pause')", (CHANNEL,))

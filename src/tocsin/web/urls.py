@@ -184,6 +184,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/", system.settings, name="settings"),
     path("pause/", pause.pause, name="pause"),
     path("pause/end", pause.end, name="end_pause"),
+    path("pause/banners", pause.banners, name="banners"),
     path("service-worker.js", installable.service_worker, name="service_worker"),
     path("offline/", installable.offline, name="offline"),
     path("push/act", push.act, name="push_act"),

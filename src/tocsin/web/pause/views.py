@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
@@ -55,6 +55,12 @@ def pause(request: Request) -> HttpResponse:
     past = Pause.objects.exclude(ended_at=None, until__gt=request.now).select_related("user").order_by("-pk")[:10]
     context = {"form": form, "held": held, "past": past}
     return page(request, "pause/pause.html", context, status=422 if form.errors else 200)
+
+
+@require_safe
+def banners(request: Request) -> HttpResponse:
+    """What stands above every page while paging is paused; pages ask for it when that changes."""
+    return page(request, "parts/banners.html", {})
 
 
 @require_POST
