@@ -51,7 +51,7 @@ class Evening:
             f"/policies/{self.desk.policy}/delete/", "/groups/", "/groups/new/", f"/groups/{self.desk.group}/",
             f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",
             "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
-            "/providers/add/smtp/", "/providers/add/ntfy/",
+            "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/",
             *self._outbound(), "/pause/", "/search/?q=a", "/wall/", "/offline/", "/me/", "/me/devices/", "/me/rules/",
             "/client-tables/", "/client-tables/new/",

@@ -37,7 +37,7 @@ def provider_list(request: Request) -> HttpResponse:
     if by_environment:
         carried.add("email")
     context = {
-        "rows": [(row, KINDS.get(row.kind), known.get(row.name, Status())) for row in rows],
+        "rows": [(row, KINDS.get(row.kind), known.get(row.name, Status()), _carries(row)) for row in rows],
         "environment_status": known.get(ENVIRONMENT, Status()),
         "opted_out": _opted_out(),
         "kinds": KINDS.values(),
@@ -151,6 +151,10 @@ def delete(request: Request, number: int) -> HttpResponse:
         "about": _("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
     }
     return page(request, "parts/delete.html", context)
+
+
+def _carries(row: Provider) -> str:
+    return ", ".join(CHANNELS[name].label if name in CHANNELS else name for name in row.channels)
 
 
 def _opted_out() -> list[tuple[int, str, str, datetime]]:

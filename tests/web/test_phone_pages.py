@@ -1,0 +1,71 @@
+"""Providers of phones on the pages: how they do, what to enter at the vendor's, a test through one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from tests.doubles.twilio import NUMBER, twilio_double
+from tests.store.sending import allow_loopback
+from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core import clock, database
+from tocsin.notify import health, opt_outs
+from tocsin.notify.models import Delivery, Provider
+from tocsin.notify.outbox import Outbox
+from tocsin.people import commands as people
+
+type BrowserOf = Callable[..., Client]
+
+BASE = "https://tocsin.example.org"
+
+
+def test_a_provider_of_phones_is_added_tried_alone_and_watched(
+    company: Company, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch, base_url=BASE)
+    client = browser_of(company.admin)
+    with twilio_double() as first, twilio_double() as second:
+        for number, (name, double) in enumerate({"Twilio": first, "Other": second}.items(), 1):
+            form = {**double.settings, "name": name, "channels": ["sms", "voice"], "order": number, "enabled": "on"}
+            answer = client.post("/providers/add/twilio/", {**form, "auth_token": double.token})
+            assert answer.status_code == 302, answer.content.decode()
+        one = Provider.objects.get(name="Twilio")
+        shown = client.get(f"/providers/{one.pk}/").content.decode()
+        assert f"{BASE}/hooks/twilio/sms" in shown
+        assert first.token not in shown
+        bad = client.post(f"/providers/{one.pk}/send-test", {"channel": "sms", "address": "call me"}, follow=True)
+        assert "is not a phone number" in bad.content.decode()
+        first.refusals.append("broken")
+        sent = client.post(f"/providers/{one.pk}/send-test", {"channel": "sms", "address": "+41 79 000 00 01"})
+        box = Outbox()
+        while box.turn():
+            box.settle()
+        box.settle()
+        box.close()
+        assert (first.messages, second.messages) == ([], [])
+        assert [d.status for d in Delivery.objects.all()] == ["failed"]
+        assert "Twilio has trouble of its own" in client.get(sent["Location"]).content.decode()
+    assert "failed last" in client.get("/providers/").content.decode()
+    with database.transaction() as connection:
+        for _ in range(2):
+            health.note(connection, [health.Note("Twilio", clock.now(), "Twilio does not answer.")])
+    assert "passed over" in client.get("/providers/").content.decode()
+    assert "Twilio fails, and others take its turn" in client.get("/").content.decode()
+    card = browser_of(company.observer).get("/providers/tocsin.vcf").content.decode()
+    assert f"TEL;TYPE=CELL,VOICE:{NUMBER}\r\n" in card
+    assert browser_of(company.manager).post(f"/providers/{one.pk}/send-test").status_code == 403
+
+
+def test_who_wrote_stop_is_named_to_those_who_can_mend_it(company: Company, browser_of: BrowserOf) -> None:
+    phone = {"label": "SMS-Official", "channel": "sms", "address": "+41790000001"}
+    people.save_contact_method(company.responder, phone, actor=COMMAND_LINE, now=company.now)
+    with database.transaction() as connection:
+        opt_outs.opt_out(connection, "sms", "+41790000001", "Twilio", company.now)
+    client = browser_of(company.admin)
+    for path in ("/", "/providers/"):
+        text = client.get(path).content.decode()
+        assert "wrote STOP" in text
+        assert "+41790000001" not in text
