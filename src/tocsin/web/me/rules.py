@@ -1,4 +1,4 @@
-"""The contact rules of whoever is signed in: ways by priority, quiet hours, messages an hour, and what that comes to."""
+"""The contact rules of whoever is signed in: ways by priority, quiet hours, messages an hour, and what comes of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
@@ -91,7 +92,7 @@ class Reached:
     """When a page of one priority would leave by what, counted from now."""
 
     priority: Priority
-    #: (channel, label, "0:02").
+    #: (channel, label, "2:00" or a time of day).
     ways: tuple[tuple[str, str, str], ...]
 
 
@@ -104,15 +105,17 @@ def reached_now(user: User, now: datetime) -> list[Reached]:
     found = []
     for priority in Priority:
         pages = sorted(leaves(person, AS_THEY_LIKE, priority, now), key=lambda leave: leave.at)
-        shown = tuple((leave.method.channel, leave.method.label, _after(leave.at - now)) for leave in pages)
-        found.append(Reached(priority, tuple((channel_name(channel), label, at) for channel, label, at in shown)))
+        shown = ((channel_name(leave.method.channel), leave.method.label, _when(leave.at, now)) for leave in pages)
+        found.append(Reached(priority, tuple(shown)))
     return found
 
 
-def _after(span: timedelta) -> str:
-    hours, minutes = divmod(int(span.total_seconds()) // 60, 60)
-    seconds = int(span.total_seconds()) % 60
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+def _when(at: datetime, now: datetime) -> str:
+    """ "2:00" after now; what waits for an hour and more, such as for the end of quiet hours, by the clock."""
+    minutes, seconds = divmod(int((at - now).total_seconds()), 60)
+    if at - now >= timedelta(hours=1):
+        return timezone.localtime(at).strftime("%H:%M")
+    return f"{minutes}:{seconds:02}"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
