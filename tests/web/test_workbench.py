@@ -174,6 +174,8 @@ def test_what_is_written_is_tried_on_the_last_messages_with_its_progress(
     streamed = b"".join(answer.streaming_content).decode()  # type: ignore[attr-defined]
     assert streamed.startswith("1 1\n")
     assert "Mapped Ignored instead of Mapped Opened" in streamed
+    refused = page.client.post(f"{page.path}tries", {**page.fields(), "yaml": "filters: [", "yaml_was": ""})
+    assert "Correct what is marked" in b"".join(refused.streaming_content).decode()  # type: ignore[attr-defined]
     assert IntegrationVersion.objects.count() == 1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -18,6 +19,7 @@ from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -119,10 +121,12 @@ def tries(request: Request, number: int, tab: str) -> HttpResponseBase:
         raise Http404
     require(request, Action.ROUTING, row.group_id)
     draft = _draft(request, row, kind, SHEETS[tab](kind), specs.names())
-    return StreamingHttpResponse(_steps(request, row, draft), content_type="text/html; charset=utf-8")
+    # The lines are made after the reader's zone and language were put back.
+    shown_in = timezone.get_current_timezone(), translation.get_language()
+    return StreamingHttpResponse(_steps(request, row, draft, *shown_in), content_type="text/html; charset=utf-8")
 
 
-def _steps(request: Request, row: Integration, draft: Draft) -> Iterator[str]:
+def _steps(request: Request, row: Integration, draft: Draft, zone: tzinfo, language: str | None) -> Iterator[str]:
     told: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
 
     def work() -> None:
@@ -138,7 +142,9 @@ def _steps(request: Request, row: Integration, draft: Draft) -> Iterator[str]:
     while (step := told.get()) is not None:
         yield f"{step[0]} {step[1]}\n"
     worker.join()
-    yield render_to_string("integrations/backtest.html", {"found": draft.backtest}, request)
+    with timezone.override(zone), translation.override(language or "en"):
+        context = {"found": draft.backtest, "refused": draft.backtest is None}
+        yield render_to_string("integrations/backtest.html", context, request)
 
 
 def _draft(request: Request, row: Integration, kind: Kind, sheet: Sheet, names: Names) -> Draft:
