@@ -12,12 +12,14 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts import commands
 from tocsin.alerts.orders import Acknowledge
 from tocsin.alerts.states import Via
 from tocsin.core import clock
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
+from tocsin.oncall.commands import save_schedule
 from tocsin.people.models import User
 from tocsin.web.guard import alert_actor
 from tocsin.web.home import overview, troubles
@@ -79,3 +81,20 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
     text = browser_of(company.admin).get("/").content.decode()
     assert said in text
     assert said not in browser_of(company.responder).get("/").content.decode()
+
+
+def test_hours_that_are_nobodys_are_named(company: Company) -> None:
+    now = clock.now()
+    windows = [{"days": ["mon"], "from": "09:00", "to": "17:00"}]
+    rotate = {"every": "1d", "at": "08:00", "users": ["bob"], "roles": ["primary"], "windows": windows}
+    shift = {"name": "Mondays", "rotate": rotate, "start": "2026-01-05"}
+    spec = {"name": "Office", "group": "Night", "time_zone": "UTC", "shifts": [shift]}
+    cache.clear()
+
+    def gaps() -> list[str]:
+        return [trouble.text for trouble in troubles.found(now) if trouble.text.startswith("Night: ")]
+
+    assert gaps() == []
+    save_schedule(spec, actor=COMMAND_LINE, now=now)
+    assert gaps()
+    assert "primary" in gaps()[0]

@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tocsin.alerts.states import AlertStatus
-from tocsin.core import durations
+from tocsin.core import configuration, database, durations
+from tocsin.core.database import Connection
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
 from tocsin.inbound import registry, statuses
@@ -21,7 +22,8 @@ from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus
-from tocsin.operate import standing
+from tocsin.oncall.health import Kind
+from tocsin.operate import coverage, standing
 from tocsin.people.models import ContactMethod, Membership
 from tocsin.web.home import provider_troubles
 from tocsin.web.home.overview import DAY, first_uuid
@@ -30,11 +32,15 @@ from tocsin.web.outbound import troubles as outbound_troubles
 #: So many integrations are looked at one by one.
 MOST_LOOKED_AT = 20
 
+#: So far ahead gaps are told, and so many of one group.
+FORTNIGHT = timedelta(days=14)
+MOST_OF_A_GROUP = 3
+
 #: Whoever wrote on each of so many days before the last one is missed after a day of silence.
 USUAL_DAYS = 3
 
-#: For so many seconds it is remembered what an integration's statuses do.
-STATUSES_KEPT = 300
+#: For so many seconds it is remembered what takes longer to find out.
+REMEMBERED = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ def found(now: datetime) -> list[Trouble]:
         *_unreadable(now),
         *_unreachable(),
         *_old_tokens(),
+        *_on_call(now),
         *_silent(now),
         *_opens_nothing(now),
     ]
@@ -143,6 +150,26 @@ def _old_tokens() -> Iterator[Trouble]:
         yield Trouble(text, reverse("integration_security", args=[number]))
 
 
+def _on_call(now: datetime) -> Iterator[Trouble]:
+    """Gaps of the next two weeks, and people who are gone, or away without cover."""
+    with database.transaction() as connection:
+        key = f"on-call:{configuration.version(connection)}"
+        found = cache.get(key)
+        if found is None:
+            found = list(_coverage(connection, now))
+            cache.set(key, found, REMEMBERED)
+    for group, sentence, since in found:
+        yield Trouble(sentence, reverse("group", args=[group]), is_urgent=since < now + DAY)
+
+
+def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, str, datetime]]:
+    groups = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
+    for number, (plan, findings) in coverage.of_groups(connection, groups, now, FORTNIGHT).items():
+        told = [finding for finding in findings if finding.kind in (Kind.GAP, Kind.ABSENT, Kind.DEPARTED)]
+        for finding in told[:MOST_OF_A_GROUP]:
+            yield number, f"{plan.name}: {coverage.sentence(plan, finding, now)}", finding.since or now
+
+
 def _silent(now: datetime) -> Iterator[Trouble]:
     """Integrations that used to get messages day by day, and got none for a day."""
     for integration in Integration.objects.exclude(mode=IntegrationMode.DISABLED).order_by("name")[:MOST_LOOKED_AT]:
@@ -167,6 +194,6 @@ def _opens_nothing(now: datetime) -> Iterator[Trouble]:
         warning = cache.get(key)
         if warning is None:
             warning = statuses.statuses_seen(integration, now).warning
-            cache.set(key, warning, STATUSES_KEPT)
+            cache.set(key, warning, REMEMBERED)
         if warning:
             yield Trouble(f"{integration.name}: {warning}", reverse("integration", args=[integration.pk]))
