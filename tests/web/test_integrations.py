@@ -304,6 +304,12 @@ def test_which_tickets_page_is_asked_with_the_counts_of_the_week_and_becomes_the
     counts = {one.answer.which.value: one.tally and one.tally.pages for one in answer.context["options"]}
     assert counts == {"all": 3, "urgent": 1, "outside": None, "these": None}
     assert "Acme" in answer.content.decode()
+    for number in range(200):
+        arrived(company, raw=b'{"object_id": %d, "ticket": {"status": {"name": "New"}}}' % (number + 10))
+    assert "counting…" in text_of(client, path), "a page is there at once"
+    later = client.get(path, headers={"X-Part": "counts"}).content.decode()
+    assert "<strong>203</strong>" in later
+    assert "<html" not in later
     assert client.post(path, {"which": "these", "do": "save"}).status_code == 422
     assert client.post(path, {"which": "outside", "hours": "Nobody's", "do": "save"}).status_code == 422
     assert client.post(path, {"which": "urgent", "do": "save"}).status_code == 302

@@ -121,6 +121,11 @@ def tally(integration: Integration, doors: Sequence[Door], since: datetime, *, l
     return tallies
 
 
+def has_more_than(number: int, integration: Integration, since: datetime) -> bool:
+    """Whether more messages than that came after `since`: then counting them takes a while."""
+    return len(_ids(integration.pk, number + 1, since)) > number
+
+
 def zone_of(integration: Integration) -> tzinfo:
     """Whose night counts: that of the first group that is paged."""
     group = integration.recipient_groups.order_by("pk").first()

@@ -25,12 +25,15 @@ from tocsin.simulate import backtest
 from tocsin.simulate.differences import Tally
 from tocsin.web.guard import actor, require
 from tocsin.web.integrations.views import find, frame
-from tocsin.web.request import Request, page
+from tocsin.web.request import PART, Request, page
 
 WEEK = timedelta(days=7)
 
 #: So many messages of the week are counted, the newest.
 _COUNTED = 5_000
+
+#: So many are counted while the page is made.
+_AT_ONCE = 200
 
 #: So many types and clients are offered, the most frequent.
 _OFFERED = 12
@@ -65,17 +68,21 @@ def which(request: Request, number: int) -> HttpResponse:
                 messages.success(request, _("Saved. Messages from now on are decided by this."))
                 return redirect("integration", number)
     hours = sorted(names.hours.values(), key=str.casefold)
-    types, clients = _seen(row, request)
+    # A page is there at once; where there is much to count, the counts come after it.
+    is_later = request.headers.get(PART) == "counts"
+    counts = is_later or request.method == "POST" or not backtest.has_more_than(_AT_ONCE, row, request.now - WEEK)
+    types, clients = _seen(row, request) if counts else (Counter(), Counter())
     context = {
+        "counts": counts,
         **frame(request, row, kind, "routing"),
-        "options": _options(row, parts, answer, known, hours, names, request),
+        "options": _options(row, parts, answer, known, hours, names, request, counts=counts),
         "answer": answer,
         "hours": hours,
         "types": _offered(types, answer.types),
         "clients": _offered(clients, answer.clients),
         "problem": problem,
     }
-    return page(request, "integrations/which.html", context, status=422 if problem else 200)
+    return page(request, "integrations/which.html", context, parts=("counts",), status=422 if problem else 200)
 
 
 def _answer(request: Request) -> Answer:
@@ -109,6 +116,8 @@ def _options(
     hours: list[str],
     names: Names,
     request: Request,
+    *,
+    counts: bool,
 ) -> list[Option]:
     labels = {
         Which.ALL: _("All new ones"),
@@ -121,7 +130,7 @@ def _options(
         replace(one, hours=one.hours or hours[0]) if one.which is Which.OUTSIDE and hours else one for one in answers
     ]
     counted: dict[Which, Tally] = {}
-    complete = [one for one in answers if one.is_complete]
+    complete = [one for one in answers if one.is_complete and counts]
     try:
         doors = [
             drafts.drafted(row, {"routes": presets.routes_with(parts.get("routes"), one)}, names) for one in complete
