@@ -112,6 +112,13 @@ def test_a_name_is_taken_once_ignoring_case(now: datetime) -> None:
     assert caught.value.code == "name_taken"
 
 
+def test_two_providers_are_never_called_back_at_the_same_address(now: datetime) -> None:
+    save({**NTFY, "name": "Push one"}, now)
+    with pytest.raises(Rejected) as caught:
+        save({**NTFY, "name": "push-one"}, now)
+    assert 'too like "Push one"' in caught.value.detail
+
+
 def test_saving_the_same_again_changes_nothing(now: datetime) -> None:
     made = save(NTFY, now)
     with database.transaction() as connection:

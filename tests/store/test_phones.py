@@ -17,7 +17,7 @@ from tests.store.sending import Post, allow_loopback, changed, post_office, prov
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database
-from tocsin.notify import opt_outs, replies
+from tocsin.notify import opt_outs, queue, replies
 from tocsin.notify.models import Delivery, Notification, OptOut, Provider, ProviderHealth
 from tocsin.people import commands as people
 
@@ -364,6 +364,18 @@ def test_a_provider_with_a_limit_a_minute_leaves_the_rest_to_the_next(world: Wor
     world.post.page(world.post.alert(), "user6")
     world.post.go()
     assert len(world.first.messages) == 3
+
+
+def test_whoever_tests_a_phone_is_told_which_key_was_pressed(world: World) -> None:
+    user = world.post.user("alice", {**CALL, "wait": "0s"})
+    method = user.contact_methods.get()
+    with database.transaction() as connection:
+        queue.queue_test(connection, user.pk, method.pk, world.post.now)
+    world.post.go()
+    (call,) = world.first.calls
+    done = world.first.press(call, world.first.pick_up(call), "7")
+    assert done.text == "You pressed 7. This phone works. Goodbye."
+    assert "The key 7 was pressed." in world.delivery("Phone").reason
 
 
 def test_who_is_deleted_leaves_no_number_behind(world: World, now: datetime) -> None:

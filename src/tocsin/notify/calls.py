@@ -85,6 +85,7 @@ def _tested(found: list[UUID], turn: CallTurn, speaks: Words) -> CallStep:
     """Whoever tests a phone sees on the page which key was pressed."""
     with database.transaction() as connection:
         receipts.mark(connection, found, f"The key {turn.digits[:1]} was pressed.")
+        database.hint(connection, "outbox")
     said = speaks.pressed.format(key=turn.digits[:1])
     return CallStep(f"{said} {speaks.goodbye}", language=speaks.code)
 

@@ -23,7 +23,7 @@ from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
 from tocsin.notify.channels.registry import BUILT_IN, KINDS
 from tocsin.notify.models import Provider
-from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, sealed, secrets_of
+from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, sealed, secrets_of, slug
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
 
@@ -147,6 +147,9 @@ def _name(spec: Spec, existing: Provider | None) -> str:
         spec.refuse("name", f'"{name}" is a name that Tocsin uses itself.', "name_taken")
     elif name and others.filter(name__iexact=name).exists():
         spec.refuse("name", f'there is a provider "{name}" already.', "name_taken")
+    elif name and (like := next((row.name for row in others if slug(row.name, row.pk) == slug(name, None)), None)):
+        # What vendors call back is told apart by it.
+        spec.refuse("name", f'is too like "{like}": both would be called at the same address.', "name_taken")
     return name
 
 

@@ -114,7 +114,9 @@ def _without_address(text: str, channel: str, address: str) -> str:
     if len(address) < _SHORTEST_ADDRESS:
         return text
     shown = addresses.mask(channel, address)
-    return re.sub(re.escape(address), lambda _: shown, text, flags=re.IGNORECASE)
+    # A gateway may repeat a phone number without its plus.
+    pattern = rf"\+?{re.escape(address[1:])}" if address.startswith("+") else re.escape(address)
+    return re.sub(pattern, lambda _: shown, text, flags=re.IGNORECASE)
 
 
 def _storable(text: str) -> str:
