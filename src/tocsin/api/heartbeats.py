@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +16,7 @@ from tocsin.access.roles import Action
 from tocsin.api.lookup import find
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
-from tocsin.catalogue.kinds import load_kinds
-from tocsin.inbound import heartbeat
+from tocsin.inbound import heartbeat, heartbeats
 from tocsin.inbound.heartbeat import Health
 from tocsin.inbound.models import Heartbeat, Integration
 
@@ -59,21 +59,8 @@ def get_heartbeat(request: HttpRequest, id: str) -> dict[str, Any]:
 
 
 def show(integrations: Sequence[Integration]) -> list[dict[str, Any]]:
-    known = {row.pk: row for row in Heartbeat.objects.filter(integration__in=integrations)}
-    defaults = load_kinds()[heartbeat.KIND].default_settings
-    return [_shown(one, known.get(one.pk), {**defaults, **one.settings}) for one in integrations]
-
-
-def _shown(integration: Integration, row: Heartbeat | None, settings: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": integration.pk,
-        "name": integration.name,
-        "health": row.health if row else Health.NEW.value,
-        "expected": heartbeat.plan_of(settings).said,
-        "last_at": row.last_at if row else None,
-        "started_at": row.started_at if row else None,
-        "due_at": row.due_at if row else None,
-    }
+    found = heartbeats.standings(integrations)
+    return [{"id": one.pk, "name": one.name, **asdict(found[one.pk])} for one in integrations]
 
 
 def _rows() -> QuerySet[Integration]:

@@ -6,12 +6,14 @@ A ping and the loop lock the row first and the message's key after it, so that a
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import clock, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
@@ -23,6 +25,9 @@ from tocsin.inbound.door import Door
 from tocsin.inbound.heartbeat import Health, Monitor, Ping
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.registry import Registry
+
+if TYPE_CHECKING:
+    from tocsin.inbound.models import Integration
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +134,33 @@ def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -
     monitor = Monitor(Health(row.health), row.last_at, row.started_at, row.due_at)
     row.due_at = heartbeat.replanned(monitor, heartbeat.plan_of(settings), now).due_at
     row.save(update_fields=["due_at"])
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A monitored sender as people are shown it; `expected` says when it should ping, in words."""
+
+    health: Health
+    expected: str
+    last_at: datetime | None = None
+    started_at: datetime | None = None
+    due_at: datetime | None = None
+
+
+def standings(integrations: Collection[Integration]) -> dict[int, Standing]:
+    """How heartbeats stand, by integration; one that never pinged is new. Over Django's connection."""
+    from tocsin.inbound.models import Heartbeat
+
+    rows = {row.pk: row for row in Heartbeat.objects.filter(integration__in=[one.pk for one in integrations])}
+    defaults = load_kinds()[heartbeat.KIND].default_settings
+    found: dict[int, Standing] = {}
+    for one in integrations:
+        said, row = heartbeat.plan_of({**defaults, **one.settings}).said, rows.get(one.pk)
+        if row is None:
+            found[one.pk] = Standing(Health.NEW, said)
+        else:
+            found[one.pk] = Standing(Health(row.health), said, row.last_at, row.started_at, row.due_at)
+    return found
 
 
 def _monitor(connection: Connection, integration_id: int) -> Monitor | None:

@@ -95,6 +95,8 @@ class MailDoor:
         # Loaded where mails are taken, not when Tocsin starts.
         from aiosmtpd.smtp import SMTP
 
+        # It would log each address, and with it the integration's token.
+        logging.getLogger("mail.log").setLevel(logging.WARNING)
         door = self
 
         class Listener(SMTP):

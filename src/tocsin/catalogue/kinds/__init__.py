@@ -52,6 +52,7 @@ class Setting:
     help: str = ""
     default: object = None
     choices: tuple[str, ...] = ()  # of a map: what a value may be; () anything
+    asked: bool = False  # when one is added; the others have their place on the Settings tab
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +271,7 @@ def _setting(name: str, row: Mapping[str, object]) -> Setting:
         help=str(row.get("help", "")),
         default=row.get("default"),
         choices=tuple(row.get("choices", ())),  # type: ignore[arg-type]
+        asked=bool(row.get("asked", row["kind"] == SettingKind.ADDRESS)),
     )
 
 

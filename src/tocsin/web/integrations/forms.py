@@ -70,8 +70,8 @@ class AddForm(forms.Form):
     def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kind = kind
-        self.addresses = [setting for setting in kind.settings if setting.kind is SettingKind.ADDRESS]
-        for setting in self.addresses:
+        self.asked = [setting for setting in kind.settings if setting.asked]
+        for setting in self.asked:
             self.fields[_field_name(setting)] = setting_field(setting)
         if not self.fields["groups"].queryset.exists():  # type: ignore[attr-defined]
             del self.fields["groups"]
@@ -89,7 +89,7 @@ class AddForm(forms.Form):
     def spec(self) -> dict[str, Any]:
         """The integration as the command wants one."""
         data = self.cleaned_data
-        settings = {setting.name: data[_field_name(setting)] for setting in self.addresses}
+        settings = {setting.name: data[_field_name(setting)] for setting in self.asked}
         return {
             "name": data["name"],
             "kind": self.kind.name,
@@ -118,7 +118,7 @@ class SettingsForm(AddForm):
 
     def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
         super().__init__(*args, kind=kind, **kwargs)
-        self.others = [setting for setting in kind.settings if setting.kind is not SettingKind.ADDRESS]
+        self.others = [setting for setting in kind.settings if not setting.asked]
         for setting in self.others:
             self.fields[_field_name(setting)] = setting_field(setting)
         self.order_fields(["name", "mode", "policy", "groups", "users", "anyway"])

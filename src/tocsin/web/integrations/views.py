@@ -16,7 +16,7 @@ from tocsin.access.roles import Action, Role
 from tocsin.catalogue.kinds import Category, Kind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
-from tocsin.inbound import commands, secrets, statuses
+from tocsin.inbound import commands, heartbeat, heartbeats, secrets, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.status_rules import Does
 from tocsin.web.forms import show_rejection
@@ -102,6 +102,7 @@ def integration(request: Request, number: int) -> HttpResponse:
         "does": [(does, label) for does, label in _DOES],
         "would": overview.would_page(row, latest[0]) if latest and request.headers.get(PART) == "first" else "",
         "which": overview.which_page(row),
+        "beat": heartbeats.standings([row])[row.pk] if row.kind == heartbeat.KIND else None,
         "watched": overview.watched(row, request.now),
         "unusable": overview.problem_of(row),
     }
