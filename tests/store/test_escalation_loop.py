@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.store.escalating import Desk, wired
+from tests.store.escalating import STEPS, Desk, wired
 from tests.store.people import ACTOR
 from tocsin.alerts import rows
 from tocsin.alerts.commands import write
@@ -30,13 +30,14 @@ from tocsin.alerts.reactors import AlertChange, PagingMode
 from tocsin.alerts.states import Priority
 from tocsin.core import database as tocsin_database
 from tocsin.escalation import loop as escalation_loop
-from tocsin.escalation.commands import delete_policy
-from tocsin.escalation.models import PolicyVersion, Run
+from tocsin.escalation.commands import delete_policy, save_policy
+from tocsin.escalation.models import Policy, PolicyVersion, Run
 from tocsin.escalation.upcoming import next_steps
 from tocsin.notify import pause as pauses
 from tocsin.notify.due import ON_HOLD
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people import groups
+from tocsin.web.home import troubles
 
 
 @pytest.fixture
@@ -440,3 +441,27 @@ def test_a_row_that_breaks_the_write_of_its_batch_is_found_and_stops_no_other(de
 
 def test_a_turn_with_nothing_due_says_that_there_is_no_more(desk: Desk) -> None:
     assert desk.keeper.turn(desk.at(0)) is False
+
+
+def test_at_the_end_another_policys_run_takes_the_place_of_the_first(desk: Desk) -> None:
+    steps = [{"notify": {"users": ["carol"]}, "after": "2m"}]
+    save_policy({"name": "After", "steps": steps}, actor=ACTOR, now=desk.start)
+    desk.save(steps=STEPS[:1], end={"then": "hand_over", "policy": "After"})
+    alert = desk.open()
+    desk.through(0, 5, 7)
+    first, second = Run.objects.filter(alert=alert).order_by("id")
+    assert (first.status, first.due_at, first.reason) == ("ended", None, "At its end; policy After goes on.")
+    assert second.version == Policy.objects.get(name="After").current
+    assert desk.pages(alert)[-1] == ("carol", "email", 7, "queued")
+    desk.act(alert, Assign(actor=desk.actor("carol"), user_id=desk.users["carol"].pk, name="Carol"), 8)
+    assert desk.run(alert).status == "stopped"
+
+
+def test_a_last_step_that_goes_on_is_red_on_home(desk: Desk) -> None:
+    desk.save(steps=STEPS[:1], end={"then": "keep_last_step", "every": "10m"})
+    alert = desk.open()
+    desk.through(0, 4)
+    assert list(troubles._unanswered()) == []
+    desk.through(5, 15)
+    assert [entry.text for entry in troubles._unanswered()] == [f"Nobody answered alert {alert}: VPN down"]
+    assert [minute for who, _channel, minute, _status in desk.pages(alert) if who == "alice"][::2] == [0, 5, 15]

@@ -116,7 +116,7 @@ def desk(database: str, now: datetime) -> Desk:
     return desk
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(POLICIES, st.lists(RULES, min_size=2, max_size=2), st.sampled_from(list(Priority)), st.integers(0, 7 * 24 * 60))
 def test_what_a_policy_would_do_is_what_the_loop_then_does(
     desk: Desk, policy: dict[str, Any], wishes: list[dict[str, Any]], priority: Priority, minute: int

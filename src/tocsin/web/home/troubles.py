@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.core.cache import cache
-from django.db.models import Count, F
+from django.db.models import Count, F, Q
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -82,7 +82,9 @@ def _standing() -> Iterator[Trouble]:
 
 
 def _unanswered() -> Iterator[Trouble]:
-    runs = Run.objects.filter(status=RunStatus.FINISHED, alert__status=AlertStatus.OPEN)
+    # A policy whose last step goes on at its end is still at work, and nobody has answered all the same.
+    goes_on = Q(status=RunStatus.ACTIVE, due_at__isnull=False, progress__keeping=True)
+    runs = Run.objects.filter(Q(status=RunStatus.FINISHED) | goes_on, alert__status=AlertStatus.OPEN)
     for number, subject in runs.values_list("alert_id", "alert__subject").order_by("-alert_id")[:5]:
         text = _("Nobody answered alert %(number)s: %(subject)s") % {"number": number, "subject": subject}
         yield Trouble(text, reverse("alert", args=[number]), is_urgent=True)
