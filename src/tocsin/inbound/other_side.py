@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum, auto
 
 from tocsin.core.database import Connection
 from tocsin.inbound.door import Door
@@ -34,40 +35,61 @@ class OwnWrites:
     #: Whether an agent or a status is still on its way there.
     agent_is_coming: bool = False
     status_is_coming: bool = False
+    #: When somebody here last did what wrote an agent, or a status: an older message knows nothing of it.
+    agent_at: datetime | None = None
+    status_at: datetime | None = None
     #: The number of the agent that Tocsin is over there; "" when that is not known.
     me: str = ""
 
     def echo_of_agent(self, reading: Reading) -> int | None:
-        """The number of the write that this message's agent is the echo of; 0: a later word of Tocsin's is on its way,
-        so that the message's is out of date; None: somebody else gave the ticket to that agent."""
-        if self._is_by_somebody_else(reading):
+        """The number of the write that this message's agent is the echo of; 0: Tocsin has, or has on its way, a later
+        word than the message; None: somebody else gave the ticket to that agent."""
+        if _is_older(reading, self.agent_at):
+            return 0
+        by = self._by(reading)
+        if by is _By.SOMEBODY_ELSE:
             return None
         number = "" if reading.mapped.says_nobody("agent") else reading.mapped.text("agent_id") or ""
         found = self.agents.get(number)
-        return found if found is not None else 0 if self.agent_is_coming else None
+        return found if found is not None else 0 if self.agent_is_coming or by is _By.TOCSIN else None
 
     def echo_of_status(self, reading: Reading) -> int | None:
         """The same for its status."""
-        if self._is_by_somebody_else(reading):
+        if _is_older(reading, self.status_at):
+            return 0
+        by = self._by(reading)
+        if by is _By.SOMEBODY_ELSE:
             return None
         status = reading.mapped.text("source_status")
         found = self.statuses.get(status.casefold()) if status else None
-        return found if found is not None else 0 if self.status_is_coming else None
+        return found if found is not None else 0 if self.status_is_coming or by is _By.TOCSIN else None
 
     def reopens(self, reading: Reading) -> bool:
         """Whether a message may open an alert for a ticket whose last one is over: not when it only tells that Tocsin
         wrote on it. A reading by Tocsin was compared with that alert before."""
         payload = reading.payload
         is_own_reading = isinstance(payload, Mapping) and FOUND_BY in payload
-        return is_own_reading or self._is_by_somebody_else(reading)
+        return is_own_reading or self._by(reading) is _By.SOMEBODY_ELSE
 
-    def _is_by_somebody_else(self, reading: Reading) -> bool:
-        """Whether the message names who did it, and it was not Tocsin."""
+    def _by(self, reading: Reading) -> _By:
+        """Who did what the message tells of, where it says so."""
         payload = reading.payload
         if not self.me or not isinstance(payload, Mapping) or "webhook_id" not in payload:
-            return False
+            return _By.NOT_SAID
         by = payload.get("agent_id")
-        return by is not None and str(by) != self.me
+        if by is None:
+            return _By.NOT_SAID
+        return _By.TOCSIN if str(by) == self.me else _By.SOMEBODY_ELSE
+
+
+class _By(Enum):
+    TOCSIN = auto()
+    SOMEBODY_ELSE = auto()
+    NOT_SAID = auto()
+
+
+def _is_older(reading: Reading, at: datetime | None) -> bool:
+    return at is not None and reading.source_time is not None and reading.source_time < at
 
 
 #: Given (outbound integration, ticket) of a batch's messages: what Tocsin wrote there.

@@ -127,8 +127,9 @@ class Outbox:
 
     def _record(self, results: list[Result]) -> None:
         with database.transaction() as connection:
-            record(connection, self.directory, results, self.node, self._jitter())
+            # It may lock alerts, which come before calls.
             preparing.conclude(connection, self.directory, results)
+            record(connection, self.directory, results, self.node, self._jitter())
 
     def _take_up(self, ours: list[int]) -> None:
         with database.transaction() as connection:

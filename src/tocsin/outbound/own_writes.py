@@ -16,7 +16,7 @@ from tocsin.inbound.other_side import OwnWrites
 REMEMBERED = timedelta(minutes=15)
 
 _WRITES = """
-SELECT c.integration_id, c.ticket, c.id, c.status, c.wrote, c.is_echoed, c.content ? 'agent' AS has_agent,
+SELECT c.integration_id, c.ticket, c.id, c.status, c.queued_at, c.wrote, c.is_echoed, c.content ? 'agent' AS has_agent,
        c.content ? 'status' AS has_status, coalesce(s.memory ->> 'me', '') AS me
 FROM unnest(%(integrations)s::bigint[], %(tickets)s::text[]) AS w(integration_id, ticket)
 JOIN outbound_call c ON c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> ''
@@ -33,6 +33,8 @@ class _Gathered:
     statuses: dict[str, int] = field(default_factory=dict)
     agent_is_coming: bool = False
     status_is_coming: bool = False
+    agent_at: datetime | None = None
+    status_at: datetime | None = None
 
 
 def ask(
@@ -48,13 +50,19 @@ def ask(
     for row in database.rows(connection, _WRITES, parameters):
         _add(gathered.setdefault((row["integration_id"], row["ticket"]), _Gathered()), row)
     return {
-        key: OwnWrites(one.agents, one.statuses, one.agent_is_coming, one.status_is_coming, one.me)
+        key: OwnWrites(
+            one.agents, one.statuses, one.agent_is_coming, one.status_is_coming, one.agent_at, one.status_at, one.me
+        )
         for key, one in gathered.items()
     }
 
 
 def _add(found: _Gathered, row: Mapping[str, Any]) -> None:
     found.me = row["me"]
+    if row["has_agent"]:
+        found.agent_at = row["queued_at"]
+    if row["has_status"]:
+        found.status_at = row["queued_at"]
     if row["status"] != "sent":
         found.agent_is_coming |= row["has_agent"]
         found.status_is_coming |= row["has_status"]

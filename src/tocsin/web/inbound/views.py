@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django import forms
 from django.db.models import Q, QuerySet
+from django.db.models.fields.json import KeyTextTransform
 from django.http import Http404, HttpResponse, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -108,6 +109,7 @@ def _status(chosen: object) -> MessageStatus | None:
 
 def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> QuerySet[InboundMessage]:
     rows = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
+    rows = rows.annotate(found_by=KeyTextTransform("x-tocsin-found-by", "headers"))
     if status is not None:
         rows = rows.filter(status=status)
     if chosen.get("integration"):

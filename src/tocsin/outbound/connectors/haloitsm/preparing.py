@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tocsin.alerts import rows
+from tocsin.alerts.openings import Counted
 from tocsin.alerts.rows import as_json
 from tocsin.core import database
 from tocsin.core.database import Connection
@@ -35,18 +37,20 @@ class HaloPreparer:
         lists = load(connection, number)
         people = _people(connection, number, jobs)
         links = _links(connection, number, [job.alert_id for job in jobs if not job.ticket and job.alert_id])
+        owners = _owners(connection, jobs)
         keys = sorted({job.order_key for job in jobs})
         later = {row["order_key"]: row for row in database.rows(connection, _LATER, (number, keys))}
         settings = opened.account.settings
         prepared = [
-            replace(job, known=_known(job, settings, lists, people, links, later.get(job.order_key, {})))
+            replace(job, known=_known(job, settings, lists, people, links, later.get(job.order_key, {}), owners))
             for job in jobs
         ]
         _note_what_is_written(connection, prepared)
         return prepared
 
     def conclude(self, connection: Connection, opened: Open, results: Sequence[Result]) -> None:
-        """Keeps the numbers of tickets that were made."""
+        """Keeps the numbers of tickets that were made, and that their alerts know the agents who were written."""
+        _know_agents(connection, results)
         for result in results:
             if result.job.action == "create" and isinstance(result.outcome, Done):
                 connection.execute(
@@ -54,6 +58,29 @@ class HaloPreparer:
                     "WHERE integration_id = %s AND alert_id = %s",
                     (result.outcome.ticket, result.at, opened.account.id, result.job.alert_id),
                 )
+
+
+def _know_agents(connection: Connection, results: Sequence[Result]) -> None:
+    """The alert knows the ticket's agent as Tocsin wrote it, should the webhook that tells of it get lost: what
+    somebody in Halo changes next is then seen as a change."""
+    wrote = {
+        result.job.alert_id: result.job.known["agent"]
+        for result in results
+        if result.job.alert_id is not None and result.job.progress.get("fields") and result.job.known.get("agent")
+    }
+    found = database.rows(
+        connection,
+        "SELECT id, custom, last_message_at FROM alerts_alert WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE",
+        (sorted(wrote),),
+    )
+    counted = []
+    for row in found:
+        agent = wrote[row["id"]]
+        is_nobody = agent["number"] == NOBODY
+        custom = {**row["custom"], "agent_id": "" if is_nobody else agent["number"]}
+        changes = {"source_agent": "" if is_nobody else agent["name"], "custom": custom}
+        counted.append(Counted(row["id"], 0, row["last_message_at"], changes))
+    rows.count_messages(connection, counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +105,25 @@ def _people(connection: Connection, number: int, jobs: Sequence[Job]) -> dict[in
     return {row["id"]: _Person(row["name"], row["email"], row["chosen"]) for row in found}
 
 
+def _owners(connection: Connection, jobs: Sequence[Job]) -> dict[int, tuple[int | None, str]]:
+    """Who has the alerts now."""
+    wanted = [job.alert_id for job in jobs if job.alert_id is not None and "agent" in job.content]
+    if not wanted:
+        return {}
+    found = connection.execute("SELECT id, owner_id, owner_name FROM alerts_alert WHERE id = ANY(%s)", (wanted,))
+    return {row[0]: (row[1], row[2]) for row in found.fetchall()}
+
+
+def _is_overtaken(wanted: Mapping[str, Any], owner: tuple[int | None, str] | None) -> bool:
+    """Whether somebody else got the alert since this was queued, such as in Halo itself: then that stands."""
+    if owner is None or owner == (None, ""):
+        # Nobody has it: an acknowledgement may still name who looks at it; a write of nobody is right.
+        return False
+    if wanted.get("user") is not None:
+        return bool(owner[0] != wanted["user"])
+    return bool(not wanted.get("name") or owner[1] != wanted["name"])
+
+
 def _user_of(job: Job) -> int | None:
     agent = job.content.get("agent")
     return agent.get("user") if isinstance(agent, Mapping) else None
@@ -100,6 +146,7 @@ def _known(
     people: Mapping[int, _Person],
     links: Mapping[int, str],
     later: Mapping[str, Any],
+    owners: Mapping[int, tuple[int | None, str]],
 ) -> dict[str, Any]:
     known: dict[str, Any] = {"note_action": settings.get("note_action", "")}
     if not job.ticket and job.alert_id is not None:
@@ -120,7 +167,9 @@ def _known(
         known[noun] = {"number": entry.number, "name": entry.name}
     known["team"] = job.content.get("team", "")
     if "agent" in job.content and (later.get("agent") or 0) <= job.id:
-        known |= _agent(job.content["agent"], lists, people)
+        wanted = job.content["agent"]
+        overtaken = _is_overtaken(wanted, owners.get(job.alert_id or 0))
+        known |= {"remark": "Somebody else has it meanwhile."} if overtaken else _agent(wanted, lists, people)
     who = people.get(job.content.get("who_user") or 0)
     stand_in = _agent_of(who, lists) if who is not None else None
     return {**known, "stand_in": stand_in} if stand_in else known

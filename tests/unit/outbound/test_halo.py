@@ -1,0 +1,126 @@
+"""HaloITSM's address, its ways to say no, its tickets and notes: read without a Halo."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tocsin.core.egress import Answer, OutcomeUnknown
+from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.outbound.connectors.contract import Barred, Throttled
+from tocsin.outbound.connectors.haloitsm import problems, reading, sync
+from tocsin.outbound.connectors.haloitsm.address import clean_address
+from tocsin.outbound.connectors.haloitsm.client import rows_of, whole
+from tocsin.outbound.states import Event
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "acme.haloitsm.com", "https://acme.haloitsm.com/", "https://ACME.haloitsm.com/api/",
+        " https://acme.haloitsm.com/auth ",
+        "https://acme.haloitsm.com/auth/token?tenant=acme", "https://acme.haloitsm.com/tickets?id=5&showmenu=true",
+        "<https://acme.haloitsm.com/config/integrations>", "acme.haloitsm.com/api/Tickets",
+    ],
+)  # fmt: skip
+def test_an_address_is_understood_in_any_form(text: str) -> None:
+    assert clean_address(text)[0] == "https://acme.haloitsm.com"
+
+
+def test_an_address_keeps_its_folder_its_port_and_names_its_tenant() -> None:
+    assert clean_address("http://10.0.0.5:8080/halo/api") == ("http://10.0.0.5:8080/halo", "")
+    assert clean_address("https://x.example/auth/token?tenant=acme")[1] == "acme"
+    for wrong in ("", "ftp://acme.haloitsm.com", "no address", "https://"):
+        with pytest.raises(Rejected):
+            clean_address(wrong)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_write", "kind", "said"),
+    [
+        (400, b'{"ClassName": "System.Exception", "Message": "Boom"}', True, Permanent, "It said: Boom"),
+        (400, b'{"[0].outcome_id": ["Could not convert"]}', True, Permanent, "outcome_id: Could not convert"),
+        (400, b'"Please assign this Ticket these before closing it."', True, problems.AssignFirst, "no agent"),
+        (400, b'{"Message": "An Outcome must be entered for this Action"}', True, problems.NoteRefused, "action"),
+        (400, b'"You do not have access to this Action at the moment"', True, problems.NoteRefused, "another"),
+        (401, b"", False, Barred, "refuses Tocsin's token"),
+        (401, b'{"Message": "Record not found"}', False, problems.Gone, "shows no ticket 7"),
+        (403, b"", True, Permanent, "It does not say why"),
+        (404, b"", False, problems.Gone, "shows no ticket 7"),
+        (429, b"", True, Throttled, "patience"),
+        (503, b"", True, Temporary, "503"),
+        (504, b"<html><h1>Gateway Time-out</h1></html>", True, OutcomeUnknown, "did not say in time"),
+        (504, b"<html><h1>Gateway Time-out</h1></html>", False, Temporary, "Gateway Time-out"),
+        (400, b"\xff\xfe", True, Permanent, "It said"),
+        (400, b"", True, Permanent, "It said: nothing"),
+    ],
+)  # fmt: skip
+def test_every_no_of_halo_is_one_sentence_of_the_right_kind(
+    status: int, body: bytes, is_write: bool, kind: type[Exception], said: str
+) -> None:
+    error = problems.of_answer(Answer(status, {}, body), "write a note", is_write=is_write, ticket="7")
+    assert type(error) is kind
+    assert said in str(error)
+
+
+def test_why_no_token_came_names_the_bad_scope_or_the_secret() -> None:
+    def of(status: int, body: bytes, scopes: list[str], bad: list[str]) -> str:
+        return str(problems.of_token(Answer(status, {}, body), "https://x", scopes, bad))
+
+    assert "client id and secret" in of(400, b'{"error": "invalid_client"}', [], [])
+    assert "scope read:teams;" in of(400, b'{"error": "invalid_scope"}', ["read:tickets", "read:teams"], ["read:teams"])
+    assert "no Halo at https://x" in of(404, b"<html>not found</html>", [], [])
+    assert "503" in of(503, b"", [], [])
+
+
+def test_lists_and_ids_are_read_in_whichever_shape() -> None:
+    assert rows_of([{"id": 1}, "x"]) == rows_of({"record_count": 1, "statuses": [{"id": 1}]}) == [{"id": 1}]
+    assert rows_of(None) == rows_of("x") == []
+    assert [whole(value) for value in (7, 7.0, "7", " 7 ", None, True)] == ["7", "7", "7", "7", "", ""]
+
+
+def test_halos_dates_without_a_zone_are_compared_with_each_other_only() -> None:
+    assert reading.moment("1900-01-01T00:00:00") is None
+    assert reading.moment("2026-11-24T09:15:02.1234567Z") == datetime(2026, 11, 24, 9, 15, 2, 123456)
+    tickets = [{"last_update": "2026-11-24T09:15:02.1"}, {"last_update": "2026-11-24T09:14:00"}, {"last_update": None}]
+    assert reading.newest(tickets, "") == "2026-11-24T09:15:02.1"
+    assert reading.newest(tickets, "2027-01-01T00:00:00") == "2027-01-01T00:00:00"
+    assert reading.newest([], "x") == "x"
+    assert reading.since("2026-11-24T09:15:02.1") == "2026-11-24T09:13:02"
+
+
+def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:
+    actions = [
+        {"id": 3, "who": "Sam", "who_agentid": 5, "note": "second"},
+        {"id": 1, "who": "Sam", "who_agentid": 5, "note": "first"},
+        {"id": 4, "who": "Tocsin API", "who_agentid": 20, "note": "own"},
+        {"id": 5, "who": "Sam", "who_agentid": 5, "actionby_application_id": "tocsin", "note": "own as well"},
+        {"id": 6, "who": "José", "who_agentid": 0, "note": "the requester's"},
+        {"id": 7, "who": "Sam", "who_agentid": 5, "note": ""},
+    ]
+    found = reading.notes(actions, "20", "Tocsin", lambda action: action["note"])
+    assert [note.text for note in found] == ["first", "second"]
+    assert reading.merged_into({"merged_into_id": 9.0}) == "9"
+    assert reading.merged_into({"merged_into_id": 0}) == ""
+
+
+def test_what_is_written_by_default_is_a_private_note_for_every_event_and_nothing_else() -> None:
+    for event in Event:
+        write = sync.write_of({}, event)
+        assert write.note
+        assert (write.is_public, write.status, write.agent, write.team, write.priority) == (False, "", False, "", "")
+    some = {"sync": {"close": {"note": "Bye <who>", "status": "Closed"}, "reply": {"note": False}}}
+    assert sync.write_of(some, Event.CLOSE) == sync.Write("Bye <who>", status="Closed")
+    assert not sync.write_of(some, Event.REPLY).does_anything
+    assert not sync.write_of(some, Event.HOLD).does_anything
+
+
+def test_a_note_says_when_and_after_how_many_pages() -> None:
+    at = datetime(2026, 11, 24, 2, 12, tzinfo=UTC)
+    assert (sync.clock_text(at, "Europe/Zurich"), sync.clock_text(at, "UTC")) == ("03:12", "02:12 UTC")
+    assert sync.after_text({}) == ""
+    assert sync.after_text({"voice": 1}) == " after 1 call"
+    assert sync.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 e-mails and 1 page"
+    values = {"who": "Alice", "time": "03:12", "after": " after 1 call"}
+    assert sync.note_text(sync.TEXTS[Event.ASSIGN], values) == "Alice took this at 03:12 after 1 call."

@@ -1,0 +1,62 @@
+"""Rates, waits, circuits, templates and masks, without a clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.outbound import masking, pacing, templates
+from tocsin.outbound.pacing import Rate
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+TWO = Rate(2, 20)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 30_000), st.integers(0, 30)), max_size=40))
+def test_the_rate_never_lets_more_through_than_burst_and_average(steps: list[tuple[int, int]]) -> None:
+    granted, at, total = None, NOW, 0
+    for wait, asked in steps:
+        at += timedelta(milliseconds=wait)
+        taken = max(0, min(asked, pacing.allowance(TWO, granted, at)))
+        granted = pacing.charged(TWO, granted, taken, at)
+        total += taken
+        assert total <= TWO.burst + TWO.per_second * (at - NOW).total_seconds() + 1
+
+
+def test_waits_grow_to_half_an_hour_and_respect_what_is_asked() -> None:
+    waits = [pacing.retry_in(attempts, 0.0) for attempts in range(1, 15)]
+    assert waits[0] == timedelta(seconds=5)
+    assert waits == sorted(waits)
+    assert waits[-1] == timedelta(minutes=30)
+    assert pacing.retry_in(1, 0.0, timedelta(minutes=2)) == timedelta(minutes=2)
+    assert [pacing.pause_of(failures) for failures in (0, 4, 5, 99)] == [
+        None, None, timedelta(seconds=15), timedelta(minutes=5),
+    ]  # fmt: skip
+    assert pacing.throttle(1, None) == timedelta(seconds=5)
+    assert pacing.throttle(9, None) == timedelta(seconds=60)
+    assert pacing.throttle(9, timedelta(seconds=7)) == timedelta(seconds=7)
+
+
+def test_templates_replace_what_is_known_and_leave_the_rest() -> None:
+    values = {"subject": 'a "b"', "n": 7, "none": None, "list": ["x", 2]}
+    assert templates.render("<p><subject></p> <n> <<n> <nobody> <none>|<list>", values) == (
+        '<p>a "b"</p> 7 <n> <nobody> |x, 2'
+    )
+    assert templates.render('{"s": "<subject>"}', values, templates.in_json) == '{"s": "a \\"b\\""}'
+    assert templates.render("/x?s=<subject>", values, templates.in_url) == "/x?s=a%20%22b%22"
+    assert templates.references("<a.b> <c>") == {"a.b", "c"}
+
+
+def test_secrets_are_masked_wherever_they_stand() -> None:
+    text = '{"access_token": "abc\\"d", "client_secret":"x"} grant_type=a&client_secret=xyz&scope=all'
+    masked = masking.masked_text(text)
+    assert "abc" not in masked
+    assert "xyz" not in masked
+    assert "scope=all" in masked
+    assert "0123456789abcdef0123456789abcdef" not in masking.masked_text(
+        '"url": "https://t/in/0123456789abcdef0123456789abcdef"'
+    )
+    assert masking.masked_url("https://user:pw@x.example/a?token=t1&b=2") == "https://x.example/a?token=•••&b=2"
