@@ -16,9 +16,13 @@ from tests.browser.conftest import PICTURES
 from tests.browser.desk import Desk
 from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core import clock
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.outbound.models import OutboundIntegration
+from tocsin.people import commands as people
+from tocsin.people.models import User
 
 pytestmark = pytest.mark.browser
 
@@ -84,6 +88,11 @@ ODD = {
 @pytest.fixture
 def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Evening]:
     desk = desks.set_up()
+    # One message of each shape in the sandbox.
+    for label, channel, address in (("Call", "voice", "+41790000001"), ("Chat", "chat", "slack:U012AB3CD")):
+        spec = {"label": label, "channel": channel, "address": address}
+        alice = User.objects.get(username="alice")
+        people.save_contact_method(alice, spec, actor=COMMAND_LINE, now=clock.now())
     with serve(tmp_path, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
         numbers = desks.receive_an_evening(running.url, desk)
         with mails.arrived:

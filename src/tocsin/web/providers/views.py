@@ -16,7 +16,7 @@ from tocsin.core import config, database, settings_store
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify import commands, opt_outs, provider_status, provider_tests
-from tocsin.notify.channels.registry import CHANNELS, KINDS
+from tocsin.notify.channels.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.notify.models import Provider
 from tocsin.notify.provider_status import Status
 from tocsin.notify.providers import ENVIRONMENT
@@ -36,12 +36,15 @@ def provider_list(request: Request) -> HttpResponse:
     by_environment = config.current().smtp_url is not None
     if by_environment:
         carried.add("email")
+    # What is built in carries addresses of its own: people's devices, and services' own URLs.
+    carried |= {channel for kind in BUILT_IN for channel in kind.channels}
     context = {
         "rows": [(row, KINDS.get(row.kind), known.get(row.name, Status()), _carries(row)) for row in rows],
         "environment_status": known.get(ENVIRONMENT, Status()),
         "opted_out": _opted_out(),
         "kinds": KINDS.values(),
         "environment": ENVIRONMENT if by_environment else "",
+        "built_in": BUILT_IN,
         "without": [channel.label for name, channel in CHANNELS.items() if name not in carried],
     }
     return page(request, "providers/list.html", context)
