@@ -179,6 +179,16 @@ def test_what_is_written_is_tried_on_the_last_messages_with_its_progress(
     assert IntegrationVersion.objects.count() == 1
 
 
+def test_a_message_of_the_log_leads_to_the_workbench_with_that_message(company: Company, browser_of: BrowserOf) -> None:
+    arrived(company)
+    number = arrived(company, raw=b'{"what": "Boiler"}', outcome="Mapping Failed", subject="")
+    client = browser_of(company.manager)
+    assert f"/mapping/?message={number}" in client.get(f"/inbound-log/{number}/").content.decode()
+    for message, shown in ((number, True), ("nonsense", False)):
+        answer = client.get(f"/integrations/{company.halo.pk}/mapping/?message={message}")
+        assert ("Boiler" in answer.content.decode()) is shown
+
+
 def test_while_one_types_only_what_was_found_is_sent(company: Company, bench: Callable[[str], Bench]) -> None:
     arrived(company)
     page = bench("mapping")

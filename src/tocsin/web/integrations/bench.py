@@ -150,7 +150,7 @@ def _steps(request: Request, row: Integration, draft: Draft, zone: tzinfo, langu
 def _draft(request: Request, row: Integration, kind: Kind, sheet: Sheet, names: Names) -> Draft:
     post = request.POST
     if request.method != "POST":
-        draft = Draft(sheet, payloads.first(row, kind))
+        draft = Draft(sheet, payloads.asked(row, kind, request.GET.get("message", "")))
         sheet.fill(drafts.parts_of(row, names))
     else:
         draft = Draft(sheet, payloads.NONE)

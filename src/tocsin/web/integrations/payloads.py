@@ -70,6 +70,12 @@ def chosen(integration: Integration, kind: Kind, key: str, pasted: str) -> Paylo
     return Payload(PASTED, _("pasted"), pasted.encode("utf-8", "surrogatepass"))
 
 
+def asked(integration: Integration, kind: Kind, message: str) -> Payload:
+    """The message that an address names, else what a page begins with."""
+    found = _message(integration, message) if message else None
+    return of_message(found) if found is not None else first(integration, kind)
+
+
 def first(integration: Integration, kind: Kind) -> Payload:
     """What a page begins with: the newest message that opened an alert, else the newest that can be read, else the
     kind's usual sample."""

@@ -19,7 +19,6 @@ from tocsin.simulate.chain import simulate_door
 from tocsin.web.guard import actor, needs, require
 from tocsin.web.integrations import outcomes, payloads
 from tocsin.web.integrations.forms import TestForm
-from tocsin.web.integrations.payloads import Payload
 from tocsin.web.integrations.views import find, frame
 from tocsin.web.request import Request, page
 
@@ -35,7 +34,7 @@ def test(request: Request, number: int) -> HttpResponse:
     require(request, Action.TRY_OUT, row.group_id)
     if kind is None:
         return page(request, "integrations/unknown.html", frame(request, row, kind, "test"))
-    payload = _begin(request, row, kind)
+    payload = payloads.asked(row, kind, request.GET.get("message", ""))
     choices = payloads.choices(row, kind)
     form = TestForm(request.POST or None, choices=choices, initial={"chosen": payload.key, "payload": payload.text})
     context: dict[str, Any] = {**frame(request, row, kind, "test"), "shown": [], "problem": ""}
@@ -74,10 +73,3 @@ def sample(request: Request, number: int) -> HttpResponse:
     said = {"url": config.current().public_url, "ms": sent.took, "status": sent.status, "reason": sent.reason}
     messages.success(request, text % said)
     return redirect("alert", sent.alert_id) if sent.alert_id else redirect("message", sent.message_id)
-
-
-def _begin(request: Request, row: Any, kind: Any) -> Payload:
-    """The message that the address names, else the one that stands for the others."""
-    asked = request.GET.get("message", "")
-    found = payloads.chosen(row, kind, f"log:{asked}", "") if asked else None
-    return found if found is not None and found.key != payloads.PASTED else payloads.first(row, kind)
