@@ -16,12 +16,10 @@ from tocsin.core import configuration, settings_store
 
 _SHORT = 80
 
-#: Keys of conditions and windows, which the database's JSON has put in an order of its own.
+#: Keys of conditions, windows and reminders, which the database's JSON has put in an order of its own.
 _ORDER = {
     key: number
-    for number, key in enumerate(
-        ("when", "field", "operator", "value", "match_case", "not", "all", "any", "days", "from", "to")
-    )
+    for number, key in enumerate("name when field operator value match_case not all any days from to before".split())
 }
 
 #: Words and times that readers of YAML 1.1 take for something else.
