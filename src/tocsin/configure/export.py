@@ -17,10 +17,11 @@ from tocsin.core import configuration, settings_store
 _SHORT = 80
 
 #: Keys of conditions, windows and reminders, which the database's JSON has put in an order of its own.
-_ORDER = {
-    key: number
-    for number, key in enumerate("name when field operator value match_case not all any days from to before".split())
-}
+_WRITTEN = (
+    *("name", "when", "field", "operator", "value", "match_case", "not", "all", "any"),
+    *("days", "from", "to", "before"),
+)
+_ORDER = {key: number for number, key in enumerate(_WRITTEN)}
 
 #: Words and times that readers of YAML 1.1 take for something else.
 _MISREAD = re.compile(r"y|n|yes|no|on|off|[0-9]+(:[0-9]+)+", re.IGNORECASE)
