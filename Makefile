@@ -3,7 +3,7 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test bench lock help
+.PHONY: setup demo check test bench messages lock help
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -22,6 +22,9 @@ test: setup  ## everything that CI runs, the browser included
 
 bench: setup  ## measures what Tocsin promises; `make bench ONLY="ingest"` for one
 	@$(RUN)/python scripts/run_benchmarks.py $(ONLY)
+
+messages: setup  ## brings the catalogues of translations up to date with the texts
+	@$(RUN)/python scripts/translations.py
 
 lock: setup  ## remakes requirements/ and package-lock.json; `make lock UPGRADE=1` takes newer versions
 	@$(RUN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)

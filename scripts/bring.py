@@ -102,6 +102,17 @@ def static_files() -> None:
     stamp.write()
 
 
+def translations() -> None:
+    """What Django reads of the catalogues of translations (.mo), beside them."""
+    script = ROOT / "scripts" / "translations.py"
+    catalogs = sorted((STATIC.parent / "locale").glob("*/LC_MESSAGES/django.po"))
+    stamp = Stamp(TOOLS / "translations.made-from", [script, *catalogs])
+    if stamp.holds() and all(catalog.with_suffix(".mo").is_file() for catalog in catalogs):
+        return
+    _run([PYTHON, script, "--compile"], "the translations could not be compiled")
+    stamp.write()
+
+
 def npm(uv: Path) -> tuple[list[str], str]:
     """The npm command, the machine's own or one from PyPI, and the PATH that it needs."""
     path = os.environ.get("PATH", "")

@@ -1,6 +1,7 @@
 """`make setup`: brings everything that Tocsin is built from into this checkout. Quick when nothing changed.
 
-In order: uv, a Python with the locked packages (.venv), the browser's parts (node_modules), the static files.
+In order: uv, a Python with the locked packages (.venv), the browser's parts (node_modules), the static files,
+the translations.
 Runs on any Python 3 and touches nothing outside the checkout and the package managers' own caches.
 """
 
@@ -23,6 +24,7 @@ def main() -> None:
         bring.environment(uv)
         bring.browser_parts(uv)
         bring.static_files()
+        bring.translations()
     except bring.CannotGoOn as problem:
         sys.exit(f"setup: {problem}")
 

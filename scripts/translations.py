@@ -1,0 +1,124 @@
+"""`make messages`: brings the catalogues of translations up to date with the texts in code and templates.
+
+With --compile it makes from them what Django reads (.mo). A text that is new has no translation yet; one that no code
+has any more is left out. A test says which are missing, and a language is offered when it is whole.
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "tocsin"
+LOCALE = PACKAGE / "web" / "locale"
+DOMAIN = "django.po"
+MADE_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+KEYWORDS = {
+    "_": None,
+    "gettext": None,
+    "gettext_lazy": None,
+    "gettext_noop": None,
+    "ngettext": (1, 2),
+    "ngettext_lazy": (1, 2),
+    "pgettext": ((1, "c"), 2),
+    "pgettext_lazy": ((1, "c"), 2),
+    "npgettext": ((1, "c"), 2, 3),
+}
+
+type Text = tuple[str | tuple[str, ...], str | None]
+
+
+def main() -> None:
+    if "--compile" in sys.argv[1:]:
+        for path in sorted(LOCALE.glob(f"*/LC_MESSAGES/{DOMAIN}")):
+            with path.with_suffix(".mo").open("wb") as compiled:
+                write_mo(compiled, read(path))
+        return
+    texts = list(collect())
+    for path in sorted(LOCALE.glob(f"*/LC_MESSAGES/{DOMAIN}")):
+        catalog = update(read(path), texts)
+        with path.open("wb") as written:
+            write_po(written, catalog, width=120, no_location=True, sort_output=True, ignore_obsolete=True)
+        missing = sum(1 for message in catalog if message.id and not is_translated(message.string))
+        print(f"{path.relative_to(ROOT)}: {len(catalog)} texts, {missing} without a translation")
+
+
+def read(path: Path) -> Catalog:
+    """A catalogue; its language is the name of its folder."""
+    with path.open("rb") as file:
+        return read_po(file, locale=path.parent.parent.name, domain="django")
+
+
+def update(before: Catalog, texts: list[Text]) -> Catalog:
+    """A catalogue of just these texts, with the translations that there are. Nothing is guessed from similar ones."""
+    after = Catalog(
+        locale=before.locale,
+        domain="django",
+        header_comment="# Tocsin's texts. `make messages` brings this file up to date; the texts are in the code.",
+        project="Tocsin",
+        version="1",
+        msgid_bugs_address="see CONTRIBUTING.md",
+        last_translator="The Tocsin authors",
+        language_team="Tocsin",
+        # No time of writing: the file is the same whenever it is made from the same texts.
+        creation_date=MADE_AT,
+        revision_date=MADE_AT,
+        fuzzy=False,
+    )
+    for text, context in texts:
+        single = text if isinstance(text, str) else text[0]
+        known = before.get(single, context)
+        string = known.string if known is not None and known.id == text else None
+        flags = known.flags - {"fuzzy"} if known is not None else ()
+        after.add(text, string, context=context, flags=flags)
+    return after
+
+
+def is_translated(string: str | tuple[str, ...] | None) -> bool:
+    """Whether a text, and each of its plural forms, has a translation."""
+    return bool(string) and (isinstance(string, str) or all(string))
+
+
+def collect() -> Iterator[Text]:
+    """Every text that is to be translated, once, in the order of files."""
+    seen: set[Text] = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if "migrations" not in path.parts:
+            yield from _new(_in_python(path.read_bytes()), seen)
+    for suffix in ("html", "txt"):
+        for path in sorted(PACKAGE.rglob(f"templates/**/*.{suffix}")):
+            yield from _new(_in_template(path.read_text()), seen)
+
+
+def _new(texts: Iterator[Text], seen: set[Text]) -> Iterator[Text]:
+    for text in texts:
+        if text not in seen:
+            seen.add(text)
+            yield text
+
+
+def _in_python(source: bytes) -> Iterator[Text]:
+    if not any(name.encode() in source for name in KEYWORDS):
+        return
+    for _line, text, _comments, context in extract("python", BytesIO(source), KEYWORDS):
+        yield text, context
+
+
+def _in_template(source: str) -> Iterator[Text]:
+    from django.utils.translation.template import templatize
+
+    # What is no text becomes blank; what is one, a call of gettext: the lexer for scripts minds no indentation.
+    for _line, text, _comments, context in extract("javascript", BytesIO(templatize(source).encode()), KEYWORDS):
+        yield text, context
+
+
+if __name__ == "__main__":
+    main()
