@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from itertools import islice
 
 import msgspec
 
@@ -15,6 +16,9 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.decode import MAX_ELEMENTS, Decoded, Element, decode
 
 log = logging.getLogger(__name__)
+
+#: The messages of one body together are at most so many bytes: what each repeats of the whole could grow without end.
+MAX_SPLIT = 16 * 1024 * 1024
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -37,11 +41,20 @@ def _messages(kind: Kind, element: Element, headers: Mapping[str, str]) -> list[
     if element.payload is None or kind.code.messages is None:
         return [element]
     try:
-        payloads = list(kind.code.messages(element.payload, headers))
+        payloads = list(islice(kind.code.messages(element.payload, headers), MAX_ELEMENTS + 1))
     except Exception as error:  # a kind's edge: whatever a sender wrote must not cost other messages
         log.exception("The code of the kind %s cannot read a message.", kind.name)
         detail = f"{kind.title}'s reader failed: {type(error).__name__}. It can be replayed."
         return [Element(element.payload, element.raw, problem=Rejected("cannot_be_read", detail))]
     if not payloads or (len(payloads) == 1 and payloads[0] is element.payload):
         return [element]
-    return [Element(payload, msgspec.json.encode(payload), element.notes) for payload in payloads]
+    found: list[Element] = []
+    size = 0
+    for payload in payloads:
+        raw = msgspec.json.encode(payload)
+        size += len(raw)
+        if size > MAX_SPLIT:
+            problem = Rejected("too_large", "The messages in this body repeat too much of it: over 16 MiB together.")
+            return [Element(element.payload, element.raw, element.notes, problem)]
+        found.append(Element(payload, raw, element.notes))
+    return found

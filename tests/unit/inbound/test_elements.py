@@ -75,6 +75,18 @@ def test_too_many_alerts_in_one_group_are_refused() -> None:
         elements_of(KINDS["alertmanager"], body, None)
 
 
+def test_what_each_message_repeats_of_a_body_cannot_fill_the_memory() -> None:
+    body = b'{"groupKey": "%s", "alerts": [%s]}' % (b"k" * 4_000_000, b",".join([b"{}"] * 900))
+    (element,) = elements_of(KINDS["alertmanager"], body, None).elements
+    assert element.problem is not None
+    assert (element.problem.code, element.raw) == ("too_large", body)
+    many = b'{"alerts": [' + b"1," * 1_500_000 + b"1]}"
+    begun = time.process_time()
+    with pytest.raises(Rejected, match="at most 1,000"):
+        elements_of(KINDS["alertmanager"], many, None)
+    assert time.process_time() - begun < 2
+
+
 # --- XML
 
 

@@ -7,6 +7,9 @@ from tocsin.catalogue.code import Headers, Payload
 #: Alertmanager's way of saying "not over yet".
 _NEVER = "0001-01-01"
 
+#: One more than one request may have: what comes after is refused with it.
+_MOST = 1001
+
 _SHARED = ("receiver", "groupKey", "externalURL", "groupLabels", "commonLabels", "commonAnnotations", "routeLabels")
 
 
@@ -19,7 +22,7 @@ def messages(payload: Payload, headers: Headers) -> list[Payload]:
     if not isinstance(alerts, list):
         return [payload]
     shared = {name: payload[name] for name in _SHARED if name in payload}
-    return [{**shared, "alert": _marked(alert), "delivery": _delivery(payload, alert)} for alert in alerts]
+    return [{**shared, "alert": _marked(alert), "delivery": _delivery(payload, alert)} for alert in alerts[:_MOST]]
 
 
 def _marked(alert: object) -> object:
