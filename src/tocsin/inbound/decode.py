@@ -20,6 +20,10 @@ from tocsin.inbound.json_text import invalid, parse, split_array
 
 MAX_ELEMENTS: Final = 1000
 MAX_DEPTH: Final = 512
+#: Bodies over this many bytes are read in a thread, so that they do not hold up the others; XML and mails over the
+#: second.
+LARGE: Final = 256 * 1024
+_SOME: Final = 16 * 1024
 #: An array with more commas than this is counted before its elements are made.
 _MANY_COMMAS: Final = 100_000
 
@@ -49,6 +53,14 @@ class Element(msgspec.Struct, frozen=True):
 class Decoded(msgspec.Struct, frozen=True):
     elements: tuple[Element, ...]
     is_array: bool
+
+
+def is_costly(body: bytes, content_type: str | None) -> bool:
+    """Whether a body takes so long to read that a thread should do it: a large one, or XML or a mail of some size."""
+    if len(body) > _SOME:
+        kind = (content_type or "").lower()
+        return len(body) > LARGE or "xml" in kind or mail.MEDIA_TYPE in kind or body.lstrip()[:5] == b"<?xml"
+    return False
 
 
 def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:

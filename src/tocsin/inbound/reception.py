@@ -19,7 +19,7 @@ from tocsin.core.http import Bodies, Busy, Receive, Scope, TooLarge, TooSlow, cl
 from tocsin.core.ids import token_hash, uuid7
 from tocsin.inbound.committer import Committer, NotStored, Ticket
 from tocsin.inbound.credentials import Proof
-from tocsin.inbound.decode import Decoded, Element
+from tocsin.inbound.decode import LARGE, Decoded, Element, is_costly
 from tocsin.inbound.door import Door
 from tocsin.inbound.elements import elements_of
 from tocsin.inbound.messages import Incoming, Stored
@@ -28,9 +28,6 @@ from tocsin.inbound.prepared import prepare
 from tocsin.inbound.registry import Found, Registry, UnknownDoor
 
 log = logging.getLogger(__name__)
-
-#: Bodies over this many bytes are decoded in a thread, so that they do not hold up the others.
-LARGE = 256 * 1024
 
 #: A token that is not known makes the node look for a newer configuration, at most once in so many seconds.
 LOOK_EVERY = 0.2
@@ -113,7 +110,7 @@ class Reception:
     async def decoded(self, door: Door, body: bytes, content_type: str, headers: Mapping[str, str]) -> Decoded:
         """The elements of a body. Raises Rejected as `decode` does; Refusal (413) for too many of them."""
         try:
-            if len(body) > LARGE:
+            if is_costly(body, content_type):
                 return await asyncio.to_thread(elements_of, door.reader.kind, body, content_type, headers)
             return elements_of(door.reader.kind, body, content_type, headers)
         except Rejected as rejected:

@@ -19,11 +19,11 @@ from tocsin.core.ids import token_hash, uuid7
 from tocsin.inbound.answers import answer_of
 from tocsin.inbound.committer import Committer, Ticket
 from tocsin.inbound.credentials import kept_headers
-from tocsin.inbound.decode import decode
+from tocsin.inbound.decode import LARGE, decode, is_costly
 from tocsin.inbound.door import Door
 from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.prepared import prepare
-from tocsin.inbound.reception import LARGE, NOT_STORED, RETRY
+from tocsin.inbound.reception import NOT_STORED, RETRY
 from tocsin.inbound.registry import Registry, UnknownDoor
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,8 @@ def _incoming(door: Door, headers: Sequence[tuple[bytes, bytes]], body: bytes) -
     """The one message of a request; None where it is not one that can be read."""
     named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     content_type = named.get("content-type", "")
+    if is_costly(body, content_type):
+        return None
     try:
         decoded = decode(body, content_type, lenient=door.reader.kind.lenient)
     except Rejected:

@@ -18,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.http import Receive, Scope, Send, answer
 from tocsin.inbound.committer import is_pending
 from tocsin.inbound.credentials import kept_headers
-from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.decode import LARGE, Element, decode
 from tocsin.inbound.door import Door
 from tocsin.inbound.doors import orders
 from tocsin.inbound.fields import text_of
@@ -60,7 +60,7 @@ async def refused(send: Send, refusal: Refusal) -> None:
 
 async def _event(reception: Reception, scope: Scope, body: bytes, send: Send) -> None:
     headers = headers_of(scope)
-    event = _read(body, headers.get("content-type", ""))
+    event = await asyncio.to_thread(_read, body) if len(body) > LARGE else _read(body)
     path: str = scope["path"]
     key_name = "service_key" if path == FIRST else "routing_key"
     token = event.pop(key_name, None) or headers.get("x-routing-key")
@@ -119,9 +119,10 @@ def _invalid(*errors: str) -> dict[str, object]:
     return {"status": "invalid event", "message": "Event object is invalid", "errors": list(errors)}
 
 
-def _read(body: bytes, content_type: str) -> Event:
+def _read(body: bytes) -> Event:
+    """The event: JSON, whatever the request calls it."""
     try:
-        (element,) = decode(body, content_type, lenient=False).elements
+        (element,) = decode(body, None, lenient=False).elements
     except (Rejected, ValueError) as error:
         detail = error.detail if isinstance(error, Rejected) else "Event object is invalid"
         raise Refusal(400, "invalid_event", detail) from None
