@@ -19,6 +19,7 @@ from tocsin.alerts.orders import Close
 from tocsin.core import clock, database
 from tocsin.notify import opt_outs, queue, replies
 from tocsin.notify.models import Delivery, Notification, OptOut, Provider, ProviderHealth
+from tocsin.operate.checks import people as checks
 from tocsin.people import commands as people
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -340,6 +341,7 @@ def test_stop_is_honoured_until_start_comes(world: World) -> None:
     assert [row.address for row in OptOut.objects.all()] == [ALICE]
     with database.transaction() as connection:
         assert [(name, label) for _, name, label, _ in opt_outs.opted_out(connection)] == [("Alice", "SMS")]
+    assert "people.opted_out" in {finding.id for finding in checks.check(world.post.now)}
     alert = world.post.alert()
     world.post.page(alert, "alice")
     world.post.go()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tocsin.access.roles import Role
+from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
@@ -15,7 +16,7 @@ from tocsin.inbound.explained import reader_of
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.specs import ANYWAY
-from tocsin.notify import push_alone
+from tocsin.notify import opt_outs, push_alone
 from tocsin.notify.channels.registry import address_problem
 from tocsin.notify.ways import Method, Person, with_rules
 from tocsin.oncall import schedules
@@ -33,6 +34,7 @@ def check(now: datetime) -> Iterator[Finding]:
             "tocsin user create NAME --email E --role admin",
         )
     yield from _unreachable_people()
+    yield from _opted_out()
     yield from _unreachable_ways(now)
 
 
@@ -77,6 +79,19 @@ def _by_push_alone(called: set[int]) -> Iterator[Finding]:
                 "or offline reaches nobody.",
                 "Add a text message or a call.",
             )
+
+
+def _opted_out() -> Iterator[Finding]:
+    """People who wrote STOP: their texts fail, and only they can take it back."""
+    with database.transaction() as connection:
+        found = opt_outs.opted_out(connection)
+    for _, name, label, _ in found:
+        yield Finding(
+            "people.opted_out",
+            f"{name} wrote STOP: {label} gets no text messages.",
+            "Have them send START to Tocsin's number, or give them another way.",
+            about=name,
+        )
 
 
 def _unreachable_ways(now: datetime) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from tocsin.core import crypto, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, TocsinError
+from tocsin.notify import health
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.providers import Carrier, Directory
 from tocsin.operate.finding import Finding
@@ -24,6 +25,13 @@ def check(connection: Connection) -> Iterator[Finding]:
         for name, problem in directory.problems.items():
             yield Finding("provider.unusable", f"The provider {name} cannot be used: {problem}", _SAVE, about=name)
         yield from _refusing(directory.all())
+        for name in sorted(health.passed_over(connection)):
+            yield Finding(
+                "provider.passed_over",
+                f"The provider {name} failed on end, and others take its turn.",
+                "Its page under Providers says why. It is asked again by itself.",
+                about=name,
+            )
         yield from _missing(connection, directory)
     finally:
         directory.close()
