@@ -27,8 +27,9 @@ from tocsin.access.roles import Action
 from tocsin.catalogue.kinds import Kind
 from tocsin.core.errors import Rejected
 from tocsin.inbound import commands, drafts, specs
-from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
+from tocsin.inbound.elements import elements_of
 from tocsin.inbound.fields import FIELDS, PRIORITIES, TAGS
 from tocsin.inbound.models import Integration
 from tocsin.inbound.references import Names
@@ -202,7 +203,7 @@ def _try(request: Request, row: Integration, names: Names, draft: Draft) -> None
     payload = draft.payload
     element: Element | None = None
     try:
-        elements = decode(payload.body, payload.content_type or None, lenient=draft.sheet.kind.lenient).elements
+        elements = elements_of(draft.sheet.kind, payload.body, payload.content_type or None).elements
         element = elements[0] if elements and elements[0].payload is not None else None
         draft.tree = tree_of(element.payload) if element is not None else None
     except Rejected as rejected:

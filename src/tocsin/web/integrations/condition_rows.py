@@ -156,7 +156,9 @@ def _say(node: Node, labels: Mapping[str, str], *, is_inside: bool) -> str:
             values = [line for line in node.values.split("\n") if line]
             shown = " or ".join((", ".join(values[:-1]), values[-1])) if len(values) > 1 else "".join(values)
             case = " (match case)" if node.match_case else ""
-            return f"{labels.get(node.field, node.field)} {words} {shown}".rstrip() + case
+            if not shown and not node.operator.endswith("exists"):
+                shown = "…"
+            return f"{labels.get(node.field, node.field) or '…'} {words} {shown}".rstrip() + case
         case Group():
             if not node.parts:
                 return "never" if node.is_not is (node.join == "all") else "always"
