@@ -76,7 +76,9 @@ def policy(request: Request, number: int) -> HttpResponse:
         "priorities": PRIORITIES,
         "priority": priority,
         "successor": Policy.objects.filter(pk=plan.hand_over_to).first() if plan.hand_over_to else None,
-        "needed_by": dependents.of("policy", row.pk),
+        "needed_by": [
+            one for one in dependents.of("policy", row.pk) if one not in {f"integration {i.name}" for i in used}
+        ],
         "may_change": may(request, Action.TEAMS, row.group_id),
     }
     return page(request, "policies/policy.html", context)
