@@ -19,7 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from tocsin.access.audit import Actor as ConfigurationActor
 from tocsin.alerts.states import CommandKind, Via
-from tocsin.core import config, database
+from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.notify import answering, links, push_alone, queue
 from tocsin.notify.channels.web_push import devices as rows
@@ -46,7 +46,6 @@ def devices(request: Request) -> HttpResponse:
         "is_only_way": is_only_way(request.user),
         "key": keys.pair(request.now).public,
         "name": device_name(request.headers.get("User-Agent", "")),
-        "is_secure": request.is_secure() or config.current().public_url.startswith("http://localhost"),
     }
     return page(request, "me/devices.html", context)
 
