@@ -19,9 +19,7 @@ from tocsin.web.doors import PROGRAMS
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """400; 413 for what is larger than a form may be."""
     if isinstance(exception, RequestDataTooBig):
-        text = _(
-            "At most 5 MB can be sent from a page. Go back and paste less; try larger messages from the log."
-        )
+        text = _("At most 5 MB can be sent from a page. Go back and paste less; try larger messages from the log.")
         return _page(request, 413, _("This is too large"), text)
     return _page(request, 400, _("This request could not be read"), _("Go back, and try it again from the page."))
 
