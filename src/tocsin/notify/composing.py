@@ -4,7 +4,7 @@ said than the channel may say."""
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tocsin.core import config, crypto, settings_store
 from tocsin.core.database import Connection
@@ -15,12 +15,17 @@ from tocsin.notify.disclosure import Content, disclosed
 from tocsin.notify.due import Due
 from tocsin.notify.messages import LinkTo, message
 
+#: What waited longer gets links that are valid for their whole time.
+_SAME_FOR = timedelta(days=1)
+
 
 def compose(bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, content: Content) -> Rendered:
     """The message that `bundle` is. Raises Permanent where a sealed code cannot be opened."""
     public = config.current().public_url
     opened = Bundle((_unsealed(bundle, way), *bundle.members[1:])) if bundle.lead.data.get("sealed") else bundle
-    made = message(opened, link_to(public, now), public, now, can_reply=can_reply)
+    # Signed as of when it was queued, a message that is sent again is the same one, down to its Message-ID.
+    signed_at = max(bundle.lead.queued_at, now - _SAME_FOR)
+    made = message(opened, link_to(public, signed_at), public, now, can_reply=can_reply)
     return way.render(disclosed(made, content))
 
 
