@@ -241,7 +241,7 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
     )
     if one.rejected is not None:
         decision = failed(one.rejected)
-        if one.key not in fold.held:
+        if one.key not in fold.held and not other_side.is_about_no_ticket(one.door, incoming.element):
             decision = unreadable.fail_open(
                 one.door, arrival, decision, one.rejected, incoming.raw, key, one.key, numbers.take, now
             )

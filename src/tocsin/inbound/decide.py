@@ -250,6 +250,10 @@ def _refresh(
     mapped = _mapped(door, reading, live)
     if not arrival.may_page:
         mapped = _without_what_pages(mapped)
+    echo = arrival.own.echo_of_agent(reading) if arrival.own is not None and "agent" in reading.mapped.values else None
+    if echo == 0:
+        # It knows less than Tocsin about who has the ticket: what it says of that is left for the next reading.
+        mapped = _without_agent(mapped)
     found = source.refresh(live.state.id, live.fields, mapped, actor, now)
     changes: list[AlertChange] = []
     state = live.state
@@ -262,7 +266,6 @@ def _refresh(
     elif events or after != state:
         changes.append(AlertChange(state, after, tuple(events)))
     state = after
-    echo = arrival.own.echo_of_agent(reading) if arrival.own is not None and "agent" in reading.mapped.values else None
     # An agent that Tocsin itself wrote is nobody's act.
     given = _agent(door, live, state, reading, actor, now) if arrival.may_page and echo is None else None
     if given is not None:
@@ -330,7 +333,12 @@ def _mapped(door: Door, reading: Reading, live: LiveAlert) -> dict[str, object]:
 
 def _without_what_pages(mapped: Mapping[str, object]) -> dict[str, object]:
     """For a replay that only records: who has the alert, and how urgent it is, stay, because they decide on pages."""
-    kept = {name: value for name, value in mapped.items() if name not in ("source_agent", "source_priority")}
+    return {name: value for name, value in _without_agent(mapped).items() if name != "source_priority"}
+
+
+def _without_agent(mapped: Mapping[str, object]) -> dict[str, object]:
+    """Without what a message says of the ticket's agent."""
+    kept = {name: value for name, value in mapped.items() if name != "source_agent"}
     custom = kept.get("custom")
     if isinstance(custom, Mapping):
         kept["custom"] = {name: value for name, value in custom.items() if name != "agent_id"}

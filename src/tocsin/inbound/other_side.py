@@ -134,6 +134,15 @@ def must_ask(door: Door, reading: Reading) -> bool:
             return False
 
 
+def is_about_no_ticket(door: Door, element: object) -> bool:
+    """Whether a webhook tells of no ticket at all, such as the test that Halo sends when it is set up: kept, and no
+    reason to wake anybody."""
+    payload = getattr(element, "payload", None)
+    if not door.reader.kind.follows_agent or not isinstance(payload, Mapping) or "webhook_id" not in payload:
+        return False
+    return not payload.get("object_id") and not payload.get("ticket")
+
+
 def completed(payload: Mapping[str, object], ticket: Mapping[str, object]) -> dict[str, object]:
     """A message's payload with what its ticket was found to say, which is newer than the message."""
     said = payload.get("ticket")
