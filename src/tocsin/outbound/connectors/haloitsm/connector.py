@@ -153,9 +153,11 @@ class _Writing:
         return "Wrote a public note." if is_public else "Wrote a private note."
 
     def _is_there(self, note: str) -> bool:
+        """Whether an earlier try wrote it: the ticket has one more of this text than other calls wrote."""
         wanted = " ".join(note.split())
-        return any(wanted == " ".join(text_of_note(row).split()) for row in
-                   self.client.actions(self.line, self.ticket, self.now))  # fmt: skip
+        actions = self.client.actions(self.line, self.ticket, self.now)
+        found = sum(wanted == " ".join(text_of_note(row).split()) for row in actions)
+        return found > int(self.job.known.get("same_before", 0))
 
     def _fields(self) -> str:
         known = self.job.known

@@ -46,7 +46,8 @@ class HaloPreparer:
             for job in jobs
         ]
         _note_what_is_written(connection, prepared)
-        return prepared
+        same = _same_before(connection, [job.id for job in jobs if job.is_uncertain])
+        return [replace(job, known={**job.known, "same_before": same.get(job.id, 0)}) for job in prepared]
 
     def conclude(self, connection: Connection, opened: Open, results: Sequence[Result]) -> None:
         """Keeps the numbers of tickets that were made, and that their alerts know the agents who were written."""
@@ -58,6 +59,20 @@ class HaloPreparer:
                     "WHERE integration_id = %s AND alert_id = %s",
                     (result.outcome.ticket, result.at, opened.account.id, result.job.alert_id),
                 )
+
+
+_SAME = """
+SELECT c.id, (SELECT count(*) FROM outbound_call e WHERE e.integration_id = c.integration_id AND e.ticket = c.ticket
+              AND e.ticket <> '' AND e.id < c.id AND e.status = 'sent' AND e.content ->> 'note' = c.content ->> 'note')
+FROM outbound_call c WHERE c.id = ANY(%s)
+"""
+
+
+def _same_before(connection: Connection, uncertain: Sequence[int]) -> dict[int, int]:
+    """How many notes with the very same text earlier calls wrote on the ticket: those are not this call's."""
+    if not uncertain:
+        return {}
+    return {row[0]: row[1] for row in connection.execute(_SAME, (list(uncertain),)).fetchall()}
 
 
 def _know_agents(connection: Connection, results: Sequence[Result]) -> None:
