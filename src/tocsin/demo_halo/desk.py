@@ -19,7 +19,8 @@ input,select{font:inherit;padding:8px;border:1px solid #8a94a3;border-radius:4px
 button{font:inherit;padding:8px 14px;border:1px solid #8a94a3;border-radius:4px;background:#fff;cursor:pointer}
 button.main{background:#1f5fbf;border-color:#1f5fbf;color:#fff}.acts{display:flex;gap:8px;flex-wrap:wrap;margin-top:8px}
 form{display:inline}
-.acts form{display:flex;gap:8px}.acts input{width:220px}.soft{color:#5b6573}.note{border-left:3px solid #dce1e7;padding-left:8px;margin:6px 0}
+.acts form{display:flex;gap:8px}.acts input{width:220px}
+.soft{color:#5b6573}.note{border-left:3px solid #dce1e7;padding-left:8px;margin:6px 0}
 @media(max-width:600px){.row{grid-template-columns:1fr}}
 @media(prefers-color-scheme:dark){body{background:#151f2c;color:#dce1e7}p,.soft{color:#a3adba}
 .card{background:#1b2635;border-color:#2c3a4c}input,select,button{background:#151f2c;color:inherit;border-color:#5b6b80}
