@@ -1,4 +1,4 @@
-"""An integration as it would be with other mapping, rules, filters, routes or key: compiled as the live one, not saved."""
+"""An integration as it would be with other mapping, rules, filters, routes or key: compiled as the live one, unsaved."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def drafted(integration: Integration, parts: Mapping[str, Any], names: Names | N
 
 def with_definition(door: Door, integration: Integration, stored: Mapping[str, Any], names: Names) -> Door:
     """The door by a definition as versions keep it. Raises Rejected where that does not compile here."""
-    hours: dict[Reference, str] = {number: name for number, name in names.hours.items()}
+    hours: dict[Reference, str] = dict(names.hours.items())
     definition = Definition(**{"settings": integration.settings, **stored})
     reader = compile_reader(kind_of(integration), definition, hours)
     return replace(door, reader=reader, version_id=None, problem=None)

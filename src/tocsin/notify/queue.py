@@ -80,7 +80,8 @@ def plan_of(connection: Connection, starts: Sequence[Start]) -> Plan:
 
 _PEOPLE = """
 SELECT u.id, coalesce(nullif(u.name, ''), u.username) AS name, u.is_active, u.time_zone, u.contact_rules,
-       m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every, m.is_enabled AND NOT m.awaits_code AS is_enabled
+       m.label, m.channel, m.address, m.wait, m.repeat_times, m.repeat_every,
+       m.is_enabled AND NOT m.awaits_code AS is_enabled
 FROM people_user u LEFT JOIN people_contactmethod m ON m.user_id = u.id
 WHERE u.id = ANY(%s) ORDER BY u.id, m.position, m.id
 """
