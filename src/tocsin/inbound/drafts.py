@@ -1,4 +1,4 @@
-"""An integration as it would be with other mapping, rules, filters, routes or key: compiled as the live one, unsaved."""
+"""An integration as it would be with other mapping, rules, filters, routes or key: compiled as the live one."""
 
 from __future__ import annotations
 
