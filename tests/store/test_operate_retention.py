@@ -14,6 +14,7 @@ from tocsin.core import settings_store
 from tocsin.core.ids import uuid7
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.operate import retention
+from tocsin.outbound.models import Call, Exchange, OutboundIntegration
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -81,6 +82,25 @@ def test_a_turn_removes_one_chunk_oldest_first_and_says_whether_there_may_be_mor
     assert retention.turn(now, chunk=2) is True
     assert retention.turn(now, chunk=2) is False
     assert not Notification.objects.exists()
+
+
+def test_calls_of_other_systems_go_with_what_was_said_but_never_one_that_waits(now: datetime) -> None:
+    integration = OutboundIntegration.objects.create(name="Hook", kind="http", created_at=now)
+
+    def call(at: datetime, status: str) -> Call:
+        made = Call.objects.create(
+            integration=integration, order_key="1", action="call", status=status, queued_at=at, due_at=at
+        )
+        Exchange.objects.create(integration=integration, call=made, at=at, method="POST", url="https://example.org")
+        return made
+
+    old = now - 401 * DAY
+    call(old, "sent")
+    call(old, "dead")
+    waits, young = call(old, "queued"), call(now - 399 * DAY, "sent")
+    retention.turn(now)
+    assert [one.pk for one in Call.objects.order_by("pk")] == [waits.pk, young.pk]
+    assert [one.call_id for one in Exchange.objects.all()] == [young.pk]
 
 
 def test_the_sandbox_and_sessions_that_ran_out_go_too(now: datetime) -> None:

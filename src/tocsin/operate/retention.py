@@ -1,4 +1,5 @@
-"""Removes what is kept only so long: notifications with their deliveries, the sandbox, the audit log, old sessions.
+"""Removes what is kept only so long: notifications with their deliveries, calls of other systems, the sandbox, the
+audit log, old sessions.
 
 In small transactions, oldest first. Never what is still to be sent, and nothing of a live alert.
 """
@@ -40,6 +41,22 @@ DELETE FROM access_auditentry WHERE id IN (
   SELECT id FROM access_auditentry WHERE at < %(before)s ORDER BY at LIMIT %(chunk)s)
 """
 
+# What was said with the other side, and then the calls that ended: dead letters too.
+_EXCHANGES = """
+DELETE FROM outbound_exchange WHERE id IN (
+  SELECT id FROM outbound_exchange WHERE at < %(before)s ORDER BY at LIMIT %(chunk)s)
+"""
+
+_CALLS = """
+WITH old AS (
+  SELECT id FROM (SELECT id, queued_at, status FROM outbound_call ORDER BY id LIMIT %(chunk)s) AS oldest
+  WHERE queued_at < %(before)s AND status NOT IN ('queued', 'sending')
+), said AS (
+  DELETE FROM outbound_exchange e USING old WHERE e.call_id = old.id
+)
+DELETE FROM outbound_call c USING old WHERE c.id = old.id
+"""
+
 _SESSIONS = """
 DELETE FROM django_session WHERE session_key IN (
   SELECT session_key FROM django_session WHERE expire_date < %(before)s LIMIT %(chunk)s)
@@ -55,6 +72,8 @@ def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
     removed = [
         _remove(_NOTIFICATIONS, sent_before, chunk),
         _remove(_SANDBOX, sent_before, chunk),
+        _remove(_EXCHANGES, sent_before, chunk),
+        _remove(_CALLS, sent_before, chunk),
         _remove(_AUDIT, changed_before, chunk),
         _remove(_SESSIONS, now, chunk),
     ]
