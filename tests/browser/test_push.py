@@ -110,7 +110,7 @@ def _deliver(devtools: CDPSession, page: Page, says: dict[str, Any]) -> None:
 
 
 def _wait_for(page: Page, title: str) -> dict[str, Any]:
-    page.wait_for_function(f"async (title) => (await ({_SHOWN})()).some((one) => one.title.includes(title))", arg=title)
-    shown: list[dict[str, Any]] = page.evaluate(_SHOWN)
-    (one,) = [entry for entry in shown if title in entry["title"]]
+    # Taken in the same look: a push of the same tag takes the place of the one before, and is gone for a moment.
+    find = f"async (title) => (await ({_SHOWN})()).find((one) => one.title.includes(title))"
+    one: dict[str, Any] = page.wait_for_function(find, arg=title).json_value()
     return one

@@ -350,8 +350,8 @@ def test_secrets_come_from_the_environment_or_a_file_beside_the_yaml(
 
 
 def test_what_looks_like_a_secret_elsewhere_is_taken_as_it_is(now: datetime) -> None:
-    apply(now, TEAM, DOOR + "    mapping: {env: environment^name}\n")
-    assert integrations.integration_spec(Integration.objects.get())["mapping"] == {"env": "environment^name"}
+    apply(now, TEAM, DOOR + "    mapping: {tags: {env: environment^name}}\n")
+    assert integrations.integration_spec(Integration.objects.get())["mapping"] == {"tags": {"env": "environment^name"}}
 
 
 def test_two_runs_at_once_take_turns(now: datetime) -> None:

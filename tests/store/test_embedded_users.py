@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,7 +187,8 @@ def test_root_beside_an_ordinary_user_uses_his_server_and_leaves_everything_his(
 def test_each_way_to_make_the_account_makes_one_that_nobody_can_sign_in_to(number: int) -> None:
     name = f"tocsin-test-{secrets.token_hex(3)}"
     said: list[str] = []
-    account = embedded_account.make(name, embedded_account.recipes(name)[number], said)
+    with embedded_account.alone():
+        account = embedded_account.make(name, embedded_account.recipes(name)[number], said)
     if account is None:
         # Debian's adduser knows nothing of BusyBox's words, and says so; a missing program says nothing.
         assert number > 0
@@ -198,6 +200,22 @@ def test_each_way_to_make_the_account_makes_one_that_nobody_can_sign_in_to(numbe
         assert pwd.getpwnam(name).pw_shell.endswith("nologin")
         assert embedded_account.find_or_make(name) == account
     finally:
+        _remove(name)
+
+
+def test_processes_that_need_the_account_at_once_get_one_and_the_same() -> None:
+    name = f"tocsin-test-{secrets.token_hex(3)}"
+    make = f"from tocsin.core import embedded_account; print(embedded_account.find_or_make({name!r}).uid)"
+    runs = [subprocess.Popen([sys.executable, "-c", make], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    try:
+        told = {run.communicate(timeout=60)[0].strip() for run in runs}
+        assert told == {str(pwd.getpwnam(name).pw_uid)}
+    finally:
+        _remove(name)
+
+
+def _remove(name: str) -> None:
+    with embedded_account.alone():
         subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
 
 

@@ -16,10 +16,12 @@ from tests.store.people import ACTOR
 from tests.store.sending import Post, allow_loopback, changed, post_office, provider
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
-from tocsin.core import clock, database
+from tocsin.core import clock, database, settings_store
+from tocsin.core.errors import Rejected
 from tocsin.notify import opt_outs, queue, replies
 from tocsin.notify.models import Delivery, Notification, OptOut, Provider, ProviderHealth
 from tocsin.operate.checks import people as checks
+from tocsin.people import addresses
 from tocsin.people import commands as people
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -426,3 +428,10 @@ def test_the_second_vendor_hears_replies_and_receipts_only_with_its_signature(wo
         assert AlertEvent.objects.filter(alert=alert, kind="acknowledged", via="sms").exists()
         assert telnyx.finalized(message, "delivered", at) == 200
         assert world.delivery("SMS").status == "delivered"
+
+
+def test_a_number_without_a_country_code_is_of_the_installations_own_country_or_refused() -> None:
+    with pytest.raises(Rejected, match="country code"):
+        addresses.checked("sms", "079 000 00 01")
+    settings_store.set(settings_store.PHONE_REGION, "CH")
+    assert addresses.checked("sms", "079 000 00 01") == ALICE

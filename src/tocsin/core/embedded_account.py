@@ -5,11 +5,14 @@ PostgreSQL refuses to run as root. Nothing here changes a permission of anything
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -59,17 +62,34 @@ def of_uid(uid: int) -> Account:
 
 def find_or_make(name: str = ACCOUNT_NAME) -> Account:
     """The account, made if missing. Raises Permanent, with what each program said, where it cannot be made."""
+    account = find(name)
+    if account is not None:
+        return account
     said: list[str] = []
-    for recipe in recipes(name):
-        account = find(name) or make(name, recipe, said)
-        if account is not None:
-            return account
+    with alone():
+        for recipe in recipes(name):
+            account = find(name) or make(name, recipe, said)
+            if account is not None:
+                return account
     reasons = " ".join(said) or "Neither useradd nor adduser is there."
     raise Permanent(
         f"Root's PostgreSQL needs the system account {name}, and it could not be made. {reasons}",
         remedy=f"Make it by hand (useradd --system {name}), start Tocsin as an ordinary user, "
         "or set TOCSIN_DATABASE_URL to a PostgreSQL server.",
     )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One process at a time. Of two useradd at once (shadow-utils 4.17) both succeed, and the number that the first
+    was told is nobody's a moment later. The folder is only held, never written; the kernel frees it on kill -9.
+    """
+    folder = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def recipes(name: str) -> tuple[tuple[tuple[str, ...], ...], ...]:

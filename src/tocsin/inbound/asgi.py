@@ -4,9 +4,9 @@ committer; the answer is sent when the commit is known. `/in/{token}/test/{pass}
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from tocsin.catalogue.code import Told
+from tocsin.catalogue.code import Reply, Told
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
 from tocsin.core.http import Bodies, Gone, Receive, Scope, Send, answer, refuse
@@ -108,7 +108,12 @@ class Inbound:
         taken = await self.reception.take(
             door, elements, body, kept_headers(headers, proofs), content_type=content_type, test=test
         )
-        await _answer(send, door, taken, is_array=is_array)
+        if test is None and door.reader.kind.code.reply is not None:
+            await _reply(send, door.reader.kind.code.reply, taken)
+            return
+        # Whoever sends a sample reads Tocsin's own answer, whatever the sender of that kind understands.
+        status, said = answer_of(door, taken.incoming, taken.stored, is_array=is_array)
+        await answer(send, status, said)
 
 
 def _test(rest: str, door: Door) -> Pass:
@@ -131,15 +136,11 @@ async def _is_greeted(door: Door, elements: Sequence[Element], headers: Mapping[
     return reply is not None
 
 
-async def _answer(send: Send, door: Door, taken: Taken, *, is_array: bool) -> None:
-    kind = door.reader.kind
-    if kind.code.reply is not None:
-        told = [
-            Told(str(one.id), what.status.value, what.reason, what.alert_id)
-            for one, what in zip(taken.incoming, taken.stored, strict=True)
-        ]
-        reply = kind.code.reply(told)
-        await answer(send, reply.status, reply.body, content_type=reply.content_type.encode())
-        return
-    status, body = answer_of(door, taken.incoming, taken.stored, is_array=is_array)
-    await answer(send, status, body)
+async def _reply(send: Send, reply_to: Callable[[Sequence[Told]], Reply], taken: Taken) -> None:
+    """Answers in the words of the kind."""
+    told = [
+        Told(str(one.id), what.status.value, what.reason, what.alert_id)
+        for one, what in zip(taken.incoming, taken.stored, strict=True)
+    ]
+    reply = reply_to(told)
+    await answer(send, reply.status, reply.body, content_type=reply.content_type.encode())

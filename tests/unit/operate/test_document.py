@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tocsin.operate
+from tocsin.operate.checks import on_call, outbound
 
 HOME = Path(tocsin.operate.__path__[0])
 TEXT = (Path(__file__).parents[3] / "docs" / "operate.md").read_text()
@@ -27,7 +28,8 @@ def _findings() -> set[str]:
     modules = [*(HOME / "checks").glob("*.py"), HOME / "doctor.py", HOME.parent / "cli" / "doctor.py"]
     whole = {word for module in modules for word in _first_words(module, "Finding", "note") if not word.endswith(".")}
     weaknesses = {f"database.{word}" for word in _first_words(HOME / "durability.py", "Weakness")}
-    return whole | weaknesses
+    of_kinds = {f"oncall.{kind}" for kind in on_call.REMEDIES} | {f"outbound.{kind}" for kind in outbound.REMEDIES}
+    return whole | weaknesses | of_kinds
 
 
 def test_every_finding_of_the_doctor_is_explained() -> None:

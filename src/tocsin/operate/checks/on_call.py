@@ -13,7 +13,7 @@ from tocsin.operate.finding import Finding, Level
 
 _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"
 
-_REMEDIES = {
+REMEDIES = {
     Kind.GAP: "Add a shift for that time. Until then a step that asks for this role calls nobody, and the next comes.",
     Kind.ABSENT: "Name who covers under their out of office, or override the shift. Until then they are still paged.",
     Kind.DEPARTED: "Take them out of the shift, or put somebody in their place.",
@@ -31,13 +31,13 @@ def check(connection: Connection, now: datetime) -> Iterator[Finding]:
         for finding in found:
             key = (finding.kind, finding.role, finding.user_id, finding.shift if finding.kind is Kind.HIDDEN else "")
             # Who cannot be reached at all is said of people, not of each group.
-            if key in told or finding.kind not in _REMEDIES:
+            if key in told or finding.kind not in REMEDIES:
                 continue
             told.add(key)
             yield Finding(
                 f"oncall.{finding.kind}",
                 coverage.sentence(plan, finding, now),
-                _REMEDIES[finding.kind],
+                REMEDIES[finding.kind],
                 about=plan.name,
                 level=Level.NOTE if finding.kind.is_note else Level.PROBLEM,
             )

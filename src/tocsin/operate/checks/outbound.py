@@ -8,7 +8,7 @@ from tocsin.core.database import Connection
 from tocsin.operate.finding import Finding
 from tocsin.outbound import standings
 
-_REMEDIES: Mapping[str, str] = {
+REMEDIES: Mapping[str, str] = {
     "needs_you": "Open it under Outbound Integrations, do what the sentence says, and press Test.",
     "away": "It is tried again by itself; look whether the other side is up, and reachable from here.",
     "dead": "Open its log under Outbound Integrations: send them again, or decide that they are not sent.",
@@ -20,4 +20,4 @@ _REMEDIES: Mapping[str, str] = {
 def check(connection: Connection) -> Iterator[Finding]:
     """What is wrong with them, as they were last found."""
     for one in standings.wrong(connection):
-        yield Finding(f"outbound.{one.kind}", one.text, _REMEDIES[one.kind], about=one.name)
+        yield Finding(f"outbound.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

@@ -86,7 +86,8 @@
   document.addEventListener("keydown", (event) => {
     if (isOff() || event.defaultPrevented || event.repeat && !"jk".includes(event.key)) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.key.length !== 1) return;
-    if (event.target.closest("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable], dialog")) return;
+    if (event.target.closest("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]")) return;
+    // A dialog that was just closed may have the focus still: what counts is whether one is open.
     if (document.querySelector("dialog[open]")) return;
     if (act(event.key)) event.preventDefault();
   });
