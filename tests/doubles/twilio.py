@@ -37,12 +37,13 @@ ERRORS = {
 
 @dataclass(frozen=True)
 class Said:
-    """What a call said at one turn, and where a key goes."""
+    """What a call said at one turn, and where a key goes; `then` is what it says where no key is pressed."""
 
     text: str
     languages: tuple[str, ...]
     action: str
     hangs_up: bool
+    then: str = ""
 
 
 @dataclass
@@ -172,13 +173,15 @@ class TwilioDouble:
 def heard(twiml: str) -> Said:
     """What a document of TwiML says and asks for."""
     root = ET.fromstring(twiml)
-    says = list(root.iter("Say"))
-    gather = root.find("Gather")
+    gathers = root.findall("Gather")
+    gather = gathers[0] if gathers else None
+    says = list((root if gather is None else gather).iter("Say"))
     return Said(
         " ".join(say.text or "" for say in says),
         tuple(say.get("language", "") for say in says),
         gather.get("action", "") if gather is not None else "",
         root.find("Hangup") is not None,
+        " ".join(say.text or "" for other in gathers[1:] for say in other.iter("Say")),
     )
 
 

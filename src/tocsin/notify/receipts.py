@@ -18,6 +18,8 @@ from tocsin.notify.sending import Failed
 #: By the vendor's id alone, messages of so long ago are found.
 LATEST = timedelta(days=2)
 
+CUT_OFF = "The call ended before anybody was told anything."
+
 
 def apply(connection: Connection, provider: str, receipt: Receipt, now: datetime) -> list[UUID]:
     """Writes down what `provider` tells, and what follows from it; returns the deliveries concerned."""
@@ -33,6 +35,8 @@ def apply(connection: Connection, provider: str, receipt: Receipt, now: datetime
             _failed(connection, found, provider, receipt, now)
         case ReceiptState.NOT_REACHED:
             _not_reached(connection, found, provider, receipt, now)
+        case ReceiptState.ENDED:
+            _ended(connection, found, provider, receipt, now)
     alert_ids = connection.execute(
         "SELECT DISTINCT alert_id FROM notify_delivery WHERE id = ANY(%s) AND alert_id IS NOT NULL", (found,)
     ).fetchall()
@@ -100,6 +104,15 @@ SET status = 'sent', receipt = 'not_reached', delivered_at = NULL, sent_at = coa
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id RETURNING d.id
 """
+
+
+def _ended(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+    """A call that was picked up and put down before it said anything (or while the vendor was still listening for a
+    machine) has told nobody."""
+    untold = connection.execute("SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (found,)).fetchall()
+    if untold:
+        why = Receipt(ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, CUT_OFF)
+        _not_reached(connection, [row[0] for row in untold], provider, why, now)
 
 
 def _not_reached(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:

@@ -63,6 +63,8 @@ class ReceiptState(StrEnum):
     FAILED = "failed"
     #: Rang, was busy, or a machine answered: nobody was reached, and no provider is to blame.
     NOT_REACHED = "not_reached"
+    #: A call is over. Whoever was told something is known by then; where nobody was, nobody was reached.
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)

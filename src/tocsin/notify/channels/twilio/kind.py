@@ -36,7 +36,8 @@ _SMS = {
     "canceled": ReceiptState.FAILED,
 }
 _CALL = {
-    "completed": ReceiptState.DELIVERED,
+    # That somebody was told is known from the call itself.
+    "completed": ReceiptState.ENDED,
     "busy": ReceiptState.NOT_REACHED,
     "no-answer": ReceiptState.NOT_REACHED,
     "canceled": ReceiptState.NOT_REACHED,

@@ -26,6 +26,11 @@ def step(made: CallStep, action: str) -> str:
     if made.script is not None:
         _read(gather, made.script)
     response.append(gather)
+    if made.script is not None and made.script.menu:
+        # Whoever was asleep a minute ago gets the keys said once more.
+        again = Gather(num_digits=1, timeout=PATIENCE, action=action, method="POST")
+        again.say(made.script.menu, language=made.script.language)
+        response.append(again)
     return str(response)
 
 
