@@ -92,9 +92,13 @@ class Desk:
         }
         return Paging(**whole)
 
-    def open(self, minute: float = 0, *, subject: str = "VPN down", **paging: Any) -> int:
+    def open(
+        self, minute: float = 0, *, subject: str = "VPN down", integration: int | None = None, **paging: Any
+    ) -> int:
         """Opens an alert and returns its number."""
-        alert = NewAlert(0, Priority.HIGH, subject, self.at(minute), columns={"client": "Acme"})
+        alert = NewAlert(
+            0, Priority.HIGH, subject, self.at(minute), columns={"client": "Acme"}, integration_id=integration
+        )
         event = NewEvent(0, EventKind.OPENED, self.at(minute), self.actor("erin"), "Erin opened it by hand.")
         return commands.open_by_hand(alert, self.paging(**paging), event, now=self.at(minute))
 

@@ -33,6 +33,7 @@ from tocsin.escalation import loop as escalation_loop
 from tocsin.escalation.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy, PolicyVersion, Run
 from tocsin.escalation.upcoming import next_steps
+from tocsin.inbound.models import Integration
 from tocsin.notify import pause as pauses
 from tocsin.notify.due import ON_HOLD
 from tocsin.notify.models import Delivery, Notification
@@ -101,6 +102,24 @@ def test_many_runs_are_decided_in_batches(desk: Desk, monkeypatch: pytest.Monkey
     alerts = [desk.open() for _ in range(10)]
     desk.turn(0)
     assert all(len(desk.pages(alert)) == 2 for alert in alerts)
+
+
+def test_a_storm_of_one_integration_does_not_hold_up_the_first_page_of_another(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(escalation_loop, "BATCH", 10)
+    storm, other = (
+        Integration.objects.create(name=name, kind="api", created_at=desk.start).pk for name in ("Storm", "Other")
+    )
+    first = [desk.open(integration=storm) for _ in range(60)]
+    late = desk.open(0.001, integration=other)
+    by_hand = desk.open(0.001)
+    assert desk.keeper.turn(desk.at(0.01))
+    assert desk.pages(late)
+    assert desk.pages(by_hand)
+    assert sum(bool(desk.pages(alert)) for alert in first) == 4
+    desk.turn(0.01)
+    assert all(desk.pages(alert) for alert in first)
 
 
 def test_without_a_policy_the_recipient_users_are_paged_at_once(desk: Desk) -> None:

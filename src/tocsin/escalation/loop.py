@@ -7,6 +7,7 @@ is stuck, which administrators are told; it is still tried, each hour.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -53,7 +54,7 @@ class Escalation:
     def turn(self, now: datetime) -> bool:
         """Decides one batch. Returns whether there may be more to do at once."""
         try:
-            return database.retry_once(lambda: self._batch(now, None)) >= BATCH
+            return database.retry_once(lambda: self._batch(now, None))
         except Exception as error:  # a loop's edge: the batch is taken apart until the bad row is alone
             if database.is_unavailable(error):
                 raise
@@ -67,17 +68,18 @@ class Escalation:
                     _fail(connection, row_id, error, now)
         return False
 
-    def _batch(self, now: datetime, only: int | None) -> int:
-        """One transaction. Returns how many runs it took."""
+    def _batch(self, now: datetime, only: int | None) -> bool:
+        """One transaction. Returns whether some integration has used up its share, so that more may be due."""
         with database.transaction() as connection:
             pause = _pause(connection, now)
             if pause is None and self.was_paused:
                 _release(connection, now)
             self.was_paused = pause is not None
-            claimed = _claim(connection, now, only)
+            ids, is_full = _claim(connection, now) if only is None else (_claim_one(connection, now, only), False)
+            claimed = _read(connection, ids, now)
             if claimed:
                 _decide(connection, claimed, pause, now, alone=only is not None)
-            return len(claimed)
+            return is_full
 
 
 def asked(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
@@ -90,11 +92,42 @@ def asked(connection: Connection, alert_ids: Sequence[int]) -> Mapping[int, froz
     return {row["alert_id"]: frozenset(int(user) for user in row["asked"]) for row in found}
 
 
+# As the outbox picks its rows (`notify.outbox_rows`): every integration that has a timer (a loose index scan), of those
+# the ones with something due, then of each its share, so that nobody's first page waits behind another's thousandth.
+# Without an integration is a lane of its own, and NULL has its own arm, because no index serves a test that means both.
 _CLAIM = """
+WITH RECURSIVE lanes(integration_id) AS (
+  (SELECT integration_id FROM escalation_run WHERE due_at IS NOT NULL ORDER BY integration_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT r.integration_id FROM escalation_run r
+          WHERE r.due_at IS NOT NULL AND r.integration_id > l.integration_id ORDER BY r.integration_id LIMIT 1)
+  FROM lanes l WHERE l.integration_id IS NOT NULL
+), due AS (
+  SELECT l.integration_id FROM lanes l CROSS JOIN LATERAL (
+    (SELECT FROM escalation_run r WHERE r.integration_id = l.integration_id AND r.due_at <= %(now)s LIMIT 1)
+    UNION ALL
+    (SELECT FROM escalation_run r
+     WHERE l.integration_id IS NULL AND r.integration_id IS NULL AND r.due_at <= %(now)s LIMIT 1)
+  ) AS found
+), share AS (
+  SELECT ceil(%(limit)s::numeric / greatest(1, count(*)))::int AS most FROM due
+)
+SELECT p.id, d.integration_id, s.most FROM share s CROSS JOIN due d CROSS JOIN LATERAL (
+  SELECT * FROM (
+    SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+    WHERE r.integration_id = d.integration_id AND r.due_at <= %(now)s
+    ORDER BY r.due_at LIMIT s.most FOR NO KEY UPDATE OF a SKIP LOCKED) one
+  UNION ALL
+  SELECT * FROM (
+    SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
+    WHERE d.integration_id IS NULL AND r.integration_id IS NULL AND r.due_at <= %(now)s
+    ORDER BY r.due_at LIMIT s.most FOR NO KEY UPDATE OF a SKIP LOCKED) other
+) p
+"""
+
+_CLAIM_ONE = """
 SELECT r.id FROM escalation_run r JOIN alerts_alert a ON a.id = r.alert_id
-WHERE r.due_at <= %(now)s AND (%(only)s::bigint IS NULL OR r.id = %(only)s)
-ORDER BY r.due_at LIMIT %(limit)s
-FOR NO KEY UPDATE OF a SKIP LOCKED
+WHERE r.due_at <= %s AND r.id = %s FOR NO KEY UPDATE OF a SKIP LOCKED
 """
 
 # What the claim saw of the run may be older than its lock: another worker may have been just before us.
@@ -103,9 +136,15 @@ _READ = database.literal(
 )
 
 
-def _claim(connection: Connection, now: datetime, only: int | None) -> list[dict[str, Any]]:
-    parameters = {"now": now, "only": only, "limit": BATCH}
-    return _read(connection, [row[0] for row in connection.execute(_CLAIM, parameters).fetchall()], now)
+def _claim(connection: Connection, now: datetime) -> tuple[list[int], bool]:
+    """The ids of runs that are due, their alerts locked; and whether an integration has used up its share."""
+    found = connection.execute(_CLAIM, {"now": now, "limit": BATCH}).fetchall()
+    counts = Counter(lane for _, lane, _ in found)
+    return [row[0] for row in found], any(counts[lane] >= most for _, lane, most in found)
+
+
+def _claim_one(connection: Connection, now: datetime, only: int) -> list[int]:
+    return [row[0] for row in connection.execute(_CLAIM_ONE, (now, only)).fetchall()]
 
 
 def _read(connection: Connection, ids: list[int], now: datetime) -> list[dict[str, Any]]:

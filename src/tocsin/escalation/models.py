@@ -50,6 +50,8 @@ class Run(models.Model):
     version = models.ForeignKey(
         PolicyVersion, null=True, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
     )
+    #: Its alert's. No foreign key: it only says whose share of the loop's turns the run takes.
+    integration_id = models.BigIntegerField(null=True)
     #: As `escalation.engine` names them; `ended` when the alert's life ended or a newer run replaced this one.
     status = models.TextField()
     #: `page`, `watch` or `record`.
@@ -74,8 +76,10 @@ class Run(models.Model):
             models.UniqueConstraint(fields=("alert",), condition=~Q(status="ended"), name="escalation_run_current"),
         )
         indexes = (
-            # The loop's claim.
-            models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="escalation_run_due"),
+            # The loop's claim, fairly across integrations.
+            models.Index(
+                fields=("integration_id", "due_at"), condition=Q(due_at__isnull=False), name="escalation_run_due"
+            ),
             # An alert's runs, newest last.
             models.Index(fields=("alert", "id"), name="escalation_run_alert"),
         )

@@ -34,12 +34,13 @@ WHERE r.id = n.id
 """
 
 _INSERT = """
-INSERT INTO escalation_run (alert_id, version_id, recipient_users, recipient_groups, status, mode, due_at, reason,
-       priority, started_at, progress, failures, error)
-SELECT unnest(alert_ids), version_id, recipient_users, recipient_groups, status, mode, due_at, reason, priority,
-       started_at, progress, 0, ''
+INSERT INTO escalation_run (alert_id, integration_id, version_id, recipient_users, recipient_groups, status, mode,
+       due_at, reason, priority, started_at, progress, failures, error)
+SELECT u.id, a.integration_id, n.version_id, n.recipient_users, n.recipient_groups, n.status, n.mode, n.due_at,
+       n.reason, n.priority, n.started_at, n.progress, 0, ''
 FROM json_to_recordset(%s) AS n(alert_ids bigint[], version_id bigint, recipient_users jsonb, recipient_groups jsonb,
      status text, mode text, due_at timestamptz, reason text, priority text, started_at timestamptz, progress jsonb)
+CROSS JOIN LATERAL unnest(n.alert_ids) AS u(id) LEFT JOIN alerts_alert a ON a.id = u.id
 """
 
 
