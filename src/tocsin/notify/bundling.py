@@ -1,8 +1,9 @@
 """Which deliveries leave now, alone or together, and which wait a moment to leave together. Pure.
 
 The first message to a person at an address leaves at once. What follows within ten seconds waits until ten seconds
-after it, and then leaves as one message: never later than ten seconds after it was due. What waited because a person
-wants no more messages an hour leaves as one too, however much it is: it names the first, and counts the rest.
+after it, and then leaves as one message: never later than ten seconds after it was due. Where a channel is short, that
+message names the first and counts the rest, however many they are; so does what waited because a person wants no more
+messages an hour.
 """
 
 from __future__ import annotations
@@ -18,8 +19,17 @@ WINDOW = timedelta(seconds=10)
 
 BUNDLED = frozenset({Purpose.PAGE, Purpose.ALL_CLEAR})
 
-#: So many that waited for a person's hour are taken together.
-MOST_CAPPED = 1000
+#: So many at most are one message.
+MOST_TOGETHER = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many alerts one message of a channel names, and for how many it may stand: those that it does not name, it
+    counts."""
+
+    named: int
+    together: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,13 +79,13 @@ def has_waited(due: Due) -> bool:
     return due.waited in (BUNDLED_LATER, CAPPED) or due.provider_name != ""
 
 
-def limit_of(due: Due, limit: Callable[[str], int]) -> int:
+def most_together(due: Due, room: Callable[[str], Room]) -> int:
     """How many deliveries may leave together with `due`."""
-    return MOST_CAPPED if due.waited == CAPPED else limit(due.channel)
+    return MOST_TOGETHER if due.waited == CAPPED else room(due.channel).together
 
 
-def arrange(ready: Iterable[Due], now: datetime, limit: Callable[[str], int]) -> Arrangement:
-    """Sorts what may be sent into messages. `limit` says how many alerts a channel names in one message."""
+def arrange(ready: Iterable[Due], now: datetime, room: Callable[[str], Room]) -> Arrangement:
+    """Sorts what may be sent into messages. `room` says what fits into one message of a channel."""
     alone: list[Bundle] = []
     groups: dict[Key, list[Due]] = {}
     for due in ready:
@@ -89,9 +99,9 @@ def arrange(ready: Iterable[Due], now: datetime, limit: Callable[[str], int]) ->
         group.sort(key=lambda due: (due.due_at, due.id))
         left_at = max((due.left_at for due in group if due.left_at is not None), default=None)
         if any(has_waited(due) for due in group):
-            most = limit(group[0].channel)
-            together = max(limit_of(due, limit) for due in group)
-            bundles.append(Bundle(tuple(group[:together]), named=most if together > most else 0))
+            most = room(group[0].channel).named
+            members = tuple(group[: max(most_together(due, room) for due in group)])
+            bundles.append(Bundle(members, named=most if len(members) > most else 0))
         elif left_at is None or left_at + WINDOW <= now:
             first, *others = group
             bundles.append(Bundle((first,), is_first=True))

@@ -91,7 +91,9 @@ def _tested(found: list[UUID], turn: CallTurn, speaks: Words) -> CallStep:
 
 
 def _script(current: list[Due], content: Content, now: datetime) -> CallScript:
-    made = composing.compose(Bundle(tuple(current)), channel("voice"), now, can_reply=True, content=content).script
+    way = channel("voice")
+    bundle = Bundle(tuple(current), named=way.bundle_limit if len(current) > way.bundle_limit else 0)
+    made = composing.compose(bundle, way, now, can_reply=True, content=content).script
     assert made is not None
     # Nobody in particular picks up a group's phone, so nobody can act by it.
     return made if current[0].user_id is not None else replace(made, keys=HEAR_KEYS, menu="")

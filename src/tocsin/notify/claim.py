@@ -11,7 +11,7 @@ from uuid import UUID
 
 from tocsin.core.database import Connection
 from tocsin.notify import bundling, health, outbox_rows
-from tocsin.notify.bundling import Bundle
+from tocsin.notify.bundling import MOST_TOGETHER, Bundle, Room
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.disclosure import Content
 from tocsin.notify.due import BUNDLED_LATER, Due, after_waiting
@@ -87,8 +87,8 @@ def claim(
 
 def _bundled(connection: Connection, rooms: _Rooms, ready: list[Due], now: datetime) -> list[Job]:
     """The messages that leave now; what waits for others is written down as waiting."""
-    ready = ready + outbox_rows.companions(connection, ready, now, _limit)
-    arranged = bundling.arrange(ready, now, _limit)
+    ready = ready + outbox_rows.companions(connection, ready, now, _room)
+    arranged = bundling.arrange(ready, now, _room)
     jobs = rooms.jobs(arranged.bundles)
     keyed = {job: found for job in jobs if (found := bundling.key(job.bundle.lead)) is not None}
     firsts = {job: key for job, key in keyed.items() if job.bundle.is_first}
@@ -180,5 +180,8 @@ class _Rooms:
         return self._busy.get(name, 0) < min(most, 4 * left)
 
 
-def _limit(channel: str) -> int:
-    return CHANNELS[channel].bundle_limit if channel in CHANNELS else 1
+def _room(name: str) -> Room:
+    channel = CHANNELS.get(name)
+    if channel is None:
+        return Room(1, 1)
+    return Room(channel.bundle_limit, MOST_TOGETHER if channel.counts_rest else channel.bundle_limit)

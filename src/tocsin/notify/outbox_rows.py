@@ -14,7 +14,7 @@ from uuid import UUID
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.notify.bundling import WINDOW, Key, has_waited, limit_of
+from tocsin.notify.bundling import WINDOW, Key, Room, has_waited, most_together
 from tocsin.notify.bundling import key as key_of
 from tocsin.notify.channels.registry import address_problem
 from tocsin.notify.due import AlertFacts, Cancel, Due, Fail, Send, Wait, verdict
@@ -103,12 +103,12 @@ CROSS JOIN LATERAL (
 """
 
 
-def companions(connection: Connection, ready: Sequence[Due], now: datetime, limit: Callable[[str], int]) -> list[Due]:
+def companions(connection: Connection, ready: Sequence[Due], now: datetime, room: Callable[[str], Room]) -> list[Due]:
     """What is due for the same people at the same addresses as what has waited for company."""
     limits: dict[Key, int] = {}
     for due in ready:
         if has_waited(due) and (key := key_of(due)) is not None:
-            limits[key] = max(limits.get(key, 0), limit_of(due, limit))
+            limits[key] = max(limits.get(key, 0), most_together(due, room))
     keys = sorted(limits)
     if not keys:
         return []

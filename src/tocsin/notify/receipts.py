@@ -109,7 +109,9 @@ FROM held WHERE d.id = held.id RETURNING d.id
 def _ended(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
     """A call that was picked up and put down before it said anything (or while the vendor was still listening for a
     machine) has told nobody."""
-    untold = connection.execute("SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (found,)).fetchall()
+    untold = connection.execute(
+        "SELECT id FROM notify_delivery WHERE id = ANY(%s) AND receipt = ''", (found,)
+    ).fetchall()
     if untold:
         why = Receipt(ReceiptState.NOT_REACHED, receipt.key, receipt.external_id, CUT_OFF)
         _not_reached(connection, [row[0] for row in untold], provider, why, now)

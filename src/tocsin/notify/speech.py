@@ -33,7 +33,8 @@ def script(message: Message) -> CallScript:
             said = _told(headline(message.alerts[0]))
             return CallScript(f"Tocsin. {asked}", said, speaks.menu_still, speaks.code, STILL_KEYS)
         case Purpose.ALL_CLEAR:
-            said = " ".join(_told(re.sub(r" ?\(#\d+\)", "", news(alert))) for alert in message.alerts)
+            clears = [_told(re.sub(r" ?\(#\d+\)", "", news(alert))) for alert in message.alerts]
+            said = " ".join([*clears, *_more(message, speaks)])
             return CallScript("Tocsin.", said, "", speaks.code)
         case _:
             parts = dict.fromkeys(_told(part) for part in (message.title, notice(message)) if part.strip())
@@ -51,11 +52,18 @@ def _page(message: Message, speaks: Words, who: str) -> CallScript:
         filled = greeting.format(priority=speaks.priorities[alert.priority], who=who)
         said = _told(f"{client}: {short(alert)}" if client else short(alert))
         return CallScript(f"Tocsin. {filled}", said, speaks.menu, speaks.code, PAGE_KEYS)
-    greeting = (speaks.several_for if who else speaks.several).format(number=len(message.alerts), who=who)
-    told = " ".join(
-        _told(f"{speaks.priorities[alert.priority].capitalize()}: {headline(alert, 100)}") for alert in message.alerts
+    greeting = (speaks.several_for if who else speaks.several).format(
+        number=len(message.alerts) + message.more, who=who
     )
-    return CallScript(f"Tocsin. {greeting}", told, speaks.menu_several, speaks.code, SEVERAL_KEYS)
+    told = [
+        _told(f"{speaks.priorities[alert.priority].capitalize()}: {headline(alert, 100)}") for alert in message.alerts
+    ]
+    said = " ".join([*told, *_more(message, speaks)])
+    return CallScript(f"Tocsin. {greeting}", said, speaks.menu_several, speaks.code, SEVERAL_KEYS)
+
+
+def _more(message: Message, speaks: Words) -> list[str]:
+    return [speaks.and_more.format(number=message.more)] if message.more else []
 
 
 def _told(text: str) -> str:

@@ -19,6 +19,7 @@ class Words:
     test_alert: str
     several_for: str
     several: str
+    and_more: str
     menu: str
     menu_several: str
     still_on_it_for: str
@@ -44,6 +45,7 @@ ENGLISH = Words(
     test_alert="{priority} test alert.",
     several_for="{number} alerts for {who}.",
     several="{number} alerts.",
+    and_more="And {number} more.",
     menu="Press 7 to acknowledge, 8 to take it, 6 to wake the next person, 9 to close, 1 to hear it again.",
     menu_several="Press 7 to acknowledge them, 8 to take them, 1 to hear them again.",
     still_on_it_for="Still on it, {who}?",
@@ -74,6 +76,7 @@ GERMAN = Words(
     test_alert="{priority} Testalarm.",
     several_for="{number} Alarme für {who}.",
     several="{number} Alarme.",
+    and_more="Und {number} weitere.",
     menu="Drücken Sie 7 zum Bestätigen, 8 zum Übernehmen, 6 um die nächste Person zu wecken, 9 zum Schliessen, "
     "1 um es noch einmal zu hören.",
     menu_several="Drücken Sie 7 um sie zu bestätigen, 8 um sie zu übernehmen, 1 um sie noch einmal zu hören.",

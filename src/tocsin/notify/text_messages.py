@@ -119,7 +119,8 @@ def _replies(alert: AlertText) -> str:
 def _several_in_text(message: Message) -> str:
     if message.purpose is Purpose.ALL_CLEAR:
         numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
-        return _fitted("", f"All clear for {numbers}. Nothing to do.", [], SEVERAL_ALERTS)
+        more = f" and {message.more} more" if message.more else ""
+        return _fitted("", f"All clear for {numbers}{more}. Nothing to do.", [], SEVERAL_ALERTS)
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
     head = f"{worst.priority.upper()} {len(message.alerts) + message.more} alerts: "
     rest = f" and {message.more} more" if message.more else ""

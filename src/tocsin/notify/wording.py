@@ -127,7 +127,7 @@ def sentences(message: Message) -> list[str]:
     """What a message says in plain sentences, one an alert: for pushes, chats and the plain part of mails."""
     match message.purpose:
         case Purpose.ALL_CLEAR:
-            return [news(alert) for alert in message.alerts]
+            return [*(news(alert) for alert in message.alerts), *([and_more(message)] if message.more else [])]
         case Purpose.STILL_ON_IT:
             return [f"{still_on_it(message, alert)} {STILL_ON_IT}" for alert in message.alerts]
         case Purpose.PAGE if len(message.alerts) > 1:

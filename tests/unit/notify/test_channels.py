@@ -6,12 +6,14 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.doubles.http import Response
 from tests.unit.notify.benches import BENCHES
 from tests.unit.notify.benches.bench import SECRET, Bench
 from tests.unit.notify.messages import EXTREME, bundle, every_purpose, page
@@ -173,6 +175,44 @@ def test_a_refusal_is_permanent_and_says_why(sender: Sender, bench: Bench) -> No
         sender.send(rendered(bench), bench.channel, bench.address, "key")
     assert str(caught.value).endswith(".")
     sender.send(rendered(bench), bench.channel, bench.address, "key")
+
+
+def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender: Sender, bench: Bench) -> None:
+    if bench.give is None:
+        pytest.skip("it does not speak HTTP")
+    for status in (*range(300, 304), 307, 308, *range(400, 432), 451, *range(500, 512), 520, 599):
+        bench.give(Response(status, b"<html>a page of a proxy</html>", {"Retry-After": "7", "Location": "/else"}))
+        with pytest.raises((Temporary, Permanent)) as caught:
+            sender.send(rendered(bench), bench.channel, bench.address, "key")
+        assert not isinstance(caught.value, OutcomeUnknown), status
+        passes = status in (408, 425, 429, 507) or status >= 500
+        assert isinstance(caught.value, Temporary) == passes, (status, caught.value)
+        assert not passes or caught.value.retry_after == timedelta(seconds=7), status  # type: ignore[union-attr]
+        assert caught.value.detail.endswith("."), caught.value.detail
+        assert "<html>" not in caught.value.detail
+    assert bench.accepted() == 0
+    sender.send(rendered(bench), bench.channel, bench.address, "key")
+    assert bench.accepted() == 1, "no redirect was followed, and the connection is usable"
+
+
+@pytest.mark.parametrize("body", [b"<html>Welcome to the hotel's network</html>", b"", b"[]", b"{}"])
+def test_an_answer_that_is_not_the_vendors_is_no_success(sender: Sender, bench: Bench, body: bytes) -> None:
+    if bench.give is None:
+        pytest.skip("it does not speak HTTP")
+    bench.give(Response(200, body))
+    with pytest.raises((Temporary, Permanent)):
+        sender.send(rendered(bench), bench.channel, bench.address, "key")
+
+
+def test_a_server_that_is_too_slow_leaves_the_outcome_unknown(
+    sender: Sender, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bench.give is None:
+        pytest.skip("it does not speak HTTP")
+    monkeypatch.setattr(egress, "READ_TIMEOUT", 0.05)
+    bench.give(Response(200, takes=0.5))
+    with pytest.raises(OutcomeUnknown):
+        sender.send(rendered(bench), bench.channel, bench.address, "key")
 
 
 def test_an_answer_that_never_comes_leaves_the_outcome_unknown(sender: Sender, bench: Bench) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.notify.bundling import WINDOW, arrange
+from tocsin.notify.bundling import WINDOW, Room, arrange
 from tocsin.notify.channels.registry import address_problem
 from tocsin.notify.due import BUNDLED_LATER, ON_HOLD, AlertFacts, Cancel, Due, Fail, Send, Verdict, Wait, verdict
 from tocsin.notify.states import Purpose
@@ -89,21 +89,21 @@ def many(number: int, **changes: Any) -> list[Due]:
 
 
 def test_the_first_leaves_alone_and_the_others_wait() -> None:
-    made = arrange(many(3), NOW, lambda channel: 50)
+    made = arrange(many(3), NOW, lambda channel: Room(50, 50))
     assert [len(bundle.members) for bundle in made.bundles] == [1]
     assert made.bundles[0].is_first
     assert {until for _, until in made.waiting} == {NOW + WINDOW}
 
 
 def test_within_the_window_all_wait_until_ten_seconds_after_the_last() -> None:
-    made = arrange(many(2, left_at=NOW - 4 * SECOND), NOW, lambda channel: 50)
+    made = arrange(many(2, left_at=NOW - 4 * SECOND), NOW, lambda channel: Room(50, 50))
     assert made.bundles == ()
     assert {until for _, until in made.waiting} == {NOW + 6 * SECOND}
 
 
 def test_what_has_waited_leaves_with_everything_else_that_is_due() -> None:
     group = [*many(1, waited=BUNDLED_LATER), *[replace(d, id=UUID(int=99)) for d in many(1)]]
-    made = arrange(group, NOW, lambda channel: 50)
+    made = arrange(group, NOW, lambda channel: Room(50, 50))
     assert [len(bundle.members) for bundle in made.bundles] == [2]
     assert made.waiting == ()
 
@@ -127,7 +127,7 @@ def test_nothing_is_lost_and_nothing_waits_longer_than_ten_seconds(rows: list[tu
         )
         for number, (address, purpose, waited, age) in enumerate(rows)
     ]  # fmt: skip
-    made = arrange(group, NOW, lambda channel: 50)
+    made = arrange(group, NOW, lambda channel: Room(50, 50))
     seen = [d.id for bundle in made.bundles for d in bundle.members] + [d.id for d, _ in made.waiting]
     assert sorted(seen) == sorted(d.id for d in group)
     assert all(NOW < until <= NOW + WINDOW for _, until in made.waiting)

@@ -162,6 +162,8 @@ class Channel(Protocol):
     quietness: int
     #: So many alerts at most are named in one message.
     bundle_limit: int
+    #: Whether a message counts the alerts that it does not name ("and 12 more"); otherwise they leave as another one.
+    counts_rest: bool
 
     def render(self, message: Message) -> Rendered:
         """The message in this channel's form. Never raises for any text in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from tocsin.core.egress import Answer
+from tocsin.core.egress import Answer, OutcomeUnknown
 from tocsin.core.errors import Permanent, Temporary
 
 #: Refused for now, and not for good.
@@ -38,6 +38,11 @@ def body(answer: Answer) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def no_answer(server: str) -> OutcomeUnknown:
+    """For a 2xx whose body is not the vendor's: a proxy or a sign-in page of a network stood in between."""
+    return OutcomeUnknown(f"{server} answered with something that is not its own; it may not have the message.")
 
 
 def line(text: object, longest: int = 150) -> str:

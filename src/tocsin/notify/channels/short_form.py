@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tocsin.notify import html_text, wording
 from tocsin.notify.channels.contract import Button, Message, Rendered
 from tocsin.notify.states import Purpose
@@ -13,7 +15,7 @@ def render(message: Message, *, longest: int, details: int) -> Rendered:
     link = first.link if first and len(message.alerts) == 1 else message.home
     return Rendered(
         subject=wording.cut(wording.storable(_title(message)), 200),
-        text=wording.cut(wording.storable(_text(message, details)), longest),
+        text=wording.cut(wording.storable(_fitting(message, details, longest)), longest),
         buttons=_buttons(message, link),
         link=link,
         priority=min((alert.priority for alert in message.alerts), key=lambda priority: priority.rank, default=None),
@@ -27,13 +29,26 @@ def _title(message: Message) -> str:
             test = "TEST " if alert.is_test else ""
             return f"{test}{wording.priority(alert)}: {wording.headline(alert)}"
         case Purpose.PAGE:
-            return f"{len(message.alerts)} alerts"
+            return f"{len(message.alerts) + message.more} alerts"
         case Purpose.ALL_CLEAR:
             return "All clear"
         case Purpose.STILL_ON_IT:
             return "Still on it?"
         case Purpose.NOTICE | Purpose.TEST:
             return wording.one_line(message.title) or "Tocsin"
+
+
+def _fitting(message: Message, details: int, longest: int) -> str:
+    """The text; of several alerts it names as many as fit, and counts the others."""
+    text = _text(message, details)
+    while len(text) > longest and len(message.alerts) > 1:
+        message = replace(message, alerts=message.alerts[:-1], more=message.more + 1)
+        text = "\n".join(wording.sentences(message) if len(message.alerts) > 1 else [_only(message)])
+    return text
+
+
+def _only(message: Message) -> str:
+    return f"{wording.named(message.alerts[0])}\n{wording.and_more(message)}"
 
 
 def _text(message: Message, details: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.doubles.http import Response
 from tocsin.notify.channels.contract import Account
 
 SECRET = "s3cret-Of-The-Provider"
@@ -21,3 +22,5 @@ class Bench:
     #: The idempotency keys that the server saw, and everything it saw as text.
     keys_seen: Callable[[], list[str]]
     accepted: Callable[[], int]
+    #: Gives the next message this very answer; None for what does not speak HTTP.
+    give: Callable[[Response], None] | None = None

@@ -24,4 +24,4 @@ def ntfy_bench() -> Iterator[Bench]:
             return [request.headers["idempotency-key"] for request in double.http.requests]
 
         account = Account("ntfy", {"api_base": double.url}, {"token": SECRET})
-        yield Bench(account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages))
+        yield Bench(account, "alice-topic", "ntfy", answer, keys, lambda: len(double.messages), double.answers.append)

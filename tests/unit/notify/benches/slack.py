@@ -25,5 +25,10 @@ def slack_bench() -> Iterator[Bench]:
         def keys() -> list[str]:
             return [request.headers.get("idempotency-key", "") for request in double.http.requests]
 
+        def accepted() -> int:
+            return len(double.messages)
+
         account = Account("Slack", {"api_base": double.api}, {"bot_token": SECRET, "signing_secret": SECRET})
-        yield Bench(account, "slack:U012AB3CD", "chat", answer, keys, lambda: len(double.messages))
+        yield Bench(
+            account, "slack:U012AB3CD", "chat", answer, keys, lambda: len(double.messages), double.answers.append
+        )

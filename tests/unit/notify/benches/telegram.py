@@ -28,5 +28,10 @@ def telegram_bench() -> Iterator[Bench]:
         def keys() -> list[str]:
             return [request.headers.get("idempotency-key", "") for request in double.http.requests]
 
+        def accepted() -> int:
+            return len(double.messages)
+
         account = Account("Telegram", {"api_base": double.http.url}, {"bot_token": SECRET})
-        yield Bench(account, "telegram:123456789", "chat", answer, keys, lambda: len(double.messages))
+        yield Bench(
+            account, "telegram:123456789", "chat", answer, keys, lambda: len(double.messages), double.answers.append
+        )

@@ -28,4 +28,4 @@ def telnyx_bench() -> Iterator[Bench]:
 
         callbacks = "https://tocsin.example.org/hooks/telnyx"
         account = Account("Telnyx", double.settings, {"api_key": SECRET}, callbacks=callbacks)
-        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages))
+        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.answers.append)

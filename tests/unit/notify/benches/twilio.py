@@ -26,4 +26,4 @@ def twilio_bench() -> Iterator[Bench]:
 
         callbacks = "https://tocsin.example.org/hooks/twilio"
         account = Account("Twilio", double.settings, {"auth_token": SECRET}, callbacks=callbacks)
-        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages))
+        yield Bench(account, "+41790000001", "sms", answer, keys, lambda: len(double.messages), double.refusals.append)

@@ -22,6 +22,7 @@ class ChatChannel:
     label = "Chat"
     quietness = 2
     bundle_limit = 30
+    counts_rest = True
 
     def render(self, message: Message) -> Rendered:
         return short_form.render(message, longest=3500, details=1000)

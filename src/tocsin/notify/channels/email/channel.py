@@ -40,7 +40,8 @@ class EmailChannel:
     name = "email"
     label = "E-mail"
     quietness = 0
-    bundle_limit = 50
+    bundle_limit = 300
+    counts_rest = False
 
     def render(self, message: Message) -> Rendered:
         subject = wording.storable(wording.subject(message))

@@ -19,6 +19,7 @@ class NtfyChannel:
     label = "ntfy"
     quietness = 1
     bundle_limit = 20
+    counts_rest = True
 
     def render(self, message: Message) -> Rendered:
         return short_form.render(message, longest=1000, details=400)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from tocsin.alerts.states import Priority
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify.channels import http_status
 from tocsin.notify.channels.contract import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
 from tocsin.notify.channels.ntfy.channel import split
 
@@ -65,7 +66,9 @@ class NtfySender:
         )
         if answer.status != 200:
             _fail(answer, "ntfy")
-        return Sent(_id(answer))
+        if not (found := _id(answer)):
+            raise http_status.no_answer("ntfy")
+        return Sent(found)
 
     def verify(self) -> str:
         answer = self._client.request("GET", f"{self._server}/v1/health")

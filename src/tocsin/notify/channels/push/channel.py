@@ -13,6 +13,7 @@ class PushChannel:
     label = "Push"
     quietness = 1
     bundle_limit = 20
+    counts_rest = True
 
     def render(self, message: Message) -> Rendered:
         return short_form.render(message, longest=1500, details=300)

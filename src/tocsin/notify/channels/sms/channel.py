@@ -12,6 +12,7 @@ class SmsChannel:
     label = "SMS"
     quietness = 3
     bundle_limit = 10
+    counts_rest = True
 
     def render(self, message: Message) -> Rendered:
         first = message.alerts[0] if message.alerts else None

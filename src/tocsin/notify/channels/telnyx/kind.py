@@ -124,7 +124,9 @@ class TelnyxSender:
         if answer.status not in (200, 201, 202):
             _fail(answer)
         data = http_status.body(answer).get("data")
-        return Sent(str(data.get("id", ""))[:100] if isinstance(data, dict) else "")
+        if not isinstance(data, dict) or not data.get("id"):
+            raise http_status.no_answer("Telnyx")
+        return Sent(str(data["id"])[:100])
 
     def verify(self) -> str:
         answer = self._client.request("GET", f"{self._base}/v2/balance", headers=self._headers())

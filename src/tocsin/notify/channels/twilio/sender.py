@@ -38,7 +38,10 @@ class TwilioSender:
             # Twilio has no idempotency key; with ours in it, what it tells later finds its message before it has an id.
             fields["StatusCallback"] = self._address("status", idempotency_key)
         answer = self._post("Calls.json" if channel == "voice" else "Messages.json", fields)
-        return Sent(str(http_status.body(answer).get("sid", ""))[:100])
+        sid = http_status.body(answer).get("sid")
+        if not sid:
+            raise http_status.no_answer("Twilio")
+        return Sent(str(sid)[:100])
 
     def verify(self) -> str:
         answer = self._client.request("GET", self._url(".json"), headers={"Authorization": self._authorization})

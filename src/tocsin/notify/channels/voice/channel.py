@@ -14,6 +14,7 @@ class VoiceChannel:
     label = "Phone call"
     quietness = 4
     bundle_limit = 5
+    counts_rest = True
 
     def render(self, message: Message) -> Rendered:
         first = message.alerts[0] if message.alerts else None
