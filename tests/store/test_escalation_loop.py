@@ -29,6 +29,7 @@ from tocsin.alerts.orders import (
 from tocsin.alerts.reactors import AlertChange, PagingMode
 from tocsin.alerts.states import Priority
 from tocsin.core import database as tocsin_database
+from tocsin.core import ids
 from tocsin.escalation import loop as escalation_loop
 from tocsin.escalation.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy, PolicyVersion, Run
@@ -109,7 +110,8 @@ def test_a_storm_of_one_integration_does_not_hold_up_the_first_page_of_another(
 ) -> None:
     monkeypatch.setattr(escalation_loop, "BATCH", 10)
     storm, other = (
-        Integration.objects.create(name=name, kind="api", created_at=desk.start).pk for name in ("Storm", "Other")
+        Integration.objects.create(name=name, kind="api", created_at=desk.start, token_hash=ids.token_hash(name)).pk
+        for name in ("Storm", "Other")
     )
     first = [desk.open(integration=storm) for _ in range(60)]
     late = desk.open(0.001, integration=other)
