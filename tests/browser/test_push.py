@@ -51,6 +51,15 @@ _PRESS = """async (action) => {
 _SHOWN = """async () => (await (await navigator.serviceWorker.ready).getNotifications()).map((one) => ({
   title: one.title, body: one.body, tag: one.tag, actions: one.actions.map((action) => action.action) }))"""
 
+_SOON_SHOWN = f"""async (title) => {{
+  for (let look = 0; look < 200; look += 1) {{
+    const found = (await ({_SHOWN})()).find((one) => one.title.includes(title));
+    if (found) return found;
+    await new Promise((done) => setTimeout(done, 50));
+  }}
+  return null;
+}}"""
+
 
 def test_a_push_is_shown_answers_by_its_button_and_opens_the_alert(
     browser: Browser, database: str, tmp_path: Path
@@ -103,14 +112,14 @@ def _deliver(devtools: CDPSession, page: Page, says: dict[str, Any]) -> None:
         lambda event: found.extend(one["registrationId"] for one in event["registrations"]),
     )
     devtools.send("ServiceWorker.enable")
-    page.wait_for_function("() => navigator.serviceWorker.ready")
+    page.evaluate("async () => { await navigator.serviceWorker.ready; }")
     parts = urlsplit(page.url)
     message = {"origin": f"{parts.scheme}://{parts.netloc}", "registrationId": found[0], "data": json.dumps(says)}
     devtools.send("ServiceWorker.deliverPushMessage", message)
 
 
 def _wait_for(page: Page, title: str) -> dict[str, Any]:
-    # Taken in the same look: a push of the same tag takes the place of the one before, and is gone for a moment.
-    find = f"async (title) => (await ({_SHOWN})()).find((one) => one.title.includes(title))"
-    one: dict[str, Any] = page.wait_for_function(find, arg=title).json_value()
-    return one
+    # `wait_for_function` takes a promise for true: the page itself looks until it is there.
+    shown: dict[str, Any] | None = page.evaluate(_SOON_SHOWN, title)
+    assert shown is not None, title
+    return shown
