@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 import tocsin
-from tocsin.cli import apply, backup, catalogue, demo, doctor, export, serve, service, simulate, token, user
+from tocsin.cli import apply, backup, catalogue, demo, doctor, export, imports, serve, service, simulate, token, user
 from tocsin.core.config import ConfigError
 from tocsin.core.errors import RejectedAll, TocsinError
 
@@ -32,6 +32,7 @@ app.command()(simulate.simulate)
 app.command()(doctor.doctor)
 app.command()(backup.backup)
 app.command()(backup.restore)
+app.add_typer(imports.app, name="import")
 app.add_typer(service.app, name="service")
 app.add_typer(user.app, name="user")
 app.add_typer(token.app, name="token")

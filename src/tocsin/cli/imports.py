@@ -1,0 +1,164 @@
+"""`tocsin import`: another product's users, schedules, policies and integrations as YAML, with a report."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tocsin.cli.session import DataDir, open_database
+from tocsin.core.errors import Rejected
+
+if TYPE_CHECKING:
+    from tocsin.configure.imports.products import Documents, Product
+
+app = typer.Typer(
+    help="Moves here from another product: writes YAML for `tocsin apply`, and says what is not as it was.",
+    no_args_is_help=True,
+)
+
+#: A bigger file is no export.
+_LARGEST = 64 * 1024 * 1024
+
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file", metavar="FILE", help="The file with the API key, or - for standard input.", show_default=False
+    ),
+]
+Base = Annotated[
+    str, typer.Option("--api-base", metavar="URL", help="The address of the API, where it is not the usual one.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Where the YAML goes. Default: stdout.", show_default=False),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Where the report goes too. It is on stderr.", show_default=False),
+]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="An export (file or folder) instead of the API.", show_default=False),
+]
+WithKeys = Annotated[
+    bool,
+    typer.Option("--with-keys", help="Keeps the keys of senders as tokens, where they can be read. The YAML has them."),
+]
+
+
+@app.command()
+def opsgenie(
+    key_file: KeyFile = None,
+    api_base: Base = "",
+    export: From = None,
+    output: Output = None,
+    report: Report = None,
+    with_keys: WithKeys = False,
+    data_dir: DataDir = None,
+) -> None:
+    """From Opsgenie: by its API (the key is in $OPSGENIE_API_KEY or --key-file), or from an export (--from)."""
+    _import("opsgenie", key_file, api_base, export, output, report, with_keys, data_dir)
+
+
+def _import(
+    name: str,
+    key_file: Path | None,
+    api_base: str,
+    export: Path | None,
+    output: Path | None,
+    report: Path | None,
+    with_keys: bool,
+    data_dir: Path | None,
+) -> None:
+    from tocsin.configure.imports.products import PRODUCTS
+
+    product = PRODUCTS[name]
+    # Read before anything is started, so that what is missing is said at once.
+    key = "" if export is not None else _key(product, key_file)
+    with open_database(data_dir):
+        from tocsin.configure import export as yaml
+        from tocsin.configure.imports import known
+        from tocsin.configure.imports.report import as_text
+        from tocsin.core import clock
+
+        documents = _documents(product, key, api_base, export)
+        found = product.translate(documents, clock.now(), known.users(), with_keys=with_keys)
+    text = yaml.write(dict(found.configuration))
+    said = as_text(found)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        _write(output, text)
+    if report is not None:
+        _write(report, said)
+    typer.echo(said, err=True, nl=False)
+    counts = ", ".join(f"{count} {key.replace('_', ' ')}" for key, count in found.counts().items())
+    typer.echo(f"{counts or 'Nothing'} from {product.title}; {len(found.findings)} lines in the report.", err=True)
+    if output is not None:
+        typer.echo(f"Next: tocsin apply {output} --dry-run", err=True)
+
+
+def _documents(product: Product, key: str, api_base: str, export: Path | None) -> Documents:
+    from tocsin.configure.imports.products import fetch
+
+    if export is None:
+        return fetch(product, key, api_base, lambda text: typer.echo(text, err=True))
+    assert product.read_export is not None
+    return product.read_export(_read(export))
+
+
+def _key(product: Product, key_file: Path | None) -> str:
+    if key_file is None:
+        key = os.environ.get(product.variable, "")
+        if not key:
+            raise Rejected(
+                "missing",
+                f"There is no key: put it into ${product.variable}, or name its file with --key-file (- for stdin). "
+                f"It is made in {product.title} under {product.key_place}.",
+            )
+        return key
+    if str(key_file) == "-":
+        return typer.get_text_stream("stdin").readline()
+    try:
+        return key_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise Rejected("unreadable", f"{key_file}: cannot be read: {said}.") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            return _zipped(path)
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise Rejected("unreadable", f"{path}: cannot be read: {error.strerror}.") from None
+    if len(content) > _LARGEST:
+        raise Rejected("too_large", f"{path}: is over {_LARGEST // 1024 // 1024} MiB.")
+    return content
+
+
+def _zipped(folder: Path) -> bytes:
+    """A folder of JSON files as the ZIP that it would be."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted(folder.rglob("*.json")):
+            archive.write(path, path.relative_to(folder))
+    return packed.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file that only its owner can read: it has numbers of people in it, and may have keys."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+    except OSError as error:
+        raise Rejected("unwritable", f"{path}: cannot be written: {error.strerror}.") from None

@@ -1,0 +1,54 @@
+"""An Opsgenie account's documents as a configuration and a report. Pure: `now` decides what is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tocsin.configure.imports.draft import Draft, Known
+from tocsin.configure.imports.opsgenie import integrations, people, policies, schedules
+from tocsin.configure.imports.opsgenie.world import World
+from tocsin.configure.imports.report import Translation, several
+
+_NOT_CARRIED = {
+    "maintenances": ("maintenance", "Maintenance windows are not carried over.", "Enter what is still to come."),
+    "alert_policies": (
+        "alert and notification policies",
+        "Rules there change, delay or close alerts of every integration; here each integration has its own.",
+        "Set filters, routes and mapping on the integrations that need them.",
+    ),
+    "services": ("services", "Incidents and services are not part of Tocsin.", "Tags and routes may take their place."),
+}
+
+
+def translate(
+    documents: Mapping[str, list[dict[str, Any]]],
+    now: datetime,
+    known: Mapping[str, Known] | None = None,
+    *,
+    with_keys: bool = False,
+) -> Translation:
+    """What `apply` takes, and what is not as it was. `with_keys`: API keys that are in the documents become tokens."""
+    draft = Draft("Opsgenie", now, known)
+    world = World(draft)
+
+    def of(kind: str) -> list[dict[str, Any]]:
+        return list(documents.get(kind, []))
+
+    people.users(world, of("users"), of("forwardings"))
+    people.groups(world, of("teams"))
+    schedules.schedules(world, of("schedules"))
+    policies.policies(world, of("escalations"))
+    # Heartbeats first: their names stand in senders' addresses.
+    integrations.heartbeats(world, of("heartbeats"))
+    integrations.integrations(world, of("integrations"), with_keys=with_keys)
+    for kind, (what, why, remedy) in _NOT_CARRIED.items():
+        if found := of(kind):
+            names = [str(one.get("name") or one.get("description") or one.get("id") or "") for one in found]
+            draft.leave_out(
+                f"{len(found)} {what}", f"are not here ({several(name for name in names if name)})", why, remedy
+            )
+    for one in of("not_shown"):
+        draft.leave_out(str(one["path"]), "was not read", str(one["why"]), "Read again with a key that may see it.")
+    return draft.translation()

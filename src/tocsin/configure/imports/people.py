@@ -1,0 +1,166 @@
+"""Users and their contact methods as YAML has them, from what any product knows of a person. Pure.
+
+Phone numbers are read by the rules of their country; steps of a person's own notification rules become waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+from tocsin.configure.imports.draft import Draft
+from tocsin.configure.imports.report import Weight
+from tocsin.core import durations
+from tocsin.core.errors import Rejected
+from tocsin.notify.channels import phone_numbers
+from tocsin.people import addresses
+from tocsin.people.contact_rules import LONGEST_WAIT, MOST_REPEATS, PRIORITIES
+
+_LABELS = {"email": "Email-Official", "sms": "SMS-Official", "voice": "Phone-Official-Mobile"}
+
+
+@dataclass(slots=True)
+class Way:
+    """One way to reach somebody, and after how long their rule uses it; no times: it never does."""
+
+    channel: str
+    address: str
+    label: str = ""
+    times: list[timedelta] = field(default_factory=list)
+    is_enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody as another product knows them. `has_rules`: whether it said when to use which way."""
+
+    email: str
+    name: str
+    role: str
+    time_zone: str
+    ways: Sequence[Way] = ()
+    has_rules: bool = False
+    is_active: bool = True
+    out_of_office: Sequence[dict[str, Any]] = ()
+
+
+def add(draft: Draft, person: Person, username: str) -> None:
+    """Adds the user. Whoever is here already keeps their role and contact methods."""
+    known = draft.known.get(person.email.casefold())
+    entry: dict[str, Any] = {
+        "username": username,
+        "name": person.name[:200] if person.name != username else "",
+        "email": person.email,
+        "role": known.role if known else person.role,
+        "time_zone": draft.zone(person.time_zone, f"user {username}"),
+    }
+    if not person.is_active:
+        entry["active"] = False
+    if known is not None:
+        draft.together(
+            Weight.CHANGED,
+            "users",
+            username,
+            "keep their role and contact methods",
+            "They are users here already.",
+            "Add what is missing under Users.",
+        )
+    else:
+        methods, rules = _methods(draft, person, username)
+        entry |= {"contact_methods": methods, "contact_rules": rules}
+    draft.add("users", entry | {"out_of_office": list(person.out_of_office)})
+
+
+def phone(text: str) -> str:
+    """A number as it is stored, from what a product writes with its country code. Raises Rejected."""
+    digits = "".join(character for character in text if character.isascii() and character.isdigit())
+    return phone_numbers.entered(f"+{digits.removeprefix('00')}", "")
+
+
+def _methods(draft: Draft, person: Person, username: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    usable = [way for way in person.ways if _is_usable(draft, way, username)]
+    if not any(way.channel == "email" for way in usable):
+        usable.append(Way("email", person.email))
+    methods: list[dict[str, Any]] = []
+    rules: list[tuple[timedelta, dict[str, Any]]] = []
+    labels: set[str] = set()
+    is_plain = True
+    for way in sorted(usable, key=lambda way: (not way.times, min(way.times, default=timedelta()))):
+        label = _label(way, labels)
+        method: dict[str, Any] = {"label": label, "channel": way.channel, "address": way.address}
+        times = sorted(min(time, LONGEST_WAIT) for time in set(way.times))
+        repeat = _repeat(times)
+        if times and repeat is not None:
+            method |= _wait(times[0]) | repeat
+        elif times:
+            is_plain = False
+        if not way.is_enabled or (person.has_rules and not times):
+            method["enabled"] = False
+        methods.append(method)
+        rules += [(time, {"method": label, **_wait(time)}) for time in times]
+    if person.has_rules and not any("enabled" not in method for method in methods):
+        # Their rules named nothing that exists here: by mail rather than not at all.
+        mail = next(method for method in methods if method["channel"] == "email")
+        del mail["enabled"]
+        draft.together(
+            Weight.CHANGED,
+            "users",
+            username,
+            "are reached by e-mail",
+            f"Their rules in {draft.product} use nothing that could be carried over.",
+            "They add a way of their own under Me.",
+        )
+    if is_plain:
+        return methods, {}
+    # Somebody is asked again at times that are no even repeat: each time is a rule.
+    in_order = [rule for _, rule in sorted(rules, key=lambda rule: rule[0])]
+    return methods, {"by_priority": {priority: list(in_order) for priority in PRIORITIES}}
+
+
+def _is_usable(draft: Draft, way: Way, username: str) -> bool:
+    if way.channel == "email":
+        try:
+            way.address = addresses.email(way.address.strip())
+        except ValueError:
+            draft.leave_out(f"user {username}", "has one e-mail address less", "It is not an e-mail address.")
+            return False
+        return True
+    try:
+        way.address = phone(way.address)
+    except Rejected:
+        shown = addresses.mask(way.channel, way.address)
+        draft.leave_out(
+            f"user {username}",
+            f"has one number for {way.channel} less ({shown})",
+            "No country has such a number.",
+            "They enter the right one under Me.",
+        )
+        return False
+    return True
+
+
+def _label(way: Way, taken: set[str]) -> str:
+    wanted = (way.label or _LABELS.get(way.channel, way.channel))[:90]
+    label, number = wanted, 1
+    while label.casefold() in taken:
+        number += 1
+        label = f"{wanted} {number}"
+    taken.add(label.casefold())
+    return label
+
+
+def _wait(span: timedelta) -> dict[str, Any]:
+    return {"wait": durations.write(span)} if span else {}
+
+
+def _repeat(times: Sequence[timedelta]) -> dict[str, Any] | None:
+    """`repeat` for times that are evenly apart; None for others."""
+    gaps = {later - earlier for earlier, later in pairwise(times)}
+    if not gaps:
+        return {}
+    if len(gaps) > 1 or len(times) - 1 > MOST_REPEATS:
+        return None
+    return {"repeat": {"times": len(times) - 1, "every": durations.write(gaps.pop())}}

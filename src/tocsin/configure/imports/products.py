@@ -1,0 +1,74 @@
+"""The products that one can move here from: what each is called, where its API is, and what reads and translates it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from tocsin.configure.imports.draft import Known
+from tocsin.configure.imports.opsgenie import export as opsgenie_export
+from tocsin.configure.imports.opsgenie import fetching as opsgenie_fetching
+from tocsin.configure.imports.opsgenie import translating as opsgenie
+from tocsin.configure.imports.reading import Progress, Reader
+from tocsin.configure.imports.report import Translation
+
+#: Everything that was read of an account, by kind.
+type Documents = Mapping[str, list[dict[str, Any]]]
+
+
+class Translate(Protocol):
+    """Makes a configuration and a report of documents."""
+
+    def __call__(
+        self, documents: Documents, now: datetime, known: Mapping[str, Known] | None = None, *, with_keys: bool = False
+    ) -> Translation: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One of them."""
+
+    name: str
+    title: str
+    #: The usual address of its API; "": each installation has its own.
+    base: str
+    #: The environment variable that the command line reads the key from.
+    variable: str
+    #: Where the key is made, in a line.
+    key_place: str
+    reader: Callable[[str, str, Progress], Reader]
+    fetch: Callable[[Reader], Documents]
+    translate: Translate
+    #: What reads an export instead; None: there is none.
+    read_export: Callable[[bytes], Documents] | None = None
+    export_place: str = ""
+
+
+PRODUCTS: Final[Mapping[str, Product]] = {
+    product.name: product
+    for product in (
+        Product(
+            name="opsgenie",
+            title="Opsgenie",
+            base=opsgenie_fetching.BASE,
+            variable="OPSGENIE_API_KEY",
+            key_place="Settings → API key management, with Read and Configuration access",
+            reader=opsgenie_fetching.reader,
+            fetch=opsgenie_fetching.fetch,
+            translate=opsgenie.translate,
+            read_export=opsgenie_export.read,
+            export_place="a ZIP of the folder OpsGenieBackups that its configuration backup tool writes, or JSON",
+        ),
+    )
+}
+
+
+def fetch(product: Product, key: str, base: str, progress: Progress) -> Documents:
+    """Everything that an account has. Raises Permanent and Temporary, in sentences."""
+    reader = product.reader(key, base, progress)
+    try:
+        return product.fetch(reader)
+    finally:
+        reader.close()

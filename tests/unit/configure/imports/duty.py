@@ -1,0 +1,47 @@
+"""Who is on call by a schedule that was translated, as `rota` says: nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin.oncall import rota, schedules, specs
+from tocsin.oncall.plans import GroupPlan, Person
+from tocsin.oncall.schedules import Override
+
+type Names = frozenset[str]
+
+
+def on_call(entry: Mapping[str, Any]) -> Callable[[datetime], Names]:
+    """Asks a schedule in YAML who is on call at a moment."""
+    read = specs.read_schedule(dict(entry))
+    named = {user for shift in read.shifts for user in shift.users} | {o.user for o in read.overrides or ()}
+    ids = {name: number for number, name in enumerate(sorted(named), 1)}
+    names = {number: name for name, number in ids.items()}
+    overrides = [
+        Override(number, one.name, ids[one.user], one.starts_at, one.ends_at, one.shift, one.role)
+        for number, one in enumerate(read.overrides or (), 1)
+    ]
+    stored = {"shifts": [shift.with_users([ids[user] for user in shift.users]) for shift in read.shifts]}
+    schedule = schedules.load(read.name, read.time_zone or "UTC", stored, overrides=overrides)
+    plan = GroupPlan(1, "Group", (), (schedule,), {number: Person(name) for number, name in names.items()})
+    return lambda at: frozenset(names[person.user_id] for person in rota.on_call(plan, at))
+
+
+def moments(since: datetime, days: int, minutes: int = 30) -> Iterator[datetime]:
+    """Every so many minutes, and a minute before each, so that both sides of an edge are looked at."""
+    for number in range(days * 24 * 60 // minutes):
+        at = since + timedelta(minutes=minutes * number)
+        yield at - timedelta(minutes=1)
+        yield at
+
+
+def local(at: datetime, zone: str) -> datetime:
+    """The time on the wall."""
+    return at.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,0 +1,229 @@
+"""Opsgenie's documents become a configuration that says the same, and a report of the rest."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.doubles import opsgenie as account
+from tests.unit.configure.imports.duty import local, moments, on_call, utc
+from tocsin.configure.imports.draft import Known
+from tocsin.configure.imports.opsgenie import export
+from tocsin.configure.imports.opsgenie.translating import translate
+from tocsin.configure.imports.report import Translation, Weight, as_text
+from tocsin.core.errors import Rejected
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+ZONE = "Europe/Zurich"
+
+
+@pytest.fixture(scope="module")
+def moved() -> Translation:
+    return translate(account.documents(), NOW)
+
+
+def named(moved: Translation, key: str, name: str, by: str = "name") -> dict[str, Any]:
+    return next(entry for entry in moved.configuration[key] if entry[by] == name)
+
+
+def test_who_is_on_call_stays_the_same_over_a_month_with_restrictions_and_overrides(moved: Translation) -> None:
+    asked = on_call(named(moved, "schedules", "ops_schedule"))
+    for at in moments(NOW + timedelta(minutes=15), 30):
+        assert asked(at) == expected_on_call(at), at
+
+
+def expected_on_call(at: datetime) -> frozenset[str]:
+    """By Opsgenie's rules: every rotation at once, each with its restriction; an override takes its rotations' place.
+
+    https://docs.opsgenie.com/docs/schedule-rotation-api, https://docs.opsgenie.com/docs/schedule-override-api
+    """
+    here = local(at, ZONE)
+    if utc("2026-12-01T08:00:00Z") <= at < utc("2026-12-02T20:00:00Z"):
+        return frozenset({"carol"})
+    found = set()
+    first_line = ["alice", "bob"][(here - datetime(2026, 1, 5, 9)) // timedelta(weeks=1) % 2]
+    is_swapped = utc("2026-12-05T08:00:00Z") <= at < utc("2026-12-06T20:00:00Z")
+    found.add("bob@example.com" if is_swapped else first_line)
+    hour = here.weekday() * 24 + here.hour + here.minute / 60
+    if 18 <= hour < 32 or hour >= 4 * 24 + 17.5 or hour < 8:
+        nights = ["alice", "carol", "alice", None, "bob"]
+        whoever = nights[(here - datetime(2026, 1, 5, 18)) // timedelta(days=1) % 5]
+        found |= {whoever} if whoever else set()
+    if 8 <= here.hour + here.minute / 60 < 18.5 and at < utc("2026-12-10T17:00:00Z"):
+        found.add(["bob", "carol"][(here - datetime(2026, 1, 5, 8)) // timedelta(hours=12) % 2])
+    return frozenset(found)
+
+
+def test_delays_from_the_creation_become_delays_from_the_step_before(moved: Translation) -> None:
+    policy = named(moved, "escalation_policies", "ops_escalation")
+    assert policy["steps"] == [
+        {"notify": {"schedules": ["ops_schedule"]}, "after": "5m", "only_until_acknowledged": True},
+        {"notify": {"users": ["bob"]}, "after": "0m", "only_until_acknowledged": True},
+        {"notify": {"groups": ["Ops-Night"], "roles": ["manager"]}, "after": "15m", "only_until_acknowledged": True},
+        {"notify": {"groups": ["Ops-Night"], "everybody": True}, "after": "10m"},
+    ]
+    assert policy["acknowledge"] == {"effect": "continue"}, "a rule that goes on until it is closed"
+    assert policy["repeat"] == {"times": 2, "every": "15m"}, "ten minutes, and the first rule's five again"
+
+
+def test_contacts_and_the_rule_for_new_alerts_become_methods_with_waits(moved: Translation) -> None:
+    alice = named(moved, "users", "alice", "username")
+    assert alice == {
+        "username": "alice",
+        "name": "Alice Andersson",
+        "email": "alice@example.org",
+        "role": "admin",
+        "time_zone": ZONE,
+        "contact_methods": [
+            {"label": "Email-Official", "channel": "email", "address": "alice@example.org"},
+            {
+                "label": "SMS-Official",
+                "channel": "sms",
+                "address": "+41790000001",
+                "wait": "1m",
+                "repeat": {"times": 2, "every": "10m"},
+            },
+            {"label": "Phone-Official-Mobile", "channel": "voice", "address": "+41790000001", "wait": "5m"},
+        ],
+    }
+    bob = named(moved, "users", "bob", "username")
+    assert bob["out_of_office"] == [
+        {"from": "2026-12-24T00:00", "to": "2027-01-03T00:00", "cover": "alice", "note": "Forwarded in Opsgenie"}
+    ], "in his own zone"
+
+
+def test_names_become_legal_and_differ_and_each_change_is_told(moved: Translation) -> None:
+    assert [group["name"] for group in moved.configuration["groups"]] == ["Ops-Night", "global_schedule"]
+    assert [entry["name"] for entry in moved.configuration["integrations"]] == [
+        "backup",
+        "Default API",
+        "default api (2)",
+        "Mails",
+    ]
+    said = as_text(moved)
+    assert "group Ops/Night: is called Ops-Night here." in said
+    assert "integration default api: is called default api (2) here." in said
+
+
+def test_routing_rules_become_routes_and_what_has_no_form_here_is_told(moved: Translation) -> None:
+    routes = named(moved, "integrations", "Default API")["routes"]
+    assert routes[0] == {
+        "name": "Low ones",
+        "when": {"any": [{"field": "severity", "operator": "equals", "value": "P5"}]},
+        "action": "record",
+    }
+    assert routes[1]["when"]["all"] == [
+        {"field": "subject", "operator": "matches", "value": "^(?:db[0-9]+ .*)$"},
+        {"field": "^details^env", "operator": "equals", "value": "test", "not": True},
+    ]
+    assert (routes[1]["during"], routes[1]["escalation_policy"]) == (
+        "Ops-Night: Database at night",
+        "On call by ops_schedule",
+    )
+    assert len(routes) == 2
+    assert "routing rule By country: is no route here. It asks for country" in as_text(moved)
+
+
+def test_the_report_names_everything_that_is_missing_and_has_no_secret(moved: Translation) -> None:
+    left_out = [str(finding) for finding in moved.findings if finding.weight is Weight.LEFT_OUT]
+    for wanted in (
+        "schedule old_schedule: is not here. It is switched off",
+        "rotation Teams: has nobody in the turn of team Ops/Night",
+        "override nobody: from 2026-12-20T08:00:00Z",
+        "escalation off_escalation: is not here",
+        "user bob@example.com: has one number for sms less (1•••)",
+        "integrations Our Slack (SlackApp): are not here",
+        "1 alert and notification policies: are not here (Drop test alerts)",
+    ):
+        assert any(wanted in line for line in left_out), wanted
+    assert "Mars/Olympus" in as_text(moved)
+    assert "closes it after all repeats" in as_text(moved)
+    assert account.SENDER_KEY not in as_text(moved) + str(moved.configuration), "only where it is asked for"
+    assert all(finding.why for finding in moved.findings)
+
+
+def test_a_senders_key_becomes_the_token_only_where_it_is_asked_for() -> None:
+    moved = translate(account.documents(), NOW, with_keys=True)
+    assert named(moved, "integrations", "Default API")["token"] == account.SENDER_KEY
+    assert account.SENDER_KEY not in as_text(moved)
+
+
+def test_whoever_is_here_keeps_their_name_role_and_methods() -> None:
+    moved = translate(account.documents(), NOW, {"bob@example.org": Known("robert", "admin")})
+    robert = named(moved, "users", "robert", "username")
+    assert robert["role"] == "admin"
+    assert "contact_methods" not in robert
+    assert named(moved, "groups", "Ops-Night")["members"][1]["user"] == "robert"
+
+
+def test_what_the_backup_tool_wrote_comes_to_the_same(moved: Translation) -> None:
+    packed = io.BytesIO()
+    whole = account.documents()
+    with zipfile.ZipFile(packed, "w") as archive:
+
+        def put(folder: str, name: str, value: object) -> None:
+            archive.writestr(f"OpsGenieBackups/{folder}/{name}.json", json.dumps(value))
+
+        for user in whole["users"]:
+            rest = {key: held for key, held in user.items() if key not in ("contacts", "notification_rules")}
+            rest["userContacts"] = [{**one, "contactMethod": one["method"]} for one in user["contacts"]]
+            put("users", user["id"], {"user": rest, "notificationRuleList": user["notification_rules"]})
+        for team in whole["teams"]:
+            put("teams", team["id"], {"team": team, "teamRoutingRules": team["routing_rules"]})
+        for schedule in whole["schedules"]:
+            put("schedules", schedule["id"], {"schedule": schedule, "scheduleOverrideList": schedule["overrides"]})
+        for folder in ("escalations", "forwardings"):
+            for number, one in enumerate(whole[folder]):
+                put(folder, str(number), one)
+        for one in whole["integrations"]:
+            put("integrations", one["id"], {"integration": one, "integrationActions": {}})
+        archive.writestr("OpsGenieBackups/policies/global/p1.json", json.dumps(whole["alert_policies"][0]))
+        archive.writestr("OpsGenieBackups/readme.txt", "not JSON")
+    found = translate(export.read(packed.getvalue()), NOW)
+    heartbeat = {"integrations"}
+    for key in moved.configuration.keys() - heartbeat:
+        assert sorted(map(str, found.configuration[key])) == sorted(map(str, moved.configuration[key])), key
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file: is not JSON"),
+        (b"[]", "it is JSON, but no object"),
+        (b'{"users": []}', "there are no users, teams or schedules in it"),
+        (b"PK\x03\x04 nothing", "it is a ZIP that cannot be opened"),
+        (b"\xff\xfe", "the file: is not UTF-8"),
+        (b"[" * 100_000, "is nested too deeply"),
+    ],
+)
+def test_an_export_that_cannot_be_read_is_refused_with_the_reason(content: bytes, said: str) -> None:
+    with pytest.raises(Rejected, match="This export cannot be read") as refused:
+        export.read(content)
+    assert said in refused.value.detail
+
+
+def test_a_zip_that_grows_beyond_all_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "MOST_BYTES", 1000)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("users/a.json", b" " * 2000)
+    with pytest.raises(Rejected, match="MiB in it"):
+        export.read(packed.getvalue())
+
+
+@pytest.mark.parametrize("broken", [None, 7, "x", {"id": 5}, [None]])
+def test_documents_of_another_shape_are_left_out_and_break_nothing(broken: Any) -> None:
+    """Whatever stands in the place of a list or an object, the rest is translated."""
+    whole = account.documents()
+    for kind in ("users", "teams", "schedules", "escalations", "integrations", "heartbeats", "forwardings"):
+        for one in whole[kind]:
+            for name in list(one):
+                if name in ("id", "username", "name"):
+                    continue
+                spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
+                assert translate(spoilt, NOW).configuration["users"]
