@@ -6,7 +6,7 @@ Runs in a thread: it may GET a public address, which goes through the same guard
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from urllib.parse import urlsplit
 
@@ -21,15 +21,20 @@ log = logging.getLogger(__name__)
 _DEADLINE = 5.0
 
 
-def reply_to(code: Code, payload: Payload, headers: Mapping[str, str]) -> Reply | None:
-    """The reply to a question; None where it is a message.
+def reply_to(code: Code, payloads: Sequence[Payload], headers: Mapping[str, str]) -> Reply | None:
+    """The reply to a question; None where they are messages. Each payload of the request must prove its sender; a
+    question is always alone.
 
     Raises Refusal: 403 with the kind's reason for a sender that is not who it says, 503 where that cannot be told now.
     """
     try:
-        if code.refusal is not None and (reason := code.refusal(payload, headers, fetch)) is not None:
-            raise Refusal(403, "not_the_sender", reason)
-        return code.handshake(payload, headers, fetch) if code.handshake is not None else None
+        if code.refusal is not None:
+            for payload in payloads:
+                if (reason := code.refusal(payload, headers, fetch)) is not None:
+                    raise Refusal(403, "not_the_sender", reason)
+        if code.handshake is not None and len(payloads) == 1:
+            return code.handshake(payloads[0], headers, fetch)
+        return None
     except Temporary as error:
         raise Refusal(503, "not_checked", error.detail, RETRY) from None
     except Permanent as error:
