@@ -21,6 +21,7 @@ class TelegramDouble:
     messages: list[dict[str, Any]] = field(default_factory=list)
     edits: list[dict[str, Any]] = field(default_factory=list)
     webhook: dict[str, Any] = field(default_factory=dict)
+    told: threading.Event = field(default_factory=threading.Event)
     answers: list[Response] = field(default_factory=list)
     edited: threading.Event = field(default_factory=threading.Event)
 
@@ -34,6 +35,7 @@ class TelegramDouble:
                 return _result({"id": 1, "is_bot": True, "username": "acme_tocsin_bot"})
             case "setWebhook":
                 self.webhook = body
+                self.told.set()
                 return _result(True)
             case "sendMessage":
                 return self.answers.pop(0) if self.answers else self._send(body)

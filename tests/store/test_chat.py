@@ -16,11 +16,12 @@ from tests.doubles.http import http_double
 from tests.doubles.slack import SlackDouble, slack_double
 from tests.doubles.telegram import TelegramDouble, telegram_double
 from tests.store.people import ACTOR
-from tests.store.sending import Post, allow_loopback, post_office, provider
+from tests.store.sending import Post, allow_loopback, changed, post_office, provider
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import AlertEvent
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
+from tocsin.notify import commands
 from tocsin.notify.channels.telegram.kind import TelegramKind, secret_of
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.plan import Start
@@ -151,6 +152,36 @@ def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(worl
     assert "telegram:999" in stranger["text"]
     assert len(stranger["text"]) <= 200
     assert not AlertEvent.objects.filter(kind="closed").exists()
+
+
+def test_without_a_way_back_there_are_no_buttons_and_the_link_leads_to_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tocsin.notify.models import Provider
+    from tocsin.notify.providers import sealed
+
+    Provider.objects.filter(name="Slack").update(secrets=sealed({"bot_token": world.slack.token}))
+    for name, sender in (("Slack", "signing secret"), ("Telegram", "come back")):
+        row = Provider.objects.get(name=name)
+        assert sender in commands.test_provider(row)
+    changed()
+    world.post.user("alice", SLACK)
+    world.post.page(world.post.alert(), "alice")
+    world.post.go()
+    (message,) = world.slack.messages
+    assert not [block for block in message["blocks"] if block["type"] == "actions"]
+    assert "/a/" in json.dumps(message["blocks"])
+
+
+def test_telegram_is_told_where_to_call_by_the_first_message_if_nobody_pressed_test(world: World) -> None:
+    world.post.user("alice", TELEGRAM)
+    for subject in ("VPN down", "Disk full"):
+        world.post.page(world.post.alert(subject), "alice")
+    world.post.go()
+    assert world.telegram.told.wait(5)
+    assert world.telegram.webhook["url"] == f"{BASE}/hooks/telegram/update"
+    world.post.go(11)
+    assert len([r for r in world.telegram.http.requests if r.path.endswith("/setWebhook")]) == 1
 
 
 def test_an_update_without_the_bots_secret_is_refused_and_a_test_sets_the_webhook(world: World) -> None:

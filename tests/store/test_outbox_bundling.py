@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
@@ -18,7 +19,7 @@ from tocsin.alerts.orders import Close
 from tocsin.core import database, ids, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
-from tocsin.notify import queue
+from tocsin.notify import contact_tests, queue
 from tocsin.notify.due import CAPPED
 from tocsin.notify.models import Delivery, LastSent
 from tocsin.notify.queue import Notice
@@ -439,8 +440,26 @@ def test_a_person_who_sends_test_after_test_is_told_to_wait(post: Post, mail: Sm
     method = alice.contact_methods.get()
     for _ in range(10):
         with database.transaction() as connection:
-            queue.queue_test(connection, alice.pk, method.pk, post.now)
+            contact_tests.queue_test(connection, alice.pk, method.pk, post.now)
     with database.transaction() as connection, pytest.raises(Rejected, match="10 tests were sent within 10 minutes"):
-        queue.queue_test(connection, alice.pk, method.pk, post.at(599))
+        contact_tests.queue_test(connection, alice.pk, method.pk, post.at(599))
     with database.transaction() as connection:
-        queue.queue_test(connection, alice.pk, method.pk, post.at(601))
+        contact_tests.queue_test(connection, alice.pk, method.pk, post.at(601))
+
+
+def test_tests_that_cost_money_end_for_the_day_and_none_slips_through_at_one_moment(post: Post) -> None:
+    alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+41790000001"}, role="observer")
+    method = alice.contact_methods.get()
+
+    def ask(seconds: float) -> bool:
+        try:
+            with database.transaction() as connection:
+                contact_tests.queue_test(connection, alice.pk, method.pk, post.at(seconds))
+        except Rejected:
+            return False
+        return True
+
+    with ThreadPoolExecutor(12) as pool:
+        assert sum(pool.map(ask, [0] * 24)) == contact_tests.MOST_TESTS
+    assert sum(ask(3600 * hour) for hour in range(1, 23)) == contact_tests.MOST_PAID_TESTS - contact_tests.MOST_TESTS
+    assert ask(86_500)

@@ -17,7 +17,7 @@ from tests.store.sending import Post, allow_loopback, configured, post_office, p
 from tocsin.alerts import rows as alert_rows
 from tocsin.alerts.models import AlertEvent
 from tocsin.core import database, settings_store
-from tocsin.notify import queue
+from tocsin.notify import contact_tests, queue
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.outbox import Outbox
 from tocsin.notify.queue import Over
@@ -207,7 +207,7 @@ def test_a_failing_test_message_says_so_at_once(post: Post, mail: SmtpDouble) ->
     alice = post.user("alice")
     mail.answers.append("451 later")
     with database.transaction() as connection:
-        queue.queue_test(connection, alice.pk, alice.contact_methods.get().pk, post.now)
+        contact_tests.queue_test(connection, alice.pk, alice.contact_methods.get().pk, post.now)
     post.go(0)
     (delivery,) = post.deliveries()
     assert delivery.status == "failed"

@@ -13,7 +13,7 @@ from tocsin.access.audit import Actor
 from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.notify import pause, queue
+from tocsin.notify import contact_tests, pause, queue
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.notify.queue import Notice, Over
 
@@ -348,7 +348,7 @@ def test_still_on_it_is_asked_by_what_does_not_wait(post: Post) -> None:
 def test_a_test_message_leaves_by_the_method_it_is_for(post: Post, mail: SmtpDouble) -> None:
     alice = post.user("alice")
     method = alice.contact_methods.get()
-    in_transaction(lambda c: queue.queue_test(c, alice.pk, method.pk, post.now))
+    in_transaction(lambda c: contact_tests.queue_test(c, alice.pk, method.pk, post.now))
     post.go(0)
     assert mail.subjects == ["Tocsin test: Email-Official works"]
     assert mail.mails[0].message["X-Tocsin-Purpose"] == "test"

@@ -18,11 +18,12 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database, settings_store
 from tocsin.core.errors import Rejected
-from tocsin.notify import opt_outs, queue, replies
+from tocsin.notify import commands, contact_tests, opt_outs, replies
 from tocsin.notify.models import Delivery, Notification, OptOut, Provider, ProviderHealth
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses
 from tocsin.people import commands as people
+from tocsin.web.home import provider_troubles
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -132,6 +133,16 @@ def test_a_text_acts_on_the_alert_that_is_open(world: World, text: str, status: 
     assert not answer or said == answer.format(id=alert)
     event = AlertEvent.objects.filter(alert=alert).order_by("-pk")[0]
     assert (event.kind, event.via, event.actor_name) == (status, "sms", "Alice")
+
+
+def test_a_reply_that_begins_with_a_number_of_minutes_is_about_the_alert_that_is_open(world: World) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    assert "not paged" not in str(world.hear(ALICE, "reply 555 minutes, on my way"))
+    event = AlertEvent.objects.get(alert=alert, kind="replied")
+    assert "555 minutes, on my way" in f"{event.reason} {event.data}"
 
 
 def test_who_has_several_alerts_says_which_or_all(world: World) -> None:
@@ -301,6 +312,26 @@ def test_what_is_not_reported_in_time_moves_on_and_a_provider_that_never_deliver
     assert ProviderHealth.objects.get(name="Twilio").failures == 1
 
 
+def test_one_phone_that_is_off_does_not_have_its_provider_passed_over_for_all(world: World) -> None:
+    for number in range(3):
+        world.post.user(f"user{number}", {**SMS, "address": f"+4179000010{number}"})
+    box = world.post.outbox()
+    for minute in range(4):
+        world.post.seconds = 120 * minute
+        world.post.page(world.post.alert(), "user0")
+        world.post.go()
+        world.post.seconds += 61
+        box.keep_leases()
+    health = ProviderHealth.objects.get(name="Twilio")
+    assert (health.failures, health.is_open) == (1, False)
+    world.post.seconds = 1000
+    world.post.page(world.post.alert(), "user1", "user2")
+    world.post.go()
+    world.post.seconds = 1061
+    box.keep_leases()
+    assert ProviderHealth.objects.get(name="Twilio").is_open
+
+
 def test_a_provider_that_fails_on_end_is_passed_over_until_it_answers_again(world: World) -> None:
     for number in range(5):
         world.post.user(f"user{number}", {**SMS, "address": f"+4179000010{number}"})
@@ -326,6 +357,23 @@ def test_a_provider_that_fails_on_end_is_passed_over_until_it_answers_again(worl
     world.post.page(world.post.alert(), "user0")
     world.post.go()
     assert len(world.first.messages) == 1
+
+
+def test_what_was_known_of_a_provider_is_forgotten_when_it_is_changed_or_deleted(world: World) -> None:
+    row = Provider.objects.get(name="Twilio")
+    spec = commands.provider_spec(row)
+    broken = ProviderHealth(name="Twilio", failures=3, is_open=True, retry_at=world.post.now, error="It refuses.")
+    broken.save()
+    commands.save_provider(spec, existing=row, actor=ACTOR, now=world.post.now)
+    assert [text for text, _, _ in provider_troubles.found()] == ["Twilio fails, and others take its turn: It refuses."]
+    commands.save_provider({**spec, "auth_token": "corrected"}, existing=row, actor=ACTOR, now=world.post.now)
+    assert not ProviderHealth.objects.exists(), "it is used in its turn at once"
+    broken.save()
+    commands.delete_provider(row, actor=ACTOR, now=world.post.now)
+    assert list(provider_troubles.found()) == []
+    # One that went with the environment's variables.
+    ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, retry_at=world.post.now)
+    assert list(provider_troubles.found()) == []
 
 
 def test_an_address_that_is_refused_says_nothing_against_the_provider(world: World) -> None:
@@ -380,7 +428,7 @@ def test_whoever_tests_a_phone_is_told_which_key_was_pressed(world: World) -> No
     user = world.post.user("alice", {**CALL, "wait": "0s"})
     method = user.contact_methods.get()
     with database.transaction() as connection:
-        queue.queue_test(connection, user.pk, method.pk, world.post.now)
+        contact_tests.queue_test(connection, user.pk, method.pk, world.post.now)
     world.post.go()
     (call,) = world.first.calls
     done = world.first.press(call, world.first.pick_up(call), "7")

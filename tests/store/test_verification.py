@@ -12,7 +12,7 @@ from tests.store.sending import Post, post_office
 from tocsin.access.audit import Actor
 from tocsin.core import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import queue, verification
+from tocsin.notify import contact_tests, verification
 from tocsin.notify.models import Notification, SandboxMessage, VerificationCode
 from tocsin.people import commands
 from tocsin.people.models import ContactMethod, User
@@ -105,9 +105,23 @@ def test_guesses_and_codes_are_limited_and_codes_expire(now: datetime) -> None:
         verification.confirm(method, "123456", actor=own(user), now=now + timedelta(minutes=30))
 
 
+def test_codes_to_ever_new_addresses_end_for_the_day_and_a_refused_one_leaves_the_last_code_good(now: datetime) -> None:
+    with post_office(now) as post:
+        user = post.user("alice", role="responder")
+        for number in range(verification.MOST_A_DAY):
+            post.seconds = number * 600
+            method = enter(user, post.now, label=f"SMS {number}", address=f"+417900001{number:02d}")
+            verification.send_code(method, now=post.now)
+            post.go()
+        code = code_in_sandbox()
+        with pytest.raises(Rejected, match="20 codes were sent within a day"):
+            verification.send_code(method, now=post.at(post.seconds + 60))
+        verification.confirm(method, code, actor=own(user), now=post.at(post.seconds + 61))
+
+
 def test_a_way_that_waits_for_its_code_takes_no_test(now: datetime) -> None:
     user = make_user("alice", now, role="responder")
     method = enter(user, now)
     with database.transaction() as connection, pytest.raises(Rejected) as caught:
-        queue.queue_test(connection, user.pk, method.pk, now)
+        contact_tests.queue_test(connection, user.pk, method.pk, now)
     assert caught.value.code == "not_confirmed"

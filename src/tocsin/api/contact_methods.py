@@ -18,7 +18,7 @@ from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import queue, verification
+from tocsin.notify import contact_tests, verification
 from tocsin.people import commands
 from tocsin.people.models import ContactMethod, User
 
@@ -103,7 +103,7 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
     who, method = caller(request), _find(id)
     _require_own(who, method.user)
     with database.transaction() as connection:
-        sent = queue.queue_test(connection, method.user_id, method.pk, who.now)
+        sent = contact_tests.queue_test(connection, method.user_id, method.pk, who.now)
         database.hint(connection, "outbox")
     return {"notification_id": sent}
 

@@ -303,17 +303,19 @@ def _unwrapped(address: Address) -> Address:
 
 
 def _checked(url: str) -> _Target:
+    # What follows the path may hold a token or somebody's number.
+    shown = url.partition("?")[0][:200]
     try:
         parts = urlsplit(url)
         hostname, port = parts.hostname, parts.port
     except ValueError as error:
-        raise Permanent(f"{url[:200]!r} is not an address that can be called: {error}.") from None
+        raise Permanent(f"{shown!r} is not an address that can be called: {error}.") from None
     if parts.scheme not in ("http", "https") or not hostname:
-        raise Permanent(f"{url[:200]!r} is not an address that can be called: it begins with http:// or https://.")
+        raise Permanent(f"{shown!r} is not an address that can be called: it begins with http:// or https://.")
     if parts.username or parts.password:
         raise Permanent("An address carries no password in it: enter it in its own field.")
     if any(ord(character) < 33 for character in url):
-        raise Permanent(f"{url[:200]!r} is not an address that can be called: it has spaces or line breaks in it.")
+        raise Permanent(f"{shown!r} is not an address that can be called: it has spaces or line breaks in it.")
     return _Target(parts.netloc, hostname, port)
 
 

@@ -21,6 +21,9 @@ NOT_REACHED = "the call before it reached nobody"
 #: What waits longer than this waits for something else, such as the end of quiet hours: it is left alone.
 SOON = timedelta(minutes=30)
 
+#: A phone that stays silent counts against its provider so often.
+COUNTED_ONCE_IN = timedelta(hours=1)
+
 #: So many overdue receipts in one turn.
 MOST = 200
 
@@ -60,6 +63,8 @@ class Overdue:
     id: UUID
     provider: str
     waited: int
+    channel: str
+    address: str
 
 
 _OVERDUE = """
@@ -74,7 +79,7 @@ WITH late AS (
 UPDATE notify_delivery d
 SET reason = concat_ws(' ', nullif(d.reason, ''), format(
       '%%s did not report it as delivered within %%s seconds.', d.provider_name, h.waited))
-FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.waited
+FROM held h WHERE d.id = h.id RETURNING d.id, d.provider_name, h.waited, d.channel, d.address
 """
 
 
@@ -85,6 +90,25 @@ def overdue(connection: Connection, now: datetime) -> list[Overdue]:
         why = f"{one.provider} did not report the way before as delivered"
         move_on(connection, [one.id], why, now)
     return found
+
+
+class Silences:
+    """Which addresses were silent lately, by provider: a phone that is off is no fault of its provider's, so one counts
+    against it once in an hour, and only several on end do harm. One a process."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[str, str, str], datetime] = {}
+
+    def counted(self, late: Sequence[Overdue], now: datetime) -> list[Overdue]:
+        """Those that count against their provider."""
+        self._since = {key: at for key, at in self._since.items() if at > now - COUNTED_ONCE_IN}
+        found = []
+        for one in late:
+            key = (one.provider, one.channel, one.address)
+            if key not in self._since:
+                self._since[key] = now
+                found.append(one)
+        return found
 
 
 _MOVE_ON = """

@@ -22,7 +22,7 @@ from tocsin.notify.channels import common
 from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
 from tocsin.notify.channels.registry import BUILT_IN, KINDS
-from tocsin.notify.models import Provider
+from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, sealed, secrets_of, slug
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
@@ -70,7 +70,10 @@ def save_provider(
         provider.secrets = sealed(secrets)
         provider.save()
         changed = sorted(name for name in {*known, *secrets} if known.get(name) != secrets.get(name))
-        _record(provider, before, provider_spec(provider), changed, actor, now)
+        name_before = "" if before is None else str(before["name"])
+        if _record(provider, before, provider_spec(provider), changed, actor, now) and name_before:
+            # What was known of it is known of another one: it is used in its turn, and shows how it does.
+            ProviderHealth.objects.filter(name__in=(name_before, provider.name)).delete()
     return provider
 
 
@@ -79,6 +82,7 @@ def delete_provider(provider: Provider, *, actor: Actor, now: datetime) -> None:
     with transaction.atomic():
         configuration.lock()
         _record(provider, provider_spec(provider), None, [], actor, now)
+        ProviderHealth.objects.filter(name=provider.name).delete()
         provider.delete()
 
 
@@ -220,11 +224,12 @@ def _record(
     changed_secrets: list[str],
     actor: Actor,
     now: datetime,
-) -> None:
+) -> bool:
+    """Whether anything changed."""
     if after is not None and changed_secrets:
         # That a secret changed is on record; what it was or is, never.
         after = {**after, "secrets_changed": changed_secrets}
-    if audit.record_change(
+    is_change = audit.record_change(
         actor,
         now=now,
         object_type="provider",
@@ -232,5 +237,7 @@ def _record(
         object_name=provider.name,
         before=before,
         after=after,
-    ):
+    )
+    if is_change:
         configuration.changed()
+    return bool(is_change)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tocsin.alerts.states import CommandKind, Via
@@ -98,7 +98,11 @@ class Hearing:
         with database.transaction() as connection:
             numbers = answering.open_for(connection, who.id, self.now)
             if wants.number is not None and not answering.is_theirs(connection, who.id, wants.number):
-                return f"You were not paged about alert {wants.number}. Open it in Tocsin to act on it."
+                if kind is CommandKind.REPLY and len(numbers) == 1:
+                    # "Reply 5 minutes" is about the one that is open.
+                    wants = replace(wants, number=None, text=f"{wants.number} {wants.text}")
+                else:
+                    return f"You were not paged about alert {wants.number}. Open it in Tocsin to act on it."
         if wants.number is not None:
             return answering.act(who, wants.number, kind, via, self.now, wants.text).sentence
         if not numbers:

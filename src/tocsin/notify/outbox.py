@@ -56,6 +56,7 @@ class Outbox:
         self._leased: dict[UUID, Job] = {}
         self._results: list[Result] = []
         self._writing = threading.Lock()
+        self._silences = awaited.Silences()
 
     def turn(self) -> bool:
         """Claims and begins to send what is due; True when there may be more at once. Never waits for a send."""
@@ -182,7 +183,7 @@ class Outbox:
             late = awaited.overdue(connection, now)
             notes = [
                 health.Note(one.provider, now, f"It did not report a message as delivered within {one.waited} seconds.")
-                for one in late
+                for one in self._silences.counted(late, now)
             ]
             self.directory.note(connection, notes)
 

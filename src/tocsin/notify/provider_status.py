@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from tocsin.core import config
 from tocsin.notify import providers
 from tocsin.notify.channels.callbacks import CallbackPoint, Listener
 from tocsin.notify.channels.common import PHONES
-from tocsin.notify.channels.registry import KINDS
+from tocsin.notify.channels.registry import BUILT_IN, KINDS
 from tocsin.notify.models import Provider, ProviderHealth
 
 
@@ -43,6 +44,13 @@ class Status:
 def statuses() -> dict[str, Status]:
     """By the provider's name; one that is not here was never used."""
     return {row.name: _status(row) for row in ProviderHealth.objects.all()}
+
+
+def in_use() -> list[str]:
+    """The names of the providers that messages go by now: configured, of the environment, and built in."""
+    configured = Provider.objects.filter(is_enabled=True).values_list("name", flat=True)
+    environment = [providers.ENVIRONMENT] if config.current().smtp_url is not None else []
+    return [*configured, *environment, *(kind.label for kind in BUILT_IN)]
 
 
 def callback_addresses(provider: Provider) -> list[tuple[CallbackPoint, str]]:

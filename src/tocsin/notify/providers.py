@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from django.utils.text import slugify
 
@@ -167,13 +167,13 @@ class Directory:
             names = health.to_ask(connection, now())
         for name in names:
             carrier = self.get(name)
-            error: str | None = "It is in use no more."
+            error: str | None = None
             if carrier is not None:
                 try:
                     carrier.sender.verify()
-                    error = None
                 except TocsinError as trouble:
                     error = carrier.masked(str(trouble))
+            # One that is in use no more keeps nobody waiting, and nothing is known of it.
             with database.transaction() as connection:
                 health.note_asked(connection, name, error, now())
                 self._passed_over = health.passed_over(connection)
@@ -250,7 +250,8 @@ class Directory:
         kept = self._opened.get(account.name)
         if kept is not None and kept[0] == fingerprint:
             return kept
-        secrets = tuple(secret for secret in account.secrets.values() if len(secret) >= 4)
+        known = {text for secret in account.secrets.values() for text in (secret, quote(secret, safe=""))}
+        secrets = tuple(sorted((text for text in known if len(text) >= 4), key=len, reverse=True))
         return fingerprint, Carrier(account.name, row_id, kind, channels, kind.open(account), secrets, account)
 
     def _close_retired(self) -> None:

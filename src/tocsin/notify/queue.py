@@ -5,28 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from tocsin.alerts.rows import as_json
-from tocsin.core import database, ids
+from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.core.errors import Rejected
 from tocsin.notify import plan as planning
 from tocsin.notify.channels.registry import address_problem, quietest
 from tocsin.notify.due import ON_HOLD
 from tocsin.notify.plan import AllClear, Page, Paged, Plan, Start, Unreachable
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.notify.ways import Method, Person, with_rules
+from tocsin.notify.writing import Row, write
 
 #: What is cancelled when an alert needs somebody no more.
 ABOUT_LIVE = (Purpose.PAGE, Purpose.STILL_ON_IT)
-
-
-#: A person's tests within so long: a test costs money, and a phone that never stops ringing helps nobody.
-MOST_TESTS = 10
-TESTS_WITHIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,7 @@ def queue(connection: Connection, starts: Sequence[Start], now: datetime) -> Que
     alert_ids = sorted({start.alert_id for start in starts})
     firsts = _first_pages(connection, alert_ids, planned.pages)
     rows = [
-        _Row(
+        Row(
             purpose=Purpose.PAGE,
             channel=page.channel,
             address=page.address,
@@ -67,7 +60,7 @@ def queue(connection: Connection, starts: Sequence[Start], now: datetime) -> Que
         )
         for number, page in enumerate(planned.pages)
     ]
-    _write(connection, rows, now)
+    write(connection, rows, now)
     return Queued(planned.pages, planned.unreachable)
 
 
@@ -250,7 +243,7 @@ def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime)
     told = {(row[0], row[1]): row[2] for row in connection.execute(_TOLD, wanted).fetchall()}
     clears = planning.all_clears(paged, {key: frozenset(users) for key, users in answered.items()}, told, quietest)
     rows = [
-        _Row(
+        Row(
             purpose=Purpose.ALL_CLEAR,
             channel=clear.channel,
             address=clear.address,
@@ -263,7 +256,7 @@ def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime)
         )
         for clear in clears
     ]
-    _write(connection, rows, now)
+    write(connection, rows, now)
     return clears
 
 
@@ -273,7 +266,7 @@ def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], 
     Returns those who cannot be asked.
     """
     people = people_of(connection, {user_id for _, user_id in asked})
-    rows: list[_Row] = []
+    rows: list[Row] = []
     unreachable: list[Unreachable] = []
     for alert_id, user_id in asked:
         person = people.get(user_id)
@@ -287,7 +280,7 @@ def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], 
             reason = f"{name} acknowledged the alert and cannot be asked about it: no contact method can be used."
             unreachable.append(Unreachable(Start(alert_id, now, reason, user_id), name, reason))
         rows += [
-            _Row(
+            Row(
                 purpose=Purpose.STILL_ON_IT,
                 channel=method.channel,
                 address=method.address,
@@ -299,7 +292,7 @@ def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], 
             )
             for method in ([m for m in usable if not m.wait] or usable[:1])
         ]
-    _write(connection, rows, now)
+    write(connection, rows, now)
     return unreachable
 
 
@@ -338,7 +331,7 @@ def queue_notice(
     if notice.heading:
         data["heading"] = notice.heading
     rows = [
-        _Row(
+        Row(
             purpose=Purpose.NOTICE,
             channel="email",
             address=address,
@@ -351,7 +344,7 @@ def queue_notice(
         )
         for user_id, address in targets
     ]
-    _write(connection, rows, now)
+    write(connection, rows, now)
     return len(rows)
 
 
@@ -365,7 +358,7 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
     )
     if found is None or address_problem(found["channel"], found["address"]):
         return False
-    row = _Row(
+    row = Row(
         purpose=Purpose.NOTICE,
         channel=found["channel"],
         address=found["address"],
@@ -376,7 +369,7 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
         user_id=user_id,
         data={"title": notice.title, "text": notice.text, **({"about": notice.about} if notice.about else {})},
     )
-    _write(connection, [row], now)
+    write(connection, [row], now)
     return True
 
 
@@ -394,135 +387,3 @@ def was_noticed(connection: Connection, user_ids: Collection[int], about: str, s
         (sorted(user_ids), about, since),
     ).fetchone()
     return found is not None
-
-
-def queue_test(connection: Connection, user_id: int, contact_method_id: int, now: datetime) -> UUID:
-    """Sends a test message by one of the user's contact methods; returns the notification's id, to look at later.
-
-    Raises Rejected: `not_found`, `invalid_address`, or `too_many` within a few minutes.
-    """
-    found = database.row(
-        connection,
-        "SELECT label, channel, address, awaits_code FROM people_contactmethod WHERE id = %s AND user_id = %s",
-        (contact_method_id, user_id),
-    )
-    if found is None:
-        raise Rejected("not_found", "There is no such contact method.")
-    if found["awaits_code"]:
-        raise Rejected("not_confirmed", "Confirm this address first, by the code that is sent to it.")
-    if problem := address_problem(found["channel"], found["address"]):
-        raise Rejected("invalid_address", problem)
-    tests = connection.execute(
-        "SELECT count(*) FROM notify_notification WHERE user_id = %s AND purpose = 'test' AND created_at > %s",
-        (user_id, now - TESTS_WITHIN),
-    ).fetchone()
-    if tests is not None and tests[0] >= MOST_TESTS:
-        minutes = TESTS_WITHIN // timedelta(minutes=1)
-        raise Rejected(
-            "too_many", f"{MOST_TESTS} tests were sent within {minutes} minutes. Wait a little, then send another."
-        )
-    row = _Row(
-        purpose=Purpose.TEST,
-        channel=found["channel"],
-        address=found["address"],
-        label=found["label"],
-        reason="Somebody asked for this test.",
-        due_at=now,
-        user_id=user_id,
-        data={
-            "title": f"Tocsin test: {found['label']} works",
-            "text": f"This is a test by Tocsin. {found['label']} works; there is nothing to do.",
-        },
-    )
-    _write(connection, [row], now)
-    return row.id
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One notification with its first delivery."""
-
-    purpose: Purpose
-    channel: str
-    address: str
-    due_at: datetime
-    label: str = ""
-    reason: str = ""
-    alert_id: int | None = None
-    run_id: int | None = None
-    user_id: int | None = None
-    group_contact_id: int | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
-    is_first: bool = False
-    problem: str = ""
-    id: UUID = field(default_factory=ids.uuid7)
-
-
-_NOTIFICATIONS = """
-INSERT INTO notify_notification (id, alert_id, run_id, user_id, group_contact_id, purpose, channel, label, address,
-       reason, data, created_at)
-SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, alert_id bigint, run_id bigint, user_id bigint,
-     group_contact_id bigint, purpose text, channel text, label text, address text, reason text, data jsonb)
-"""
-_DELIVERIES = """
-INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-       is_first, status, reason, is_permanent, due_at, ended_at, queued_at)
-SELECT n.*, %s FROM json_to_recordset(%s) AS n(id uuid, notification_id uuid, alert_id bigint, user_id bigint,
-     integration_id bigint, channel text, address text, purpose text, is_first boolean, status text, reason text,
-     is_permanent boolean, due_at timestamptz, ended_at timestamptz)
-"""
-
-
-def _write(connection: Connection, rows: Sequence[_Row], now: datetime) -> None:
-    """Writes notifications and deliveries, and tells the outbox if something is to leave at once."""
-    if not rows:
-        return
-    integrations = _integrations(connection, {row.alert_id for row in rows if row.alert_id is not None})
-    connection.execute(_NOTIFICATIONS, (now, as_json([_notification(row) for row in rows])))
-    connection.execute(_DELIVERIES, (now, as_json([_delivery(row, integrations, now) for row in rows])))
-    if any(row.due_at <= now + timedelta(seconds=1) for row in rows):
-        database.hint(connection, "outbox")
-
-
-def _notification(row: _Row) -> dict[str, object]:
-    """In the order of the columns of `_NOTIFICATIONS`."""
-    return {
-        "id": row.id,
-        "alert_id": row.alert_id,
-        "run_id": row.run_id,
-        "user_id": row.user_id,
-        "group_contact_id": row.group_contact_id,
-        "purpose": row.purpose,
-        "channel": row.channel,
-        "label": row.label,
-        "address": row.address,
-        "reason": row.reason,
-        "data": row.data,
-    }
-
-
-def _delivery(row: _Row, integrations: Mapping[int, int | None], now: datetime) -> dict[str, object]:
-    """In the order of the columns of `_DELIVERIES`."""
-    return {
-        "id": ids.uuid7(),
-        "notification_id": row.id,
-        "alert_id": row.alert_id,
-        "user_id": row.user_id,
-        "integration_id": integrations.get(row.alert_id) if row.alert_id is not None else None,
-        "channel": row.channel,
-        "address": row.address,
-        "purpose": row.purpose,
-        "is_first": row.is_first,
-        "status": DeliveryStatus.FAILED if row.problem else DeliveryStatus.QUEUED,
-        "reason": row.problem,
-        "is_permanent": bool(row.problem),
-        "due_at": row.due_at,
-        "ended_at": now if row.problem else None,
-    }
-
-
-def _integrations(connection: Connection, alert_ids: Collection[int]) -> dict[int, int | None]:
-    if not alert_ids:
-        return {}
-    found = connection.execute("SELECT id, integration_id FROM alerts_alert WHERE id = ANY(%s)", (list(alert_ids),))
-    return {row[0]: row[1] for row in found.fetchall()}

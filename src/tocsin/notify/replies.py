@@ -55,7 +55,8 @@ _WORDS = {"help": Word.HELP, "info": Word.HELP, "?": Word.HELP, "1": Word.HEAR_A
 _STOP = frozenset({"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"})
 _START = frozenset({"start", "yes", "unstop"})
 
-_FIRST = re.compile(r"\s*([^\W_]+|\?)[\s:,.#!]*", re.UNICODE)
+#: A word, also one that its number follows without a space (`ack42`), or digits alone.
+_FIRST = re.compile(r"\s*([^\W\d_]+|[0-9]+|\?)[\s:,.#!]*", re.UNICODE)
 _NUMBER = re.compile(r"#?([0-9]{1,18})\b[\s:,.]*")
 
 

@@ -29,9 +29,9 @@ def _post(url: str, body: bytes, headers: dict[str, str], is_trusted: bool) -> N
     try:
         answer = client.request("POST", url, headers=sent, content=body, deadline=_DEADLINE)
         if answer.status >= 300:
-            log.warning("A message in a chat could not be redrawn: the service answered %d.", answer.status)
+            log.warning("A call that follows a chat's message failed: the service answered %d.", answer.status)
     except (Temporary, Permanent) as error:
-        log.warning("A message in a chat could not be redrawn: %s", error.detail)
+        log.warning("A call that follows a chat's message failed: %s", error.detail)
     finally:
         client.close()
 

@@ -8,13 +8,13 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from tocsin.core import database
-from tocsin.notify import opt_outs
+from tocsin.notify import opt_outs, provider_status
 from tocsin.notify.models import ProviderHealth
 
 
 def found() -> Iterator[tuple[str, str, bool]]:
     """Each as a sentence, where to mend it, and whether somebody must come now."""
-    for row in ProviderHealth.objects.filter(is_open=True).order_by("name"):
+    for row in ProviderHealth.objects.filter(is_open=True, name__in=provider_status.in_use()).order_by("name"):
         text = _("%(name)s fails, and others take its turn: %(error)s") % {"name": row.name, "error": row.error}
         yield text, reverse("providers"), True
     with database.transaction() as connection:

@@ -15,7 +15,7 @@ from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.core import database
 from tocsin.core.errors import Rejected
-from tocsin.notify import queue
+from tocsin.notify import contact_tests
 from tocsin.notify.models import Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.people import commands
@@ -105,7 +105,7 @@ def send_test(request: Request, number: int) -> HttpResponse:
     _find(request, number)
     try:
         with database.transaction() as connection:
-            sent = queue.queue_test(connection, request.user.pk, number, request.now)
+            sent = contact_tests.queue_test(connection, request.user.pk, number, request.now)
             database.hint(connection, "outbox")
     except Rejected as rejected:
         messages.error(request, rejected.detail)

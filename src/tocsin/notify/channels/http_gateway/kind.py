@@ -98,6 +98,8 @@ class HttpGatewaySender:
         said = http_status.body(answer)
         if not 200 <= answer.status < 300:
             self._fail(answer, said)
+        if self._settings.get("ok_path") and not said:
+            raise http_status.no_answer(self._name)
         path, wanted = self._settings.get("ok_path", ""), self._settings.get("ok_value", "")
         if (path and (found := at(said, path)) != (wanted or found)) or (path and found is None):
             self._fail(answer, said, f"{path} reads {http_status.line(found, 60)!r}" if found else f"no {path}")

@@ -17,14 +17,15 @@ _LONGEST_HEADER = 150
 ACTION = "tocsin_"
 
 
-def message(rendered: Rendered) -> dict[str, Any]:
-    """Text for notifications, and blocks; with buttons where the message asks for an answer about one alert."""
+def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
+    """Text for notifications, and blocks; with buttons where the message asks for an answer about one alert and what
+    they say reaches Tocsin: one that does nothing would be taken for an answer."""
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": wording.cut(rendered.subject, _LONGEST_HEADER)}}
     ]
     blocks.append(_section(rendered.text))
     if (number := buttons.alert_of(rendered)) is not None:
-        blocks.append(actions(tuple(buttons.LABELS), number))
+        blocks += [actions(tuple(buttons.LABELS), number)] if answers else []
     if rendered.link:
         label = "Open the alert" if number is not None else "Open Tocsin"
         blocks.append(_context(f"<{rendered.link}|{label}>"))

@@ -84,14 +84,16 @@ class SlackSender:
     """Posts to one workspace."""
 
     def __init__(self, account: Account) -> None:
+        self._account = account
         self._api = str(account.settings.get("api_base") or API).rstrip("/")
         self._token = account.secrets.get("bot_token", "")
         self._client = HttpClient(trusted=account.is_trusted)
+        self._answers = bool(account.callbacks and account.secrets.get("signing_secret"))
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
         body = {
             "channel": address.removeprefix(PREFIX),
-            **blocks.message(rendered),
+            **blocks.message(rendered, answers=self._answers),
             "unfurl_links": False,
             "unfurl_media": False,
         }
@@ -100,9 +102,11 @@ class SlackSender:
 
     def verify(self) -> str:
         said = self._call("auth.test", {}, {})
-        return (
-            f"Connected to the workspace {http_status.line(said.get('team'))} as {http_status.line(said.get('user'))}."
-        )
+        who = f"{http_status.line(said.get('team'))} as {http_status.line(said.get('user'))}"
+        if self._answers:
+            return f"Connected to the workspace {who}."
+        missing = "the signing secret" if self._account.callbacks else "a public address (TOCSIN_BASE_URL)"
+        return f"Connected to the workspace {who}. Messages have no buttons without {missing}."
 
     def close(self) -> None:
         self._client.close()
@@ -121,7 +125,9 @@ class SlackSender:
         said = http_status.body(answer)
         if answer.status != 200:
             http_status.fail(answer, "Slack", http_status.line(said.get("error", "")))
-        if said.get("ok") is not True:
+        if "ok" not in said:
+            raise http_status.no_answer("Slack")
+        if said["ok"] is not True:
             _refused(http_status.line(said.get("error", "no reason given")))
         return said
 

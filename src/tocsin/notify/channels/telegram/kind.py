@@ -88,6 +88,8 @@ class TelegramSender:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._client = HttpClient(trusted=account.is_trusted)
+        #: Whether Telegram was told where to call, since this account was opened.
+        self._is_told = False
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
         body: dict[str, Any] = {
@@ -95,9 +97,17 @@ class TelegramSender:
             "text": text_of(rendered),
             "link_preview_options": {"is_disabled": True},
         }
-        if (number := buttons.alert_of(rendered)) is not None:
+        if self._account.callbacks and (number := buttons.alert_of(rendered)) is not None:
             body["reply_markup"] = _keyboard(tuple(buttons.LABELS), number)
         said = self._call("sendMessage", body, {"Idempotency-Key": idempotency_key})
+        if self._account.callbacks and not self._is_told:
+            # Whoever never pressed Test is answered too. After the message, which waits for nothing.
+            self._is_told = True
+            afterwards.post_json(
+                url_of(self._account, "setWebhook"),
+                json.dumps(self._webhook()).encode(),
+                is_trusted=self._account.is_trusted,
+            )
         return Sent(str((said.get("result") or {}).get("message_id", "")))
 
     def verify(self) -> str:
@@ -105,14 +115,19 @@ class TelegramSender:
         name = http_status.line((said.get("result") or {}).get("username"))
         if not self._account.callbacks:
             return f"Connected as @{name}. Answers cannot come back: Tocsin has no public address."
-        secret = secret_of(self._account.secrets.get("bot_token", ""))
-        where = {"url": f"{self._account.callbacks}/update", "secret_token": secret,
-                 "allowed_updates": ["message", "callback_query"]}  # fmt: skip
-        self._call("setWebhook", where, {})
+        self._call("setWebhook", self._webhook(), {})
+        self._is_told = True
         return f"Connected as @{name}; its buttons and words come back here."
 
     def close(self) -> None:
         self._client.close()
+
+    def _webhook(self) -> dict[str, Any]:
+        return {
+            "url": f"{self._account.callbacks}/update",
+            "secret_token": secret_of(self._account.secrets.get("bot_token", "")),
+            "allowed_updates": ["message", "callback_query"],
+        }
 
     def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         answer = self._client.request(
@@ -122,7 +137,9 @@ class TelegramSender:
             content=json.dumps(body).encode(),
         )
         said = http_status.body(answer)
-        if answer.status != 200 or said.get("ok") is not True:
+        if answer.status == 200 and "ok" not in said:
+            raise http_status.no_answer("Telegram")
+        if answer.status != 200 or said["ok"] is not True:
             _fail(answer, said)
         return said
 

@@ -79,6 +79,11 @@ class TwilioKind(ProviderKind, Listener):
         CallbackPoint(
             "sms", "A message comes in", "At Twilio: your number (or messaging service), Messaging, Webhook, HTTP POST."
         ),
+        CallbackPoint(
+            "voice",
+            "A call comes in",
+            "At Twilio: your number, Voice, Webhook, HTTP POST. Whoever missed a call hears it again by calling back.",
+        ),
     )
 
     def accepts(self, channel: str, address: str) -> bool:
