@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,13 +36,23 @@ def test_a_kinds_defaults_compile(kind: Kind) -> None:
 def test_a_guide_carries_the_integrations_own_url_and_no_placeholder(kind: Kind) -> None:
     guide = kind.guide(URL, {})
     assert URL in guide
-    assert "{{" not in guide
     assert guide.startswith("# ")
+    named = {*re.findall(r"\{\{\s*([^\s}]*)", kind.guide_text)}
+    assert {name for name in named if not name.startswith("!")} <= {
+        "url",
+        "title",
+        *(one.name for one in kind.settings),
+    }
 
 
 def test_a_guide_fills_in_settings_and_marks_what_is_not_set() -> None:
     with_setting = replace(HALO, guide_text="{{ url }} {{halo_address}} {{nothing}}")
     assert with_setting.guide(URL, {"halo_address": "https://a"}) == f"{URL} https://a …"
+
+
+def test_a_guide_shows_placeholders_of_the_tools_own() -> None:
+    with_own = replace(HALO, guide_text='{{ url }} {"title": "{{!escape title}}", "id": {{!id}}}')
+    assert with_own.guide(URL) == f'{URL} {{"title": "{{{{escape title}}}}", "id": {{{{id}}}}}}'
 
 
 @pytest.mark.parametrize(

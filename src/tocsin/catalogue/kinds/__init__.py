@@ -110,9 +110,11 @@ class Kind:
         return {one.name: one.default for one in self.settings if one.default is not None}
 
     def guide(self, url: str, settings: Mapping[str, object] | None = None) -> str:
-        """The guide as Markdown, with the integration's own URL and settings in it."""
+        """The guide as Markdown, with the integration's own URL and settings in it. `{{!name}}` is the tool's own
+        placeholder `{{name}}`."""
         known = {**self.default_settings, **(settings or {}), "url": url, "title": self.title}
-        return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), self.guide_text)
+        filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), self.guide_text)
+        return filled.replace("{{!", "{{")
 
 
 @cache
