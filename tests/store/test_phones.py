@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from tests.doubles.http import Response
 from tests.doubles.telnyx import telnyx_double
@@ -14,12 +15,13 @@ from tests.doubles.twilio import NUMBER, TwilioDouble, twilio_double
 from tests.store.hooks import hook_server
 from tests.store.people import ACTOR
 from tests.store.sending import Post, allow_loopback, changed, post_office, provider
+from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.notify import commands, contact_tests, opt_outs, replies
-from tocsin.notify.models import Delivery, Notification, OptOut, Provider, ProviderHealth
+from tocsin.notify.models import Delivery, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses
 from tocsin.people import commands as people
@@ -437,16 +439,37 @@ def test_whoever_tests_a_phone_is_told_which_key_was_pressed(world: World) -> No
 
 
 def test_who_is_deleted_leaves_no_number_behind(world: World, now: datetime) -> None:
-    user = world.post.user("alice", SMS)
+    mail = {"label": "Email", "channel": "email", "address": "alice@private.example"}
+    user = world.post.user("alice", SMS, mail)
+    people.save_contact_method(user, {**SMS, "label": "Called", "channel": "voice"}, actor=ACTOR, now=now)
     alert = world.post.alert()
     world.post.page(alert, "alice")
     world.post.go()
+    world.hear(ALICE, "help")
     world.hear(ALICE, "stop")
+    MailReply.objects.create(
+        mail_hash="1", received_at=now, provider_name="Mailbox", sender="alice@private.example", subject="Re: VPN",
+        user=user, reason="alice@private.example is not one of Bob's own addresses.",
+    )  # fmt: skip
     world.post.act(alert, Close(actor=world.post.actor("alice")))
     people.delete_user(user, actor=ACTOR, now=now)
-    for model in (Delivery, Notification, OptOut):
-        assert ALICE not in str(list(model.objects.values_list()))
-    assert Delivery.objects.count() == 1
+    for secret in (ALICE, ALICE[1:], "alice@private.example"):
+        assert places_of(secret) == []
+    assert Delivery.objects.filter(purpose="page").count() == 3, "that somebody was paged stays on record"
+    assert AuditEntry.objects.filter(object_type="user", action="delete").exists()
+
+
+def places_of(text: str) -> list[str]:
+    """The tables in which it stands, in whatever column."""
+    with database.transaction() as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        return [
+            name
+            for (name,) in tables
+            if connection.execute(
+                SQL("SELECT 1 FROM {} t WHERE t::text ILIKE %s LIMIT 1").format(Identifier(name)), (f"%{text}%",)
+            ).fetchone()
+        ]
 
 
 def test_a_closed_alert_is_not_texted_again_when_its_receipt_says_failed(world: World) -> None:

@@ -48,6 +48,21 @@ def test_a_provider_of_phones_is_added_tried_alone_and_watched(
         assert (first.messages, second.messages) == ([], [])
         assert [d.status for d in Delivery.objects.all()] == ["failed"]
         assert "Twilio has trouble of its own" in client.get(sent["Location"]).content.decode()
+    refused = "The recipient has opted out with STOP"
+    with twilio_double() as third:
+        third.refusals.append("opted out")
+        settings = {**third.settings, "name": "Third", "channels": ["sms"], "order": 3, "enabled": "on"}
+        client.post("/providers/add/twilio/", {**settings, "auth_token": third.token})
+        two = Provider.objects.get(name="Third")
+        client.post(f"/providers/{two.pk}/send-test", {"channel": "sms", "address": "+41 79 000 00 01"})
+        box = Outbox()
+        while box.turn():
+            box.settle()
+        box.close()
+    assert refused in client.get("/providers/").content.decode()
+    assert refused in client.get(f"/providers/{two.pk}/").content.decode()
+    (told,) = client.get("/api/v1/providers/Third").json()["refused"]
+    assert (told["error"][:37], told["count"]) == (refused, 1)
     assert "failed last" in client.get("/providers/").content.decode()
     with database.transaction() as connection:
         for _ in range(2):

@@ -110,6 +110,36 @@ def record_change(
     return True
 
 
+#: What tells where somebody can be reached.
+_REACHED_AT = frozenset({"address", "email"})
+
+
+def erase(object_type: str, object_id: object, *, known_as: str, instead: str) -> None:
+    """Takes every address and number out of what was recorded of an object that is gone; that it was recorded stays.
+
+    Sign-ins tried as `known_as`, an address, stand under `instead` from then on.
+    """
+    entries = AuditEntry.objects.filter(object_type=object_type, object_id=str(object_id))
+    for entry in entries.exclude(before=None, after=None):
+        entry.before, entry.after = _without_addresses(entry.before), _without_addresses(entry.after)
+        entry.save(update_fields=["before", "after"])
+    if known_as:
+        AuditEntry.objects.filter(action__startswith="sign_in", object_name__iexact=known_as).update(
+            object_name=instead
+        )
+
+
+def _without_addresses(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key: MASK if key in _REACHED_AT and isinstance(held, str) and held else _without_addresses(held)
+            for key, held in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_addresses(item) for item in value]
+    return value
+
+
 def record_sign_in(
     user: Named | None, tried: str, *, succeeded: bool, via: str = "web", address: str | None, now: datetime
 ) -> None:

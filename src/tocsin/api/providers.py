@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +18,8 @@ from tocsin.api.config_nouns import ConfigNoun, Spec, register
 from tocsin.api.gate import Caller, caller, changer
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
-from tocsin.notify import commands, provider_status, provider_tests
+from tocsin.core import clock
+from tocsin.notify import commands, provider_status, provider_tests, refusals
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import ENVIRONMENT
 
@@ -63,7 +66,8 @@ def list_providers(request: HttpRequest, query: Query[ProviderFilters]) -> dict[
         rows = rows.filter(channels__contains=[query.channel])
     if query.enabled is not None:
         rows = rows.filter(is_enabled=query.enabled)
-    return page(rows, query, lambda found: [_show(provider) for provider in found])
+    now = caller(request).now
+    return page(rows, query, lambda found: _shown(found, now))
 
 
 @routes.post(
@@ -100,8 +104,16 @@ def _rows() -> QuerySet[Provider]:
 
 
 def _show(provider: Provider, _who: Caller | None = None) -> dict[str, Any]:
+    return _shown([provider], clock.now())[0]
+
+
+def _shown(found: Sequence[Provider], now: datetime) -> list[dict[str, Any]]:
+    known, refused = provider_status.statuses(), refusals.lately(now)
+    return [_one(row, known.get(row.name, provider_status.Status()), refused.get(row.name, ())) for row in found]
+
+
+def _one(provider: Provider, status: provider_status.Status, refused: Sequence[refusals.Refusal]) -> dict[str, Any]:
     secrets = sorted(commands.secrets_set(provider))
-    status = provider_status.statuses().get(provider.name, provider_status.Status())
     return {
         "id": provider.pk,
         **commands.provider_spec(provider),
@@ -113,6 +125,10 @@ def _show(provider: Provider, _who: Caller | None = None) -> dict[str, Any]:
             "worked_at": status.worked_at,
             "failed_at": status.failed_at,
         },
+        "refused": [
+            {"error": one.error, "count": one.count, "last_at": one.last_at, "alert_id": one.alert_id}
+            for one in refused
+        ],
     }
 
 
@@ -135,7 +151,7 @@ PROVIDERS = ConfigNoun(
     delete=_delete,
     owner=lambda _provider: None,
     example=EXAMPLE,
-    shown_only=frozenset({"id", "secrets_set", "callbacks", "health"}),
+    shown_only=frozenset({"id", "secrets_set", "callbacks", "health", "refused"}),
     see=Action.ADMINISTER,
 )
 register(PROVIDERS)

@@ -11,6 +11,9 @@ from enum import StrEnum
 from tocsin.notify import wording
 from tocsin.notify.channels.contract import AlertText, Message
 
+#: A shorter client or subject, such as "a", would be found in the middle of words.
+_SHORTEST = 3
+
 
 class Content(StrEnum):
     """What messages may say of an alert."""
@@ -24,7 +27,26 @@ def disclosed(message: Message, content: Content) -> Message:
     """The message with no more in it than may leave."""
     if content is Content.FULL:
         return message
-    return replace(message, alerts=tuple(_alert(alert, content) for alert in message.alerts))
+    told = replace(message, alerts=tuple(_alert(alert, content) for alert in message.alerts))
+    if content is Content.SUBJECT:
+        return told
+    # What a notice says of an alert was written with its subject in it.
+    return replace(
+        told,
+        title=_hidden(message.title, message),
+        text=_hidden(message.text, message),
+        reason=_hidden(message.reason, message),
+    )
+
+
+def _hidden(text: str, message: Message) -> str:
+    for alert in message.alerts:
+        number = f"alert {alert.id}"
+        names = [f"{alert.client}: {alert.subject}", alert.subject, wording.one_line(alert.subject), alert.client]
+        for name in names:
+            if len(name) >= _SHORTEST:
+                text = text.replace(name, number)
+    return text
 
 
 def _alert(alert: AlertText, content: Content) -> AlertText:

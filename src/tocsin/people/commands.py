@@ -130,12 +130,13 @@ def delete_user(user: User, *, actor: Actor, now: datetime) -> None:
         configuration.lock()
         _refuse_last_administrator(user)
         dependents.refuse_deletion("user", user.pk, user.username)
-        before, number = user_spec(user), user.pk
+        before, number, email = user_spec(user), user.pk, user.email
         dependents.forget("user", number)
         user.delete()
         audit.record_change(
             actor, now=now, object_type="user", object_id=number, object_name=user.username, before=before, after=None
         )
+        audit.erase("user", number, known_as=email, instead=user.username)
         configuration.changed()
 
 

@@ -198,7 +198,11 @@ def test_only_what_may_leave_the_house_is_said(channel: str) -> None:
     told = replace(
         whole, purpose=Purpose.ALL_CLEAR, alerts=(replace(whole.alerts[0], news="Taken: VPN of Rita (#42)."),)
     )
-    for message in (whole, bundle(3, subject="VPN of Rita down"), told):
+    notice = replace(
+        whole, purpose=Purpose.NOTICE, title="Nobody answered: Acme: VPN of Rita down (#42)",
+        text="Nobody answered Acme: VPN of Rita down. Bob was called.", reason="You manage Acme.",
+    )  # fmt: skip
+    for message in (whole, bundle(3, subject="VPN of Rita down"), told, notice):
         number = CHANNELS[channel].render(disclosed(message, Content.NUMBER))
         shown = json.dumps(number.content())
         assert "Rita" not in shown

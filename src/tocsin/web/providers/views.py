@@ -15,7 +15,7 @@ from tocsin.access.roles import Action
 from tocsin.core import config, database, settings_store
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify import commands, opt_outs, provider_status, provider_tests
+from tocsin.notify import commands, opt_outs, provider_status, provider_tests, refusals
 from tocsin.notify.channels.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.notify.models import Provider
 from tocsin.notify.provider_status import Status
@@ -32,6 +32,7 @@ def provider_list(request: Request) -> HttpResponse:
     """Every provider in the order in which it is tried, and the channels that have none."""
     rows = list(Provider.objects.all())
     known = provider_status.statuses()
+    refused = refusals.lately(request.now)
     carried = {channel for row in rows if row.is_enabled for channel in row.channels}
     by_environment = config.current().smtp_url is not None
     if by_environment:
@@ -39,8 +40,12 @@ def provider_list(request: Request) -> HttpResponse:
     # What is built in carries addresses of its own: people's devices, and services' own URLs.
     carried |= {channel for kind in BUILT_IN for channel in kind.channels}
     context = {
-        "rows": [(row, KINDS.get(row.kind), known.get(row.name, Status()), _carries(row)) for row in rows],
+        "rows": [
+            (row, KINDS.get(row.kind), known.get(row.name, Status()), _carries(row), refused.get(row.name, ()))
+            for row in rows
+        ],
         "environment_status": known.get(ENVIRONMENT, Status()),
+        "environment_refused": refused.get(ENVIRONMENT, ()),
         "opted_out": _opted_out(),
         "kinds": KINDS.values(),
         "environment": ENVIRONMENT if by_environment else "",
@@ -69,13 +74,14 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
         else:
             messages.success(request, _("%(name)s is saved. Test it now.") % {"name": saved.name})
             return redirect("provider", saved.pk)
-    context = {"form": form, "kind": kind, "provider": row, **(_standing(row) if row else {})}
+    context = {"form": form, "kind": kind, "provider": row, **(_standing(row, request.now) if row else {})}
     return page(request, "providers/edit.html", context, status=422 if form.errors else 200)
 
 
-def _standing(row: Provider) -> dict[str, Any]:
-    """How a provider does, what to enter at the vendor's, and a message to try it with."""
+def _standing(row: Provider, now: datetime) -> dict[str, Any]:
+    """How a provider does, what it refused, what to enter at the vendor's, and a message to try it with."""
     return {
+        "refused": refusals.lately(now).get(row.name, ()),
         "status": provider_status.statuses().get(row.name, Status()),
         "callbacks": provider_status.callback_addresses(row),
         "is_deaf": provider_status.is_deaf(row),

@@ -6,6 +6,7 @@ Each browser names its own push service (RFC 8030) when it subscribes; the messa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parseaddr
 from urllib.parse import urlsplit
@@ -17,10 +18,14 @@ from tocsin.core.errors import Permanent, Temporary
 from tocsin.notify.channels.contract import Account, OutcomeUnknown, ProviderKind, Rendered, Sender, Sent, Setting
 from tocsin.notify.channels.web_push import addresses, devices, encryption, keys
 from tocsin.notify.channels.web_push.devices import Device, Told
+from tocsin.notify.channels.web_push.keys import KeyPair
 from tocsin.notify.channels.web_push.payload import payload
 
 #: How long a push service keeps a message for a device that is off, in seconds. Later, others have been paged.
 _KEPT = 3600
+
+#: So many devices of one person are pushed to at a time.
+_AT_ONCE = 8
 
 GONE = "Its browser takes pushes no more: it was uninstalled, or permission was taken away."
 
@@ -51,7 +56,14 @@ class WebPushSender:
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
         found = devices.require_devices(address)
         data = payload(rendered, idempotency_key)
-        tries = [self._push(device, data, rendered, idempotency_key) for device in found]
+        signing = keys.pair(clock.now())
+
+        def push(device: Device) -> _Tried:
+            return self._push(device, data, rendered, idempotency_key, signing)
+
+        # A push service that hangs must not keep the phone beside it waiting.
+        with ThreadPoolExecutor(min(len(found), _AT_ONCE)) as pool:
+            tries = list(pool.map(push, found)) if len(found) > 1 else [push(found[0])]
         devices.told([tried.told for tried in tries], clock.now())
         return _outcome(tries)
 
@@ -62,20 +74,20 @@ class WebPushSender:
     def close(self) -> None:
         self._client.close()
 
-    def _push(self, device: Device, data: bytes, rendered: Rendered, key: str) -> _Tried:
+    def _push(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> _Tried:
         try:
-            return _judged(device, self._post(device, data, rendered, key))
+            return _judged(device, self._post(device, data, rendered, key, signing))
         except (Temporary, Permanent) as error:
             return _Tried(Told(device.id, error=error.detail), error)
 
-    def _post(self, device: Device, data: bytes, rendered: Rendered, key: str) -> Answer:
+    def _post(self, device: Device, data: bytes, rendered: Rendered, key: str, signing: KeyPair) -> Answer:
         now = clock.now()
         where = device.subscription
         return self._client.request(
             "POST",
             where.endpoint,
             headers={
-                "Authorization": encryption.authorization(keys.pair(now), where, contact(), now),
+                "Authorization": encryption.authorization(signing, where, contact(), now),
                 "Content-Encoding": "aes128gcm",
                 "Content-Type": "application/octet-stream",
                 "TTL": str(_KEPT),
