@@ -60,15 +60,15 @@ class Pair:
     def halo(self) -> Halo:
         return self.server.halo
 
-    def connect(self, **spec: Any) -> None:
-        """Tocsin connected to Halo, its lists read, the webhook in place."""
+    def connect(self, kind: str = "haloitsm", **spec: Any) -> None:
+        """Tocsin connected to Halo, its lists read, the webhook in place. `kind`: of the inbound integration."""
         whole = {
             "name": "Halo", "kind": "haloitsm", "base_url": self.server.url, "client_id": self.halo.client_id,
             "client_secret": self.halo.client_secret, "application": "Tocsin", "rate": 50, **spec,
         }  # fmt: skip
         self.outbound = commands.save_outbound(whole, actor=ACTOR, now=self.now)
         self.inbound = integrations.save_integration(
-            {"name": "HaloITSM", "kind": "haloitsm", "outbound": "Halo",
+            {"name": "HaloITSM", "kind": kind, "outbound": "Halo",
              "settings": {"halo_address": "https://acme.haloitsm.com", "fail_open": False}, "anyway": True},
             actor=ACTOR, now=self.now,
         )  # fmt: skip

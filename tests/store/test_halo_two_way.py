@@ -19,6 +19,7 @@ from tocsin.core.ids import uuid7
 from tocsin.inbound import commands as integrations
 from tocsin.inbound.decode import Element
 from tocsin.inbound.messages import Incoming
+from tocsin.inbound.models import Integration
 from tocsin.inbound.taking import take_in
 from tocsin.outbound import reactor
 from tocsin.outbound.models import TicketLink
@@ -55,6 +56,26 @@ def test_what_people_do_here_stands_on_the_ticket_as_private_notes(both: Pair) -
     assert (both.halo.tickets[ticket]["status_id"], both.halo.tickets[ticket]["agent_id"]) == (1, UNASSIGNED)
     # Its own notes came back as messages, with the status New: they open nothing again.
     assert len(both.alerts(ticket)) == 1
+
+
+def test_halopsa_is_written_to_and_followed_as_haloitsm_is(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect("halopsa", create_ticket={"on": ["opened"]})
+        both.hook()
+        assert "Sam Service" in Integration.objects.get(pk=both.inbound.pk).settings["agents"].values()
+        ticket = both.log()
+        alert = both.alert(ticket)
+        assert (alert.source, alert.source_url) == ("HaloPSA", f"https://acme.haloitsm.com/ticket?id={ticket}")
+        both.act(alert.pk, Acknowledge)
+        both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
+        both.go()
+        assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:15 UTC."]
+        assert (both.alert(ticket).status, both.alert(ticket).owner_name) == ("assigned", "Sam Service")
+        # The alert came from a ticket of this Halo: no second one is made for it.
+        assert [*both.halo.tickets] == [ticket]
 
 
 def test_status_and_agent_follow_where_that_is_switched_on_and_closing_assigns_first(both: Pair) -> None:

@@ -290,15 +290,20 @@ def _only(value: object, place: str) -> Callable[[object], Found]:
 
 def _nobody(value: object, place: str) -> Callable[[object], Found]:
     items = value if isinstance(value, list | tuple) else [value]
-    texts = frozenset(said.strip().casefold() for item in items if (said := text_of(item)) is not None)
+    texts = frozenset(said.strip().casefold() for item in items if (said := _said(item)) is not None)
     if not texts:
         raise refused(place, 'give the values that mean "nobody"')
 
     def find(value: object) -> Found:
-        said = text_of(value)
+        said = _said(value)
         return NOBODY if said is not None and len(said) < 200 and said.strip().casefold() in texts else value
 
     return find
+
+
+def _said(value: object) -> str | None:
+    """As `text_of`; a text with nothing in it, as templates make of an empty field, is one too."""
+    return value if type(value) is str else text_of(value)
 
 
 def _translation(table: Mapping[str, str], otherwise: object, place: str) -> Callable[[object], Found]:

@@ -15,6 +15,7 @@ from django.db import transaction
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.alerts.rows import as_json
+from tocsin.catalogue.kinds import family
 from tocsin.core import database
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
@@ -26,6 +27,7 @@ from tocsin.outbound.connectors.contract import Barred, Line
 from tocsin.outbound.connectors.haloitsm import looking, webhook
 from tocsin.outbound.connectors.haloitsm.client import LISTS, Client
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
+from tocsin.outbound.connectors.haloitsm.sync import KIND
 from tocsin.outbound.connectors.haloitsm.webhook import SetUp
 from tocsin.outbound.directory import Open
 from tocsin.outbound.models import LookUp, OutboundIntegration, Standing, TicketLink
@@ -101,7 +103,7 @@ def set_up_webhook(
 
     Raises Rejected for an integration that is none of this Halo's.
     """
-    if door.outbound_id != integration.pk or door.kind != "haloitsm":
+    if door.outbound_id != integration.pk or door.kind not in family(KIND):
         raise Rejected("not_possible", f"{door.name} is not connected with {integration.name}.", "integration")
     known = secrets.credentials_of(door).get("basic")
     basic = (known["username"], known["password"]) if known else None

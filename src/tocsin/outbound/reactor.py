@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.alerts.reactors import AlertChange
+from tocsin.catalogue.kinds import family
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.outbound import values
@@ -33,7 +34,7 @@ WHERE a.id = ANY(%s) AND NOT a.watch AND NOT a.test ORDER BY a.id
 _MAKES_TICKETS = """
 SELECT i.id FROM inbound_integration i
 JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
-WHERE i.kind <> 'haloitsm' AND o.settings -> 'create_ticket' -> 'on' ? 'opened'
+WHERE i.kind <> ALL(%s) AND o.settings -> 'create_ticket' -> 'on' ? 'opened'
 """
 
 _PAGES = """
@@ -88,7 +89,7 @@ class _Makers:
         """Their ids."""
         at, url = time.monotonic(), database.url()
         if url != self.url or at - self.read_at >= 1.0:
-            ids = frozenset(row[0] for row in connection.execute(_MAKES_TICKETS).fetchall())
+            ids = frozenset(row[0] for row in connection.execute(_MAKES_TICKETS, ([*family(sync.KIND)],)).fetchall())
             self.url, self.read_at, self.ids = url, at, ids
         return self.ids
 
@@ -105,7 +106,7 @@ def _tickets_to_make(
     wanted = [
         row
         for row in alerts.values()
-        if row["inbound_kind"] != "haloitsm"
+        if row["inbound_kind"] not in family(sync.KIND)
         and row["linked"] is None
         and any((row["id"], event) in happened for event in row["settings"].get("create_ticket", {}).get("on", ()))
     ]
@@ -153,7 +154,7 @@ def _writes(
 
 
 def _has_ticket(row: Mapping[str, Any], made: frozenset[int]) -> bool:
-    if row["inbound_kind"] == "haloitsm":
+    if row["inbound_kind"] in family(sync.KIND):
         return bool(row["source_id"])
     return row["linked"] is not None or row["id"] in made
 
@@ -185,7 +186,7 @@ def _write(row: Mapping[str, Any], told: Told, pages: Mapping[str, int]) -> NewC
         content |= {key: text for key, text in parts if text}
     if content.keys() <= {"event", "who_user"}:
         return None
-    is_own = row["inbound_kind"] == "haloitsm"
+    is_own = row["inbound_kind"] in family(sync.KIND)
     ticket = row["source_id"] if is_own else row["linked"] or ""
     said = str(content.get("note") or f"{told.event.value}, by {told.who}")
     return NewCall(

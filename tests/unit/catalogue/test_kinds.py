@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.catalogue.test_samples import Desk, post
 from tocsin.catalogue import code, scaffold
-from tocsin.catalogue.kinds import Category, Kind, clean_settings, kinds_in, load_kinds, table
+from tocsin.catalogue.kinds import Category, Kind, clean_settings, family, kinds_in, load_kinds, table
 from tocsin.core.errors import Rejected
 from tocsin.inbound.reading import Definition, compile_reader
 
@@ -37,22 +37,16 @@ def test_a_guide_carries_the_integrations_own_url_and_no_placeholder(kind: Kind)
     guide = kind.guide(URL, {})
     assert URL in guide
     assert guide.startswith("# ")
-    named = {*re.findall(r"\{\{\s*([^\s}]*)", kind.guide_text)}
-    assert {name for name in named if not name.startswith("!")} <= {
-        "url",
-        "title",
-        *(one.name for one in kind.settings),
-    }
+    # What else stands in double braces belongs to a tool's own template: {{ticket.id}}, {{DeviceName}}.
+    assert not re.findall(r"\{\{\s*[a-z_]+\s*\}\}", guide)
 
 
 def test_a_guide_fills_in_settings_and_marks_what_is_not_set() -> None:
-    with_setting = replace(HALO, guide_text="{{ url }} {{halo_address}} {{nothing}}")
-    assert with_setting.guide(URL, {"halo_address": "https://a"}) == f"{URL} https://a …"
-
-
-def test_a_guide_shows_placeholders_of_the_tools_own() -> None:
-    with_own = replace(HALO, guide_text='{{ url }} {"title": "{{!escape title}}", "id": {{!id}}}')
-    assert with_own.guide(URL) == f'{URL} {{"title": "{{{{escape title}}}}", "id": {{{{id}}}}}}'
+    with_setting = replace(HALO, guide_text="{{ url }} {{halo_address}} {{agents}} {{ticket.id}} {{DeviceName}}")
+    assert (
+        with_setting.guide(URL, {"halo_address": "https://a"})
+        == f"{URL} https://a … {{{{ticket.id}}}} {{{{DeviceName}}}}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,9 +137,40 @@ def test_samples_follow_only_samples_that_there_are(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_folder_holds_nothing_that_nobody_reads(kind: Kind) -> None:
     folder = scaffold.KINDS / kind.name
+    if kind.same_as:
+        assert [path.name for path in folder.iterdir()] == ["integration.toml"]
+        return
     known = {"integration.toml", "guide.md", "samples", "__init__.py", "__pycache__"}
     assert {path.name for path in folder.iterdir()} <= known
     assert len(kind.samples) * 2 == len(list((folder / "samples").iterdir()))
+
+
+def test_a_kind_under_another_name_is_the_other_but_for_how_it_is_found() -> None:
+    psa = load_kinds()["halopsa"]
+    assert (
+        replace(psa, name=HALO.name, title=HALO.title, description=HALO.description, source=HALO.source, same_as="")
+        == HALO
+    )
+    assert (psa.title, psa.source, psa.same_as) == ("HaloPSA", "HaloPSA", "haloitsm")
+    assert psa.guide(URL).startswith("# Connect HaloPSA\n")
+    assert family("haloitsm") == {"haloitsm", "halopsa"}
+    assert family("api") == {"api"}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "problem"),
+    [
+        ('same_as = "uptime_owl"\ntitle = "Owl"\nrules = {}', "unknown key rules"),
+        ('same_as = "nothing"\ntitle = "Owl"', "names no kind"),
+        ('same_as = "owl_two"\ntitle = "Owl"', "names no kind"),
+    ],
+)
+def test_a_kind_under_another_name_has_nothing_of_its_own(tmp_path: Path, manifest: str, problem: str) -> None:
+    scaffold.begin("uptime_owl", "Uptime Owl", tmp_path)
+    (tmp_path / "owl_two").mkdir()
+    (tmp_path / "owl_two" / "integration.toml").write_text(manifest)
+    with pytest.raises(ValueError, match=problem):
+        kinds_in(tmp_path)
 
 
 def test_the_documentation_lists_every_kind() -> None:

@@ -16,7 +16,8 @@ from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
 from tocsin.inbound.rules import Intent
 
-ALL = [(kind, sample) for kind in load_kinds().values() for sample in kind.samples]
+#: A kind that is the same as another has that one's samples, which are tried once.
+ALL = [(kind, sample) for kind in load_kinds().values() if not kind.same_as for sample in kind.samples]
 
 
 @dataclass(slots=True)

@@ -145,6 +145,16 @@ def test_every_kind_of_field_has_its_own_sort_of_value() -> None:
     assert mapped.notes == ()
 
 
+def test_an_empty_text_means_nobody_only_where_it_is_named() -> None:
+    templated = compile_mapping({"agent": [{"path": "agent", "nobody": [""]}, {"literal": "Somebody"}]})
+    assert templated.apply({"agent": ""}).says_nobody("agent")
+    assert templated.apply({"agent": "  "}).says_nobody("agent")
+    assert templated.apply({"agent": "Noor"}).values["agent"] == "Noor"
+    assert templated.apply({}).values["agent"] == "Somebody"
+    other = compile_mapping({"agent": {"path": "agent", "nobody": ["Unassigned"]}})
+    assert not other.apply({"agent": ""}).says_nobody("agent")
+
+
 def test_nobody_is_told_apart_from_not_mentioned() -> None:
     mapping = compile_mapping({"agent": {"path": "agent", "nobody": ["Unassigned"]}})
     assert mapping.apply({"agent": "Unassigned"}).says_nobody("agent")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from tocsin.catalogue import code
@@ -104,17 +104,23 @@ class Kind:
     #: Whether a GET is a message too: its query is read as form fields are.
     takes_get: bool = False
     code: Code = code.NONE
+    #: The name of the kind whose behaviour this is, under a name of its own; "": its own.
+    same_as: str = ""
 
     @property
     def default_settings(self) -> dict[str, object]:
         return {one.name: one.default for one in self.settings if one.default is not None}
 
     def guide(self, url: str, settings: Mapping[str, object] | None = None) -> str:
-        """The guide as Markdown, with the integration's own URL and settings in it. `{{!name}}` is the tool's own
-        placeholder `{{name}}`."""
-        known = {**self.default_settings, **(settings or {}), "url": url, "title": self.title}
-        filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), self.guide_text)
-        return filled.replace("{{!", "{{")
+        """The guide as Markdown, with the integration's own URL and settings in it; what is not set is "…"."""
+        known: dict[str, object] = {one.name: one.default for one in self.settings}
+        known |= {**(settings or {}), "url": url, "title": self.title}
+
+        def filled(found: re.Match[str]) -> str:
+            # Whatever else stands in double braces belongs to a template that is pasted into the tool.
+            return str(known[found[1]] or "…") if found[1] in known else found[0]
+
+        return re.sub(r"\{\{\s*(\w+)\s*\}\}", filled, self.guide_text)
 
 
 @cache
@@ -125,8 +131,16 @@ def load_kinds() -> Mapping[str, Kind]:
 
 def kinds_in(folder: Path) -> Mapping[str, Kind]:
     """The kinds whose folders are in `folder`, as `load_kinds` gives them."""
-    kinds = [_kind(one) for one in sorted(folder.iterdir()) if (one / "integration.toml").is_file()]
-    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.title.casefold())}
+    written = {one.name: _manifest(one) for one in sorted(folder.iterdir()) if (one / "integration.toml").is_file()}
+    kinds = {name: _kind(folder / name, data) for name, data in written.items() if "same_as" not in data}
+    kinds |= {name: _other_name(name, data, kinds) for name, data in written.items() if "same_as" in data}
+    return dict(sorted(kinds.items(), key=lambda item: item[1].title.casefold()))
+
+
+@cache
+def family(name: str) -> frozenset[str]:
+    """The names of a kind and of those that are the same under another name."""
+    return frozenset({name, *(kind.name for kind in load_kinds().values() if kind.same_as == name)})
 
 
 def table() -> str:
@@ -233,13 +247,26 @@ _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
      "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "takes_get",
 }  # fmt: skip
+#: What a kind that is the same as another may say for itself: how it is found, and whose messages they are.
+_OWN_KEYS: Final = {"same_as", "title", "description", "source"}
 
 
-def _kind(folder: Path) -> Kind:
+def _manifest(folder: Path) -> dict[str, Any]:
     with (folder / "integration.toml").open("rb") as file:
         data = tomllib.load(file)
-    if unknown := data.keys() - _KEYS:
+    if unknown := data.keys() - (_OWN_KEYS if "same_as" in data else _KEYS):
         raise ValueError(f"{folder.name}/integration.toml: unknown key {min(unknown)}")
+    return data
+
+
+def _other_name(name: str, data: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Kind:
+    """A kind under another name: all of it is the other's, samples and guide too."""
+    if data["same_as"] not in kinds:
+        raise ValueError(f"{name}/integration.toml: same_as names no kind of its own: {data['same_as']}")
+    return replace(kinds[data["same_as"]], name=name, **data)
+
+
+def _kind(folder: Path, data: Mapping[str, Any]) -> Kind:
     return Kind(
         name=folder.name,
         title=data["title"],

@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
+from tocsin.catalogue.kinds import family
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound import commands as inbound
 from tocsin.inbound import secrets
@@ -103,7 +104,9 @@ def outbound(request: Request, number: int) -> HttpResponse:
     waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
     dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
     doors = (
-        list(Integration.objects.filter(kind="haloitsm").select_related("outbound")) if row.kind == "haloitsm" else []
+        list(Integration.objects.filter(kind__in=family(row.kind)).select_related("outbound"))
+        if row.kind == "haloitsm"
+        else []
     )
     context = {
         **frame(request, row, "overview"),

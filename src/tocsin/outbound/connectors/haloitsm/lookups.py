@@ -12,12 +12,14 @@ from django.db import transaction
 
 from tocsin.access.audit import Actor
 from tocsin.alerts.rows import as_json
+from tocsin.catalogue.kinds import family
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound import commands as inbound
 from tocsin.outbound.connectors.contract import Line
 from tocsin.outbound.connectors.haloitsm.client import LISTS, Client, whole
+from tocsin.outbound.connectors.haloitsm.sync import KIND
 from tocsin.outbound.models import AgentMatch, LookUp, OutboundIntegration
 from tocsin.people.models import User
 
@@ -149,7 +151,7 @@ def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
         words = {_word(name) for name in row.data.get("names", [])} if row.noun == "priority" else set()
         if len(words) == 1 and (word := words.pop()):
             priorities[row.number] = word
-    for door in integration.inbound.filter(kind="haloitsm"):
+    for door in integration.inbound.filter(kind__in=family(KIND)):
         spec = inbound.integration_spec(door)
         settings = dict(spec.get("settings") or {})
         wanted = {

@@ -13,6 +13,9 @@ from tocsin.core.specs import Spec
 from tocsin.outbound import templates
 from tocsin.outbound.states import Event
 
+#: The kind of the inbound integrations whose tickets are Halo's; others are the same under another name.
+KIND = "haloitsm"
+
 #: What a note says unless the integration has its own words. `<after>` is "after 1 call", or nothing.
 TEXTS: Mapping[Event, str] = {
     Event.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.",

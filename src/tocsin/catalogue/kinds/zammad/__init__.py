@@ -1,0 +1,15 @@
+"""Zammad signs the body with HMAC-SHA1, in hex."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from datetime import datetime
+
+from tocsin.catalogue.code import Headers
+
+
+def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
+    """Whether `X-Hub-Signature` is "sha1=" and the body's digest."""
+    given = headers.get("x-hub-signature", "").removeprefix("sha1=").lower()
+    return hmac.compare_digest(hmac.new(secret.encode(), body, hashlib.sha1).hexdigest().encode(), given.encode())

@@ -1,0 +1,18 @@
+"""Zendesk signs a request's time and body together: base64 of HMAC-SHA256, in two headers of its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from datetime import datetime
+
+from tocsin.catalogue.code import Headers
+
+
+def is_signed(body: bytes, headers: Headers, secret: str, now: datetime) -> bool:
+    """Whether `X-Zendesk-Webhook-Signature` is that of the header of the time and the body."""
+    given = headers.get("x-zendesk-webhook-signature", "")
+    at = headers.get("x-zendesk-webhook-signature-timestamp", "")
+    digest = hmac.new(secret.encode(), at.encode() + body, hashlib.sha256).digest()
+    return hmac.compare_digest(base64.b64encode(digest), given.encode())

@@ -1,0 +1,61 @@
+"""The signatures of tools that sign in a way of their own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from datetime import UTC, datetime
+
+import pytest
+
+from tocsin.catalogue.kinds import zammad, zendesk
+
+NOW = datetime(2026, 11, 24, 2, 10, tzinfo=UTC)
+BODY = '{"title": "Grüße"}'.encode()
+AT = "2026-11-24T02:10:30Z"
+
+
+def signed_by_zendesk(secret: str = "secret", at: str = AT, body: bytes = BODY) -> dict[str, str]:
+    digest = hmac.new(secret.encode(), at.encode() + body, hashlib.sha256).digest()
+    return {
+        "x-zendesk-webhook-signature": base64.b64encode(digest).decode(),
+        "x-zendesk-webhook-signature-timestamp": at,
+    }
+
+
+def test_what_zendesk_signed_is_told_from_what_it_did_not() -> None:
+    assert zendesk.is_signed(BODY, signed_by_zendesk(), "secret", NOW)
+    assert not zendesk.is_signed(BODY, signed_by_zendesk("another"), "secret", NOW)
+    assert not zendesk.is_signed(BODY + b" ", signed_by_zendesk(), "secret", NOW)
+    moved = {**signed_by_zendesk(), "x-zendesk-webhook-signature-timestamp": "2026-11-24T02:10:31Z"}
+    assert not zendesk.is_signed(BODY, moved, "secret", NOW)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-zendesk-webhook-signature": ""}, {"x-zendesk-webhook-signature": "ü" * 44}]
+)
+def test_a_request_without_zendesks_headers_is_not_signed(headers: dict[str, str]) -> None:
+    assert not zendesk.is_signed(BODY, headers, "secret", NOW)
+
+
+def test_zendesks_signature_is_the_one_that_openssl_computes() -> None:
+    # printf %s '2021-03-25T05:09:27Z{}' | openssl dgst -sha256 -hmac SECRET -binary | base64
+    headers = {
+        "x-zendesk-webhook-signature": "OhyuASlMysBOYZdC/6lrc3gA+Lv49zMKyTnxzdRguy4=",
+        "x-zendesk-webhook-signature-timestamp": "2021-03-25T05:09:27Z",
+    }
+    assert zendesk.is_signed(b"{}", headers, "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==", NOW)
+
+
+@pytest.mark.parametrize("given", ["sha1={}", "{}"])
+def test_what_zammad_signed_is_told_from_what_it_did_not(given: str) -> None:
+    digest = hmac.new(b"secret", BODY, hashlib.sha1).hexdigest()
+    assert zammad.is_signed(BODY, {"x-hub-signature": given.format(digest)}, "secret", NOW)
+    assert not zammad.is_signed(BODY + b" ", {"x-hub-signature": given.format(digest)}, "secret", NOW)
+    assert not zammad.is_signed(BODY, {"x-hub-signature": given.format(digest)}, "another", NOW)
+
+
+def test_a_request_without_zammads_header_is_not_signed() -> None:
+    assert not zammad.is_signed(BODY, {}, "secret", NOW)
+    assert not zammad.is_signed(BODY, {"x-hub-signature": "sha1=ü"}, "secret", NOW)
