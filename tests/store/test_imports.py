@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles import opsgenie
+from tests.doubles import opsgenie, pagerduty
 from tests.doubles.http import Response
 from tocsin.cli.main import run
 from tocsin.configure.imports import reading
@@ -29,7 +29,10 @@ class Account:
     path: str = ""
 
 
-ACCOUNTS = {"opsgenie": Account(opsgenie.opsgenie_double, opsgenie.KEY)}
+ACCOUNTS = {
+    "opsgenie": Account(opsgenie.opsgenie_double, opsgenie.KEY),
+    "pagerduty": Account(pagerduty.pagerduty_double, pagerduty.KEY),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -146,7 +146,9 @@ def test_a_sample_with_a_fresh_id_says_the_same_as_before(kind: Kind, sample: Sa
     first = after[0]
     if isinstance(first, Reading) and isinstance(before[0], Reading) and before[0].source_id is not None:
         assert first.source_id == source_id
-        assert first.source_id != before[0].source_id or body == sample.body
+        # An id that is put together from several values, or that is a part of a longer word, stays as it is.
+        is_whole = before[0].source_id.encode() in sample.body and body != sample.body
+        assert first.source_id != before[0].source_id or not is_whole
         assert first.delivery_id is None or first.delivery_id != before[0].delivery_id
     for one, other in zip(before, after, strict=True):
         if isinstance(one, Reading) and isinstance(other, Reading):

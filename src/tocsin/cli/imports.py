@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,19 @@ def opsgenie(
     _import("opsgenie", key_file, api_base, export, output, report, with_keys, data_dir)
 
 
+@app.command()
+def pagerduty(
+    key_file: KeyFile = None,
+    api_base: Base = "",
+    output: Output = None,
+    report: Report = None,
+    with_keys: WithKeys = False,
+    data_dir: DataDir = None,
+) -> None:
+    """From PagerDuty, by its REST API: the key is in $PAGERDUTY_API_KEY or --key-file."""
+    _import("pagerduty", key_file, api_base, None, output, report, with_keys, data_dir)
+
+
 def _import(
     name: str,
     key_file: Path | None,
@@ -86,8 +100,9 @@ def _import(
         from tocsin.configure.imports.report import as_text
         from tocsin.core import clock
 
-        documents = _documents(product, key, api_base, export)
-        found = product.translate(documents, clock.now(), known.users(), with_keys=with_keys)
+        now = clock.now()
+        documents = _documents(product, key, api_base, export, now)
+        found = product.translate(documents, now, known.users(), with_keys=with_keys)
     text = yaml.write(dict(found.configuration))
     said = as_text(found)
     if output is None:
@@ -103,11 +118,11 @@ def _import(
         typer.echo(f"Next: tocsin apply {output} --dry-run", err=True)
 
 
-def _documents(product: Product, key: str, api_base: str, export: Path | None) -> Documents:
+def _documents(product: Product, key: str, api_base: str, export: Path | None, now: datetime) -> Documents:
     from tocsin.configure.imports.products import fetch
 
     if export is None:
-        return fetch(product, key, api_base, lambda text: typer.echo(text, err=True))
+        return fetch(product, key, api_base, now, lambda text: typer.echo(text, err=True))
     assert product.read_export is not None
     return product.read_export(_read(export))
 

@@ -37,16 +37,22 @@ def test_a_guide_carries_the_integrations_own_url_and_no_placeholder(kind: Kind)
     guide = kind.guide(URL, {})
     assert URL in guide
     assert guide.startswith("# ")
-    # What else stands in double braces belongs to a tool's own template: {{ticket.id}}, {{DeviceName}}.
-    assert not re.findall(r"\{\{\s*[a-z_]+\s*\}\}", guide)
+    named = {*re.findall(r"\{\{\s*([^\s}]*)", kind.guide_text)}
+    assert {name for name in named if not name.startswith("!")} <= {
+        "url",
+        "title",
+        *(one.name for one in kind.settings),
+    }
 
 
 def test_a_guide_fills_in_settings_and_marks_what_is_not_set() -> None:
-    with_setting = replace(HALO, guide_text="{{ url }} {{halo_address}} {{agents}} {{ticket.id}} {{DeviceName}}")
-    assert (
-        with_setting.guide(URL, {"halo_address": "https://a"})
-        == f"{URL} https://a … {{{{ticket.id}}}} {{{{DeviceName}}}}"
-    )
+    with_setting = replace(HALO, guide_text="{{ url }} {{halo_address}} {{nothing}}")
+    assert with_setting.guide(URL, {"halo_address": "https://a"}) == f"{URL} https://a …"
+
+
+def test_a_guide_shows_placeholders_of_the_tools_own() -> None:
+    with_own = replace(HALO, guide_text='{{ url }} {"title": "{{!escape title}}", "id": {{!id}}}')
+    assert with_own.guide(URL) == f'{URL} {{"title": "{{{{escape title}}}}", "id": {{{{id}}}}}}'
 
 
 @pytest.mark.parametrize(
@@ -147,10 +153,8 @@ def test_a_folder_holds_nothing_that_nobody_reads(kind: Kind) -> None:
 
 def test_a_kind_under_another_name_is_the_other_but_for_how_it_is_found() -> None:
     psa = load_kinds()["halopsa"]
-    assert (
-        replace(psa, name=HALO.name, title=HALO.title, description=HALO.description, source=HALO.source, same_as="")
-        == HALO
-    )
+    own = {"name": HALO.name, "title": HALO.title, "description": HALO.description, "source": HALO.source}
+    assert replace(psa, **own, same_as="") == HALO
     assert (psa.title, psa.source, psa.same_as) == ("HaloPSA", "HaloPSA", "haloitsm")
     assert psa.guide(URL).startswith("# Connect HaloPSA\n")
     assert family("haloitsm") == {"haloitsm", "halopsa"}

@@ -112,15 +112,11 @@ class Kind:
         return {one.name: one.default for one in self.settings if one.default is not None}
 
     def guide(self, url: str, settings: Mapping[str, object] | None = None) -> str:
-        """The guide as Markdown, with the integration's own URL and settings in it; what is not set is "…"."""
-        known: dict[str, object] = {one.name: one.default for one in self.settings}
-        known |= {**(settings or {}), "url": url, "title": self.title}
-
-        def filled(found: re.Match[str]) -> str:
-            # Whatever else stands in double braces belongs to a template that is pasted into the tool.
-            return str(known[found[1]] or "…") if found[1] in known else found[0]
-
-        return re.sub(r"\{\{\s*(\w+)\s*\}\}", filled, self.guide_text)
+        """The guide as Markdown, with the integration's own URL and settings in it. `{{!name}}` is the tool's own
+        placeholder `{{name}}`."""
+        known = {**self.default_settings, **(settings or {}), "url": url, "title": self.title}
+        filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), self.guide_text)
+        return filled.replace("{{!", "{{")
 
 
 @cache

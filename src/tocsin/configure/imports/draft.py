@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tocsin.configure.imports import zones
 from tocsin.configure.imports.report import Finding, Translation, Weight, several
+from tocsin.configure.imports.shapes import Document
 from tocsin.core.names import MAX_LENGTH, problem_with_name
-from tocsin.core.specs import is_zone
 
 #: The top keys, in the order in which people read them.
 KEYS = ("users", "groups", "schedules", "support_hours", "escalation_policies", "integrations")
@@ -80,11 +81,18 @@ class Draft:
         self._taken["users"] |= {name.casefold(), email.casefold()}
         return name
 
+    def group_for(self, wanted: str, schedule: str, users: Iterable[str]) -> str:
+        """A new group for a schedule that no team owns, with whoever is in it."""
+        group = self.name("groups", wanted)
+        self.add("groups", {"name": group, "members": [{"user": user, "roles": []} for user in users]})
+        self.change(f"schedule {schedule}", f"belongs to the group {group}", "Here every schedule is a group's.")
+        return group
+
     def zone(self, wanted: object, subject: str, default: str = "UTC") -> str:
         """The time zone, if there is such a one."""
         name = str(wanted or "").strip()
-        if name and is_zone(name):
-            return name
+        if (known := zones.zone(name)) is not None:
+            return known
         if name:
             self.change(
                 subject,
@@ -106,6 +114,18 @@ class Draft:
         """Notes something that people have to do themselves."""
         self._findings.append(Finding(Weight.TO_DO, subject, what, why, remedy))
 
+    def not_carried(self, what: str, documents: Iterable[Document], why: str, remedy: str) -> None:
+        """Notes that all objects of a kind are not there."""
+        names = [str(one.get("name") or one.get("description") or one.get("id") or "") for one in documents]
+        if names:
+            known = several(name for name in names if name)
+            self.leave_out(f"{len(names)} {what}", f"are not here ({known})", why, remedy)
+
+    def not_read(self, documents: Iterable[Document]) -> None:
+        """Notes what the key may not see: each with `path` and `why`."""
+        for one in documents:
+            self.leave_out(str(one["path"]), "was not read", str(one["why"]), "Read again with a key that may see it.")
+
     def together(self, weight: Weight, nouns: str, one: str, what: str, why: str, remedy: str = "") -> None:
         """Notes the same thing of many: one line says of which. `nouns` is "users"."""
         self._together.setdefault((weight, nouns, what, why, remedy), []).append(one)
@@ -117,16 +137,6 @@ class Draft:
             findings.append(Finding(weight, f"{nouns} {several(ones)}", what, why, remedy))
         entries = {key: found for key, found in self._entries.items() if found}
         return Translation(entries, tuple(dict.fromkeys(findings)))
-
-
-def objects_of(value: object) -> list[dict[str, Any]]:
-    """The objects in a list of a document; anything else is not there."""
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def object_of(value: object) -> dict[str, Any]:
-    """The object that a document has somewhere; an empty one where it has something else."""
-    return value if isinstance(value, dict) else {}
 
 
 def _legal(wanted: str, word: str) -> str:

@@ -5,7 +5,7 @@ Phone numbers are read by the rules of their country; steps of a person's own no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
@@ -30,6 +30,8 @@ class Way:
     address: str
     label: str = ""
     times: list[timedelta] = field(default_factory=list)
+    #: The same for alerts of medium and low priority, where those have rules of their own.
+    low_times: list[timedelta] = field(default_factory=list)
     is_enabled: bool = True
 
 
@@ -81,43 +83,67 @@ def phone(text: str) -> str:
 
 
 def _methods(draft: Draft, person: Person, username: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The contact methods, and the rules where the methods' own waits cannot say it."""
     usable = [way for way in person.ways if _is_usable(draft, way, username)]
     if not any(way.channel == "email" for way in usable):
         usable.append(Way("email", person.email))
+    usable.sort(key=lambda way: (not way.times, min(way.times, default=timedelta())))
     methods: list[dict[str, Any]] = []
-    rules: list[tuple[timedelta, dict[str, Any]]] = []
     labels: set[str] = set()
     is_plain = True
-    for way in sorted(usable, key=lambda way: (not way.times, min(way.times, default=timedelta()))):
-        label = _label(way, labels)
-        method: dict[str, Any] = {"label": label, "channel": way.channel, "address": way.address}
-        times = sorted(min(time, LONGEST_WAIT) for time in set(way.times))
+    for way in usable:
+        way.label = _label(way, labels)
+        method: dict[str, Any] = {"label": way.label, "channel": way.channel, "address": way.address}
+        times = _times(way.times)
         repeat = _repeat(times)
         if times and repeat is not None:
             method |= _wait(times[0]) | repeat
-        elif times:
-            is_plain = False
-        if not way.is_enabled or (person.has_rules and not times):
+        is_plain = is_plain and repeat is not None and (bool(times) or not way.low_times)
+        if not way.is_enabled or (person.has_rules and not times and not way.low_times):
             method["enabled"] = False
         methods.append(method)
-        rules += [(time, {"method": label, **_wait(time)}) for time in times]
     if person.has_rules and not any("enabled" not in method for method in methods):
-        # Their rules named nothing that exists here: by mail rather than not at all.
-        mail = next(method for method in methods if method["channel"] == "email")
-        del mail["enabled"]
-        draft.together(
-            Weight.CHANGED,
-            "users",
-            username,
-            "are reached by e-mail",
-            f"Their rules in {draft.product} use nothing that could be carried over.",
-            "They add a way of their own under Me.",
-        )
-    if is_plain:
+        _fall_back(draft, methods, username)
         return methods, {}
-    # Somebody is asked again at times that are no even repeat: each time is a rule.
-    in_order = [rule for _, rule in sorted(rules, key=lambda rule: rule[0])]
-    return methods, {"by_priority": {priority: list(in_order) for priority in PRIORITIES}}
+    high, low = _rules(usable, lambda way: way.times), _rules(usable, lambda way: way.low_times)
+    by_priority: dict[str, Any] = {}
+    for priority in PRIORITIES:
+        if priority in ("medium", "low") and low and low != high:
+            by_priority[priority] = low
+        elif not is_plain and high:
+            by_priority[priority] = list(high)
+    return methods, {"by_priority": by_priority} if by_priority else {}
+
+
+def _fall_back(draft: Draft, methods: list[dict[str, Any]], username: str) -> None:
+    """Their rules named nothing that exists here: by mail rather than not at all."""
+    mail = next(method for method in methods if method["channel"] == "email")
+    del mail["enabled"]
+    draft.together(
+        Weight.CHANGED,
+        "users",
+        username,
+        "are reached by e-mail",
+        f"Their rules in {draft.product} use nothing that could be carried over.",
+        "They add a way of their own under Me.",
+    )
+
+
+def _rules(ways: Iterable[Way], times_of: Callable[[Way], list[timedelta]]) -> list[dict[str, Any]]:
+    """The ways as rules, by time; a repeat at even distances is one rule, and any other each time one."""
+    found: list[tuple[timedelta, dict[str, Any]]] = []
+    for way in ways:
+        times = _times(times_of(way)) if way.is_enabled else []
+        repeat = _repeat(times)
+        if times and repeat is not None:
+            found.append((times[0], {"method": way.label, **_wait(times[0]), **repeat}))
+        else:
+            found += [(time, {"method": way.label, **_wait(time)}) for time in times]
+    return [rule for _, rule in sorted(found, key=lambda entry: entry[0])]
+
+
+def _times(times: Iterable[timedelta]) -> list[timedelta]:
+    return sorted({min(time, LONGEST_WAIT) for time in times})
 
 
 def _is_usable(draft: Draft, way: Way, username: str) -> bool:

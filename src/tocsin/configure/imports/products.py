@@ -11,6 +11,8 @@ from tocsin.configure.imports.draft import Known
 from tocsin.configure.imports.opsgenie import export as opsgenie_export
 from tocsin.configure.imports.opsgenie import fetching as opsgenie_fetching
 from tocsin.configure.imports.opsgenie import translating as opsgenie
+from tocsin.configure.imports.pagerduty import fetching as pagerduty_fetching
+from tocsin.configure.imports.pagerduty import translating as pagerduty
 from tocsin.configure.imports.reading import Progress, Reader
 from tocsin.configure.imports.report import Translation
 
@@ -39,7 +41,7 @@ class Product:
     #: Where the key is made, in a line.
     key_place: str
     reader: Callable[[str, str, Progress], Reader]
-    fetch: Callable[[Reader], Documents]
+    fetch: Callable[[Reader, datetime], Documents]
     translate: Translate
     #: What reads an export instead; None: there is none.
     read_export: Callable[[bytes], Documents] | None = None
@@ -61,14 +63,24 @@ PRODUCTS: Final[Mapping[str, Product]] = {
             read_export=opsgenie_export.read,
             export_place="a ZIP of the folder OpsGenieBackups that its configuration backup tool writes, or JSON",
         ),
+        Product(
+            name="pagerduty",
+            title="PagerDuty",
+            base=pagerduty_fetching.BASE,
+            variable="PAGERDUTY_API_KEY",
+            key_place="Integrations → API Access Keys, read-only",
+            reader=pagerduty_fetching.reader,
+            fetch=pagerduty_fetching.fetch,
+            translate=pagerduty.translate,
+        ),
     )
 }
 
 
-def fetch(product: Product, key: str, base: str, progress: Progress) -> Documents:
+def fetch(product: Product, key: str, base: str, now: datetime, progress: Progress) -> Documents:
     """Everything that an account has. Raises Permanent and Temporary, in sentences."""
     reader = product.reader(key, base, progress)
     try:
-        return product.fetch(reader)
+        return product.fetch(reader, now)
     finally:
         reader.close()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from tocsin.configure.imports.draft import object_of, objects_of
+from tocsin.configure.imports.shapes import object_of, objects_of
 from tocsin.core.errors import Rejected
 
 #: Unpacked, all files together; and so many of them.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from tocsin.configure.imports.draft import object_of, objects_of
 from tocsin.configure.imports.reading import MOST_PAGES, NotShown, Progress, Reader, checked_base, checked_key
+from tocsin.configure.imports.shapes import object_of, objects_of
 
 BASE = "https://api.opsgenie.com"
 _PAGE = 100
@@ -34,10 +35,11 @@ def reader(key: str, base: str, progress: Progress) -> Reader:
     )
 
 
-def fetch(source: Reader) -> dict[str, list[dict[str, Any]]]:
+def fetch(source: Reader, now: datetime) -> dict[str, list[dict[str, Any]]]:
     """Everything that is translated. Users, teams and schedules must be readable; of the rest, `not_shown` says what
     the key may not see.
     """
+    del now  # overrides are read whole
     not_shown: list[dict[str, Any]] = []
 
     def optional(path: str) -> list[dict[str, Any]]:

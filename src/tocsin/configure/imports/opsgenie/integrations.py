@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.configure.imports.draft import object_of, objects_of
 from tocsin.configure.imports.opsgenie.policies import by_schedule, default_notify
-from tocsin.configure.imports.opsgenie.world import Document, World, found, in_order, open_windows
+from tocsin.configure.imports.opsgenie.world import World, found, in_order, open_windows
 from tocsin.configure.imports.report import Weight
+from tocsin.configure.imports.shapes import Document, object_of, objects_of
 from tocsin.core.errors import Rejected
 from tocsin.inbound.conditions import compile_condition
 from tocsin.inbound.fields import FIELDS

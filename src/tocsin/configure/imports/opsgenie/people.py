@@ -6,10 +6,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.configure.imports import people
-from tocsin.configure.imports.draft import object_of, objects_of
-from tocsin.configure.imports.opsgenie.world import Document, World, in_order, keys, moment, span
+from tocsin.configure.imports.opsgenie.world import World, in_order, keys, span
 from tocsin.configure.imports.people import Person, Way
 from tocsin.configure.imports.report import Weight
+from tocsin.configure.imports.shapes import Document, moment, object_of, objects_of
 from tocsin.core.specs import is_zone
 
 _ROLES = {"owner": "admin", "admin": "admin", "user": "responder", "stakeholder": "observer", "observer": "observer"}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from tocsin.configure.imports.draft import object_of, objects_of
-from tocsin.configure.imports.opsgenie.world import Document, World, found, keys, span
+from tocsin.configure.imports.opsgenie.world import World, found, keys, span
+from tocsin.configure.imports.shapes import Document, object_of, objects_of
 from tocsin.core import durations
 from tocsin.escalation.policy import MOST_REPEATS, MOST_STEPS
 

@@ -12,8 +12,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin.configure.imports import turns
-from tocsin.configure.imports.draft import objects_of
-from tocsin.configure.imports.opsgenie.world import Document, World, found, keys, moment, open_windows
+from tocsin.configure.imports.opsgenie.world import World, found, keys, open_windows
+from tocsin.configure.imports.shapes import Document, moment, objects_of
 from tocsin.configure.imports.turns import CannotSay, Turns
 from tocsin.oncall.specs import write_moment
 
@@ -47,7 +47,7 @@ def _schedule(world: World, document: Document) -> None:
         )
         return
     name = draft.name("schedules", wanted)
-    group = found(world.groups, document.get("ownerTeam")) or _own_group(world, wanted, name, rotations.users)
+    group = found(world.groups, document.get("ownerTeam")) or draft.group_for(wanted, name, rotations.users)
     overrides = [entry for one in objects_of(document.get("overrides")) for entry in rotations.override(one)]
     draft.add(
         "schedules",
@@ -55,14 +55,6 @@ def _schedule(world: World, document: Document) -> None:
     )
     world.schedules |= dict.fromkeys(references, name)
     world.group_of[name] = group
-
-
-def _own_group(world: World, wanted: str, name: str, users: list[str]) -> str:
-    """A group for a schedule that no team owns."""
-    group = world.draft.name("groups", wanted)
-    world.draft.add("groups", {"name": group, "members": [{"user": user, "roles": []} for user in users]})
-    world.draft.change(f"schedule {name}", f"belongs to the group {group}", "Here every schedule is a group's.")
-    return group
 
 
 class _Rotations:

@@ -9,7 +9,7 @@ from typing import Any
 from tocsin.configure.imports.draft import Draft, Known
 from tocsin.configure.imports.opsgenie import integrations, people, policies, schedules
 from tocsin.configure.imports.opsgenie.world import World
-from tocsin.configure.imports.report import Translation, several
+from tocsin.configure.imports.report import Translation
 
 _NOT_CARRIED = {
     "maintenances": ("maintenance", "Maintenance windows are not carried over.", "Enter what is still to come."),
@@ -44,11 +44,6 @@ def translate(
     integrations.heartbeats(world, of("heartbeats"))
     integrations.integrations(world, of("integrations"), with_keys=with_keys)
     for kind, (what, why, remedy) in _NOT_CARRIED.items():
-        if found := of(kind):
-            names = [str(one.get("name") or one.get("description") or one.get("id") or "") for one in found]
-            draft.leave_out(
-                f"{len(found)} {what}", f"are not here ({several(name for name in names if name)})", why, remedy
-            )
-    for one in of("not_shown"):
-        draft.leave_out(str(one["path"]), "was not read", str(one["why"]), "Read again with a key that may see it.")
+        draft.not_carried(what, of(kind), why, remedy)
+    draft.not_read(of("not_shown"))
     return draft.translation()

@@ -1,19 +1,17 @@
 """What the parts of an Opsgenie account are called here, so that one can refer to the other; and its ways to write
-moments and spans. Pure."""
+spans and restrictions. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from tocsin.configure.imports import turns
-from tocsin.configure.imports.draft import Draft, object_of, objects_of
+from tocsin.configure.imports.draft import Draft
+from tocsin.configure.imports.shapes import Document, object_of, objects_of
 from tocsin.oncall import windows
 from tocsin.oncall.windows import Window
-
-type Document = dict[str, Any]
 
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
 
@@ -69,19 +67,6 @@ def found[T](known: dict[str, T], reference: object) -> T | None:
     """What a reference with an id or a name leads to."""
     held = object_of(reference)
     return _found(known, held.get("id"), held.get("name"))
-
-
-def moment(value: object) -> datetime | None:
-    """A moment, in UTC: ISO as the API has it, or milliseconds or `2026-01-05 09:00` (UTC) as the backup tool does."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return datetime.fromtimestamp(value / 1000, UTC) if 0 < value < 7_258_118_400_000 else None
-    if not isinstance(value, str):
-        return None
-    try:
-        at = datetime.fromisoformat(value.strip())
-    except ValueError:
-        return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def span(value: object) -> timedelta:

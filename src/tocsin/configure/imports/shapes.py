@@ -1,0 +1,31 @@
+"""Takes values out of another product's documents, whatever stands in their place. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+type Document = dict[str, Any]
+
+
+def objects_of(value: object) -> list[Document]:
+    """The objects in a list of a document; anything else is not there."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def object_of(value: object) -> Document:
+    """The object that a document has somewhere; an empty one where it has something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def moment(value: object) -> datetime | None:
+    """A moment, in UTC: ISO as the API has it, or milliseconds or `2026-01-05 09:00` (UTC) as a backup tool does."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value / 1000, UTC) if 0 < value < 7_258_118_400_000 else None
+    if not isinstance(value, str):
+        return None
+    try:
+        at = datetime.fromisoformat(value.strip())
+    except ValueError:
+        return None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

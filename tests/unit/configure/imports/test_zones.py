@@ -1,0 +1,28 @@
+"""Time zones by other products' names."""
+
+from __future__ import annotations
+
+import pytest
+
+from tocsin.configure.imports import zones
+from tocsin.core.specs import is_zone
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("Europe/Zurich", "Europe/Zurich"),
+        ("(UTC-06:00) Central Time (US & Canada)", "America/Chicago"),
+        ("(GMT+01:00) Amsterdam, Berlin, Bern, Rome, Stockholm, Vienna", "Europe/Berlin"),
+        ("Eastern Time (US & Canada)", "America/New_York"),
+        ("Mars/Olympus", None),
+        ("../etc/passwd", None),
+        ("", None),
+    ],
+)
+def test_a_zone_is_known_by_its_own_and_by_other_names(said: str, meant: str | None) -> None:
+    assert zones.zone(said) == meant
+
+
+def test_every_zone_that_a_name_leads_to_is_one() -> None:
+    assert [zone for zone in zones._ZONES.values() if not is_zone(zone)] == []
