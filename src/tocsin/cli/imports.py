@@ -79,6 +79,18 @@ def pagerduty(
     _import("pagerduty", key_file, api_base, None, output, report, with_keys, data_dir)
 
 
+@app.command("grafana-oncall")
+def grafana_oncall(
+    key_file: KeyFile = None,
+    api_base: Base = "",
+    output: Output = None,
+    report: Report = None,
+    data_dir: DataDir = None,
+) -> None:
+    """From Grafana OnCall, by its API at --api-base: the token is in $GRAFANA_ONCALL_API_KEY or --key-file."""
+    _import("grafana-oncall", key_file, api_base, None, output, report, False, data_dir)
+
+
 def _import(
     name: str,
     key_file: Path | None,

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 from tocsin.configure.imports.draft import Known
+from tocsin.configure.imports.grafana_oncall import fetching as oncall_fetching
+from tocsin.configure.imports.grafana_oncall import translating as oncall
 from tocsin.configure.imports.opsgenie import export as opsgenie_export
 from tocsin.configure.imports.opsgenie import fetching as opsgenie_fetching
 from tocsin.configure.imports.opsgenie import translating as opsgenie
@@ -72,6 +74,16 @@ PRODUCTS: Final[Mapping[str, Product]] = {
             reader=pagerduty_fetching.reader,
             fetch=pagerduty_fetching.fetch,
             translate=pagerduty.translate,
+        ),
+        Product(
+            name="grafana-oncall",
+            title="Grafana OnCall",
+            base="",
+            variable="GRAFANA_ONCALL_API_KEY",
+            key_place="Settings → API tokens",
+            reader=oncall_fetching.reader,
+            fetch=oncall_fetching.fetch,
+            translate=oncall.translate,
         ),
     )
 }
