@@ -178,9 +178,19 @@ def test_what_an_installed_tocsin_needs_says_nothing_about_anybody(
 
 
 def test_a_page_is_in_one_language_whatever_the_browser_asks(company: Company) -> None:
-    text = Client().post("/account/login/", {}, headers={"Accept-Language": "de, fr;q=0.5"}).content.decode()
-    assert '<html lang="en"' in text
-    assert "This field is required." in text
+    for asked, language, required in (
+        ("fr, it;q=0.5", "en", "This field is required."),
+        ("de-CH, en;q=0.5", "de", "Dieses Feld ist zwingend erforderlich."),
+    ):
+        text = Client().post("/account/login/", {}, headers={"Accept-Language": asked}).content.decode()
+        assert f'<html lang="{language}"' in text
+        assert required in text
+
+
+def test_an_error_is_said_in_the_readers_language(company: Company, browser_of: Callable[[User], Client]) -> None:
+    text = browser_of(company.admin).get("/nothing/", headers={"Accept-Language": "de"}).content.decode()
+    assert '<html lang="de"' in text
+    assert "Hier ist nichts" in text
 
 
 def test_a_form_that_is_out_of_date_says_what_to_do(company: Company) -> None:

@@ -16,6 +16,7 @@ from tests.web.conftest import Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import Alert
 from tocsin.core import clock, crypto, ids, settings_store
 from tocsin.escalation.commands import policy_spec, save_policy
 from tocsin.escalation.models import Policy
@@ -108,6 +109,28 @@ def test_what_is_needed_is_not_deleted_and_says_by_what(company: Company, browse
     assert client.post(f"/groups/{company.night.pk}/delete/").status_code == 302
 
 
+def test_an_integration_with_live_alerts_says_how_many_before_it_is_deleted(
+    company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
+) -> None:
+    Alert.objects.filter(pk=open_alert()).update(integration=company.halo)
+    text = text_of(browser_of(company.admin), f"/integrations/{company.halo.pk}/delete/")
+    assert "alert of it is live" in text
+    assert re.search(r'<button class="button danger" disabled>', text)
+
+
+def test_taking_away_a_way_says_what_goes_with_it(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.responder)
+    ways = list(company.responder.contact_methods.all())
+    *others, last = ways
+    for other in others:
+        client.post(f"/me/contact-methods/{other.pk}/delete")
+    rules = {"quiet_hours": [{"days": ["mon"], "from": "22:00", "to": "07:00", "methods": [last.label]}]}
+    User.objects.filter(pk=company.responder.pk).update(contact_rules=rules)
+    text = text_of(client, f"/me/contact-methods/{last.pk}/delete")
+    assert "It is the last way to reach you" in text
+    assert "Your rules name it" in text
+
+
 def test_a_group_is_called_in_the_order_of_its_numbers(company: Company, browser_of: BrowserOf) -> None:
     form = {
         "name": "Day", "description": "", "time_zone": "UTC",
@@ -166,6 +189,9 @@ def test_a_way_to_reach_me_is_added_tried_and_taken_away(company: Company, brows
     assert stranger.post(f"/me/contact-methods/{method.pk}/delete").status_code == 404
     assert stranger.post(f"/me/contact-methods/{method.pk}/test").status_code == 404
     assert stranger.get(f"/me/contact-methods/{method.pk}/confirm/").status_code == 404
+    asked = text_of(client, f"/me/contact-methods/{method.pk}/delete")
+    assert "Delete Phone?" in asked
+    assert ContactMethod.objects.filter(pk=method.pk).exists()
     client.post(f"/me/contact-methods/{method.pk}/delete")
     assert not ContactMethod.objects.filter(pk=method.pk).exists()
 
@@ -191,6 +217,8 @@ def test_a_token_is_shown_once_and_ended(company: Company, browser_of: BrowserOf
     assert token is not None
     assert secret[1] not in text_of(client, "/me/")
     assert browser_of(company.observer).post(f"/me/tokens/{token.pk}/revoke").status_code == 404
+    assert "It was used last: " in text_of(client, f"/me/tokens/{token.pk}/revoke")
+    assert tokens.verify(secret[1], now=clock.now()) is not None
     client.post(f"/me/tokens/{token.pk}/revoke")
     assert tokens.verify(secret[1], now=clock.now()) is None
 

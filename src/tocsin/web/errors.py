@@ -9,6 +9,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from tocsin.core import database
@@ -80,7 +81,7 @@ def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpRespo
         "text": text,
         "status": status,
         "id": getattr(request, "id", "–"),
-        "LANGUAGE_CODE": "en",
+        "LANGUAGE_CODE": get_language() or "en",
         "request": request,
         "theme": _theme(request) if status < 500 else "",
     }

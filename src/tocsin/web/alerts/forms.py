@@ -21,9 +21,14 @@ PRIORITIES = [
 class FilterForm(forms.Form):
     """The filters of the alert list. What cannot be used is ignored, so that an old link still opens."""
 
-    integration = forms.ModelChoiceField(Integration.objects.all(), label=_("Integration"), required=False)
-    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), required=False)
-    priority = forms.ChoiceField(label=_("Priority"), choices=[("", "---------"), *PRIORITIES], required=False)
+    #: No field says of itself that it may be left out: all may.
+    all_optional = True
+
+    integration = forms.ModelChoiceField(
+        Integration.objects.all(), label=_("Integration"), required=False, empty_label=_("All")
+    )
+    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), required=False, empty_label=_("All"))
+    priority = forms.ChoiceField(label=_("Priority"), choices=[("", _("All")), *PRIORITIES], required=False)
     client = forms.CharField(label=_("Client"), max_length=200, required=False)
     tag = forms.CharField(label=_("Tag"), max_length=200, required=False, help_text=_("name=value, or a value"))
     sort = forms.ChoiceField(

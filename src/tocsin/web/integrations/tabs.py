@@ -11,7 +11,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import durations
+from tocsin.alerts.models import Alert
+from tocsin.alerts.states import LIVE
+from tocsin.core import dependents, durations
 from tocsin.core.errors import Rejected
 from tocsin.inbound import commands, secrets
 from tocsin.web.forms import show_rejection
@@ -107,7 +109,12 @@ def delete(request: Request, number: int) -> HttpResponse:
         else:
             messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
             return redirect("integrations")
-    context = {**frame(request, row, kind, ""), "problem": problem}
+    context = {
+        **frame(request, row, kind, ""),
+        "problem": problem,
+        "needed_by": dependents.of("integration", row.pk),
+        "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(LIVE)).count(),
+    }
     return page(request, "integrations/delete.html", context, status=409 if problem else 200)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID
 
 from django.contrib import messages
@@ -18,7 +19,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify import contact_tests
 from tocsin.notify.models import Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.people import commands
+from tocsin.people import commands, contact_rules
 from tocsin.people.models import ContactMethod, User
 from tocsin.web import keyset
 from tocsin.web.alerts.timeline import channel_name
@@ -29,6 +30,7 @@ from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, i
 from tocsin.web.me.rules import reached_now
 from tocsin.web.push.views import is_only_way
 from tocsin.web.request import Request, page
+from tocsin.web.templatetags.parts import say_moment
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -82,13 +84,30 @@ def contact_method(request: Request, number: int | None = None) -> HttpResponse:
     return page(request, "me/contact_method.html", {"form": form, "method": method}, status=422 if form.errors else 200)
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def delete_contact_method(request: Request, number: int) -> HttpResponse:
-    """Takes one way away."""
+    """Asks first, and says what goes with it; then takes one way away."""
     method = _find(request, number)
+    if request.method != "POST":
+        back = ("contact_method", method.pk)
+        about = " ".join(_what_goes_with(request.user, method))
+        return page(request, "parts/delete.html", {"what": method.label, "about": about, "back": back})
     commands.delete_contact_method(method, actor=actor(request), now=request.now)
     messages.success(request, _("%(label)s is gone.") % {"label": method.label})
     return redirect("me")
+
+
+def _what_goes_with(user: User, method: ContactMethod) -> Iterator[str]:
+    """What else changes for somebody when that way is gone."""
+    others = user.contact_methods.filter(is_enabled=True).exclude(pk=method.pk)
+    if method.is_enabled and not others.exists():
+        if user.push_devices.filter(gone_at=None).exists():
+            yield _("Only pushes to your devices are left then: a silent phone reaches nobody.")
+        else:
+            yield _("It is the last way to reach you: nothing pages you then, and others are woken instead.")
+    if method.label.casefold() in contact_rules.labels(contact_rules.load(user.contact_rules)):
+        yield _("Your rules name it: those rows and quiet hours go with it.")
+    yield _("What is on its way to it already may still arrive.")
 
 
 @require_POST
@@ -143,12 +162,16 @@ def create_token(request: Request) -> HttpResponse:
     return redirect("me")
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def revoke_token(request: Request, number: int) -> HttpResponse:
-    """Ends one of my tokens."""
+    """Asks first, and says when it was used last; then ends one of my tokens."""
     token = ApiToken.objects.select_related("user").filter(pk=number, user=request.user).first()
     if token is None:
         raise Http404(_("There is no such token."))
+    if request.method != "POST":
+        used = say_moment(token.last_used_at, request.now) if token.last_used_at else _("never")
+        about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
+        return page(request, "parts/delete.html", {"what": token.name, "about": about, "back": ("me",)})
     tokens.revoke(token, actor=actor(request), now=request.now)
     messages.success(request, _("The token %(name)s works no more.") % {"name": token.name})
     return redirect("me")

@@ -47,7 +47,9 @@ class EditUserForm(UserForm):
 class InviteForm(UserForm):
     """A new user, who gets a link to choose a password."""
 
-    group = forms.ModelChoiceField(Group.objects.all(), label=_("Into the group"), required=False)
+    group = forms.ModelChoiceField(
+        Group.objects.all(), label=_("Into the group"), required=False, empty_label=_("None")
+    )
     roles = forms.MultipleChoiceField(label=_("as"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple)
 
     def spec(self) -> dict[str, Any]:

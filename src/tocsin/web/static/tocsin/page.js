@@ -94,6 +94,20 @@
   window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => { delete form.dataset.sent; }));
   window.addEventListener("beforeunload", (event) => { if (typed) event.preventDefault(); });
 
+  /* ---- what could not be fetched in place says so, instead of nothing ---- */
+  let failedUntil = 0;
+  function sayFailed() {
+    const box = document.getElementById("failed");
+    if (!box) return;
+    box.textContent = box.dataset.text;
+    box.hidden = false;
+    clearTimeout(failedUntil);
+    failedUntil = setTimeout(() => { box.hidden = true; }, 8000);
+  }
+  document.addEventListener("htmx:sendError", sayFailed);
+  document.addEventListener("htmx:responseError", sayFailed);
+  document.addEventListener("htmx:afterOnLoad", () => { const box = document.getElementById("failed"); if (box) box.hidden = true; });
+
   /* ---- lists: choose many ---- */
   function countChosen(form) {
     const chosen = form.querySelectorAll("input[name=alert]:checked").length;
