@@ -4,7 +4,9 @@ With --compile it makes from them what Django reads (.mo). A text that is new ha
 has any more is left out. A test says which are missing, and a language is offered when it is whole.
 """
 
+import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
@@ -96,6 +98,42 @@ def collect() -> Iterator[Text]:
     for suffix in ("html", "txt"):
         for path in sorted(PACKAGE.rglob(f"templates/**/*.{suffix}")):
             yield from _new(_in_template(path.read_text()), seen)
+    yield from _new(_described(), seen)
+
+
+def _described() -> Iterator[Text]:
+    """What kinds of integrations, providers and connectors say of themselves: data, which the pages translate."""
+    for path in sorted((PACKAGE / "catalogue" / "kinds").glob("*/integration.toml")):
+        kind = tomllib.loads(path.read_text())
+        for part in (kind, *kind.get("settings", {}).values()):
+            yield from ((part[name], None) for name in ("title", "description", "help") if part.get(name))
+    for folder in ("notify/channels", "notify/mail_replies", "outbound/connectors"):
+        for path in sorted((PACKAGE / folder).rglob("*.py")):
+            for said in _said_of_itself(ast.parse(path.read_text())):
+                yield said, None
+
+
+def _said_of_itself(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        found: list[ast.expr | None] = []
+        if isinstance(node, ast.ClassDef):
+            named = [part for part in node.body if isinstance(part, ast.Assign | ast.AnnAssign)]
+            found = [part.value for part in named if _target(part) in ("label", "about", "title", "description")]
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("Setting", "ConnectorKind")
+        ):
+            given = {word.arg: word.value for word in node.keywords}
+            found = [*node.args[1:2], *(given.get(name) for name in ("label", "title", "about", "description", "help"))]
+        for value in found:
+            if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value.strip():
+                yield value.value
+
+
+def _target(part: ast.Assign | ast.AnnAssign) -> str:
+    target = part.target if isinstance(part, ast.AnnAssign) else part.targets[0]
+    return target.id if isinstance(target, ast.Name) else ""
 
 
 def _new(texts: Iterator[Text], seen: set[Text]) -> Iterator[Text]:

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from tocsin.core import database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.web.doors import PROGRAMS
+from tocsin.web.told import told
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -78,7 +79,7 @@ def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpRespo
     """Rendered without the shell: whatever broke may be in it."""
     context: dict[str, Any] = {
         "title": title,
-        "text": text,
+        "text": told(text),
         "status": status,
         "id": getattr(request, "id", "–"),
         "LANGUAGE_CODE": get_language() or "en",

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.web.told import told
 
 
 def show_rejection(form: forms.BaseForm, rejected: Rejected, places: Mapping[str, str] | None = None) -> None:
@@ -31,7 +32,7 @@ def show_rejection(form: forms.BaseForm, rejected: Rejected, places: Mapping[str
         if inside and field and isinstance(form.fields[field], CodeField):
             # One field holds a whole text: its place says where in it.
             text = f"{inside}: {text}"
-        form.add_error(field, text)
+        form.add_error(field, told(text))
 
 
 def _field(form: forms.BaseForm, place: str, places: Mapping[str, str]) -> str | None:

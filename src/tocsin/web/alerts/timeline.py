@@ -16,6 +16,7 @@ from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify.channels.callbacks import ReceiptState
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.web.told import told
 
 #: So many of the newest events, pages and messages are shown; the rest is a page away.
 SHOWN = 300
@@ -105,7 +106,7 @@ def _of_event(event: AlertEvent) -> Entry:
         Via.HALO: _("in Halo"),
     }.get(Via(event.via) if event.via in set(Via) else Via.WEB, "")
     first, _rest, more = event.reason.partition("\n")
-    return Entry(event.at, _TONES.get(_kind(event), ""), first or event.kind, more or via, quote)
+    return Entry(event.at, _TONES.get(_kind(event), ""), told(first) or event.kind, told(more) or via, quote)
 
 
 def _kind(event: AlertEvent) -> EventKind:
@@ -114,7 +115,7 @@ def _kind(event: AlertEvent) -> EventKind:
 
 def _of_message(alert: Alert, message: InboundMessage) -> Entry:
     title = _("%(source)s sent it again: counted, nobody paged") % {"source": alert.source or _("The source")}
-    return Entry(message.received_at, "wait", title, f"{message.status}: {message.reason}", message=message)
+    return Entry(message.received_at, "wait", title, f"{message.status}: {told(message.reason)}", message=message)
 
 
 def _of_notification(notification: Notification, now: datetime) -> Iterable[Entry]:
@@ -126,7 +127,7 @@ def _of_notification(notification: Notification, now: datetime) -> Iterable[Entr
 
 def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now: datetime) -> Entry:
     what = "" if delivery.purpose == Purpose.PAGE else f" ({_purpose(Purpose(delivery.purpose))})"
-    why = delivery.reason or notification.reason
+    why = told(delivery.reason or notification.reason)
     match DeliveryStatus(delivery.status):
         case DeliveryStatus.SENT | DeliveryStatus.DELIVERED:
             at = delivery.sent_at or delivery.queued_at
@@ -134,16 +135,16 @@ def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now:
             return Entry(at, tone, f"{whom}: {_came_of_it(delivery)}{what}", _provider(delivery, notification))
         case DeliveryStatus.FAILED:
             at = delivery.ended_at or delivery.due_at
-            return Entry(at, "now", f"{whom}: {_('not sent')}{what}", delivery.error or why)
+            return Entry(at, "now", f"{whom}: {_('not sent')}{what}", told(delivery.error) or why)
         case DeliveryStatus.CANCELLED:
             at = delivery.ended_at or delivery.due_at
             return Entry(at, "", f"{whom}: {_('not needed any more')}{what}", why)
         case DeliveryStatus.QUEUED if delivery.due_at > now:
             until = timezone.localtime(delivery.due_at)
             word = _("waits until %(time)s") % {"time": f"{until:%H:%M:%S}"}
-            return Entry(delivery.queued_at, "wait", f"{whom}: {word}{what}", delivery.error or why)
+            return Entry(delivery.queued_at, "wait", f"{whom}: {word}{what}", told(delivery.error) or why)
         case DeliveryStatus.QUEUED | DeliveryStatus.SENDING:
-            return Entry(delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", delivery.error or why)
+            return Entry(delivery.queued_at, "accent", f"{whom}: {_('on its way')}{what}", told(delivery.error) or why)
 
 
 def _came_of_it(delivery: Delivery) -> str:
@@ -163,7 +164,7 @@ def _provider(delivery: Delivery, notification: Notification) -> str:
     if delivery.sent_at:
         seconds = (delivery.sent_at - delivery.queued_at).total_seconds()
         parts.append(_("%(seconds).1f s after it was due") % {"seconds": max(0.0, seconds)})
-    parts += [delivery.reason, notification.reason]
+    parts += [told(delivery.reason), told(notification.reason)]
     return " · ".join(part for part in parts if part)
 
 

@@ -14,6 +14,7 @@ from tocsin.escalation import upcoming
 from tocsin.escalation.forecast import NextStep
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
+from tocsin.web.told import told
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def steps_of(numbers: list[int], now: datetime) -> dict[int, NextStep]:
 
 def capitalised(text: str) -> str:
     """A summary as the beginning of a line."""
-    return text[:1].upper() + text[1:]
+    said = told(text)
+    return said[:1].upper() + said[1:]
 
 
 def _of_open(alert: Alert, now: datetime) -> Next:
@@ -70,7 +72,7 @@ def _of_open(alert: Alert, now: datetime) -> Next:
     step = steps_of([alert.pk], now).get(alert.pk)
     if step is None:
         tone = "now" if run.status == RunStatus.FINISHED else ""
-        return Next(None, run.reason or _("Nothing is planned."), policy, tone)
+        return Next(None, told(run.reason) or _("Nothing is planned."), policy, tone)
     detail = _("Stops when somebody acknowledges, takes or closes it.")
     tone = "now" if run.status == RunStatus.ACTIVE else "wait"
     return Next(step.at, f"{capitalised(step.summary)}.", f"{policy}. {detail}" if policy else detail, tone)

@@ -13,13 +13,14 @@ from tocsin.people import addresses, sealed
 from tocsin.people.models import User
 from tocsin.web.forms import ZoneField
 from tocsin.web.policies.forms import ROLES
+from tocsin.web.told import told
 
 MOST = 200
 
 
 def channel_choices() -> list[tuple[str, str]]:
     """The channels that an address can be for, as people call them."""
-    return [(name, CHANNELS[name].label if name in CHANNELS else name) for name in addresses.channels()]
+    return [(name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in addresses.channels()]
 
 
 class GroupForm(forms.Form):

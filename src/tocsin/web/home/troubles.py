@@ -28,6 +28,7 @@ from tocsin.people.models import ContactMethod, Membership
 from tocsin.web.home import provider_troubles
 from tocsin.web.home.overview import DAY, first_uuid
 from tocsin.web.outbound import troubles as outbound_troubles
+from tocsin.web.told import told
 
 #: So many integrations are looked at one by one.
 MOST_LOOKED_AT = 20
@@ -76,9 +77,9 @@ def _standing() -> Iterator[Trouble]:
     """What Tocsin found when it last checked itself."""
     known = standing.read()
     if known.silence:
-        yield Trouble(known.silence, reverse("system"), is_urgent=True)
+        yield Trouble(told(known.silence), reverse("system"), is_urgent=True)
     for problem in known.problems:
-        yield Trouble(f"{problem.title}: {problem.detail}", reverse("system"), is_urgent=True)
+        yield Trouble(f"{told(problem.title)}: {told(problem.detail)}", reverse("system"), is_urgent=True)
 
 
 def _unanswered() -> Iterator[Trouble]:

@@ -46,6 +46,7 @@ from tocsin.web.integrations.sheet import Sheet
 from tocsin.web.integrations.tree import Tree, tree_of
 from tocsin.web.integrations.views import find, frame
 from tocsin.web.request import PART, Request, page
+from tocsin.web.told import told
 
 SHEETS: Mapping[str, type[Sheet]] = {"mapping": MappingSheet, "rules": RulesSheet, "routing": RoutingSheet}
 
@@ -248,7 +249,7 @@ def _save(request: Request, row: Integration, draft: Draft) -> bool:
 def _fields(kind: Kind, draft: Draft) -> list[tuple[str, str]]:
     """The names that a condition may ask for, with what people call them."""
     known = draft.door.reader.mapping.names if draft.door is not None else frozenset(kind.mapping) & FIELDS.keys()
-    named = [(name, FIELDS[name].label) for name in FIELDS if name in known]
+    named = [(name, told(FIELDS[name].label)) for name in FIELDS if name in known]
     return [*named, *((name, name) for name in sorted(known - FIELDS.keys()))]
 
 

@@ -15,6 +15,7 @@ from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.people.models import Group, User
 from tocsin.web.forms import CodeField, DurationField
+from tocsin.web.told import told
 
 MODES = [
     (IntegrationMode.PAGE, _("Page people")),
@@ -192,25 +193,27 @@ def setting_field(setting: Setting) -> forms.Field:
     """The field of one of a kind's settings."""
     match setting.kind:
         case SettingKind.FLAG:
-            return forms.BooleanField(label=setting.title, help_text=setting.help, required=False)
+            return forms.BooleanField(label=told(setting.title), help_text=told(setting.help), required=False)
         case SettingKind.MAP:
             return CodeField(
-                label=setting.title,
-                help_text=f"{setting.help} {_('One a line: from = to.')}",
+                label=told(setting.title),
+                help_text=f"{told(setting.help)} {_('One a line: from = to.')}",
                 required=False,
                 max_length=20_000,
                 rows=5,
             )
         case SettingKind.ADDRESS:
             return forms.CharField(
-                label=setting.title,
-                help_text=setting.help,
+                label=told(setting.title),
+                help_text=told(setting.help),
                 required=False,
                 max_length=500,
                 widget=forms.TextInput(attrs={"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}),
             )
         case SettingKind.TEXT | SettingKind.DURATION | SettingKind.CRON | SettingKind.ZONE:
-            return forms.CharField(label=setting.title, help_text=setting.help, required=False, max_length=1000)
+            return forms.CharField(
+                label=told(setting.title), help_text=told(setting.help), required=False, max_length=1000
+            )
 
 
 def write_map(value: object) -> str:

@@ -15,6 +15,7 @@ from tocsin.inbound.fields import FIELDS, TAGS
 from tocsin.web.integrations import field_rows
 from tocsin.web.integrations.field_rows import Entry, How
 from tocsin.web.integrations.sheet import Sheet
+from tocsin.web.told import told
 
 #: The fields that stand first: what an alert is known by.
 _FIRST = ("source_status", "source_id", "subject", "short_text", "priority", "source_url", "client", "long_text")
@@ -156,7 +157,7 @@ class MappingSheet(Sheet):
 
     def _row(self, name: str) -> FieldRow:
         brings = field_rows.say(self.kind.mapping[name]) if name in self.kind.mapping else ""
-        return FieldRow(f"f-{name}", name, FIELDS[name].label, self.entries.get(name, Entry()), brings)
+        return FieldRow(f"f-{name}", name, told(FIELDS[name].label), self.entries.get(name, Entry()), brings)
 
 
 def _picked(entry: Entry, path: str) -> Entry:

@@ -12,6 +12,8 @@ from tocsin.core import durations
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.simulate.chain import Outcome
 from tocsin.simulate.escalation import PlannedPage
+from tocsin.web.told import told
+from tocsin.web.told.reading import say_span
 
 #: So many moments of an escalation are shown; the rest is in the API.
 MOST = 12
@@ -29,7 +31,7 @@ class Paged:
     @property
     def when(self) -> str:
         """ "at once", "+5 minutes"."""
-        return f"+{durations.say(self.after)}" if self.after else _("at once")
+        return f"+{say_span(durations.say(self.after))}" if self.after else _("at once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def paged(pages: Iterable[PlannedPage]) -> list[Paged]:
     for page in pages:
         if not page.problem:
             channels = found.setdefault(page.after, Paged(page.after)).people.setdefault(page.name, [])
-            channel = _CHANNELS.get(page.channel, page.channel)
+            channel = told(_CHANNELS.get(page.channel, page.channel))
             if channel not in channels:
                 channels.append(channel)
     return list(found.values())

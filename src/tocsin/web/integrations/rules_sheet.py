@@ -16,6 +16,7 @@ from tocsin.inbound.fields import FIELDS
 from tocsin.web.integrations import condition_rows
 from tocsin.web.integrations.condition_rows import Group
 from tocsin.web.integrations.sheet import Sheet
+from tocsin.web.told import told
 
 
 class Mode(StrEnum):
@@ -118,7 +119,7 @@ class RulesSheet(Sheet):
             "update": _("Update the alert"),
             "filters": _("An alert may open"),
         }
-        said = {name: FIELDS[name].label for name in FIELDS}
+        said = {name: told(FIELDS[name].label) for name in FIELDS}
         return [
             RuleRow(name, labels[name], self.modes[name], self.groups[name],
                     condition_rows.say(self._brought(name), said))

@@ -13,6 +13,7 @@ from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.web.forms import CodeField
+from tocsin.web.told import told
 
 
 class ProviderForm(forms.Form):
@@ -35,7 +36,7 @@ class ProviderForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.kind = kind
         self.fields["channels"].choices = [  # type: ignore[attr-defined]
-            (name, CHANNELS[name].label if name in CHANNELS else name) for name in kind.channels
+            (name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in kind.channels
         ]
         if len(kind.channels) < 2:
             del self.fields["channels"]
@@ -68,7 +69,7 @@ class TestForm(forms.Form):
     def __init__(self, *args: Any, channels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["channel"].choices = [  # type: ignore[attr-defined]
-            (name, CHANNELS[name].label if name in CHANNELS else name) for name in channels
+            (name, told(CHANNELS[name].label) if name in CHANNELS else name) for name in channels
         ]
 
 
@@ -79,13 +80,13 @@ def initial_of(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _field(setting: Setting, *, is_stored: bool) -> forms.Field:
     common: dict[str, Any] = {
-        "label": setting.label,
-        "help_text": setting.help,
+        "label": told(setting.label),
+        "help_text": told(setting.help),
         "required": setting.is_required and not is_stored,
     }
     if setting.is_secret:
         said = _("Saved. Leave it empty to keep it.") if is_stored else ""
-        common["help_text"] = f"{said} {setting.help}".strip()
+        common["help_text"] = f"{said} {told(setting.help)}".strip()
         return forms.CharField(
             max_length=4000, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "off"}), **common
         )

@@ -24,6 +24,7 @@ from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.providers.forms import ProviderForm, TestForm, initial_of
 from tocsin.web.request import Request, page
+from tocsin.web.told import told
 
 
 @require_safe
@@ -50,7 +51,7 @@ def provider_list(request: Request) -> HttpResponse:
         "kinds": KINDS.values(),
         "environment": ENVIRONMENT if by_environment else "",
         "built_in": BUILT_IN,
-        "without": [channel.label for name, channel in CHANNELS.items() if name not in carried],
+        "without": [told(channel.label) for name, channel in CHANNELS.items() if name not in carried],
     }
     return page(request, "providers/list.html", context)
 
@@ -163,7 +164,7 @@ def delete(request: Request, number: int) -> HttpResponse:
 
 
 def _carries(row: Provider) -> str:
-    return ", ".join(CHANNELS[name].label if name in CHANNELS else name for name in row.channels)
+    return ", ".join(told(CHANNELS[name].label) if name in CHANNELS else name for name in row.channels)
 
 
 def _opted_out() -> list[tuple[int, str, str, datetime]]:

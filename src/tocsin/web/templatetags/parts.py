@@ -21,6 +21,8 @@ from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify.channels import phone_numbers
 from tocsin.people import sealed
 from tocsin.people.models import User
+from tocsin.web.told import told as _told
+from tocsin.web.told.reading import say_span
 
 register = template.Library()
 
@@ -108,13 +110,13 @@ def say_left(span: timedelta) -> str:
 
 def exact(local: datetime) -> str:
     """The moment in full, with its zone."""
-    return f"{date_format(local, 'D j M Y')}, {local.strftime('%H:%M:%S')} {local.tzname()}"
+    return f"{date_format(local, pgettext('date format', 'D j M Y'))}, {local.strftime('%H:%M:%S')} {local.tzname()}"
 
 
 def say_short(local: datetime) -> str:
     """ "09:00" today, "Mon 09:00" within a week, else "7 Dec 09:00"."""
     days = (local.date() - timezone.localtime(clock.now()).date()).days
-    day = "" if days == 0 else f"{date_format(local, 'D' if -7 < days < 7 else 'j M')} "
+    day = "" if days == 0 else f"{date_format(local, 'D' if -7 < days < 7 else pgettext('date format', 'j M'))} "
     return f"{day}{local.strftime('%H:%M')}"
 
 
@@ -125,13 +127,19 @@ def say_day(local: datetime) -> str:
         return _("Today")
     if local.date() == today - timedelta(days=1):
         return _("Yesterday")
-    return date_format(local, "D j M Y")
+    return date_format(local, pgettext("date format", "D j M Y"))
 
 
 @register.filter
 def span(value: timedelta | None) -> str:
     """A span in words: "5 minutes"."""
-    return "" if value is None else durations.say(value)
+    return "" if value is None else say_span(durations.say(value))
+
+
+@register.filter
+def told(text: object) -> str:
+    """What a room below wrote in English, in the reader's language."""
+    return _told(str(text)) if text else ""
 
 
 @register.simple_tag

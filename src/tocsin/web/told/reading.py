@@ -1,0 +1,172 @@
+"""Finds the pattern of a stored sentence, and fills its translation in. They are RE2: no text makes them hang."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import re2
+from django.utils.translation import get_language, gettext, ngettext, npgettext
+
+from tocsin.web.told.sentences import SENTENCES
+
+#: Longer texts are bodies and logs, not sentences of Tocsin's.
+_LONGEST = 800
+_DEEPEST = 6
+
+_PLACE = re.compile(r"\{([a-z_]+)\}")
+_SPAN = r"\d+ (?:day|hour|minute|second)s?(?: \d+ (?:day|hour|minute|second)s?)?"
+_PART = re.compile(r"(\d+) (day|hour|minute|second)s?")
+_BRACKETS = re.compile(r"\(([^()]+)\)")
+
+#: What a place in a pattern takes, by the first part of its name; anything else takes any text, and leaves it as it is.
+_TAKES: Mapping[str, str] = {
+    "number": r"\d+",
+    "span": _SPAN,
+    "ago": rf"just now|{_SPAN} ago",
+    "role": r"[a-z]+",
+    "priority": r"critical|high|medium|low",
+    "said": r".+",
+    "people": r".+",
+    "step": r"step \d+ of \d+.*?",
+    "quoted": r"\".*?\"",
+    "field": r'[^":;]+?',
+    "name": r"[^;\n]+?",
+}
+
+
+def told(text: str) -> str:
+    """`text` in the reader's language, as far as it is known."""
+    language = get_language() or "en"
+    if language.startswith("en") or not text or len(text) > _LONGEST:
+        return text
+    return _told(str(text), language, 0)
+
+
+@lru_cache(maxsize=8_192)
+def _told(text: str, language: str, depth: int) -> str:
+    whole = _whole(text, language, depth)
+    if whole is not None or depth >= _DEEPEST:
+        return text if whole is None else whole
+    for divider in ("\n", ". ", "; ", ", ", ": "):
+        first, found, rest = text.partition(divider)
+        while found:
+            end = "." if divider == ". " else ""
+            known = _whole(first + end, language, depth + 1)
+            if known is not None:
+                # A word or two after a colon may be somebody's own.
+                is_own = divider == ": " and rest.count(" ") < 2
+                after = rest if is_own else _told(rest, language, depth + 1)
+                return f"{known}{divider.removeprefix('.')}{after}"
+            more, found, rest = rest.partition(divider)
+            first = f"{first}{divider}{more}"
+    if text.startswith("(") and text.endswith((")", ").")):
+        inner, _bracket, end = text[1:].rpartition(")")
+        return f"({_pieces(inner, language, depth + 1)}){end}"
+    return text
+
+
+def _pieces(text: str, language: str, depth: int) -> str:
+    """What stands in brackets: each piece for itself, such as a label beside "3 minutes after the step"."""
+    return ", ".join(_whole(piece, language, depth) or piece for piece in text.split(", "))
+
+
+def _whole(text: str, language: str, depth: int) -> str | None:
+    """The translation of a text that is one known sentence, whatever its first letter and its full stop."""
+    for said, finish in _forms(text):
+        if not said.strip():
+            continue
+        translated = gettext(said) if "\n" not in said else said
+        if translated != said:
+            return finish(translated)
+        for pattern in _patterns():
+            if pattern.hint in said and (matched := pattern.expression.fullmatch(said)):
+                return finish(pattern.fill(matched.groupdict(), language, depth + 1))
+    return None
+
+
+def _forms(text: str) -> list[tuple[str, Callable[[str], str]]]:
+    """The text, and how it would stand elsewhere in a sentence: without its full stop, with another first letter."""
+    forms: list[tuple[str, Callable[[str], str]]] = [(text, str)]
+    bare, stop = (text[:-1], ".") if text.endswith(".") else (text, "")
+    if stop:
+        forms.append((bare, lambda said: f"{said}."))
+    first = bare[:1]
+    swapped = first.lower() if first.isupper() else first.upper()
+    if swapped != first:
+        recase = (lambda said: said[:1].upper() + said[1:]) if first.isupper() else str
+        forms.append((swapped + bare[1:], lambda said: f"{recase(said)}{stop}"))
+    return forms
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    text: str
+    #: The longest piece that stands fast: a text without it is not looked at.
+    hint: str
+    expression: Any
+
+    def fill(self, values: Mapping[str, str | None], language: str, depth: int) -> str:
+        known = {name: _value(name, value or "", language, depth) for name, value in values.items()}
+        return _PLACE.sub(lambda place: known.get(place[1], place[0]), gettext(self.text))
+
+
+@cache
+def _patterns() -> tuple[_Pattern, ...]:
+    made = [_pattern(text) for text in SENTENCES if _PLACE.search(text)]
+    # The more of a sentence stands fast, the surer it is meant.
+    return tuple(sorted(made, key=lambda pattern: -len(_PLACE.sub("", pattern.text))))
+
+
+def _pattern(text: str) -> _Pattern:
+    pieces = _PLACE.split(text)
+    fixed, names = pieces[::2], pieces[1::2]
+    # re2 has no types.
+    escape: Callable[[str], str] = re2.escape
+    parts = [escape(fixed[0])]
+    for name, after in zip(names, fixed[1:], strict=True):
+        takes = _TAKES.get(name.partition("_")[0], r".+?")
+        parts.append(f"(?P<{name}>{takes}){escape(after)}")
+    compiled = re2.compile("(?s)" + "".join(parts))  # type: ignore[no-untyped-call]
+    return _Pattern(text, max(fixed, key=len), compiled)
+
+
+def _value(name: str, value: str, language: str, depth: int) -> str:
+    match name.partition("_")[0]:
+        case "span":
+            return say_span(value, ago=name == "span_in")
+        case "ago":
+            if value == "just now":
+                return gettext("just now")
+            return gettext("%(span)s ago") % {"span": say_span(value.removesuffix(" ago"), ago=True)}
+        case "role" | "priority" | "field":
+            return gettext(value)
+        case "said" | "step":
+            return _told(value, language, depth)
+        case "people":
+            known = _pieces(value, language, depth) if "(" not in value else value
+            return _BRACKETS.sub(lambda label: f"({_pieces(label[1], language, depth)})", known)
+        case _:
+            return value
+
+
+def say_span(text: str, *, ago: bool = False) -> str:
+    """A span of `durations.say` in the reader's language; after "ago" some languages want another case."""
+    return _PART.sub(lambda part: _amount(int(part[1]), part[2], ago=ago), text)
+
+
+def _amount(number: int, unit: str, *, ago: bool) -> str:
+    match unit:
+        case "day" if ago:
+            return npgettext("ago", "%(count)d day", "%(count)d days", number) % {"count": number}
+        case "day":
+            return ngettext("%(count)d day", "%(count)d days", number) % {"count": number}
+        case "hour":
+            return ngettext("%(count)d hour", "%(count)d hours", number) % {"count": number}
+        case "minute":
+            return ngettext("%(count)d minute", "%(count)d minutes", number) % {"count": number}
+        case _:
+            return ngettext("%(count)d second", "%(count)d seconds", number) % {"count": number}

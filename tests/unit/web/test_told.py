@@ -1,0 +1,69 @@
+"""Sentences that are stored in English are read in the reader's language; what people wrote stays theirs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.utils import translation
+
+from tocsin.web.told import told
+from tocsin.web.told.sentences import SENTENCES
+
+
+@pytest.fixture
+def german() -> Iterator[None]:
+    with translation.override("de"):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("english", "german_text"),
+    [
+        ("Alice Andersson acknowledged it.", "Alice Andersson hat ihn bestätigt."),
+        (
+            "Step 3 of 3, pass 1 of 3 pages Alice A. (primary, Service Desk), Bob Brown (secondary, Service Desk).",
+            "Schritt 3 von 3, Durchgang 1 von 3 ruft Alice A. (erste, Service Desk), Bob Brown (zweite, Service Desk).",
+        ),
+        (
+            "Alice is paged as primary, Desk: step 1 of 2 of the escalation. (SMS, 3 minutes after the step)",
+            "Alice wird gerufen als erste, Desk: Schritt 1 von 2 der Eskalation. (SMS, 3 Minuten nach dem Schritt)",
+        ),
+        ('status "Closed" contains Closed; alert 4 closed', 'Status "Closed" enthält Closed; Alarm 4 geschlossen'),
+        ("Alert 7 was already closed by Bob 2 days ago.", "Alarm 7 hat Bob schon geschlossen, vor 2 Tagen."),
+        ("Bob put it on hold for 2 days.", "Bob hat ihn für 2 Tage zurückgestellt."),
+        ("pages Bob (secondary, Desk)", "ruft Bob (zweite, Desk)"),
+    ],
+)
+def test_a_stored_sentence_is_said_in_german(german: None, english: str, german_text: str) -> None:
+    assert told(english) == german_text
+
+
+def test_english_readers_get_what_is_stored() -> None:
+    with translation.override("en"):
+        assert told("Alice acknowledged it.") == "Alice acknowledged it."
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Alice acknowledged it: nobody", ": nobody"),
+        ("Bob closed it: switched off", ": switched off"),
+        ('subject "Nobody answered; pages Bob" contains Nobody', '"Nobody answered; pages Bob"'),
+    ],
+)
+def test_what_people_or_sources_wrote_stays_as_it_is(german: None, text: str, kept: str) -> None:
+    assert told(text) != text
+    assert kept in told(text)
+
+
+@pytest.mark.parametrize("text", ["", "…", "((((", "x" * 5_000, "a, b; c. d: " * 60, "Something that nobody foresaw."])
+def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> None:
+    began = time.process_time()
+    assert told(text) == text
+    assert time.process_time() - began < 0.5
+
+
+def test_no_sentence_is_there_twice() -> None:
+    assert len(SENTENCES) == len(set(SENTENCES))
