@@ -60,6 +60,18 @@ def test_adding_halo_asks_for_little_and_shows_the_url_with_the_guide(company: C
     assert "Webhooks" in text
 
 
+def test_the_catalogue_finds_a_kind_by_several_words_and_shows_its_letters(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    client = browser_of(company.admin)
+    found = text_of(client, "/integrations/add/?q=psa+TICKETS")
+    assert "HaloPSA" in found
+    assert "Autotask" in found
+    assert "Alertmanager" not in found
+    assert '<b aria-hidden="true">HP</b>' in client.get("/integrations/add/?q=halopsa").content.decode()
+    assert "Nothing in the catalogue fits" in text_of(client, "/integrations/add/?q=psa+grafana")
+
+
 def test_the_wait_turns_green_with_the_first_message(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     arrived(company)

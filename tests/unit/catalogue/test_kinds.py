@@ -56,6 +56,13 @@ def test_a_guide_shows_placeholders_of_the_tools_own() -> None:
 
 
 @pytest.mark.parametrize(
+    ("title", "letters"), [("HaloPSA", "HP"), ("Zendesk", "Ze"), ("N-able N-central", "NN"), ("7", "7")]
+)
+def test_a_kind_has_two_letters_where_a_picture_would_stand(title: str, letters: str) -> None:
+    assert replace(HALO, title=title).initials == letters
+
+
+@pytest.mark.parametrize(
     "needed",
     [
         "Configuration → Integrations → Webhooks",

@@ -111,6 +111,12 @@ class Kind:
     def default_settings(self) -> dict[str, object]:
         return {one.name: one.default for one in self.settings if one.default is not None}
 
+    @property
+    def initials(self) -> str:
+        """Two letters for where a picture would stand: "HP" of HaloPSA, "Ze" of Zendesk."""
+        capitals = [letter for letter in self.title if letter.isupper()]
+        return "".join(capitals[:2]) if len(capitals) > 1 else self.title[:2]
+
     def guide(self, url: str, settings: Mapping[str, object] | None = None) -> str:
         """The guide as Markdown, with the integration's own URL and settings in it. `{{!name}}` is the tool's own
         placeholder `{{name}}`."""

@@ -159,7 +159,7 @@ def frame(request: Request, row: Integration, kind: Kind | None, tab: str) -> di
 
 def _fits(kind: Kind, text: str, category: str) -> bool:
     words = f"{kind.title} {kind.description} {kind.name}".casefold()
-    return text.casefold() in words and (not category or str(kind.category) == category)
+    return all(one in words for one in text.casefold().split()) and (not category or str(kind.category) == category)
 
 
 def _initial(request: Request, kind: Kind) -> dict[str, Any]:
