@@ -29,7 +29,7 @@ from tocsin.inbound.reading import Definition, Reading, compile_reader
 from tocsin.inbound.sample import freshened, send_sample
 from tocsin.notify.models import Notification
 
-SAMPLES = [(kind, sample) for kind in load_kinds().values() for sample in kind.samples]
+KINDS = list(load_kinds().values())
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +129,17 @@ def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
 
 
-@pytest.mark.parametrize(("kind", "sample"), SAMPLES, ids=[f"{k.name}-{s.name}" for k, s in SAMPLES])
-def test_a_sample_with_a_fresh_id_says_the_same_as_before(kind: Kind, sample: Sample) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_sample_with_a_fresh_id_says_the_same_as_before(kind: Kind) -> None:
+    for sample in kind.samples:
+        try:
+            says_the_same_when_fresh(kind, sample)
+        except AssertionError as error:
+            error.add_note(f"in the sample {sample.name} of {kind.name}")
+            raise
+
+
+def says_the_same_when_fresh(kind: Kind, sample: Sample) -> None:
     reader = compile_reader(kind, Definition(settings=sample.settings))
     source_id, body = freshened(reader, sample, Pass(1, 0xABCDEF0123456789))
 
@@ -149,7 +158,8 @@ def test_a_sample_with_a_fresh_id_says_the_same_as_before(kind: Kind, sample: Sa
         # An id that is put together from several values, or that is a part of a longer word, stays as it is.
         is_whole = before[0].source_id.encode() in sample.body and body != sample.body
         assert first.source_id != before[0].source_id or not is_whole
-        assert first.delivery_id is None or first.delivery_id != before[0].delivery_id
+        delivery = before[0].delivery_id
+        assert delivery is None or first.delivery_id != delivery or delivery.encode() not in sample.body
     for one, other in zip(before, after, strict=True):
         if isinstance(one, Reading) and isinstance(other, Reading):
             assert one.intent is other.intent

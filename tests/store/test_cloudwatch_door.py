@@ -1,0 +1,86 @@
+"""Amazon SNS at a real door: its subscription is confirmed, its alarms open and close, and nobody else is taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.store.doors import Doors, doors, rows
+from tests.store.ingest import make_integration
+from tests.unit.catalogue.test_cloudwatch import Amazon, notification, signed, subscription
+from tocsin.alerts.models import Alert
+from tocsin.core.errors import Temporary
+from tocsin.inbound import greetings
+from tocsin.inbound.models import Integration
+
+PEM = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-door.pem"
+ARN = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:web1 CPU high"
+
+
+@pytest.fixture
+def amazon(monkeypatch: pytest.MonkeyPatch) -> Amazon:
+    """Amazon's addresses, which no test may reach."""
+    made = Amazon()
+    monkeypatch.setattr(greetings, "fetch", made.fetch)
+    return made
+
+
+@pytest.fixture
+def node(database: str) -> Iterator[Doors]:
+    with doors() as made:
+        yield made
+
+
+@pytest.fixture
+def door(database: str) -> Integration:
+    return make_integration("AWS", "cloudwatch")
+
+
+def alarm(state: str, at: str, number: int) -> dict[str, object]:
+    message = json.dumps({"AlarmName": "web1 CPU high", "AlarmArn": ARN, "NewStateValue": state, "StateChangeTime": at})
+    return notification(PEM, Message=message, MessageId=f"22b80b92-fdea-4c2c-8f9d-bdfb0c7bf3{number:02}")
+
+
+def test_a_subscription_is_confirmed_and_its_alarms_open_and_close_an_alert(
+    amazon: Amazon, node: Doors, door: Integration
+) -> None:
+    asked = subscription(PEM)
+    reply = node.post(door, asked, content_type="text/plain; charset=UTF-8")
+    assert (reply.status, reply.body) == (200, {"status": "Subscription confirmed"})
+    assert amazon.asked[-1] == asked["SubscribeURL"]
+    assert not rows()
+    opened = node.post(door, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1), content_type="text/plain")
+    assert opened.body["status"] == "Mapped Opened"
+    closed = node.post(door, alarm("OK", "2026-11-24T02:20:42.236+0000", 2), content_type="text/plain")
+    assert closed.body["status"] == "Mapped Closed"
+    assert Alert.objects.get().source_id == ARN
+
+
+def test_whoever_is_not_amazon_is_refused_and_leaves_nothing(amazon: Amazon, node: Doors, door: Integration) -> None:
+    right = alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)
+    forged = {**right, "Message": '{"NewStateValue": "ALARM"}'}
+    elsewhere = signed({**right, "SigningCertURL": "https://sns.eu-west-1.amazonaws.com.evil.example/a.pem"})
+    for body in (forged, elsewhere, {"AlarmName": "raw", "NewStateValue": "ALARM"}, [right, forged]):
+        reply = node.post(door, body)
+        assert (reply.status, reply.body["error"]) == (403, "not_the_sender")
+    assert not rows()
+    assert not Alert.objects.exists()
+
+
+def test_a_certificate_that_cannot_be_had_now_is_asked_for_when_amazon_tries_again(
+    amazon: Amazon, node: Doors, door: Integration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = {**alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)}
+    right["SigningCertURL"] = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-later.pem"
+
+    def away(url: str) -> bytes:
+        raise Temporary("sns.eu-west-1.amazonaws.com does not answer.")
+
+    monkeypatch.setattr(greetings, "fetch", away)
+    reply = node.post(door, right)
+    assert (reply.status, reply.body["error"]) == (503, "not_checked")
+    assert not rows()
+    monkeypatch.setattr(greetings, "fetch", amazon.fetch)
+    assert node.post(door, right).body["status"] == "Mapped Opened"
