@@ -15,7 +15,7 @@ from tocsin.inbound import client_tables, other_side
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.registry import Registry
-from tocsin.notify import duty_notices, erasing, phones
+from tocsin.notify import composing, duty_notices, erasing, phones
 from tocsin.notify import loop as notify
 from tocsin.notify import reactor as notify_reactor
 from tocsin.notify.channels.common import PHONES
@@ -30,6 +30,7 @@ from tocsin.outbound import reactor as outbound_reactor
 from tocsin.outbound.connectors.haloitsm import looking
 from tocsin.outbound.connectors.haloitsm.preparing import HaloPreparer
 from tocsin.people import addresses
+from tocsin.web.told import told_in
 
 #: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
 _NEEDS = (
@@ -62,6 +63,7 @@ def install() -> None:
     preparing.register("haloitsm", HaloPreparer())
     other_side.register(own_writes.ask, own_writes.keep)
     rows.register_asked(escalation.asked)
+    composing.tell_by(told_in)
     for noun, ask in _NEEDS:
         dependents.register(noun, ask)
     reachable.register(integrations.uses_of_policy)

@@ -3,6 +3,7 @@ said than the channel may say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,13 +11,25 @@ from tocsin.core import config, crypto, settings_store
 from tocsin.core.database import Connection
 from tocsin.notify import links
 from tocsin.notify.bundling import Bundle
-from tocsin.notify.channels.contract import Channel, Rendered
+from tocsin.notify.channels.contract import Channel, Message, Rendered
 from tocsin.notify.disclosure import Content, disclosed
 from tocsin.notify.due import Due
 from tocsin.notify.messages import LinkTo, message
+from tocsin.notify.written_words import spoken
 
 #: What waited longer gets links that are valid for their whole time.
 _SAME_FOR = timedelta(days=1)
+
+
+#: Says what was decided, which is stored in English, in a language: `(text, language) → text`.
+type Told = Callable[[str, str], str]
+
+_told: list[Told] = []
+
+
+def tell_by(told: Told) -> None:
+    """Has `told` translate the reasons and news in messages, from now on."""
+    _told[:] = [told]
 
 
 def compose(bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, content: Content) -> Rendered:
@@ -26,7 +39,22 @@ def compose(bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, con
     # Signed as of when it was queued, a message that is sent again is the same one, down to its Message-ID.
     signed_at = max(bundle.lead.queued_at, now - _SAME_FOR)
     made = message(opened, link_to(public, signed_at), public, now, can_reply=can_reply)
-    return way.render(disclosed(made, content))
+    # First what may not leave is taken out: it is looked for in the words as they are stored.
+    return way.render(_in_language(disclosed(made, content)))
+
+
+def _in_language(made: Message) -> Message:
+    language = spoken(made.language)
+    if language == "en" or not _told:
+        return made
+    say = _told[0]
+    return replace(
+        made,
+        title=say(made.title, language),
+        text=say(made.text, language),
+        reason=say(made.reason, language),
+        alerts=tuple(replace(alert, news=say(alert.news, language)) for alert in made.alerts),
+    )
 
 
 def content_of(connection: Connection, channel: str) -> Content:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from tocsin.notify.channels.contract import AlertText, Message
 from tocsin.notify.states import Purpose
-from tocsin.notify.wording import STILL_ON_IT, first_name, headline, mark, news, notice, one_line, short
+from tocsin.notify.wording import STILL_ON_IT, first_name, headline, mark, news, notice, one_line, priority, short
+from tocsin.notify.written_words import say
 
 #: 3GPP TS 23.038, 6.2.1: what fits in 7 bits, and what takes two of them.
 _GSM = frozenset(
@@ -94,38 +95,49 @@ def text_message(message: Message) -> str:
     match message.purpose:
         case Purpose.PAGE if alert:
             client = for_phones(one_line(alert.client, LONGEST_CLIENT))
-            head = f"{'TEST ' if alert.is_test else ''}{alert.priority.upper()} {f'{client}: ' if client else ''}"
+            head = f"{'TEST ' if alert.is_test else ''}{_loud(alert, message)} {f'{client}: ' if client else ''}"
             said = for_phones(one_line(mark(alert), LONGEST_MARK))
-            tail = [f"{said}." if said else "", _replies(alert) if message.can_reply else "", alert.link]
+            tail = [
+                f"{said}." if said else "",
+                _replies(alert, message.language) if message.can_reply else "",
+                alert.link,
+            ]
             return _fitted(head, for_phones(short(alert)), tail, ONE_ALERT)
         case Purpose.STILL_ON_IT if alert:
-            reply = f"Reply ACK {alert.id} within 5 minutes, or others are paged."
+            reply = say(message.language, "Reply ACK {number} within 5 minutes, or others are paged.", number=alert.id)
             who = for_phones(first_name(message.recipient))
-            head = f"Still on it{f', {who}' if who else ''}? "
-            tail = [f"(#{alert.id}).", reply if message.can_reply else STILL_ON_IT, alert.link]
+            asked = "Still on it, {who}?" if who else "Still on it?"
+            head = f"{say(message.language, asked, who=who)} "
+            tail = [f"(#{alert.id}).", reply if message.can_reply else say(message.language, STILL_ON_IT), alert.link]
             return _fitted(head, for_phones(headline(alert)), tail, ONE_ALERT)
         case Purpose.ALL_CLEAR if alert:
-            return _fitted("", for_phones(news(alert)), [], ONE_ALERT)
+            return _fitted("", for_phones(news(alert, message.language)), [], ONE_ALERT)
         case _:
             title = for_phones(one_line(message.title, LONGEST_TITLE))
             head = f"Tocsin: {title}. " if title and message.purpose is Purpose.NOTICE else ""
             return _fitted(head, for_phones(notice(message)), [], ONE_ALERT)
 
 
-def _replies(alert: AlertText) -> str:
-    return f"Reply ACK {alert.id}, TAKE {alert.id}."
+def _loud(alert: AlertText, message: Message) -> str:
+    return say(message.language, priority(alert)).upper()
+
+
+def _replies(alert: AlertText, language: str) -> str:
+    return say(language, "Reply ACK {number}, TAKE {number}.", number=alert.id)
 
 
 def _several_in_text(message: Message) -> str:
     if message.purpose is Purpose.ALL_CLEAR:
         numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
-        more = f" and {message.more} more" if message.more else ""
-        return _fitted("", f"All clear for {numbers}{more}. Nothing to do.", [], SEVERAL_ALERTS)
+        clear = say(message.language, "All clear for {numbers}. Nothing to do.", numbers=f"{numbers}{_more(message)}")
+        return _fitted("", clear, [], SEVERAL_ALERTS)
     worst = min(message.alerts, key=lambda alert: alert.priority.rank)
-    head = f"{worst.priority.upper()} {len(message.alerts) + message.more} alerts: "
-    rest = f" and {message.more} more" if message.more else ""
+    count = len(message.alerts) + message.more
+    head = f"{_loud(worst, message)} {say(message.language, '{count} alerts: ', count=count)}"
+    rest = _more(message)
     numbered = message.alerts[0].id
-    reply = f"Reply ACK ALL, or ACK {numbered} for one." if message.can_reply else ""
+    reply = say(message.language, "Reply ACK ALL, or ACK {number} for one.", number=numbered)
+    reply = reply if message.can_reply else ""
     for room in (80, 60, 45, 30, 20, 12):
         names = "; ".join(f"#{alert.id} {_phone_headline(alert, room)}" for alert in message.alerts)
         text = " ".join(part for part in (f"{head}{names}{rest}.", reply, message.home) if part)
@@ -133,6 +145,10 @@ def _several_in_text(message: Message) -> str:
             return text
     numbers = ", ".join(f"#{alert.id}" for alert in message.alerts)
     return _fitted(head, f"{numbers}{rest}", [reply, message.home], SEVERAL_ALERTS)
+
+
+def _more(message: Message) -> str:
+    return say(message.language, " and {more} more", more=message.more) if message.more else ""
 
 
 def _phone_headline(alert: AlertText, longest: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tocsin.notify.channels.contract import AlertText, Message
 from tocsin.notify.states import Purpose
+from tocsin.notify.written_words import say
 
 #: Of a subject that a source wrote, so much is kept in a headline.
 LONGEST_HEADLINE = 200
@@ -108,16 +109,17 @@ def first_name(name: str) -> str:
     return one_line(name, 60).split(" ")[0]
 
 
-def named(alert: AlertText, longest: int = LONGEST_HEADLINE) -> str:
+def named(alert: AlertText, longest: int = LONGEST_HEADLINE, language: str = "") -> str:
     """ "#42 Critical Acme: VPN down (Halo 20817)": an alert in a list of several."""
     said = mark(alert)
-    return f"#{alert.id} {priority(alert)} {headline(alert, longest)}{f' ({said})' if said else ''}"
+    return f"#{alert.id} {say(language, priority(alert))} {headline(alert, longest)}{f' ({said})' if said else ''}"
 
 
 def still_on_it(message: Message, alert: AlertText) -> str:
     """The question to whoever acknowledged and has been quiet since."""
     who = first_name(message.recipient)
-    return f"Still on it{f', {who}' if who else ''}? {headline(alert)} (#{alert.id})."
+    asked = say(message.language, "Still on it, {who}?", who=who) if who else say(message.language, "Still on it?")
+    return f"{asked} {headline(alert)} (#{alert.id})."
 
 
 STILL_ON_IT = "Acknowledge again within 5 minutes, or others are paged."
@@ -127,11 +129,17 @@ def sentences(message: Message) -> list[str]:
     """What a message says in plain sentences, one an alert: for pushes, chats and the plain part of mails."""
     match message.purpose:
         case Purpose.ALL_CLEAR:
-            return [*(news(alert) for alert in message.alerts), *([and_more(message)] if message.more else [])]
+            return [
+                *(news(alert, message.language) for alert in message.alerts),
+                *([and_more(message)] if message.more else []),
+            ]
         case Purpose.STILL_ON_IT:
-            return [f"{still_on_it(message, alert)} {STILL_ON_IT}" for alert in message.alerts]
+            return [f"{still_on_it(message, alert)} {say(message.language, STILL_ON_IT)}" for alert in message.alerts]
         case Purpose.PAGE if len(message.alerts) > 1:
-            return [*(named(alert) for alert in message.alerts), *([and_more(message)] if message.more else [])]
+            return [
+                *(named(alert, language=message.language) for alert in message.alerts),
+                *([and_more(message)] if message.more else []),
+            ]
         case Purpose.PAGE:
             return [short(alert) for alert in message.alerts]
         case _:
@@ -140,12 +148,16 @@ def sentences(message: Message) -> list[str]:
 
 def and_more(message: Message) -> str:
     """ "And 12 more: https://…": the alerts that a message stands for and does not name."""
-    return f"And {message.more} more{f': {message.home}' if message.home else '.'}"
+    return (
+        f"{say(message.language, 'And {more} more', more=message.more)}{f': {message.home}' if message.home else '.'}"
+    )
 
 
-def news(alert: AlertText) -> str:
+def news(alert: AlertText, language: str = "") -> str:
     """What an all-clear says: "Taken by Alice: VPN down (#42). Nothing to do."."""
-    return one_line(alert.news) or f"Alert #{alert.id} needs nobody any more. Nothing to do."
+    return one_line(alert.news) or say(
+        language, "Alert #{number} needs nobody any more. Nothing to do.", number=alert.id
+    )
 
 
 def notice(message: Message) -> str:

@@ -134,6 +134,8 @@ class Rendered:
     buttons: tuple[Button, ...] = ()
     link: str = ""
     priority: Priority | None = None
+    #: The recipient's, such as "de"; empty: English.
+    language: str = ""
     #: Of a phone call.
     script: CallScript | None = None
 

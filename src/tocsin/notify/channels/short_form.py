@@ -7,6 +7,7 @@ from dataclasses import replace
 from tocsin.notify import html_text, wording
 from tocsin.notify.channels.contract import Button, Message, Rendered
 from tocsin.notify.states import Purpose
+from tocsin.notify.written_words import say
 
 
 def render(message: Message, *, longest: int, details: int) -> Rendered:
@@ -18,6 +19,7 @@ def render(message: Message, *, longest: int, details: int) -> Rendered:
         text=wording.cut(wording.storable(_fitting(message, details, longest)), longest),
         buttons=_buttons(message, link),
         link=link,
+        language=message.language,
         priority=min((alert.priority for alert in message.alerts), key=lambda priority: priority.rank, default=None),
     )
 
@@ -27,13 +29,13 @@ def _title(message: Message) -> str:
         case Purpose.PAGE if len(message.alerts) == 1:
             alert = message.alerts[0]
             test = "TEST " if alert.is_test else ""
-            return f"{test}{wording.priority(alert)}: {wording.headline(alert)}"
+            return f"{test}{say(message.language, wording.priority(alert))}: {wording.headline(alert)}"
         case Purpose.PAGE:
-            return f"{len(message.alerts) + message.more} alerts"
+            return say(message.language, "{count} alerts", count=len(message.alerts) + message.more)
         case Purpose.ALL_CLEAR:
-            return "All clear"
+            return say(message.language, "All clear")
         case Purpose.STILL_ON_IT:
-            return "Still on it?"
+            return say(message.language, "Still on it?")
         case Purpose.NOTICE | Purpose.TEST:
             return wording.one_line(message.title) or "Tocsin"
 
@@ -48,7 +50,7 @@ def _fitting(message: Message, details: int, longest: int) -> str:
 
 
 def _only(message: Message) -> str:
-    return f"{wording.named(message.alerts[0])}\n{wording.and_more(message)}"
+    return f"{wording.named(message.alerts[0], language=message.language)}\n{wording.and_more(message)}"
 
 
 def _text(message: Message, details: int) -> str:
@@ -68,8 +70,12 @@ def _buttons(message: Message, link: str) -> tuple[Button, ...]:
     if message.purpose not in (Purpose.PAGE, Purpose.STILL_ON_IT) or not link:
         return ()
     if len(message.alerts) > 1:
-        return (Button("Open the alerts", link),)
-    label = "Acknowledge or take" if message.recipient else "Open the alert"
+        return (Button(say(message.language, "Open the alerts"), link),)
+    label = say(message.language, "Acknowledge or take" if message.recipient else "Open the alert")
     ticket = wording.one_line(message.alerts[0].source_url)
-    others = (Button("Open the ticket", ticket),) if ticket.startswith(("http://", "https://")) else ()
+    others = (
+        (Button(say(message.language, "Open the ticket"), ticket),)
+        if ticket.startswith(("http://", "https://"))
+        else ()
+    )
     return (Button(label, link), *others)

@@ -7,6 +7,6 @@ in `sentences`, whose values are filled in again, their own words translated too
 
 from __future__ import annotations
 
-from tocsin.web.told.reading import told
+from tocsin.web.told.reading import told, told_in
 
-__all__ = ["told"]
+__all__ = ["told", "told_in"]

@@ -9,6 +9,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import re2
+from django.utils import translation
 from django.utils.translation import get_language, gettext, ngettext, npgettext
 
 from tocsin.web.told.sentences import SENTENCES
@@ -44,6 +45,12 @@ def told(text: str) -> str:
     if language.startswith("en") or not text or len(text) > _LONGEST:
         return text
     return _told(str(text), language, 0)
+
+
+def told_in(text: str, language: str) -> str:
+    """`text` in that language: for messages, whose reader asks for no page."""
+    with translation.override(language):
+        return told(text)
 
 
 @lru_cache(maxsize=8_192)

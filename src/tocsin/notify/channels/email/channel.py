@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,7 @@ from tocsin.notify import html_text, wording
 from tocsin.notify.channels.contract import AlertText, Button, Message, Rendered
 from tocsin.notify.mail_replies import references
 from tocsin.notify.states import Purpose
-
-_OTHERWISE = "Anything else you write is noted on the alert."
+from tocsin.notify.written_words import say, say_date, spoken
 
 _COLOURS = {
     Priority.CRITICAL: "#b81414",
@@ -125,7 +124,7 @@ def _plain(message: Message) -> str:
 
 
 def _plain_alert(message: Message, alert: AlertText) -> str:
-    lines = [wording.named(alert)]
+    lines = [wording.named(alert, language=message.language)]
     lines += [
         f"{fact.label}: {fact.text}{f' {fact.url}' if _is_web(fact.url) else ''}" for fact in _facts(message, alert)
     ]
@@ -139,7 +138,7 @@ def _plain_alert(message: Message, alert: AlertText) -> str:
 def _html(message: Message, subject: str) -> str:
     blocks = [
         _Block(
-            priority=wording.priority(alert),
+            priority=say(message.language, wording.priority(alert)),
             colour=_COLOURS[alert.priority],
             is_test=alert.is_test,
             is_vip=alert.is_vip,
@@ -152,7 +151,13 @@ def _html(message: Message, subject: str) -> str:
         )
         for alert in message.alerts
     ]
-    context = {"subject": subject, "lead": _lead(message), "alerts": blocks, "foot": _foot(message)}
+    context = {
+        "subject": subject,
+        "language": spoken(message.language),
+        "lead": _lead(message),
+        "alerts": blocks,
+        "foot": _foot(message),
+    }
     return _template().render(Context(context))
 
 
@@ -166,7 +171,8 @@ def _lead(message: Message) -> list[str]:
     match message.purpose:
         case Purpose.PAGE if len(message.alerts) > 1:
             count = len(message.alerts) + message.more
-            return [f"{count} alerts need an answer.", *([wording.and_more(message)] if message.more else [])]
+            lead = say(message.language, "{count} alerts need an answer.", count=count)
+            return [lead, *([wording.and_more(message)] if message.more else [])]
         case Purpose.PAGE:
             return []
         case Purpose.NOTICE | Purpose.TEST:
@@ -178,17 +184,23 @@ def _lead(message: Message) -> list[str]:
 def _foot(message: Message) -> list[str]:
     lines = [wording.one_line(message.reason)] if message.reason else []
     if any(alert.link for alert in message.alerts) and message.recipient:
-        lines.append("The links are for you alone and are valid for seven days. Opening one changes nothing.")
+        links = "The links are for you alone and are valid for seven days. Opening one changes nothing."
+        lines.append(say(message.language, links))
     if message.can_reply and message.recipient and message.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT):
-        number = f" and the number (ack {message.alerts[0].id})" if len(message.alerts) > 1 else ""
-        lines.append(f"Or answer this mail: ack, take, close or escalate{number} alone on the first line. {_OTHERWISE}")
+        one = "Or answer this mail: ack, take, close or escalate alone on the first line."
+        many = (
+            "Or answer this mail: ack, take, close or escalate and the number (ack {number}) alone on the first line."
+        )
+        how = say(message.language, many if len(message.alerts) > 1 else one, number=message.alerts[0].id)
+        lines.append(f"{how} {say(message.language, 'Anything else you write is noted on the alert.')}")
     return lines
 
 
 def _button(message: Message) -> str:
     if message.purpose is Purpose.PAGE and message.recipient:
-        return "Acknowledge, take or close"
-    return "Acknowledge again, take or close" if message.purpose is Purpose.STILL_ON_IT else "Open the alert"
+        return say(message.language, "Acknowledge, take or close")
+    asks = message.purpose is Purpose.STILL_ON_IT
+    return say(message.language, "Acknowledge again, take or close" if asks else "Open the alert")
 
 
 def _details(message: Message, alert: AlertText) -> str:
@@ -208,20 +220,20 @@ def _facts(message: Message, alert: AlertText) -> list[_Fact]:
         _Fact("Team", line(alert.team, 200)),
         _Fact("Requester", line(alert.requester, 200)),
         _Fact("Phone", phone, f"tel:{quote(number)}" if number else ""),
-        _Fact("Opened", _moment(alert.opened_at, message.time_zone)),
+        _Fact("Opened", _moment(alert.opened_at, message.time_zone, message.language)),
         _Fact("Messages", str(alert.count) if alert.count > 1 else ""),
     ]
-    return [fact for fact in facts if fact.text]
+    return [replace(fact, label=say(message.language, fact.label)) for fact in facts if fact.text]
 
 
-def _moment(at: datetime | None, zone: str) -> str:
+def _moment(at: datetime | None, zone: str, language: str) -> str:
     if at is None:
         return ""
     try:
         local = at.astimezone(ZoneInfo(zone))
     except (KeyError, ValueError, OSError):
         local = at
-    return f"{local.day} {local:%B %Y, %H:%M %Z}"
+    return say_date(language, local)
 
 
 def _is_web(url: str) -> bool:

@@ -10,6 +10,7 @@ from tocsin.alerts.states import CommandKind
 from tocsin.notify import links, wording
 from tocsin.notify.channels.contract import Rendered
 from tocsin.notify.channels.web_push.encryption import MOST_BYTES
+from tocsin.notify.written_words import say
 
 #: In this order: browsers show two, so the first two must be the ones that matter at night.
 ACTS = (
@@ -33,7 +34,10 @@ def payload(rendered: Rendered, notification_id: str) -> bytes:
         # The next push about it, the all-clear included, takes this one's place.
         says["tag"] = f"alert-{number}"
     if token:
-        says |= {"token": token, "acts": [{"action": str(kind), "title": label} for kind, label in ACTS]}
+        says |= {
+            "token": token,
+            "acts": [{"action": str(kind), "title": say(rendered.language, label)} for kind, label in ACTS],
+        }
     return _fitted(says)
 
 
