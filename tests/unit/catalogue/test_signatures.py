@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tocsin.catalogue.kinds import zammad, zendesk
+from tocsin.catalogue.kinds import glpi, zammad, zendesk
 
 NOW = datetime(2026, 11, 24, 2, 10, tzinfo=UTC)
 BODY = '{"title": "Grüße"}'.encode()
@@ -59,3 +59,22 @@ def test_what_zammad_signed_is_told_from_what_it_did_not(given: str) -> None:
 def test_a_request_without_zammads_header_is_not_signed() -> None:
     assert not zammad.is_signed(BODY, {}, "secret", NOW)
     assert not zammad.is_signed(BODY, {"x-hub-signature": "sha1=ü"}, "secret", NOW)
+
+
+def test_what_glpi_signed_is_told_from_what_it_did_not() -> None:
+    at = "1795486230"
+    digest = hmac.new(b"secret", BODY + at.encode(), hashlib.sha256).hexdigest()
+    headers = {"x-glpi-signature": digest, "x-glpi-timestamp": at}
+    assert glpi.is_signed(BODY, headers, "secret", NOW)
+    assert not glpi.is_signed(BODY, headers, "another", NOW)
+    assert not glpi.is_signed(BODY + b" ", headers, "secret", NOW)
+    assert not glpi.is_signed(BODY, {**headers, "x-glpi-timestamp": "1795486231"}, "secret", NOW)
+    assert not glpi.is_signed(BODY, {}, "secret", NOW)
+
+
+def test_a_message_of_glpi_that_is_one_already_comes_back_as_it_is() -> None:
+    (message,) = glpi.messages({"event": "new", "item": {"id": 1, "team": [{"role": "assigned"}, 7, None]}}, {})
+    assert (message["assigned"], message["requester"]) == ("", "")
+    assert glpi.messages(message, {}) == [message]
+    for other in ({}, {"item": None}, {"item": {"team": "x"}}):
+        assert glpi.messages(other, {})[0] is other
