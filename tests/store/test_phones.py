@@ -383,15 +383,34 @@ def test_what_was_known_of_a_provider_is_forgotten_when_it_is_changed_or_deleted
     broken = ProviderHealth(name="Twilio", failures=3, is_open=True, retry_at=world.post.now, error="It refuses.")
     broken.save()
     commands.save_provider(spec, existing=row, actor=ACTOR, now=world.post.now)
-    assert [text for text, _, _ in provider_troubles.found()] == ["Twilio fails, and others take its turn: It refuses."]
+    assert [text for text, _, _ in provider_troubles.found(world.post.now)] == [
+        "Twilio fails, and others take its turn: It refuses."
+    ]
     commands.save_provider({**spec, "auth_token": "corrected"}, existing=row, actor=ACTOR, now=world.post.now)
     assert not ProviderHealth.objects.exists(), "it is used in its turn at once"
     broken.save()
     commands.delete_provider(row, actor=ACTOR, now=world.post.now)
-    assert list(provider_troubles.found()) == []
+    assert list(provider_troubles.found(world.post.now)) == []
     # One that went with the environment's variables.
     ProviderHealth.objects.create(name="SMTP (environment)", is_open=True, retry_at=world.post.now)
-    assert list(provider_troubles.found()) == []
+    assert list(provider_troubles.found(world.post.now)) == []
+
+
+def test_home_tells_what_another_provider_sent_from_what_nobody_did(world: World) -> None:
+    world.post.user("alice", SMS)
+    world.first.refusals.append("country")
+    world.post.page(world.post.alert(), "alice")
+    world.post.go()
+    assert list(provider_troubles.found(world.post.now)) == [
+        ("Twilio could not send 1 message in the last 24 hours; another provider did", "/providers/", False)
+    ]
+    for double in (world.first, world.second):
+        double.refusals.append("country")
+    world.post.page(world.post.alert("Disk full"), "alice")
+    world.post.go(11)
+    assert ("Twilio two could not send 1 message in the last 24 hours, and nothing else did", "/providers/", True) in (
+        list(provider_troubles.found(world.post.now))
+    )
 
 
 def test_an_address_that_is_refused_says_nothing_against_the_provider(world: World) -> None:

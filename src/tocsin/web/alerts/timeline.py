@@ -135,7 +135,8 @@ def _of_delivery(notification: Notification, delivery: Delivery, whom: str, now:
             return Entry(at, tone, f"{whom}: {_came_of_it(delivery)}{what}", _provider(delivery, notification))
         case DeliveryStatus.FAILED:
             at = delivery.ended_at or delivery.due_at
-            return Entry(at, "now", f"{whom}: {_('not sent')}{what}", told(delivery.error) or why)
+            parts = [delivery.provider_name, told(delivery.error), why]
+            return Entry(at, "now", f"{whom}: {_('not sent')}{what}", " · ".join(part for part in parts if part))
         case DeliveryStatus.CANCELLED:
             at = delivery.ended_at or delivery.due_at
             return Entry(at, "", f"{whom}: {_('not needed any more')}{what}", why)
@@ -162,7 +163,7 @@ def _provider(delivery: Delivery, notification: Notification) -> str:
         return _("Kept in the sandbox: nothing left the machine")
     parts = [delivery.provider_name]
     if delivery.sent_at:
-        seconds = (delivery.sent_at - delivery.queued_at).total_seconds()
+        seconds = (delivery.sent_at - delivery.due_at).total_seconds()
         parts.append(_("%(seconds).1f s after it was due") % {"seconds": max(0.0, seconds)})
     parts += [told(delivery.reason), told(notification.reason)]
     return " · ".join(part for part in parts if part)
@@ -179,9 +180,17 @@ def _paged(notifications: Sequence[Notification]) -> list[Paged]:
 
 def _one_paged(name: str, notifications: Sequence[Notification]) -> Paged:
     channels = ", ".join(dict.fromkeys(channel_name(n.channel) for n in notifications))
-    states = {delivery.status for n in notifications for delivery in n.deliveries.all()}
-    if states & {DeliveryStatus.SENT, DeliveryStatus.DELIVERED}:
-        result, tone = _("reached"), "ok"
+    deliveries = [delivery for n in notifications for delivery in n.deliveries.all()]
+    states = {delivery.status for delivery in deliveries}
+    receipts = {d.receipt for d in deliveries if d.status in (DeliveryStatus.SENT, DeliveryStatus.DELIVERED)}
+    if ReceiptState.ANSWERED in receipts:
+        result, tone = _("answered"), "ok"
+    elif DeliveryStatus.DELIVERED in states:
+        result, tone = _("delivered"), "ok"
+    elif receipts == {ReceiptState.NOT_REACHED}:
+        result, tone = _("nobody reached"), "wait"
+    elif DeliveryStatus.SENT in states:
+        result, tone = _("sent"), "ok"
     elif states & {DeliveryStatus.QUEUED, DeliveryStatus.SENDING}:
         result, tone = _("waiting"), ""
     elif DeliveryStatus.FAILED in states:

@@ -3,22 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tocsin.core import database
 from tocsin.notify import opt_outs, provider_status
-from tocsin.notify.models import ProviderHealth
+from tocsin.notify.models import Delivery, ProviderHealth
+from tocsin.notify.states import DeliveryStatus, Purpose
+from tocsin.web.home.overview import DAY, first_uuid
+
+#: So many providers are named for one thing.
+_MOST = 5
 
 
-def found() -> Iterator[tuple[str, str, bool]]:
+def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
     """Each as a sentence, where to mend it, and whether somebody must come now."""
-    for row in ProviderHealth.objects.filter(is_open=True, name__in=provider_status.in_use()).order_by("name"):
+    failed = _failed(now)
+    for name, number in _by_provider(failed.filter(~_sent_otherwise())):
+        text = ngettext(
+            "%(name)s could not send %(count)d message in the last 24 hours, and nothing else did",
+            "%(name)s could not send %(count)d messages in the last 24 hours, and nothing else did",
+            number,
+        )
+        yield text % {"name": name or _("Nobody"), "count": number}, reverse("providers"), True
+    passed_over = list(ProviderHealth.objects.filter(is_open=True, name__in=provider_status.in_use()).order_by("name"))
+    for row in passed_over:
         text = _("%(name)s fails, and others take its turn: %(error)s") % {"name": row.name, "error": row.error}
         yield text, reverse("providers"), True
+    known = [row.name for row in passed_over]
+    for name, number in _by_provider(failed.filter(_sent_otherwise()).exclude(provider_name__in=known)):
+        text = ngettext(
+            "%(name)s could not send %(count)d message in the last 24 hours; another provider did",
+            "%(name)s could not send %(count)d messages in the last 24 hours; another provider did",
+            number,
+        )
+        yield text % {"name": name, "count": number}, reverse("providers"), False
     with database.transaction() as connection:
         people = opt_outs.opted_out(connection)
-    for user_id, name, label, _at in people[:5]:
+    for user_id, name, label, _at in people[:_MOST]:
         text = _("%(name)s wrote STOP, and gets no texts at %(label)s") % {"name": name, "label": label}
         yield text, reverse("user", args=[user_id]), False
+
+
+def _failed(now: datetime) -> QuerySet[Delivery]:
+    """What failed within a day. Whoever sends a test sees it fail, and needs no telling."""
+    rows = Delivery.objects.filter(pk__gte=first_uuid(now - DAY), status=DeliveryStatus.FAILED)
+    return rows.exclude(purpose=Purpose.TEST)
+
+
+def _sent_otherwise() -> Exists:
+    """Whether the same message left after all, or still may."""
+    alive = ~Q(status__in=(DeliveryStatus.FAILED, DeliveryStatus.CANCELLED))
+    return Exists(Delivery.objects.filter(alive, notification=OuterRef("notification")))
+
+
+def _by_provider(rows: QuerySet[Delivery]) -> QuerySet[Delivery, tuple[str, int]]:
+    return rows.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")[:_MOST]

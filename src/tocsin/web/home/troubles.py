@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.core.cache import cache
-from django.db.models import Count, F, Q
+from django.db.models import F, Q
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -20,8 +20,6 @@ from tocsin.escalation.runs import RunStatus
 from tocsin.inbound import registry, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
-from tocsin.notify.models import Delivery
-from tocsin.notify.states import DeliveryStatus
 from tocsin.oncall.health import Kind
 from tocsin.operate import coverage, standing
 from tocsin.people.models import ContactMethod, Membership
@@ -60,8 +58,7 @@ def found(now: datetime) -> list[Trouble]:
         *_unanswered(),
         *_unusable(),
         *_without_policy(),
-        *_failing_providers(now),
-        *(Trouble(*each) for each in provider_troubles.found()),
+        *(Trouble(*each) for each in provider_troubles.found(now)),
         *(Trouble(*each) for each in outbound_troubles.found()),
         *_unreadable(now),
         *_unreachable(),
@@ -108,17 +105,6 @@ def _without_policy() -> Iterator[Trouble]:
     for integration in rows.distinct()[:5]:
         text = _("%(name)s pages nobody: it has neither a policy nor recipients") % {"name": integration.name}
         yield Trouble(text, reverse("integration", args=[integration.pk]), is_urgent=True)
-
-
-def _failing_providers(now: datetime) -> Iterator[Trouble]:
-    failed = Delivery.objects.filter(pk__gte=first_uuid(now - DAY), status=DeliveryStatus.FAILED)
-    for name, number in failed.values_list("provider_name").annotate(number=Count("pk")).order_by("-number")[:5]:
-        text = ngettext(
-            "%(name)s could not send %(count)d message in the last 24 hours",
-            "%(name)s could not send %(count)d messages in the last 24 hours",
-            number,
-        ) % {"name": name or _("Nobody"), "count": number}
-        yield Trouble(text, reverse("providers"), is_urgent=True)
 
 
 def _unreadable(now: datetime) -> Iterator[Trouble]:
