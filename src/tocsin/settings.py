@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "tocsin.inbound",
     "tocsin.outbound",
     "tocsin.operate",
+    "tocsin.configure",
     "tocsin.web",
     "tocsin",
     "allauth",

@@ -56,7 +56,7 @@ class Evening:
             f"/groups/{self.desk.group}/edit/", f"/groups/{self.desk.group}/delete/", "/users/", "/users/invite/",
             "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
-            "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/",
+            "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
             *self._outbound(), "/pause/", "/search/?q=a", "/wall/", "/offline/", "/me/", "/me/devices/", "/me/rules/",
             "/client-tables/", "/client-tables/new/",
             "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -64,7 +65,16 @@ def own_mail(settings: Settings) -> None:
 
 
 @pytest.fixture
-def company(database: str) -> Company:
+def imports_end(database: str) -> Iterator[None]:
+    """Imports that were begun end before the database goes."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("import-"):
+            thread.join(30)
+
+
+@pytest.fixture
+def company(database: str, imports_end: None) -> Company:
     cache.clear()
     now = clock.now()
     admin = make_user("alice", "admin", "Alice Andersson")

@@ -26,6 +26,7 @@ from tocsin.api import (
     groups,
     heartbeats,
     holiday_calendars,
+    imports,
     inbound_messages,
     integration_trials,
     integration_versions,
@@ -84,6 +85,7 @@ _NOUNS = (
     settings,
     audit_log,
     system,
+    imports,
 )
 #: These add to the routes of a noun above.
 _ALSO = (alert_opening, alert_commands, integration_trials, integration_versions, message_replay, on_call)

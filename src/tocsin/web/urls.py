@@ -15,6 +15,7 @@ from tocsin.web.client_tables import views as client_tables
 from tocsin.web.groups import views as groups
 from tocsin.web.home import views as home
 from tocsin.web.hooks import views as hooks
+from tocsin.web.imports import views as imports
 from tocsin.web.inbound import attachments, replay
 from tocsin.web.inbound import views as inbound
 from tocsin.web.integrations import bench, presets, tabs, trying, versions
@@ -182,6 +183,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("system/", system.system, name="system"),
     path("system/doctor/", system.examination, name="doctor"),
     path("settings/", system.settings, name="settings"),
+    path("import/", imports.imports, name="imports"),
+    path("import/<int:number>/tocsin-import.yaml", imports.configuration, name="import_yaml"),
+    path("import/<int:number>/report.txt", imports.report, name="import_report"),
+    path("import/<int:number>/apply", imports.apply, name="apply_import"),
+    path("import/<int:number>/discard", imports.discard, name="discard_import"),
     path("pause/", pause.pause, name="pause"),
     path("pause/end", pause.end, name="end_pause"),
     path("pause/banners", pause.banners, name="banners"),

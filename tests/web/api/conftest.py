@@ -99,7 +99,7 @@ class Company:
 
 
 @pytest.fixture
-def company(database: str) -> Company:
+def company(database: str, imports_end: None) -> Company:
     now = clock.now()
 
     def person(username: str, role: Role, number: int) -> User:

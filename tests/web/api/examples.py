@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE, record
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
+from tocsin.configure.models import ImportRun, ImportState
 from tocsin.core import clock, crypto
 from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
@@ -407,8 +409,42 @@ _OUTBOUND: Mapping[str, Example] = {
 }
 
 
+def _import(suffix: str = "", **fields: Any) -> Example:
+    """On an import that somebody began."""
+
+    def make(world: World) -> Request:
+        ImportRun.objects.all().delete()
+        given = {"state": ImportState.READY, "configuration": crypto.encrypt("settings: {}\n"), **fields}
+        run = ImportRun.objects.create(
+            product="opsgenie",
+            source="a file",
+            started_by="alice",
+            started_at=clock.now(),
+            beat_at=clock.now(),
+            **given,
+        )
+        return f"imports/{run.pk}{suffix}", None
+
+    return make
+
+
+def _export(_world: World) -> Request:
+    ImportRun.objects.all().delete()
+    return "imports", {"product": "opsgenie", "export": base64.b64encode(b'{"teams": [{"name": "Ops"}]}').decode()}
+
+
+_IMPORTS: Mapping[str, Example] = {
+    "GET imports": _listed("imports"),
+    "POST imports": _export,
+    "GET imports/{int:id}": _import(),
+    "GET imports/{int:id}/configuration": _import("/configuration"),
+    "POST imports/{int:id}/apply": _import("/apply"),
+    "DELETE imports/{int:id}": _import(),
+}
+
 EXAMPLES: Mapping[str, Example] = {
     **_OUTBOUND,
+    **_IMPORTS,
     "GET alerts": _listed("alerts"),
     "POST alerts": _new("alerts", lambda _world: {"subject": "VPN down", "recipients": {"users": ["bob"]}}),
     "POST alerts/preview": lambda _world: (

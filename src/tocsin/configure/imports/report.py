@@ -65,8 +65,12 @@ def several(names: Iterable[str]) -> str:
     return shown if len(found) <= _SHOWN else f"{shown} and {len(found) - _SHOWN} more"
 
 
-def as_text(translation: Translation) -> str:
-    """The report as lines of text, what is left out first."""
+def by_weight(findings: Iterable[Finding]) -> list[Finding]:
+    """The lines in the order in which people read them: what is left out first."""
     order = list(Weight)
-    lines = sorted(translation.findings, key=lambda finding: order.index(finding.weight))
-    return "".join(f"{line}\n" for line in lines)
+    return sorted(findings, key=lambda finding: order.index(finding.weight))
+
+
+def as_text(translation: Translation) -> str:
+    """The report as lines of text."""
+    return "".join(f"{line}\n" for line in by_weight(translation.findings))

@@ -254,7 +254,9 @@ def _leaf(one: Document, kind: str) -> dict[str, Any]:
     value = one.get("expectedValue")
     if there in ("details", "extra-properties", "extraProperties"):
         key = str(one.get("key") or (value if operation == "contains-key" else "") or "")
-        if not key or kind != "opsgenie":
+        if kind != "opsgenie":
+            raise _Untold("It asks for extra properties, which messages of this integration do not have.")
+        if not key:
             raise _Untold("It asks for extra properties without naming one.")
         field = f"^details^{key.replace('^', '^^')}"
     elif there in _FIELDS:

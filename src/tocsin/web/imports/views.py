@@ -1,0 +1,113 @@
+"""Import: moving here from another product. Shows how far it is, the report and the plan. For administrators."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Action
+from tocsin.configure.imports import runs
+from tocsin.configure.imports.products import PRODUCTS
+from tocsin.configure.models import ImportRun, ImportState
+from tocsin.core.errors import Rejected
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, needs
+from tocsin.web.imports.forms import ImportForm
+from tocsin.web.request import Request, page
+
+_RUNNING = (ImportState.READING, ImportState.APPLYING)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ADMINISTER)
+def imports(request: Request) -> HttpResponse:
+    """The import that there is, and the form that begins another."""
+    form = ImportForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid() and _started(request, form):
+        return redirect("imports")
+    run = runs.latest(request.now)
+    context = {
+        "form": form,
+        "run": run,
+        "title": PRODUCTS[run.product].title if run is not None and run.product in PRODUCTS else "",
+        "is_running": run is not None and run.state in _RUNNING,
+        "products": PRODUCTS.values(),
+    }
+    return page(request, "imports/imports.html", context, parts=("run",), status=422 if form.errors else 200)
+
+
+@require_safe
+@needs(Action.ADMINISTER)
+def configuration(request: Request, number: int) -> HttpResponse:
+    """The YAML as a file."""
+    text = runs.yaml_of(_find(request, number))
+    if not text:
+        raise Http404
+    return _file(text, "tocsin-import.yaml", "application/yaml")
+
+
+@require_safe
+@needs(Action.ADMINISTER)
+def report(request: Request, number: int) -> HttpResponse:
+    """The report as a file."""
+    lines = [
+        f"{one['weight']:<8}  {one['object']}: {one['what']}. {one['why']} {one['remedy']}".rstrip()
+        for one in _find(request, number).findings
+    ]
+    return _file("".join(f"{line}\n" for line in lines), "tocsin-import-report.txt", "text/plain")
+
+
+@require_POST
+@needs(Action.ADMINISTER)
+def apply(request: Request, number: int) -> HttpResponse:
+    """Applies what was read."""
+    try:
+        runs.apply(_find(request, number), actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    return redirect("imports")
+
+
+@require_POST
+@needs(Action.ADMINISTER)
+def discard(request: Request, number: int) -> HttpResponse:
+    """Throws it away."""
+    runs.discard(_find(request, number))
+    messages.success(request, _("The import is thrown away. Nothing was changed by that."))
+    return redirect("imports")
+
+
+def _started(request: Request, form: ImportForm) -> bool:
+    given, file = form.cleaned_data, form.cleaned_data["file"]
+    try:
+        runs.start(
+            given["product"],
+            key=given["key"],
+            base=given["api_base"],
+            exported=file.read() if file else None,
+            file_name=file.name if file else "",
+            with_keys=given["with_keys"],
+            actor=actor(request),
+            now=request.now,
+        )
+    except Rejected as rejected:
+        show_rejection(form, rejected)
+        return False
+    return True
+
+
+def _find(request: Request, number: int) -> ImportRun:
+    run = runs.latest(request.now)
+    if run is None or run.pk != number:
+        raise Http404
+    return run
+
+
+def _file(text: str, name: str, content_type: str) -> HttpResponse:
+    response = HttpResponse(text, content_type=f"{content_type}; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,140 @@
+"""Import, by page and API: an account is read beside the request, shown with its plan and report, and applied once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from tests.doubles import opsgenie
+from tests.store.sending import configured
+from tests.web.conftest import Company
+from tocsin.access.models import AuditEntry
+from tocsin.configure.imports import runs
+from tocsin.configure.models import ImportRun, ImportState
+from tocsin.core import database
+from tocsin.people.models import User
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[opsgenie.OpsgenieDouble]:
+    configured(monkeypatch, allow_targets=(ip_network("127.0.0.0/8"),))
+    with opsgenie.opsgenie_double() as double:
+        yield double
+
+
+def done() -> ImportRun:
+    """The run, once its thread has ended."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("import-"):
+            thread.join(30)
+            assert not thread.is_alive()
+    return ImportRun.objects.get()
+
+
+def text_of(client: Client, path: str = "/import/") -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_an_account_is_read_shown_and_applied_and_its_key_is_kept_nowhere(
+    account: opsgenie.OpsgenieDouble, company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    admin = browser_of(company.admin)
+    begun = admin.post("/import/", {"product": "opsgenie", "key": opsgenie.KEY, "api_base": account.url})
+    assert begun.status_code == 302, begun.content.decode()
+    run = done()
+    assert run.state == ImportState.READY, run.problem
+    shown = text_of(admin)
+    assert "schedule old_schedule" in shown
+    assert "create    user alice" in shown or "update    user alice" in shown
+    assert not User.objects.filter(email="carol@example.org").exists(), "nothing is changed yet"
+    yaml = admin.get(f"/import/{run.pk}/tocsin-import.yaml")
+    assert yaml.headers["Content-Disposition"] == 'attachment; filename="tocsin-import.yaml"'
+    assert yaml.content.startswith(b"users:")
+    assert b"left out" in admin.get(f"/import/{run.pk}/report.txt").content
+    with database.transaction() as connection:
+        row = str(connection.execute("SELECT t::text FROM configure_importrun t").fetchone())
+    assert opsgenie.KEY not in row
+    assert "+4179" not in row, "numbers of people are encrypted"
+    admin.post(f"/import/{run.pk}/apply")
+    run = done()
+    assert (run.state, run.problem, run.configuration) == (ImportState.APPLIED, "", "")
+    assert User.objects.filter(email="carol@example.org").exists()
+    assert AuditEntry.objects.filter(action="begin_import", actor_id=company.admin.pk).exists()
+    assert "It is applied." in text_of(admin)
+    assert admin.get(f"/import/{run.pk}/tocsin-import.yaml").status_code == 404
+    admin.post(f"/import/{run.pk}/apply")
+    assert ImportRun.objects.get().state == ImportState.APPLIED, "once"
+    admin.post(f"/import/{run.pk}/discard")
+    assert not ImportRun.objects.exists()
+
+
+def test_what_cannot_be_read_is_said_beside_its_field_or_in_the_run(
+    account: opsgenie.OpsgenieDouble, company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    admin = browser_of(company.admin)
+    for field, given, said in (
+        ("key", {"product": "opsgenie"}, "There is no API key."),
+        ("api_base", {"product": "grafana-oncall", "key": "k"}, "has an address of its own"),
+        (
+            "api_base",
+            {"product": "opsgenie", "key": "k", "api_base": "ftp://x"},
+            "is not an address that can be called",
+        ),
+        ("file", {"product": "opsgenie", "file": SimpleUploadedFile("x.json", b"[]")}, "This export cannot be read"),
+        ("file", {"product": "pagerduty", "file": SimpleUploadedFile("x.json", b"{}")}, "no export that can be read"),
+    ):
+        answer = admin.post("/import/", given)
+        assert answer.status_code == 422
+        assert any(said in error for error in answer.context["form"].errors[field]), (field, said)
+    assert not ImportRun.objects.exists()
+    admin.post("/import/", {"product": "opsgenie", "key": "wrong", "api_base": account.url})
+    assert done().state == ImportState.FAILED
+    assert "Opsgenie does not know this key." in text_of(admin)
+
+
+def test_an_import_whose_server_was_stopped_says_so_and_another_can_begin(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    admin = browser_of(company.admin)
+    at = company.now - runs.SILENT * 2
+    ImportRun.objects.create(
+        product="opsgenie", source="x", started_by="a", started_at=at, beat_at=at, state=ImportState.READING
+    )
+    assert "It was interrupted" in text_of(admin)
+    export = SimpleUploadedFile("export.json", json.dumps(opsgenie.documents()).encode())
+    assert admin.post("/import/", {"product": "opsgenie", "file": export}).status_code == 302
+    assert done().state == ImportState.READY
+
+
+def test_only_an_administrator_may_import(company: Company, browser_of: Callable[[User], Client]) -> None:
+    for person in (company.manager, company.responder, company.observer):
+        client = browser_of(person)
+        assert client.get("/import/").status_code == 403
+        assert client.post("/import/", {"product": "opsgenie", "key": "k"}).status_code == 403
+
+
+def test_a_configuration_that_does_not_fit_is_shown_with_why_and_cannot_be_applied(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    admin = browser_of(company.admin)
+    whole: dict[str, Any] = opsgenie.documents()
+    # Somebody here has Carol's e-mail address as username.
+    User.objects.filter(pk=company.observer.pk).update(username="carol@example.org")
+    export = SimpleUploadedFile("export.json", json.dumps(whole).encode())
+    admin.post("/import/", {"product": "opsgenie", "file": export})
+    run = done()
+    assert run.state == ImportState.READY
+    assert any("carol@example.org" in line for line in run.refusals)
+    shown = text_of(admin)
+    assert "It cannot be applied as it is." in shown
+    assert f"/import/{run.pk}/apply" not in shown
+    assert f"/import/{run.pk}/tocsin-import.yaml" in shown
