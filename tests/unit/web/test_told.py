@@ -9,6 +9,7 @@ import pytest
 from django.utils import translation
 
 from tocsin.web.told import told
+from tocsin.web.told.judgements import JUDGEMENTS
 from tocsin.web.told.sentences import SENTENCES
 
 
@@ -66,4 +67,5 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
 
 
 def test_no_sentence_is_there_twice() -> None:
-    assert len(SENTENCES) == len(set(SENTENCES))
+    every = (*SENTENCES, *JUDGEMENTS)
+    assert len(every) == len(set(every))

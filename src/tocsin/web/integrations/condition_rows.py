@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from tocsin.core.errors import Rejected
 from tocsin.inbound.comparisons import Operator
 from tocsin.inbound.conditions import MAX_DEPTH
 from tocsin.inbound.fields import text_of
 from tocsin.web.integrations import yaml_text
+from tocsin.web.told import told
 
 #: More rows than this are edited as YAML.
 MOST = 300
@@ -152,21 +155,21 @@ def _say(node: Node, labels: Mapping[str, str], *, is_inside: bool) -> str:
         case Written(text):
             return text.strip()
         case Leaf():
-            words = WORDS[node.operator][2] if node.operator in WORDS else node.operator
+            words = told(WORDS[node.operator][2]) if node.operator in WORDS else node.operator
             values = [line for line in node.values.split("\n") if line]
-            shown = " or ".join((", ".join(values[:-1]), values[-1])) if len(values) > 1 else "".join(values)
-            case = " (match case)" if node.match_case else ""
+            shown = f" {_('or')} ".join((", ".join(values[:-1]), values[-1])) if len(values) > 1 else "".join(values)
+            case = f" ({_('match case')})" if node.match_case else ""
             if not shown and not node.operator.endswith("exists"):
                 shown = "…"
             return f"{labels.get(node.field, node.field) or '…'} {words} {shown}".rstrip() + case
         case Group():
             if not node.parts:
                 return "never" if node.is_not is (node.join == "all") else "always"
-            inner = f", {'and' if node.join == 'all' else 'or'} ".join(
+            inner = f", {_('and') if node.join == 'all' else _('or')} ".join(
                 _say(part, labels, is_inside=True) for part in node.parts
             )
             if node.is_not:
-                return f"not ({inner})"
+                return f"{_('not')} ({inner})"
             return f"({inner})" if is_inside and len(node.parts) > 1 else inner
 
 

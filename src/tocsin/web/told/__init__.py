@@ -2,7 +2,7 @@
 
 Decisions, events and reasons are stored as English sentences: they are the record, the same for everybody and in the
 API. A page in another language looks the sentence up: whole where the catalogue has it, else as one of the patterns
-in `sentences`, whose values are filled in again, their own words translated too. What is unknown stays as it is.
+in `sentences` and `judgements`, whose values are filled in again, their own words translated too. What is unknown stays as it is.
 """
 
 from __future__ import annotations

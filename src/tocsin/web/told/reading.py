@@ -12,6 +12,7 @@ import re2
 from django.utils import translation
 from django.utils.translation import get_language, gettext, ngettext, npgettext
 
+from tocsin.web.told.judgements import JUDGEMENTS
 from tocsin.web.told.sentences import SENTENCES
 
 #: Longer texts are bodies and logs, not sentences of Tocsin's.
@@ -123,7 +124,7 @@ class _Pattern:
 
 @cache
 def _patterns() -> tuple[_Pattern, ...]:
-    made = [_pattern(text) for text in SENTENCES if _PLACE.search(text)]
+    made = [_pattern(text) for text in (*SENTENCES, *JUDGEMENTS) if _PLACE.search(text)]
     # The more of a sentence stands fast, the surer it is meant.
     return tuple(sorted(made, key=lambda pattern: -len(_PLACE.sub("", pattern.text))))
 
