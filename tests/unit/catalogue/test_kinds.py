@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from tests.unit.catalogue.test_samples import Desk, post
 from tocsin.catalogue import code, scaffold
@@ -34,6 +35,8 @@ def test_a_kinds_defaults_compile(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_guide_carries_the_integrations_own_url_and_no_placeholder(kind: Kind) -> None:
+    for language in ("de-ch", *kind.guides):
+        assert URL in kind.guide(URL, {}, language)
     guide = kind.guide(URL, {})
     assert URL in guide
     assert guide.startswith("# ")
@@ -154,6 +157,7 @@ def test_a_folder_holds_nothing_that_nobody_reads(kind: Kind) -> None:
         assert [path.name for path in folder.iterdir()] == ["integration.toml"]
         return
     known = {"integration.toml", "guide.md", "samples", "__init__.py", "__pycache__"}
+    known |= {f"guide.{language}.md" for language, _name in settings.LANGUAGES if language != "en"}
     assert {path.name for path in folder.iterdir()} <= known
     assert len(kind.samples) * 2 == len(list((folder / "samples").iterdir()))
 

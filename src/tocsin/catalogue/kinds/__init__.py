@@ -106,6 +106,8 @@ class Kind:
     code: Code = code.NONE
     #: The name of the kind whose behaviour this is, under a name of its own; "": its own.
     same_as: str = ""
+    #: The guide in other languages, by their codes.
+    guides: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def default_settings(self) -> dict[str, object]:
@@ -117,11 +119,12 @@ class Kind:
         capitals = [letter for letter in self.title if letter.isupper()]
         return "".join(capitals[:2]) if len(capitals) > 1 else self.title[:2]
 
-    def guide(self, url: str, settings: Mapping[str, object] | None = None) -> str:
-        """The guide as Markdown, with the integration's own URL and settings in it. `{{!name}}` is the tool's own
-        placeholder `{{name}}`."""
+    def guide(self, url: str, settings: Mapping[str, object] | None = None, language: str = "") -> str:
+        """The guide as Markdown, with the integration's own URL and settings in it, in that language where there
+        is one. `{{!name}}` is the tool's own placeholder `{{name}}`."""
         known = {**self.default_settings, **(settings or {}), "url": url, "title": self.title}
-        filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), self.guide_text)
+        text = self.guides.get(language.partition("-")[0], self.guide_text)
+        filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), text)
         return filled.replace("{{!", "{{")
 
 
@@ -288,6 +291,7 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> Kind:
         settings=tuple(_setting(name, row) for name, row in data.get("settings", {}).items()),
         samples=tuple(_sample(path) for path in sorted((folder / "samples").glob("*.expected.toml"))),
         guide_text=(folder / "guide.md").read_text(encoding="utf-8"),
+        guides={one.name.split(".")[1]: one.read_text(encoding="utf-8") for one in folder.glob("guide.*.md")},
         first_sample=data.get("first_sample", ""),
         takes_get=data.get("takes_get", False),
         code=code.load(folder.name) if (folder / "__init__.py").is_file() else code.NONE,

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -90,7 +91,7 @@ def guide(request: Request, number: int) -> HttpResponse:
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
     url = secrets.url_of(row) if context["may_change"] else HIDDEN_URL
-    text = as_html(kind.guide(url, row.settings)) if kind else ""
+    text = as_html(kind.guide(url, row.settings, get_language() or "")) if kind else ""
     return page(request, "integrations/guide.html", {**context, "guide": text, "url": url})
 
 

@@ -8,8 +8,8 @@ from django.contrib import messages
 from django.db.models import Exists, OuterRef
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action, Role
@@ -94,7 +94,9 @@ def integration(request: Request, number: int) -> HttpResponse:
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
-        "guide": as_html(kind.guide(url or HIDDEN_URL, row.settings)) if kind and not latest else "",
+        "guide": as_html(kind.guide(url or HIDDEN_URL, row.settings, get_language() or ""))
+        if kind and not latest
+        else "",
         "latest": latest,
         "health": overview.health(row, today, bool(latest)),
         "outcomes": overview.outcomes_today(row, request.now),

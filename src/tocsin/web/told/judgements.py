@@ -1,4 +1,4 @@
-"""The sentences that say what was decided, who is on call and how Tocsin itself does: whole ones, and patterns with places for values. Pure data."""
+"""The sentences that say what was decided, and how things stand, whole or with places for values. Pure data."""
 
 from __future__ import annotations
 

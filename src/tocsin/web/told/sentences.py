@@ -1,4 +1,4 @@
-"""The sentences that an alert's life writes: whole ones, and patterns with places for values. Pure data."""
+"""The sentences that an alert's life writes, whole or with places for values. Pure data."""
 
 from __future__ import annotations
 
