@@ -64,11 +64,15 @@ class Visitor:
         """Notes what is wrong with the page as it is: axe's findings, sideways scrolling."""
         where = place or self.page.url.removeprefix(self.base)
         self.problems += [f"{where}: {problem}" for problem in _axe(self.page)]
-        if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-            self.problems.append(f"{where}: it scrolls sideways")
+        self.fits(where)
         shift = self.page.evaluate("window.layoutShift ?? 0")
         if shift > MOST_SHIFT:
             self.problems.append(f"{where}: it jumped by {shift:.3f} while it loaded")
+
+    def fits(self, place: str = "") -> None:
+        """Notes whether the page as it is scrolls sideways."""
+        if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            self.problems.append(f"{place or self.page.url.removeprefix(self.base)}: it scrolls sideways")
 
 
 @contextmanager
@@ -80,6 +84,7 @@ def visitor(
     theme: Theme = "light",
     state: Mapping[str, Any] | None = None,
     scripts: bool = True,
+    locale: str = "en-GB",
 ) -> Iterator[Visitor]:
     """A fresh window, signed in where `state` says so."""
     context = browser.new_context(
@@ -91,7 +96,7 @@ def visitor(
         java_script_enabled=scripts,
         reduced_motion="reduce",
         timezone_id="Europe/Zurich",
-        locale="en-GB",
+        locale=locale,
     )
     context.add_init_script(_WATCH_SHIFTS)
     page = context.new_page()

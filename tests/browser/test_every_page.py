@@ -123,6 +123,16 @@ def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, ev
     assert not problems, "\n".join(problems)
 
 
+def test_long_german_words_fit_the_narrowest_screen(browser: Browser, evening: Evening) -> None:
+    running, state = evening.running, evening.state
+    with visitor(browser, running.url, width=SMALLEST, state=state, locale="de-CH") as alice:
+        for path in evening.paths():
+            alice.open(path)
+            alice.fits()
+        expect(alice.page.locator("html[lang=de]")).to_be_attached()
+        assert not alice.problems, "\n".join(alice.problems)
+
+
 def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: Evening) -> None:
     PICTURES.mkdir(exist_ok=True)
     vpn = f"/alerts/{evening.numbers['vpn']}/"

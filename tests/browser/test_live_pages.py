@@ -154,6 +154,29 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Runni
         alice.check()
 
 
+def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: Running, desk: Desk) -> None:
+    number = post(running, desk, "1", "VPN down")
+    with visitor(browser, running.url) as alice:
+        page = alice.page
+        asked: list[str] = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+        sign_in(alice, "alice")
+        alice.open(f"/alerts/{number}/")
+        page.get_by_label("More actions").click()
+        page.get_by_text("Stays on the alert.").click()
+        page.get_by_label("Your reply").fill("On my way, since")
+        # Neither a link nor the button beside it takes the words away.
+        page.locator(".side").get_by_role("link", name="Home").click()
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Acknowledge").click()
+        assert asked == ["beforeunload", "beforeunload"]
+        expect(page.locator("#reply-text")).to_have_value("On my way, since")
+        page.get_by_label("More actions").click()
+        page.locator("form[action$=reply] button").click()
+        expect(page.locator(".quote")).to_contain_text("On my way, since")
+        assert len(asked) == 2
+
+
 def test_without_scripts_reading_and_answering_still_work(browser: Browser, running: Running, desk: Desk) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE, scripts=False) as alice:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
@@ -64,7 +64,7 @@ class TestForm(forms.Form):
     """A message to try a provider with."""
 
     channel = forms.ChoiceField(label=gettext_lazy("By"))
-    address = forms.CharField(label=gettext_lazy("To"), max_length=500)
+    address = forms.CharField(label=pgettext_lazy("recipient", "To"), max_length=500)
 
     def __init__(self, *args: Any, channels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

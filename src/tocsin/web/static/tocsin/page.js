@@ -79,20 +79,22 @@
   });
 
   /* ---- forms: a second press sends nothing twice; what was typed is not lost by a stray click ---- */
-  let typed = false;
+  const typed = new Set();
   document.addEventListener("input", (event) => {
-    if (event.target.closest("form[data-guard]")) typed = true;
+    const form = event.target.closest("form[data-guard]");
+    if (form) typed.add(form);
   });
   document.addEventListener("submit", (event) => {
-    typed = false;
     const form = event.target;
+    // Another form beside it, such as Acknowledge beside a reply that is begun, would lose what stands in this one.
+    typed.delete(form);
     if (form.method !== "post" || form.hasAttribute("hx-post")) return;
     if (form.dataset.sent) { event.preventDefault(); return; }
     form.dataset.sent = "yes";
     setTimeout(() => { delete form.dataset.sent; }, 4000);
   });
   window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => { delete form.dataset.sent; }));
-  window.addEventListener("beforeunload", (event) => { if (typed) event.preventDefault(); });
+  window.addEventListener("beforeunload", (event) => { if ([...typed].some((form) => form.isConnected)) event.preventDefault(); });
 
   /* ---- what could not be fetched in place says so, instead of nothing ---- */
   let failedUntil = 0;
