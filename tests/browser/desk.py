@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,30 @@ from tocsin.core import clock
 from tocsin.escalation import commands as policies
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import secrets
+from tocsin.oncall import commands as oncall
+from tocsin.oncall import overrides, specs, swaps
+from tocsin.oncall.swaps import Stretch
 from tocsin.outbound import commands as outbound
+from tocsin.people import absences, groups
 from tocsin.people import commands as people
-from tocsin.people import groups
+from tocsin.people.members import MemberRole
+from tocsin.people.models import User
 
 PASSWORD = "a tall green bicycle"
 SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tocsin" / "catalogue" / "kinds" / "haloitsm" / "samples"
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """The numbers of what says who is on call in a group of its own."""
+
+    group: int
+    schedule: int
+    override: int
+    absence: int
+    calendar: int
+    hours: int
+
 
 _PEOPLE = (
     ("alice", "Alice Andersson", "admin", "+41790000001"),
@@ -104,6 +123,48 @@ def set_up() -> Desk:
         admin.pk,
         token,
     )
+
+
+def plan_duty() -> Duty:
+    """A group with a schedule that has layers, a gap, an override, an absence without cover and a swap asked for."""
+    now = clock.now()
+    members = [{"user": "alice", "roles": ["primary"]}, {"user": "bob"}, {"user": "chen"}]
+    group = groups.save_group(
+        {"name": "Network", "time_zone": "Europe/Zurich", "members": members}, actor=COMMAND_LINE, now=now
+    )
+    calendar = oncall.save_holiday_calendar(
+        {"name": "Zürich", "country": "CH", "region": "ZH", "days": [{"date": "12-24", "name": "Christmas Eve"}]},
+        actor=COMMAND_LINE, now=now,
+    )  # fmt: skip
+    office = [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"}]
+    hours = oncall.save_support_hours(
+        {"name": "Office", "time_zone": "Europe/Zurich", "windows": office}, actor=COMMAND_LINE, now=now
+    )
+    rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["alice", "bob", "chen"]}
+    weekend = {"windows": [{"from": "fri 17:00", "to": "mon 08:00"}], "users": ["chen"]}
+    spec = {
+        "name": "Network 24x7", "group": "Network", "time_zone": "Europe/Zurich", "holiday_calendars": ["Zürich"],
+        "shifts": [
+            {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"},
+            {"name": "Weekend", "layer": 2, "fixed": weekend, "holidays": "skip"},
+            {"name": "Office", "fixed": {"windows": office, "users": ["bob"], "roles": ["secondary"]}},
+        ],
+    }  # fmt: skip
+    schedule = oncall.save_schedule(spec, actor=COMMAND_LINE, now=now)
+    hour = timedelta(hours=1)
+    stretch = {"from": specs.write_moment(now - hour), "to": specs.write_moment(now + 15 * hour)}
+    override = overrides.save_override(
+        {"schedule": "Network 24x7", "user": "bob", "role": "primary", "name": "Concert", **stretch},
+        actor=COMMAND_LINE, now=now,
+    )  # fmt: skip
+    chen, alice = User.objects.get(username="chen"), User.objects.get(username="alice")
+    away = {"from": specs.write_moment(now + 48 * hour), "to": specs.write_moment(now + 30 * 24 * hour)}
+    absence = absences.save_absence(chen, away, actor=COMMAND_LINE, now=now)
+    swaps.ask(
+        schedule, Stretch(now, now + 15 * hour, MemberRole.PRIMARY), asked_by=override.user, asked=alice,
+        in_return=None, message="My daughter's concert", actor=COMMAND_LINE, now=now,
+    )  # fmt: skip
+    return Duty(group.pk, schedule.pk, override.pk, absence.pk, calendar.pk, hours.pk)
 
 
 def receive_an_evening(url: str, desk: Desk) -> dict[str, int]:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser import desk as desks
 from tests.browser.browsing import DESK, PHONE, Theme, Visitor, visitor
 from tests.browser.conftest import PICTURES
-from tests.browser.desk import Desk
+from tests.browser.desk import Desk, Duty
 from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble
 from tocsin.access.audit import COMMAND_LINE
@@ -30,13 +30,27 @@ pytestmark = pytest.mark.browser
 class Evening:
     """The running server, what there is on it, and Alice's cookies."""
 
-    def __init__(self, running: Running, desk: Desk, numbers: dict[str, int], state: Any) -> None:
-        self.running, self.desk, self.numbers, self.state = running, desk, numbers, state
+    def __init__(self, running: Running, desk: Desk, duty: Duty, numbers: dict[str, int], state: Any) -> None:
+        self.running, self.desk, self.duty, self.numbers, self.state = running, desk, duty, numbers, state
 
     def _outbound(self) -> list[str]:
         place = f"/outbound/{OutboundIntegration.objects.get().pk}/"
         tabs = ("", "edit/", "sync/", "people/", "log/", "log/?show=dead", "delete/")
         return ["/outbound/", "/outbound/add/haloitsm/", "/outbound/add/http/", *(place + tab for tab in tabs)]
+
+    def _on_call(self) -> list[str]:
+        duty = self.duty
+        group, schedule = f"/on-call/groups/{duty.group}/", f"/on-call/schedules/{duty.schedule}/"
+        override, calendar = f"/on-call/overrides/{duty.override}/", f"/on-call/holidays/{duty.calendar}/"
+        hours = f"/on-call/support-hours/{duty.hours}/"
+        return [
+            "/on-call/", group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}stand-in/",
+            schedule, f"{schedule}edit/", f"{schedule}delete/", "/on-call/schedules/new/",
+            override, f"{override}delete/",
+            "/on-call/holidays/", "/on-call/holidays/new/", calendar, f"{calendar}delete/",
+            "/on-call/support-hours/", "/on-call/support-hours/new/", hours, f"{hours}delete/",
+            "/me/shifts/", "/me/absences/new/", f"/me/absences/{duty.absence}/",
+        ]  # fmt: skip
 
     def paths(self) -> list[str]:
         """Every page there is."""
@@ -57,7 +71,8 @@ class Evening:
             "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
-            *self._outbound(), "/pause/", "/search/?q=a", "/wall/", "/offline/", "/me/", "/me/devices/", "/me/rules/",
+            *self._outbound(), *self._on_call(), "/pause/", "/search/?q=a", "/wall/", "/offline/",
+            "/me/", "/me/devices/", "/me/rules/",
             "/client-tables/", "/client-tables/new/",
             "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",
             "/account/password/change/",
@@ -87,7 +102,7 @@ ODD = {
 
 @pytest.fixture
 def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Evening]:
-    desk = desks.set_up()
+    desk, duty = desks.set_up(), desks.plan_duty()
     # One message of each shape in the sandbox.
     for label, channel, address in (("Call", "voice", "+41790000001"), ("Chat", "chat", "slack:U012AB3CD")):
         spec = {"label": label, "channel": channel, "address": address}
@@ -99,7 +114,7 @@ def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) 
             mails.arrived.wait_for(lambda: any("VPN down" in mail.part("plain") for mail in mails.mails), 15)
         with visitor(browser, running.url) as alice:
             sign_in(alice, "alice")
-            yield Evening(running, desk, numbers, alice.context.storage_state())
+            yield Evening(running, desk, duty, numbers, alice.context.storage_state())
 
 
 def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, evening: Evening) -> None:
@@ -115,7 +130,8 @@ def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, ev
                 problems += [f"{width} px, {theme}: {problem}" for problem in alice.problems]
     with visitor(browser, evening.running.url, width=SMALLEST, theme="dark") as olga:
         sign_in(olga, "olga")
-        for path in ("/", "/alerts/", f"/alerts/{odd['alert_id']}/", "/inbound-log/", "/groups/", "/search/?q=a"):
+        seen = ("/", "/alerts/", f"/alerts/{odd['alert_id']}/", "/inbound-log/", "/groups/", "/search/?q=a")
+        for path in (*seen, "/on-call/", f"/on-call/groups/{evening.duty.group}/?show=month"):
             olga.open(path)
             olga.look()
             expect(olga.page.locator("main form[method=post]")).to_have_count(0)
@@ -143,6 +159,9 @@ def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: 
         ("inbound-log", "/inbound-log/", DESK, "light"),
         ("integration", f"/integrations/{evening.desk.halo}/", DESK, "light"),
         ("home", "/", DESK, "light"),
+        ("on-call", f"/on-call/groups/{evening.duty.group}/", DESK, "light"),
+        ("on-call-phone", f"/on-call/groups/{evening.duty.group}/", PHONE, "dark"),
+        ("schedule-editor", f"/on-call/schedules/{evening.duty.schedule}/edit/", DESK, "light"),
     )
     for name, path, width, theme in shots:
         with _signed_in(browser, evening, width, theme) as alice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
 
@@ -16,8 +16,8 @@ from tocsin.api.gate import Caller, caller, changer
 from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
-from tocsin.oncall import commands
-from tocsin.oncall.models import Override, Schedule
+from tocsin.oncall import commands, overrides
+from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group
 
 routes = Routes("schedules")
@@ -92,8 +92,7 @@ def _shown(schedule: Schedule, spec: dict[str, Any], who: Caller) -> dict[str, A
 
 
 def _rows() -> QuerySet[Schedule]:
-    overrides = Prefetch("overrides", Override.objects.select_related("user", "instead_of"))
-    return Schedule.objects.select_related("group").prefetch_related(overrides)
+    return Schedule.objects.select_related("group").prefetch_related(overrides.prefetched())
 
 
 def _save(spec: Spec, /, *, caller: Caller, existing: Schedule | None) -> Schedule:

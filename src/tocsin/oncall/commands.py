@@ -65,6 +65,12 @@ def user_names(several: Iterable[Schedule]) -> dict[int, str]:
     return dict(User.objects.filter(pk__in=users).values_list("pk", "username"))
 
 
+def display_names(several: Iterable[Schedule]) -> dict[int, str]:
+    """The names to show of all users who have shifts in any of the schedules, by id, in one statement."""
+    users = frozenset[int]().union(*(_users_of(schedule) for schedule in several))
+    return {user.pk: user.display_name for user in User.objects.filter(pk__in=users)}
+
+
 def calendar_names() -> dict[int, str]:
     """The names of all holiday calendars, by id."""
     return dict(HolidayCalendar.objects.values_list("pk", "name"))
@@ -79,18 +85,11 @@ def save_schedule(
     """
     with transaction.atomic():
         configuration.lock()
-        read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
-        others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
-        if others.filter(name__iexact=read.name).exists():
-            raise Rejected("name_taken", f'There is a schedule "{read.name}" already.', "name")
-        group = _group(read.group)
-        assert group is not None
-        definition = {"shifts": _shifts_with_ids(read)}
         before = spec_without_overrides(existing) if existing else None
+        read, wanted = _checked(spec, existing)
         schedule = existing or Schedule()
-        schedule.name, schedule.group, schedule.definition = read.name, group, definition
-        schedule.time_zone = read.time_zone or group.time_zone
-        schedule.holiday_calendars = _calendar_ids(read.holiday_calendars)
+        schedule.name, schedule.group, schedule.definition = wanted.name, wanted.group, wanted.definition
+        schedule.time_zone, schedule.holiday_calendars = wanted.time_zone, wanted.holiday_calendars
         schedule.save()
         imports.follow(schedule, now)
         if read.overrides is not None:
@@ -98,6 +97,27 @@ def save_schedule(
         overrides.drop_orphans(schedule, actor=actor, now=now)
         _record("schedule", schedule, before, spec_without_overrides(schedule), actor, now)
     return schedule
+
+
+def check_schedule(spec: Mapping[str, object], *, existing: Schedule | None = None) -> Schedule:
+    """The schedule that the spec would make, unsaved. Raises Rejected that names the place, as `save_schedule` does."""
+    return _checked(spec, existing)[1]
+
+
+def _checked(spec: Mapping[str, object], existing: Schedule | None) -> tuple[ScheduleSpec, Schedule]:
+    read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
+    others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
+    if others.filter(name__iexact=read.name).exists():
+        raise Rejected("name_taken", f'There is a schedule "{read.name}" already.', "name")
+    group = _group(read.group)
+    assert group is not None
+    return read, Schedule(
+        name=read.name,
+        group=group,
+        time_zone=read.time_zone or group.time_zone,
+        definition={"shifts": _shifts_with_ids(read)},
+        holiday_calendars=_calendar_ids(read.holiday_calendars),
+    )
 
 
 def delete_schedule(schedule: Schedule, *, actor: Actor, now: datetime) -> None:

@@ -192,3 +192,11 @@ def _latest(*moments: datetime | None) -> datetime | None:
 def problems(found: Iterable[Finding]) -> tuple[Finding, ...]:
     """Those that are not likely to be meant."""
     return tuple(finding for finding in found if not finding.kind.is_note)
+
+
+def firsts(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Of what comes again and again only the first: each says how often it comes."""
+    kept: dict[object, Finding] = {}
+    for finding in found:
+        kept.setdefault((finding.kind, finding.role, finding.user_id, finding.schedule, finding.shift), finding)
+    return tuple(kept.values())

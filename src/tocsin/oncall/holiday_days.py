@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -76,6 +77,22 @@ def public(country: str, region: str, year: int) -> Mapping[date, str]:
     return dict(found)
 
 
+@cache
+def countries() -> tuple[tuple[str, str], ...]:
+    """Every country with known holidays: its two letters and its name in English, by name."""
+    from holidays.registry import COUNTRIES  # as above
+
+    named = ((entry[1], re.sub(r"(?<=[a-z])(?=[A-Z])", " ", entry[0])) for entry in COUNTRIES.values())
+    return tuple(sorted(named, key=lambda one: one[1]))
+
+
+def regions(country: str) -> tuple[str, ...]:
+    """The parts of a country with holidays of their own; none where the country is not known."""
+    import holidays  # as above
+
+    return tuple(holidays.list_supported_countries().get(country, ()))
+
+
 def problem(country: str, region: str) -> tuple[str, str] | None:
     """The field, `country` or `region`, that names no place with known holidays, and a sentence; None: all is well."""
     import holidays  # as above
@@ -87,6 +104,6 @@ def problem(country: str, region: str) -> tuple[str, str] | None:
             f'"{country}" is no country with known holidays; write two letters, such as CH, or list days.',
         )
     if region and region not in known[country]:
-        regions = ", ".join(known[country]) or "none"
-        return "region", f'"{region}" is no region of {country} with holidays of its own; known: {regions}.'
+        listed = ", ".join(known[country]) or "none"
+        return "region", f'"{region}" is no region of {country} with holidays of its own; known: {listed}.'
     return None

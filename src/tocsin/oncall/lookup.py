@@ -104,6 +104,18 @@ def plans(connection: Connection, group_ids: Iterable[int], since: datetime) -> 
     }
 
 
+def with_schedule(
+    connection: Connection, held: GroupPlan, schedule: Schedule, replaced: int | None, since: datetime
+) -> GroupPlan:
+    """The plan as it would be with that schedule, instead of the one of the id `replaced` where there is one."""
+    others = [one for one in held.schedules if one.id != replaced]
+    planned = sorted([*others, schedule], key=lambda one: one.name)
+    named = {member.user_id for member in held.members}.union(*(one.users for one in planned))
+    absences = _absences(connection, named, since - rota.HORIZONS[-1])
+    people = _people(connection, {held.id: held.members}, named.union(*(_named_by(absence) for absence in absences)))
+    return _plan(held.id, held.name, held.members, planned, absences, people)
+
+
 def on_schedules(
     connection: Connection, schedule_ids: Iterable[int], at: datetime
 ) -> dict[int, tuple[str, tuple[OnCall, ...]]]:
@@ -256,7 +268,7 @@ def _named_by(absence: Absence) -> set[int]:
     return {*absence.covers.values(), *(() if absence.cover is None else (absence.cover,))}
 
 
-def _people(connection: Connection, members: Mapping[int, list[Member]], wanted: set[int]) -> dict[int, Person]:
+def _people(connection: Connection, members: Mapping[int, Sequence[Member]], wanted: set[int]) -> dict[int, Person]:
     """The users of those ids, by id."""
     found = {m.user_id: Person(m.name, m.is_active) for several in members.values() for m in several}
     missing = sorted(wanted - found.keys())

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Prefetch
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
@@ -32,6 +33,11 @@ def current(schedule: Schedule, now: datetime) -> list[Override]:
     is_prefetched = "overrides" in getattr(schedule, "_prefetched_objects_cache", {})
     held = schedule.overrides.all() if is_prefetched else schedule.overrides.select_related("user", "instead_of")
     return [override for override in held if override.ends_at > now]
+
+
+def prefetched() -> Prefetch[str]:
+    """For whoever loads many schedules: their overrides, with everybody in them."""
+    return Prefetch("overrides", Override.objects.select_related("user", "instead_of"))
 
 
 def override_spec(override: Override) -> dict[str, Any]:

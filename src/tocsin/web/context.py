@@ -48,6 +48,7 @@ NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         (
             Entry(_("Home"), "home", "home", key="h"),
             Entry(_("Alerts"), "bell", "alerts", key="a"),
+            Entry(_("On call"), "calendar-event", "on_call", key="c"),
             Entry(_("Inbound Log"), "list-details", "inbound_log", key="l"),
         ),
     ),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from django import forms
 from django.forms.utils import flatatt
+from django.utils import timezone
 from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.oncall import windows
 from tocsin.web.told import told
 
 
@@ -93,3 +96,36 @@ class CodeField(forms.CharField):
     def __init__(self, *, rows: int = 14, **options: Any) -> None:
         attributes = {"class": "form-control code", "rows": rows, "spellcheck": "false", "autocapitalize": "off"}
         super().__init__(widget=forms.Textarea(attrs=attributes), strip=False, **options)
+
+
+class MomentField(forms.Field):
+    """A moment as a local time of whoever reads, with the browser's own picker; in UTC when it is read.
+
+    A time that clocks skip is that much later, and of one that comes twice the first is meant, as everywhere.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(widget=forms.DateTimeInput(attrs={"type": "datetime-local"}), **options)
+
+    def prepare_value(self, value: Any) -> Any:
+        """What stands in the picker."""
+        return timezone.localtime(value).strftime("%Y-%m-%dT%H:%M") if isinstance(value, datetime) else value
+
+    def to_python(self, value: Any) -> Any:
+        """The moment, or None where nothing is given."""
+        text = str(value or "").strip()[:40]
+        if not text:
+            return None
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            found = None
+        if found is None or not 1970 < found.year < 2200:
+            raise forms.ValidationError(_("This is not a date and time."))
+        return windows.instant(found, reader_zone()) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def reader_zone() -> zoneinfo.ZoneInfo:
+    """The time zone of whoever reads."""
+    found = timezone.get_current_timezone()
+    return found if isinstance(found, zoneinfo.ZoneInfo) else zoneinfo.ZoneInfo("UTC")

@@ -20,8 +20,11 @@ from tocsin.web.inbound import attachments, replay
 from tocsin.web.inbound import views as inbound
 from tocsin.web.integrations import bench, presets, tabs, trying, versions
 from tocsin.web.integrations import views as integrations
+from tocsin.web.me import absences as my_absences
 from tocsin.web.me import confirming, rules
+from tocsin.web.me import shifts as my_shifts
 from tocsin.web.me import views as me
+from tocsin.web.oncall import board, feeds, holidays, overrides, schedules, stand_in, support_hours, swaps, timeline
 from tocsin.web.outbound import calls as outbound_calls
 from tocsin.web.outbound import views as outbound
 from tocsin.web.pause import views as pause
@@ -114,12 +117,43 @@ _me = [
     path("contact-methods/<int:number>/confirm/", confirming.confirm, name="confirm_contact_method"),
     path("contact-methods/<int:number>/move", me.move_contact_method, name="move_contact_method"),
     path("rules/", rules.contact_rules, name="contact_rules"),
+    path("shifts/", my_shifts.my_shifts, name="my_shifts"),
+    path("absences/new/", my_absences.absence, name="new_absence"),
+    path("absences/<int:number>/", my_absences.absence, name="absence"),
+    path("absences/<int:number>/delete", my_absences.delete, name="delete_absence"),
     path("tests/<uuid:notification_id>/", me.test_result, name="test_result"),
     path("devices/", push.devices, name="devices"),
     path("devices/<int:number>/name", push.rename, name="rename_device"),
     path("devices/<int:number>/remove", push.remove, name="remove_device"),
     path("tokens/new", me.create_token, name="create_token"),
     path("tokens/<int:number>/revoke", me.revoke_token, name="revoke_token"),
+]
+
+_on_call = [
+    path("", board.board, name="on_call"),
+    path("groups/<int:number>/", timeline.group_schedule, name="group_schedule"),
+    path("groups/<int:number>/stand-in/", stand_in.stand_in, name="stand_in"),
+    path("swaps/<int:number>/<slug:verb>", swaps.answer, name="answer_swap"),
+    path("overrides/<int:number>/", overrides.override, name="override"),
+    path("overrides/<int:number>/delete/", overrides.delete, name="delete_override"),
+    path("schedules/new/", schedules.edit, name="new_schedule"),
+    path("schedules/new/try", schedules.try_out, name="try_new_schedule"),
+    path("schedules/<int:number>/", schedules.schedule, name="schedule"),
+    path("schedules/<int:number>/edit/", schedules.edit, name="edit_schedule"),
+    path("schedules/<int:number>/try", schedules.try_out, name="try_schedule"),
+    path("schedules/<int:number>/delete/", schedules.delete, name="delete_schedule"),
+    path("holidays/", holidays.holiday_list, name="holiday_calendars"),
+    path("holidays/new/", holidays.edit, name="new_holiday_calendar"),
+    path("holidays/try", holidays.try_out, name="try_holiday_calendar"),
+    path("holidays/<int:number>/", holidays.edit, name="holiday_calendar"),
+    path("holidays/<int:number>/delete/", holidays.delete, name="delete_holiday_calendar"),
+    path("support-hours/", support_hours.hours_list, name="support_hours"),
+    path("support-hours/new/", support_hours.edit, name="new_support_hours"),
+    path("support-hours/<int:number>/", support_hours.edit, name="edit_support_hours"),
+    path("support-hours/<int:number>/delete/", support_hours.delete, name="delete_support_hours"),
+    path("feeds/make", feeds.make, name="make_feed"),
+    path("feeds/<int:number>/rotate", feeds.rotate, name="rotate_feed"),
+    path("feeds/<int:number>/delete", feeds.delete, name="delete_feed"),
 ]
 
 _providers = [
@@ -167,6 +201,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("policies/", include(_policies)),
     path("client-tables/", include(_client_tables)),
     path("groups/", include(_groups)),
+    path("on-call/", include(_on_call)),
     path("users/", include(_users)),
     path("me/", include(_me)),
     path("providers/", include(_providers)),

@@ -20,6 +20,7 @@ from tocsin.escalation.runs import RunStatus
 from tocsin.inbound import registry, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+from tocsin.oncall import health
 from tocsin.oncall.health import Kind
 from tocsin.operate import coverage, standing
 from tocsin.people.models import ContactMethod, Membership
@@ -148,13 +149,14 @@ def _on_call(now: datetime) -> Iterator[Trouble]:
             found = list(_coverage(connection, now))
             cache.set(key, found, REMEMBERED)
     for group, sentence, since in found:
-        yield Trouble(sentence, reverse("group", args=[group]), is_urgent=since < now + DAY)
+        yield Trouble(sentence, reverse("group_schedule", args=[group]), is_urgent=since < now + DAY)
 
 
 def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, str, datetime]]:
     groups = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
     for number, (plan, findings) in coverage.of_groups(connection, groups, now, FORTNIGHT).items():
-        told = [finding for finding in findings if finding.kind in (Kind.GAP, Kind.ABSENT, Kind.DEPARTED)]
+        grave = (Kind.GAP, Kind.ABSENT, Kind.DEPARTED)
+        told = health.firsts(finding for finding in findings if finding.kind in grave)
         for finding in told[:MOST_OF_A_GROUP]:
             yield number, f"{plan.name}: {coverage.sentence(plan, finding, now)}", finding.since or now
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 from django.contrib import messages
@@ -25,12 +26,15 @@ from tocsin.web import keyset
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor
-from tocsin.web.me import confirming
+from tocsin.web.me import confirming, shifts
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
 from tocsin.web.me.rules import reached_now
 from tocsin.web.push.views import is_only_way
 from tocsin.web.request import Request, page
 from tocsin.web.templatetags.parts import say_moment
+
+#: So far ahead one's shifts are shown on one's page.
+_SHIFTS_AHEAD = timedelta(days=21)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -46,6 +50,7 @@ def me(request: Request) -> HttpResponse:
         "form": form,
         "methods": [(method, channel_name(method.channel)) for method in user.contact_methods.all()],
         "memberships": user.memberships.select_related("group"),
+        "shifts": shifts.of_user(user, request.now, _SHIFTS_AHEAD)[:3],
         "pages": _pages(user)[:8],
         "reached": reached_now(user, request.now),
         "tokens": ApiToken.objects.filter(user=user, revoked_at=None).order_by("-created_at"),

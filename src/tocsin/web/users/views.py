@@ -20,7 +20,7 @@ from tocsin.access.roles import Action
 from tocsin.core import dependents
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.people import commands
+from tocsin.people import absences, commands
 from tocsin.people import groups as group_commands
 from tocsin.people.models import User
 from tocsin.web import mail
@@ -85,6 +85,7 @@ def user(request: Request, number: int) -> HttpResponse:
         "mail_leaves": mail.leaves_the_machine(),
         "methods": row.contact_methods.all(),
         "memberships": row.memberships.select_related("group"),
+        "absences": absences.current(row, request.now),
     }
     return page(request, "users/user.html", context, status=422 if form.errors else 200)
 

@@ -1,0 +1,138 @@
+"""Out of office: when one is away and who covers; administrators enter that of others too."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods, require_POST
+
+from tocsin.access.roles import Role
+from tocsin.core import database
+from tocsin.core.errors import Rejected
+from tocsin.oncall import lookup
+from tocsin.oncall.specs import write_moment
+from tocsin.people import absences as commands
+from tocsin.people.models import Group, OutOfOffice, User
+from tocsin.web.forms import MomentField, reader_zone, show_rejection
+from tocsin.web.guard import actor
+from tocsin.web.me import shifts
+from tocsin.web.request import Request, page
+
+
+class AbsenceForm(forms.Form):
+    """From when to when, who covers, and who covers in single groups."""
+
+    begins = MomentField(label=gettext_lazy("From"))
+    ends = MomentField(label=gettext_lazy("To"))
+    cover = forms.ModelChoiceField(
+        User.objects.none(),
+        label=gettext_lazy("Who covers"),
+        required=False,
+        empty_label=gettext_lazy("nobody: still paged, and shown in red"),
+    )
+    note = forms.CharField(label=gettext_lazy("Note"), max_length=200, required=False)
+
+    def __init__(self, *args: Any, away: User, groups: list[Group], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        people = User.objects.filter(is_active=True).exclude(pk=away.pk).order_by("name", "username")
+        self.fields["cover"].queryset = people  # type: ignore[attr-defined]
+        # Of one group alone "who covers" says it all.
+        self.groups = groups if len(groups) > 1 else []
+        for group in self.groups:
+            self.fields[f"cover-{group.pk}"] = forms.ModelChoiceField(
+                people, label=group.name, required=False, empty_label=_("as above")
+            )
+
+    @property
+    def single(self) -> list[Any]:
+        """The fields of who covers in single groups."""
+        return [self[f"cover-{group.pk}"] for group in self.groups]
+
+    def spec(self) -> dict[str, Any]:
+        """The absence in a spec's shape."""
+        data = self.cleaned_data
+        covers = {group.name: user.username for group in self.groups if (user := data[f"cover-{group.pk}"])}
+        spec: dict[str, Any] = {"from": write_moment(data["begins"]), "to": write_moment(data["ends"])}
+        if data["cover"]:
+            spec["cover"] = data["cover"].username
+        return spec | ({"covers": covers} if covers else {}) | ({"note": data["note"]} if data["note"] else {})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def absence(request: Request, number: int | None = None) -> HttpResponse:
+    """A new absence, or changes to one."""
+    row = _find(request, number) if number is not None else None
+    away = row.user if row else _whose(request)
+    form = _form(request, row, away)
+    if request.method == "POST" and form.is_valid():
+        try:
+            commands.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected, {"from": "begins", "to": "ends", "covers": "cover"})
+        else:
+            messages.success(request, _("Saved."))
+            return _back(request, away)
+    begin, end = (row.starts_at, row.ends_at) if row else (None, None)
+    touched = [
+        one
+        for one in (shifts.of_user(away, begin, end - begin) if begin and end and end > begin else ())
+        if one.turn.is_absent
+    ]
+    context = {"absence": row, "away": away, "form": form, "uncovered": touched, "zone": reader_zone().key}
+    return page(request, "me/absence.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def delete(request: Request, number: int) -> HttpResponse:
+    """Takes an absence away: the schedules hold again."""
+    row = _find(request, number)
+    commands.delete_absence(row, actor=actor(request), now=request.now)
+    messages.success(request, _("The absence is gone: the schedules hold again."))
+    return _back(request, row.user)
+
+
+def _form(request: Request, row: OutOfOffice | None, away: User) -> AbsenceForm:
+    with database.transaction() as connection:
+        groups = list(Group.objects.filter(pk__in=lookup.groups_of(connection, [away.pk])).order_by("name"))
+    begin: dict[str, Any]
+    if row is not None:
+        begin = {"begins": row.starts_at, "ends": row.ends_at, "cover": row.cover_id, "note": row.note}
+        begin |= {f"cover-{cover.group_id}": cover.user_id for cover in row.covers.all()}
+    else:
+        tomorrow = request.now.astimezone(reader_zone()).replace(hour=8, minute=0, second=0, microsecond=0)
+        tomorrow += timedelta(days=1)
+        begin = {"begins": tomorrow, "ends": tomorrow + timedelta(days=7)}
+    return AbsenceForm(request.POST or None, initial=begin, away=away, groups=groups)
+
+
+def _whose(request: Request) -> User:
+    """Oneself, or whom an administrator names."""
+    wanted = request.GET.get("user", "")
+    if not wanted or wanted == str(request.user.pk):
+        return request.user
+    if request.user.role != Role.ADMIN:
+        raise PermissionDenied(_("Only administrators enter the absence of others."))
+    known = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else 0
+    found = User.objects.filter(pk=known).first()
+    if found is None:
+        raise Http404(_("This user is gone."))
+    return found
+
+
+def _find(request: Request, number: int) -> OutOfOffice:
+    row = commands.rows().filter(pk=number).first()
+    if row is None or (row.user != request.user and request.user.role != Role.ADMIN):
+        raise Http404(_("This is not one of your absences."))
+    return row
+
+
+def _back(request: Request, away: User) -> HttpResponse:
+    return redirect("my_shifts") if away == request.user else redirect("user", away.pk)

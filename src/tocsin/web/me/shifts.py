@@ -1,0 +1,142 @@
+"""One's own shifts: what is to come, absences, swaps, reminders, and the calendar of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods
+
+from tocsin.core import database
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.oncall import lookup, rota
+from tocsin.oncall.models import CalendarFeed
+from tocsin.oncall.rota import OnCall
+from tocsin.oncall.states import FeedKind
+from tocsin.people import absences, reminders
+from tocsin.people.models import User
+from tocsin.web.forms import DurationField, reader_zone
+from tocsin.web.guard import actor
+from tocsin.web.oncall import swaps
+from tocsin.web.request import Request, page
+
+AHEAD = timedelta(days=60)
+MOST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class MyShift:
+    """A stretch in which somebody is on call. `url`: where it can be handed over; empty: by the group's own order."""
+
+    group_id: int
+    group: str
+    turn: OnCall
+    url: str
+    is_now: bool
+
+
+class ReminderForm(forms.Form):
+    """One reminder; an empty one is left out."""
+
+    before = DurationField(label=gettext_lazy("So long before"), required=False)
+    by = forms.ChoiceField(label=gettext_lazy("By"), required=False)
+
+    def __init__(self, *args: Any, labels: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["by"].choices = [("", _("a mail")), *((label, label) for label in labels)]  # type: ignore[attr-defined]
+        self.fields["before"].widget.attrs["placeholder"] = "1h"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def my_shifts(request: Request) -> HttpResponse:
+    """Everything about one's own duty. What is sent are the reminders."""
+    user = request.user
+    rows = _reminders(request)
+    problems: list[str] = []
+    if request.method == "POST" and rows.is_valid():
+        problems = _save_reminders(request, rows)
+        if not problems:
+            messages.success(request, _("Saved."))
+            return redirect("my_shifts")
+    feeds = list(CalendarFeed.objects.filter(owner=user).select_related("group", "schedule"))
+    context = {
+        "shifts": of_user(user, request.now)[:MOST],
+        "absences": absences.current(user, request.now),
+        "asked_of_me": swaps.asked_of(user, request.now),
+        "asked_by_me": swaps.asked_by(user, request.now),
+        "reminders": rows,
+        "problems": problems,
+        "feed": next((feed for feed in feeds if feed.kind == FeedKind.PERSON), None),
+        "feeds": [feed for feed in feeds if feed.kind != FeedKind.PERSON],
+        "zone": reader_zone().key,
+    }
+    return page(request, "me/shifts.html", context, status=422 if problems else 200)
+
+
+def of_user(user: User, now: datetime, ahead: timedelta = AHEAD) -> list[MyShift]:
+    """When the user is on call, from now on: by shifts, overrides, cover or a group's own order; the sooner first."""
+    with database.transaction() as connection:
+        plans = lookup.plans(connection, lookup.groups_of(connection, [user.pk]), now)
+    found = [
+        MyShift(plan.id, plan.name, turn, _url(plan.id, turn, now), turn.since is None or turn.since <= now)
+        for plan in plans.values()
+        for turn in rota.timeline(plan, now, now + ahead).segments
+        if turn.user_id == user.pk
+    ]
+    return sorted(found, key=lambda one: (one.turn.since or now, one.group, one.turn.role))
+
+
+def _url(group_id: int, turn: OnCall, now: datetime) -> str:
+    if not turn.schedule:
+        return ""
+    fields = {
+        "role": str(turn.role),
+        "user": str(turn.user_id),
+        "schedule": turn.schedule,
+        "from": max(turn.since or now, now).isoformat(),
+        "to": (turn.until or now + AHEAD).isoformat(),
+    }
+    return f"{reverse('stand_in', args=[group_id])}?{urlencode(fields)}"
+
+
+def _reminders(request: Request) -> Any:
+    labels = list(request.user.contact_methods.values_list("label", flat=True))
+    kind = forms.formset_factory(
+        ReminderForm, extra=reminders.MOST, max_num=reminders.MOST, absolute_max=reminders.MOST
+    )
+    data = request.POST if request.method == "POST" else None
+    return kind(data, initial=request.user.reminders, prefix="reminders", form_kwargs={"labels": labels})
+
+
+def _save_reminders(request: Request, rows: Iterable[ReminderForm]) -> list[str]:
+    """What is wrong with them, in words; nothing: they are saved. A problem of one row stands beside it too."""
+    kept = [row for row in rows if row.cleaned_data.get("before")]
+    wanted = [
+        {"before": row.cleaned_data["before"], **({"by": row.cleaned_data["by"]} if row.cleaned_data["by"] else {})}
+        for row in kept
+    ]
+    try:
+        reminders.replace_all(request.user, wanted, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        found = rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
+        return [_shown(problem, kept) for problem in found]
+    return []
+
+
+def _shown(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
+    place = problem.field or ""
+    index, _end, field = place.removeprefix("reminders[").partition("].")
+    text = problem.detail.removeprefix(f"{place}: ")
+    if index.isdigit() and int(index) < len(rows):
+        rows[int(index)].add_error(field if field in ("before", "by") else None, text[:1].upper() + text[1:])
+    return text[:1].upper() + text[1:]

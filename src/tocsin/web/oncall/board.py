@@ -1,0 +1,131 @@
+"""`/on-call/`: every group with who is on call now and next in each role, and what is wrong with who will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.core.cache import cache
+from django.http import HttpResponse
+from django.views.decorators.http import require_safe
+
+from tocsin.access.roles import Action
+from tocsin.core import configuration, database
+from tocsin.core.database import Connection
+from tocsin.oncall import health, lookup, rota
+from tocsin.oncall.plans import GroupPlan
+from tocsin.oncall.rota import OnCall
+from tocsin.oncall.verdicts import Verdicts
+from tocsin.operate import coverage
+from tocsin.people import permissions
+from tocsin.people.members import MemberRole
+from tocsin.people.models import Group
+from tocsin.web.guard import may_somewhere
+from tocsin.web.oncall import swaps
+from tocsin.web.request import Request, page
+
+#: For so many seconds it is remembered what is wrong, while no configuration changes.
+REMEMBERED = 300
+#: So many troubles of one group are shown; its schedule's page has all.
+MOST_OF_A_GROUP = 3
+
+#: What is wrong is said so far ahead here; the group's own schedule looks further.
+AHEAD = timedelta(days=14)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One role of a group: who has it now, and who from when on. `is_scheduled`: a shift has it at some time."""
+
+    role: MemberRole
+    now: Sequence[OnCall]
+    next: Sequence[OnCall]
+    at: datetime | None
+    is_scheduled: bool
+
+    @property
+    def is_gap(self) -> bool:
+        return self.is_scheduled and not self.now
+
+    @property
+    def ends_in_gap(self) -> bool:
+        """Somebody has it now, and nobody next."""
+        return bool(self.now) and self.at is not None and not self.next
+
+
+@dataclass(frozen=True, slots=True)
+class GroupNow:
+    """One group on the board."""
+
+    group: Group
+    turns: Sequence[Turn]
+    #: Sentences.
+    troubles: Sequence[str]
+    has_schedule: bool
+    is_mine: bool
+
+
+@require_safe
+def board(request: Request) -> HttpResponse:
+    """Who is on call now and next."""
+    mine = permissions.own_groups(request.user)
+    groups = sorted(Group.objects.all(), key=lambda group: (group.pk not in mine, group.name.casefold()))
+    now = request.now
+    with database.transaction() as connection:
+        plans = lookup.plans(connection, [group.pk for group in groups], now)
+        troubles = _troubles(connection, plans, now)
+    shown = [
+        GroupNow(group, turns(plan, now), troubles.get(group.pk, ()), bool(plan.schedules), group.pk in mine)
+        for group in groups
+        if (plan := plans.get(group.pk)) is not None
+    ]
+    context = {
+        "groups": shown,
+        "asked_of_me": swaps.asked_of(request.user, now),
+        "may_add": may_somewhere(request, Action.TEAMS),
+    }
+    return page(request, "oncall/board.html", context, parts=("board",))
+
+
+def _troubles(connection: Connection, plans: Mapping[int, GroupPlan], now: datetime) -> Mapping[int, Sequence[str]]:
+    """What is wrong with each group, by its id. Found out anew when something was changed, and now and then."""
+    key = f"on-call-board:{configuration.version(connection)}"
+    known: dict[int, list[str]] | None = cache.get(key)
+    if known is None:
+        reachable = coverage.reachable(connection)
+        known = {
+            number: [
+                coverage.sentence(plan, finding, now)
+                for finding in health.firsts(health.problems(health.findings(plan, reachable, now, now + AHEAD)))
+            ][:MOST_OF_A_GROUP]
+            for number, plan in plans.items()
+        }
+        cache.set(key, known, REMEMBERED)
+    return known
+
+
+def turns(plan: GroupPlan, now: datetime) -> list[Turn]:
+    """Each role that somebody has now, or that some shift has at some time."""
+    people = rota.by_role(rota.on_call(plan, now))
+    scheduled = Verdicts(plan).scheduled
+    return [
+        _turn(plan, role, people.get(role, ()), now, role in scheduled)
+        for role in MemberRole
+        if role in people or role in scheduled
+    ]
+
+
+def _turn(plan: GroupPlan, role: MemberRole, people: Sequence[OnCall], now: datetime, is_scheduled: bool) -> Turn:
+    change = min((person.until for person in people if person.until), default=None)
+    if not people and is_scheduled:
+        change = _end_of_gap(plan, role, now)
+    following = rota.by_role(rota.on_call(plan, change)).get(role, ()) if change else ()
+    return Turn(role, people, following, change, is_scheduled)
+
+
+def _end_of_gap(plan: GroupPlan, role: MemberRole, now: datetime) -> datetime | None:
+    """When the gap that there is now ends, within the days that are looked at."""
+    gaps: Iterable[rota.Gap] = rota.timeline(plan, now, now + AHEAD).gaps
+    end = next((gap.until for gap in gaps if gap.role is role), None)
+    return end if end is not None and end < now + AHEAD else None

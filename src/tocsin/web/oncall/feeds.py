@@ -1,0 +1,66 @@
+"""Calendar feeds: making one, a new address for one, ending one. An address is shown once, on the page that answers."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from tocsin.core.errors import Rejected
+from tocsin.oncall import feeds as commands
+from tocsin.oncall.feeds import NewFeed
+from tocsin.oncall.models import CalendarFeed, Schedule
+from tocsin.oncall.states import FeedKind
+from tocsin.people.models import Group
+from tocsin.web.guard import actor
+from tocsin.web.oncall.swaps import next_page
+from tocsin.web.request import Request, page
+
+
+@require_POST
+def make(request: Request) -> HttpResponse:
+    """A feed of one's own shifts, of a group's, or of a schedule's."""
+    wanted, number = request.POST.get("kind", ""), request.POST.get("number", "")
+    if wanted not in list(FeedKind):
+        raise Http404(_("There are calendars of a person, a group and a schedule."))
+    kind = FeedKind(wanted)
+    known = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
+    group = Group.objects.filter(pk=known).first() if kind is FeedKind.GROUP else None
+    schedule = Schedule.objects.filter(pk=known).first() if kind is FeedKind.SCHEDULE else None
+    if kind is not FeedKind.PERSON and group is None and schedule is None:
+        raise Http404(_("What it would be a calendar of is gone."))
+    try:
+        made = commands.make(request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+        return redirect("my_shifts")
+    return _shown(request, made)
+
+
+@require_POST
+def rotate(request: Request, number: int) -> HttpResponse:
+    """A new address; the old one ends at once."""
+    return _shown(request, commands.rotate(_find(request, number), actor=actor(request), now=request.now))
+
+
+@require_POST
+def delete(request: Request, number: int) -> HttpResponse:
+    """Ends it."""
+    commands.delete(_find(request, number), actor=actor(request), now=request.now)
+    messages.success(request, _("That calendar address answers no more."))
+    return redirect(next_page(request, "my_shifts"))
+
+
+def _shown(request: Request, made: NewFeed) -> HttpResponse:
+    response = page(request, "oncall/feed.html", {"name": commands.name_of(made.feed), "url": made.url})
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _find(request: Request, number: int) -> CalendarFeed:
+    row = CalendarFeed.objects.select_related("group", "schedule").filter(pk=number, owner=request.user).first()
+    if row is None:
+        raise Http404(_("This is not one of your calendar addresses."))
+    return row

@@ -1,0 +1,120 @@
+"""One override: who made it and what it covers; managers change it or take it away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods
+
+from tocsin.access.roles import Action
+from tocsin.core.errors import Rejected
+from tocsin.oncall import overrides as commands
+from tocsin.oncall.models import Override
+from tocsin.oncall.specs import write_moment
+from tocsin.people.models import User
+from tocsin.web.forms import MomentField, reader_zone, show_rejection
+from tocsin.web.guard import actor, may, require
+from tocsin.web.policies.forms import ROLES
+from tocsin.web.request import Request, page
+
+
+class OverrideForm(forms.Form):
+    """Everything about an override."""
+
+    begins = MomentField(label=gettext_lazy("From"))
+    ends = MomentField(label=gettext_lazy("To"))
+    user = forms.ModelChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"), label=gettext_lazy("On call then")
+    )
+    instead_of = forms.ModelChoiceField(
+        User.objects.order_by("name", "username"),
+        label=gettext_lazy("Instead of"),
+        required=False,
+        empty_label=gettext_lazy("whoever it is, or nobody"),
+    )
+    role = forms.ChoiceField(
+        label=gettext_lazy("Only as"), choices=[("", gettext_lazy("every role")), *ROLES], required=False
+    )
+    shift = forms.ChoiceField(label=gettext_lazy("Only in the shift"), required=False)
+    name = forms.CharField(label=gettext_lazy("Called"), max_length=100, required=False)
+
+    def __init__(self, *args: Any, shifts: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["shift"].choices = [("", _("every shift")), *((n, n) for n in shifts)]  # type: ignore[attr-defined]
+
+    def spec(self, schedule: str) -> dict[str, Any]:
+        """The override in a spec's shape."""
+        data = self.cleaned_data
+        spec: dict[str, Any] = {
+            "schedule": schedule,
+            "user": data["user"].username,
+            "from": write_moment(data["begins"]),
+            "to": write_moment(data["ends"]),
+            "instead_of": data["instead_of"].username if data["instead_of"] else None,
+        }
+        return spec | {key: data[key] for key in ("role", "shift", "name") if data[key]}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def override(request: Request, number: int) -> HttpResponse:
+    """One override, and the form for whoever may change it."""
+    row = _find(number)
+    group = row.schedule.group
+    may_change = may(request, Action.TEAMS, group)
+    begin = {
+        "begins": row.starts_at, "ends": row.ends_at, "user": row.user_id, "instead_of": row.instead_of_id,
+        "role": row.role, "shift": row.shift, "name": row.name,
+    }  # fmt: skip
+    form = OverrideForm(request.POST or None, initial=begin, shifts=commands.shift_names(row.schedule))
+    if request.method == "POST":
+        require(request, Action.TEAMS, group)
+        if form.is_valid():
+            try:
+                commands.save_override(
+                    form.spec(row.schedule.name), existing=row, actor=actor(request), now=request.now
+                )
+            except Rejected as rejected:
+                show_rejection(form, rejected, {"from": "begins", "to": "ends"})
+            else:
+                messages.success(request, _("Saved."))
+                return redirect("group_schedule", group.pk)
+    context = {
+        "override": row,
+        "form": form,
+        "may_change": may_change,
+        "is_over": row.ends_at <= request.now,
+        "zone": reader_zone().key,
+    }
+    return page(request, "oncall/override.html", context, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first, and says who has it then."""
+    row = _find(number)
+    require(request, Action.TEAMS, row.schedule.group)
+    if request.method == "POST":
+        commands.delete_override(row, actor=actor(request), now=request.now)
+        messages.success(request, _("The override is gone: the schedule holds again."))
+        return redirect("group_schedule", row.schedule.group_id)
+    context = {
+        "what": row.name or _("this override"),
+        "needed_by": [],
+        "back": ("override", row.pk),
+        "about": _("Whoever the schedule names is on call then. Of a swap the other half stays; take that away too."),
+    }
+    return page(request, "parts/delete.html", context)
+
+
+def _find(number: int) -> Override:
+    rows = Override.objects.select_related("schedule__group", "user", "instead_of", "created_by", "swap")
+    row = rows.filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This override is gone."))
+    return row

@@ -1,0 +1,89 @@
+"""A group's schedule as a timeline by day, week or month, and its schedules with what may be done with them."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from urllib.parse import urlencode
+
+from django.http import HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from tocsin.access.roles import Action
+from tocsin.core import database
+from tocsin.oncall import commands, health, lookup, overrides, rota, windows
+from tocsin.oncall.models import Schedule
+from tocsin.oncall.plans import GroupPlan
+from tocsin.operate import coverage
+from tocsin.people.models import Group
+from tocsin.web.forms import reader_zone
+from tocsin.web.groups.views import find
+from tocsin.web.guard import may
+from tocsin.web.oncall import drawing, shift_words, swaps
+from tocsin.web.oncall.drawing import Piece, Range, Span
+from tocsin.web.request import Request, page
+
+#: The days that a calendar knows, with room on both sides.
+_FIRST, _LAST = date(1970, 2, 1), date(2190, 1, 1)
+
+
+@require_safe
+def group_schedule(request: Request, number: int) -> HttpResponse:
+    """The timeline of a group, and what is wrong with it in the next 60 days."""
+    group = find(number)
+    zone = reader_zone()
+    wanted = request.GET.get("show", "")
+    span = Span(wanted) if wanted in list(Span) else Span.WEEK
+    today = windows.day_of(request.now, zone)
+    shown = drawing.range_of(span, _day(request.GET.get("day", ""), today), zone)
+    plan, troubles = _plan(group, shown.since, request.now)
+    drawn = drawing.draw(plan, rota.timeline(plan, shown.since, shown.until), shown, request.now)
+    schedules = list(Schedule.objects.filter(group=group).prefetch_related("imports", overrides.prefetched()))
+    names = commands.display_names(schedules)
+    context = {
+        "group": group,
+        "drawn": drawn,
+        "has_holidays": any(tick.holiday for tick in drawn.ticks),
+        "spans": list(Span),
+        "as_list": request.GET.get("view") == "list",
+        "troubles": troubles,
+        "schedules": [
+            (one, shift_words.lines(one.definition, names), overrides.current(one, request.now)) for one in schedules
+        ],
+        "asked_of_me": swaps.asked_of(request.user, request.now),
+        "may_change": may(request, Action.TEAMS, group),
+        "zone": zone.key,
+    }
+    return page(request, "oncall/schedule.html", context, parts=("timeline",))
+
+
+def link_to(piece: Piece, group_id: int, shown: Range) -> str:
+    """Where a stretch leads: to what can be done about it, filled in."""
+    fields = {
+        "role": piece.role,
+        "user": piece.user_id,
+        "schedule": piece.schedule,
+        "from": _within(piece.since, shown.since).isoformat(),
+        "to": _within(piece.until, shown.until).isoformat(),
+    }
+    return f"{reverse('stand_in', args=[group_id])}?{urlencode({k: v for k, v in fields.items() if v})}"
+
+
+def _within(at: datetime | None, bound: datetime) -> datetime:
+    return at or bound
+
+
+def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, list[str]]:
+    """The group's plan from `since` on, and what is wrong with it from now on, in sentences."""
+    with database.transaction() as connection:
+        plan = lookup.plan(connection, group.pk, min(since, now)) or GroupPlan(group.pk, group.name)
+        _same, found = coverage.of_groups(connection, [group.pk], now).get(group.pk, (plan, ()))
+    return plan, [coverage.sentence(plan, finding, now) for finding in health.firsts(health.problems(found))]
+
+
+def _day(text: str, today: date) -> date:
+    try:
+        wanted = date.fromisoformat(text)
+    except ValueError:
+        return today
+    return min(max(wanted, _FIRST), _LAST)

@@ -1,0 +1,132 @@
+"""The parts of the on-call pages: where a stretch stands and leads, its times and its reasons in words."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+
+from django import template
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from tocsin.oncall import windows
+from tocsin.web.forms import reader_zone
+from tocsin.web.oncall import shift_words, timeline
+from tocsin.web.oncall.drawing import Drawing, Kind, Piece, Range, Row, Span
+
+register = template.Library()
+
+#: A row's lanes are so high, in pixels.
+LANE = 42
+
+
+@register.filter
+def percent(value: float) -> str:
+    """A place for an SVG's attribute, whatever the language."""
+    return f"{value:.4f}%"
+
+
+@register.filter
+def lanes(count: int) -> int:
+    """The height of so many lanes."""
+    return count * LANE
+
+
+@register.simple_tag
+def between(since: datetime | None, until: datetime | None) -> str:
+    """ "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the reader's zone; a missing end is said."""
+    return f"{_moment(since, _('always so far'))} – {_moment(until, _('no end known'))}"
+
+
+@register.simple_tag
+def piece_words(row: Row, piece: Piece) -> str:
+    """All that is to be said of a stretch: who, when, why; what goes before it."""
+    when = between(piece.since, piece.until)
+    if piece.tone == "gap":
+        return _("Nobody is %(role)s, %(when)s") % {"role": shift_words.role_name(piece.role), "when": when}
+    match row.kind:
+        case Kind.WINNER:
+            said = [f"{piece.text}, {shift_words.role_name(piece.role)}", when, *piece.reasons]
+        case Kind.SHIFT:
+            hidden = [_("Does not count: %(why)s") % {"why": piece.reasons[0]}] if piece.reasons else []
+            said = [piece.text, when, *hidden]
+        case Kind.OVERRIDES:
+            whose = [_("instead of %(name)s") % {"name": piece.reasons[0]}] if piece.reasons else []
+            said = [_("Override: %(name)s") % {"name": piece.text}, when, *whose]
+        case Kind.ABSENCES:
+            cover = _("%(name)s covers") % {"name": piece.reasons[0]} if piece.reasons else _("nobody covers")
+            said = [_("%(name)s is out of office") % {"name": piece.text}, when, cover]
+    return ". ".join(said)
+
+
+@register.simple_tag
+def part_of_day(piece: Piece, day: date) -> str:
+    """ "09:00 – 17:00"; "all day" where it reaches over the day on both sides."""
+    zone = reader_zone()
+    begin, end = windows.midnight(day, zone), windows.midnight(day + timedelta(days=1), zone)
+    since = piece.since if piece.since and piece.since > begin else None
+    until = piece.until if piece.until and piece.until < end else None
+    if since is None and until is None:
+        return _("all day")
+    return f"{_clock(since) if since else '00:00'} – {_clock(until) if until else '24:00'}"
+
+
+@register.simple_tag
+def link_of(row: Row | None, piece: Piece, group_id: int, drawn: Drawing) -> str:
+    """Where a stretch leads: to what can be done about it; empty: nowhere. Without a row it is of who is on call."""
+    kind = row.kind if row is not None else Kind.WINNER
+    if kind is Kind.WINNER:
+        return timeline.link_to(piece, group_id, drawn.range)
+    if kind is Kind.OVERRIDES and piece.override_id:
+        return reverse("override", args=[piece.override_id])
+    return ""
+
+
+@register.filter
+def role_name(role: str) -> str:
+    """A role as people call it."""
+    return shift_words.role_name(role)
+
+
+@register.filter
+def span_name(span: Span) -> str:
+    """How much of a timeline is shown, on the button that shows it."""
+    return {Span.DAY: _("Day"), Span.WEEK: _("Week"), Span.MONTH: _("Month")}[span]
+
+
+@register.filter
+def range_name(shown: Range) -> str:
+    """ "30 Nov – 6 Dec 2026", "November 2026", "Monday 30 November 2026"."""
+    match shown.span:
+        case Span.DAY:
+            return date_format(shown.first, "l j F Y")
+        case Span.MONTH:
+            return date_format(shown.first, "F Y")
+        case Span.WEEK:
+            last = shown.end - timedelta(days=1)
+            return f"{date_format(shown.first, 'j M')} – {date_format(last, 'j M Y')}"
+
+
+@register.filter
+def midnights(shown: Range) -> str:
+    """The moments at which its days begin and it ends, for the script that measures what is dragged."""
+    return " ".join(at.isoformat() for at in shown.midnights)
+
+
+@register.filter
+def weekday(day: date) -> str:
+    """ "Mon 30"; the first of a month with its name."""
+    return date_format(day, "j M" if day.day == 1 else "D j")
+
+
+def _moment(at: datetime | None, missing: str) -> str:
+    if at is None:
+        return missing
+    here = timezone.localtime(at)
+    return f"{date_format(here, 'D j M')} {here.strftime('%H:%M')}"
+
+
+def _clock(at: datetime) -> str:
+    here: time = timezone.localtime(at).time()
+    return here.strftime("%H:%M")

@@ -1,0 +1,108 @@
+"""A rotation made in a browser, overridden by hand with the pointer and with the keyboard: who would be paged then."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser import desk as desks
+from tests.browser.browsing import visitor
+from tests.browser.running import serve
+from tests.browser.test_every_page import sign_in
+from tocsin.core import clock
+from tocsin.oncall.models import Override
+
+pytestmark = pytest.mark.browser
+
+_PLACE = """(track, at) => {
+  const days = track.closest("[data-timeline]").dataset.midnights.split(" ").map((text) => Date.parse(text));
+  const box = track.getBoundingClientRect();
+  return box.left + box.width * Math.min(0.999, (at - days[0]) / (days[days.length - 1] - days[0]));
+}"""
+
+
+def test_a_rotation_is_made_overridden_by_hand_and_shows_who_would_be_paged(
+    browser: Browser, database: str, tmp_path: Path
+) -> None:
+    desk = desks.set_up()
+    with serve(tmp_path, database) as running, visitor(browser, running.url) as alice:
+        sign_in(alice, "alice")
+        page = alice.page
+        alice.open(f"/on-call/schedules/new/?group={desk.group}")
+        page.get_by_label("Name", exact=True).nth(1).fill("Desk 24x7")
+        people = page.locator("[data-ordered]").first
+        expect(people.locator("select")).to_have_count(4)
+        people.get_by_role("button", name="Move up").nth(1).click()
+        preview = page.locator("#preview")
+        expect(preview.locator("strong").first).to_have_text("Bob Brown")
+        people.locator("select").nth(2).select_option("")
+        expect(preview).not_to_contain_text("Chen Wei")
+        page.get_by_label("Hands over every").fill("")
+        page.get_by_label("Hands over every").fill("2")
+        alice.check("a rotation while it is made")
+        page.get_by_role("button", name="Save").last.click()
+        expect(page.get_by_text("Saved.")).to_be_visible()
+
+        # Drag from before now to ten hours on: the sheet says who has it and why.
+        first = page.locator("svg[data-pick=primary] text.tl-text").first.text_content()
+        track = page.locator("svg[data-pick=primary]")
+        _drag(page, track, timedelta(hours=-1), timedelta(hours=10))
+        sheet = page.get_by_role("dialog")
+        expect(sheet).to_contain_text("shift Weekly of Desk 24x7")
+        expect(sheet).to_contain_text(str(first))
+        alice.check("the sheet of a stretch")
+        sheet.get_by_label("Instead of").select_option("role")
+        sheet.get_by_label("On call then").select_option(label="Chen Wei")
+        sheet.get_by_role("button", name="Put them on call").last.click()
+        expect(page.get_by_text("Chen Wei is on call then.")).to_be_visible()
+        made = Override.objects.get()
+        assert made.role == "primary"
+        assert made.starts_at <= clock.now() < made.ends_at
+        expect(page.locator("svg[data-pick=primary]")).to_contain_text("Chen Wei")
+
+        # That is whom the board names, and whom an alert would page.
+        alice.open("/on-call/")
+        expect(page.locator("#board tbody").filter(has_text="Service Desk")).to_contain_text("Chen Wei")
+        alice.open(f"/policies/{desk.policy}/?for=group-{desk.group}")
+        expect(page.locator(".policy-steps li").first).to_contain_text("Chen Wei")
+
+        # The same by keyboard, an hour longer; Escape leaves everything as it is.
+        alice.open(f"/on-call/groups/{desk.group}/?show=day&day={_tomorrow(page)}")
+        button = page.locator("[data-pick-button]").first
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#tl-said")).to_contain_text("00:00")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+ArrowRight")
+        expect(page.locator("#tl-said")).to_contain_text("00:15")
+        page.keyboard.press("Escape")
+        expect(page.locator("#tl-said")).to_be_empty()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")
+        expect(sheet.get_by_label("From")).to_have_value(f"{_tomorrow(page)}T00:00")
+        expect(sheet.get_by_label("To")).to_have_value(f"{_tomorrow(page)}T01:00")
+        page.keyboard.press("Escape")
+        expect(sheet).to_be_hidden()
+        assert Override.objects.count() == 1
+        alice.check("by keyboard")
+
+
+def _drag(page: Page, track: Locator, before: timedelta, after: timedelta) -> None:
+    """Drags along a track, between two moments counted from now."""
+    now = clock.now()
+    box = track.bounding_box()
+    assert box
+    begin, end = (track.evaluate(_PLACE, (now + span).timestamp() * 1000) for span in (before, after))
+    page.mouse.move(begin, box["y"] + 15)
+    page.mouse.down()
+    page.mouse.move((begin + end) / 2, box["y"] + 15)
+    page.mouse.move(end, box["y"] + 15)
+    page.mouse.up()
+
+
+def _tomorrow(page: Page) -> str:
+    found: str = page.evaluate("new Date(Date.now() + 86400000).toLocaleDateString('sv')")
+    return found

@@ -1,0 +1,387 @@
+"""The pages of who is on call: what they show, what forms make of schedules and duty, and who may do what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.test import Client
+
+from tests.web.conftest import Company, make_user
+from tests.web.filled_forms import filled
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.models import AuditEntry
+from tocsin.core import clock, database
+from tocsin.oncall import commands, lookup
+from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule, SupportHours, SwapRequest
+from tocsin.people import absences, groups
+from tocsin.people.models import OutOfOffice, User
+
+type BrowserOf = Callable[[User], Client]
+
+#: Each option of a shift, at least once.
+EVERY_OPTION: list[dict[str, Any]] = [
+    {
+        "name": "Weekly",
+        "rotate": {
+            "every": "2w", "at": "09:30", "on": "monday", "users": ["bob", "alice"], "roles": ["primary", "secondary"],
+            "move": 2, "windows": [{"days": ["mon", "tue"], "from": "18:00", "to": "08:00"}],
+        },
+        "start": "2026-01-05",
+    },
+    {
+        "name": "Monthly", "layer": 2, "time_zone": "Asia/Kathmandu",
+        "rotate": {"every": "3 months", "at": "02:30", "on": 31, "users": ["mia"], "roles": ["own"]},
+        "start": "2026-01-05", "end": "2027-01-05",
+    },
+    {
+        "name": "First Fridays",
+        "rotate": {"every": "1 month", "at": "00:00", "on": "fri", "users": ["mia", "bob"], "roles": ["manager"]},
+        "start": "2026-01-05",
+    },
+    {
+        "name": "Half days",
+        "rotate": {"every": "12h", "at": "08:00", "users": ["bob", "mia"], "roles": ["secondary"]},
+        "start": "2026-01-05", "end": "2026-12-31T12:00",
+    },
+    {
+        "name": "Weekend", "layer": 3, "holidays": "skip",
+        "fixed": {
+            "windows": [{"from": "fri 17:00", "to": "mon 08:00"}, {"days": ["wed"], "from": "00:00", "to": "24:00"}],
+            "users": ["alice"], "roles": ["primary", "manager"], "every": "2w",
+        },
+        "start": "2026-01-05T09:00",
+    },
+    {
+        "name": "Once", "holidays": "only",
+        "fixed": {
+            "from": "2026-12-24T17:00", "to": "2026-12-27T08:00", "every": "52w", "users": ["bob"],
+            "roles": ["primary"],
+        },
+    },
+    {"name": "Elsewhere", "calendar": {"url": "https://calendar.example.org/x.ics", "roles": ["secondary"]}},
+]  # fmt: skip
+
+
+def make_schedule(company: Company, shifts: list[dict[str, Any]], name: str = "Desk 24x7") -> Schedule:
+    if not HolidayCalendar.objects.exists():
+        commands.save_holiday_calendar({"name": "Swiss", "country": "CH"}, actor=COMMAND_LINE, now=company.now)
+    spec = {
+        "name": name, "group": "Service Desk", "time_zone": "Europe/Zurich", "holiday_calendars": ["Swiss"],
+        "shifts": shifts,
+    }  # fmt: skip
+    return commands.save_schedule(spec, actor=COMMAND_LINE, now=company.now)
+
+
+@pytest.fixture
+def weekly(company: Company) -> Schedule:
+    """Bob and Alice in turn, for weeks; Mia is the manager of the group."""
+    rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["bob", "alice"]}
+    return make_schedule(company, [{"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}])
+
+
+def primary(schedule: Schedule, at: datetime) -> str:
+    with database.transaction() as connection:
+        found = lookup.on_call(connection, [schedule.group_id], at)[schedule.group_id]
+    return next((one.name for one in found if one.role == "primary"), "nobody")
+
+
+def next_monday(now: datetime) -> datetime:
+    """The next hand-off that is at least a day away."""
+    local = (now + timedelta(days=1)).astimezone(ZoneInfo("Europe/Zurich"))
+    day = local.date() + timedelta(days=(7 - local.weekday()) % 7 or 7)
+    return datetime(day.year, day.month, day.day, 9, tzinfo=ZoneInfo("Europe/Zurich")).astimezone(UTC)
+
+
+def stand_in(client: Client, schedule: Schedule, since: datetime, until: datetime, **given: Any) -> Any:
+    """Opens the page of a stretch, and sends its form with what is given."""
+    query = {"role": "primary", "from": since.isoformat(), "to": until.isoformat()}
+    path = f"/on-call/groups/{schedule.group_id}/stand-in/?{urlencode(query)}"
+    shown = client.get(path)
+    assert shown.status_code == 200
+    form = filled(shown.content.decode(), path)
+    return client.post(path, {**form, **given}, follow=True)
+
+
+def test_a_schedule_with_every_option_that_is_sent_as_it_is_shown_stays_as_it_is(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    schedule = make_schedule(company, EVERY_OPTION)
+    before, entries = commands.spec_without_overrides(schedule), AuditEntry.objects.count()
+    browser = browser_of(company.manager)
+    path = f"/on-call/schedules/{schedule.pk}/edit/"
+    answer = browser.post(path, filled(browser.get(path).content.decode(), "schedule-form"), follow=True)
+    assert answer.status_code == 200, re.findall(r'class="errors"[^>]*>.*?</ul>', answer.content.decode())
+    assert commands.spec_without_overrides(Schedule.objects.get()) == before
+    assert AuditEntry.objects.count() == entries
+    # And each shift is said in words, without the secret address of the calendar.
+    page = browser_of(company.observer).get(f"/on-call/schedules/{schedule.pk}/").content.decode()
+    assert "Bob Brown, then Alice Andersson: every 2 weeks on Monday at 09:30" in page
+    assert "every 3 months on day 31" in page
+    assert "Fri 17:00 – Mon 08:00, Wed" in page
+    assert "calendar.example.org" not in page
+
+
+def test_what_is_wrong_with_a_schedule_stands_beside_its_field_and_nothing_is_lost(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    browser = browser_of(company.manager)
+    begin = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
+    assert begin["shifts-0-users"][:3] == ["bob", "alice", "mia"], "it offers the group's members"
+    wrong = {**begin, "name": "Nights", "shifts-0-users": [""], "shifts-0-end_day": "2020-01-01"}
+    answer = browser.post("/on-call/schedules/new/", wrong)
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert not Schedule.objects.exists()
+    assert 'value="Nights"' in page
+    people, ends = (page[page.index(f"id_shifts-0-{name}") :][:9000] for name in ("users", "end_day"))
+    assert "At least one user is needed." in people
+    assert "Is before start." in ends
+
+    answer = browser.post("/on-call/schedules/new/", {**begin, "name": "Nights"}, follow=True)
+    assert answer.status_code == 200
+    assert Schedule.objects.get().group == company.desk
+
+
+def test_the_preview_names_who_would_be_on_call_and_saves_nothing(company: Company, browser_of: BrowserOf) -> None:
+    browser = browser_of(company.manager)
+    form = filled(browser.get("/on-call/schedules/new/").content.decode(), "schedule-form")
+    form |= {"name": ["Desk"], "shifts-0-users": ["alice", "bob"]}
+    page = browser.post("/on-call/schedules/new/try", form).content.decode()
+    assert page.index("Alice Andersson") < page.index("Bob Brown")
+    assert "Mia Manager" not in page
+    page = browser.post("/on-call/schedules/new/try", {**form, "shifts-0-users": [""]}).content.decode()
+    assert "Weekly, users: at least one user is needed." in page
+    # Without a script the button beside it does the same, and a shift is added by another.
+    page = browser.post("/on-call/schedules/new/", {**form, "preview": "1"}).content.decode()
+    assert page.index("Alice Andersson") > 0
+    page = browser.post("/on-call/schedules/new/", {**form, "rearrange": "add"}).content.decode()
+    assert 'name="shifts-1-name"' in page
+    assert filled(page, "schedule-form")["shifts-0-users"][:2] == ["alice", "bob"]
+    assert not Schedule.objects.exists()
+
+
+def test_somebody_takes_a_shift_and_hands_it_back(company: Company, weekly: Schedule, browser_of: BrowserOf) -> None:
+    monday = next_monday(clock.now())
+    if primary(weekly, monday) != "Bob Brown":
+        monday += timedelta(weeks=1)
+    alice, bob = browser_of(company.admin), browser_of(company.responder)
+    until = monday + timedelta(hours=8)
+    page = stand_in(alice, weekly, monday, until, take="1").content.decode()
+    assert "Alice Andersson is on call instead of Bob Brown." in page
+    assert [primary(weekly, at) for at in (monday, until)] == ["Alice Andersson", "Bob Brown"]
+    # Bob may not take what is not there to take from him, and gets it from Alice only by her.
+    page = stand_in(bob, weekly, monday, until, user=company.manager.pk).content.decode()
+    assert "Only a manager hands over what is somebody else" in page
+    stand_in(alice, weekly, monday, until, user=company.responder.pk)
+    assert primary(weekly, monday) == "Bob Brown"
+
+
+def test_who_is_in_no_group_of_it_takes_nothing_and_managers_of_other_groups_override_nothing(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    monday = next_monday(clock.now())
+    stranger = make_user("sam", "manager", "Sam Stranger")
+    groups.save_group({"name": "Other", "members": [{"user": "sam"}]}, actor=COMMAND_LINE, now=clock.now())
+    query = urlencode({"role": "primary", "from": monday.isoformat(), "to": (monday + timedelta(hours=1)).isoformat()})
+    path = f"/on-call/groups/{weekly.group_id}/stand-in/?{query}"
+    for person, sent in ((stranger, {"take": "1"}), (company.observer, {"user": company.admin.pk})):
+        browser = browser_of(person)
+        shown = browser.get(path).content.decode()
+        assert "Take it yourself" not in shown
+        assert browser.post(path, {**filled(shown, path), **sent}).status_code == 422
+    override = browser_of(stranger).post(path, {**filled(shown, path), "instead_of": "role", "user": company.admin.pk})
+    assert override.status_code == 422
+    assert not Override.objects.exists()
+    for path in (f"/on-call/schedules/{weekly.pk}/edit/", f"/on-call/schedules/{weekly.pk}/delete/"):
+        assert browser_of(stranger).get(path).status_code == 403
+
+
+def test_a_manager_overrides_a_role_for_a_while_and_takes_it_away_again(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    monday, mia = next_monday(clock.now()), browser_of(company.manager)
+    holder, until = primary(weekly, monday), monday + timedelta(hours=2)
+    stand_in(mia, weekly, monday, until, instead_of="role", user=company.manager.pk)
+    made = Override.objects.get()
+    assert (made.role, made.instead_of, primary(weekly, monday)) == ("primary", None, "Mia Manager")
+    page = mia.get(f"/on-call/groups/{weekly.group_id}/?day={monday.date()}").content.decode()
+    assert "an override: Mia Manager for primary of Desk 24x7" in page
+    assert f"/on-call/overrides/{made.pk}/" in page
+    over = {"begins": "2026-01-01T00:00", "ends": "2025-01-01T00:00", "user": company.manager.pk}
+    answer = mia.post(f"/on-call/overrides/{made.pk}/", over)
+    assert answer.status_code == 422
+    assert "Is not after from." in answer.content.decode()
+    assert browser_of(company.responder).post(f"/on-call/overrides/{made.pk}/delete/").status_code == 403
+    mia.post(f"/on-call/overrides/{made.pk}/delete/")
+    assert primary(weekly, monday) == holder
+
+
+def test_a_swap_is_asked_for_answered_and_both_stretches_change_hands(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    monday = next_monday(clock.now())
+    if primary(weekly, monday) != "Bob Brown":
+        monday += timedelta(weeks=1)
+    alice, bob = browser_of(company.admin), browser_of(company.responder)
+    query = {"role": "primary", "from": monday.isoformat(), "to": (monday + timedelta(weeks=1)).isoformat()}
+    path = f"/on-call/groups/{weekly.group_id}/stand-in/?{urlencode(query)}"
+    shown = bob.get(path).content.decode()
+    offered = re.findall(r'<option value="(\d+\|primary\|[^"]*)">Alice Andersson', shown)
+    mine = {**filled(shown, path), "user": company.admin.pk, "message": "My daughter's concert", "ask": "1"}
+    bob.post(path, {**mine, "in_return": offered[-1]})
+    swap = SwapRequest.objects.get()
+    assert swap.state == "asked"
+    assert primary(weekly, monday) == "Bob Brown", "until it is accepted"
+    assert "Bob Brown asks you to take a shift of Desk 24x7" in alice.get("/on-call/").content.decode()
+    assert bob.post(f"/on-call/swaps/{swap.pk}/accept").status_code == 403
+    alice.post(f"/on-call/swaps/{swap.pk}/accept", {"next": "/on-call/"})
+    assert swap.return_starts_at is not None
+    assert [primary(weekly, at) for at in (monday, swap.return_starts_at)] == ["Alice Andersson", "Bob Brown"]
+    assert "accepted already" in alice.post(f"/on-call/swaps/{swap.pk}/decline", follow=True).content.decode()
+
+
+def test_who_is_away_without_cover_is_shown_in_red_and_an_absence_that_overlaps_is_refused(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    monday, bob = next_monday(clock.now()), browser_of(company.responder)
+    away = {
+        "begins": monday.strftime("%Y-%m-%dT%H:%M"),
+        "ends": (monday + timedelta(weeks=2)).strftime("%Y-%m-%dT%H:%M"),
+    }
+    bob.post("/me/absences/new/", away)
+    path = f"/on-call/groups/{weekly.group_id}/?show=month&day={monday.date() + timedelta(days=7)}"
+    assert "out of office, and nobody covers" in bob.get(path).content.decode()
+    assert "nobody covers: you are still paged" in bob.get("/me/shifts/").content.decode()
+    answer = bob.post("/me/absences/new/", away)
+    assert answer.status_code == 422
+    assert "two absences may not overlap" in answer.content.decode()
+    row = OutOfOffice.objects.get()
+    bob.post(f"/me/absences/{row.pk}/", {**away, "cover": company.manager.pk})
+    assert "Mia Manager covers for Bob Brown" in bob.get(path).content.decode()
+    # Others' are the administrators'.
+    assert browser_of(company.manager).get(f"/me/absences/{row.pk}/").status_code == 404
+    assert browser_of(company.manager).get(f"/me/absences/new/?user={company.responder.pk}").status_code == 403
+    browser_of(company.admin).post(f"/me/absences/{row.pk}/delete")
+    assert not absences.current(company.responder, clock.now())
+
+
+def test_a_calendar_address_is_shown_once_answers_and_ends_when_it_is_given_a_new_one(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    bob = browser_of(company.responder)
+    shown = bob.post("/on-call/feeds/make", {"kind": "schedule", "number": weekly.pk})
+    assert shown["Cache-Control"] == "no-store"
+    first = re.search(r"/calendar/\S+?\.ics", shown.content.decode())
+    assert first
+    assert "Bob Brown" in Client().get(first[0]).content.decode()
+    feed = CalendarFeed.objects.get()
+    assert first[0] not in bob.get("/me/shifts/").content.decode()
+    assert browser_of(company.admin).post(f"/on-call/feeds/{feed.pk}/rotate").status_code == 404
+    second = re.search(r"/calendar/\S+?\.ics", bob.post(f"/on-call/feeds/{feed.pk}/rotate").content.decode())
+    assert second
+    assert Client().get(first[0]).status_code == 404
+    assert Client().get(second[0]).status_code == 200
+
+
+def test_reminders_are_kept_and_what_is_wrong_with_one_stands_beside_it(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    bob = browser_of(company.responder)
+    form = {"reminders-TOTAL_FORMS": 3, "reminders-INITIAL_FORMS": 0, "reminders-0-before": "1d"}
+    bob.post("/me/shifts/", form)
+    assert User.objects.get(username="bob").reminders == [{"before": "1d"}]
+    answer = bob.post("/me/shifts/", {**form, "reminders-1-before": "soon"})
+    assert answer.status_code == 422
+    assert 'value="soon"' in answer.content.decode()
+    assert User.objects.get(username="bob").reminders == [{"before": "1d"}]
+
+
+def test_holidays_come_from_a_country_with_days_of_ones_own_and_are_not_deleted_while_needed(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    alice = browser_of(company.admin)
+    form = {
+        "name": "Zürich", "country": "CH", "region": "zh", "group": company.desk.pk, "days-TOTAL_FORMS": 2,
+        "days-INITIAL_FORMS": 0, "days-0-date": "12-24", "days-0-name": "Christmas Eve",
+    }  # fmt: skip
+    preview = alice.post("/on-call/holidays/try", form).content.decode()
+    assert "Christmas Eve" in preview
+    assert '<option value="ZH">' in preview
+    wrong = {**form, "region": "XX", "days-1-date": "30-30", "days-1-name": "Never"}
+    answer = alice.post("/on-call/holidays/new/", wrong)
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert "is no region of CH" in page
+    assert "is not a date; write it like 2026-12-24" in page
+    alice.post("/on-call/holidays/new/", form)
+    row = HolidayCalendar.objects.get()
+    assert (row.region, row.days) == ("ZH", [{"date": "12-24", "name": "Christmas Eve"}])
+    hours = {
+        "name": "Office", "time_zone": "Europe/Zurich", "holiday_calendars": [row.pk], "windows-0-days": ["mon", "tue"],
+        "windows-0-begins": "08:00", "windows-0-until": "", "windows-0-ends": "18:00",
+    }  # fmt: skip
+    alice.post("/on-call/support-hours/new/", hours)
+    assert SupportHours.objects.get().windows == [{"days": ["mon", "tue"], "from": "08:00", "to": "18:00"}]
+    assert "Mon, Tue 08:00–18:00" in alice.get("/on-call/support-hours/").content.decode()
+    refused = alice.post(f"/on-call/holidays/{row.pk}/delete/")
+    assert refused.status_code == 409
+    assert "support hours Office" in refused.content.decode()
+    answer = alice.post("/on-call/support-hours/new/", {**hours, "name": "Night", "windows-0-ends": "08:00"})
+    assert "Is the same as from" in answer.content.decode()
+
+
+def test_the_board_shows_each_role_now_and_next_and_a_gap_in_red(company: Company, browser_of: BrowserOf) -> None:
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    local = clock.now().astimezone(ZoneInfo("Europe/Zurich"))
+    hour = (local + timedelta(hours=2)).strftime("%H:00")
+    until = (local + timedelta(hours=3)).strftime("%H:00")
+    fixed = {"windows": [{"days": days, "from": hour, "to": until}], "users": ["mia"], "roles": ["secondary"]}
+    make_schedule(company, [{"name": "Late", "fixed": fixed}])
+    groups.save_group(
+        {"name": "Service Desk", "members": [{"user": "bob", "roles": ["primary"]}, {"user": "mia"}]},
+        existing=company.desk, actor=COMMAND_LINE, now=clock.now(),
+    )  # fmt: skip
+    page = re.sub(r"<[^>]+>|\s+", " ", browser_of(company.observer).get("/on-call/").content.decode())
+    assert re.search(r"secondary\s+nobody\s+until [\d:A-Za-z ]+\s+then\s+Mia Manager", page)
+    assert "Nobody is secondary of Service Desk: from" in page
+    assert page.count("Nobody is secondary of Service Desk") == 1, "once, however often it comes"
+
+
+def test_the_timeline_shows_the_layer_that_counts_and_takes_any_day_that_an_address_may_name(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    extra = {"name": "Override layer", "layer": 2, "fixed": {"windows": [{"from": "fri 17:00", "to": "mon 08:00"}], "users": ["mia"]}}  # fmt: skip # noqa: E501
+    spec = commands.spec_without_overrides(weekly)
+    commands.save_schedule(
+        {**spec, "shifts": [*spec["shifts"], extra]}, existing=weekly, actor=COMMAND_LINE, now=clock.now()
+    )
+    browser = browser_of(company.observer)
+    place = f"/on-call/groups/{weekly.group_id}/"
+    page = browser.get(place).content.decode()
+    assert "Does not count: shift Override layer of Desk 24x7" in page
+    assert page.index(">Override layer<") < page.index(">Weekly<"), "the higher layer stands above"
+    for query in (
+        "show=day",
+        "show=month",
+        "show=year",
+        "day=9999-99-99",
+        "day=0001-01-01",
+        "day=2500-01-01",
+        "view=list",
+    ):
+        assert browser.get(f"{place}?{query}").status_code == 200, query
+    for query in (
+        "from=x&to=y",
+        "from=2026-01-01T00:00&to=2026-01-02",
+        "user=9&role=nobody",
+        "from=9999-12-31T23:59:59Z",
+    ):
+        assert browser.get(f"{place}stand-in/?{query}").status_code == 200, query
+    part = browser.get(place, headers={"X-Part": "timeline"}).content.decode()
+    assert part.lstrip().startswith('<div class="stack" id="timeline"')
