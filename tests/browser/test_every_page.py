@@ -46,9 +46,9 @@ class Evening:
         return [
             "/on-call/", group, f"{group}?show=day", f"{group}?show=month", f"{group}?view=list", f"{group}stand-in/",
             schedule, f"{schedule}edit/", f"{schedule}delete/", "/on-call/schedules/new/",
-            override, f"{override}delete/",
-            "/on-call/holidays/", "/on-call/holidays/new/", calendar, f"{calendar}delete/",
-            "/on-call/support-hours/", "/on-call/support-hours/new/", hours, f"{hours}delete/",
+            override,
+            "/on-call/holidays/", "/on-call/holidays/new/", calendar,
+            "/on-call/support-hours/", "/on-call/support-hours/new/", hours,
             "/me/shifts/", "/me/absences/new/", f"/me/absences/{duty.absence}/",
         ]  # fmt: skip
 

@@ -43,6 +43,7 @@ from tocsin.api import (
     push_devices,
     reminders,
     sandbox_messages,
+    schedule_trials,
     schedules,
     settings,
     support_hours,
@@ -88,7 +89,15 @@ _NOUNS = (
     imports,
 )
 #: These add to the routes of a noun above.
-_ALSO = (alert_opening, alert_commands, integration_trials, integration_versions, message_replay, on_call)
+_ALSO = (
+    alert_opening,
+    alert_commands,
+    integration_trials,
+    integration_versions,
+    message_replay,
+    on_call,
+    schedule_trials,
+)
 
 _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.

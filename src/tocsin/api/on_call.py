@@ -128,8 +128,18 @@ def on_call(request: HttpRequest, id: str, at: Query[Moment | None] = None) -> d
 )
 def timeline(request: HttpRequest, id: str, query: Query[RangeQuery]) -> dict[str, Any]:
     group = GROUPS.find(id)
-    begin, end = _range(query.since, query.until, caller(request).now, _USUAL)
-    drawn = rota.timeline(_plan(group, begin), begin, end)
+    begin, end = span_of(query, caller(request).now)
+    return show_timeline(_plan(group, begin), begin, end)
+
+
+def span_of(query: RangeQuery, now: datetime) -> tuple[datetime, datetime]:
+    """From when to when a timeline is asked for. Raises Rejected."""
+    return _range(query.since, query.until, now, _USUAL)
+
+
+def show_timeline(plan: GroupPlan, begin: datetime, end: datetime) -> dict[str, Any]:
+    """A timeline in the shape of `TimelineAnswer`."""
+    drawn = rota.timeline(plan, begin, end)
     names = _usernames({person.user_id for person in drawn.segments} | {bar.user_id for bar in drawn.bars})
     return {
         "since": begin,

@@ -548,6 +548,7 @@ EXAMPLES: Mapping[str, Example] = {
         f"schedules/{save_schedule(_schedule_spec(world), **world.by).pk}/imports",
         None,
     ),
+    "POST groups/{id}/timeline": lambda world: (f"{_group(world)[0]}/timeline", _schedule_spec(world)),
     "POST schedules/{id}/take": _take,
     "POST schedules/{id}/hand-over": _hand_over,
     "GET swaps": _listed("swaps"),

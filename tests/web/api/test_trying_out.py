@@ -200,3 +200,21 @@ def test_a_policy_says_whom_it_would_page_at_any_moment_and_stores_nothing(compa
 def test_ready_made_policies_can_be_taken_as_they_are(admin: Api) -> None:
     for one in admin.get("escalation-policies/templates").body["items"]:
         assert admin.post("escalation-policies", one["spec"]).status == 201, one
+
+
+def test_a_schedule_is_tried_before_it_is_saved_and_what_it_would_change_is_left_out(
+    company: Company, admin: Api
+) -> None:
+    days = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "00:00", "to": "24:00"}
+    always = {"name": "Always", "fixed": {"windows": [days], "users": ["mia"]}}
+    spec = {"name": "Desk", "group": "Service Desk", "shifts": [always]}
+    made = admin.post("schedules", spec).body["id"]
+    other = {**spec, "shifts": [{**always, "fixed": {**always["fixed"], "users": ["bob"]}}]}
+    answer = admin.post(f"groups/Service%20Desk/timeline?existing={made}", other)
+    assert answer.status == 200, answer
+    assert [one["user"] for one in answer.body["segments"] if one["role"] == "primary"] == ["bob"]
+    assert [
+        shift["users"] for shift in admin.get(f"schedules/{made}").body["shifts"][0].values() if "users" in shift
+    ] == [["mia"]]
+    refused(admin.post("groups/Service%20Desk/timeline", other), 400, "name_taken")
+    refused(admin.post("groups/Service%20Desk/timeline", {**spec, "name": "New", "shifts": []}), 400, "missing")
