@@ -154,7 +154,7 @@ def plan_duty() -> Duty:
     hour = timedelta(hours=1)
     stretch = {"from": specs.write_moment(now - hour), "to": specs.write_moment(now + 15 * hour)}
     override = overrides.save_override(
-        {"schedule": "Network 24x7", "user": "bob", "role": "primary", "name": "Concert", **stretch},
+        {"schedule": "Network 24x7", "user": "chen", "role": "primary", "name": "Concert", **stretch},
         actor=COMMAND_LINE, now=now,
     )  # fmt: skip
     chen, alice = User.objects.get(username="chen"), User.objects.get(username="alice")

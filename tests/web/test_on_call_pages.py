@@ -267,7 +267,7 @@ def test_who_is_away_without_cover_is_shown_in_red_and_an_absence_that_overlaps_
     # Others' are the administrators'.
     assert browser_of(company.manager).get(f"/me/absences/{row.pk}/").status_code == 404
     assert browser_of(company.manager).get(f"/me/absences/new/?user={company.responder.pk}").status_code == 403
-    browser_of(company.admin).post(f"/me/absences/{row.pk}/delete")
+    browser_of(company.admin).post(f"/me/absences/{row.pk}/delete/")
     assert not absences.current(company.responder, clock.now())
 
 

@@ -64,14 +64,22 @@ def _zone_options() -> str:
 
 
 class ZoneSelect(forms.Select):
-    """All 600 time zones. They are written at once: a form with several would take a third of a second otherwise."""
+    """All 600 time zones. They are written at once: a form with several would take a third of a second otherwise.
+
+    `unset`: what stands first, for no zone.
+    """
+
+    def __init__(self, attrs: dict[str, Any] | None = None, *, unset: Any = "") -> None:
+        super().__init__(attrs)
+        self.unset = unset
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         """The choice, with the zone that is chosen."""
         attributes = flatatt({"name": name, "class": "form-select", **self.build_attrs(self.attrs, attrs)})
         chosen = f'<option value="{escape("" if value is None else str(value))}"'
         options = _zone_options().replace(f"{chosen}>", f"{chosen} selected>", 1)
-        return SafeString(f"<select{attributes}>{options}</select>")
+        unset = f'<option value="">{escape(self.unset)}</option>' if self.unset else ""
+        return SafeString(f"<select{attributes}>{unset}{options}</select>")
 
 
 class ZoneField(forms.ChoiceField):

@@ -120,7 +120,7 @@ _me = [
     path("shifts/", my_shifts.my_shifts, name="my_shifts"),
     path("absences/new/", my_absences.absence, name="new_absence"),
     path("absences/<int:number>/", my_absences.absence, name="absence"),
-    path("absences/<int:number>/delete", my_absences.delete, name="delete_absence"),
+    path("absences/<int:number>/delete/", my_absences.delete, name="delete_absence"),
     path("tests/<uuid:notification_id>/", me.test_result, name="test_result"),
     path("devices/", push.devices, name="devices"),
     path("devices/<int:number>/name", push.rename, name="rename_device"),
@@ -153,7 +153,7 @@ _on_call = [
     path("support-hours/<int:number>/delete/", support_hours.delete, name="delete_support_hours"),
     path("feeds/make", feeds.make, name="make_feed"),
     path("feeds/<int:number>/rotate", feeds.rotate, name="rotate_feed"),
-    path("feeds/<int:number>/delete", feeds.delete, name="delete_feed"),
+    path("feeds/<int:number>/delete/", feeds.delete, name="delete_feed"),
 ]
 
 _providers = [

@@ -213,8 +213,8 @@ def test_a_schedule_is_tried_before_it_is_saved_and_what_it_would_change_is_left
     answer = admin.post(f"groups/Service%20Desk/timeline?existing={made}", other)
     assert answer.status == 200, answer
     assert [one["user"] for one in answer.body["segments"] if one["role"] == "primary"] == ["bob"]
-    assert [
-        shift["users"] for shift in admin.get(f"schedules/{made}").body["shifts"][0].values() if "users" in shift
-    ] == [["mia"]]
-    refused(admin.post("groups/Service%20Desk/timeline", other), 400, "name_taken")
-    refused(admin.post("groups/Service%20Desk/timeline", {**spec, "name": "New", "shifts": []}), 400, "missing")
+    assert admin.get(f"schedules/{made}").body["shifts"][0]["fixed"]["users"] == ["mia"], "nothing is saved"
+    refused(admin.post("groups/Service%20Desk/timeline", other), 400, "name_taken", "name")
+    refused(
+        admin.post("groups/Service%20Desk/timeline", {**spec, "name": "New", "shifts": []}), 400, "missing", "shifts"
+    )

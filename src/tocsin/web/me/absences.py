@@ -12,7 +12,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from tocsin.access.roles import Role
 from tocsin.core import database
@@ -90,10 +90,14 @@ def absence(request: Request, number: int | None = None) -> HttpResponse:
     return page(request, "me/absence.html", context, status=422 if form.errors else 200)
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: Request, number: int) -> HttpResponse:
-    """Takes an absence away: the schedules hold again."""
+    """Asks first, and says what changes; then takes an absence away."""
     row = _find(request, number)
+    if request.method != "POST":
+        about = _("%(name)s is on call again as the schedules say; covers end.") % {"name": row.user.display_name}
+        context = {"what": _("this absence"), "about": about, "back": ("absence", row.pk)}
+        return page(request, "parts/delete.html", context)
     commands.delete_absence(row, actor=actor(request), now=request.now)
     messages.success(request, _("The absence is gone: the schedules hold again."))
     return _back(request, row.user)

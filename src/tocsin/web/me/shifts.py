@@ -29,6 +29,7 @@ from tocsin.web.forms import DurationField, reader_zone
 from tocsin.web.guard import actor
 from tocsin.web.oncall import swaps
 from tocsin.web.request import Request, page
+from tocsin.web.told import told
 
 AHEAD = timedelta(days=60)
 MOST = 40
@@ -138,5 +139,5 @@ def _shown(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
     index, _end, field = place.removeprefix("reminders[").partition("].")
     text = problem.detail.removeprefix(f"{place}: ")
     if index.isdigit() and int(index) < len(rows):
-        rows[int(index)].add_error(field if field in ("before", "by") else None, text[:1].upper() + text[1:])
+        rows[int(index)].add_error(field if field in ("before", "by") else None, told(text[:1].upper() + text[1:]))
     return text[:1].upper() + text[1:]

@@ -17,6 +17,9 @@ from tocsin.oncall.rota import Bar, Gap, OnCall, Timeline
 from tocsin.oncall.schedules import Override
 from tocsin.people.members import MemberRole
 
+#: Places are rounded: what overlaps by less, in percent, stands beside one another.
+_CLOSE = 0.001
+
 #: People are told apart by so many colours, which then come again.
 COLOURS = 8
 
@@ -245,7 +248,7 @@ def _in_lanes(pieces: Sequence[Piece]) -> Iterator[Piece]:
     ends: list[float] = []
     for piece in sorted(pieces, key=lambda one: one.x):
         # Rounding must not push a neighbour down.
-        lane = next((number for number, end in enumerate(ends) if end <= piece.x + 1e-6), len(ends))
+        lane = next((number for number, end in enumerate(ends) if end <= piece.x + _CLOSE), len(ends))
         ends[lane : lane + 1] = [piece.x + piece.width]
         yield replace(piece, lane=lane)
 

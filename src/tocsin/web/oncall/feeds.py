@@ -6,7 +6,7 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 
 from tocsin.core.errors import Rejected
 from tocsin.oncall import feeds as commands
@@ -15,8 +15,9 @@ from tocsin.oncall.models import CalendarFeed, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.people.models import Group
 from tocsin.web.guard import actor
-from tocsin.web.oncall.swaps import next_page
 from tocsin.web.request import Request, page
+from tocsin.web.templatetags.parts import say_moment
+from tocsin.web.told import told
 
 
 @require_POST
@@ -34,7 +35,7 @@ def make(request: Request) -> HttpResponse:
     try:
         made = commands.make(request.user, kind, group=group, schedule=schedule, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.detail))
         return redirect("my_shifts")
     return _shown(request, made)
 
@@ -45,12 +46,20 @@ def rotate(request: Request, number: int) -> HttpResponse:
     return _shown(request, commands.rotate(_find(request, number), actor=actor(request), now=request.now))
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: Request, number: int) -> HttpResponse:
-    """Ends it."""
-    commands.delete(_find(request, number), actor=actor(request), now=request.now)
+    """Asks first, and says when it was read last; then ends it."""
+    feed = _find(request, number)
+    if request.method != "POST":
+        used = say_moment(feed.used_at, request.now) if feed.used_at else _("never")
+        about = _("Calendar programs that read it find nothing from then on. It was read last: %(when)s.") % {
+            "when": used
+        }
+        context = {"what": commands.name_of(feed), "about": about, "back": ("my_shifts",)}
+        return page(request, "parts/delete.html", context)
+    commands.delete(feed, actor=actor(request), now=request.now)
     messages.success(request, _("That calendar address answers no more."))
-    return redirect(next_page(request, "my_shifts"))
+    return redirect("my_shifts")
 
 
 def _shown(request: Request, made: NewFeed) -> HttpResponse:

@@ -23,6 +23,7 @@ from tocsin.people.models import Group
 from tocsin.web.forms import reader_zone, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.request import Request, page
+from tocsin.web.told import told
 
 #: So many days to come are shown.
 SHOWN = 14
@@ -213,6 +214,6 @@ def _show(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> No
         index, _end, field = place.removeprefix("days[").partition("].")
         if place.startswith("days[") and index.isdigit() and int(index) < len(days):
             text = problem.detail.removeprefix(f"{place}: ")
-            days[int(index)].add_error(field if field in ("date", "name") else None, text[:1].upper() + text[1:])
+            days[int(index)].add_error(field if field in ("date", "name") else None, told(text[:1].upper() + text[1:]))
         else:
             show_rejection(form, problem)

@@ -18,10 +18,11 @@ from tocsin.oncall.models import HolidayCalendar
 from tocsin.oncall.shifts import Months, OnHolidays
 from tocsin.oncall.specs import MOST_LAYERS, MOST_WEEKS
 from tocsin.people.models import Group, User
-from tocsin.web.forms import ZoneField, show_rejection, typed, zones
+from tocsin.web.forms import ZoneField, ZoneSelect, show_rejection, typed, zones
 from tocsin.web.oncall.widgets import Ordered, OrderedField, WindowsField
 from tocsin.web.policies.forms import ROLES
 from tocsin.web.policies.step_forms import DAYS
+from tocsin.web.told import told
 
 MOST_SHIFTS = 50
 
@@ -108,14 +109,18 @@ class ShiftForm(forms.Form):
     start_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
     end_day = forms.CharField(label=_("Ends with"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
     end_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
-    time_zone = forms.ChoiceField(label=_("Time zone"), required=False)
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        required=False,
+        choices=lambda: [("", ""), *zones()],
+        widget=ZoneSelect(unset=_("the schedule's")),
+    )
     holidays = forms.ChoiceField(label=_("On holidays"), choices=HOLIDAYS, required=False)
 
     def __init__(self, *args: Any, people: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _options(self.fields["users"], people)
         _options(self.fields["roles"], [*ROLES, (schedules.OWN, gettext("their own role in the group"))])
-        self.fields["time_zone"].choices = [("", gettext("the schedule's")), *zones()]  # type: ignore[attr-defined]
 
     @property
     def has_more(self) -> bool:
@@ -229,7 +234,7 @@ def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[Shift
         found = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", place)
         if found and int(found[1]) < len(shifts):
             text = problem.detail.removeprefix(f"{place}: ")
-            shifts[int(found[1])].show(found[2], text[:1].upper() + text[1:])
+            shifts[int(found[1])].show(found[2], told(text[:1].upper() + text[1:]))
         else:
             show_rejection(form, problem)
 

@@ -21,6 +21,7 @@ from tocsin.oncall.states import SwapState
 from tocsin.people.models import User
 from tocsin.web.guard import actor
 from tocsin.web.request import Request
+from tocsin.web.told import told
 
 
 def asked_of(user: User, now: datetime) -> list[SwapRequest]:
@@ -45,7 +46,7 @@ def answer(request: Request, number: int, verb: str) -> HttpResponse:
     try:
         act(swap, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
+        messages.error(request, told(rejected.detail))
     else:
         messages.success(request, said)
     return redirect(next_page(request, "my_shifts"))

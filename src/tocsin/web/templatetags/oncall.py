@@ -14,6 +14,7 @@ from tocsin.oncall import windows
 from tocsin.web.forms import reader_zone
 from tocsin.web.oncall import shift_words, timeline
 from tocsin.web.oncall.drawing import Drawing, Kind, Piece, Range, Row, Span
+from tocsin.web.told import told
 
 register = template.Library()
 
@@ -47,9 +48,13 @@ def piece_words(row: Row, piece: Piece) -> str:
         return _("Nobody is %(role)s, %(when)s") % {"role": shift_words.role_name(piece.role), "when": when}
     match row.kind:
         case Kind.WINNER:
-            said = [f"{piece.text}, {shift_words.role_name(piece.role)}", when, *piece.reasons]
+            said = [
+                f"{piece.text}, {shift_words.role_name(piece.role)}",
+                when,
+                *(told(reason) for reason in piece.reasons),
+            ]
         case Kind.SHIFT:
-            hidden = [_("Does not count: %(why)s") % {"why": piece.reasons[0]}] if piece.reasons else []
+            hidden = [_("Does not count: %(why)s") % {"why": told(piece.reasons[0])}] if piece.reasons else []
             said = [piece.text, when, *hidden]
         case Kind.OVERRIDES:
             whose = [_("instead of %(name)s") % {"name": piece.reasons[0]}] if piece.reasons else []
