@@ -11,7 +11,7 @@ from tocsin.escalation import commands as policies
 from tocsin.escalation import loop as escalation
 from tocsin.escalation import reachable
 from tocsin.escalation import reactor as escalation_reactor
-from tocsin.inbound import client_tables, other_side
+from tocsin.inbound import client_tables, maintenance_windows, other_side
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.registry import Registry
@@ -46,6 +46,8 @@ _NEEDS = (
     ("policy", integrations.needs_policy),
     ("group", client_tables.needs_group),
     ("policy", client_tables.needs_policy),
+    ("group", maintenance_windows.needs_group),
+    ("integration", maintenance_windows.needs_integration),
     ("client_table", integrations.needs_client_table),
     ("schedule", policies.needs_schedule),
     ("support_hours", policies.needs_support_hours),

@@ -94,7 +94,7 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         ("users:\n  - username: 7", "t.yaml:2: username: must be text; put it in quotes"),
         ("usres: []", 't.yaml:1: unknown key "usres"; did you mean "users"?'),
         ("\nworkflows:\n  - name: x", "t.yaml:2: workflows are not built yet in this version"),
-        ("maintenance_windows: [{name: x}]", "t.yaml:1: maintenance_windows are not built yet"),
+        ("maintenance_windows: [{name: x}]", "t.yaml:1: maintenance window x: starts: is needed"),
         ("holiday_calendars: [{name: x}]", "t.yaml:1: holiday calendar x: country"),
         ("settings: 7", "t.yaml:1: settings are named values"),
         ("settings:\n  bundle_pages: true\n  retention: 7", "t.yaml:3: settings: retention: unknown key"),

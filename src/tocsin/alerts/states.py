@@ -107,6 +107,9 @@ class EventKind(StrEnum):
     #: On a merged alert whose parent is over (its key is free), or live again.
     KEY_FREED = "key_freed"
     KEY_TAKEN = "key_taken"
+    #: Another key's messages count on this alert from now on; one of those is over.
+    JOINED = "joined"
+    PART_OVER = "part_over"
     REOPENED = "reopened"
     UNDONE = "undone"
 

@@ -13,9 +13,9 @@ from tocsin.access.audit import Actor
 from tocsin.core import clock
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
-from tocsin.inbound import client_tables
+from tocsin.inbound import client_tables, maintenance_windows
 from tocsin.inbound import commands as integrations
-from tocsin.inbound.models import ClientTable, Integration
+from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
 from tocsin.notify import commands as providers
 from tocsin.notify.models import Provider
 from tocsin.oncall import commands as oncall
@@ -29,7 +29,7 @@ from tocsin.people.models import Group, User
 SETTINGS = "settings"
 
 #: Top keys of later versions: accepted while empty, refused otherwise, never silently dropped.
-NOT_BUILT = ("workflows", "maintenance_windows")
+NOT_BUILT = ("workflows",)
 
 #: Among the secret keys: each key is one.
 EVERY_KEY = "*"
@@ -199,6 +199,14 @@ NOUNS: tuple[Noun, ...] = (
         save=integrations.save_integration,
         delete=integrations.delete_integration,
         secret_keys=frozenset({"token", "credentials"}),
+    ),
+    Noun(
+        key="maintenance_windows",
+        word="maintenance window",
+        rows=MaintenanceWindow.objects.all,
+        spec=_without_secrets(maintenance_windows.window_spec),
+        save=maintenance_windows.save_window,
+        delete=maintenance_windows.delete_window,
     ),
     Noun(
         key="providers",

@@ -19,8 +19,10 @@ from tocsin.alerts.reactors import AlertChange
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.inbound import keys, messages, other_side, unreadable
-from tocsin.inbound.decide import Arrival, Decision, KeyState, Seen, decide, failed, switched_off
+from tocsin.inbound import keys, messages, other_side, shaped_rows, unreadable
+from tocsin.inbound.board import Board
+from tocsin.inbound.decide import decide, failed, switched_off
+from tocsin.inbound.decisions import Arrival, Decision, KeyState, Seen
 from tocsin.inbound.door import Door
 from tocsin.inbound.keys import Keys
 from tocsin.inbound.messages import Incoming, MessageRow, Stored
@@ -30,6 +32,7 @@ from tocsin.inbound.prepared import DeliveryKey, prepare
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.rules import Intent
+from tocsin.inbound.standing import Delayed, Join, Scopes, Settled, Wait
 
 #: Why a message waits.
 PENDING = "decided in order within seconds"
@@ -89,13 +92,14 @@ class _Read:
     is_pending: bool = False
     #: Its system is asked for what it does not say, before it is decided.
     must_ask: bool = False
+    scopes: Scopes | None = None
 
 
 @dataclass(slots=True)
 class _Fold:
     """What the batch is to write, filled in arrival order."""
 
-    states: dict[bytes, KeyState]
+    board: Board
     seen: dict[DeliveryKey, Seen]
     held: set[bytes]
     clocked: frozenset[bytes]
@@ -106,6 +110,16 @@ class _Fold:
     counted: dict[int, Counted] = field(default_factory=dict)
     own: Mapping[tuple[int, str], OwnWrites] = field(default_factory=dict)
     came_back: list[int] = field(default_factory=list)
+    #: Openings that are due, as they waited.
+    waited: dict[bytes, Delayed] = field(default_factory=dict)
+    #: Openings that wait, or do no more, with their integration.
+    delayed: dict[bytes, tuple[int, Delayed | None]] = field(default_factory=dict)
+    #: This batch's messages that wait, by key.
+    waiting: dict[bytes, list[_Read]] = field(default_factory=dict)
+    settled: dict[bytes, Settled] = field(default_factory=dict)
+    joins: dict[bytes, Join] = field(default_factory=dict)
+    counted_in: set[bytes] = field(default_factory=set)
+    released: set[bytes] = field(default_factory=set)
 
 
 def process(
@@ -125,13 +139,16 @@ def process(
     leaves out those that another node has decided meanwhile.
     """
     with connection.transaction():
-        read, standing = _take(connection, registry, numbers, incoming, wait=wait, draining=draining)
+        read, standing = _take(connection, registry, numbers, incoming, now, wait=wait, draining=draining)
         if registry.is_older_than(standing.config_version):
             registry.load(connection)
-            read, standing = _take(connection, registry, numbers, incoming, wait=wait, draining=draining)
+            read, standing = _take(connection, registry, numbers, incoming, now, wait=wait, draining=draining)
         if draining:
             read = _still_waiting(connection, read)
-        fold = _Fold(dict(standing.states), standing.seen, set(standing.held), standing.clocked)
+        board = Board(standing.states, standing.tallies, standing.lives)
+        fold = _Fold(board, standing.seen, set(standing.held), standing.clocked)
+        if draining:
+            _begin_due(read, fold, now)
         fold.own = other_side.own_writes(connection, ((one.door.outbound_id, _ticket(one)) for one in read), now)
         for one in read:
             one.must_ask = _must_ask(one, draining=draining)
@@ -174,7 +191,7 @@ def _read(registry: Registry, incoming: Incoming) -> _Read:
         return _Read(incoming, door, decision=switched_off())
     if isinstance(outcome, Rejected):
         return _Read(incoming, door, rejected=outcome, key=prepared.key)
-    return _Read(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery)
+    return _Read(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery, scopes=prepared.scopes)
 
 
 def _take(
@@ -182,6 +199,7 @@ def _take(
     registry: Registry,
     numbers: Numbers,
     incoming: Sequence[Incoming],
+    now: datetime,
     *,
     wait: bool,
     draining: bool,
@@ -192,18 +210,45 @@ def _take(
     deliveries = list({one.delivery for one in read if one.delivery is not None})
     with connection.pipeline():
         numbers.provide(connection, sum(1 for one in read if _may_open(one)))
-        return read, keys.take(connection, hashes, deliveries, wait=wait, replaying=draining)
+        # What is due goes behind an undecided message of its key; undecided messages are not behind themselves.
+        is_due = bool(incoming) and incoming[0].is_due
+        return read, keys.take(
+            connection,
+            hashes,
+            deliveries,
+            wait=wait,
+            now=now,
+            replaying=draining and not is_due,
+            scopes={one.key: one.scopes for one in read if one.scopes is not None and one.key is not None},
+        )
 
 
 def _still_waiting(connection: Connection, read: Sequence[_Read]) -> list[_Read]:
     """Those of stored messages that nobody has decided since they were looked up. Their keys are locked by now."""
     found = connection.execute(
-        "SELECT id FROM inbound_inboundmessage WHERE id = ANY(%s) AND status = 'Pending' "
+        "SELECT id FROM inbound_inboundmessage WHERE id = ANY(%s) AND status IN ('Pending', 'Mapped Delayed') "
         "ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
         ([one.incoming.id for one in read],),
     )
     waiting = {row[0] for row in found}
     return [one for one in read if one.incoming.id in waiting]
+
+
+def _begin_due(read: Sequence[_Read], fold: _Fold, now: datetime) -> None:
+    """Openings that are due stand as if nothing of theirs had come; those that are not due after all wait on."""
+    for one in read:
+        if not one.incoming.is_due or one.key is None or one.key in fold.waited:
+            continue
+        state = fold.board.states.get(one.key, KeyState())
+        waited = state.delayed
+        if waited is not None and (waited.due_at is None or waited.due_at > now):
+            fold.held.add(one.key)
+        elif one.key not in fold.held:
+            # Another key than it had, because the configuration is another: then nothing of it is known here.
+            fold.waited[one.key] = waited or Delayed(Wait.WAIT, one.incoming.received_at, now, "after its delay")
+            if waited is not None:
+                fold.board.states[one.key] = replace(state, delayed=None)
+                fold.delayed[one.key] = (one.door.id, None)
 
 
 def _may_open(one: _Read) -> bool:
@@ -233,12 +278,14 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
         one.is_pending = True
         fold.held.add(one.key)
         return
-    key = fold.states.get(one.key, KeyState())
+    key = fold.board.key(one.key)
     incoming = one.incoming
     own = fold.own.get((one.door.outbound_id or 0, _ticket(one) or ""))
     arrival = Arrival(
         incoming.id, incoming.received_at, incoming.replay_of, incoming.may_page, incoming.test_user_id, own
     )
+    if incoming.is_due:
+        arrival = replace(arrival, waited=fold.waited.get(one.key))
     if one.rejected is not None:
         decision = failed(one.rejected)
         if one.key not in fold.held and not other_side.is_about_no_ticket(one.door, incoming.element):
@@ -248,16 +295,43 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
     else:
         assert one.reading is not None
         seen = fold.seen.get(one.delivery) if one.delivery is not None else None
-        decision = decide(one.door, arrival, one.reading, key, seen, one.key, numbers.take, now)
+        scopes, standing = one.scopes, fold.board.standing(one.scopes)
+        decision = decide(one.door, arrival, one.reading, key, seen, one.key, numbers.take, now, scopes, standing)
         if one.delivery is not None and seen is None:
             found = Seen(incoming.id, decision.alert_id)
             fold.seen[one.delivery] = fold.new_seen[one.delivery] = found
     one.decision = decision
+    if decision.shaped is None and key.delayed is None and key.shared is None and decision.key.delayed is None:
+        # Most messages meet and leave nothing that is shaped.
+        fold.board.states[one.key] = decision.key
+    else:
+        _shape(one, one.key, key, decision, fold)
     _fold_in(one.key, decision, fold)
 
 
+def _shape(one: _Read, key: bytes, before: KeyState, decision: Decision, fold: _Fold) -> None:
+    fold.board.put(key, before, decision)
+    if decision.key.delayed is not before.delayed:
+        fold.delayed[key] = (one.door.id, decision.key.delayed)
+    if decision.status is MessageStatus.DELAYED:
+        fold.waiting.setdefault(key, []).append(one)
+    shaped = decision.shaped
+    if shaped is None:
+        return
+    fold.counted_in.update(shaped.tallies)
+    fold.released.update(shaped.released)
+    if shaped.join is not None:
+        fold.joins[key] = shaped.join
+    if (settled := shaped.settled) is not None:
+        fold.settled[key] = settled
+        for waiting in fold.waiting.pop(key, ()):
+            assert waiting.decision is not None
+            waiting.decision = replace(
+                waiting.decision, status=settled.status, reason=settled.reason, alert_id=settled.alert_id
+            )
+
+
 def _fold_in(key: bytes, decision: Decision, fold: _Fold) -> None:
-    fold.states[key] = decision.key
     if decision.counts:
         fold.moved.add(key)
     if decision.opening is not None:
@@ -287,9 +361,19 @@ def _write(connection: Connection, fold: _Fold, now: datetime) -> None:
         commands.open_alerts(connection, fold.openings, now, over=over)
         commands.write(connection, [change for change in fold.changes if change.alert_id in new], now)
     rows.count_messages(connection, list(fold.counted.values()))
-    keys.write_clocks(connection, {key: fold.states[key] for key in fold.moved}, fold.clocked, now)
+    keys.write_clocks(connection, {key: fold.board.states[key] for key in fold.moved}, fold.clocked, now)
     keys.write_seen(connection, fold.new_seen)
     other_side.came_back(connection, fold.came_back)
+    if fold.delayed or fold.joins or fold.counted_in:
+        _write_shaped(connection, fold, now)
+
+
+def _write_shaped(connection: Connection, fold: _Fold, now: datetime) -> None:
+    shaped_rows.settle(connection, fold.settled)
+    shaped_rows.write_delayed(connection, fold.delayed)
+    shaped_rows.write_joins(connection, fold.joins, now)
+    shaped_rows.write_tallies(connection, {scope: fold.board.tallies[scope] for scope in fold.counted_in}, now)
+    shaped_rows.release(connection, sorted(fold.released), now)
 
 
 def _stored(one: _Read) -> Stored:
@@ -305,7 +389,9 @@ def _row(one: _Read) -> MessageRow:
     verdict: Mapping[str, object] = one.decision.verdict if one.decision is not None else one.incoming.keeps
     if one.must_ask:
         verdict = {**verdict, other_side.REREAD: other_side.WANTED}
-    key = one.key if one.is_pending else None
+    if stored.status is MessageStatus.DELAYED and one.incoming.keeps:
+        verdict = {**verdict, **one.incoming.keeps}
+    key = one.key if one.is_pending or stored.status is MessageStatus.DELAYED else None
     version = one.door.version_id
     if one.reading is None:
         return MessageRow(one.incoming, stored, version_id=version, verdict=verdict, key_hash=key)
@@ -324,10 +410,10 @@ def _row(one: _Read) -> MessageRow:
 
 _SETTLE = """
 UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, verdict = n.verdict,
-       key_hash = NULL, source_status = coalesce(nullif(n.source_status, ''), m.source_status),
+       key_hash = n.key_hash, source_status = coalesce(nullif(n.source_status, ''), m.source_status),
        subject = coalesce(nullif(n.subject, ''), m.subject)
 FROM jsonb_to_recordset(%s) AS n(id uuid, status text, reason text, alert_id bigint, verdict jsonb, source_status text,
-                                 subject text)
+                                 subject text, key_hash bytea)
 WHERE m.id = n.id
 """
 
@@ -343,6 +429,7 @@ def _settle(connection: Connection, read: Sequence[_Read]) -> None:
             "verdict": row.verdict,
             "source_status": row.source_status,
             "subject": row.subject,
+            "key_hash": rows.bytes_in_json(row.key_hash),
         }
         for one in read
         if not one.is_pending

@@ -56,8 +56,8 @@ def integration_spec(
     definition = dict(integration.current.definition) if integration.current else {}
     if "mapping" in definition:
         definition["mapping"] = specs.with_custom_apart(definition["mapping"])
-    if "routes" in definition:
-        definition["routes"] = references.with_names(definition["routes"], names or specs.names())
+    if references.has_names(definition):
+        definition = references.definition_with_names(definition, names or specs.names())
     spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
     credentials = secrets.credentials_of(integration)
     if with_secrets:
@@ -160,7 +160,7 @@ def _routed(noun: str, number: int) -> list[str]:
         f"integration {integration.name}"
         for integration in Integration.objects.select_related("current")
         if integration.current is not None
-        and (noun, number) in set(references.ids_in(integration.current.definition.get("routes", [])))
+        and (noun, number) in set(references.ids_in_definition(integration.current.definition))
     ]
 
 

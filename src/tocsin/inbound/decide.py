@@ -8,89 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace as replace_state
 from datetime import datetime, timedelta
-from uuid import UUID
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tocsin.alerts import lifecycle, source
-from tocsin.alerts.openings import Counted, Opening
+from tocsin.alerts.openings import Counted
 from tocsin.alerts.orders import Actor, AlertState, Cancel, Close
 from tocsin.alerts.reactors import AlertChange
 from tocsin.alerts.states import ActorKind, AlertStatus, Via
 from tocsin.core.errors import Rejected
+from tocsin.inbound import gate, joined
+from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert, Seen
 from tocsin.inbound.door import Door
 from tocsin.inbound.opening import columns_of, custom_of, open_alert, priority_of, why_it_pages
-from tocsin.inbound.other_side import OwnWrites
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
+from tocsin.inbound.standing import ALONE, Delayed, Role, Scopes, Shaped, Standing
 
 MAX_REASON = 300
 
 #: A source time further in the future than this is a wrong clock, and does not count.
 MAX_AHEAD = timedelta(days=1)
-
-
-class Arrival(Struct, frozen=True):
-    """One element of what arrived, with what the caller already knows of it."""
-
-    message_id: UUID
-    received_at: datetime
-    #: Not stored with its first arrival but asked for again: it skips the checks for the same delivery and for
-    #: lateness, and does not move the newest time.
-    replay_of: UUID | None = None
-    #: A replay that only records pages nobody.
-    may_page: bool = True
-    #: A sample that pages only this user; its alert is badged TEST.
-    test_user_id: int | None = None
-    #: What Tocsin itself wrote on the ticket lately, or is about to write.
-    own: OwnWrites | None = None
-
-
-class LiveAlert(Struct, frozen=True):
-    """The alert that holds a key: what the lifecycle knows, what its source said last, and its parent if merged."""
-
-    state: AlertState
-    #: By name of SOURCE_COLUMNS, and `tags` and `custom` whole.
-    fields: Mapping[str, object]
-    #: The alert it is merged into, which opens count on.
-    parent_id: int | None = None
-    #: The alerts merged into it, locked too.
-    children: Mapping[int, AlertState] = field(default_factory=dict)
-
-
-class KeyState(Struct, frozen=True):
-    """A dedup key as it stands: the alert that holds it, the newest source time that counted, the last alert."""
-
-    live: LiveAlert | None = None
-    newest: datetime | None = None
-    last_alert: int | None = None
-
-
-class Seen(Struct, frozen=True):
-    """The decided message that came with the same delivery id."""
-
-    message_id: UUID
-    alert_id: int | None
-
-
-class Decision(Struct, frozen=True):
-    """What a message does, and the key after it."""
-
-    status: MessageStatus
-    reason: str
-    key: KeyState
-    alert_id: int | None = None
-    opening: Opening | None = None
-    changes: tuple[AlertChange, ...] = ()
-    counted: Counted | None = None
-    #: Whether the key's newest time and last alert are to be written.
-    counts: bool = False
-    #: Tocsin's own writes that this message is the echo of.
-    came_back: tuple[int, ...] = ()
-    #: Which rule decided, and what filters and routes said.
-    verdict: Mapping[str, object] = field(default_factory=dict)
 
 
 #: Gives the number of a new alert; asked at most once a decision, and only when one opens.
@@ -106,9 +46,12 @@ def decide(
     key_hash: bytes,
     next_id: NextId,
     now: datetime,
+    scopes: Scopes | None = None,
+    standing: Standing = ALONE,
 ) -> Decision:
-    """What the message does. `seen` is the decided message with the same delivery id, if there is one."""
-    if arrival.replay_of is None:
+    """What the message does. `seen` is the decided message with the same delivery id, if there is one; `scopes` and
+    `standing` are what shaping counts, and how it stands."""
+    if arrival.replay_of is None and arrival.waited is None:
         if seen is not None:
             return Decision(
                 MessageStatus.IGNORED, f"same delivery as message {seen.message_id}", key, alert_id=seen.alert_id
@@ -120,7 +63,7 @@ def decide(
                 f"arrived late: it is of {_clock(reading.source_time)}, and one of {_clock(key.newest)} came before it"
             )
             return Decision(MessageStatus.IGNORED, reason, key, alert_id=key.live.state.id if key.live else None)
-    decision = _by_intent(door, arrival, reading, key, key_hash, next_id, now)
+    decision = _by_intent(door, arrival, reading, key, _Opening(key_hash, next_id, scopes or Scopes(), standing), now)
     verdict = {"rule": reading.intent.value, "why": reading.verdict.reason, **decision.verdict}
     if reading.notes:
         verdict["notes"] = [note[:120] for note in reading.notes[:3]]
@@ -132,9 +75,20 @@ def is_late(reading: Reading, key: KeyState) -> bool:
     return reading.source_time is not None and key.newest is not None and reading.source_time < key.newest
 
 
+class _Opening(Struct, frozen=True):
+    """What is needed where an alert opens."""
+
+    key_hash: bytes
+    next_id: NextId
+    scopes: Scopes
+    standing: Standing
+
+
 def _by_intent(
-    door: Door, arrival: Arrival, reading: Reading, key: KeyState, key_hash: bytes, next_id: NextId, now: datetime
+    door: Door, arrival: Arrival, reading: Reading, key: KeyState, opening: _Opening, now: datetime
 ) -> Decision:
+    if arrival.waited is not None and key.live is None and joined.is_too_few(arrival.waited):
+        return joined.too_few(arrival, key, arrival.waited, now)
     if (echo := _own_status(arrival, reading)) is not None:
         # Tocsin wrote that status itself: it is nobody's act, and only the fields are refreshed.
         if key.live is None:
@@ -148,9 +102,12 @@ def _by_intent(
             if key.live is None:
                 if key.last_alert is not None and arrival.own is not None and not arrival.own.reopens(reading):
                     return _ignored(f"Tocsin itself wrote on {_what(reading)}: that opens nothing again", key)
-                return _open(door, arrival, reading, key, key_hash, next_id, now)
+                return _open(door, arrival, reading, key, opening, now)
             return _refresh(door, arrival, reading, key, key.live, MessageStatus.APPENDED, now)
         case Intent.UPDATE:
+            if key.live is None and key.delayed is not None:
+                delayed = gate.waits_on(key, arrival, reading, now)
+                return _waits(arrival, reading, replace(key, delayed=delayed), delayed)
             if key.live is None:
                 return _ignored(f"{reading.verdict.reason}; no alert is open for {_what(reading)}", key)
             return _refresh(door, arrival, reading, key, key.live, MessageStatus.UPDATED, now)
@@ -171,14 +128,18 @@ def _end(door: Door, arrival: Arrival, reading: Reading, key: KeyState, now: dat
     """Closes or cancels the alert that holds the key. With nothing open, a close still says how new the source is."""
     is_cancel = reading.intent is Intent.CANCEL
     if key.live is None:
-        reason = f"{reading.verdict.reason}; nothing was open for {_what(reading)}"
-        return replace(_ignored(reason, _moved(key, arrival, reading)), counts=arrival.replay_of is None)
+        settled = joined.over_before_it_opened(key, now)
+        said = "it was over before its alert opened" if settled else f"nothing was open for {_what(reading)}"
+        ended = _ignored(f"{reading.verdict.reason}; {said}", replace(_moved(key, arrival, reading), delayed=None))
+        return replace(ended, counts=arrival.replay_of is None or settled is not None, shaped=settled)
     live = key.live
+    if key.role is not None and (left := joined.leave(door, arrival, reading, key, live, now)) is not None:
+        return replace(left, key=_moved(left.key, arrival, reading))
     note = _end_note(door, reading)
     order = Cancel if is_cancel else Close
     command = order(actor=actor_of(door), note=note, via=Via.INBOUND)
     changes = _apply(live, command, now)
-    freed = _moved(replace(key, live=None), arrival, reading)
+    freed = _moved(replace(key, live=None, shared=None, role=None), arrival, reading)
     counted = Counted(live.state.id, 1, arrival.received_at, _differing(door, live, reading))
     reason = f"{reading.verdict.reason}; alert {live.state.id} {'cancelled' if is_cancel else 'closed'}"
     return Decision(MessageStatus.CLOSED, reason, freed, live.state.id, changes=changes, counted=counted, counts=True)
@@ -205,25 +166,43 @@ def _apply(live: LiveAlert, command: Close | Cancel, now: datetime) -> tuple[Ale
     return tuple(changes)
 
 
-def _open(
-    door: Door, arrival: Arrival, reading: Reading, key: KeyState, key_hash: bytes, next_id: NextId, now: datetime
-) -> Decision:
+def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed: _Opening, now: datetime) -> Decision:
     allowed = reading.filter_verdict()
     if not allowed.is_true:
         decision = _ignored(f"filter: {allowed.reason}", key)
         return replace(decision, verdict={"filter": allowed.reason})
     paging, route = why_it_pages(door, arrival, reading, now)
-    number = next_id()
-    opening = open_alert(door, arrival, reading, number, key_hash, key.last_alert, paging, route, now)
+    answer = gate.OPENS
+    if door.is_shaped and arrival.test_user_id is None:
+        groups = paging.recipient_groups
+        answer = gate.ask(door, arrival, reading, key, route, groups, needed.scopes, needed.standing, now)
+    if answer.suppressed:
+        return replace(_ignored(answer.suppressed, key), verdict={"filter": allowed.reason})
+    verdict = {"filter": allowed.reason, "route": route.reason}
+    if answer.waits is not None:
+        waits = _waits(arrival, reading, replace(key, delayed=answer.waits), answer.waits)
+        shaped = Shaped(tallies=answer.tallies) if answer.tallies else None
+        return replace(waits, verdict=verdict, shaped=shaped)
+    if answer.joins is not None:
+        found = joined.join(door, arrival, reading, key, needed.key_hash, answer, paging, now)
+        return replace(found, key=_moved(found.key, arrival, reading), verdict=verdict)
+    number = needed.next_id()
+    opening = open_alert(door, arrival, reading, number, needed.key_hash, key.last_alert, paging, route, now)
+    if answer is not gate.OPENS or arrival.waited is not None or key.delayed is not None:
+        opening = joined.shaped_opening(opening, answer, arrival.waited or key.delayed, arrival, now)
     alert = opening.alert
     state = AlertState(number, AlertStatus.OPEN, alert.priority, alert.opened_at)
     fields: dict[str, object] = {**alert.columns, "tags": alert.tags, "custom": alert.custom}
     changes: tuple[AlertChange, ...] = ()
-    if door.settings.get("owned_ticket_stops") and (agent := door.agent(reading)).text:
+    if door.settings.get("owned_ticket_stops") and (agent := door.agent(reading)).text and answer.flood is None:
         given = source.agent_changed(state, source.Agent(), agent, actor_of(door), now)
         changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
         state = given.state
-    after = replace(_moved(key, arrival, reading), live=LiveAlert(state, fields), last_alert=number)
+    live = LiveAlert(state, fields, members=1 if answer.gathers else 0)
+    after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
+    shaped = None
+    if answer.gathers or answer.tallies or key.delayed is not None:
+        after, shaped = joined.opened(after, key, answer, opening, reading)
     return Decision(
         MessageStatus.OPENED,
         reading.verdict.reason,
@@ -232,8 +211,14 @@ def _open(
         opening=opening,
         changes=changes,
         counts=True,
-        verdict={"filter": allowed.reason, "route": route.reason},
+        verdict=verdict,
+        shaped=shaped,
     )
+
+
+def _waits(arrival: Arrival, reading: Reading, key: KeyState, delayed: Delayed) -> Decision:
+    reason = f"{reading.verdict.reason}; its alert opens {delayed.why}"
+    return Decision(MessageStatus.DELAYED, reason, _moved(key, arrival, reading), counts=arrival.replay_of is None)
 
 
 def _refresh(
@@ -246,6 +231,9 @@ def _refresh(
     now: datetime,
 ) -> Decision:
     """Counts the message on the live alert; what it says differently is written, and told on the timeline."""
+    if key.role in (Role.MEMBER, Role.CHILD):
+        said = joined.count(door, arrival, reading, key, live, status, now)
+        return replace(said, key=_moved(said.key, arrival, reading))
     actor = actor_of(door)
     mapped = _mapped(door, reading, live)
     if not arrival.may_page:

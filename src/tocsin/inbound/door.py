@@ -11,6 +11,7 @@ from tocsin.alerts.source import Agent
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.inbound.credentials import Credentials
+from tocsin.inbound.maintenance import DoorWindow
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reader, Reading
 from tocsin.inbound.routes import Reference
@@ -20,6 +21,12 @@ class Hours(Protocol):
     """Support hours: whether they are at an instant."""
 
     def __call__(self, now: datetime) -> bool: ...
+
+
+class NextHours(Protocol):
+    """Support hours: when they are next, from an instant on; None: never."""
+
+    def __call__(self, now: datetime) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Directory:
     policy_ids: Mapping[str, int] = field(default_factory=dict)
     #: Support hours by id and by folded name.
     hours: Mapping[Reference, Hours] = field(default_factory=dict)
+    next_hours: Mapping[Reference, NextHours] = field(default_factory=dict)
     #: Client tables by id and by folded name.
     client_tables: Mapping[Reference, Clients] = field(default_factory=dict)
 
@@ -85,6 +93,13 @@ class Door:
     outbound_id: int | None = None
     #: Why its configuration cannot be used: then nothing is read, and every message is kept as Mapping Failed.
     problem: Rejected | None = None
+    #: The maintenance windows that may be about its alerts.
+    windows: tuple[DoorWindow, ...] = ()
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether an alert that would open is asked about first."""
+        return bool(self.windows) or self.reader.shaping is not None
 
     @property
     def shown_source(self) -> str:
@@ -116,3 +131,8 @@ class Door:
         """Whether the support hours that a route names are now. Ones that are gone are never."""
         hours = self.directory.hours.get(reference.casefold() if isinstance(reference, str) else reference)
         return hours is not None and hours(now)
+
+    def next_hours(self, reference: Reference, now: datetime) -> datetime | None:
+        """When those support hours are next, from `now` on. Ones that are gone are never: then nothing is awaited."""
+        found = self.directory.next_hours.get(reference.casefold() if isinstance(reference, str) else reference)
+        return found(now) if found is not None else None

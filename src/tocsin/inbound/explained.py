@@ -52,14 +52,7 @@ def reader_of(
     if kind is None:
         raise Rejected("unknown_kind", f"This version of Tocsin does not know the kind {integration.kind}.")
     stored: Mapping[str, Any] = version.definition if version is not None else {}
-    definition = Definition(
-        mapping=stored.get("mapping") or {},
-        rules=stored.get("rules") or {},
-        filters=stored.get("filters"),
-        routes=stored.get("routes"),
-        dedup_key=stored.get("dedup_key"),
-        settings=integration.settings,
-    )
+    definition = Definition.of(stored, integration.settings)
     return compile_reader(kind, definition, hours_names)
 
 

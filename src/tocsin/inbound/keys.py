@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +18,10 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.ids import lock_number
-from tocsin.inbound.decide import KeyState, LiveAlert, Seen
+from tocsin.inbound import shaped_rows
+from tocsin.inbound.decisions import KeyState, LiveAlert, Seen
 from tocsin.inbound.prepared import DeliveryKey
+from tocsin.inbound.standing import Role, Scopes, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,9 @@ class Keys:
     #: Keys that have a row of their own in the table of clocks.
     clocked: frozenset[bytes]
     config_version: int
+    #: What is counted, by scope, and alerts that several keys share, by id.
+    tallies: dict[bytes, Tally] = field(default_factory=dict)
+    lives: dict[int, LiveAlert] = field(default_factory=dict)
 
 
 #: A list of hashes travels as one string of bytes, which costs nothing to write, and is taken apart by the database.
@@ -63,6 +68,8 @@ _WAITING = database.literal(
     f"SELECT DISTINCT key_hash FROM inbound_inboundmessage WHERE status = 'Pending' AND key_hash = ANY({_HASHES})"
 )
 
+_SHAPED = database.literal(shaped_rows.STANDING.format(hashes=_HASHES))
+
 _SEEN = """
 SELECT s.integration_id, s.hash, s.message, m.alert_id
 FROM (SELECT i, substring(%(hashes)s::bytea FROM i * 32 - 31 FOR 32) AS hash, (%(ids)s::bigint[])[i] AS integration_id
@@ -72,22 +79,28 @@ LEFT JOIN inbound_inboundmessage m ON m.id = s.message
 """
 
 
+_NO_SCOPES: Mapping[bytes, Scopes] = {}
+
+
 def take(
     connection: Connection,
     hashes: Iterable[bytes],
     deliveries: Sequence[DeliveryKey],
     *,
     wait: bool,
+    now: datetime,
     replaying: bool = False,
+    scopes: Mapping[bytes, Scopes] = _NO_SCOPES,
 ) -> Keys:
-    """Locks the keys and reads them, in one exchange with the database.
+    """Locks the keys and reads them, in one exchange with the database; `scopes`, what keys count on, costs two more.
 
     With `wait`, whoever holds one of them is waited for, up to the connection's `lock_timeout` (LockNotAvailable);
     without, such keys come back as `held`. A drain of undecided messages is `replaying`: they are not behind
     themselves.
     """
-    wanted = sorted(set(hashes))
-    numbers = _array(sorted({lock_number(one) for one in wanted}))
+    wanted = sorted({*hashes, *(one.parent for one in scopes.values() if one.parent is not None)})
+    counted = {scope for one in scopes.values() for scope in one.tallies}
+    numbers = _array(sorted({lock_number(one) for one in (*wanted, *counted)}))
     packed = {"hashes": b"".join(wanted), "length": 32 * len(wanted)}
     deliveries_packed = {
         "hashes": b"".join([hashed for _, hashed in deliveries]),
@@ -102,21 +115,81 @@ def take(
         clocks = connection.execute(_CLOCKS, packed, binary=True)
         seen = connection.execute(_SEEN, deliveries_packed, binary=True)
         waiting = connection.execute(_WAITING, packed, binary=True)
+        shaped = _dicts(connection, _SHAPED, packed)
         version = connection.execute("SELECT version FROM core_configversion WHERE id = 1")
-    held = set() if wait else _not_locked(connection, locked, live_rows := live.fetchall(), wanted)
-    if wait:
-        live_rows = live.fetchall()
+    held: set[bytes] = set()
+    live_rows = live.fetchall()
+    if not wait:
+        free = {row[1] for row in locked if row[0]}
+        held = _not_locked(connection, free, live_rows, wanted)
+        held |= {key for key, one in scopes.items() if any(lock_number(scope) not in free for scope in one.all)}
     if not replaying:
         held |= {bytes(row[0]) for row in waiting}
     found_version = version.fetchone()
     clock_rows = clocks.fetchall()
+    states = _states(connection, live_rows, acknowledged.fetchall(), clock_rows)
+    tallies: dict[bytes, Tally] = {}
+    lives: dict[int, LiveAlert] = {}
+    shaped_found = shaped.fetchall()
+    if shaped_found or counted:
+        tallies = shaped_rows.tallies(connection, counted, now) if counted else {}
+        lives = _shared(connection, states, shaped_found, tallies, held, scopes, wait=wait)
     return Keys(
-        _states(connection, live_rows, acknowledged.fetchall(), clock_rows),
+        states,
         {(row[0], bytes(row[1])): Seen(row[2], row[3]) for row in seen},
         frozenset(held),
         frozenset(row[0] for row in clock_rows),
         found_version[0] if found_version else 0,
+        tallies,
+        lives,
     )
+
+
+def _shared(
+    connection: Connection,
+    states: dict[bytes, KeyState],
+    shaped: Sequence[DictRow],
+    tallies: Mapping[bytes, Tally],
+    held: set[bytes],
+    scopes: Mapping[bytes, Scopes],
+    *,
+    wait: bool,
+) -> dict[int, LiveAlert]:
+    """Adds what waits and what joined to the keys; locks and returns the alerts that keys share. A key whose shared
+    alert somebody else holds is added to `held`."""
+    joined: dict[bytes, DictRow] = {}
+    for row in shaped:
+        key = bytes(row["key_hash"])
+        if row["alert_id"] is not None:
+            joined[key] = row
+        else:
+            states[key] = replace(states.get(key, KeyState()), delayed=shaped_rows.delayed_of(row))
+    named = {tally.alert_id for tally in tallies.values() if tally.alert_id is not None}
+    named |= {row["alert_id"] for row in joined.values()}
+    found = shaped_rows.lives(connection, named, wait=wait)
+    if not wait:
+        missing = _alive(connection, named - found.keys())
+        held |= {key for key, row in joined.items() if row["alert_id"] in missing}
+        held |= {
+            key
+            for key, one in scopes.items()
+            if any(scope in tallies and tallies[scope].alert_id in missing for scope in one.tallies)
+        }
+    for key, row in joined.items():
+        # A key whose alert was closed by somebody is free.
+        if (live := found.get(row["alert_id"])) is not None and (known := states.get(key, KeyState())).live is None:
+            states[key] = replace(known, live=live[1], shared=row["alert_id"], role=Role(row["role"]))
+    for number, (own, _) in found.items():
+        if (state := states.get(own)) is not None and state.live is not None and state.live.state.id == number:
+            states[own] = replace(state, shared=number)
+    return {number: live for number, (_, live) in found.items()}
+
+
+def _alive(connection: Connection, ids: set[int]) -> set[int]:
+    if not ids:
+        return set()
+    rows = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND holds_key", (list(ids),))
+    return {row[0] for row in rows}
 
 
 def _array(numbers: Sequence[int]) -> str:
@@ -128,11 +201,8 @@ def _dicts(connection: Connection, query: Any, parameters: Mapping[str, object])
     return Cursor(connection, row_factory=dict_row).execute(query, parameters)
 
 
-def _not_locked(
-    connection: Connection, locked: Cursor[Any], live: Sequence[DictRow], wanted: Sequence[bytes]
-) -> set[bytes]:
+def _not_locked(connection: Connection, free: set[int], live: Sequence[DictRow], wanted: Sequence[bytes]) -> set[bytes]:
     """The keys whose own lock, or whose alert's row, somebody else holds."""
-    free = {row[1] for row in locked if row[0]}
     held = {one for one in wanted if lock_number(one) not in free}
     mine = {bytes(row["key_hash"]) for row in live}
     alive = connection.execute("SELECT key_hash FROM alerts_alert WHERE key_hash = ANY(%s) AND holds_key", (wanted,))

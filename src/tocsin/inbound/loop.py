@@ -13,7 +13,7 @@ from tocsin.core import clock, database, settings_store
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.loops import Loop
-from tocsin.inbound import batch, heartbeats, mailbox_loop, messages, other_side
+from tocsin.inbound import batch, due, heartbeats, mailbox_loop, messages, other_side
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.registry import Registry
@@ -39,6 +39,7 @@ def loops(registry: Registry) -> tuple[Loop, ...]:
 
     return (
         Loop("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"pending"})),
+        due.loop(registry),
         heartbeats.loop(registry),
         mailbox_loop.loop(registry),
         Loop("inbound prune", lambda: prune(clock.now()), timedelta(minutes=1)),
@@ -83,7 +84,7 @@ def drain(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
         if not found:
             return False
         known = registry.doors()
-        waiting = [_incoming(row, registry, now) for row in found if row["integration_id"] in known]
+        waiting = [incoming_of(row, registry, now) for row in found if row["integration_id"] in known]
         with messages.ready(connection):
             decided = _drain_batch(connection, registry, numbers, waiting, now)
     return decided == DRAIN
@@ -122,7 +123,8 @@ def _count_failure(connection: Connection, incoming: Incoming) -> None:
     )
 
 
-def _incoming(row: Mapping[str, Any], registry: Registry, now: datetime) -> Incoming:
+def incoming_of(row: Mapping[str, Any], registry: Registry, now: datetime) -> Incoming:
+    """A stored message as it is decided again."""
     raw, content_type = bytes(row["raw"]), row["content_type"]
     kind = registry.door(row["integration_id"]).reader.kind
     kept: Mapping[str, Any] = row["verdict"] or {}
@@ -170,8 +172,9 @@ def prune(now: datetime) -> bool:
         over = size["bytes"] > cap * 1024 * 1024
         gone = connection.execute(
             "DELETE FROM inbound_inboundmessage WHERE id IN (SELECT m.id FROM inbound_inboundmessage m "
-            "WHERE (m.received_at < %s OR %s) AND m.status <> 'Pending' AND NOT EXISTS (SELECT 1 FROM alerts_alert a "
-            "WHERE a.id = m.alert_id AND a.status IN ('open', 'assigned', 'on_hold')) ORDER BY m.id LIMIT %s)",
+            "WHERE (m.received_at < %s OR %s) AND m.status NOT IN ('Pending', 'Mapped Delayed') "
+            "AND NOT EXISTS (SELECT 1 FROM alerts_alert a WHERE a.id = m.alert_id "
+            "AND a.status IN ('open', 'assigned', 'on_hold')) ORDER BY m.id LIMIT %s)",
             (now - timedelta(days=days), over, PRUNE),
         ).rowcount
         connection.execute(
@@ -183,6 +186,11 @@ def prune(now: datetime) -> bool:
             "DELETE FROM inbound_keyclock k WHERE k.ctid IN (SELECT k.ctid FROM inbound_keyclock k WHERE "
             "k.touched_at < %s AND NOT EXISTS (SELECT 1 FROM alerts_alert a WHERE a.key_hash = k.key_hash "
             "AND a.holds_key) LIMIT %s)",
+            (now - timedelta(days=days), PRUNE),
+        )
+        connection.execute(
+            "DELETE FROM inbound_tally t WHERE t.ctid IN (SELECT t.ctid FROM inbound_tally t WHERE t.touched_at < %s "
+            "LIMIT %s)",
             (now - timedelta(days=days), PRUNE),
         )
     return gone == PRUNE and not over

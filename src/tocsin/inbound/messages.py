@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 from psycopg.types.json import set_json_dumps
 
 from tocsin.alerts.rows import as_json, bytes_in_json
@@ -40,6 +41,8 @@ class Incoming(msgspec.Struct, frozen=True):
     test_id: str = ""
     #: It waits still for what its system was asked.
     is_asked_about: bool = False
+    #: It waited for its alert to open, and that is due.
+    is_due: bool = False
 
     @property
     def keeps(self) -> Mapping[str, object]:
@@ -47,6 +50,11 @@ class Incoming(msgspec.Struct, frozen=True):
         if self.test_user_id is not None:
             return {"test": [self.test_user_id, self.test_id]}
         return {} if self.may_page else {"record": True}
+
+
+def due(incoming: Incoming) -> Incoming:
+    """The message as one whose opening is due."""
+    return replace(incoming, is_due=True)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -68,7 +76,7 @@ class MessageRow(msgspec.Struct, frozen=True):
     subject: str = ""
     version_id: int | None = None
     verdict: Mapping[str, object] = msgspec.field(default_factory=dict)
-    #: For Pending ones.
+    #: For Pending and Delayed ones.
     key_hash: bytes | None = None
 
 

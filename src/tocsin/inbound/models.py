@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -9,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.name_field import validate_name
 from tocsin.inbound.heartbeat import Health
+from tocsin.inbound.maintenance import WindowAction
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 
 
@@ -102,7 +104,7 @@ class InboundMessage(models.Model):
     verdict = models.JSONField(default=dict, db_default={})
     #: The message that this one replays.
     replay_of = models.UUIDField(null=True)
-    #: For Pending ones: SHA-256 of the dedup key, by which they are drained in order.
+    #: For Pending and Delayed ones: SHA-256 of the dedup key, by which they are decided in order.
     key_hash = models.BinaryField(max_length=32, null=True)
     test = models.BooleanField(default=False, db_default=False)
     failures = models.SmallIntegerField(default=0, db_default=0)
@@ -123,6 +125,12 @@ class InboundMessage(models.Model):
                 fields=("status", "id"),
                 condition=Q(status__in=[str(MessageStatus.FAILED), str(MessageStatus.PENDING)]),
                 name="inbound_message_open",
+            ),
+            # The messages of an opening that waits.
+            models.Index(
+                fields=("key_hash", "id"),
+                condition=Q(status=str(MessageStatus.DELAYED)),
+                name="inbound_message_delayed",
             ),
         )
 
@@ -148,6 +156,88 @@ class KeyClock(models.Model):
     last_alert = models.BigIntegerField(null=True)
     #: When a message of the key last counted, for pruning.
     touched_at = models.DateTimeField()
+
+
+class DelayedOpening(models.Model):
+    """An alert that would be open and waits: by a delay, a maintenance window, or because it flaps. Its messages are
+    those of the key that are Mapped Delayed."""
+
+    key_hash = models.BinaryField(max_length=32, primary_key=True)
+    integration = models.ForeignKey(Integration, on_delete=models.CASCADE, related_name="+")
+    wait = models.TextField()
+    since = models.DateTimeField()
+    #: When it opens, or is over where it waits to be enough; NULL: when others come.
+    due_at = models.DateTimeField(null=True)
+    #: The rest of "it opens …".
+    why = models.TextField()
+    #: When its open messages came, the newest where they are many.
+    opens = ArrayField(models.DateTimeField(), default=list)
+    messages = models.IntegerField(default=1)
+    priority = models.TextField(null=True)
+    scope = models.BinaryField(max_length=32, null=True)
+    released = models.BooleanField(default=False)
+    window = models.ForeignKey(
+        "MaintenanceWindow", null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
+    subject = models.TextField(default="")
+    source_id = models.TextField(default="")
+
+    class Meta:
+        indexes = (
+            # What is due: asked each second.
+            models.Index(fields=("due_at",), condition=Q(due_at__isnull=False), name="inbound_delayed_due"),
+            # How many wait in a tally.
+            models.Index(fields=("scope",), condition=Q(scope__isnull=False), name="inbound_delayed_scope"),
+        )
+
+
+class JoinedKey(models.Model):
+    """A dedup key whose messages count on an alert that it shares with others."""
+
+    key_hash = models.BinaryField(max_length=32, primary_key=True)
+    alert = models.ForeignKey("alerts.Alert", on_delete=models.CASCADE, related_name="joined", db_constraint=False)
+    role = models.TextField()
+    subject = models.TextField(default="")
+    source_id = models.TextField(default="")
+    joined_at = models.DateTimeField()
+    over_at = models.DateTimeField(null=True)
+
+
+class Tally(models.Model):
+    """What is counted for a scope of an integration: `inbound.standing` says of what. Locked like a dedup key."""
+
+    hash = models.BinaryField(max_length=32, primary_key=True)
+    alert_id = models.BigIntegerField(null=True)
+    until = models.DateTimeField(null=True)
+    tokens = models.FloatField(null=True)
+    at = models.DateTimeField(null=True)
+    times = ArrayField(models.DateTimeField(), default=list)
+    touched_at = models.DateTimeField()
+
+
+class MaintenanceWindow(models.Model):
+    """When alerts of some integrations, groups, tags or a condition do not open, or open only at its end."""
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_name])
+    #: The group that owns it.
+    group = models.ForeignKey("people.Group", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    #: When it is, as people write it; see `inbound.maintenance_specs`.
+    times = models.JSONField(default=dict)
+    action = models.CharField(_("what happens"), max_length=10, default=WindowAction.SUPPRESS)
+    #: Ids; empty: all of them.
+    integrations = ArrayField(models.BigIntegerField(), default=list)
+    groups = ArrayField(models.BigIntegerField(), default=list)
+    tags = models.JSONField(default=dict)
+    #: A condition as routes have them, or null.
+    condition = models.JSONField(null=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(Lower("name"), name="inbound_maintenancewindow_name"),)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Heartbeat(models.Model):

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from tocsin.alerts.openings import NewAlert, Opening
 from tocsin.alerts.orders import Actor, NewEvent
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
 from tocsin.inbound.by_client import by_client
+from tocsin.inbound.decisions import Arrival
 from tocsin.inbound.door import Door, PolicyEntry
 from tocsin.inbound.fields import FIELDS, text_of
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.routes import Action, Reference, RouteChoice
-
-if TYPE_CHECKING:
-    from tocsin.inbound.decide import Arrival
 
 #: Which mapped field fills which column of an alert.
 COLUMNS: Mapping[str, str] = {

@@ -13,6 +13,8 @@ class MessageStatus(StrEnum):
     IGNORED = "Mapped Ignored"
     FAILED = "Mapping Failed"
     PENDING = "Pending"
+    #: Its alert waits to open, by a delay, a maintenance window or because it flaps.
+    DELAYED = "Mapped Delayed"
 
 
 class IntegrationMode(StrEnum):

@@ -13,11 +13,13 @@ import msgspec
 
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
-from tocsin.inbound import unreadable
+from tocsin.inbound import gate, unreadable
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reading
+from tocsin.inbound.rules import Intent
+from tocsin.inbound.standing import Scopes
 
 #: A delivery as it is looked up: the integration, and the SHA-256 of the sender's own id.
 type DeliveryKey = tuple[int, bytes]
@@ -31,6 +33,8 @@ class Prepared(msgspec.Struct, frozen=True):
     #: SHA-256 of its dedup key.
     key: bytes | None = None
     delivery: DeliveryKey | None = None
+    #: What is locked and counted beside the key.
+    scopes: Scopes | None = None
 
 
 def prepare(
@@ -52,4 +56,7 @@ def prepare(
     delivery = None
     if reading.delivery_id is not None and not is_replay:
         delivery = (door.id, hashlib.sha256(reading.delivery_id.encode("utf-8", "surrogatepass")).digest())
-    return Prepared(door, reading, key, delivery)
+    scopes = None
+    if door.reader.shaping is not None and reading.intent is Intent.OPEN and not test_id:
+        scopes = gate.scopes_of(door, reading, key)
+    return Prepared(door, reading, key, delivery, scopes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,8 @@ from tocsin.inbound.mapped import Mapped
 from tocsin.inbound.mapping import CompiledMapping, compile_mapping
 from tocsin.inbound.routes import Reference, Route, RouteChoice, choose, compile_routes
 from tocsin.inbound.rules import CompiledRules, Intent, compile_rules
+from tocsin.inbound.shaping import KEYS as SHAPING_KEYS
+from tocsin.inbound.shaping import Shaping, compile_shaping
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,25 @@ class Definition:
     routes: object = None
     dedup_key: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+    #: Whether and when alerts open by themselves; `inbound.shaping` says how each is written.
+    parent: object = None
+    grouping: object = None
+    flapping: object = None
+    delay: object = None
+    limit: object = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> Definition:
+        """A definition as versions keep it."""
+        return cls(
+            mapping=stored.get("mapping") or {},
+            rules=stored.get("rules") or {},
+            filters=stored.get("filters"),
+            routes=stored.get("routes"),
+            dedup_key=stored.get("dedup_key"),
+            settings=settings,
+            **{name: stored.get(name) for name in SHAPING_KEYS},
+        )
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -79,6 +101,8 @@ class Reader:
     routes: tuple[Route, ...]
     id_required: bool
     has_key_template: bool
+    #: None where alerts open by themselves and at once.
+    shaping: Shaping | None = None
 
     def read(self, element: Element) -> Reading | Rejected:
         """The reading of one element, or the reason why it cannot be one (unreadable, or without a needed id)."""
@@ -133,12 +157,16 @@ def compile_reader(kind: Kind, definition: Definition, hours_names: Mapping[Refe
         merged["dedup_key"] = {"template": key}
     mapping = compile_mapping(merged, settings)
     filters = definition.filters if definition.filters is not None else kind.filters
-    routes = definition.routes if definition.routes is not None else kind.routes
+    given = definition.routes if definition.routes is not None else kind.routes
+    routes = compile_routes(given, mapping.names, hours_names=hours_names)
+    shapes = {name: getattr(definition, name) for name in SHAPING_KEYS}
+    delays = tuple(route.delay for route in routes)
     return Reader(
         kind=kind,
         mapping=mapping,
         rules=compile_rules({**kind.rules, **definition.rules}, filters, mapping.names),
-        routes=compile_routes(routes, mapping.names, hours_names=hours_names),
+        routes=routes,
         id_required=kind.id_required,
         has_key_template=merged.get("dedup_key") is not None,
+        shaping=compile_shaping(shapes, frozenset(mapping.names), settings, delays, hours_names),
     )

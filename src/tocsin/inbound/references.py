@@ -68,6 +68,55 @@ class Resolver:
         raise_all(self._problems)
 
 
+def definition_with_ids(definition: Mapping[str, Any], resolver: Resolver) -> dict[str, Any]:
+    """A definition as it is stored: its routes, and the support hours of its delay. It has been compiled."""
+    stored = dict(definition)
+    if "routes" in stored:
+        stored["routes"] = with_ids(stored["routes"], resolver)
+    if isinstance(stored.get("delay"), Mapping):
+        stored["delay"] = _delay_with_ids(stored["delay"], "delay", resolver)
+    return stored
+
+
+def definition_with_names(definition: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """A definition as people write it."""
+    shown = dict(definition)
+    if "routes" in shown:
+        shown["routes"] = with_names(shown["routes"], names)
+    if "delay" in shown:
+        shown["delay"] = _delay_with_names(shown["delay"], names)
+    return shown
+
+
+def has_names(definition: Mapping[str, Any]) -> bool:
+    """Whether anything in it is named."""
+    return "routes" in definition or "delay" in definition
+
+
+def ids_in_definition(definition: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Every noun and id that a stored definition refers to."""
+    yield from ids_in(definition.get("routes") or [])
+    yield from _hours_in(definition.get("delay"))
+
+
+def _hours_in(delay: object) -> Iterator[tuple[str, int]]:
+    if isinstance(delay, Mapping) and isinstance(hours := delay.get("until"), int):
+        yield HOURS, hours
+
+
+def _delay_with_ids(delay: Mapping[str, Any], place: str, resolver: Resolver) -> dict[str, Any]:
+    stored = {key: value for key, value in delay.items() if value is not None}
+    if "until" in stored:
+        stored["until"] = resolver.find(HOURS, stored["until"], f"{place}.until")
+    return stored
+
+
+def _delay_with_names(delay: object, names: Names) -> object:
+    if isinstance(delay, Mapping) and "until" in delay:
+        return {**delay, "until": _name(delay["until"], names.hours)}
+    return delay
+
+
 def with_ids(routes: list[Mapping[str, Any]], resolver: Resolver) -> list[dict[str, Any]]:
     """Routes as they are stored. They have been compiled, so their shape is right; unknown names go to `resolver`."""
     return [_route_with_ids(route, f"routes[{number}]", resolver) for number, route in enumerate(routes)]
@@ -88,6 +137,7 @@ def ids_in(routes: list[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
         yield from ((GROUP, group) for group in recipients.get("groups") or ())
         if isinstance(table := route.get("client_table"), int):
             yield TABLE, table
+        yield from _hours_in(route.get("delay"))
         hours = route.get("during")
         if isinstance(hours, Mapping):
             hours = hours.get("not")
@@ -109,6 +159,8 @@ def _route_with_ids(route: Mapping[str, Any], place: str, resolver: Resolver) ->
         }
     if route.get("client_table") not in (None, ""):
         stored["client_table"] = resolver.find(TABLE, route["client_table"], f"{place}.client_table")
+    if isinstance(delay := route.get("delay"), Mapping):
+        stored["delay"] = _delay_with_ids(delay, f"{place}.delay", resolver)
     during = route.get("during")
     if isinstance(during, Mapping):
         if during.get("not") is not None:
@@ -130,6 +182,8 @@ def _route_with_names(route: Mapping[str, Any], names: Names) -> dict[str, Any]:
         }
     if "client_table" in route:
         shown["client_table"] = _name(route["client_table"], names.tables)
+    if "delay" in route:
+        shown["delay"] = _delay_with_names(route["delay"], names)
     during = route.get("during")
     if isinstance(during, Mapping):
         shown["during"] = {"not": _name(during["not"], names.hours)}

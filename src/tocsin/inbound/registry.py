@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import configuration, crypto, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.inbound import maintenance_windows
 from tocsin.inbound.credentials import Credentials
 from tocsin.inbound.door import ClientEntry, Clients, Directory, Door, PolicyEntry
 from tocsin.inbound.outcomes import IntegrationMode
@@ -148,8 +149,11 @@ def _load(connection: Connection, version: int) -> _Snapshot:
     doors: dict[int, Door] = {}
     tokens: dict[bytes, int] = {}
     old_tokens: dict[bytes, tuple[int, datetime]] = {}
+    windows = maintenance_windows.load(connection)
     for row in database.rows(connection, _INTEGRATIONS):
         door = _door(row, directory, hours)
+        about = (window.for_door(door.id, door.reader.mapping.names) for window in windows)
+        door = replace(door, windows=tuple(one for one in about if one is not None))
         doors[door.id] = door
         tokens[bytes(row["token_hash"])] = door.id
         if row["old_token_hash"] is not None and row["old_token_until"] is not None:
@@ -184,6 +188,10 @@ def load_directory(connection: Connection) -> Directory:
             **{number: one.is_open for number, one in hours.items()},
             **{one.name.casefold(): one.is_open for one in hours.values()},
         },
+        next_hours={
+            **{number: one.opens_at for number, one in hours.items()},
+            **{one.name.casefold(): one.opens_at for one in hours.values()},
+        },
         client_tables=_client_tables(connection),
     )
 
@@ -203,14 +211,7 @@ def _reader(row: Mapping[str, Any], hours: Mapping[Reference, str]) -> tuple[Rea
         if kind is None:
             raise Rejected("not_compiled", f"This version of Tocsin does not know the kind {row['kind']}.")
         stored: Mapping[str, Any] = row["definition"] or {}
-        definition = Definition(
-            mapping=stored.get("mapping") or {},
-            rules=stored.get("rules") or {},
-            filters=stored.get("filters"),
-            routes=stored.get("routes"),
-            dedup_key=stored.get("dedup_key"),
-            settings=row["settings"],
-        )
+        definition = Definition.of(stored, row["settings"])
         return compile_reader(kind, definition, hours), None
     except Rejected as rejected:
         log.error("Integration %s cannot be used: %s", row["name"], rejected.detail)

@@ -14,6 +14,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.conditions import MAX_REASON, CompiledCondition, compile_condition
 from tocsin.inbound.fields import PRIORITIES
 from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.shaping import NO_DELAY, Delay, compile_delay
 from tocsin.inbound.wording import cut_bytes
 
 MAX_ROUTES: Final = 200
@@ -52,6 +53,9 @@ class Route:
     action: Action
     #: The client table that says who answers for the message's client.
     table: Reference | None = None
+    delay: Delay | None = None
+    #: Whether its own word on delays counts, `none` too; else the integration's does.
+    has_delay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class RouteChoice:
     priority: str | None = None
     action: Action = Action.PAGE
     table: Reference | None = None
+    delay: Delay | None = None
+    has_delay: bool = False
 
 
 _NO_ROUTES: Final = RouteChoice(None, "", "no routes: the integration's own policy and recipients")
@@ -91,6 +97,8 @@ def choose(
                 priority=route.priority,
                 action=route.action,
                 table=route.table,
+                delay=route.delay,
+                has_delay=route.has_delay,
             )
     return _NONE_MATCHED
 
@@ -110,6 +118,7 @@ def _why(route: Route, payload: object, mapped: Mapped) -> str:
 
 _KEYS: Final = (
     "name", "when", "during", "policy", "escalation_policy", "recipients", "client_table", "priority", "action",
+    "delay",
 )  # fmt: skip
 
 
@@ -159,6 +168,8 @@ def _route(
         priority=_priority(definition.get("priority"), f"{place}.priority"),
         action=_action(definition.get("action"), f"{place}.action"),
         table=_reference(definition.get("client_table"), f"{place}.client_table"),
+        delay=compile_delay(definition.get("delay"), f"{place}.delay", hours_names),
+        has_delay=definition.get("delay") == NO_DELAY or definition.get("delay") not in (None, "", {}),
     )
 
 

@@ -21,11 +21,12 @@ from tocsin.inbound.models import ClientTable
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.references import GROUP, OUTBOUND, POLICY, USER, Names, Resolver
+from tocsin.inbound.shaping import KEYS as SHAPING_KEYS
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
 
 #: What a version keeps; the kind's defaults fill the rest.
-DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key")
+DEFINITION_KEYS = ("mapping", "rules", "filters", "routes", "dedup_key", *SHAPING_KEYS)
 
 #: Where a mapping names its own fields and its tags.
 CUSTOM, TAGS = "custom", "tags"
@@ -99,8 +100,7 @@ def read(value: object) -> IntegrationSpec:
         _noting(spec, partial(compile_definition, kind, given, stored_settings))
     spec.check()
     assert kind is not None
-    if "routes" in given:
-        given["routes"] = references.with_ids(given["routes"], resolver)
+    given = references.definition_with_ids(given, resolver)
     resolver.check()
     if anyway:
         stored_settings[ANYWAY] = True
@@ -147,8 +147,7 @@ def definition_of(kind: Kind, parts: Mapping[str, Any], settings: Mapping[str, A
     given = {key: parts[key] for key in DEFINITION_KEYS if parts.get(key) not in (None, {}, [], "")}
     compile_definition(kind, given, settings)
     resolver = Resolver(known)
-    if "routes" in given:
-        given["routes"] = references.with_ids(given["routes"], resolver)
+    given = references.definition_with_ids(given, resolver)
     resolver.check()
     return as_stored(given)
 

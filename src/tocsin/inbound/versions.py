@@ -36,8 +36,8 @@ def shown(version: IntegrationVersion, names: Names | None = None) -> dict[str, 
     definition: dict[str, Any] = dict(version.definition)
     if "mapping" in definition:
         definition["mapping"] = specs.with_custom_apart(definition["mapping"])
-    if "routes" in definition:
-        definition["routes"] = references.with_names(definition["routes"], names or specs.names())
+    if references.has_names(definition):
+        definition = references.definition_with_names(definition, names or specs.names())
     return {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
 
 

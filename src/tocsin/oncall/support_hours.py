@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from tocsin.oncall import windows
 from tocsin.oncall.holiday_days import HolidayDays
 from tocsin.oncall.windows import Window
+
+#: So many days are looked ahead.
+_FAR = 183
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,21 @@ class SupportHours:
     def is_open(self, now: datetime) -> bool:
         """Whether `now` is within them, and no holiday."""
         return is_open(self.windows, self.zone, now) and self.holiday(now) is None
+
+    def opens_at(self, now: datetime) -> datetime | None:
+        """The first moment from `now` on that is within them; None if there is none for half a year."""
+        if self.is_open(now):
+            return now
+        today = now.astimezone(self.zone).date()
+        for ahead in range(-1, _FAR):
+            when = today + timedelta(days=ahead)
+            # They begin with a window, or with the midnight after a holiday.
+            moments = [windows.midnight(when, self.zone)]
+            moments += [span[0] for one in self.windows if (span := one.on(when, self.zone)) is not None]
+            found = min((one for one in moments if one > now and self.is_open(one)), default=None)
+            if found is not None:
+                return found
+        return None
 
     def holiday(self, now: datetime) -> str | None:
         """The name of the holiday that `now` falls on, or None."""

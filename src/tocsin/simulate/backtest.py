@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tocsin.core import database
+from tocsin.core import clock, database
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound import drafts, specs
 from tocsin.inbound.door import Door
@@ -104,6 +104,8 @@ def compare(
         _compare(found, worlds, words, arrived, subject, source_id)
         if progress is not None and (found.looked_at % _CHUNK == 0 or found.looked_at == len(ids)):
             progress(found.looked_at, len(ids))
+    for world, counted in zip(worlds, (found.before, found.after), strict=True):
+        _open_due(world, counted, clock.now(), found.zone)
     found.differences.reverse()
     del found.differences[SHOWN:]
     found.took = time.monotonic() - began
@@ -117,8 +119,17 @@ def tally(integration: Integration, doors: Sequence[Door], since: datetime, *, l
     tallies = [Tally() for _ in doors]
     for arrived, _subject, _source_id in _arrived(_ids(integration.pk, limit, since), doors[0]):
         for world, counted in zip(worlds, tallies, strict=True):
+            _open_due(world, counted, arrived.received_at, zone)
             counted.add(world.take(arrived), arrived.received_at, zone)
+    for world, counted in zip(worlds, tallies, strict=True):
+        _open_due(world, counted, clock.now(), zone)
     return tallies
+
+
+def _open_due(world: World, counted: Tally, until: datetime, zone: tzinfo) -> None:
+    """Counts the alerts that waited and opened by then."""
+    for at, came in world.due(until):
+        counted.add_opening(came, at, zone)
 
 
 def has_more_than(number: int, integration: Integration, since: datetime) -> bool:
@@ -141,8 +152,10 @@ def messages(integration: Integration, door: Door, since: datetime, *, limit: in
 def _compare(
     found: Backtest, worlds: tuple[World, World], words: Words, arrived: Arrived, subject: str, source_id: str
 ) -> None:
-    was, is_now = (world.take(arrived) for world in worlds)
     at = arrived.received_at
+    for world, counted in zip(worlds, (found.before, found.after), strict=True):
+        _open_due(world, counted, at, found.zone)
+    was, is_now = (world.take(arrived) for world in worlds)
     found.before.add(was, at, found.zone)
     found.after.add(is_now, at, found.zone)
     found.looked_at += 1

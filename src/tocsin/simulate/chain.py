@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
+from msgspec.structs import replace as replace_arrival
+
 from tocsin.alerts.openings import NewAlert, Opening
 from tocsin.alerts.orders import AlertState
 from tocsin.alerts.reactors import PagingMode
@@ -24,14 +26,18 @@ from tocsin.escalation.follow import follow
 from tocsin.escalation.policy import RECIPIENTS_ONLY
 from tocsin.escalation.runs import RunState
 from tocsin.escalation.standing import begin
-from tocsin.inbound import keys, unreadable
-from tocsin.inbound.decide import Arrival, Decision, KeyState, decide, failed, switched_off
+from tocsin.inbound import gate, keys, unreadable
+from tocsin.inbound.board import Board
+from tocsin.inbound.decide import decide, failed, switched_off
+from tocsin.inbound.decisions import Arrival, Decision, KeyState
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.elements import elements_of
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry, UnknownDoor
+from tocsin.inbound.rules import Intent
+from tocsin.inbound.standing import Scopes
 from tocsin.inbound.trace import Trace, explain
 from tocsin.simulate.escalation import NEW_ALERT, Happening, PlannedPage, Played, play
 
@@ -92,7 +98,7 @@ def _outcomes(door: Door, body: bytes, content_type: str, at: datetime) -> Itera
     except Rejected as problem:
         yield _off(off, None) if off else _unreadable(door, problem, body, at)
         return
-    states: dict[bytes, KeyState] = {}
+    board = Board()
     for element in elements:
         trace = explain(door.reader, element, lambda hours: door.in_hours(hours, at))
         if off:
@@ -102,7 +108,7 @@ def _outcomes(door: Door, body: bytes, content_type: str, at: datetime) -> Itera
         if isinstance(reading, Rejected):
             yield replace(_unreadable(door, reading, element.raw, at), trace=trace)
         else:
-            yield _decided(door, reading, element, trace, states, at)
+            yield _decided(door, reading, element, trace, board, at)
 
 
 def _off(decision: Decision, trace: Trace | None) -> Outcome:
@@ -111,23 +117,27 @@ def _off(decision: Decision, trace: Trace | None) -> Outcome:
 
 def _unreadable(door: Door, rejected: Rejected, raw: bytes, at: datetime) -> Outcome:
     hashed = unreadable.key_of(door)
-    key = _state(hashed, {})
+    board = Board()
+    _load(board, hashed, None, at)
+    key = board.key(hashed)
     decision = unreadable.fail_open(
         door, _arrival(at), failed(rejected), rejected, raw, key, hashed, lambda: NEW_ALERT, at
     )
     return _outcome(decision, None, at)
 
 
-def _decided(
-    door: Door, reading: Reading, element: Element, trace: Trace, states: dict[bytes, KeyState], at: datetime
-) -> Outcome:
+def _decided(door: Door, reading: Reading, element: Element, trace: Trace, board: Board, at: datetime) -> Outcome:
     text = door.dedup_key(reading)
     arrival = _arrival(at)
     hashed = key_hash(text if text is not None else f"{door.source}\x1f\x1f{arrival.message_id}")
-    key = _state(hashed, states)
-    decision = decide(door, arrival, reading, key, None, hashed, lambda: NEW_ALERT, at)
-    states[hashed] = decision.key
+    scopes = gate.scopes_of(door, reading, hashed) if reading.intent is Intent.OPEN else None
+    _load(board, hashed, scopes, at)
+    key, standing = board.key(hashed), board.standing(scopes)
+    decision = decide(door, arrival, reading, key, None, hashed, lambda: NEW_ALERT, at, scopes, standing)
+    board.put(hashed, key, decision)
     outcome = _outcome(decision, trace, at)
+    if decision.status is MessageStatus.DELAYED and (waited := decision.key.delayed) is not None:
+        return _when_due(door, replace_arrival(arrival, waited=waited), reading, outcome, hashed, scopes, board)
     if decision.status is not MessageStatus.APPENDED:
         return outcome
     # Whoever tries a payload out wants to know whom it would page, also while its alert is live.
@@ -144,17 +154,49 @@ def _decided(
     )
 
 
+def _when_due(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    outcome: Outcome,
+    hashed: bytes,
+    scopes: Scopes | None,
+    board: Board,
+) -> Outcome:
+    """The outcome of an opening that waits, with what follows if nothing else comes until it is due."""
+    waited = arrival.waited
+    if waited is None or waited.due_at is None:
+        return replace(outcome, notes=("It opens when others come: how many wait already is on the Overview.",))
+    at = waited.due_at
+    later = decide(
+        door, arrival, reading, KeyState(), None, hashed, lambda: NEW_ALERT, at, scopes, board.standing(scopes)
+    )
+    if later.opening is None:
+        return replace(outcome, notes=(f"If nothing else comes until {_clock(at)}: {later.status}, {later.reason}.",))
+    note = f"It waits until {_clock(at)}. What follows is as of then, if it does not close before."
+    then = _outcome(later, outcome.trace, at)
+    return replace(then, status=outcome.status, reason=outcome.reason, notes=(note, *reading.notes))
+
+
+def _clock(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M UTC")
+
+
 def _arrival(at: datetime) -> Arrival:
     return Arrival(uuid7(), at)
 
 
-def _state(hashed: bytes, known: dict[bytes, KeyState]) -> KeyState:
-    """The key as it stands: after the messages before this one, else as the database has it."""
-    if hashed not in known:
-        with database.transaction() as connection:
-            standing = keys.take(connection, [hashed], [], wait=True, replaying=True)
-        known[hashed] = standing.states.get(hashed, KeyState())
-    return known[hashed]
+def _load(board: Board, hashed: bytes, scopes: Scopes | None, at: datetime) -> None:
+    """Puts a key on the board as the database has it, unless messages before this one did."""
+    if hashed in board.states:
+        return
+    counted = {hashed: scopes} if scopes is not None else {}
+    with database.transaction() as connection:
+        standing = keys.take(connection, [hashed], [], wait=True, now=at, replaying=True, scopes=counted)
+    board.states = {**standing.states, **board.states}
+    board.states.setdefault(hashed, KeyState())
+    board.tallies = {**standing.tallies, **board.tallies}
+    board.lives = {**standing.lives, **board.lives}
 
 
 def _outcome(decision: Decision, trace: Trace | None, at: datetime) -> Outcome:

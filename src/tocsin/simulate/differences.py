@@ -49,6 +49,10 @@ class Tally:
     def add(self, came: Came, at: datetime, zone: tzinfo) -> None:
         """Counts one message that arrived `at`."""
         self.statuses[came.status] += 1
+        self.add_opening(came, at, zone)
+
+    def add_opening(self, came: Came, at: datetime, zone: tzinfo) -> None:
+        """Counts the alert that it opened, if it did: also later than it arrived."""
         if came.opening is None:
             return
         self.opened += 1

@@ -95,5 +95,5 @@ def _verb(status: MessageStatus) -> tuple[str, str]:
             return _("fail"), "now"
         case MessageStatus.IGNORED:
             return _("do nothing"), "quiet"
-        case MessageStatus.PENDING:
+        case MessageStatus.PENDING | MessageStatus.DELAYED:
             return _("wait"), "wait"

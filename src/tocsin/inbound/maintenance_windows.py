@@ -1,0 +1,287 @@
+"""Changing maintenance windows: checked, recorded in the audit log, known to every node; and which are in force.
+
+A spec is the shape of YAML and the API. Who may do it is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection as django_connection
+from django.db import transaction
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import configuration, database
+from tocsin.core.errors import Rejected
+from tocsin.core.specs import Spec, storable
+from tocsin.inbound import maintenance_times
+from tocsin.inbound.conditions import compile_condition
+from tocsin.inbound.maintenance import Clock, Window, WindowAction
+from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.inbound.recurrence import Recurrence, Span
+from tocsin.people.models import Group
+
+MOST_TAGS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names of integrations and of groups, by id."""
+
+    integrations: Mapping[int, str]
+    groups: Mapping[int, str]
+
+
+def names() -> Known:
+    """Of all of them: for whoever shows many windows."""
+    return Known(dict(Integration.objects.values_list("pk", "name")), dict(Group.objects.values_list("pk", "name")))
+
+
+def window_spec(window: MaintenanceWindow, known: Known | None = None) -> dict[str, Any]:
+    """The window as YAML and the API write one."""
+    found = known or names()
+    spec: dict[str, Any] = {"name": window.name}
+    if window.group_id is not None:
+        spec["group"] = found.groups.get(window.group_id, "")
+    spec |= window.times
+    if window.integrations:
+        spec["integrations"] = [found.integrations[one] for one in window.integrations if one in found.integrations]
+    if window.groups:
+        spec["groups"] = [found.groups[one] for one in window.groups if one in found.groups]
+    if window.tags:
+        spec["tags"] = window.tags
+    if window.condition is not None:
+        spec["when"] = window.condition
+    spec["action"] = str(window.action)
+    return spec
+
+
+def save_window(
+    spec: Mapping[str, object], *, existing: MaintenanceWindow | None = None, actor: Actor, now: datetime
+) -> MaintenanceWindow:
+    """Makes a window, or makes `existing` what the spec says. Raises Rejected that names the place of each problem.
+
+    Openings that wait for its end wait for the new one.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        read = Spec(spec)
+        window = existing or MaintenanceWindow(created_at=now)
+        before = window_spec(existing) if existing else None
+        window.name = _name(read, existing)
+        window.group = _group(read)
+        window.times = maintenance_times.read(read)
+        window.action = read.one_of("action", WindowAction, WindowAction.SUPPRESS)
+        window.integrations = _ids(read, "integrations", "integration", Integration.objects.values_list("name", "pk"))
+        window.groups = _ids(read, "groups", "group", Group.objects.values_list("name", "pk"))
+        window.tags = _tags(read)
+        window.condition = _condition(read)
+        read.finish()
+        window.save()
+        _move_waiting(window, now)
+        _record(window, before, window_spec(window), actor, now)
+    return window
+
+
+def delete_window(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> None:
+    """Deletes a window. What waits for its end opens now."""
+    with transaction.atomic():
+        configuration.lock()
+        _due(window.pk, now)
+        _record(window, window_spec(window), None, actor, now)
+        window.delete()
+
+
+def end_now(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> MaintenanceWindow:
+    """Ends a window that is once, and in force: what waits for its end opens now. Raises Rejected ("not_possible")."""
+    recurrence = recurrence_of(window)
+    if window.times.get("repeat", "once") != "once" or recurrence.at(now) is None:
+        raise Rejected("not_possible", f"{window.name} can be ended while it is in force, if it is once.")
+    local = now.astimezone(recurrence.zone)
+    spec = {**window_spec(window), "ends": local.strftime("%Y-%m-%d %H:%M")}
+    if spec["ends"] <= spec["starts"]:
+        raise Rejected("not_possible", f"{window.name} began within this minute. Delete it, or end it in a minute.")
+    return save_window(spec, existing=window, actor=actor, now=now)
+
+
+def needs_group(group_id: int) -> list[str]:
+    """The windows that name or belong to the group, for whoever wants to delete it."""
+    return [
+        f"maintenance window {window.name}"
+        for window in MaintenanceWindow.objects.all()
+        if window.group_id == group_id or group_id in window.groups
+    ]
+
+
+def needs_integration(integration_id: int) -> list[str]:
+    """The windows that name the integration: without it they would be about every one."""
+    found = MaintenanceWindow.objects.filter(integrations__contains=[integration_id])
+    return [f"maintenance window {window.name}" for window in found]
+
+
+def recurrence_of(window: MaintenanceWindow) -> Recurrence:
+    """When it is. Stored times were checked, so they can be read."""
+    return maintenance_times.recurrence(window.times)
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A window that is in force, and how many openings wait for its end."""
+
+    window: MaintenanceWindow
+    span: Span
+    waiting: int
+
+
+def in_force(now: datetime, among: Iterable[MaintenanceWindow] | None = None) -> list[InForce]:
+    """The windows that are in force, the one that ends first first."""
+    rows = list(MaintenanceWindow.objects.all()) if among is None else list(among)
+    spans = [(row, span) for row in rows if (span := recurrence_of(row).at(now)) is not None]
+    waiting = waiting_for([row.pk for row, _ in spans])
+    found = [InForce(row, span, waiting.get(row.pk, 0)) for row, span in spans]
+    return sorted(found, key=lambda one: one.span[1])
+
+
+def waiting_for(ids: list[int]) -> dict[int, int]:
+    """How many openings wait for the end of each of these windows."""
+    if not ids:
+        return {}
+    with django_connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT window_id, count(*) FROM inbound_delayedopening WHERE window_id = ANY(%s) GROUP BY window_id", [ids]
+        )
+        return dict(cursor.fetchall())
+
+
+def load(connection: database.Connection) -> list[Window]:
+    """All windows as the hot path has them."""
+    query = "SELECT id, name, times, action, integrations, groups, tags, condition FROM inbound_maintenancewindow"
+    return [
+        Window(
+            row["id"],
+            row["name"],
+            WindowAction(row["action"]),
+            Clock(maintenance_times.recurrence(row["times"])),
+            frozenset(row["integrations"]),
+            frozenset(row["groups"]),
+            row["tags"],
+            row["condition"],
+        )
+        for row in database.rows(connection, query + " ORDER BY id")
+    ]
+
+
+def compiled(window: MaintenanceWindow) -> Window:
+    """A row, also one that is not saved yet, as the hot path has it."""
+    return Window(
+        window.pk or 0,
+        window.name,
+        WindowAction(window.action),
+        Clock(recurrence_of(window)),
+        frozenset(window.integrations),
+        frozenset(window.groups),
+        window.tags,
+        window.condition,
+    )
+
+
+def draft(spec: Mapping[str, object]) -> MaintenanceWindow:
+    """The window that a spec describes, not saved. Raises Rejected as saving does, but for its name."""
+    read = Spec({"name": "draft", **{key: value for key, value in spec.items() if value not in (None, "")}})
+    read.text("name")
+    window = MaintenanceWindow(name="draft", group=_group(read), times=maintenance_times.read(read))
+    window.action = read.one_of("action", WindowAction, WindowAction.SUPPRESS)
+    window.integrations = _ids(read, "integrations", "integration", Integration.objects.values_list("name", "pk"))
+    window.groups = _ids(read, "groups", "group", Group.objects.values_list("name", "pk"))
+    window.tags, window.condition = _tags(read), _condition(read)
+    read.finish()
+    return window
+
+
+# --- Reading -------------------------------------------------------------------------------------------------------
+
+
+def _name(spec: Spec, existing: MaintenanceWindow | None) -> str:
+    name = spec.name()
+    others = MaintenanceWindow.objects.exclude(pk=existing.pk) if existing else MaintenanceWindow.objects.all()
+    if name and others.filter(name__iexact=name).exists():
+        spec.refuse("name", f'there is a maintenance window "{name}" already.', "name_taken")
+    return name
+
+
+def _group(spec: Spec) -> Group | None:
+    name = spec.text("group")
+    found = Group.objects.filter(name__iexact=name).first() if name else None
+    if name and found is None:
+        spec.refuse("group", f'there is no group "{name}".', "not_found")
+    return found
+
+
+def _ids(spec: Spec, key: str, word: str, known: Iterable[tuple[str, int]]) -> list[int]:
+    named = spec.texts(key)
+    if not named:
+        return []
+    ids = {name.casefold(): number for name, number in known}
+    found = []
+    for number, name in enumerate(named):
+        if name.casefold() in ids:
+            found.append(ids[name.casefold()])
+        else:
+            spec.note(Rejected("not_found", f'{key}[{number}]: there is no {word} "{name}".', f"{key}[{number}]"))
+    return found
+
+
+def _tags(spec: Spec) -> dict[str, str]:
+    given = spec.raw("tags", {})
+    problem = "are named values, such as environment: test."
+    if not isinstance(given, Mapping) or not all(isinstance(value, str | int) for value in given.values()):
+        spec.refuse("tags", problem)
+        return {}
+    if len(given) > MOST_TAGS:
+        spec.refuse("tags", f"are {MOST_TAGS} at most.")
+        return {}
+    return {str(name)[:100]: str(value)[:200] for name, value in given.items()}
+
+
+def _condition(spec: Spec) -> object:
+    given = spec.raw("when")
+    if given in (None, {}, ""):
+        return None
+    try:
+        storable(given, "when")
+        compile_condition(given, "when")
+    except Rejected as problem:
+        spec.note(problem)
+    return given
+
+
+def _move_waiting(window: MaintenanceWindow, now: datetime) -> None:
+    """What waits for its end waits for the end that it has now; the loop asks again whether the window is about it."""
+    span = recurrence_of(window).at(now)
+    _due(window.pk, span[1] if span is not None and window.action == WindowAction.HOLD else now)
+
+
+def _due(window_id: int, at: datetime) -> None:
+    with django_connection.cursor() as cursor:
+        cursor.execute("UPDATE inbound_delayedopening SET due_at = %s WHERE window_id = %s", [at, window_id])
+
+
+def _record(
+    window: MaintenanceWindow, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
+) -> None:
+    if before == after:
+        return
+    configuration.changed()
+    audit.record_change(
+        actor,
+        now=now,
+        object_type="maintenance_window",
+        object_id=window.pk,
+        object_name=window.name,
+        before=before,
+        after=after,
+    )

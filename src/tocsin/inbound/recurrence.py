@@ -1,0 +1,134 @@
+"""When a maintenance window is: once, daily, weekly or monthly, by the clock on the wall of a time zone. Pure.
+
+Clock changes: it lasts as long as the clock on the wall says, so a night may be an hour shorter or longer. A time that
+clocks skip is that much after the change, one that comes twice is the first; a window is never empty.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+from tocsin.oncall.windows import Day, day, instant
+
+#: A recurring window lasts at most so long, by the clock on the wall.
+LONGEST = timedelta(days=7)
+
+#: Further ahead than this nothing is looked for: a window that comes once in four years is found.
+_HORIZON = timedelta(days=366 * 9)
+
+type Span = tuple[datetime, datetime]
+
+
+class Repeat(StrEnum):
+    ONCE = "once"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+@dataclass(frozen=True, slots=True)
+class MonthDay:
+    """A day of each month: `number` from 1, or -1 for the last; with `weekday`, the so-manieth of those."""
+
+    number: int
+    weekday: int | None = None
+
+    def is_on(self, when: date) -> bool:
+        last = calendar.monthrange(when.year, when.month)[1]
+        if self.weekday is None:
+            return when.day == (last if self.number < 0 else self.number)
+        if when.weekday() != self.weekday:
+            return False
+        return when.day > last - 7 if self.number < 0 else (when.day - 1) // 7 == self.number - 1
+
+    def __str__(self) -> str:
+        if self.weekday is None:
+            return "last day" if self.number < 0 else str(self.number)
+        return f"{'last' if self.number < 0 else _ORDINALS[self.number - 1]} {list(Day)[self.weekday].short}"
+
+
+_ORDINALS = ("1st", "2nd", "3rd", "4th", "5th")
+
+
+def month_day(text: str) -> MonthDay:
+    """The day that `15`, `last day`, `2nd tue` or `last sun` names. Raises ValueError."""
+    words = text.strip().lower().split()
+    if len(words) == 1 and words[0].isascii() and words[0].isdigit() and 1 <= int(words[0]) <= 31:
+        return MonthDay(int(words[0]))
+    if words == ["last", "day"]:
+        return MonthDay(-1)
+    if len(words) == 2 and words[0] in (*_ORDINALS, "last"):
+        number = -1 if words[0] == "last" else _ORDINALS.index(words[0]) + 1
+        return MonthDay(number, day(words[1]).number)
+    raise ValueError(f'"{text}" is not a day of a month; write it like 15, last day, 2nd tue or last sun.')
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """`begin`: naive, the first time by the clock on the wall; `length`: by that clock. `until`: the last day on which
+    it begins. `days` (0 is Monday) are those of a week, `month_days` those of a month."""
+
+    repeat: Repeat
+    zone: ZoneInfo
+    begin: datetime
+    length: timedelta
+    days: frozenset[int] = frozenset()
+    month_days: tuple[MonthDay, ...] = ()
+    until: date | None = None
+
+    def at(self, now: datetime) -> Span | None:
+        """The occurrence that `now` is in, in UTC (its end is no longer in it); of several, the one that ends last."""
+        today = now.astimezone(self.zone).date()
+        back = self.length.days + 2
+        spans = (self._on(today - timedelta(days=number)) for number in range(-1, back + 1))
+        return max((span for span in spans if span and span[0] <= now < span[1]), key=lambda s: s[1], default=None)
+
+    def after(self, now: datetime) -> Iterator[Span]:
+        """The occurrences that begin after `now`, in their order."""
+        first = max(now.astimezone(self.zone).date() - timedelta(days=1), self.begin.date())
+        last = min(self.until or date.max - timedelta(days=2), first + _HORIZON)
+        if self.repeat is Repeat.ONCE:
+            first = last = self.begin.date()
+        when = first
+        while when <= last:
+            span = self._on(when)
+            if span is not None and span[0] > now:
+                yield span
+            when += timedelta(days=1)
+
+    def next(self, now: datetime, number: int) -> list[Span]:
+        """The occurrence that is now, if one is, and those after it: at most `number`."""
+        current = self.at(now)
+        return ([current] if current else []) + list(islice(self.after(now), number - (current is not None)))
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether it never comes again."""
+        return self.at(now) is None and next(self.after(now), None) is None
+
+    def _on(self, when: date) -> Span | None:
+        """The occurrence that begins on that day."""
+        if when < self.begin.date() or (self.until is not None and when > self.until) or not self._is_day(when):
+            return None
+        local = datetime.combine(when, self.begin.time())
+        begin, end = instant(local, self.zone), instant(local + self.length, self.zone)
+        if end <= begin:
+            # It begins at a time that clocks skip and ends just after the change.
+            begin = local.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
+        return begin, end
+
+    def _is_day(self, when: date) -> bool:
+        match self.repeat:
+            case Repeat.ONCE:
+                return when == self.begin.date()
+            case Repeat.DAILY:
+                return True
+            case Repeat.WEEKLY:
+                return when.weekday() in self.days
+            case Repeat.MONTHLY:
+                return any(one.is_on(when) for one in self.month_days)

@@ -1,0 +1,405 @@
+"""Delays, groups, flapping, parents and limits on real PostgreSQL: what waits, what joins, and what is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.store.ingest import NOW, Ingest, make_integration
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.alerts import commands
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.orders import Actor as By
+from tocsin.alerts.orders import Close
+from tocsin.alerts.states import ActorKind, Via
+from tocsin.core import clock, database
+from tocsin.core.ids import lock_number
+from tocsin.inbound import batch, due, maintenance_windows
+from tocsin.inbound.messages import Stored
+from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, JoinedKey
+from tocsin.inbound.registry import Registry
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass
+class Desk:
+    """One integration of a general kind, and the loop that opens what is due."""
+
+    definition: dict[str, Any]
+    ingest: Ingest = field(default_factory=Ingest)
+    now: datetime = NOW
+
+    def __post_init__(self) -> None:
+        mapping = {"source_id": "id", "source_status": "status", "subject": "subject", "client": "client",
+                   "priority": "priority", "tags": {"environment": "env"}}  # fmt: skip
+        rules = {
+            "open": {"field": "source_status", "operator": "equals", "value": "New"},
+            "close": {"field": "source_status", "operator": "equals", "value": "Closed"},
+            "update": True,
+        }
+        self.integration = make_integration(
+            "Monitoring", "api", definition={"mapping": mapping, "rules": rules, **self.definition}
+        )
+
+    def send(self, *ids: object, status: str = "New", **more: Any) -> list[Stored]:
+        """One message for each id, in one batch."""
+        payloads = [
+            {"id": str(one), "status": status, "subject": f"Host {one}", "client": "Acme", **more} for one in ids
+        ]
+        return self.ingest.send(self.integration, *payloads, now=self.now)
+
+    def wait(self, span: timedelta) -> None:
+        """Time passes, and the loop takes its turns."""
+        self.now += span
+        while due.open_due(Registry(), batch.Numbers(), self.now):
+            pass
+
+
+def statuses(stored: list[Stored]) -> list[str]:
+    return [one.status.value.removeprefix("Mapped ") for one in stored]
+
+
+def log() -> list[str]:
+    return [f"{row.source_id} {row.status.removeprefix('Mapped ')}" for row in InboundMessage.objects.order_by("pk")]
+
+
+# --- Delays --------------------------------------------------------------------------------------------------------
+
+
+def test_an_alert_waits_and_opens_when_its_time_is_over() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    (stored,) = desk.send(1)
+    assert (stored.status.value, stored.alert_id) == ("Mapped Delayed", None)
+    assert "opens after 5 minutes, unless it closes before" in stored.reason
+    waits = DelayedOpening.objects.get()
+    assert (waits.due_at, waits.subject, waits.integration_id) == (NOW + 5 * MINUTE, "Host 1", desk.integration.pk)
+    desk.wait(4 * MINUTE)
+    assert not Alert.objects.exists()
+    desk.wait(MINUTE)
+    alert = Alert.objects.get()
+    assert (alert.subject, alert.opened_at, alert.count) == ("Host 1", NOW + 5 * MINUTE, 1)
+    assert "it waited for 5 minutes" in alert.events.get(kind="opened").reason
+    assert log() == ["1 Opened"]
+    assert InboundMessage.objects.get().alert_id == alert.pk
+    assert not DelayedOpening.objects.exists()
+
+
+def test_a_close_that_arrives_meanwhile_wins_and_nothing_is_lost_from_the_log() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1)
+    desk.now += 2 * MINUTE
+    (closed,) = desk.send(1, status="Closed")
+    assert statuses([closed]) == ["Ignored"]
+    assert "before its alert opened" in closed.reason
+    desk.wait(5 * MINUTE)
+    assert not Alert.objects.exists()
+    first = InboundMessage.objects.order_by("pk")[0]
+    assert (first.status, first.key_hash) == ("Mapped Ignored", None)
+    assert "over after 2 minutes, before its alert opened" in first.reason
+
+
+def test_open_and_close_of_one_batch_leave_nothing_that_waits() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1)
+    stored = desk.send(1, status="Closed") + desk.send(2)
+    batched = desk.ingest.send(
+        desk.integration, {"id": "3", "status": "New"}, {"id": "3", "status": "Closed"}, {"id": "3", "status": "New"}
+    )
+    assert statuses([*stored, *batched]) == ["Ignored", "Delayed", "Ignored", "Ignored", "Delayed"]
+    assert sorted(DelayedOpening.objects.values_list("source_id", flat=True)) == ["2", "3"]
+
+
+def test_what_comes_while_it_waits_is_decided_in_order_when_it_opens() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1)
+    assert statuses(desk.send(1, status="In progress", subject="Host 1 is on fire")) == ["Delayed"]
+    assert statuses(desk.send(1)) == ["Delayed"]
+    desk.wait(5 * MINUTE)
+    assert log() == ["1 Opened", "1 Updated", "1 Appended"]
+    assert Alert.objects.get().count == 3
+
+
+def test_one_that_becomes_more_urgent_waits_no_more() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1, priority="low")
+    desk.send(1, status="In progress", priority="critical")
+    desk.wait(timedelta(seconds=1))
+    assert Alert.objects.get().priority == "critical"
+
+
+def test_a_route_has_a_delay_of_its_own_or_none() -> None:
+    urgent = {"field": "priority", "operator": "equals", "value": "critical"}
+    desk = Desk({"delay": {"wait": "1h"}, "routes": [{"when": urgent, "delay": "none"}]})
+    assert statuses(desk.send(1, priority="critical") + desk.send(2, priority="low")) == ["Opened", "Delayed"]
+    # The same alert becomes critical: it opens at once, and what waited counts on it.
+    assert statuses(desk.send(2, priority="critical")) == ["Opened"]
+    assert log() == ["1 Opened", "2 Appended", "2 Opened"]
+    assert not DelayedOpening.objects.exists()
+
+
+def test_no_message_of_a_live_alert_ever_waits() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1)
+    desk.wait(5 * MINUTE)
+    assert statuses(desk.send(1) + desk.send(1, status="x") + desk.send(1, status="Closed")) == [
+        "Appended", "Updated", "Closed",
+    ]  # fmt: skip
+
+
+def test_every_third_message_opens_an_alert() -> None:
+    desk = Desk({"delay": {"alerts": 3}})
+    assert statuses(desk.send(1) + desk.send(1) + desk.send(1, 1)) == ["Delayed", "Delayed", "Opened", "Appended"]
+    assert log() == ["1 Appended", "1 Appended", "1 Opened", "1 Appended"]
+    assert Alert.objects.get().count == 4
+
+
+def test_three_within_ten_minutes_are_counted_by_a_window_that_slides() -> None:
+    desk = Desk({"delay": {"alerts": 3, "within": "10m"}})
+    desk.send(1)
+    desk.wait(6 * MINUTE)
+    desk.send(1)
+    desk.wait(6 * MINUTE)
+    # The first is too old by now, and says so; the second still counts.
+    assert log() == ["1 Ignored", "1 Delayed"]
+    assert "too few came within 10 minutes" in InboundMessage.objects.order_by("pk")[0].reason
+    assert statuses(desk.send(1) + desk.send(1)) == ["Delayed", "Opened"]
+    assert Alert.objects.count() == 1
+
+
+def test_alerts_of_the_whole_integration_are_counted_and_open_as_one() -> None:
+    desk = Desk({"delay": {"alerts": 3, "per": "integration"}})
+    assert statuses(desk.send(1) + desk.send(1) + desk.send(2)) == ["Delayed"] * 3
+    assert statuses(desk.send(3)) == ["Opened"]
+    desk.wait(timedelta(seconds=1))
+    alert = Alert.objects.get()
+    assert sorted(JoinedKey.objects.values_list("source_id", "role")) == [
+        ("1", "member"),
+        ("2", "member"),
+        ("3", "first"),
+    ]
+    assert set(InboundMessage.objects.values_list("alert_id", flat=True)) == {alert.pk}
+    assert statuses(desk.send(4)) == ["Delayed"]
+
+
+def test_at_most_one_every_half_hour_and_what_came_sooner_opens_then() -> None:
+    desk = Desk({"delay": {"every": "30m", "per": "integration"}})
+    assert statuses(desk.send(1) + desk.send(2) + desk.send(3)) == ["Opened", "Delayed", "Delayed"]
+    desk.wait(30 * MINUTE)
+    first, second = Alert.objects.order_by("pk")
+    assert (first.subject, second.subject) == ("Host 1", "Host 2")
+    assert JoinedKey.objects.filter(alert=second).count() == 2
+
+
+def test_a_key_that_comes_back_too_soon_waits_for_the_end_of_its_span() -> None:
+    desk = Desk({"delay": {"every": "30m"}})
+    assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(2)) == [
+        "Opened", "Closed", "Delayed", "Opened",
+    ]  # fmt: skip
+    desk.wait(30 * MINUTE)
+    assert Alert.objects.filter(subject="Host 1").count() == 2
+
+
+def test_an_alert_waits_for_support_hours() -> None:
+    from tocsin.oncall.models import SupportHours
+
+    hours = SupportHours.objects.create(
+        name="Office", time_zone="Europe/Zurich", windows=[{"days": ["wed"], "from": "08:00", "to": "17:00"}]
+    )
+    desk = Desk({"delay": {"until": hours.pk}})
+    (stored,) = desk.send(1)
+    assert "when Office begin" in stored.reason
+    assert DelayedOpening.objects.get().due_at == datetime.fromisoformat("2026-11-25T07:00:00+00:00")
+    desk.wait(datetime.fromisoformat("2026-11-25T07:00:00+00:00") - desk.now)
+    assert statuses(desk.send(2)) == ["Opened"]
+    assert Alert.objects.count() == 2
+
+
+# --- Groups, parents, flapping, limits -----------------------------------------------------------------------------
+
+
+def test_different_keys_of_one_group_are_one_alert_that_closes_with_the_last() -> None:
+    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
+    assert statuses(desk.send(1, 2) + desk.send(3) + desk.send(9, client="Other")) == [
+        "Opened", "Appended", "Appended", "Opened",
+    ]  # fmt: skip
+    alert = Alert.objects.get(subject="Host 1")
+    assert [event.kind for event in alert.events.order_by("pk")] == ["opened", "joined", "joined"]
+    assert statuses(desk.send(1, status="Closed") + desk.send(3, status="Closed")) == ["Updated", "Updated"]
+    alert.refresh_from_db()
+    assert alert.status == "open"
+    assert "goes on for 1 other." in alert.events.order_by("pk").last().reason  # type: ignore[union-attr]
+    # One of them comes again, and another of the same batch ends: the alert is the same for all.
+    assert statuses(desk.send(1) + desk.send(2, 1, status="Closed")) == ["Appended", "Updated", "Closed"]
+    alert.refresh_from_db()
+    assert alert.status == "closed"
+    assert statuses(desk.send(2)) == ["Opened"]
+
+
+def test_a_group_takes_nobody_in_after_its_window_and_nobody_once_it_is_closed() -> None:
+    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
+    first = desk.send(1)[0].alert_id
+    assert first is not None
+    desk.now += 31 * MINUTE
+    second = desk.send(2)[0]
+    assert statuses([second]) == ["Opened"]
+    assert second.alert_id is not None
+    by = By(ActorKind.USER, "Alice")
+    commands.act(second.alert_id, Close(actor=by, via=Via.WEB), now=desk.now)
+    assert statuses(desk.send(3) + desk.send(2) + desk.send(1)) == ["Opened", "Appended", "Appended"]
+    assert Alert.objects.get(pk=first).status == "open"
+
+
+def test_a_member_that_is_more_urgent_raises_the_alert() -> None:
+    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
+    desk.send(1, priority="low")
+    desk.send(2, priority="critical")
+    assert Alert.objects.get().priority == "critical"
+
+
+def test_children_join_the_alert_of_their_parent_and_never_close_it() -> None:
+    desk = Desk({"parent": "<part_of>"})
+    assert statuses(desk.send(1, 2) + desk.send(3, part_of="1") + desk.send(4, part_of="77")) == [
+        "Opened", "Opened", "Appended", "Opened",
+    ]  # fmt: skip
+    assert statuses(desk.send(3, status="Closed")) == ["Updated"]
+    desk.send(5, part_of="1")
+    assert statuses(desk.send(1, status="Closed") + desk.send(5)) == ["Closed", "Opened"]
+
+
+def test_a_flapping_alert_opens_only_after_it_was_there_for_a_while() -> None:
+    desk = Desk({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}})
+    assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(1, status="Closed")) == [
+        "Opened", "Closed", "Opened", "Closed",
+    ]  # fmt: skip
+    assert "it flaps: it opened 2 times within 30 minutes" in AlertEvent.objects.filter(kind="opened").last().reason  # type: ignore[union-attr]
+    assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(1)) == [
+        "Delayed", "Ignored", "Delayed", "Delayed",
+    ]  # fmt: skip
+    desk.wait(10 * MINUTE)
+    assert Alert.objects.filter(status="open").count() == 1
+    desk.send(1, status="Closed")
+    desk.now += 31 * MINUTE
+    assert statuses(desk.send(1)) == ["Opened"]
+
+
+def test_a_flood_is_one_alert_that_says_so() -> None:
+    desk = Desk({"limit": {"burst": 2, "every": "1m"}})
+    assert statuses(desk.send(1, 2, 3, 4) + desk.send(5)) == ["Opened", "Opened", "Opened", "Appended", "Appended"]
+    flood = Alert.objects.order_by("pk").last()
+    assert flood is not None
+    assert flood.subject == "Flood of alerts: Host 3"
+    assert (flood.count, flood.source_id) == (3, "")
+    desk.now += MINUTE
+    assert statuses(desk.send(6) + desk.send(7)) == ["Opened", "Appended"]
+    assert statuses(desk.send(3, 4, 5, 7, status="Closed")) == ["Updated", "Updated", "Updated", "Closed"]
+    assert Alert.objects.filter(status="open").count() == 3
+
+
+# --- Maintenance ---------------------------------------------------------------------------------------------------
+
+
+def window(integration: Integration | None = None, **more: Any) -> Any:
+    spec = {"name": "Patch night", "starts": "2026-11-24 09:00", "ends": "2026-11-24 10:00", **more}
+    if integration is not None:
+        spec["integrations"] = [integration.name]
+    return maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
+
+
+def test_in_a_maintenance_window_nothing_opens_but_a_live_alert_hears_everything() -> None:
+    desk = Desk({})
+    desk.send(1)
+    window(desk.integration)
+    stored = desk.send(1) + desk.send(2) + desk.send(2, status="x") + desk.send(1, status="Closed")
+    assert statuses(stored) == ["Appended", "Ignored", "Ignored", "Closed"]
+    assert stored[1].reason == "maintenance: Patch night, until 2026-11-24 10:00 UTC"
+    desk.now += 45 * MINUTE
+    assert statuses(desk.send(2)) == ["Opened"]
+
+
+def test_a_window_that_holds_opens_at_its_end_what_did_not_close() -> None:
+    desk = Desk({})
+    held = window(action="hold", tags={"environment": "TEST"})
+    assert statuses(desk.send(1, 2, env="test") + desk.send(3, env="live")) == ["Delayed", "Delayed", "Opened"]
+    desk.send(2, status="Closed")
+    (in_force,) = maintenance_windows.in_force(desk.now)
+    assert (in_force.window, in_force.waiting) == (held, 1)
+    desk.wait(44 * MINUTE)
+    assert Alert.objects.count() == 1
+    desk.wait(MINUTE)
+    assert sorted(Alert.objects.values_list("subject", flat=True)) == ["Host 1", "Host 3"]
+
+
+def test_a_window_that_ends_sooner_or_is_deleted_lets_go_of_what_it_holds() -> None:
+    desk = Desk({})
+    held = window(action="hold")
+    desk.send(1)
+    maintenance_windows.save_window(
+        {**maintenance_windows.window_spec(held), "ends": "2026-11-24 11:00"},
+        existing=held,
+        actor=COMMAND_LINE,
+        now=desk.now,
+    )
+    desk.wait(60 * MINUTE)
+    assert not Alert.objects.exists()
+    maintenance_windows.delete_window(held, actor=COMMAND_LINE, now=desk.now)
+    desk.wait(timedelta(seconds=1))
+    assert Alert.objects.get().subject == "Host 1"
+
+
+# --- Crashes and several nodes -------------------------------------------------------------------------------------
+
+
+def test_two_workers_open_what_is_due_once_and_a_crashed_one_leaves_it_to_the_other() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1, 2)
+    desk.now += 5 * MINUTE
+    key = bytes(DelayedOpening.objects.get(source_id="1").key_hash)
+    with database.connect(name="a worker that dies") as other:
+        # It holds the first key's lock in a transaction, as in the middle of opening it.
+        other.execute("BEGIN")
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
+        due.open_due(Registry(), batch.Numbers(), desk.now)
+        assert list(Alert.objects.values_list("subject", flat=True)) == ["Host 2"]
+        assert DelayedOpening.objects.get().source_id == "1"
+    desk.wait(timedelta(seconds=1))
+    assert sorted(Alert.objects.values_list("subject", flat=True)) == ["Host 1", "Host 2"]
+    desk.wait(timedelta(seconds=1))
+    assert log() == ["1 Opened", "2 Opened"]
+
+
+def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1)
+    key = bytes(DelayedOpening.objects.get().key_hash)
+    with database.connect(name="another node") as other:
+        other.execute("BEGIN")
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(key),))
+        payload = {"id": "1", "status": "Closed"}
+        assert statuses(desk.ingest.send(desk.integration, payload, now=desk.now, wait=False)) == ["Pending"]
+    desk.wait(5 * MINUTE)
+    assert not Alert.objects.exists()
+    from tocsin.inbound.loop import drain
+
+    drain(Registry(), batch.Numbers(), desk.now)
+    desk.wait(timedelta(seconds=1))
+    assert not Alert.objects.exists()
+    assert log() == ["1 Ignored", "1 Ignored"]
+
+
+def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_nothing_behind() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1)
+    Integration.objects.update(mode="disabled")
+    from tocsin.core import configuration
+
+    configuration.changed()
+    desk.wait(5 * MINUTE)
+    assert log() == ["1 Ignored"]
+    assert not DelayedOpening.objects.exists()
+    assert clock.now().tzinfo is not None
