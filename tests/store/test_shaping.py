@@ -289,7 +289,7 @@ def test_a_flapping_alert_opens_only_after_it_was_there_for_a_while() -> None:
 
 
 def test_a_flood_is_one_alert_that_says_so() -> None:
-    desk = Desk({"limit": {"burst": 2, "every": "1m"}})
+    desk = Desk({"flood": {"burst": 2, "every": "1m"}})
     assert statuses(desk.send(1, 2, 3, 4) + desk.send(5)) == ["Opened", "Opened", "Opened", "Appended", "Appended"]
     flood = Alert.objects.order_by("pk").last()
     assert flood is not None

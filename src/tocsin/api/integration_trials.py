@@ -56,6 +56,11 @@ class BacktestBody(Schema):
     filters: Any = None
     routes: list[Any] | None = None
     dedup_key: str | None = Field(default=None, max_length=5_000)
+    parent: str | None = Field(default=None, max_length=5_000)
+    grouping: dict[str, Any] | None = None
+    flapping: dict[str, Any] | None = None
+    delay: dict[str, Any] | None = None
+    flood: dict[str, Any] | None = None
     limit: int = Field(default=backtest.USUAL, ge=1, le=backtest.MOST, description="So many of the newest messages.")
 
 

@@ -47,7 +47,7 @@ class Definition:
     grouping: object = None
     flapping: object = None
     delay: object = None
-    limit: object = None
+    flood: object = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any], settings: Mapping[str, object]) -> Definition:

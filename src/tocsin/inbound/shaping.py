@@ -1,6 +1,6 @@
 """What an integration does to the alerts that would open: join, delay or limit them. Compiled once a version. Pure.
 
-`parent` and `grouping` join another alert, `flapping` and `delay` let it wait, `limit` turns a flood into one alert.
+`parent` and `grouping` join another alert, `flapping` and `delay` let it wait, `flood` turns too many into one alert.
 What they come to for a message is decided in `inbound.gate`.
 """
 
@@ -20,7 +20,7 @@ from tocsin.inbound.mapped import Mapped
 from tocsin.inbound.templates import Template, compile_template
 
 #: The keys of a definition that this module reads.
-KEYS: Final = ("parent", "grouping", "flapping", "delay", "limit")
+KEYS: Final = ("parent", "grouping", "flapping", "delay", "flood")
 
 #: What a route says instead of a delay, when its alerts open at once.
 NO_DELAY: Final = "none"
@@ -167,7 +167,7 @@ def compile_shaping(
         grouping=_grouping(given["grouping"], fields, settings) if "grouping" in given else None,
         flapping=_flapping(given["flapping"]) if "flapping" in given else None,
         delay=own,
-        limit=_limit(given["limit"]) if "limit" in given else None,
+        limit=_limit(given["flood"]) if "flood" in given else None,
         counts_integration=any(one.per is Per.INTEGRATION for one in delays),
         counts_alerts=any(one.kind is DelayKind.EVERY and one.per is Per.ALERT for one in delays),
     )
@@ -228,8 +228,8 @@ def _flapping(value: object) -> Flapping:
 
 
 def _limit(value: object) -> Limit:
-    given = _mapping(value, "limit", ("burst", "every"), "{burst: 20, every: 1m}")
-    return Limit(_whole(given.get("burst"), "limit.burst", 1, 10_000), _span(given.get("every"), "limit.every"))
+    given = _mapping(value, "flood", ("burst", "every"), "{burst: 20, every: 1m}")
+    return Limit(_whole(given.get("burst"), "flood.burst", 1, 10_000), _span(given.get("every"), "flood.every"))
 
 
 def _template(value: object, place: str, fields: frozenset[str], settings: Mapping[str, object]) -> KeyTemplate:

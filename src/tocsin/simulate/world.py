@@ -26,6 +26,7 @@ from tocsin.inbound.mapped import Mapped
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.prepared import DeliveryKey, Prepared, prepare
 from tocsin.inbound.reading import Reading
+from tocsin.inbound.standing import Delayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,10 @@ class World:
                 arrival = Arrival(arrived.id, arrived.received_at, waited=waited)
                 found.append((at, self._take(arrived, prepared, arrival, at)))
         return found
+
+    def waiting(self) -> list[Delayed]:
+        """What waits now."""
+        return [state.delayed for state in self._board.states.values() if state.delayed is not None]
 
     def _take(self, arrived: Arrived, prepared: Prepared, arrival: Arrival, now: datetime) -> Came:
         assert prepared.key is not None

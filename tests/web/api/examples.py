@@ -23,7 +23,8 @@ from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
 from tocsin.inbound.client_tables import save_client_table
 from tocsin.inbound.commands import save_integration
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.maintenance_windows import save_window
+from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.notify import verification
 from tocsin.notify.channels.web_push import devices
 from tocsin.notify.commands import save_provider
@@ -169,6 +170,39 @@ def _table_spec(world: World) -> dict[str, Any]:
 def _table_import(world: World) -> tuple[str, Any]:
     table = save_client_table(_table_spec(world), **world.by)
     return f"client-tables/{table.pk}/import", {"csv": "client,group,policy\n"}
+
+
+def _window_spec(world: World) -> dict[str, Any]:
+    times = {"starts": "2020-01-01 00:00", "ends": "2020-12-31 00:00"}
+    return {"name": _name("window"), "integrations": [_integration(world).name], **times, **world.owned}
+
+
+def _window(world: World) -> MaintenanceWindow:
+    return save_window(_window_spec(world), **world.by)
+
+
+def _window_end(world: World) -> Request:
+    spec = _window_spec(world)
+    now = clock.now()
+    spec |= {
+        "starts": f"{now - timedelta(hours=1):%Y-%m-%d %H:%M}",
+        "ends": f"{now + timedelta(hours=1):%Y-%m-%d %H:%M}",
+    }
+    return f"maintenance-windows/{save_window(spec, **world.by).pk}/end", None
+
+
+def _delayed(suffix: str = "") -> Example:
+    def make(world: World) -> Request:
+        row = DelayedOpening.objects.create(
+            key_hash=secrets.token_bytes(32),
+            integration=_integration(world),
+            wait="wait",
+            since=clock.now(),
+            why="later",
+        )
+        return f"delayed-openings/{row.key_hash.hex()}{suffix}", None
+
+    return make
 
 
 def _schedule_spec(world: World) -> dict[str, Any]:
@@ -510,6 +544,15 @@ EXAMPLES: Mapping[str, Example] = {
     "POST escalation-policies/{id}/simulate": _on_policy,
     **_configured("client-tables", _table_spec, lambda world: save_client_table(_table_spec(world), **world.by)),
     "POST client-tables/{id}/import": _table_import,
+    **_configured("maintenance-windows", _window_spec, _window),
+    "POST maintenance-windows/preview": lambda _world: (
+        "maintenance-windows/preview",
+        {"starts": "2026-12-01 22:00", "ends": "2026-12-02 02:00"},
+    ),
+    "POST maintenance-windows/{id}/end": _window_end,
+    "GET delayed-openings": _listed("delayed-openings"),
+    "POST delayed-openings/{id}/open": _delayed("/open"),
+    "DELETE delayed-openings/{id}": _delayed(),
     **_configured("users", _user_spec, _user),
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),

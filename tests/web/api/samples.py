@@ -14,6 +14,7 @@ from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy, Run
 from tocsin.inbound.client_tables import save_client_table
 from tocsin.inbound.commands import save_integration
+from tocsin.inbound.maintenance_windows import save_window
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
@@ -42,6 +43,7 @@ LISTS = (
     "heartbeats",
     "escalation-policies",
     "client-tables",
+    "maintenance-windows",
     "schedules",
     "support-hours",
     "overrides",
@@ -102,6 +104,8 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     ]
     save_policy({"name": f"p{name}", "group": group.name, "steps": steps}, **by)
     clients = [{"client": "Acme", "group": group.name, "escalation_policy": f"p{name}"}]
+    window = {"name": f"w{name}", "group": group.name, "starts": "2026-12-01 22:00", "ends": "2026-12-02 02:00"}
+    save_window(window, **by)
     save_client_table({"name": f"c{name}", "group": group.name, "clients": clients}, **by)
     rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": [user.username], "roles": ["primary"]}
     shift = {"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}

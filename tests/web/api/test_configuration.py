@@ -12,7 +12,16 @@ import pytest
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.access.models import AuditEntry
-from tocsin.api import client_tables, escalation_policies, groups, integrations, schedules, support_hours, users
+from tocsin.api import (
+    client_tables,
+    escalation_policies,
+    groups,
+    integrations,
+    maintenance_windows,
+    schedules,
+    support_hours,
+    users,
+)
 from tocsin.api import settings as settings_api
 from tocsin.core import clock
 from tocsin.core.ids import uuid7
@@ -28,6 +37,7 @@ NOUNS: dict[str, dict[str, Any]] = {
     "escalation-policies": escalation_policies.EXAMPLE,
     "integrations": integrations.EXAMPLE,
     "client-tables": client_tables.EXAMPLE,
+    "maintenance-windows": maintenance_windows.EXAMPLE,
 }
 
 

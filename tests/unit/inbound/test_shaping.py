@@ -1,0 +1,133 @@
+"""Delays, groups and limits as people write them, and the gate: what is wrong is named; a live alert hears everything."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.catalogue.kinds import load_kinds
+from tocsin.core.errors import Rejected
+from tocsin.inbound.credentials import Credentials
+from tocsin.inbound.decode import Element
+from tocsin.inbound.door import Directory, Door
+from tocsin.inbound.maintenance import Clock, Window, WindowAction
+from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+from tocsin.inbound.reading import Definition, compile_reader
+from tocsin.inbound.recurrence import Recurrence, Repeat
+from tocsin.simulate.world import Arrived, Came, World
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+MAPPING = {"source_id": "id", "source_status": "status", "client": "client", "priority": "priority"}
+RULES = {
+    "open": {"field": "source_status", "operator": "equals", "value": "New"},
+    "close": {"field": "source_status", "operator": "equals", "value": "Closed"},
+    "update": True,
+}
+
+
+def door(windows: tuple[Window, ...] = (), **shapes: Any) -> Door:
+    kind = load_kinds()["api"]
+    reader = compile_reader(kind, Definition(mapping=MAPPING, rules=RULES, **shapes))
+    about = tuple(one for window in windows if (one := window.for_door(1, reader.mapping.names)))
+    return Door(
+        1, "Monitoring", "Monitoring", IntegrationMode.PAGE, reader, None, {}, None, (), (), Credentials(), Directory(),
+        windows=about,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shapes", "place"),
+    [
+        ({"delay": {"wait": "soon"}}, "delay.wait"),
+        ({"delay": {"wait": "8d"}}, "delay.wait"),
+        ({"delay": {"wait": "5m", "every": "5m"}}, "delay"),
+        ({"delay": {"wait": "5m", "within": "5m"}}, "delay.within"),
+        ({"delay": {"wait": "5m", "per": "integration"}}, "delay.per"),
+        ({"delay": {"alerts": 1}}, "delay.alerts"),
+        ({"delay": {"alerts": True}}, "delay.alerts"),
+        ({"delay": "later"}, "delay"),
+        ({"delay": {"sleep": "5m"}}, "delay.sleep"),
+        ({"grouping": {"by": "<client>"}}, "grouping.within"),
+        ({"grouping": {"by": "client", "within": "5m"}}, "grouping.by"),
+        ({"grouping": {"within": "5m"}}, "grouping.by"),
+        ({"parent": "<field:nothing>"}, "parent"),
+        ({"flapping": {"alerts": 4, "within": "30m"}}, "flapping.stable"),
+        ({"flood": {"burst": 0, "every": "1m"}}, "flood.burst"),
+        ({"flood": {"burst": 5, "every": "0"}}, "flood.every"),
+        ({"routes": [{"delay": {"wait": []}}]}, "routes[0].delay.wait"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_its_place(shapes: dict[str, Any], place: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        door(**shapes)
+    assert refused.value.field == place
+
+
+SHAPES: list[dict[str, Any]] = [
+    {"delay": {"wait": "5m"}},
+    {"delay": {"alerts": 3}},
+    {"delay": {"alerts": 2, "within": "10m"}},
+    {"delay": {"alerts": 3, "per": "integration"}},
+    {"delay": {"every": "10m"}},
+    {"delay": {"every": "10m", "per": "integration"}},
+    {"grouping": {"by": "<client>", "within": "15m"}, "delay": {"wait": "2m"}},
+    {"flapping": {"alerts": 2, "within": "20m", "stable": "3m"}},
+    {"flood": {"burst": 2, "every": "4m"}},
+    {"parent": "<part_of>", "flood": {"burst": 3, "every": "2m"}},
+]
+
+_LENGTH = timedelta(minutes=20)
+_ONCE = Recurrence(Repeat.ONCE, ZoneInfo("UTC"), NOW.replace(tzinfo=None) + _LENGTH, _LENGTH)
+HOLDS = Window(1, "Night", WindowAction.HOLD, Clock(_ONCE))
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.sampled_from(["New", "New", "Closed", "Other"]),
+        st.integers(0, 6),
+        st.sampled_from(["", "a"]),
+        st.sampled_from([None, None, "critical"]),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(SHAPES), st.booleans(), STEPS)
+def test_no_message_of_a_live_alert_is_ever_held_and_nothing_is_lost(
+    shapes: dict[str, Any], in_maintenance: bool, steps: list[tuple[str, str, int, str, str | None]]
+) -> None:
+    world = World(door((HOLDS,) if in_maintenance else (), **shapes))
+    now, numbers = NOW, count(1)
+    live: set[str] = set()  # keys whose messages must reach an alert
+
+    def came(key: str, status: str, what: Came) -> None:
+        if key in live:
+            assert what.status not in (MessageStatus.DELAYED, MessageStatus.IGNORED), (key, what)
+        if what.status in (MessageStatus.OPENED, MessageStatus.APPENDED) and status == "New":
+            live.add(key)
+        elif status == "Closed":
+            if what.status is MessageStatus.CLOSED:
+                # It may have been the alert of others too.
+                live.clear()
+            live.discard(key)
+
+    for key, status, minutes, parent, priority in steps:
+        now += timedelta(minutes=minutes)
+        for _, what in world.due(now):
+            if what.key is not None and what.status in (MessageStatus.OPENED, MessageStatus.APPENDED):
+                live.add(what.key.rsplit(" / ", 1)[-1])
+        number = UUID(int=next(numbers))
+        payload = {"id": key, "status": status, "client": "Acme", "part_of": parent, "priority": priority}
+        came(key, status, world.take(Arrived(number, now, b"{}", Element(payload, b"{}"))))
+    # Whatever waits for a moment is over when that has come: nothing waits for ever by a timer.
+    world.due(now + timedelta(days=1))
+    assert not [waits for waits in world.waiting() if waits.due_at is not None]
