@@ -1,4 +1,4 @@
-"""Delays, groups and limits as people write them, and the gate: what is wrong is named; a live alert hears everything."""
+"""Delays, groups and floods as people write them, and the gate: what is wrong is named; live alerts hear all."""
 
 from __future__ import annotations
 

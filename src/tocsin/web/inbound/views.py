@@ -31,6 +31,7 @@ TABS: tuple[tuple[str, Any, MessageStatus | None], ...] = (
     ("updated", gettext_lazy("Updated"), MessageStatus.UPDATED),
     ("closed", gettext_lazy("Closed"), MessageStatus.CLOSED),
     ("ignored", gettext_lazy("Ignored"), MessageStatus.IGNORED),
+    ("delayed", gettext_lazy("Delayed"), MessageStatus.DELAYED),
     ("failed", gettext_lazy("Failed"), MessageStatus.FAILED),
 )
 

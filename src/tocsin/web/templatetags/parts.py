@@ -211,6 +211,7 @@ def outcome(status: str) -> SafeString:
         MessageStatus.FAILED: "now",
         MessageStatus.IGNORED: "quiet",
         MessageStatus.PENDING: "wait",
+        MessageStatus.DELAYED: "wait",
     }
     return format_html('<span class="chip {}">{}</span>', tones.get(MessageStatus(status), ""), status)
 
