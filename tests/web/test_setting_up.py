@@ -22,7 +22,7 @@ from tocsin.escalation.commands import policy_spec, save_policy
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable
 from tocsin.notify.models import Notification, Pause, Provider, SandboxMessage
-from tocsin.people.models import ContactMethod, Group, User
+from tocsin.people.models import ContactMethod, Group, GroupContact, User
 
 type BrowserOf = Callable[[User], Client]
 
@@ -386,3 +386,20 @@ def test_a_client_table_is_pasted_as_csv_and_its_errors_stand_beside_it(
     assert "no group" in wrong.content.decode()
     assert client.post(f"/client-tables/{table.pk}/delete/").status_code == 302
     assert browser_of(company.observer).get("/client-tables/new/").status_code == 403
+
+
+def test_a_contact_of_a_group_is_tried_by_those_who_may_change_the_group(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    desk = Group.objects.get(name="Service Desk")
+    contact = GroupContact.objects.create(group=desk, label="Room", channel="chat", address="slack:C012AB3CD")
+    path = f"/groups/{desk.pk}/contacts/{contact.pk}/test"
+    assert browser_of(company.responder).post(path).status_code == 403
+    assert Notification.objects.filter(purpose="test").count() == 0
+    client = browser_of(company.admin)
+    assert "Send test" in client.get(f"/groups/{desk.pk}/").content.decode()
+    shown = client.post(path, follow=True).content.decode()
+    assert "Room" in shown
+    sent = Notification.objects.get(purpose="test")
+    assert (sent.channel, sent.address, sent.user) == ("chat", "slack:C012AB3CD", company.admin)
+    assert client.post(f"/groups/{desk.pk}/contacts/999999/test").status_code == 404

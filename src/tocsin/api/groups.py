@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action
@@ -16,6 +17,9 @@ from tocsin.api.gate import Caller, caller, changer
 from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
+from tocsin.core import database
+from tocsin.core.errors import Rejected
+from tocsin.notify import contact_tests
 from tocsin.people import groups as commands
 from tocsin.people.models import Group, User
 
@@ -26,6 +30,12 @@ EXAMPLE = {
     "time_zone": "Europe/Zurich",
     "members": [{"user": "alice", "roles": ["primary"]}],
 }
+
+
+class TestedShape(BaseModel):
+    """A test that was queued."""
+
+    notification_id: UUID
 
 
 class GroupFilters(PageQuery):
@@ -42,6 +52,24 @@ def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, A
         user = find_named(User.objects.all(), query.member, what="user", field="member", by="username")
         rows = rows.filter(memberships__user=user)
     return page(rows, query, lambda found: [_show(group, who) for group in found])
+
+
+@routes.post(
+    "/{id}/contacts/{label}/test",
+    Action.TEAMS,
+    status=202,
+    answers=TestedShape,
+    summary="Send a test to a contact of the group, and see in `deliveries?notification_id=` what becomes of it",
+)
+def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, Any]:
+    who = caller(request)
+    group = GROUPS.find_own(id, who, Action.TEAMS)
+    contact = group.contacts.filter(label__iexact=label).first()
+    if contact is None:
+        raise Rejected("not_found", f'There is no contact "{label}" in {group.name}.')
+    with database.transaction() as connection:
+        sent = contact_tests.queue_group_test(connection, who.user.pk, contact.pk, who.now)
+    return {"notification_id": sent}
 
 
 def _rows() -> QuerySet[Group]:

@@ -34,20 +34,41 @@ def queue_test(connection: Connection, user_id: int, contact_method_id: int, now
         raise Rejected("not_found", "There is no such contact method.")
     if found["awaits_code"]:
         raise Rejected("not_confirmed", "Confirm this address first, by the code that is sent to it.")
-    if problem := address_problem(found["channel"], found["address"]):
+    return _queue(connection, user_id, found["label"], found["channel"], found["address"], now)
+
+
+def queue_group_test(connection: Connection, user_id: int, contact_id: int, now: datetime) -> UUID:
+    """Sends a test to a group's contact; returns the notification's id. It counts as one of the user who asks.
+
+    Who may is asked by the caller. Raises Rejected as `queue_test` does.
+    """
+    found = database.row(
+        connection,
+        "SELECT c.label, c.channel, c.address, g.name FROM people_groupcontact c "
+        "JOIN people_group g ON g.id = c.group_id WHERE c.id = %s",
+        (contact_id,),
+    )
+    if found is None:
+        raise Rejected("not_found", "There is no such contact.")
+    label = f"{found['name']}, {found['label']}"
+    return _queue(connection, user_id, label, found["channel"], found["address"], now)
+
+
+def _queue(connection: Connection, user_id: int, label: str, channel: str, address: str, now: datetime) -> UUID:
+    if problem := address_problem(channel, address):
         raise Rejected("invalid_address", problem)
-    _require_few_tests(connection, user_id, found["channel"], now)
+    _require_few_tests(connection, user_id, channel, now)
     row = Row(
         purpose=Purpose.TEST,
-        channel=found["channel"],
-        address=found["address"],
-        label=found["label"],
+        channel=channel,
+        address=address,
+        label=label,
         reason="Somebody asked for this test.",
         due_at=now,
         user_id=user_id,
         data={
-            "title": f"Tocsin test: {found['label']} works",
-            "text": f"This is a test by Tocsin. {found['label']} works; there is nothing to do.",
+            "title": f"Tocsin test: {label} works",
+            "text": f"This is a test by Tocsin. {label} works; there is nothing to do.",
         },
     )
     write(connection, [row], now)

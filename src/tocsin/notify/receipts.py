@@ -42,6 +42,9 @@ def apply(connection: Connection, provider: str, receipt: Receipt, now: datetime
     ).fetchall()
     if alert_ids:
         database.hint(connection, "alerts", *(f"alert:{row[0]}" for row in alert_ids))
+    else:
+        # Whoever tests a way is looking at the page.
+        database.hint(connection, "outbox")
     return found
 
 

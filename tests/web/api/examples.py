@@ -38,7 +38,7 @@ from tocsin.oncall.swaps import Stretch, ask
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call
 from tocsin.people.absences import save_absence
-from tocsin.people.models import ContactMethod, Group, Membership, OutOfOffice, User
+from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,13 @@ def _sandbox(world: World) -> SandboxMessage:
 def _group(world: World) -> Request:
     assert world.group is not None
     return f"groups/{world.group.pk}", None
+
+
+def _group_contact(world: World) -> Request:
+    assert world.group is not None
+    label = _name("contact")
+    GroupContact.objects.create(group=world.group, label=label, channel="email", address="desk@example.org")
+    return f"groups/{world.group.pk}/contacts/{label}/test", None
 
 
 def _policy_spec(world: World) -> dict[str, Any]:
@@ -585,6 +592,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "PATCH groups/{id}": lambda world: (_group(world)[0], {"description": "Who answers"}),
     "DELETE groups/{id}": _group,
+    "POST groups/{id}/contacts/{label}/test": _group_contact,
     **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
     **_configured("overrides", _override_spec, lambda world: save_override(_override_spec(world), **world.by)),
     "GET schedules/{id}/imports": lambda world: (

@@ -18,6 +18,7 @@ WITHOUT_BODY = {
     "POST delayed-openings/{id}/open",
     "POST maintenance-windows/{id}/end",
     "POST contact-methods/{id}/test",
+    "POST groups/{id}/contacts/{label}/test",
     "POST contact-methods/{id}/send-code",
     "POST providers/{id}/test",
     "POST integrations/{id}/versions/{number}/restore",

@@ -177,7 +177,8 @@ def _addresses(connection: Connection, user_id: int) -> set[str]:
     """A person's own addresses, in lower case: the one they sign in with, and their contact methods'."""
     rows = connection.execute(
         "SELECT lower(email) FROM people_user WHERE id = %(user)s UNION "
-        "SELECT lower(address) FROM people_contactmethod WHERE user_id = %(user)s AND channel = 'email'",
+        "SELECT lower(address) FROM people_contactmethod "
+        "WHERE user_id = %(user)s AND channel = 'email' AND NOT awaits_code",
         {"user": user_id},
     ).fetchall()
     return {row[0] for row in rows}

@@ -9,11 +9,12 @@ from django.db.models import Count
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import dependents
+from tocsin.core import database, dependents
 from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.notify import contact_tests
 from tocsin.people import groups as commands
 from tocsin.people import permissions
 from tocsin.people.models import Group
@@ -49,6 +50,23 @@ def group(request: Request, number: int) -> HttpResponse:
         "may_change": may(request, Action.TEAMS, row),
     }
     return page(request, "groups/group.html", context)
+
+
+@require_POST
+@needs(Action.TEAMS)
+def test_contact(request: Request, number: int, contact: int) -> HttpResponse:
+    """Sends a test to a contact of the whole group, and shows what becomes of it."""
+    row = find(number)
+    require(request, Action.TEAMS, row)
+    if not row.contacts.filter(pk=contact).exists():
+        raise Http404(_("This contact is gone."))
+    try:
+        with database.transaction() as connection:
+            sent = contact_tests.queue_group_test(connection, request.user.pk, contact, request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+        return redirect("group", number)
+    return redirect("test_result", sent)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
