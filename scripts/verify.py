@@ -59,13 +59,13 @@ def thorough() -> list[Check]:
     """What starts servers, a browser and the built package."""
     debian.bring()
     pytest = [PYTHON, "-m", "pytest", "-q"]
-    # Whole processes and a browser get the machine for themselves; everything else shares two workers.
+    # Whole processes and a browser mostly wait; they do so beside each other, but not beside what works all the time.
     alone = ["tests/smoke", "tests/browser"]
     others = ["tests", *(f"--ignore={folder}" for folder in alone)]
     distribution = debian.postgres_folder()
     return [
         Check("tests", [*pytest, "-n", "2", *others]),
-        Check("tests of the whole system", [*pytest, *alone]),
+        Check("tests of the whole system", [*pytest, "-n", "2", "--dist", "worksteal", *alone]),
         Check(
             f"store tests on {distribution or 'the distribution'}",
             # Those of the built-in server would only run the same programs again.
