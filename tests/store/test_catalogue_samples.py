@@ -298,6 +298,28 @@ def test_a_priority_that_rises_goes_by_the_route_that_it_now_takes(
     assert Run.objects.latest("pk").recipient_users == [desk.users["carol"].pk]
 
 
+def test_a_ticket_given_to_another_team_pages_whom_the_routes_name_for_that_team(
+    desk: Desk, door: Integration, ticket: Ticket
+) -> None:
+    when = {"field": "team", "operator": "equals", "value": "Network"}
+    door.current.definition = {"routes": [{"when": when, "recipients": {"users": [desk.users["carol"].pk]}}]}  # type: ignore[union-attr]
+    door.current.save()  # type: ignore[union-attr]
+    configuration.changed()
+    ticket.says(0, "New", team="1st Line Support")
+    desk.through(0)
+    ticket.says(2, team="Network")
+    ticket.says(3, team="Network")
+    desk.through(3)
+    assert ticket.paged()[0] == ("alice", 0)
+    assert ("carol", 3) in ticket.paged()
+    assert Run.objects.filter(alert=ticket.alert.pk).count() == 2
+    starts = [line for line in desk.timeline(ticket.alert.pk) if "starts again at step 1" in line]
+    assert starts == [
+        "It moved from 1st Line Support to Network, and the routes name others for it: "
+        "escalation starts again at step 1."
+    ]
+
+
 def test_whoever_has_it_is_told_when_its_priority_rises_and_nobody_is_paged_again(desk: Desk, ticket: Ticket) -> None:
     ticket.says(0, "New", priority={"name": "Low"})
     desk.through(0)

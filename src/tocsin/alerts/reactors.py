@@ -47,6 +47,9 @@ class AlertChange(msgspec.Struct, frozen=True):
     #: At the opening: by what it pages. When its priority has risen, or it was reopened with another route: by what
     #: it pages from now on; None keeps what it had.
     paging: Paging | None = None
+    #: What moved it to where other people may answer for it, as the beginning of a sentence; `paging` is then whom the
+    #: routes name now.
+    moved: str = ""
     #: Which integration it belongs to.
     integration_id: int | None = None
 

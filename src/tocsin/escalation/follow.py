@@ -74,11 +74,32 @@ def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now
     if new.mode is PagingMode.RECORD and run.mode is PagingMode.RECORD:
         return Decision(replace(run, priority=alert.priority))
     rose = f"The priority rose from {run.priority} to {alert.priority}"
-    old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{rose}; a newer run replaced this one.")
+    return _replaced(run, new, alert, rose, TellWhy.PRIORITY_ROSE, now)
+
+
+def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> Decision:
+    """What becomes of a run whose alert moved to where the routes name others: `fresh` takes its place.
+
+    The same policy for the same people leaves the run alone, and so does a route that only records: who is being paged
+    is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
+    """
+    is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
+    if alert.status not in LIVE or fresh.mode is PagingMode.RECORD or (is_same and fresh.mode is run.mode):
+        return Decision(run)
+    return _replaced(run, fresh, alert, f"{moved}, and the routes name others for it", TellWhy.MOVED, now)
+
+
+def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return run.recipient_users, run.recipient_groups
+
+
+def _replaced(run: RunState, new: RunState, alert: AlertState, why: str, told: TellWhy, now: datetime) -> Decision:
+    """A newer run in the place of the old, which starts again unless somebody has the alert: then they are told."""
+    old = replace(run, status=RunStatus.ENDED, due_at=None, reason=f"{why}; a newer run replaced this one.")
     if alert.is_owned or has_enough(run.plan, alert):
         new = with_progress(new, asked=run.progress.asked, heard=run.progress.heard)
-        return _tell_who_has_it(old, settle(new, alert, now), alert, rose, now)
-    reason = f"{rose}: escalation starts again at step 1."
+        return _tell_who_has_it(old, settle(new, alert, now), alert, why, told, now)
+    reason = f"{why}: escalation starts again at step 1."
     event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, reason, Via.POLICY)
     return Decision(old, cancels=(CancelPages(None, reason),), events=(event,), successor=settle(new, alert, now))
 
@@ -96,7 +117,9 @@ def _anew(run: RunState, now: datetime) -> RunState:
     )
 
 
-def _tell_who_has_it(old: RunState, new: RunState, alert: AlertState, rose: str, now: datetime) -> Decision:
+def _tell_who_has_it(
+    old: RunState, new: RunState, alert: AlertState, why: str, told_why: TellWhy, now: datetime
+) -> Decision:
     names = alert.owner_name or " and ".join(entry.name for entry in alert.acknowledged.values())
     people = tuple(alert.acknowledged)
     if alert.is_owned:
@@ -104,8 +127,8 @@ def _tell_who_has_it(old: RunState, new: RunState, alert: AlertState, rose: str,
     watch = new.mode is PagingMode.WATCH
     does = "would be" if watch else "is" if len(people) == 1 else "are"
     told = f"{names} {does} told" if people else f"{names} has it and cannot be told"
-    event = NewEvent(alert.id, EventKind.TOLD, now, SYSTEM, f"{rose}. {told}.", Via.POLICY, {"people": list(people)})
-    tells = (Tell(people, TellWhy.PRIORITY_ROSE, f"{rose}."),) if people and not watch else ()
+    event = NewEvent(alert.id, EventKind.TOLD, now, SYSTEM, f"{why}. {told}.", Via.POLICY, {"people": list(people)})
+    tells = (Tell(people, told_why, f"{why}."),) if people and not watch else ()
     return Decision(old, tells=tells, events=(event,), successor=new)
 
 

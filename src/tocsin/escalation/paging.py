@@ -20,11 +20,13 @@ _TITLES = {
     TellWhy.NOBODY_ANSWERED: "Nobody answered",
     TellWhy.NOBODY_TO_PAGE: "Nobody could be paged",
     TellWhy.PRIORITY_ROSE: "The priority rose",
+    TellWhy.MOVED: "It moved to another team",
 }
 _REASONS = {
     TellWhy.NOBODY_ANSWERED: "You are told because you manage a recipient group, or administer Tocsin.",
     TellWhy.NOBODY_TO_PAGE: "You are told because you manage a recipient group, or administer Tocsin.",
     TellWhy.PRIORITY_ROSE: "You are told because you have this alert.",
+    TellWhy.MOVED: "You are told because you have this alert.",
 }
 
 

@@ -19,7 +19,7 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.escalation import paging, table
 from tocsin.escalation.follow import follow as follow_change
-from tocsin.escalation.follow import raise_priority
+from tocsin.escalation.follow import raise_priority, reroute
 from tocsin.escalation.plans import plans
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
 from tocsin.escalation.runs import Decision, RunState, from_row
@@ -46,7 +46,8 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
 def _concerns_a_run(change: AlertChange) -> bool:
     if change.before is None or (change.command is not None and change.command.via is Via.POLICY):
         return False
-    return change.before != change.after or any(event.kind in _TOLD for event in change.events)
+    is_told = any(event.kind in _TOLD for event in change.events)
+    return change.before != change.after or is_told or bool(change.moved)
 
 
 def _start(connection: Connection, openings: Sequence[AlertChange], now: datetime) -> None:
@@ -141,4 +142,6 @@ def _decide(change: AlertChange, run: RunState, known: dict[int | None, PolicyPl
         way = change.paging
         fresh = _begin(change, way, known, now) if way is not None else None
         decisions.append(raise_priority(run, change.after, fresh, now))
+    elif change.moved and change.paging is not None:
+        decisions.append(reroute(run, change.after, _begin(change, change.paging, known, now), change.moved, now))
     return decisions

@@ -150,6 +150,7 @@ class TellWhy(StrEnum):
     NOBODY_ANSWERED = "nobody_answered"
     NOBODY_TO_PAGE = "nobody_to_page"
     PRIORITY_ROSE = "priority_rose"
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)

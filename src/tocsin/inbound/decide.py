@@ -248,9 +248,10 @@ def _refresh(
     risen = priority_of(reading) if arrival.may_page else None
     after = replace_state(state, priority=risen) if risen is not None and risen is not state.priority else state
     events = [found.event] if found.event is not None else []
-    if after.priority.is_above(state.priority) and state.status is not AlertStatus.MERGED:
+    moved = _moved_team(live, mapped) if arrival.may_page else ""
+    if (moved or after.priority.is_above(state.priority)) and state.status is not AlertStatus.MERGED:
         paging, _ = why_it_pages(door, arrival, reading, now)
-        changes.append(AlertChange(state, after, tuple(events), paging=paging))
+        changes.append(AlertChange(state, after, tuple(events), paging=paging, moved=moved))
     elif events or after != state:
         changes.append(AlertChange(state, after, tuple(events)))
     state = after
@@ -273,6 +274,12 @@ def _refresh(
         counts=True,
         came_back=(echo,) if echo else (),
     )
+
+
+def _moved_team(live: LiveAlert, mapped: Mapping[str, object]) -> str:
+    """That the source gave it to another team, as the beginning of a sentence; empty where it did not."""
+    before, after = live.fields.get("team"), mapped.get("team")
+    return f"It moved from {before} to {after}" if before and after and before != after else ""
 
 
 def _agent(

@@ -42,7 +42,7 @@ from tocsin.alerts.orders import (
 from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.source import Agent, agent_changed
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.escalation.follow import follow, raise_priority
+from tocsin.escalation.follow import follow, raise_priority, reroute
 from tocsin.escalation.forecast import next_step
 from tocsin.escalation.runs import Decision, Pause, RunStatus, TellWhy
 from tocsin.escalation.standing import begin
@@ -554,6 +554,56 @@ def test_a_recorded_alert_whose_priority_rises_pages_if_the_routes_now_say_so() 
     world = World(plan(*STANDARD), mode=PagingMode.RECORD)
     rise(world, Priority.CRITICAL, plan(("primary", 0)))
     assert world.to(1).users() == [ALICE]
+
+
+# Another team
+
+
+def move(
+    world: World, fresh_plan: object, *, mode: PagingMode = PagingMode.PAGE, groups: tuple[int, ...] = (DESK,)
+) -> Decision:
+    fresh = begin(
+        42,
+        fresh_plan,  # type: ignore[arg-type]
+        mode,
+        world.alert.priority,
+        world.now,
+        recipient_groups=groups,
+        why="Route 2.",
+    )
+    decision = reroute(world._reread(), world.alert, fresh, "It moved from 1st Line to Network", world.now)
+    world._keep(decision)
+    return decision
+
+
+def test_a_ticket_that_moves_to_another_team_starts_again_with_those_whom_the_routes_name_now() -> None:
+    world = World(plan(*STANDARD)).to(2)
+    decision = move(world, plan(("secondary", 0)))
+    assert decision.run.status is RunStatus.ENDED
+    assert [cancel.user_ids for cancel in decision.cancels] == [None]
+    assert world.sentences(EventKind.ESCALATION_STARTED)[-1] == (
+        "It moved from 1st Line to Network, and the routes name others for it: escalation starts again at step 1."
+    )
+    assert world.to(3).paged == [(0, ALICE), (2, BOB)]
+
+
+def test_a_move_for_which_the_routes_name_the_same_people_or_nobody_leaves_escalation_alone() -> None:
+    world = World(plan(*STANDARD)).to(2)
+    same = world.run
+    assert move(world, plan(*STANDARD), groups=same.recipient_groups).successor is None
+    assert move(world, plan(("secondary", 0)), mode=PagingMode.RECORD).successor is None, "who is paged is not dropped"
+    assert world.to(6).users() == [ALICE, BOB]
+
+
+def test_whoever_has_a_ticket_that_moves_is_told_and_nobody_else_is_paged() -> None:
+    world = World(plan(*STANDARD)).to(1)
+    world.act(take(ALICE))
+    move(world, plan(("secondary", 0)))
+    assert world.to(60).users() == [ALICE]
+    ((_minute, tell),) = world.told
+    assert (tell.user_ids, tell.why) == ((ALICE,), TellWhy.MOVED)
+    world.act(Unassign(actor=actor(ALICE)))
+    assert world.to(60).users() == [ALICE, BOB]
 
 
 # What comes next
