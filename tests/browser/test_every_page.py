@@ -16,9 +16,10 @@ from tests.browser.conftest import PICTURES
 from tests.browser.desk import Desk, Duty
 from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble
+from tests.store.ingest import make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core import clock
-from tocsin.inbound.models import InboundMessage
+from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import commands as people
@@ -55,6 +56,7 @@ class Evening:
     def paths(self) -> list[str]:
         """Every page there is."""
         vpn, halo = self.numbers["vpn"], self.desk.halo
+        amazon = Integration.objects.get(kind="cloudwatch").pk
         failed = InboundMessage.objects.filter(status=MessageStatus.FAILED).latest("received_at").pk
         opened = InboundMessage.objects.filter(status=MessageStatus.OPENED).latest("received_at").pk
         return [
@@ -63,6 +65,7 @@ class Evening:
             "/inbound-log/", "/inbound-log/?outcome=failed", f"/inbound-log/{failed}/", f"/inbound-log/{opened}/",
             f"/inbound-log/?alert={vpn}", "/integrations/", "/integrations/add/", "/integrations/add/haloitsm/",
             "/integrations/add/api/", f"/integrations/{halo}/",
+            f"/integrations/{amazon}/guide/",
             *(f"/integrations/{halo}/{tab}/" for tab in
               ("mapping", "rules", "routing", "settings", "test", "security", "guide", "delete", "versions", "which")),
             "/policies/", "/policies/new/", f"/policies/{self.desk.policy}/", f"/policies/{self.desk.policy}/edit/",
@@ -103,6 +106,8 @@ ODD = {
 @pytest.fixture
 def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Evening]:
     desk, duty = desks.set_up(), desks.plan_duty()
+    # Its guide has all that guides have: lists, and code in them.
+    make_integration("AWS", "cloudwatch")
     # One message of each shape in the sandbox.
     for label, channel, address in (("Call", "voice", "+41790000001"), ("Chat", "chat", "slack:U012AB3CD")):
         spec = {"label": label, "channel": channel, "address": address}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
+from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
 
 
 def as_html(text: str) -> SafeString:
@@ -24,4 +29,12 @@ def as_html(text: str) -> SafeString:
 
 @cache
 def _markdown() -> MarkdownIt:
-    return MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("fence", _copied)
+    return markdown
+
+
+def _copied(renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+    """What is to be pasted elsewhere, with a button that copies it."""
+    code = mark_safe(renderer.fence(tokens, index, options, env))  # noqa: S308 - escaped by the renderer
+    return render_to_string("parts/copied_code.html", {"code": code}).strip()

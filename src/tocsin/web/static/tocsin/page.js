@@ -59,7 +59,7 @@
     const button = event.target.closest("[data-copy-button]");
     if (!button) return;
     const field = button.closest("[data-copy]").querySelector("input, textarea, pre");
-    await navigator.clipboard.writeText(field.value ?? field.textContent);
+    await navigator.clipboard.writeText(field.value ?? field.textContent.trimEnd());
     const label = button.querySelector("span");
     const before = label.textContent;
     label.textContent = button.dataset.done;
