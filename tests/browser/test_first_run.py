@@ -117,7 +117,10 @@ def test_the_setup_link_works_once(browser: Browser, tocsin: Running) -> None:
 
 def _press(page: Page, begins: str) -> None:
     """Tabs to the link or button whose text begins so, and presses Enter."""
-    _tab_until(page, f"document.activeElement.textContent.trim().startsWith({json.dumps(begins)})")
+    # Pictures and initials beside a text are nothing that is read out.
+    hidden = "[...document.activeElement.querySelectorAll('[aria-hidden]')].map((one) => one.textContent)"
+    read = f"{hidden}.reduce((text, one) => text.replace(one, ''), document.activeElement.textContent).trim()"
+    _tab_until(page, f"{read}.startsWith({json.dumps(begins)})")
     outline = "getComputedStyle(document.activeElement)"
     assert page.evaluate(f"{outline}.outlineStyle !== 'none' && {outline}.outlineWidth !== '0px'"), begins
     with page.expect_navigation():
@@ -145,7 +148,7 @@ def _become_administrator(page: Page, link: str) -> None:
 def _add_halo(page: Page) -> None:
     page.get_by_role("navigation", name="Main", exact=True).get_by_role("link", name="Inbound Integrations").click()
     page.get_by_role("link", name="Add an integration").first.click()
-    page.get_by_role("link", name=re.compile("HaloITSM")).click()
+    page.get_by_role("link", name=re.compile("^HaloITSM")).click()
     page.get_by_label("Your Halo address").fill("acme.haloitsm.com")
     page.get_by_role("button", name="Add, and show the URL").click()
     expect(page.get_by_text("Waiting for HaloITSM…")).to_be_visible()

@@ -25,6 +25,10 @@ from tocsin.web.guide_text import as_html
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddForm, places_of
 from tocsin.web.request import PART, Request, page
+from tocsin.web.told import told
+
+#: The kinds that stand first in the catalogue; the others follow by title.
+_FIRST = ("haloitsm", "api")
 
 #: What stands in a guide for whoever may not know the URL.
 HIDDEN_URL = "https://…/in/…"
@@ -50,7 +54,10 @@ def catalogue(request: Request) -> HttpResponse:
     """What can be connected, by category, with search."""
     text = request.GET.get("q", "").strip()[:100]
     chosen = request.GET.get("category", "")
-    kinds = [kind for kind in load_kinds().values() if _fits(kind, text, chosen)]
+    known = load_kinds()
+    # Whoever looks for nothing in particular begins with these.
+    order = [*(known[name] for name in _FIRST), *(kind for name, kind in known.items() if name not in _FIRST)]
+    kinds = [kind for kind in order if _fits(kind, text, chosen)]
     categories = [(category, str(category) == chosen) for category in Category]
     context = {"kinds": kinds, "text": text, "categories": categories, "chosen": chosen}
     return page(request, "integrations/catalogue.html", context)
@@ -160,7 +167,7 @@ def frame(request: Request, row: Integration, kind: Kind | None, tab: str) -> di
 
 
 def _fits(kind: Kind, text: str, category: str) -> bool:
-    words = f"{kind.title} {kind.description} {kind.name}".casefold()
+    words = f"{kind.title} {kind.description} {told(kind.title)} {told(kind.description)} {kind.name}".casefold()
     return all(one in words for one in text.casefold().split()) and (not category or str(kind.category) == category)
 
 

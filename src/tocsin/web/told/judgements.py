@@ -280,4 +280,6 @@ JUDGEMENTS = (
     _("{field} equals {name}"),
     _("set-up link"),
     _("sender"),
+    _("Email"),
+    _("Heartbeat"),
 )
