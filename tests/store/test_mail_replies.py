@@ -12,7 +12,7 @@ import pytest
 from django.test import Client
 
 from tests.doubles.imap import Held, ImapDouble, imap_double
-from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.doubles.smtp import Mail, SmtpDouble, smtp_double
 from tests.store.sending import Post, allow_loopback, post_office, provider
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
@@ -154,6 +154,54 @@ def test_mails_of_others_of_machines_and_without_our_reference_do_nothing_and_sa
     shown = browser.get("/providers/mail-replies/?outcome=refused").content.decode()
     assert "stranger@example.net" in shown
     assert "I am away" not in shown
+
+
+def came_back(mail: Mail, action: str = "failed", headers_only: bool = False) -> bytes:
+    """The report of a server that could not deliver a mail (RFC 3464), as Postfix writes one."""
+    original = mail.raw.decode().replace("\r\n", "\n")
+    kind, inner = "message/rfc822", original
+    if headers_only:
+        kind, inner = "text/rfc822-headers", original.partition("\n\n")[0] + "\n"
+    return (
+        "Return-Path: <>\nFrom: MAILER-DAEMON@mx.example.org\nTo: alerts@example.org\nSubject: Undelivered Mail\n"
+        f"Auto-Submitted: auto-replied\nMessage-ID: <{action}-{headers_only}@mx>\nMIME-Version: 1.0\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\n\n'
+        "--b\nContent-Type: text/plain\n\nI am sorry.\n\n"
+        "--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; mx.example.org\n\n"
+        f"Final-Recipient: rfc822; {mail.to}\nAction: {action}\nStatus: 5.1.1\n"
+        f"Diagnostic-Code: smtp; 550 5.1.1 <{mail.to}>: no such user here\n\n"
+        f"--b\nContent-Type: {kind}\n\n{inner}\n--b--\n"
+    ).encode()
+
+
+def test_a_page_whose_mail_comes_back_has_failed_and_the_next_way_begins(world: World) -> None:
+    mail = {"label": "Email", "channel": "email", "address": "alice@example.org"}
+    world.post.user("alice", mail, {"label": "Later", "channel": "ntfy", "address": "alice-topic", "wait": "10m"})
+    world.post.user("root", role="admin")
+    numbers = [world.post.alert(f"Disk {number}") for number in range(3)]
+    for number in numbers:
+        world.post.page(number, "alice")
+    world.post.go()
+    world.post.go(10)
+    first, bundle = world.smtp.mails
+    world.imap.receive(came_back(first, "delayed"))
+    world.reader.turn()
+    assert {d.status for d in world.post.deliveries() if d.channel == "email"} == {"sent"}
+    world.imap.receive(came_back(first))
+    world.imap.receive(came_back(bundle, headers_only=True))
+    world.reader.turn()
+    failed = [d for d in world.post.deliveries() if d.channel == "email" and d.purpose == "page"]
+    assert {(d.status, d.is_permanent) for d in failed} == {("failed", True)}
+    assert len(failed) == 3, "each alert that was named in the bundle"
+    assert {d.error for d in failed} == {"The mail came back: 550 5.1.1 <a•••@example.org>: no such user here."}
+    world.post.go()
+    later = [d for d in world.post.deliveries() if d.channel == "ntfy" and d.status == "sent"]
+    assert later
+    assert all("Brought forward" in d.reason for d in later)
+    assert AlertEvent.objects.filter(kind="page_failed").count() == 3
+    assert [outcome for outcome, _ in world.outcomes()] == ["ignored", "acted", "acted"]
+    told = [str(m.message["Subject"]) for m in world.smtp.mails if m.to == "root@example.org"]
+    assert any("could not be sent" in subject for subject in told)
 
 
 def test_a_mail_that_is_older_than_its_reference_is_refused(world: World) -> None:

@@ -101,11 +101,14 @@ def _bundled(connection: Connection, rooms: _Rooms, ready: list[Due], now: datet
 
 
 def _told_later(jobs: Iterable[Job]) -> dict[UUID, list[UUID]]:
-    """The deliveries of messages about several alerts whose vendor calls back, by the id that it knows them by."""
+    """The deliveries of messages about several alerts of which is told later (by a vendor that calls back, or a mail
+    that comes back), by the id that they are known by."""
     return {
         job.bundle.lead.notification_id: job.ids
         for job in jobs
-        if job.carrier is not None and job.carrier.account.callbacks and len(job.ids) > 1
+        if job.carrier is not None
+        and len(job.ids) > 1
+        and (job.carrier.account.callbacks or job.answers_to is not None)
     }
 
 

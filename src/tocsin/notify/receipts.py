@@ -5,6 +5,7 @@ takes over at once) or nobody reached (the person's next contact method begins).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from tocsin.core.database import Connection
 from tocsin.notify import awaited, health, outbox_rows, providers, record
 from tocsin.notify.channels.callbacks import Receipt, ReceiptState
 from tocsin.notify.retries import Failure
-from tocsin.notify.sending import Failed
+from tocsin.notify.sending import Failed, without_address
 
 #: By the vendor's id alone, messages of so long ago are found.
 LATEST = timedelta(days=2)
@@ -21,8 +22,11 @@ LATEST = timedelta(days=2)
 CUT_OFF = "The call ended before anybody was told anything."
 
 
-def apply(connection: Connection, provider: str, receipt: Receipt, now: datetime) -> list[UUID]:
-    """Writes down what `provider` tells, and what follows from it; returns the deliveries concerned."""
+def apply(
+    connection: Connection, provider: str, receipt: Receipt, now: datetime, *, is_final: bool = False
+) -> list[UUID]:
+    """Writes down what `provider` tells, and what follows from it; returns the deliveries concerned. What failed for
+    good (`is_final`) is not handed to another provider."""
     found = deliveries(connection, provider, receipt.key, receipt.external_id, now)
     if not found:
         return []
@@ -32,7 +36,7 @@ def apply(connection: Connection, provider: str, receipt: Receipt, now: datetime
         case ReceiptState.DELIVERED | ReceiptState.ANSWERED:
             _delivered(connection, found, provider, receipt, now)
         case ReceiptState.FAILED:
-            _failed(connection, found, provider, receipt, now)
+            _failed(connection, found, provider, receipt, now, is_final=is_final)
         case ReceiptState.NOT_REACHED:
             _not_reached(connection, found, provider, receipt, now)
         case ReceiptState.ENDED:
@@ -140,7 +144,9 @@ FROM held WHERE d.id = held.id RETURNING d.id, held.withdrawn
 """
 
 
-def _failed(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
+def _failed(
+    connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime, *, is_final: bool
+) -> None:
     changed = {
         row[0]: row[1]
         for row in connection.execute(_FAILED, {"ids": found, "external_id": receipt.external_id[:200]}).fetchall()
@@ -151,6 +157,8 @@ def _failed(connection: Connection, found: list[UUID], provider: str, receipt: R
     failure = Failure.REFUSED if receipt.is_address else Failure.PERMANENT
     failed = Failed(failure, receipt.reason or f"{provider} reported it as not delivered.")
     known = outbox_rows.facts(connection, sorted(changed))
+    if is_final:
+        known = [replace(due, problem=failed.error) for due in known]
     tried = record.tried_of(connection, {due.notification_id for due in known})
     steps = [
         record.step(
@@ -165,6 +173,23 @@ def _failed(connection: Connection, found: list[UUID], provider: str, receipt: R
     record.follow(connection, steps)
     if not receipt.is_address:
         health.note(connection, [health.Note(provider, now, failed.error)])
+
+
+def came_back(connection: Connection, notification: UUID, said: str, now: datetime) -> str | None:
+    """A mail that its server could not deliver in the end: no other provider can mend that. Returns what is said of it,
+    or None where nothing of that notification had left by mail."""
+    row = database.row(
+        connection,
+        "SELECT provider_name, address FROM notify_delivery WHERE notification_id = %s AND channel = 'email' "
+        "AND status IN ('sending', 'sent') ORDER BY id DESC LIMIT 1",
+        (notification,),
+    )
+    if row is None:
+        return None
+    reason = f"The mail came back: {without_address(said, 'email', row['address']).rstrip('.')}."
+    receipt = Receipt(ReceiptState.FAILED, str(notification), "", reason, is_address=True)
+    apply(connection, row["provider_name"], receipt, now, is_final=True)
+    return reason
 
 
 def mark(connection: Connection, found: Sequence[UUID], sentence: str) -> None:

@@ -105,11 +105,11 @@ def _hand_over(job: Job, rendered: Rendered) -> Accepted:
 
 def _failed(job: Job, failure: Failure, error: str, retry_after: timedelta | None = None) -> Failed:
     text = job.carrier.masked(error) if job.carrier else error
-    text = _without_address(text, job.bundle.lead.channel, job.bundle.lead.address)
+    text = without_address(text, job.bundle.lead.channel, job.bundle.lead.address)
     return Failed(failure, " ".join(_storable(text).split())[:LONGEST_ERROR], retry_after)
 
 
-def _without_address(text: str, channel: str, address: str) -> str:
+def without_address(text: str, channel: str, address: str) -> str:
     """Servers repeat the address that they refuse, and everybody who sees the alert reads what they said."""
     if len(address) < _SHORTEST_ADDRESS:
         return text

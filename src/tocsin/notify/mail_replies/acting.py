@@ -13,10 +13,11 @@ from tocsin.alerts.states import CommandKind, Via
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.notify import answering, links, queue, replies
+from tocsin.notify import answering, links, queue, receipts, replies
 from tocsin.notify.answering import Person
 from tocsin.notify.mail_replies import asking, reading
 from tocsin.notify.mail_replies.asking import Wanted
+from tocsin.notify.mail_replies.bounces import Bounce
 from tocsin.notify.mail_replies.reading import MailReply
 from tocsin.notify.queue import Notice
 
@@ -101,6 +102,8 @@ def _end(connection: Connection, number: int, outcome: Outcome) -> None:
 
 
 def _outcome(reply: MailReply, now: datetime) -> Outcome:
+    if reply.bounce is not None and (came_back := _came_back(reply.bounce, now)) is not None:
+        return came_back
     if reply.automatic:
         return Outcome(Result.IGNORED, f"It {reply.automatic}")
     if not reply.sender:
@@ -119,6 +122,17 @@ def _outcome(reply: MailReply, now: datetime) -> Outcome:
     if not is_own:
         return Outcome(Result.REFUSED, f"{reply.sender} is not one of {who.name}'s own addresses.", alert_id=alert_id)
     return _done(who, alert_id, reply, now)
+
+
+def _came_back(bounce: Bounce, now: datetime) -> Outcome | None:
+    """A page whose mail came back has failed: the person's next way begins. None where it is no mail of ours."""
+    try:
+        alert_id, user_id = links.verify_reference(bounce.token, now)
+    except Rejected:
+        return None
+    with database.transaction() as connection:
+        reason = receipts.came_back(connection, bounce.notification, bounce.reason, now)
+    return None if reason is None else Outcome(Result.ACTED, reason, user_id=user_id, alert_id=alert_id)
 
 
 def _verified(reply: MailReply, now: datetime) -> tuple[int, int]:

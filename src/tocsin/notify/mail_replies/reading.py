@@ -14,6 +14,7 @@ from email.message import EmailMessage
 from email.utils import getaddresses
 
 from tocsin.notify import html_text, wording
+from tocsin.notify.mail_replies.bounces import Bounce, bounced
 from tocsin.notify.mail_replies.references import Reference, found_in
 
 LONGEST_TEXT = 20_000
@@ -38,6 +39,8 @@ class MailReply:
     text: str
     #: Why it is no person's answer: the rest of a sentence that begins with "It"; empty for a person's.
     automatic: str = ""
+    #: One of our mails that came back.
+    bounce: Bounce | None = None
 
 
 def read(raw: bytes) -> MailReply:
@@ -54,6 +57,7 @@ def read(raw: bytes) -> MailReply:
         references=tuple(found_in(ids, sent_to)),
         text=new_part(_text(mail)),
         automatic=automatic(mail),
+        bounce=_quietly(lambda: bounced(mail), None),
     )
 
 

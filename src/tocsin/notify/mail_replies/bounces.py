@@ -1,0 +1,70 @@
+"""Mails that came back: which of ours, and why, from a delivery report (RFC 3464). Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email import message_from_string
+from email.message import EmailMessage, Message
+from typing import Any
+from uuid import UUID
+
+from tocsin.notify import wording
+
+LONGEST_REASON = 200
+
+#: Our Message-ID: the notification, its signed reference, and how many alerts it was about.
+_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f-]{27})\.([A-Za-z0-9_-]{20,80})\.[0-9]{1,3}@")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounce:
+    """That a server could not deliver one of our mails, for good."""
+
+    notification: UUID
+    #: Its signed reference, not verified yet.
+    token: str
+    #: What the server said, on one line; may name the address.
+    reason: str
+
+
+def bounced(mail: EmailMessage) -> Bounce | None:
+    """What a delivery report says, if it reports one of our mails as failed. A delay is none: the server tries on."""
+    if mail.get_content_type() != "multipart/report":
+        return None
+    reason, original = "", ""
+    for part in mail.walk():
+        match part.get_content_type():
+            case "message/delivery-status":
+                reason = reason or _failed(part)
+            case "message/rfc822":
+                original = original or _message_id(part.get_payload())
+            case "text/rfc822-headers":
+                original = original or _message_id(message_from_string(_text(part)))
+    found = _ID.search(original)
+    if not reason or found is None:
+        return None
+    try:
+        return Bounce(UUID(found[1]), found[2], reason)
+    except ValueError:
+        return None
+
+
+def _failed(part: Message) -> str:
+    """The reason of the first recipient that failed; empty where none did."""
+    groups: Any = part.get_payload()
+    for group in groups if isinstance(groups, list) else []:
+        if str(group.get("Action", "")).strip().lower() == "failed":
+            said = str(group.get("Diagnostic-Code", "")).partition(";")[2] or str(group.get("Status", ""))
+            return wording.one_line(wording.storable(said), LONGEST_REASON) or "no reason given"
+    return ""
+
+
+def _message_id(payload: object) -> str:
+    inner = payload[0] if isinstance(payload, list) and payload else payload
+    return str(inner.get("Message-ID", "")) if isinstance(inner, Message) else ""
+
+
+def _text(part: Message) -> str:
+    raw = part.get_payload(decode=True)
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""
