@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "tocsin.escalation",
     "tocsin.inbound",
     "tocsin.outbound",
+    "tocsin.workflows",
     "tocsin.operate",
     "tocsin.configure",
     "tocsin.web",

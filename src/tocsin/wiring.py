@@ -31,6 +31,9 @@ from tocsin.outbound.connectors.haloitsm import looking
 from tocsin.outbound.connectors.haloitsm.preparing import HaloPreparer
 from tocsin.people import addresses
 from tocsin.web.told import told_in
+from tocsin.workflows import commands as workflows
+from tocsin.workflows import loop as workflow_loop
+from tocsin.workflows import reactor as workflow_reactor
 
 #: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
 _NEEDS = (
@@ -53,6 +56,10 @@ _NEEDS = (
     ("support_hours", policies.needs_support_hours),
     ("support_hours", integrations.needs_support_hours),
     ("holiday_calendar", oncall.needs_holiday_calendar),
+    ("user", workflows.needs("users")),
+    ("group", workflows.needs("groups")),
+    ("policy", workflows.needs("policies")),
+    ("outbound", workflows.needs("outbound")),
 )
 
 
@@ -62,6 +69,7 @@ def install() -> None:
     reactors.register(escalation_reactor.follow)
     reactors.register(notify_reactor.all_clear)
     reactors.register(outbound_reactor.follow)
+    reactors.register(workflow_reactor.follow)
     preparing.register("haloitsm", HaloPreparer())
     other_side.register(own_writes.ask, own_writes.keep)
     rows.register_asked(escalation.asked)
@@ -84,5 +92,6 @@ def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
         imports_loop.loop(),
         *outbound_outbox.loops(),
         *looking.loops(outbound_outbox.shared().directory),
+        workflow_loop.loop(),
         *operate.loops(),
     )

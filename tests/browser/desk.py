@@ -25,6 +25,7 @@ from tocsin.people import absences, groups
 from tocsin.people import commands as people
 from tocsin.people.members import MemberRole
 from tocsin.people.models import User
+from tocsin.workflows import commands as workflows
 
 PASSWORD = "a tall green bicycle"
 SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tocsin" / "catalogue" / "kinds" / "haloitsm" / "samples"
@@ -113,6 +114,7 @@ def set_up() -> Desk:
          "client_secret": "none", "enabled": False},
         actor=COMMAND_LINE, now=now,
     )  # fmt: skip
+    _set_up_workflows()
     token = tokens.create(admin, "walk", actor=COMMAND_LINE, now=now).secret
     return Desk(
         f"/in/{secrets.token_of(halo)}",
@@ -165,6 +167,38 @@ def plan_duty() -> Duty:
         in_return=None, message="My daughter's concert", actor=COMMAND_LINE, now=now,
     )  # fmt: skip
     return Duty(group.pk, schedule.pk, override.pk, absence.pk, calendar.pk, hours.pk)
+
+
+def _set_up_workflows() -> None:
+    """One that waits, one that acts at once, one that does nothing here, and a button."""
+    now = clock.now()
+    outbound.save_outbound(
+        {"name": "VPN controller", "kind": "http", "url": "https://vpn.example.org/restart", "enabled": False},
+        actor=COMMAND_LINE, now=now,
+    )  # fmt: skip
+    managers = {
+        "do": "notify",
+        "groups": ["Service Desk"],
+        "roles": ["manager"],
+        "subject": "Nobody answers: <subject>",
+    }
+    flows: tuple[dict[str, Any], ...] = (
+        {"name": "Not acknowledged in 5 minutes", "trigger": {"on": "unacknowledged", "for": "5m"},
+         "start": {"any": [{"field": "priority", "operator": "one of", "value": ["critical", "high"]},
+                           {"field": "vip", "operator": "exists"}]},
+         "stop": {"field": "status", "operator": "equals", "value": "on_hold"},
+         "actions": [managers, {"do": "halo", "text": "Nobody has acknowledged this; the manager is told."}]},
+        {"name": "A VIP's ticket is tagged", "trigger": "opened",
+         "start": {"field": "vip", "operator": "exists"},
+         "actions": [{"do": "set_tags", "tags": {"vip": "yes"}}, {"do": "wait", "for": "10m"}, managers]},
+        {"name": "1 hour before the SLA", "trigger": {"on": "before_sla", "by": "1h"}, "enabled": False,
+         "actions": [{"do": "notify", "owner": True}]},
+        {"name": "Restart the VPN gateway", "trigger": {"on": "manual", "confirm": "Everybody is offline then. Now?"},
+         "start": {"field": "subject", "operator": "contains", "value": "VPN"},
+         "actions": [{"do": "call", "outbound": "VPN controller"}, {"do": "reply", "text": "The gateway restarts."}]},
+    )  # fmt: skip
+    for spec in flows:
+        workflows.save_workflow(spec, actor=COMMAND_LINE, now=now)
 
 
 def receive_an_evening(url: str, desk: Desk) -> dict[str, int]:

@@ -24,6 +24,7 @@ from tocsin.inbound.outcomes import MessageStatus
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import commands as people
 from tocsin.people.models import User
+from tocsin.workflows.models import Workflow
 
 pytestmark = pytest.mark.browser
 
@@ -35,7 +36,7 @@ class Evening:
         self.running, self.desk, self.duty, self.numbers, self.state = running, desk, duty, numbers, state
 
     def _outbound(self) -> list[str]:
-        place = f"/outbound/{OutboundIntegration.objects.get().pk}/"
+        place = f"/outbound/{OutboundIntegration.objects.get(kind='haloitsm').pk}/"
         tabs = ("", "edit/", "sync/", "people/", "log/", "log/?show=dead", "delete/")
         return ["/outbound/", "/outbound/add/haloitsm/", "/outbound/add/http/", *(place + tab for tab in tabs)]
 
@@ -51,6 +52,15 @@ class Evening:
             "/on-call/holidays/", "/on-call/holidays/new/", calendar,
             "/on-call/support-hours/", "/on-call/support-hours/new/", hours,
             "/me/shifts/", "/me/absences/new/", f"/me/absences/{duty.absence}/",
+        ]  # fmt: skip
+
+    def _workflows(self) -> list[str]:
+        first, tagged, _sla, _button = Workflow.objects.values_list("pk", flat=True)
+        place = f"/workflows/{first}/"
+        return [
+            "/workflows/", "/workflows/new/", "/workflows/new/?from=unacknowledged", place, f"{place}edit/",
+            f"{place}?alert={self.numbers['vpn']}", f"{place}delete/", f"{place}log/?show=stuck",
+            f"/workflows/{tagged}/log/",
         ]  # fmt: skip
 
     def paths(self) -> list[str]:
@@ -74,7 +84,7 @@ class Evening:
             "/users/import/", f"/users/{self.desk.user}/", f"/users/{self.desk.user}/delete/", "/providers/",
             "/providers/add/smtp/", "/providers/add/ntfy/", "/providers/add/twilio/", "/providers/add/http_gateway/",
             "/providers/mail-replies/", "/sandbox/", "/audit-log/", "/system/", "/settings/", "/import/",
-            *self._outbound(), *self._on_call(), "/pause/", "/search/?q=a", "/wall/", "/offline/",
+            *self._outbound(), *self._on_call(), *self._workflows(), "/pause/", "/search/?q=a", "/wall/", "/offline/",
             "/me/", "/me/devices/", "/me/rules/",
             "/client-tables/", "/client-tables/new/",
             "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",

@@ -22,6 +22,7 @@ from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.inbound.registry import Registry
 from tocsin.oncall import lookup
 from tocsin.people.models import Group, User
+from tocsin.workflows.models import Workflow
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -93,7 +94,7 @@ def refusals(now: datetime, *texts: str, **options: Any) -> list[str]:
         ("users:\n  - email: a@b.example", "t.yaml:2: username: is needed"),
         ("users:\n  - username: 7", "t.yaml:2: username: must be text; put it in quotes"),
         ("usres: []", 't.yaml:1: unknown key "usres"; did you mean "users"?'),
-        ("\nworkflows:\n  - name: x", "t.yaml:2: workflows are not built yet in this version"),
+        ("\nworkflows:\n  - name: x\n    trigger: whenever", "t.yaml:4: workflow x: trigger.on"),
         ("maintenance_windows: [{name: x}]", "t.yaml:1: maintenance window x: starts: is needed"),
         ("holiday_calendars: [{name: x}]", "t.yaml:1: holiday calendar x: country"),
         ("settings: 7", "t.yaml:1: settings are named values"),
@@ -420,3 +421,47 @@ def test_a_bad_provider_names_its_line(
     monkeypatch.setenv("NTFY_TOKEN", "tk_first")
     found = refusals(now, PROVIDERS.replace(*change))
     assert any(sentence.startswith(expected) for sentence in found), found
+
+
+WORKFLOWS = """\
+outbound_integrations:
+  - {name: Pager, kind: http, url: "https://pager.example.org"}
+workflows:
+  - name: Nobody answers
+    group: Desk
+    trigger: {on: unacknowledged, for: 5m}
+    start: {field: priority, operator: one of, value: [critical, high]}
+    actions:
+      - {do: notify, groups: [Desk], roles: [primary], subject: "Nobody answers: <subject>"}
+      - {do: wait, for: 10m}
+      - {do: call, outbound: Pager}
+  - name: Restart
+    trigger: {on: manual, confirm: Restart it now?}
+    actions: [{do: start_policy, policy: Standard}]
+"""
+
+
+def test_workflows_are_made_from_yaml_exported_the_same_renamed_and_pruned(now: datetime) -> None:
+    planned = said(plan.preview(collect(TEAM, WORKFLOWS), prune=False, now=now))
+    assert "create    workflow Nobody answers" in planned
+    assert not Workflow.objects.exists()
+    apply(now, TEAM, WORKFLOWS)
+    assert list(Workflow.objects.values_list("name", "position", "trigger")) == [
+        ("Nobody answers", 1, "unacknowledged"),
+        ("Restart", 2, "manual"),
+    ]
+    written = export.write(export.everything(with_secrets=False))
+    assert "Nobody answers: <subject>" in written
+    for text in ((TEAM, WORKFLOWS), (written,)):
+        assert {line.split()[0] for line in said(apply(now, *text)) if "workflow" in line} == {"unchanged"}
+    first = Workflow.objects.get(name="Restart").pk
+    renamed = WORKFLOWS.replace("  - name: Restart\n", "  - name: Start again\n    was: Restart\n")
+    apply(now, TEAM, renamed)
+    assert Workflow.objects.get(name="Start again").pk == first
+    lines = said(apply(now, TEAM.replace("Standard", "Other"), "workflows: []", prune=True))
+    assert "delete    workflow Nobody answers" in lines
+    assert not Workflow.objects.exists()
+    wrong = WORKFLOWS.replace("groups: [Desk]", "groups: [Desc]")
+    assert refusals(now, TEAM, wrong)[0].startswith(
+        '1t.yaml:9: workflow Nobody answers: actions[0].groups: there is no group "Desc"'
+    )

@@ -12,6 +12,7 @@ from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, EXPIRED, FORBI
 from tests.store.halo import Pair, pair
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
+from tocsin.alerts import reactors
 from tocsin.alerts.models import AlertEvent
 from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reopen
 from tocsin.alerts.orders import Reply as Say
@@ -21,9 +22,14 @@ from tocsin.inbound.decode import Element
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.models import Integration
 from tocsin.inbound.taking import take_in
+from tocsin.notify.models import Notification
 from tocsin.outbound import reactor
 from tocsin.outbound.models import TicketLink
 from tocsin.outbound.states import CallStatus
+from tocsin.workflows import commands as workflow_commands
+from tocsin.workflows import loop as workflows
+from tocsin.workflows import reactor as workflow_reactor
+from tocsin.workflows.models import Run
 
 
 @pytest.fixture
@@ -320,3 +326,45 @@ def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_trie
     both.act(stored.alert_id, Acknowledge)
     both.go()
     assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:16 UTC."]
+
+
+def test_a_ticket_that_nobody_acknowledges_is_told_to_the_manager_and_noted_on_the_ticket(both: Pair) -> None:
+    reactors.register(workflow_reactor.follow)
+    workflow_reactor.look_again()
+    try:
+        spec = {
+            "name": "Not acknowledged in 5 minutes",
+            "trigger": {"on": "unacknowledged", "for": "5m"},
+            "start": {"field": "source", "operator": "contains", "value": "Halo"},
+            "actions": [
+                {"do": "notify", "users": ["bob"], "subject": "Nobody answers: <subject>"},
+                {
+                    "do": "halo",
+                    "text": "Nobody has acknowledged ticket <source_id> for 5 minutes.",
+                    "status": "In Progress",
+                },
+            ],
+        }
+        workflow_commands.save_workflow(spec, actor=ACTOR, now=both.now)
+        forgotten, seen = both.log("VPN down"), both.log("Printer on fire")
+        both.act(both.alert(seen).pk, Acknowledge)
+        both.go(299)
+        workflows.turn(both.now)
+        both.go()
+        assert both.notes(forgotten) == []
+        both.go(300)
+        while workflows.turn(both.now):
+            pass
+        both.go()
+        assert both.notes(forgotten) == [f"Nobody has acknowledged ticket {forgotten} for 5 minutes."]
+        assert both.halo.tickets[forgotten]["status_id"] == 2
+        assert both.notes(seen) == ["Alice Andersson acknowledged this at 09:15 UTC."]
+        notice = Notification.objects.get(purpose="notice")
+        assert (notice.user, notice.data["title"]) == (both.users["bob"], "Nobody answers: VPN down")
+        (run,) = Run.objects.filter(alert=both.alert(forgotten).pk, status="done")
+        assert [step["do"] for step in run.steps] == ["notify", "halo"]
+        # What it wrote came back, and is nobody's act.
+        assert both.alert(forgotten).status == "open"
+        assert len(both.alerts(forgotten)) == 1
+    finally:
+        reactors._reactors.remove(workflow_reactor.follow)

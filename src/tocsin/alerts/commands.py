@@ -5,7 +5,7 @@ Ingest, which decides for many keys in a transaction of its own, uses `write` an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_command
 from datetime import datetime
@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from tocsin.alerts import lifecycle, rows
 from tocsin.alerts.openings import NewAlert, Opening
-from tocsin.alerts.orders import AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
+from tocsin.alerts.orders import Actor, AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
 from tocsin.alerts.reactors import AlertChange, Paging, react
-from tocsin.alerts.states import OVER, AlertStatus, Priority
+from tocsin.alerts.states import LIVE, OVER, AlertStatus, EventKind, Priority, Via
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
@@ -24,6 +24,9 @@ from tocsin.core.ids import lock_number
 
 #: So many alerts at most are changed in one transaction of a bulk command.
 CHUNK = 100
+
+#: So many tags an alert can have: as many as a message can give it.
+MOST_TAGS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +130,84 @@ def write(
 
 def _act(alert_id: int, command: Command, now: datetime) -> Outcome:
     with database.transaction() as connection:
-        if isinstance(command, Reopen | Undo):
-            _lock_key(connection, alert_id)
-        wanted = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
-        members = rows.family(connection, wanted)
-        rows.lock(connection, members)
-        # Read again under the lock: a merge that came between shows here, and its alerts are then left to the retry.
-        states = rows.load(connection, members)
-        state = _found(states, alert_id)
-        if isinstance(command, Merge):
-            command = replace_command(command, into=_found(states, command.into.id))
-        done = lifecycle.apply(state, command, now)
-        changes = _changes(state, command, done, states, now)
-        write(connection, changes, now, moves=done.moves)
-        if changes:
-            hint_alerts(connection, [change.alert_id for change in changes])
-        return Outcome(done.state, done.answer, done.is_change)
+        return act_within(connection, alert_id, command, now)
+
+
+def act_within(connection: Connection, alert_id: int, command: Command, now: datetime) -> Outcome:
+    """Applies one command to one alert inside the caller's transaction, with what else that writes.
+
+    Raises Rejected as `act` does, before anything is written.
+    """
+    if isinstance(command, Reopen | Undo):
+        _lock_key(connection, alert_id)
+    wanted = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
+    members = rows.family(connection, wanted)
+    rows.lock(connection, members)
+    # Read again under the lock: a merge that came between shows here, and its alerts are then left to the retry.
+    states = rows.load(connection, members)
+    state = _found(states, alert_id)
+    if isinstance(command, Merge):
+        command = replace_command(command, into=_found(states, command.into.id))
+    done = lifecycle.apply(state, command, now)
+    changes = _changes(state, command, done, states, now)
+    write(connection, changes, now, moves=done.moves)
+    if changes:
+        hint_alerts(connection, [change.alert_id for change in changes])
+    return Outcome(done.state, done.answer, done.is_change)
+
+
+def set_priority_within(
+    connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: Via, now: datetime
+) -> str:
+    """Gives a live alert another priority inside the caller's transaction; one that rises has escalation start again,
+    as a message's would. Returns a sentence. Raises Rejected: `not_found`, or how the alert stands where it is over.
+    """
+    rows.lock(connection, [alert_id])
+    state = _live(connection, alert_id, now)
+    if state.priority is priority:
+        return f"It is {priority} already."
+    reason = f"{actor.name} changed the priority: {state.priority} → {priority}."
+    data = {"changes": {"priority": [str(state.priority), str(priority)]}}
+    event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
+    write(connection, [AlertChange(state, replace_command(state, priority=priority), (event,))], now)
+    hint_alerts(connection, [alert_id])
+    return f"The priority is {priority}, it was {state.priority}."
+
+
+def set_tags_within(
+    connection: Connection,
+    alert_id: int,
+    tags: Mapping[str, str],
+    remove: Sequence[str],
+    actor: Actor,
+    via: Via,
+    now: datetime,
+) -> str:
+    """Sets and takes away tags of a live alert inside the caller's transaction. Returns a sentence; raises as above."""
+    rows.lock(connection, [alert_id])
+    state = _live(connection, alert_id, now)
+    before = rows.tags_of(connection, alert_id)
+    after = {name: text for name, text in {**before, **tags}.items() if name not in remove and text}
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if not names:
+        return "The tags are so already."
+    if len(after) > MOST_TAGS:
+        raise Rejected("invalid", f"An alert has at most {MOST_TAGS} tags.", "tags")
+    said = ", ".join(f"{name} = {after[name]}" if name in after else f"no {name}" for name in names)
+    reason = f"{actor.name} set tags: {said}."
+    data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
+    event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
+    rows.write_tags(connection, alert_id, after)
+    write(connection, [AlertChange(state, state, (event,))], now)
+    hint_alerts(connection, [alert_id])
+    return f"Tags: {said}."
+
+
+def _live(connection: Connection, alert_id: int, now: datetime) -> AlertState:
+    state = _found(rows.load(connection, [alert_id]), alert_id)
+    if state.status not in LIVE:
+        raise Rejected(f"already_{state.status}", lifecycle.how_it_stands(state, now))
+    return state
 
 
 def _changes(

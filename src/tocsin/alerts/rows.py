@@ -286,6 +286,17 @@ def count_messages(connection: Connection, counted: Sequence[Counted]) -> None:
         )
 
 
+def tags_of(connection: Connection, alert_id: int) -> dict[str, str]:
+    """The tags of an alert."""
+    found = connection.execute("SELECT tags FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()
+    return dict(found[0]) if found is not None and isinstance(found[0], dict) else {}
+
+
+def write_tags(connection: Connection, alert_id: int, tags: Mapping[str, str]) -> None:
+    """Makes them the tags of an alert, whole."""
+    connection.execute("UPDATE alerts_alert SET tags = %s WHERE id = %s", (as_json(tags), alert_id))
+
+
 def bytes_in_json(value: bytes | None) -> str | None:
     """Bytes as PostgreSQL reads them from JSON into a bytea column."""
     return None if value is None else f"\\x{value.hex()}"

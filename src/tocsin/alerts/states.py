@@ -81,6 +81,7 @@ class Via(StrEnum):
     HALO = "halo"
     INBOUND = "inbound"
     POLICY = "policy"
+    WORKFLOW = "workflow"
 
 
 class EventKind(StrEnum):
@@ -125,6 +126,9 @@ class EventKind(StrEnum):
 
     PAGES_CANCELLED = "pages_cancelled"
     PAGE_FAILED = "page_failed"
+
+    #: What a workflow did, where it is not a command.
+    WORKFLOW = "workflow"
 
 
 #: The events that change who has an alert or whether it lives. The last of them is what `undo` can take back, and

@@ -13,6 +13,7 @@ from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 
 from tocsin.api import (
+    alert_buttons,
     alert_commands,
     alert_opening,
     alerts,
@@ -53,6 +54,7 @@ from tocsin.api import (
     system,
     tokens,
     users,
+    workflows,
 )
 from tocsin.api.docs import DocsPage
 from tocsin.core.errors import Permanent, Rejected, Temporary
@@ -67,6 +69,7 @@ _NOUNS = (
     sandbox_messages,
     integrations,
     outbound_integrations,
+    workflows,
     heartbeats,
     escalation_policies,
     client_tables,
@@ -96,6 +99,7 @@ _NOUNS = (
 _ALSO = (
     alert_opening,
     alert_commands,
+    alert_buttons,
     integration_trials,
     integration_versions,
     message_replay,

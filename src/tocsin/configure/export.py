@@ -20,6 +20,7 @@ _SHORT = 80
 _WRITTEN = (
     *("name", "when", "field", "operator", "value", "match_case", "not", "all", "any"),
     *("days", "from", "to", "before"),
+    *("trigger", "on", "moment", "start", "stop", "actions", "do"),
 )
 _ORDER = {key: number for number, key in enumerate(_WRITTEN)}
 

@@ -25,11 +25,10 @@ from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import absences, groups, reminders, sealed
 from tocsin.people import commands as people
 from tocsin.people.models import Group, User
+from tocsin.workflows import commands as workflows
+from tocsin.workflows.models import Workflow
 
 SETTINGS = "settings"
-
-#: Top keys of later versions: accepted while empty, refused otherwise, never silently dropped.
-NOT_BUILT = ("workflows",)
 
 #: Among the secret keys: each key is one.
 EVERY_KEY = "*"
@@ -209,6 +208,14 @@ NOUNS: tuple[Noun, ...] = (
         delete=maintenance_windows.delete_window,
     ),
     Noun(
+        key="workflows",
+        word="workflow",
+        rows=Workflow.objects.all,
+        spec=_without_secrets(workflows.workflow_spec),
+        save=workflows.save_workflow,
+        delete=workflows.delete_workflow,
+    ),
+    Noun(
         key="providers",
         word="provider",
         rows=Provider.objects.all,
@@ -220,4 +227,4 @@ NOUNS: tuple[Noun, ...] = (
 )
 
 #: The top keys in the order in which they are written.
-TOP_KEYS = (SETTINGS, *(noun.key for noun in NOUNS), *NOT_BUILT)
+TOP_KEYS = (SETTINGS, *(noun.key for noun in NOUNS))

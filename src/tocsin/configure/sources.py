@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin.configure.documents import Document, PathTo
-from tocsin.configure.nouns import EVERY_KEY, NOT_BUILT, NOUNS, SETTINGS, TOP_KEYS, Noun
+from tocsin.configure.nouns import EVERY_KEY, NOUNS, SETTINGS, TOP_KEYS, Noun
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.specs import raise_all
 
@@ -81,9 +81,6 @@ def collect(documents: Sequence[Document]) -> Sources:
 def _take(document: Document, key: str, value: Any, sources: Sources, problems: list[Rejected]) -> None:
     if key == SETTINGS:
         _take_settings(document, value, sources)
-    elif key in NOT_BUILT:
-        if value not in (None, [], {}):
-            raise _at(document, (key,), f"{key} are not built yet in this version.")
     elif (noun := next((noun for noun in NOUNS if noun.key == key), None)) is not None:
         sources.keys.add(key)
         for number, item in enumerate(_list(document, key, value)):

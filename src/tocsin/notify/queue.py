@@ -327,9 +327,7 @@ def queue_notice(
     targets: list[tuple[int | None, str]] = [(row[0], row[1]) for row in people]
     known = {address.lower() for _, address in targets}
     targets += [(None, address) for address in dict.fromkeys(addresses) if address.lower() not in known]
-    data = {"title": notice.title, "text": notice.text, **({"about": notice.about} if notice.about else {})}
-    if notice.heading:
-        data["heading"] = notice.heading
+    data = notice_data(notice)
     rows = [
         Row(
             purpose=Purpose.NOTICE,
@@ -367,10 +365,16 @@ def queue_notice_by(connection: Connection, notice: Notice, now: datetime, *, us
         due_at=now,
         alert_id=notice.alert_id,
         user_id=user_id,
-        data={"title": notice.title, "text": notice.text, **({"about": notice.about} if notice.about else {})},
+        data=notice_data(notice),
     )
     write(connection, [row], now)
     return True
+
+
+def notice_data(notice: Notice) -> dict[str, str]:
+    """What the notification of a notice keeps."""
+    more = {"about": notice.about, "heading": notice.heading}
+    return {"title": notice.title, "text": notice.text, **{name: text for name, text in more.items() if text}}
 
 
 def administrators(connection: Connection) -> list[int]:

@@ -13,6 +13,7 @@ from tocsin.core import database
 from tocsin.operate.checks import address, machine, on_call, people, providers, running
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import outbound as outbound_checks
+from tocsin.operate.checks import workflows as workflow_checks
 from tocsin.operate.finding import Finding
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ def examine(now: datetime) -> list[Finding]:
         found += _run("secrets", lambda: _with(providers.check_secrets))
         found += _run("providers", lambda: _with(providers.check))
         found += _run("outbound", lambda: _with(outbound_checks.check))
+        found += _run("workflows", lambda: _with(workflow_checks.check))
         found += _run("people", lambda: people.check(now))
         found += _run("on call", lambda: _with(lambda connection: on_call.check(connection, now)))
         found += _run("running", lambda: _with(running.check))

@@ -1,5 +1,5 @@
-"""Removes what is kept only so long: notifications with their deliveries, calls of other systems, the sandbox, the
-audit log, old sessions.
+"""Removes what is kept only so long: notifications with their deliveries, calls of other systems, runs of
+workflows, the sandbox, the audit log, old sessions.
 
 In small transactions, oldest first. Never what is still to be sent, and nothing of a live alert.
 """
@@ -57,6 +57,14 @@ WITH old AS (
 DELETE FROM outbound_call c USING old WHERE c.id = old.id
 """
 
+# What a workflow did on an alert that lives still counts, and is kept.
+_RUNS = """
+DELETE FROM workflows_run WHERE id IN (
+  SELECT r.id FROM workflows_run r WHERE r.ended_at < %(before)s AND r.status <> 'stuck'
+  AND NOT EXISTS (SELECT FROM alerts_alert a WHERE a.id = r.alert_id AND a.status = ANY(%(live)s))
+  ORDER BY r.ended_at LIMIT %(chunk)s)
+"""
+
 _SESSIONS = """
 DELETE FROM django_session WHERE session_key IN (
   SELECT session_key FROM django_session WHERE expire_date < %(before)s LIMIT %(chunk)s)
@@ -74,6 +82,7 @@ def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
         _remove(_SANDBOX, sent_before, chunk),
         _remove(_EXCHANGES, sent_before, chunk),
         _remove(_CALLS, sent_before, chunk),
+        _remove(_RUNS, sent_before, chunk),
         _remove(_AUDIT, changed_before, chunk),
         _remove(_SESSIONS, now, chunk),
     ]

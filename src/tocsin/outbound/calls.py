@@ -1,4 +1,5 @@
-"""Queues an outbound integration's call for alerts: what workflows, buttons and tests ask for."""
+"""Queues an outbound integration's call for alerts, or a write on their tickets: what workflows, buttons and tests ask
+for."""
 
 from __future__ import annotations
 
@@ -47,6 +48,55 @@ def call_for_alerts(
         if number in known and number not in tests
     ]
     return queue(connection, calls, now)
+
+
+_TICKET = """
+SELECT a.source_id, a.test, i.kind AS inbound_kind, o.id AS outbound_id, o.name, l.ticket AS linked
+FROM alerts_alert a
+LEFT JOIN inbound_integration i ON i.id = a.integration_id
+LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
+LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
+WHERE a.id = %s
+"""
+
+
+def write_on_ticket(
+    connection: Connection,
+    alert_id: int,
+    now: datetime,
+    *,
+    note: str = "",
+    status: str = "",
+    is_public: bool = False,
+    who_id: int | None = None,
+) -> int:
+    """Queues a note, a status or both for the alert's ticket in Halo, behind whatever else waits for that ticket; for
+    the transaction of what it is made for. Returns the call's number.
+
+    Raises Rejected `not_possible` for an alert that has no ticket there.
+    """
+    row = database.row(connection, _TICKET, (alert_id,))
+    if row is None or row["outbound_id"] is None or row["test"]:
+        raise Rejected("not_possible", "Its integration is not connected with a HaloITSM.")
+    is_own = row["inbound_kind"] == "haloitsm"
+    if not (row["source_id"] if is_own else row["linked"] is not None):
+        raise Rejected("not_possible", f"The alert has no ticket in {row['name']}.")
+    ticket = row["source_id"] if is_own else row["linked"]
+    content: dict[str, object] = {"event": "workflow", "who_user": who_id}
+    if note:
+        content |= {"note": note, "public": is_public}
+    if status:
+        content["status"] = status
+    call = NewCall(
+        row["outbound_id"],
+        f"ticket:{ticket}" if is_own else f"alert:{alert_id}",
+        "write",
+        note or f"Status {status}",
+        alert_id=alert_id,
+        ticket=ticket,
+        content=content,
+    )
+    return queue(connection, [call], now)[0]
 
 
 def _tests(connection: Connection, ids: Sequence[int]) -> set[int]:

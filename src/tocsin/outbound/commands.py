@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
-from tocsin.core import configuration, database
+from tocsin.core import configuration, database, dependents
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.specs import Spec
@@ -85,13 +85,15 @@ def save_outbound(
 
 
 def delete_outbound(integration: OutboundIntegration, *, actor: Actor, now: datetime) -> None:
-    """Deletes an outbound integration with its calls. Raises Rejected ("in_use") while an inbound one names it."""
+    """Deletes an outbound integration with its calls. Raises Rejected ("in_use") while an inbound one, or a
+    workflow, names it."""
     with transaction.atomic():
         configuration.lock()
         users = list(integration.inbound.order_by("name").values_list("name", flat=True)[:5])
         if users:
             detail = f"{integration.name} cannot be deleted: {', '.join(users)} writes back by it. Take it away there."
             raise Rejected("in_use", detail)
+        dependents.refuse_deletion("outbound", integration.pk, integration.name)
         _record(integration, outbound_spec(integration), None, [], actor, now)
         integration.delete()
 

@@ -58,6 +58,7 @@ NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
             Entry(_("Inbound Integrations"), "webhook", "integrations", key="i"),
             Entry(_("Outbound Integrations"), "arrows-exchange", "outbound_integrations"),
             Entry(_("Escalation policies"), "stairs-up", "policies", key="p"),
+            Entry(_("Workflows"), "git-branch", "workflows", key="f"),
             Entry(_("Groups"), "users-group", "groups", key="o"),
             Entry(_("Providers"), "send", "providers", Action.ADMINISTER, key="v"),
             Entry(_("Users"), "users", "users", Action.ADMINISTER, key="u"),

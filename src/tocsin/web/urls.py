@@ -38,6 +38,8 @@ from tocsin.web.styleguide import views as styleguide
 from tocsin.web.system import views as system
 from tocsin.web.users import views as users
 from tocsin.web.wall import views as wall
+from tocsin.web.workflows import runs as workflow_runs
+from tocsin.web.workflows import views as workflows
 
 handler400 = "tocsin.web.errors.bad_request"
 handler403 = "tocsin.web.errors.forbidden"
@@ -50,6 +52,7 @@ _alerts = [
     path("bulk", alerts.bulk, name="alerts_bulk"),
     path("open-count", alerts.open_count, name="open_count"),
     path("<int:number>/", detail.alert_page, name="alert"),
+    path("<int:number>/buttons/<int:workflow_id>", workflow_runs.press, name="press_button"),
     path("<int:number>/<slug:kind>", detail.command, name="alert_command"),
 ]
 
@@ -187,6 +190,18 @@ _outbound = [
     path("<int:number>/delete/", outbound.delete, name="delete_outbound"),
 ]
 
+_workflows = [
+    path("", workflows.workflow_list, name="workflows"),
+    path("new/", workflows.edit, name="new_workflow"),
+    path("<int:number>/", workflows.workflow, name="workflow"),
+    path("<int:number>/edit/", workflows.edit, name="edit_workflow"),
+    path("<int:number>/move", workflows.move, name="move_workflow"),
+    path("<int:number>/switch", workflows.switch, name="switch_workflow"),
+    path("<int:number>/delete/", workflows.delete, name="delete_workflow"),
+    path("<int:number>/log/", workflow_runs.log, name="workflow_log"),
+    path("<int:number>/runs/<int:run_id>/<slug:verb>", workflow_runs.act, name="workflow_run_act"),
+]
+
 _client_tables = [
     path("", client_tables.client_table_list, name="client_tables"),
     path("new/", client_tables.edit, name="new_client_table"),
@@ -207,6 +222,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("me/", include(_me)),
     path("providers/", include(_providers)),
     path("outbound/", include(_outbound)),
+    path("workflows/", include(_workflows)),
     path("wall/", wall.wall, name="wall"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
     path("search/", search.search, name="search"),

@@ -11,6 +11,7 @@ from django.utils import translation
 from tocsin.web.told import told
 from tocsin.web.told.judgements import JUDGEMENTS
 from tocsin.web.told.sentences import SENTENCES
+from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
 
 @pytest.fixture
@@ -67,5 +68,5 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
 
 
 def test_no_sentence_is_there_twice() -> None:
-    every = (*SENTENCES, *JUDGEMENTS)
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS)
     assert len(every) == len(set(every))

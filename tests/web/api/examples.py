@@ -39,6 +39,8 @@ from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import Call
 from tocsin.people.absences import save_absence
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, OutOfOffice, User
+from tocsin.workflows.commands import save_workflow
+from tocsin.workflows.models import Run as WorkflowRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,6 +471,33 @@ def _import(suffix: str = "", **fields: Any) -> Example:
     return make
 
 
+def _workflow_spec(world: World) -> dict[str, Any]:
+    return {
+        "name": _name("workflow"), "trigger": "opened", "actions": [{"do": "notify", "users": ["bob"]}], **world.owned,
+    }  # fmt: skip
+
+
+def _workflow(world: World) -> Any:
+    return save_workflow(_workflow_spec(world), **world.by)
+
+
+def _on_workflow(suffix: str, body: Callable[[World], Any] = lambda _world: None) -> Example:
+    return lambda world: (f"workflows/{_workflow(world).pk}{suffix}", body(world))
+
+
+def _on_run(suffix: str = "") -> Example:
+    """On a run that is stuck."""
+
+    def make(world: World) -> Request:
+        found = _workflow(world)
+        run = WorkflowRun.objects.create(
+            workflow=found, alert_id=world.open_alert(), status="stuck", created_at=clock.now(), ended_at=clock.now()
+        )
+        return f"workflows/{found.pk}/runs/{run.pk}{suffix}", None
+
+    return make
+
+
 def _export(_world: World) -> Request:
     ImportRun.objects.all().delete()
     return "imports", {"product": "opsgenie", "export": base64.b64encode(b'{"teams": [{"name": "Ops"}]}').decode()}
@@ -483,9 +512,35 @@ _IMPORTS: Mapping[str, Example] = {
     "DELETE imports/{int:id}": _import(),
 }
 
+
+def _button(world: World) -> Request:
+    spec = {"name": _name("button"), "trigger": "manual", "actions": [{"do": "reply", "text": "Pressed"}]}
+    return f"alerts/{world.open_alert()}/buttons/{save_workflow(spec, **world.by).pk}", None
+
+
+_WORKFLOWS: Mapping[str, Example] = {
+    **_configured("workflows", _workflow_spec, _workflow),
+    "GET workflows/ready-made": _listed("workflows/ready-made"),
+    "POST workflows/test": lambda world: (
+        "workflows/test",
+        {"alert": world.open_alert(), "workflow": _workflow_spec(world)},
+    ),
+    "POST workflows/{id}/test": _on_workflow("/test", lambda world: {"alert": world.open_alert()}),
+    "POST workflows/{id}/move": _on_workflow("/move", lambda _world: {"by": 1}),
+    "GET workflows/{id}/runs": _on_workflow("/runs"),
+    "GET workflows/{id}/runs/{int:run_id}": _on_run(),
+    "POST workflows/{id}/runs/{int:run_id}/try-again": _on_run("/try-again"),
+    "POST workflows/{id}/runs/{int:run_id}/end": _on_run("/end"),
+    "GET alerts/{int:id}/buttons": _alert("buttons"),
+    "POST alerts/{int:id}/buttons/{button}": _button,
+    "GET alerts/{int:id}/workflow-runs": _alert("workflow-runs"),
+}
+
+
 EXAMPLES: Mapping[str, Example] = {
     **_OUTBOUND,
     **_IMPORTS,
+    **_WORKFLOWS,
     "GET alerts": _listed("alerts"),
     "POST alerts": _new("alerts", lambda _world: {"subject": "VPN down", "recipients": {"users": ["bob"]}}),
     "POST alerts/preview": lambda _world: (

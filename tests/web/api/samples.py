@@ -22,8 +22,12 @@ from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_su
 from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.oncall.overrides import save_override
 from tocsin.outbound.commands import save_outbound
+from tocsin.outbound.models import Call, OutboundIntegration
 from tocsin.people.absences import save_absence
 from tocsin.people.models import ContactMethod, Group, GroupContact, Membership, User
+from tocsin.workflows.commands import save_workflow
+from tocsin.workflows.models import Run as WorkflowRun
+from tocsin.workflows.models import Workflow
 
 LISTS = (
     "alerts",
@@ -51,6 +55,8 @@ LISTS = (
     "out-of-office",
     "holiday-calendars",
     "providers",
+    "workflows",
+    "workflows/Flow/runs",
 )
 
 FOR_ADMINISTRATORS = frozenset({"audit-log", "tokens", "sandbox-messages", "providers"})
@@ -114,6 +120,7 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     save_support_hours(hours, **by)
     save_provider({"name": f"n{name}", "kind": "ntfy", "token": "tk_secret"}, **by)
     save_outbound({"name": f"o{name}", "kind": "http", "url": "https://x.example", "group": group.name}, **by)
+    _workflows(company, name, user, group)
     door = Integration.objects.filter(name="Door").first()
     spec = {
         "kind": "api",
@@ -127,6 +134,24 @@ def _configuration(company: Company, name: str, user: User, group: Group) -> Int
     Heartbeat.objects.create(integration=beat, health="up", last_at=company.now, due_at=company.now)
     save_integration({**spec, "name": "Door", "group": company.desk.name}, existing=door, **by)
     return save_integration({**spec, "name": f"i{name}"}, **by)
+
+
+def _workflows(company: Company, name: str, user: User, group: Group) -> None:
+    by = {"actor": COMMAND_LINE, "now": company.now}
+    actions = [
+        {"do": "notify", "users": [user.username], "groups": [group.name]},
+        {"do": "start_policy", "policy": f"p{name}"},
+        {"do": "call", "outbound": f"o{name}"},
+    ]
+    save_workflow({"name": f"w{name}", "group": group.name, "trigger": "opened", "actions": actions}, **by)
+    flow = Workflow.objects.filter(name="Flow").first()
+    spec = {"name": "Flow", "trigger": "opened", "actions": [{"do": "close"}]}
+    flow = flow or save_workflow(spec, **by)
+    pager = OutboundIntegration.objects.get(name=f"o{name}")
+    at = company.now
+    call = Call.objects.create(integration=pager, order_key="a", action="call", queued_at=at, due_at=at)
+    steps = [{"said": "Called.", "calls": [call.pk]}]
+    WorkflowRun.objects.create(workflow=flow, alert_id=1, status="done", created_at=at, steps=steps)
 
 
 def _on_call(company: Company, name: str, user: User, schedule: Schedule) -> None:

@@ -17,6 +17,8 @@ WITHOUT_BODY = {
     *(f"POST outbound-integrations/{{id}}/calls/{{call_id}}/{verb}" for verb in ("send-again", "drop")),
     "POST delayed-openings/{id}/open",
     "POST maintenance-windows/{id}/end",
+    *(f"POST workflows/{{id}}/runs/{{run_id}}/{verb}" for verb in ("try-again", "end")),
+    "POST alerts/{id}/buttons/{button}",
     "POST contact-methods/{id}/test",
     "POST groups/{id}/contacts/{label}/test",
     "POST contact-methods/{id}/send-code",

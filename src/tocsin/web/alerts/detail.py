@@ -35,6 +35,7 @@ from tocsin.web.guard import alert_actor, needs
 from tocsin.web.outbound import of_alert
 from tocsin.web.request import Request, page
 from tocsin.web.richtext import is_long, safe_html
+from tocsin.workflows import buttons
 
 #: Custom fields that the page shows by itself, in this order; the others follow.
 _KNOWN_CUSTOM = ("ticket_type", "category", "respond_by", "fix_by")
@@ -138,6 +139,8 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
         "alert": alert,
         "is_live": alert.status in LIVE,
         "unsent": of_alert.unsent(alert.pk),
+        "buttons": buttons.offered(alert.pk, request.now),
+        "stories": buttons.of_alert(alert.pk),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,
         "acknowledgements": acknowledgements,
         "is_mine": alert.owner_id == user.pk,

@@ -61,6 +61,7 @@ _TONES = {
     EventKind.STILL_ON_IT: "accent",
     EventKind.TOLD: "accent",
     EventKind.REPLIED: "accent",
+    EventKind.WORKFLOW: "accent",
     EventKind.ESCALATED: "accent",
     EventKind.ESCALATION_FINISHED: "now",
     EventKind.STEP_EMPTY: "now",

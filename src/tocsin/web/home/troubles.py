@@ -28,6 +28,7 @@ from tocsin.web.home import provider_troubles
 from tocsin.web.home.overview import DAY, first_uuid
 from tocsin.web.outbound import troubles as outbound_troubles
 from tocsin.web.told import told
+from tocsin.workflows import standings as workflows
 
 #: So many integrations are looked at one by one.
 MOST_LOOKED_AT = 20
@@ -61,6 +62,7 @@ def found(now: datetime) -> list[Trouble]:
         *_without_policy(),
         *(Trouble(*each) for each in provider_troubles.found(now)),
         *(Trouble(*each) for each in outbound_troubles.found()),
+        *_workflows(),
         *_unreadable(now),
         *_unreachable(),
         *_old_tokens(),
@@ -69,6 +71,17 @@ def found(now: datetime) -> list[Trouble]:
         *_opens_nothing(now),
     ]
     return sorted(every, key=lambda trouble: not trouble.is_urgent)
+
+
+def _workflows() -> Iterator[Trouble]:
+    """Workflows that do nothing, or hang. No paging waits for them."""
+    with database.pool().connection() as connection:
+        wrong = list(workflows.wrong(connection))
+    for one in wrong:
+        url = reverse("workflow", args=[one.workflow_id])
+        if one.kind == "stuck":
+            url = f"{reverse('workflow_log', args=[one.workflow_id])}?show=stuck"
+        yield Trouble(told(one.text), url)
 
 
 def _standing() -> Iterator[Trouble]:

@@ -19,6 +19,7 @@ from tocsin.inbound.models import Integration
 from tocsin.people.models import Group, User
 from tocsin.people.permissions import Viewer
 from tocsin.web.alerts import lists
+from tocsin.workflows.models import Workflow
 
 #: So many of each kind; the lists themselves show all.
 SHOWN = 8
@@ -83,6 +84,10 @@ def _kinds(text: str, viewer: Viewer) -> Iterator[Kind]:
         _("Escalation policies"),
         "stairs-up",
         [Hit(one.name, "", reverse("policy", args=[one.pk])) for one in policies[:SHOWN]],
+    )
+    flows = Workflow.objects.filter(name__icontains=text).order_by("name")
+    yield Kind(
+        _("Workflows"), "git-branch", [Hit(one.name, "", reverse("workflow", args=[one.pk])) for one in flows[:SHOWN]]
     )
 
 

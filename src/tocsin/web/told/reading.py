@@ -14,6 +14,7 @@ from django.utils.translation import get_language, gettext, ngettext, npgettext
 
 from tocsin.web.told.judgements import JUDGEMENTS
 from tocsin.web.told.sentences import SENTENCES
+from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
 #: Longer texts are bodies and logs, not sentences of Tocsin's.
 _LONGEST = 800
@@ -124,7 +125,8 @@ class _Pattern:
 
 @cache
 def _patterns() -> tuple[_Pattern, ...]:
-    made = [_pattern(text) for text in (*SENTENCES, *JUDGEMENTS) if _PLACE.search(text)]
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS)
+    made = [_pattern(text) for text in every if _PLACE.search(text)]
     # The more of a sentence stands fast, the surer it is meant.
     return tuple(sorted(made, key=lambda pattern: -len(_PLACE.sub("", pattern.text))))
 

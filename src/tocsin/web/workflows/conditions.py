@@ -1,0 +1,76 @@
+"""The start and stop conditions of a workflow's form, as rows: read, changed by their buttons, and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tocsin.core.errors import Rejected
+from tocsin.web.integrations import condition_rows
+from tocsin.web.integrations.condition_rows import Group, Places
+from tocsin.workflows.facts import LABELS
+
+NAMES = ("start", "stop")
+
+#: The fields that are offered, with their labels.
+FIELDS = tuple(LABELS.items())
+
+#: The comparisons, in words.
+WORDS = [(key, word) for key, (_operator, _inverted, word) in condition_rows.WORDS.items()]
+
+
+@dataclass(slots=True)
+class Conditions:
+    """Both, while a form is worked on."""
+
+    rows: dict[str, Group] = field(default_factory=dict)
+    places: Places = field(default_factory=Places)
+    #: By row, what is wrong there.
+    errors: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Conditions:
+        """Those of a spec."""
+        return cls({name: condition_rows.rows_of(spec.get(name)) for name in NAMES})
+
+    @classmethod
+    def posted(cls, post: Mapping[str, Any]) -> Conditions:
+        """Those that a form sends. Raises Rejected for more rows than anybody writes."""
+        return cls({name: condition_rows.read(post, name) for name in NAMES})
+
+    def press(self, button: str) -> bool:
+        """Adds or removes a row, where that button was one of theirs: "cond:start.0:remove"."""
+        kind, _colon, rest = button.partition(":")
+        row, _colon, what = rest.partition(":")
+        name, *path = row.split(".")
+        if kind != "cond" or name not in self.rows or not all(part.isdigit() and len(part) < 4 for part in path):
+            return False
+        self.rows[name] = condition_rows.change(self.rows[name], [int(part) for part in path], what)
+        return True
+
+    def spec(self) -> dict[str, object]:
+        """Their part of a spec. Raises Rejected for a row of YAML that cannot be read."""
+        return {name: condition_rows.condition_of(self.rows[name], name, name, self.places) for name in NAMES}
+
+    def show(self, problem: Rejected) -> bool:
+        """Puts a problem beside its row; False where it is none of theirs."""
+        place = problem.field or ""
+        name = place.split(".")[0].split("[")[0]
+        if name not in NAMES:
+            return False
+        row = self.places.row(place) or name
+        text = problem.detail.removeprefix(f"{place}: ")
+        self.errors.setdefault(row, []).append(text[:1].upper() + text[1:])
+        return True
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What the templates of rows read."""
+        return {
+            "start": self.rows["start"],
+            "stop": self.rows["stop"],
+            "words": WORDS,
+            "fields": FIELDS,
+            "draft": {"sheet": {"errors": self.errors}, "findings": {"verdicts": {}}},
+        }

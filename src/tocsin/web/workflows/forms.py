@@ -1,0 +1,306 @@
+"""A workflow as a form: its trigger, and its actions in their order. The forms make the spec that the command checks;
+each shows only the fields that count for what is chosen, by CSS alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from tocsin.escalation.models import Policy
+from tocsin.outbound.models import OutboundIntegration
+from tocsin.people.models import ContactMethod, Group, User
+from tocsin.web.alerts.forms import PRIORITIES
+from tocsin.web.forms import DurationField, typed
+from tocsin.web.policies.forms import ROLES
+from tocsin.workflows.definition import KEYS, MOST_ACTIONS, SPANS
+from tocsin.workflows.states import SLA, ActionKind, Moment, TriggerKind
+
+TRIGGERS = [
+    (_("When it happens"), [
+        (TriggerKind.OPENED, _("an alert opens")),
+        (TriggerKind.UPDATED, _("an alert is updated")),
+        (TriggerKind.STATUS_CHANGED, _("the status of an alert or its ticket changes")),
+        (TriggerKind.ACKNOWLEDGED, _("somebody acknowledges")),
+        (TriggerKind.ASSIGNED, _("somebody takes it, or is given it")),
+        (TriggerKind.ESCALATED, _("a further step of its policy fires")),
+        (TriggerKind.EXHAUSTED, _("its policy ends and nobody answered")),
+        (TriggerKind.REPLY, _("somebody replies")),
+        (TriggerKind.CLOSED, _("it is closed or cancelled")),
+    ]),
+    (_("When time passes"), [
+        (TriggerKind.UNACKNOWLEDGED, _("nobody has acknowledged for …")),
+        (TriggerKind.UNASSIGNED, _("nobody has it for …")),
+        (TriggerKind.BEFORE_SLA, _("so long before an SLA moment")),
+        (TriggerKind.AFTER_SLA, _("at an SLA moment, or so long after")),
+        (TriggerKind.EVERY, _("again and again, every …")),
+    ]),
+    (_("When somebody wants it"), [(TriggerKind.MANUAL, _("a button on the alert is pressed"))]),
+]  # fmt: skip
+
+MOMENTS = [
+    (Moment.FIX_BY, _("the ticket's fix-by time")),
+    (Moment.RESPOND_BY, _("the ticket's respond-by time")),
+    (Moment.OPENING, _("so long after the opening")),
+]
+
+ACTIONS = [
+    (_("Tell people"), [
+        (ActionKind.NOTIFY, _("tell people")),
+        (ActionKind.ADD_RESPONDERS, _("page more people")),
+        (ActionKind.ESCALATE, _("wake the next person")),
+        (ActionKind.START_POLICY, _("start another policy")),
+    ]),
+    (_("Change the alert"), [
+        (ActionKind.SET_PRIORITY, _("set the priority")),
+        (ActionKind.SET_TAGS, _("set tags")),
+        (ActionKind.REPLY, _("reply on it")),
+        (ActionKind.HOLD, _("put it on hold")),
+        (ActionKind.CLOSE, _("close it")),
+    ]),
+    (_("Elsewhere"), [
+        (ActionKind.HALO, _("write on the ticket in HaloITSM")),
+        (ActionKind.CALL, _("call another system")),
+        (ActionKind.OPEN_ALERT, _("open another alert")),
+    ]),
+    (_("Then"), [(ActionKind.WAIT, _("wait"))]),
+]  # fmt: skip
+
+#: The field of a form that has another name than its key in a spec.
+_FIELD_OF = {"for": "span"}
+_WIDE = frozenset({"text", "subject"})
+
+
+class WorkflowForm(forms.Form):
+    """Its name, and what it waits for."""
+
+    on = forms.ChoiceField(label=_("When"), choices=TRIGGERS)
+    span = DurationField(label=_("How long"), required=False, help_text=_("Such as 5m, 1h or 2h30m."))
+    moment = forms.ChoiceField(label=_("SLA moment"), choices=MOMENTS, required=False)
+    within = DurationField(
+        label=_("How long after the opening"), required=False, help_text=_("Such as 4h: the clock of your own SLA.")
+    )
+    confirm = forms.CharField(
+        label=_("Ask first"),
+        max_length=300,
+        required=False,
+        help_text=_("What the button asks before it acts. Empty: it acts at once."),
+    )
+    name = forms.CharField(label=_("Name"), max_length=100)
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=_("Owned by"),
+        required=False,
+        empty_label=_("Administrators only"),
+        help_text=_("Managers of this group may change it."),
+    )
+    enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
+
+    def spec(self) -> dict[str, Any]:
+        """Name and trigger in a spec's shape."""
+        data = self.cleaned_data
+        kind = TriggerKind(data["on"])
+        trigger: dict[str, Any] = {"on": str(kind)}
+        if kind in SPANS and data["span"]:
+            trigger[SPANS[kind]] = data["span"]
+        if kind in SLA:
+            trigger["moment"] = data["moment"] or str(Moment.FIX_BY)
+            if data["moment"] == Moment.OPENING:
+                trigger["within"] = data["within"] or None
+        if kind is TriggerKind.MANUAL:
+            trigger["confirm"] = data["confirm"] or None
+        return {
+            "name": data["name"],
+            "group": data["group"].name if data["group"] else None,
+            "enabled": data["enabled"],
+            "trigger": trigger,
+        }
+
+    #: Where the form shows a problem of a spec's place.
+    PLACES: Mapping[str, str] = {
+        **{f"trigger.{key}": "span" for key in SPANS.values()},
+        "trigger.within": "within",
+        "trigger.moment": "moment",
+        "trigger.confirm": "confirm",
+        "trigger": "on",
+    }
+
+
+def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the form begins with."""
+    trigger = spec.get("trigger", {"on": "opened"})
+    trigger = trigger if isinstance(trigger, Mapping) else {"on": trigger}
+    span = next((trigger[key] for key in SPANS.values() if key in trigger), "")
+    return {
+        "name": spec.get("name", ""),
+        "group": Group.objects.filter(name=spec.get("group", "")).first(),
+        "enabled": spec.get("enabled", True),
+        "on": trigger.get("on", "opened"),
+        "span": span,
+        "moment": trigger.get("moment", Moment.FIX_BY),
+        "within": trigger.get("within", ""),
+        "confirm": trigger.get("confirm", ""),
+    }
+
+
+class ActionForm(forms.Form):
+    """One action; which fields count depends on what it does."""
+
+    do = forms.ChoiceField(label=_("Do"), choices=ACTIONS)
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(), label=_("These groups"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    roles = forms.MultipleChoiceField(
+        label=_("Of the groups, only who is now"),
+        choices=ROLES,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("None: every member."),
+    )
+    users = forms.ModelMultipleChoiceField(
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=_("These users"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    owner = forms.BooleanField(label=_("Whoever has the alert"), required=False)
+    paged = forms.BooleanField(label=_("Everybody who was paged for it"), required=False)
+    contacts = forms.BooleanField(label=_("The groups' own contacts, such as a chat channel"), required=False)
+    by = forms.ChoiceField(label=_("By"), required=False)
+    policy = forms.ModelChoiceField(Policy.objects.all(), label=_("Escalation policy"), required=False)
+    outbound = forms.ModelChoiceField(
+        OutboundIntegration.objects.filter(kind="http"),
+        label=_("Outbound integration"),
+        required=False,
+        help_text=_("Its request is made with the values of this alert."),
+    )
+    priority = forms.ChoiceField(label=_("Priority"), choices=[("", "–"), *PRIORITIES], required=False)
+    span = DurationField(label=_("How long"), required=False, help_text=_("Such as 10m or 2h."))
+    tags = forms.CharField(
+        label=_("Tags to set"),
+        required=False,
+        max_length=2000,
+        help_text=_("Such as environment=production, team=web."),
+    )
+    remove = forms.CharField(
+        label=_("Tags to take away"), required=False, max_length=2000, help_text=_("Their names, with commas.")
+    )
+    status = forms.CharField(
+        label=_("Status of the ticket"),
+        required=False,
+        max_length=100,
+        help_text=_("By its name in Halo. Changing it may mail the customer. Empty: it stays."),
+    )
+    subject = forms.CharField(
+        label=_("Subject"), required=False, max_length=300, help_text=_("With values such as <client> and <subject>.")
+    )
+    text = forms.CharField(
+        label=_("Text"),
+        required=False,
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text=_("With values such as <subject>, <owner>, <what> and <url>."),
+    )
+    public = forms.BooleanField(label=_("The requester sees the note"), required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        by = self.fields["by"]
+        assert isinstance(by, forms.ChoiceField)
+        by.choices = [("", _("e-mail, at their own address")), *_labels()]
+
+    @property
+    def parts(self) -> list[tuple[forms.BoundField, str]]:
+        """Each field with the classes that say for which actions it is shown."""
+        return [(self[name], _CLASSES[name]) for name in self.fields if name != "do"]
+
+    def is_empty(self) -> bool:
+        """Whether nobody chose anything here."""
+        return not self.has_changed() and not self.initial
+
+    def spec(self) -> dict[str, Any]:
+        """The action in a spec's shape."""
+        data = self.cleaned_data
+        found: dict[str, Any] = {"do": data["do"]}
+        for key in KEYS[ActionKind(data["do"])]:
+            value = data.get(_FIELD_OF.get(key, key))
+            if not value:
+                continue
+            match key:
+                case "groups":
+                    found[key] = [group.name for group in value]
+                case "users":
+                    found[key] = [user.username for user in value]
+                case "policy" | "outbound":
+                    found[key] = value.name
+                case "tags":
+                    pairs = (part.partition("=") for part in value.split(",") if part.strip())
+                    found[key] = {name.strip(): text.strip() for name, _equals, text in pairs}
+                case "remove":
+                    found[key] = [part.strip() for part in value.split(",") if part.strip()]
+                case _:
+                    found[key] = value
+        return found
+
+    def add_problem(self, place: str, text: str) -> None:
+        """Shows a problem of the action's spec beside its field."""
+        key = place.split(".")[0].split("[")[0]
+        field = _FIELD_OF.get(key, key)
+        self.add_error(field if field in self.fields else None, text[:1].upper() + text[1:])
+
+
+def _classes(field: str) -> str:
+    keys = {field, *(key for key, name in _FIELD_OF.items() if name == field)}
+    kinds = [f"for-{kind}" for kind, wanted in KEYS.items() if keys & set(wanted)]
+    return " ".join(["part", *kinds, *(["wide"] if field in _WIDE else [])])
+
+
+_CLASSES: Mapping[str, str] = {name: _classes(name) for name in ActionForm.base_fields}
+
+
+def _labels() -> list[tuple[str, str]]:
+    labels = ContactMethod.objects.order_by("label").values_list("label", flat=True).distinct()
+    return [(label, label) for label in dict.fromkeys(labels)]
+
+
+if TYPE_CHECKING:
+    _FormSet = forms.BaseFormSet[ActionForm]
+else:
+    _FormSet = forms.BaseFormSet
+
+
+class Actions(_FormSet):
+    """The actions in order."""
+
+    def as_typed(self) -> list[dict[str, Any]]:
+        """What was typed, for forms to begin with that are shown again before they are finished."""
+        return [typed(form) for form in self.forms]
+
+
+def actions_formset(extra: int = 0) -> type[Actions]:
+    """The formset with so many empty actions at its end."""
+    return forms.formset_factory(  # type: ignore[return-value] # a subclass of the formset that it is given
+        ActionForm, formset=Actions, extra=extra, max_num=MOST_ACTIONS, absolute_max=MOST_ACTIONS + 5
+    )
+
+
+def initial_actions(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the actions begin with."""
+    users = dict(User.objects.values_list("username", "pk"))
+    groups = dict(Group.objects.values_list("name", "pk"))
+    policies = dict(Policy.objects.values_list("name", "pk"))
+    outbound = dict(OutboundIntegration.objects.values_list("name", "pk"))
+    return [
+        {
+            **{_FIELD_OF.get(key, key): value for key, value in action.items()},
+            "users": [users[name] for name in action.get("users", []) if name in users],
+            "groups": [groups[name] for name in action.get("groups", []) if name in groups],
+            "policy": policies.get(action.get("policy", "")),
+            "outbound": outbound.get(action.get("outbound", "")),
+            "tags": ", ".join(f"{name}={text}" for name, text in action.get("tags", {}).items()),
+            "remove": ", ".join(action.get("remove", [])),
+        }
+        for action in spec.get("actions", [])
+    ]

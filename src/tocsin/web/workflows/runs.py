@@ -1,0 +1,98 @@
+"""The log of a workflow: every run with why it did or did not act; and its button on an alert."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from tocsin.access.roles import Action
+from tocsin.alerts.states import Via
+from tocsin.core.errors import Rejected
+from tocsin.web.guard import actor, may, needs, require
+from tocsin.web.keyset import by_number
+from tocsin.web.request import Request, page
+from tocsin.web.workflows.views import find
+from tocsin.workflows import buttons, commands
+from tocsin.workflows.models import Run
+from tocsin.workflows.states import RunStatus
+
+#: The tabs of the log: what each shows.
+_SHOWN = {
+    "acted": (RunStatus.DONE, RunStatus.STOPPED),
+    "not": (RunStatus.SKIPPED,),
+    "waiting": (RunStatus.WAITING,),
+    "stuck": (RunStatus.STUCK,),
+}
+
+
+@require_safe
+def log(request: Request, number: int) -> HttpResponse:
+    """Its runs, newest first."""
+    row = find(number)
+    show = request.GET.get("show", "")
+    rows = Run.objects.filter(workflow=row).select_related("workflow", "alert")
+    if show in _SHOWN:
+        rows = rows.filter(status__in=_SHOWN[show])
+    text = request.GET.get("q", "").strip().lstrip("#")
+    if text:
+        rows = rows.filter(alert=int(text)) if text.isdigit() and len(text) < 19 else rows.none()
+    found = by_number(rows, request.GET.get("cursor", ""))
+    context = {
+        "workflow": row,
+        "stories": buttons.stories(found.rows),
+        "page": found,
+        "show": show,
+        "q": text,
+        "stuck": Run.objects.filter(workflow=row, status=RunStatus.STUCK).count(),
+        "tabs": [
+            ("", _("All")), ("acted", _("Acted")), ("not", _("Did nothing")), ("waiting", _("Waiting")),
+            ("stuck", _("Stuck")),
+        ],
+        "may_change": may(request, Action.ROUTING, row.group_id),
+    }  # fmt: skip
+    return page(request, "workflows/log.html", context, parts=("runs",))
+
+
+@require_POST
+@needs(Action.ROUTING)
+def act(request: Request, number: int, run_id: int, verb: str) -> HttpResponse:
+    """Tries a stuck run again, or ends one that waits."""
+    row = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    run = Run.objects.filter(workflow=row, pk=run_id).select_related("workflow").first()
+    if run is None or verb not in ("try-again", "end"):
+        raise Http404(_("This run is gone."))
+    try:
+        if verb == "try-again":
+            commands.try_again(run, actor=actor(request), now=request.now)
+            messages.success(request, _("It is tried again."))
+        else:
+            commands.give_up(run, actor=actor(request), now=request.now)
+            messages.success(request, _("It is ended."))
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    return redirect("workflow_log", number)
+
+
+@require_POST
+@needs(Action.ACT)
+def press(request: Request, number: int, workflow_id: int) -> HttpResponse:
+    """Presses a button on an alert; the alert's page shows what came of it."""
+    row = find(workflow_id)
+    try:
+        run = commands.press(row, number, request.user, str(Via.WEB), now=request.now)
+    except Rejected as rejected:
+        if rejected.code == "not_found":
+            raise Http404(rejected.detail) from None
+        messages.warning(request, f"{row.name}: {rejected.detail}")
+        return redirect("alert", number)
+    failed = [str(step["said"]) for step in run.steps if step.get("failed")]
+    if failed:
+        messages.warning(request, f"{row.name}: {' '.join(failed)}")
+    else:
+        said = " ".join(str(step["said"]) for step in run.steps)
+        messages.success(request, f"{row.name}: {said or run.reason}")
+    return redirect("alert", number)

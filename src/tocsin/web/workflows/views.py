@@ -1,0 +1,239 @@
+"""Workflows: the list in its order, one with what it does and what it did, its form, trying it against an alert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Action
+from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.specs import Spec
+from tocsin.escalation.models import Policy
+from tocsin.outbound.models import OutboundIntegration
+from tocsin.people.models import Group
+from tocsin.web.forms import show_rejection, typed
+from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.integrations import condition_rows
+from tocsin.web.request import Request, page
+from tocsin.web.rows_of_forms import rearranged
+from tocsin.web.workflows.conditions import Conditions
+from tocsin.web.workflows.forms import Actions, WorkflowForm, actions_formset, initial_actions, initial_workflow
+from tocsin.workflows import buttons, commands, saying, standings, trial
+from tocsin.workflows.facts import LABELS
+from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.ready_made import ReadyMade, ready_made
+from tocsin.workflows.states import RunStatus
+from tocsin.workflows.trial import Trial
+
+
+@require_safe
+def workflow_list(request: Request) -> HttpResponse:
+    """All of them in their order, each as a sentence."""
+    rows = list(standings.with_runs(Workflow.objects.select_related("group")))
+    names = commands.names_of(rows, shown=True)
+    shown = [
+        (row, commands.readable(row), _does(row, names), may(request, Action.ROUTING, row.group_id)) for row in rows
+    ]
+    context = {"rows": shown, "templates": _ready_made() if not rows else [],
+               "may_add": may_somewhere(request, Action.ROUTING)}  # fmt: skip
+    return page(request, "workflows/list.html", context)
+
+
+def _does(row: Workflow, names: commands.NamesById) -> tuple[str, list[str]]:
+    """What it waits for, and what it does, in words."""
+    plan = commands.readable(row)
+    if plan is None:
+        return "", []
+    name_of = _naming(names)
+    return saying.trigger(plan.trigger), [saying.action(action, name_of) for action in plan.actions]
+
+
+def _naming(names: commands.NamesById) -> Any:
+    return lambda noun, number: names[noun].get(number, f"#{number}")
+
+
+@require_safe
+def workflow(request: Request, number: int) -> HttpResponse:
+    """What it does, its last runs, and what it would do for one alert."""
+    row = find(number)
+    plan = commands.readable(row)
+    trigger, actions = _does(row, commands.names_of([row], shown=True))
+    asked = request.GET.get("alert", "").strip().lstrip("#")
+    tried, problem = _tried(row, asked, request) if asked else (None, "")
+    runs = Run.objects.filter(workflow=row).select_related("workflow", "alert")
+    context = {
+        "workflow": row,
+        "plan": plan,
+        "trigger": trigger,
+        "actions": actions,
+        "start": condition_rows.say(plan.start, LABELS) if plan else "",
+        "stop": condition_rows.say(plan.stop, LABELS) if plan and plan.stop is not None else "",
+        "stories": buttons.stories(list(runs.order_by("-pk")[:10])),
+        "stuck": runs.filter(status=RunStatus.STUCK).count(),
+        "asked": asked,
+        "tried": tried,
+        "problem": problem,
+        "may_change": may(request, Action.ROUTING, row.group_id),
+    }
+    return page(request, "workflows/workflow.html", context, parts=("runs",))
+
+
+def _tried(row: Workflow, asked: str, request: Request) -> tuple[Trial | None, str]:
+    try:
+        return trial.of(row, _number(asked), request.now), ""
+    except Rejected as rejected:
+        return None, rejected.detail
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Rejected("invalid", _("Write the number of an alert, such as 42."), "alert")
+    return int(text)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def edit(request: Request, number: int | None = None) -> HttpResponse:
+    """A new workflow, or changes to one. Every button sends the whole form, so that it works without scripts."""
+    row = find(number) if number is not None else None
+    if row is not None:
+        require(request, Action.ROUTING, row.group_id)
+    post = request.POST if request.method == "POST" else None
+    spec = _beginning(request) if row is None else commands.workflow_spec(row)
+    if row is not None and commands.readable(row) is None:
+        messages.warning(request, _("This workflow could not be read: what is saved here takes its place."))
+        spec = {"name": row.name}
+    form = WorkflowForm(post, initial=initial_workflow(spec))
+    actions = actions_formset()(post, initial=initial_actions(spec) or [{}], prefix="actions")
+    conditions = Conditions.posted(post) if post is not None else Conditions.of(spec)
+    offer_own_groups(request, form.fields["group"])
+    tried: Trial | None = None
+    do = str(post.get("do", "")) if post is not None else ""
+    moved = rearranged(request.POST, "actions") if post is not None else None
+    if post is not None and (moved is not None or conditions.press(do)):
+        form, actions = _typed(request, form, actions if moved is None else actions_formset()(moved, prefix="actions"))
+    elif post is not None and form.is_valid() and actions.is_valid():
+        try:
+            wanted = {**form.spec(), **conditions.spec(), "actions": [one.spec() for one in actions.forms]}
+            if do == "try":
+                tried = _tried_draft(wanted, request)
+            else:
+                return _saved(request, row, wanted)
+        except Rejected as rejected:
+            _show(rejected, form, actions, conditions)
+    failed = bool(form.errors or conditions.errors or any(one.errors for one in actions.forms))
+    context = {
+        "workflow": row,
+        "form": form,
+        "actions": actions,
+        "conditions": conditions,
+        "templates": [] if row or post is not None else _ready_made(),
+        "chosen": request.GET.get("from", ""),
+        "tried": tried,
+        "asked": request.POST.get("alert", ""),
+        "may_change": True,
+        **conditions.context,
+    }
+    return page(request, "workflows/edit.html", context, status=422 if failed else 200)
+
+
+def _typed(request: Request, form: WorkflowForm, actions: Actions) -> tuple[WorkflowForm, Actions]:
+    """Both forms again with what was typed, without complaints."""
+    again = WorkflowForm(initial=typed(form))
+    offer_own_groups(request, again.fields["group"])
+    return again, actions_formset()(initial=actions.as_typed(), prefix="actions")
+
+
+def _saved(request: Request, row: Workflow | None, wanted: dict[str, Any]) -> HttpResponse:
+    group = Group.objects.filter(name=wanted["group"]).first() if wanted["group"] else None
+    require(request, Action.ROUTING, group)
+    saved = commands.save_workflow(wanted, existing=row, actor=actor(request), now=request.now)
+    messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
+    return redirect("workflow", saved.pk)
+
+
+def _tried_draft(wanted: dict[str, Any], request: Request) -> Trial:
+    read = Spec({key: wanted[key] for key in ("trigger", "start", "stop", "actions")})
+    plan = commands.read_definition(read)
+    read.finish()
+    return trial.against(plan, wanted["name"], _number(request.POST.get("alert", "").strip().lstrip("#")), request.now)
+
+
+def _show(rejected: Rejected, form: WorkflowForm, actions: Actions, conditions: Conditions) -> None:
+    """Problems of an action beside that action, of a condition beside its row, the others beside their field."""
+    for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+        place = problem.field or ""
+        if place.startswith("actions["):
+            index, _end, rest = place.removeprefix("actions[").partition("]")
+            if index.isdigit() and int(index) < len(actions.forms):
+                actions.forms[int(index)].add_problem(rest.lstrip("."), problem.detail.removeprefix(f"{place}: "))
+                continue
+        if not conditions.show(problem):
+            show_rejection(form, problem, form.PLACES)
+
+
+def _beginning(request: Request) -> dict[str, Any]:
+    """What a new workflow begins with: one that is ready made, else nothing."""
+    chosen = next((one for one in _ready_made() if one.key == request.GET.get("from")), None)
+    return {"name": chosen.name, **chosen.spec} if chosen else {}
+
+
+def _ready_made() -> list[ReadyMade]:
+    group, policy = Group.objects.order_by("name").first(), Policy.objects.order_by("name").first()
+    call = OutboundIntegration.objects.filter(kind="http").order_by("name").first()
+    has_halo = OutboundIntegration.objects.filter(kind="haloitsm").exists()
+    names = [one.name if one else "" for one in (group, call, policy)]
+    return ready_made(*names, has_halo=has_halo)
+
+
+@require_POST
+@needs(Action.ROUTING)
+def move(request: Request, number: int) -> HttpResponse:
+    """One place up or down."""
+    row = _own(request, number)
+    commands.move(row, -1 if request.POST.get("by") == "up" else 1, actor=actor(request), now=request.now)
+    return redirect("workflows")
+
+
+@require_POST
+@needs(Action.ROUTING)
+def switch(request: Request, number: int) -> HttpResponse:
+    """On or off."""
+    row = _own(request, number)
+    commands.set_enabled(row, not row.is_enabled, actor=actor(request), now=request.now)
+    said = _("%(name)s is in use again.") if row.is_enabled else _("%(name)s is switched off.")
+    messages.success(request, said % {"name": row.name})
+    return redirect("workflow", number)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first."""
+    row = _own(request, number)
+    if request.method == "POST":
+        commands.delete_workflow(row, actor=actor(request), now=request.now)
+        messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
+        return redirect("workflows")
+    about = _("What it waits to do is not done any more, and its log goes with it.")
+    context = {"what": row.name, "problem": "", "needed_by": [], "back": ("workflow", row.pk), "about": about}
+    return page(request, "parts/delete.html", context)
+
+
+def find(number: int) -> Workflow:
+    """The workflow. Raises Http404."""
+    row = Workflow.objects.select_related("group").filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This workflow is gone."))
+    return row
+
+
+def _own(request: Request, number: int) -> Workflow:
+    row = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    return row

@@ -1,0 +1,273 @@
+"""Changing workflows, and pressing their buttons: checked, recorded in the audit log, known to every node.
+
+A spec is the shape of YAML and the API: `{name, group, enabled, order, trigger, start, stop, actions}`. Who may do it
+is asked by the caller, before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max, QuerySet
+
+from tocsin.access import audit
+from tocsin.access.audit import Actor
+from tocsin.core import configuration, database
+from tocsin.core.errors import Rejected
+from tocsin.core.specs import Spec
+from tocsin.escalation.models import Policy
+from tocsin.outbound.models import OutboundIntegration
+from tocsin.people.models import Group, User
+from tocsin.workflows import definition as definitions
+from tocsin.workflows import loop, reactor, reading
+from tocsin.workflows.decide import End, Progress, decide
+from tocsin.workflows.definition import Definition, Names, References
+from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.states import RunStatus, TriggerKind
+
+type NamesById = Mapping[str, Mapping[int, str]]
+
+#: As far as a workflow can be moved down.
+MOST_POSITION = 10_000
+
+
+def workflow_spec(workflow: Workflow, names: NamesById | None = None) -> dict[str, Any]:
+    """The workflow as YAML and the API write one; one that cannot be read is shown as it is stored. `names` is that of
+    `names_of`, for whoever shows many."""
+    spec: dict[str, Any] = {"name": workflow.name}
+    if workflow.group is not None:
+        spec["group"] = workflow.group.name
+    if not workflow.is_enabled:
+        spec["enabled"] = False
+    spec["order"] = workflow.position
+    found = readable(workflow)
+    if found is None:
+        return spec | (workflow.definition if isinstance(workflow.definition, dict) else {})
+    known = names if names is not None else names_of([workflow])
+    return spec | definitions.write(found, lambda noun, number: known[noun].get(number, f"#{number}"))
+
+
+def readable(workflow: Workflow) -> Definition | None:
+    """Its definition; None where this version cannot read it."""
+    try:
+        return definitions.load(workflow.definition)
+    except Rejected:
+        return None
+
+
+def names_of(workflows: Iterable[Workflow], *, shown: bool = False) -> dict[str, dict[int, str]]:
+    """The names of everything that any of them names, by noun and id: a few statements for any number. Users by their
+    usernames, or as they are `shown`."""
+    found = [references(workflow) for workflow in workflows]
+    users = User.objects.filter(pk__in={number for one in found for number in one.users})
+    return {
+        "users": {user.pk: user.display_name if shown else user.username for user in users},
+        "groups": _named(Group.objects.all(), {number for one in found for number in one.groups}),
+        "policies": _named(Policy.objects.all(), {number for one in found for number in one.policies}),
+        "outbound": _named(OutboundIntegration.objects.all(), {number for one in found for number in one.outbound}),
+    }
+
+
+def _named(rows: QuerySet[Any], wanted: set[int]) -> dict[int, str]:
+    return dict(rows.filter(pk__in=wanted).values_list("pk", "name")) if wanted else {}
+
+
+def references(workflow: Workflow) -> References:
+    """Everything it names; nothing for one that cannot be read."""
+    found = readable(workflow)
+    return definitions.references(found) if found is not None else References()
+
+
+def read_definition(spec: Spec) -> Definition:
+    """The definition in a spec; problems are noted there."""
+    return definitions.read(spec, _names())
+
+
+def save_workflow(
+    spec: Mapping[str, object], *, existing: Workflow | None = None, actor: Actor, now: datetime
+) -> Workflow:
+    """Makes a workflow, or makes `existing` what the spec says. Runs that wait go on with what it is then.
+
+    Raises Rejected that names the place of each problem.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        read = Spec(spec)
+        name, group = _name(read, existing), _group(read)
+        enabled = read.flag("enabled", True)
+        last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
+        position = read.whole("order", existing.position if existing else last + 1, most=MOST_POSITION)
+        plan = read_definition(read)
+        read.finish()
+        before = workflow_spec(existing) if existing else None
+        row = existing or Workflow(created_at=now)
+        row.name, row.group, row.is_enabled, row.position = name, group, enabled, position
+        row.trigger, row.definition = str(plan.trigger.on), definitions.stored(plan)
+        row.save()
+        _record(row, before, workflow_spec(row), actor, now)
+    reactor.look_again()
+    return row
+
+
+def delete_workflow(workflow: Workflow, *, actor: Actor, now: datetime) -> None:
+    """Deletes a workflow with its runs. What waits is not done any more."""
+    with transaction.atomic():
+        configuration.lock()
+        _record(workflow, workflow_spec(workflow), None, actor, now)
+        workflow.delete()
+    reactor.look_again()
+
+
+def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: Actor, now: datetime) -> None:
+    """Switches a workflow on or off. What waits while it is off ends when it is due."""
+    with transaction.atomic():
+        configuration.lock()
+        before = workflow_spec(workflow)
+        workflow.is_enabled = is_enabled
+        workflow.save(update_fields=["is_enabled"])
+        _record(workflow, before, workflow_spec(workflow), actor, now)
+    reactor.look_again()
+
+
+def move(workflow: Workflow, by: int, *, actor: Actor, now: datetime) -> None:
+    """Moves a workflow so many places down (negative: up) among all; the others make room."""
+    with transaction.atomic():
+        configuration.lock()
+        rows = list(Workflow.objects.select_related("group"))
+        order = [row.pk for row in rows]
+        at = order.index(workflow.pk)
+        to = min(max(at + by, 0), len(order) - 1)
+        order.insert(to, order.pop(at))
+        known = {row.pk: row for row in rows}
+        for place, number in enumerate(order, start=1):
+            row = known[number]
+            if row.position != place:
+                before = workflow_spec(row)
+                row.position = place
+                row.save(update_fields=["position"])
+                _record(row, before, workflow_spec(row), actor, now)
+    reactor.look_again()
+
+
+def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datetime) -> Run:
+    """Runs a button of an alert at once, for a user. What it queued is made by the outbox a moment later.
+
+    Raises Rejected: `not_found`, or `not_possible` with why it does nothing on this alert.
+    """
+    plan = definitions.load(workflow.definition)
+    if plan.trigger.on is not TriggerKind.MANUAL:
+        raise Rejected("not_possible", f"{workflow.name} is no button: it runs by itself.")
+    with database.transaction() as connection:
+        found = reading.facts(connection, [alert_id]).get(alert_id)
+        if found is None:
+            raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
+        cause = f"{user.display_name} pressed {workflow.name}."
+        first = decide(Progress(cause), plan, found, now, is_enabled=workflow.is_enabled)
+        if isinstance(first, End):
+            raise Rejected("not_possible", first.reason, "alert")
+        number = connection.execute(
+            "INSERT INTO workflows_run (workflow_id, alert_id, status, cause, user_id, user_name, via, created_at, "
+            "due_at) VALUES (%s, %s, 'waiting', %s, %s, %s, %s, %s, %s) RETURNING id",
+            (workflow.pk, alert_id, cause, user.pk, user.display_name, via, now, now),
+        ).fetchone()
+        assert number is not None
+        database.hint(connection, reactor.TOPIC)
+    loop.look_at(number[0], now)
+    return Run.objects.get(pk=number[0])
+
+
+def try_again(run: Run, *, actor: Actor, now: datetime) -> None:
+    """Has a run that is stuck go on where it stopped. Raises Rejected for one that is not."""
+    with transaction.atomic():
+        changed = Run.objects.filter(pk=run.pk, status=RunStatus.STUCK).update(
+            status=RunStatus.WAITING, due_at=now, ended_at=None, failures=0
+        )
+        if not changed:
+            raise Rejected("not_possible", "Only a run that is stuck can be tried again.")
+        _record_verb(actor, "try_again", run, now)
+
+
+def give_up(run: Run, *, actor: Actor, now: datetime) -> None:
+    """Ends a run that is stuck, or waits. Raises Rejected for one that is over."""
+    with transaction.atomic():
+        reason = f"{actor.name} ended it."
+        changed = Run.objects.filter(pk=run.pk, status__in=[RunStatus.STUCK, RunStatus.WAITING]).update(
+            status=RunStatus.STOPPED, due_at=None, ended_at=now, reason=reason
+        )
+        if not changed:
+            raise Rejected("not_possible", "It is over already.")
+        _record_verb(actor, "end", run, now)
+
+
+def _record_verb(actor: Actor, verb: str, run: Run, now: datetime) -> None:
+    audit.record(
+        actor, verb, now=now, object_type="workflow_run", object_id=run.pk,
+        object_name=f"{run.workflow.name}, alert {run.alert_id}",
+    )  # fmt: skip
+
+
+def needs(noun: str) -> Callable[[int], Sequence[str]]:
+    """What answers which workflows name an object of `noun` (`users`, `groups`, `policies`, `outbound`), or are owned
+    by it, for whoever wants to delete it."""
+
+    def ask(number: int) -> list[str]:
+        return [
+            f"workflow {row.name}"
+            for row in Workflow.objects.all()
+            if number in getattr(references(row), noun) or (noun == "groups" and row.group_id == number)
+        ]
+
+    return ask
+
+
+def _names() -> Names:
+    kinds: dict[int, str] = dict(OutboundIntegration.objects.values_list("pk", "kind"))
+    known: dict[str, dict[str, int]] = {}
+    rows: Mapping[str, tuple[QuerySet[Any], str]] = {
+        "users": (User.objects.all(), "username"),
+        "groups": (Group.objects.all(), "name"),
+        "policies": (Policy.objects.all(), "name"),
+        "outbound": (OutboundIntegration.objects.all(), "name"),
+    }
+
+    def find(noun: str, name: str) -> int | None:
+        if noun not in known:
+            every, by = rows[noun]
+            known[noun] = {str(text).casefold(): number for number, text in every.values_list("pk", by)}
+        return known[noun].get(name.casefold())
+
+    return Names(find, kinds)
+
+
+def _name(read: Spec, existing: Workflow | None) -> str:
+    name = read.name()
+    others = Workflow.objects.exclude(pk=existing.pk) if existing else Workflow.objects.all()
+    if name and others.filter(name__iexact=name).exists():
+        read.refuse("name", f'there is a workflow "{name}" already.', "name_taken")
+    return name
+
+
+def _group(read: Spec) -> Group | None:
+    name = read.text("group")
+    group = Group.objects.filter(name__iexact=name).first() if name else None
+    if name and group is None:
+        read.refuse("group", f'there is no group "{name}".', "not_found")
+    return group
+
+
+def _record(
+    row: Workflow, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
+) -> None:
+    if audit.record_change(
+        actor,
+        now=now,
+        object_type="workflow",
+        object_id=row.pk,
+        object_name=row.name,
+        before=before,
+        after=after,
+    ):
+        configuration.changed()

@@ -1,0 +1,122 @@
+"""Workflows that most teams want, ready to begin with. Pure: specs, which name nothing that may not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyMade:
+    """One to begin with."""
+
+    key: str
+    name: str
+    about: str
+    spec: Mapping[str, Any]
+
+
+def ready_made(group: str = "", call: str = "", policy: str = "", *, has_halo: bool = False) -> list[ReadyMade]:
+    """All of them; `group`, `call` and `policy` are names of a group, an HTTP call and a policy that exist, or ""."""
+    on_ticket = {"do": "halo", "text": "Nobody has acknowledged this for 5 minutes; the manager is told."}
+    managers: dict[str, Any] = {"groups": [group], "roles": ["manager"]} if group else {"paged": True}
+    live = {"field": "status", "operator": "one of", "value": ["closed", "cancelled", "merged"], "not": True}
+    return [
+        ReadyMade(
+            "unacknowledged",
+            "Not acknowledged in 5 minutes",
+            "Tells the managers of a group, and notes it on the ticket where there is one.",
+            {
+                "trigger": {"on": "unacknowledged", "for": "5m"},
+                "actions": [
+                    {
+                        "do": "notify",
+                        **managers,
+                        "subject": "Nobody has acknowledged: <subject>",
+                        "text": "For 5 minutes nobody has acknowledged this.\n\n<client>: <subject>\n<url>",
+                    },
+                    *([on_ticket] if has_halo else ()),
+                ],
+            },
+        ),
+        ReadyMade(
+            "status",
+            "Tell everybody paged when the status changes",
+            "Whoever was paged hears of every change of the alert's or the ticket's status.",
+            {
+                "trigger": "status_changed",
+                "actions": [
+                    {"do": "notify", "paged": True, "subject": "<status>: <subject>", "text": "<what>\n\n<url>"}
+                ],
+            },
+        ),
+        ReadyMade(
+            "sla",
+            "1 hour before the SLA",
+            "An hour before the ticket's fix-by time, unless it is over: the owner and the managers are told.",
+            {
+                "trigger": {"on": "before_sla", "moment": "fix_by", "by": "1h"},
+                "actions": [
+                    {
+                        "do": "notify",
+                        **managers,
+                        "owner": True,
+                        "subject": "1 hour to the SLA: <subject>",
+                        "text": "This must be fixed by <custom.fix_by>.\n\n<client>: <subject>\nWith: <owner>\n<url>",
+                    }
+                ],
+            },
+        ),
+        ReadyMade(
+            "respond",
+            "At the respond-by time, nobody has it",
+            "When a ticket should have been answered and nobody has it, its priority rises, so it pages again.",
+            {
+                "trigger": {"on": "after_sla", "moment": "respond_by"},
+                "start": {"field": "owner", "operator": "exists", "not": True},
+                "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "escalate"}],
+            },
+        ),
+        ReadyMade(
+            "remind",
+            "Remind the owner every 2 hours",
+            "As long as an alert with high or critical priority lives.",
+            {
+                "trigger": {"on": "every", "every": "2h"},
+                "start": {
+                    "all": [
+                        {"field": "owner", "operator": "exists"},
+                        {"field": "priority", "operator": "one of", "value": ["critical", "high"]},
+                    ]
+                },
+                "actions": [{"do": "notify", "owner": True, "subject": "Still open: <subject>"}],
+            },
+        ),
+        ReadyMade(
+            "vip",
+            "A VIP's ticket is critical",
+            "Raises the priority of whatever a VIP reports, so that it pages as critical.",
+            {
+                "trigger": "opened",
+                "start": {"field": "vip", "operator": "one of", "value": ["true", "1", "yes", "vip"]},
+                "actions": [{"do": "set_priority", "priority": "critical"}, {"do": "set_tags", "tags": {"vip": "yes"}}],
+            },
+        ),
+        ReadyMade(
+            "exhausted",
+            "Nobody answered: start another policy",
+            "When a policy ends without an answer, another one goes on.",
+            {"trigger": "exhausted", "actions": [{"do": "start_policy", **({"policy": policy} if policy else {})}]},
+        ),
+        ReadyMade(
+            "button",
+            "A button that calls another system",
+            "On every live alert: asks first, makes an HTTP call, and shows what came of it.",
+            {
+                "trigger": {"on": "manual", "confirm": "Do it now?"},
+                "start": live,
+                "actions": [{"do": "call", **({"outbound": call} if call else {})}],
+            },
+        ),
+    ]

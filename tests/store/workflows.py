@@ -1,0 +1,57 @@
+"""Escalation's desk with workflows on it: what the workflows' store tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.store import escalating
+from tests.store.people import ACTOR
+from tocsin.alerts import reactors
+from tocsin.outbound import reactor as outbound_reactor
+from tocsin.workflows import commands, loop, reactor
+from tocsin.workflows.models import Run, Workflow
+
+
+@contextmanager
+def wired() -> Iterator[None]:
+    """All reactors that a change of an alert has here, for the time of a test."""
+    with escalating.wired():
+        reactors.register(outbound_reactor.follow)
+        reactors.register(reactor.follow)
+        reactor.look_again()
+        yield
+
+
+@dataclass
+class Desk(escalating.Desk):
+    """Alice is primary, Bob secondary, Carol manager, Erin administrates; `go` turns both loops."""
+
+    def workflow(self, name: str = "Flow", *actions: dict[str, Any], **spec: Any) -> Workflow:
+        whole = {"name": name, "trigger": "opened", "actions": list(actions) or [{"do": "notify", "users": ["carol"]}]}
+        return commands.save_workflow(whole | spec, actor=ACTOR, now=self.start)
+
+    def go(self, minute: float, turns: int = 50) -> None:
+        """Both loops, until nothing is due."""
+        for _ in range(turns):
+            self.turn(minute)
+            if not loop.turn(self.at(minute)):
+                return
+
+    def runs(self, alert: int | None = None) -> list[Run]:
+        found = Run.objects.select_related("workflow").order_by("id")
+        return list(found if alert is None else found.filter(alert=alert))
+
+    def said(self, alert: int | None = None) -> list[tuple[str, str, str]]:
+        """(workflow, how it stands, why) of every run."""
+        return [(run.workflow.name, run.status, run.reason) for run in self.runs(alert)]
+
+    def did(self, alert: int | None = None) -> list[str]:
+        """What every run did, in order."""
+        return [step["said"] for run in self.runs(alert) for step in run.steps]
+
+    def told(self, alert: int) -> list[str]:
+        """Who was sent a notice about the alert."""
+        return [row[0] for row in self.pages(alert, "notice")]

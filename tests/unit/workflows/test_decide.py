@@ -1,0 +1,142 @@
+"""A run goes forward through its actions once, waits only for the future, ends, and says why, whatever happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.alerts.orders import Acknowledged, AlertState
+from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.workflows.decide import MOST_DEPTH, Act, Begin, End, Progress, Wait, decide
+from tocsin.workflows.definition import Action, Definition, Trigger
+from tocsin.workflows.facts import Facts, moment_of
+from tocsin.workflows.states import AT_THE_END, TIMED, ActionKind, Moment, TriggerKind
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+CONDITIONS = st.sampled_from(
+    [
+        None,
+        {"field": "status", "operator": "equals", "value": "open"},
+        {"field": "owner", "operator": "exists"},
+        {"field": "minutes_open", "operator": "greater than", "value": 30},
+        {"field": "nothing", "operator": "exists"},
+        False,
+    ]
+)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Definition:
+    trigger = Trigger(
+        draw(st.sampled_from(TriggerKind)), draw(st.integers(60, 7200)), draw(st.sampled_from(Moment)), within=7300
+    )
+    kinds = draw(
+        st.lists(st.sampled_from([ActionKind.WAIT, ActionKind.CLOSE, ActionKind.NOTIFY]), min_size=1, max_size=6)
+    )
+    actions = tuple(Action(kind, span=draw(st.integers(1, 4000))) for kind in kinds)
+    return Definition(trigger, draw(CONDITIONS), draw(CONDITIONS), actions)
+
+
+@st.composite
+def alerts(draw: st.DrawFn) -> Facts:
+    status = draw(st.sampled_from(AlertStatus))
+    owner = draw(st.booleans()) or status is AlertStatus.ASSIGNED
+    acknowledged = {1: Acknowledged(NOW, "Alice")} if draw(st.booleans()) else {}
+    until = NOW + timedelta(seconds=draw(st.integers(-600, 7200))) if status is AlertStatus.ON_HOLD else None
+    opened = NOW - timedelta(seconds=draw(st.integers(0, 7200)))
+    state = AlertState(
+        7, status, Priority.HIGH, opened, 2 if owner else None, "Bob" if owner else "", acknowledged, hold_until=until
+    )
+    texts = st.sampled_from(["", "soon", "2026-11-24T11:00:00", "2026-11-24T10:00:00+01:00", "1899-12-30T00:00:00"])
+    custom = {"fix_by": draw(texts), "respond_by": draw(texts)}
+    return Facts(state, {"status": str(status), "owner": state.owner_name}, custom=custom, zone="Europe/Zurich")
+
+
+@given(plans(), alerts(), st.data())
+def test_every_run_ends_or_waits_for_the_future_and_never_does_an_action_twice(
+    plan: Definition, alert: Facts, data: st.DataObject
+) -> None:
+    run, now, done, waits = Progress("Something happened."), NOW, [], 0
+    recurring = plan.trigger.on is TriggerKind.EVERY
+    for _ in range(200):
+        found = decide(run, plan, alert, now)
+        match found:
+            case End():
+                assert found.reason.endswith((".", "now."))
+                break
+            case Wait():
+                assert found.until > now
+                assert found.step >= run.step
+                now, run, waits = found.until, replace(run, step=found.step), waits + 1
+                if not run.is_begun and waits > 3:
+                    # Only what recurs and what is on hold looks again and again, and only while the alert lives.
+                    assert recurring or alert.state.status is AlertStatus.ON_HOLD
+                    break
+            case Begin():
+                assert not run.is_begun
+                assert (found.again_at is not None) == recurring
+                run = replace(run, is_begun=True)
+            case Act():
+                assert run.is_begun
+                assert found.step == run.step
+                done.append(found.step)
+                run = replace(run, step=run.step + 1)
+    else:
+        raise AssertionError("it neither ends nor waits")
+    assert done == sorted(set(done))
+    assert len(done) <= len(plan.actions)
+
+
+@given(plans(), alerts(), st.integers(MOST_DEPTH + 1, 100))
+def test_nothing_that_workflows_cause_in_too_long_a_row_acts(plan: Definition, alert: Facts, depth: int) -> None:
+    assert isinstance(decide(Progress("", depth), plan, alert, NOW), End)
+    assert isinstance(decide(Progress("", depth, is_begun=True), plan, alert, NOW), End)
+
+
+@given(plans(), alerts(), st.integers(10, 100))
+def test_however_often_it_is_pulled_it_acts_only_so_often_a_minute(plan: Definition, alert: Facts, lately: int) -> None:
+    assert not isinstance(decide(Progress("", lately=lately), plan, alert, NOW), Begin)
+
+
+@given(plans(), alerts(), st.integers(0, 9), st.integers(200, 900))
+def test_in_all_it_acts_only_so_often_on_one_alert_unless_it_recurs(
+    plan: Definition, alert: Facts, lately: int, in_all: int
+) -> None:
+    found = decide(Progress("", lately=lately, in_all=in_all), plan, alert, NOW)
+    if plan.trigger.on not in (TriggerKind.EVERY, TriggerKind.MANUAL):
+        assert not isinstance(found, Begin)
+
+
+@given(plans(), alerts())
+def test_what_looks_later_begins_only_while_the_alert_lives(plan: Definition, alert: Facts) -> None:
+    found = decide(Progress(""), plan, alert, NOW)
+    if plan.trigger.on in TIMED and alert.state.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED):
+        assert isinstance(found, End)
+    assert not (TIMED & AT_THE_END)
+
+
+@given(plans(), alerts())
+def test_tests_watched_alerts_and_what_is_switched_off_are_never_acted_on(plan: Definition, alert: Facts) -> None:
+    tested = replace(alert, state=replace(alert.state, is_test=True))
+    for run in (Progress(""), Progress("", is_begun=True)):
+        assert isinstance(decide(run, plan, tested, NOW), End)
+        assert isinstance(decide(run, plan, replace(alert, watch=True), NOW), End)
+        assert isinstance(decide(run, plan, alert, NOW, is_enabled=False), End)
+
+
+def test_a_tickets_dates_are_read_in_its_zone_and_what_is_none_is_none() -> None:
+    told: Any = [
+        moment_of(text, "Europe/Zurich")
+        for text in (
+            "2026-11-24T11:00:00", "2026-11-24T11:00:00Z", "2026-07-24 11:00", " 2026-11-24 ", "1899-12-30T00:00:00",
+            "tomorrow", "", "0001-01-01T00:00:00", "9999-12-31T23:59:59-12:00",
+        )
+    ]  # fmt: skip
+    assert [one and f"{one:%m-%d %H:%M}" for one in told] == [
+        "11-24 10:00", "11-24 11:00", "07-24 09:00", "11-23 23:00", None, None, None, None, None,
+    ]  # fmt: skip
