@@ -51,10 +51,9 @@ class Story:
     steps: tuple[Done, ...]
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether something of it is still to come: of the run, or of a call it queued."""
-        calls = [call for step in self.steps for call in step.calls]
-        return self.run.status == RunStatus.WAITING or any(call.status in ("queued", "sending") for call in calls)
+    def has_failed(self) -> bool:
+        """Whether something that it wanted to do could not be done."""
+        return any(step.failed or any(call.status == "dead" for call in step.calls) for step in self.steps)
 
 
 def offered(alert_id: int, now: datetime) -> list[Button]:
