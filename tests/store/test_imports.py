@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles import grafana_oncall, opsgenie, pagerduty
+from tests.doubles import alertops, grafana_oncall, opsgenie, pagerduty
 from tests.doubles.http import Response
 from tocsin.cli.main import run
 from tocsin.configure.imports import reading
@@ -33,6 +33,7 @@ ACCOUNTS = {
     "opsgenie": Account(opsgenie.opsgenie_double, opsgenie.KEY),
     "pagerduty": Account(pagerduty.pagerduty_double, pagerduty.KEY),
     "grafana-oncall": Account(grafana_oncall.oncall_double, grafana_oncall.KEY),
+    "alertops": Account(alertops.alertops_double, alertops.KEY),
 }
 
 

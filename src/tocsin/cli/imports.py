@@ -91,6 +91,18 @@ def grafana_oncall(
     _import("grafana-oncall", key_file, api_base, None, output, report, False, data_dir)
 
 
+@app.command()
+def alertops(
+    key_file: KeyFile = None,
+    api_base: Base = "",
+    output: Output = None,
+    report: Report = None,
+    data_dir: DataDir = None,
+) -> None:
+    """From AlertOps, by its API v2: the key is in $ALERTOPS_API_KEY or --key-file."""
+    _import("alertops", key_file, api_base, None, output, report, False, data_dir)
+
+
 def _import(
     name: str,
     key_file: Path | None,

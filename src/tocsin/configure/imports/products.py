@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from tocsin.configure.imports.alertops import fetching as alertops_fetching
+from tocsin.configure.imports.alertops import translating as alertops
 from tocsin.configure.imports.draft import Known
 from tocsin.configure.imports.grafana_oncall import fetching as oncall_fetching
 from tocsin.configure.imports.grafana_oncall import translating as oncall
@@ -84,6 +86,16 @@ PRODUCTS: Final[Mapping[str, Product]] = {
             reader=oncall_fetching.reader,
             fetch=oncall_fetching.fetch,
             translate=oncall.translate,
+        ),
+        Product(
+            name="alertops",
+            title="AlertOps",
+            base=alertops_fetching.BASE,
+            variable="ALERTOPS_API_KEY",
+            key_place="Administration → Subscription Settings, or your profile",
+            reader=alertops_fetching.reader,
+            fetch=alertops_fetching.fetch,
+            translate=alertops.translate,
         ),
     )
 }

@@ -18,6 +18,21 @@ def object_of(value: object) -> Document:
     return value if isinstance(value, dict) else {}
 
 
+def text_of(document: Document, *names: str) -> str:
+    """The first of these that is a text or a number, as text; "" where none is."""
+    for name in names:
+        value = document.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            return str(value).strip()
+    return ""
+
+
+def whole_of(document: Document, name: str, default: int = 0) -> int:
+    """A number that is not negative; `default` for anything else."""
+    value = document.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**8 else default
+
+
 def moment(value: object) -> datetime | None:
     """A moment, in UTC: ISO as the API has it, or milliseconds or `2026-01-05 09:00` (UTC) as a backup tool does."""
     if isinstance(value, int) and not isinstance(value, bool):
