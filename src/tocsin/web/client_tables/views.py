@@ -16,6 +16,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
+from tocsin.web import needed
 from tocsin.web.forms import CodeField, show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.request import Request, page
@@ -109,7 +110,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         "what": row.name,
         "problem": problem,
-        "needed_by": dependents.of("client_table", row.pk),
+        "needed_by": needed.of("client_table", row.pk),
         "back": ("edit_client_table", row.pk),
         "about": _("Alerts that are open keep their recipients."),
     }

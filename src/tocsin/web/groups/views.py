@@ -12,12 +12,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import database, dependents
+from tocsin.core import database
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.notify import contact_tests
 from tocsin.people import groups as commands
 from tocsin.people import permissions
 from tocsin.people.models import Group
+from tocsin.web import needed
 from tocsin.web.forms import show_rejection
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.guard import actor, may, needs, require
@@ -115,7 +116,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         "what": row.name,
         "problem": problem,
-        "needed_by": dependents.of("group", row.pk),
+        "needed_by": needed.of("group", row.pk),
         "back": ("group", row.pk),
         "about": _("Its members stay; only the group goes."),
     }

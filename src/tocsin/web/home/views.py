@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 from tocsin.access.roles import Role
 from tocsin.web.alerts import lists
 from tocsin.web.home import first_steps, overview, troubles
+from tocsin.web.oncall import swaps
 from tocsin.web.request import Request, page
 
 ROWS = 8
@@ -24,6 +25,7 @@ def home(request: Request) -> HttpResponse:
         "open_rows": lists.rows_of(unanswered.order_by("-pk")[:ROWS], request.now),
         "groups": overview.duties(request.now),
         "outcomes": overview.outcomes(request.now),
+        "asked_of_me": swaps.asked_of(request.user, request.now),
         "night": overview.last_night(request.user, request.now),
         "troubles": troubles.found(request.now) if request.user.role in (Role.ADMIN, Role.MANAGER) else [],
         "sees_troubles": request.user.role in (Role.ADMIN, Role.MANAGER),

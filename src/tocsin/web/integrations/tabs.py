@@ -14,9 +14,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 from tocsin.access.roles import Action
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import LIVE
-from tocsin.core import dependents, durations
+from tocsin.core import durations
 from tocsin.core.errors import Rejected
 from tocsin.inbound import commands, secrets
+from tocsin.web import needed
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs, offer_own_groups, require
 from tocsin.web.guide_text import as_html
@@ -113,7 +114,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         **frame(request, row, kind, ""),
         "problem": problem,
-        "needed_by": dependents.of("integration", row.pk),
+        "needed_by": needed.of("integration", row.pk),
         "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(LIVE)).count(),
     }
     return page(request, "integrations/delete.html", context, status=409 if problem else 200)

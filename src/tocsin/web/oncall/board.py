@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.core.cache import cache
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import configuration, database
-from tocsin.core.database import Connection
-from tocsin.oncall import health, lookup, rota
+from tocsin.core import database
+from tocsin.oncall import lookup, rota
 from tocsin.oncall.plans import GroupPlan
 from tocsin.oncall.rota import OnCall
 from tocsin.oncall.verdicts import Verdicts
-from tocsin.operate import coverage
 from tocsin.people import permissions
 from tocsin.people.members import MemberRole
 from tocsin.people.models import Group
 from tocsin.web.guard import may_somewhere
-from tocsin.web.oncall import swaps
+from tocsin.web.oncall import swaps, troubles
 from tocsin.web.request import Request, page
 
-#: For so many seconds it is remembered what is wrong, while no configuration changes.
-REMEMBERED = 300
 #: So many troubles of one group are shown; its schedule's page has all.
 MOST_OF_A_GROUP = 3
 
@@ -74,9 +69,9 @@ def board(request: Request) -> HttpResponse:
     now = request.now
     with database.transaction() as connection:
         plans = lookup.plans(connection, [group.pk for group in groups], now)
-        troubles = _troubles(connection, plans, now)
+        wrong = troubles.of_plans(connection, plans, now, AHEAD)
     shown = [
-        GroupNow(group, turns(plan, now), troubles.get(group.pk, ()), bool(plan.schedules), group.pk in mine)
+        GroupNow(group, turns(plan, now), wrong[group.pk][:MOST_OF_A_GROUP], bool(plan.schedules), group.pk in mine)
         for group in groups
         if (plan := plans.get(group.pk)) is not None
     ]
@@ -86,23 +81,6 @@ def board(request: Request) -> HttpResponse:
         "may_add": may_somewhere(request, Action.TEAMS),
     }
     return page(request, "oncall/board.html", context, parts=("board",))
-
-
-def _troubles(connection: Connection, plans: Mapping[int, GroupPlan], now: datetime) -> Mapping[int, Sequence[str]]:
-    """What is wrong with each group, by its id. Found out anew when something was changed, and now and then."""
-    key = f"on-call-board:{configuration.version(connection)}"
-    known: dict[int, list[str]] | None = cache.get(key)
-    if known is None:
-        reachable = coverage.reachable(connection)
-        known = {
-            number: [
-                coverage.sentence(plan, finding, now)
-                for finding in health.firsts(health.problems(health.findings(plan, reachable, now, now + AHEAD)))
-            ][:MOST_OF_A_GROUP]
-            for number, plan in plans.items()
-        }
-        cache.set(key, known, REMEMBERED)
-    return known
 
 
 def turns(plan: GroupPlan, now: datetime) -> list[Turn]:

@@ -20,6 +20,9 @@ from tocsin.people.members import MemberRole
 #: Places are rounded: what overlaps by less, in percent, stands beside one another.
 _CLOSE = 0.001
 
+#: A shift with more turns in the range than this would be a grey bar; shorter ranges show it.
+_MOST_TURNS = 200
+
 #: People are told apart by so many colours, which then come again.
 COLOURS = 8
 
@@ -217,6 +220,8 @@ def _role(
     keys = sorted({(-bar.layer, bar.schedule, bar.shift) for bar in bars})
     for layer, schedule, shift in keys:
         own = [bar for bar in bars if (-bar.layer, bar.schedule, bar.shift) == (layer, schedule, shift)]
+        if len(own) > _MOST_TURNS:
+            continue
         yield _row(
             Kind.SHIFT,
             shift,

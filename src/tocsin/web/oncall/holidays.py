@@ -20,6 +20,7 @@ from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.oncall import commands, holiday_days, specs
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
+from tocsin.web import needed
 from tocsin.web.forms import reader_zone, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.request import Request, page
@@ -153,7 +154,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         "what": row.name,
         "problem": problem,
-        "needed_by": dependents.of("holiday_calendar", row.pk),
+        "needed_by": needed.of("holiday_calendar", row.pk),
         "back": ("holiday_calendar", row.pk),
         "about": _("Take it out of what needs it first, and delete it then."),
     }

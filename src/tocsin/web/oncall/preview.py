@@ -49,7 +49,7 @@ def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> Preview:
     turns = [(role, [one for one in own if one.role is role][:MOST]) for role in MemberRole]
     with database.transaction() as connection:
         reachable = coverage.reachable(connection)
-    found = health.findings(plan, reachable, now, now + health.AHEAD)
+    found = health.findings(plan, reachable, now, now + AHEAD, drawn)
     return Preview(
         turns=[(role, several) for role, several in turns if several],
         troubles=[coverage.sentence(plan, finding, now) for finding in health.firsts(health.problems(found))],

@@ -18,6 +18,7 @@ from tocsin.oncall import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group
+from tocsin.web import needed
 from tocsin.web.forms import reader_zone, typed
 from tocsin.web.guard import actor, may, needs, offer_own_groups, require
 from tocsin.web.oncall import preview, shift_words
@@ -72,8 +73,6 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
                 return redirect("group_schedule", saved.group_id)
         else:
             shown = preview.of_spec(_spec(form, shifts), row, request.now)
-    elif row is not None and not form.is_bound and moved is None:
-        shown = preview.of_spec(commands.spec_without_overrides(row), row, request.now)
     failed = bool(form.errors) or shifts.total_error_count() > 0
     context = {
         "schedule": row,
@@ -119,7 +118,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         "what": row.name,
         "problem": problem,
-        "needed_by": dependents.of("schedule", row.pk),
+        "needed_by": needed.of("schedule", row.pk),
         "back": ("schedule", row.pk),
         "about": f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
     }

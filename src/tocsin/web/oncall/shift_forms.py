@@ -125,7 +125,7 @@ class ShiftForm(forms.Form):
     @property
     def has_more(self) -> bool:
         """Whether anything of what is seldom used is set."""
-        names = ("start_time", "end_day", "time_zone", "move", "holidays")
+        names = ("end_day", "end_time", "time_zone", "move", "holidays")
         usual = ("", None, "1", 1, str(OnHolidays.RUN), OnHolidays.RUN)
         return any(self[name].value() not in usual or self[name].errors for name in names)
 

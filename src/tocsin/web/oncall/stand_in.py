@@ -64,7 +64,8 @@ def stand_in(request: Request, number: int) -> HttpResponse:
         plan = lookup.plan(connection, group.pk, request.now) or GroupPlan(group.pk, group.name)
     wanted = _wanted(request, schedules, plan)
     held = _held(plan, wanted)
-    form = _form(request, group, schedules, plan, wanted, held)
+    is_manager = may(request, Action.TEAMS, group)
+    form = _form(request, is_manager, schedules, plan, wanted, held)
     if request.method == "POST" and form.is_valid() and (said := _done(request, group, form)):
         messages.success(request, said)
         day = windows.day_of(max(form.cleaned_data["begins"], request.now), reader_zone())
@@ -75,9 +76,9 @@ def stand_in(request: Request, number: int) -> HttpResponse:
         "wanted": wanted,
         "held": held,
         "has_schedule": bool(schedules),
-        "may_change": may(request, Action.TEAMS, group),
         "is_over": wanted.until <= request.now,
         "is_by_order": not form.offers,
+        "may_do": is_manager or form.takes or form.is_mine,
         "zone": reader_zone().key,
     }
     return page(request, "oncall/stand_in.html", context, parts=("form",), status=422 if form.errors else 200)
@@ -126,13 +127,13 @@ def _held(plan: GroupPlan, wanted: Wanted) -> list[OnCall]:
 
 def _form(
     request: Request,
-    group: Group,
+    is_manager: bool,
     schedules: list[Schedule],
     plan: GroupPlan,
     wanted: Wanted,
     held: list[OnCall],
 ) -> StandInForm:
-    me, is_manager = request.user, may(request, Action.TEAMS, group)
+    me = request.user
     by_schedule = [one for one in held if one.schedule]
     belongs = any(swaps.belongs(schedule, me) for schedule in schedules)
     is_sent = request.method == "POST"

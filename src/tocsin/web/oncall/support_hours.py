@@ -18,6 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.oncall import commands, lookup
 from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.people.models import Group
+from tocsin.web import needed
 from tocsin.web.forms import ZoneField, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.oncall import shift_words
@@ -128,7 +129,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         "what": row.name,
         "problem": problem,
-        "needed_by": dependents.of("support_hours", row.pk),
+        "needed_by": needed.of("support_hours", row.pk),
         "back": ("edit_support_hours", row.pk),
         "about": _("Take them out of what needs them first, and delete them then."),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from urllib.parse import urlencode
 
@@ -14,12 +15,11 @@ from tocsin.core import database
 from tocsin.oncall import commands, health, lookup, overrides, rota, windows
 from tocsin.oncall.models import Schedule
 from tocsin.oncall.plans import GroupPlan
-from tocsin.operate import coverage
 from tocsin.people.models import Group
 from tocsin.web.forms import reader_zone
 from tocsin.web.groups.views import find
 from tocsin.web.guard import may
-from tocsin.web.oncall import drawing, shift_words, swaps
+from tocsin.web.oncall import drawing, shift_words, swaps, troubles
 from tocsin.web.oncall.drawing import Piece, Range, Span
 from tocsin.web.request import Request, page
 
@@ -36,7 +36,7 @@ def group_schedule(request: Request, number: int) -> HttpResponse:
     span = Span(wanted) if wanted in list(Span) else Span.WEEK
     today = windows.day_of(request.now, zone)
     shown = drawing.range_of(span, _day(request.GET.get("day", ""), today), zone)
-    plan, troubles = _plan(group, shown.since, request.now)
+    plan, wrong = _plan(group, shown.since, request.now)
     drawn = drawing.draw(plan, rota.timeline(plan, shown.since, shown.until), shown, request.now)
     schedules = list(Schedule.objects.filter(group=group).prefetch_related("imports", overrides.prefetched()))
     names = commands.display_names(schedules)
@@ -46,7 +46,7 @@ def group_schedule(request: Request, number: int) -> HttpResponse:
         "has_holidays": any(tick.holiday for tick in drawn.ticks),
         "spans": list(Span),
         "as_list": request.GET.get("view") == "list",
-        "troubles": troubles,
+        "troubles": wrong,
         "schedules": [
             (one, shift_words.lines(one.definition, names), overrides.current(one, request.now)) for one in schedules
         ],
@@ -73,12 +73,12 @@ def _within(at: datetime | None, bound: datetime) -> datetime:
     return at or bound
 
 
-def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, list[str]]:
+def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, Sequence[str]]:
     """The group's plan from `since` on, and what is wrong with it from now on, in sentences."""
     with database.transaction() as connection:
         plan = lookup.plan(connection, group.pk, min(since, now)) or GroupPlan(group.pk, group.name)
-        _same, found = coverage.of_groups(connection, [group.pk], now).get(group.pk, (plan, ()))
-    return plan, [coverage.sentence(plan, finding, now) for finding in health.firsts(health.problems(found))]
+        wrong = troubles.of_plans(connection, {group.pk: plan}, now, health.AHEAD)
+    return plan, wrong[group.pk]
 
 
 def _day(text: str, today: date) -> date:

@@ -23,6 +23,7 @@ from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.simulate.escalation import Stage
 from tocsin.simulate.policy import Supposed, simulate
+from tocsin.web import needed
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.forms import show_rejection, typed
@@ -157,7 +158,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         "what": row.name,
         "problem": problem,
-        "needed_by": dependents.of("policy", row.pk),
+        "needed_by": needed.of("policy", row.pk),
         "back": ("policy", row.pk),
         "about": _("Alerts at which it works go on with it to their end."),
     }

@@ -1,4 +1,4 @@
-"""What fits some words, anywhere in Tocsin: alerts, integrations, people, groups, policies. Reads only."""
+"""What fits some words, anywhere in Tocsin: alerts, integrations, people, groups, schedules, policies. Reads only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tocsin.access.roles import Action
 from tocsin.alerts.states import LIVE
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
+from tocsin.oncall.models import Schedule
 from tocsin.people.models import Group, User
 from tocsin.people.permissions import Viewer
 from tocsin.web.alerts import lists
@@ -78,6 +79,12 @@ def _kinds(text: str, viewer: Viewer) -> Iterator[Kind]:
     groups = Group.objects.filter(name__icontains=text).order_by("name")
     yield Kind(
         _("Groups"), "users-group", [Hit(one.name, "", reverse("group", args=[one.pk])) for one in groups[:SHOWN]]
+    )
+    schedules = Schedule.objects.filter(name__icontains=text).select_related("group").order_by("name")
+    yield Kind(
+        _("Schedules"),
+        "calendar-event",
+        [Hit(one.name, one.group.name, reverse("schedule", args=[one.pk])) for one in schedules[:SHOWN]],
     )
     policies = Policy.objects.filter(name__icontains=text).order_by("name")
     yield Kind(

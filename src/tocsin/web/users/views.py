@@ -17,13 +17,12 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core import dependents
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.people import absences, commands
 from tocsin.people import groups as group_commands
 from tocsin.people.models import User
-from tocsin.web import mail
+from tocsin.web import mail, needed
 from tocsin.web.accounts import invitation
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs
@@ -132,7 +131,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         "what": row.display_name,
         "problem": problem,
-        "needed_by": dependents.of("user", row.pk),
+        "needed_by": needed.of("user", row.pk),
         "back": ("user", row.pk),
         "about": _("What they did stays on record under their name. Switching them off is enough to end sign-in."),
     }
