@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,7 +22,7 @@ from tocsin.alerts.orders import Close
 from tocsin.core import clock, database, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.notify import commands, contact_tests, opt_outs, replies
-from tocsin.notify.models import Delivery, MailReply, OptOut, Provider, ProviderHealth
+from tocsin.notify.models import Delivery, Heard, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses
 from tocsin.people import commands as people
@@ -188,6 +189,21 @@ def test_a_text_that_comes_twice_acts_once_and_is_answered_alike(world: World) -
     answers = {world.hear(ALICE, "reply On my way", sid="SM-same") for _ in range(2)}
     assert len(answers) == 1
     assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 1
+
+
+def test_a_text_that_comes_twice_at_one_moment_acts_once(world: World) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: world.hear(ALICE, "reply On my way", sid="SM-same"), range(6)))
+    assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 1
+    assert world.hear(ALICE, "reply On my way", sid="SM-same")
+    # A process that stopped between hearing and acting: what comes again later acts.
+    Heard.objects.update(answer="", at=world.post.at(-31))
+    assert world.hear(ALICE, "reply On my way", sid="SM-same")
+    assert AlertEvent.objects.filter(alert=alert, kind="replied").count() == 2
 
 
 def test_without_a_valid_signature_nothing_is_heard(world: World) -> None:

@@ -120,7 +120,7 @@ def erase(object_type: str, object_id: object, *, known_as: str, instead: str) -
     Sign-ins tried as `known_as`, an address, stand under `instead` from then on.
     """
     entries = AuditEntry.objects.filter(object_type=object_type, object_id=str(object_id))
-    for entry in entries.exclude(before=None, after=None):
+    for entry in entries.exclude(before__isnull=True, after__isnull=True):
         entry.before, entry.after = _without_addresses(entry.before), _without_addresses(entry.after)
         entry.save(update_fields=["before", "after"])
     if known_as:

@@ -23,6 +23,15 @@ _SAME = {"sms": ("sms", "voice"), "voice": ("voice", "sms")}
 #: What was heard is known for so long: vendors repeat themselves for hours at most.
 _KEPT = timedelta(days=2)
 
+#: Who has not ended with a message after so long has stopped.
+_PATIENCE = timedelta(seconds=30)
+
+_BEGIN = """
+INSERT INTO notify_heard (key, answer, at) VALUES (%(key)s, '', %(now)s)
+ON CONFLICT (key) DO UPDATE SET at = excluded.at
+WHERE notify_heard.answer = '' AND notify_heard.at < %(stopped)s RETURNING key
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
@@ -41,13 +50,19 @@ class Hearing:
         with database.transaction() as connection:
             user_id = answering.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
             who = answering.person(connection, user_id) if user_id is not None else None
-            before = self._heard(connection, said)
-        # Who is not known is told nothing, not even that.
-        if who is None:
-            return ""
+            # Who is not known is told nothing, not even that.
+            if who is None:
+                return ""
+            before = self._begin(connection, said)
         if before is not None:
             return before
-        answer = self._answer(who, wants, _VIA.get(said.channel, Via.CHAT))
+        try:
+            answer = self._answer(who, wants, _VIA.get(said.channel, Via.CHAT))
+        except Exception:
+            # It did not act: the vendor says it again, and then it does.
+            with database.transaction() as connection:
+                self._forget(connection, said)
+            raise
         with database.transaction() as connection:
             self._keep(connection, said, answer)
         return answer
@@ -126,23 +141,27 @@ class Hearing:
         more = f" And {len(numbers) - len(rows)} more." if len(numbers) > len(rows) else ""
         return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
 
-    def _heard(self, connection: Connection, said: SaidByText) -> str | None:
-        """What was answered to the very same message before."""
+    def _begin(self, connection: Connection, said: SaidByText) -> str | None:
+        """What was answered to the very same message before, empty while that is being done; None where it is new, or
+        whoever began with it did not end."""
         if not said.external_id:
             return None
-        found = connection.execute("SELECT answer FROM notify_heard WHERE key = %s", (self._key(said),)).fetchone()
-        return None if found is None else found[0]
-
-    def _keep(self, connection: Connection, said: SaidByText, answer: str) -> None:
         connection.execute(
             "DELETE FROM notify_heard WHERE key IN (SELECT key FROM notify_heard WHERE at < %s LIMIT 100)",
             (self.now - _KEPT,),
         )
+        wanted = {"key": self._key(said), "now": self.now, "stopped": self.now - _PATIENCE}
+        if connection.execute(_BEGIN, wanted).fetchone() is not None:
+            return None
+        found = connection.execute("SELECT answer FROM notify_heard WHERE key = %s", (wanted["key"],)).fetchone()
+        return found[0] if found else ""
+
+    def _keep(self, connection: Connection, said: SaidByText, answer: str) -> None:
         if said.external_id:
-            connection.execute(
-                "INSERT INTO notify_heard (key, answer, at) VALUES (%s, %s, %s) ON CONFLICT (key) DO NOTHING",
-                (self._key(said), answer, self.now),
-            )
+            connection.execute("UPDATE notify_heard SET answer = %s WHERE key = %s", (answer, self._key(said)))
+
+    def _forget(self, connection: Connection, said: SaidByText) -> None:
+        connection.execute("DELETE FROM notify_heard WHERE key = %s AND answer = ''", (self._key(said),))
 
     def _key(self, said: SaidByText) -> str:
         return hashlib.sha256(f"{self.provider}\0{said.external_id}".encode()).hexdigest()

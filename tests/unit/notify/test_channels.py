@@ -10,6 +10,7 @@ from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -25,6 +26,8 @@ from tocsin.notify.channels.contract import Account, Channel, ProviderKind, Rend
 from tocsin.notify.channels.registry import CHANNELS, KINDS
 
 ICONS = Path(__file__).parents[3] / "scripts"
+
+KEY = "0192f0c1-0000-7000-8000-000000000042"
 
 GOOD = {
     "email": "alice@example.org", "sms": "+41790000001", "voice": "+41790000001", "push": "alice-topic",
@@ -155,26 +158,26 @@ def test_a_message_is_handed_over_once_with_its_key(sender: Sender, bench: Bench
 def test_a_real_server_takes_every_message(sender: Sender, bench: Bench, text: str) -> None:
     messages = every_purpose(text)
     for message in messages:
-        sender.send(CHANNELS[bench.channel].render(message), bench.channel, bench.address, "key")
+        sender.send(CHANNELS[bench.channel].render(message), bench.channel, bench.address, KEY)
     assert bench.accepted() == len(messages)
 
 
 def test_temporary_trouble_is_temporary(sender: Sender, bench: Bench) -> None:
     bench.answer("temporary")
     with pytest.raises(Temporary) as caught:
-        sender.send(rendered(bench), bench.channel, bench.address, "key")
+        sender.send(rendered(bench), bench.channel, bench.address, KEY)
     assert not isinstance(caught.value, OutcomeUnknown)
     assert bench.accepted() == 0
-    sender.send(rendered(bench), bench.channel, bench.address, "key")
+    sender.send(rendered(bench), bench.channel, bench.address, KEY)
     assert bench.accepted() == 1
 
 
 def test_a_refusal_is_permanent_and_says_why(sender: Sender, bench: Bench) -> None:
     bench.answer("permanent")
     with pytest.raises(Permanent) as caught:
-        sender.send(rendered(bench), bench.channel, bench.address, "key")
+        sender.send(rendered(bench), bench.channel, bench.address, KEY)
     assert str(caught.value).endswith(".")
-    sender.send(rendered(bench), bench.channel, bench.address, "key")
+    sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
 def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender: Sender, bench: Bench) -> None:
@@ -183,7 +186,7 @@ def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender
     for status in (*range(300, 304), 307, 308, *range(400, 432), 451, *range(500, 512), 520, 599):
         bench.give(Response(status, b"<html>a page of a proxy</html>", {"Retry-After": "7", "Location": "/else"}))
         with pytest.raises((Temporary, Permanent)) as caught:
-            sender.send(rendered(bench), bench.channel, bench.address, "key")
+            sender.send(rendered(bench), bench.channel, bench.address, KEY)
         assert not isinstance(caught.value, OutcomeUnknown), status
         passes = status in (408, 425, 429, 507) or status >= 500
         assert isinstance(caught.value, Temporary) == passes, (status, caught.value)
@@ -191,7 +194,7 @@ def test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend(sender
         assert caught.value.detail.endswith("."), caught.value.detail
         assert "<html>" not in caught.value.detail
     assert bench.accepted() == 0
-    sender.send(rendered(bench), bench.channel, bench.address, "key")
+    sender.send(rendered(bench), bench.channel, bench.address, KEY)
     assert bench.accepted() == 1, "no redirect was followed, and the connection is usable"
 
 
@@ -201,7 +204,7 @@ def test_an_answer_that_is_not_the_vendors_is_no_success(sender: Sender, bench: 
         pytest.skip("it does not speak HTTP")
     bench.give(Response(200, body))
     with pytest.raises(OutcomeUnknown):
-        sender.send(rendered(bench), bench.channel, bench.address, "key")
+        sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
 def test_a_server_that_is_too_slow_leaves_the_outcome_unknown(
@@ -212,21 +215,21 @@ def test_a_server_that_is_too_slow_leaves_the_outcome_unknown(
     monkeypatch.setattr(egress, "READ_TIMEOUT", 0.05)
     bench.give(Response(200, takes=0.5))
     with pytest.raises(OutcomeUnknown):
-        sender.send(rendered(bench), bench.channel, bench.address, "key")
+        sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
 def test_an_answer_that_never_comes_leaves_the_outcome_unknown(sender: Sender, bench: Bench) -> None:
     bench.answer("unknown")
     with pytest.raises(OutcomeUnknown):
-        sender.send(rendered(bench), bench.channel, bench.address, "key")
-    sender.send(rendered(bench), bench.channel, bench.address, "key")
+        sender.send(rendered(bench), bench.channel, bench.address, KEY)
+    sender.send(rendered(bench), bench.channel, bench.address, KEY)
 
 
 def test_a_server_that_does_not_answer_is_temporary(kind: ProviderKind, bench: Bench) -> None:
     dead = _elsewhere(bench.account, 9)
     sender = kind.open(dead)
     with pytest.raises(Temporary) as caught:
-        sender.send(rendered(bench), bench.channel, bench.address, "key")
+        sender.send(rendered(bench), bench.channel, bench.address, KEY)
     assert not isinstance(caught.value, OutcomeUnknown)
     with pytest.raises(Temporary):
         sender.verify()
@@ -240,7 +243,7 @@ def test_a_wrong_secret_is_permanent_and_never_shown(
     wrong = Account("Wrong", bench.account.settings, dict.fromkeys(bench.account.secrets, "wr0ng-secret"))
     sender = kind.open(wrong)
     for attempt in (
-        lambda: sender.send(rendered(bench), bench.channel, bench.address, "key"),
+        lambda: sender.send(rendered(bench), bench.channel, bench.address, KEY),
         sender.verify,
     ):
         with pytest.raises(Permanent) as caught:
@@ -270,14 +273,14 @@ def test_a_private_address_is_refused_unless_the_operator_allows_it(
     monkeypatch.setattr(config, "current", lambda: strict)
     sender = kind.open(bench.account)
     for attempt in (
-        lambda: sender.send(rendered(bench), bench.channel, bench.address, "key"),
+        lambda: sender.send(rendered(bench), bench.channel, bench.address, KEY),
         sender.verify,
     ):
         with pytest.raises(egress.Refused):
             attempt()
     sender.close()
     trusted = kind.open(replace(bench.account, is_trusted=True))
-    trusted.send(rendered(bench), bench.channel, bench.address, "key")
+    trusted.send(rendered(bench), bench.channel, bench.address, KEY)
     trusted.close()
     assert bench.accepted() == 1
 
@@ -286,7 +289,7 @@ def test_many_threads_share_a_sender(sender: Sender, bench: Bench) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def send(number: int) -> Any:
-        return sender.send(rendered(bench), bench.channel, bench.address, f"key-{number}")
+        return sender.send(rendered(bench), bench.channel, bench.address, str(UUID(int=number + 1)))
 
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(send, range(40)))) == 40

@@ -1,0 +1,132 @@
+"""The conformance test for what is built in: people's own browsers, and services by their own URL. Both need rows or
+a sealed address, and no account; everything else holds for them as for every kind of provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.doubles.http import Request, Response, http_double
+from tests.doubles.push import PushDouble, push_double
+from tests.store.people import ACTOR, make_user
+from tests.store.sending import allow_loopback, configured
+from tests.unit.notify.benches.bench import Bench
+from tests.unit.notify.test_channels import (
+    rendered,
+    test_a_refusal_is_permanent_and_says_why,
+    test_a_server_that_is_too_slow_leaves_the_outcome_unknown,
+    test_an_answer_that_never_comes_leaves_the_outcome_unknown,
+    test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend,
+    test_many_threads_share_a_sender,
+    test_temporary_trouble_is_temporary,
+)
+from tocsin.core import egress, ids
+from tocsin.notify.channels.chat.channel import ChatChannel
+from tocsin.notify.channels.contract import Account, ProviderKind, Sender
+from tocsin.notify.channels.registry import BUILT_IN
+from tocsin.notify.channels.web_push import devices
+from tocsin.people.models import ContactMethod
+
+__all__ = [
+    "test_a_refusal_is_permanent_and_says_why",
+    "test_a_server_that_is_too_slow_leaves_the_outcome_unknown",
+    "test_an_answer_that_never_comes_leaves_the_outcome_unknown",
+    "test_every_status_is_told_as_what_may_pass_or_what_a_person_must_mend",
+    "test_many_threads_share_a_sender",
+    "test_temporary_trouble_is_temporary",
+]
+
+pytestmark = pytest.mark.usefixtures("database")
+
+TOKEN = "AbcdefghijKLMNO"
+
+
+@pytest.fixture(params=[kind.name for kind in BUILT_IN])
+def kind(request: pytest.FixtureRequest) -> ProviderKind:
+    return next(kind for kind in BUILT_IN if kind.name == request.param)
+
+
+@pytest.fixture
+def bench(kind: ProviderKind, database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    allow_loopback(monkeypatch)
+    yield from (_browser(now) if kind.name == "web_push" else _gotify())
+
+
+@pytest.fixture
+def sender(kind: ProviderKind, bench: Bench) -> Iterator[Sender]:
+    made = kind.open(bench.account)
+    yield made
+    made.close()
+
+
+def _browser(now: datetime) -> Iterator[Bench]:
+    alice = make_user("alice", now)
+    with push_double() as double:
+        browser = double.browser()
+        devices.subscribe(alice, browser.subscription(), "Phone", actor=ACTOR, now=now)
+        address = ContactMethod.objects.get(user=alice, channel="push").address
+
+        def keys() -> list[str]:
+            return [headers["topic"] for headers in double.headers]
+
+        def accepted() -> int:
+            return len(browser.received)
+
+        yield Bench(Account("Web Push"), address, "push", _how(double.answers.append), keys, accepted, _living(double))
+
+
+def _living(double: PushDouble) -> Callable[[Response], None]:
+    """A browser that is said to be gone is asked no more: such answers are another test's."""
+
+    def give(response: Response) -> None:
+        double.answers.append(Response(400) if response.status in (404, 410) else response)
+
+    return give
+
+
+def _gotify() -> Iterator[Bench]:
+    answers: list[Response] = []
+    taken: list[Request] = []
+
+    def answering(request: Request) -> Response:
+        if answers:
+            return answers.pop(0)
+        taken.append(request)
+        return Response(200, b'{"id": 1}')
+
+    with http_double(answering) as http:
+        address = ChatChannel().address(f"gotify://127.0.0.1:{http.port}/{TOKEN}")
+
+        def keys() -> list[str]:
+            return [request.headers["idempotency-key"] for request in taken]
+
+        def accepted() -> int:
+            return len(taken)
+
+        yield Bench(Account("Services"), address, "chat", _how(answers.append), keys, accepted, answers.append)
+
+
+def _how(give: Callable[[Response], None]) -> Callable[[str], None]:
+    known = {"temporary": Response(503), "permanent": Response(400), "unknown": Response(hangs_up=True)}
+
+    def answer(how: str) -> None:
+        give(known[how])
+
+    return answer
+
+
+def test_a_message_is_handed_over_once_under_its_key_and_not_to_a_private_address(
+    kind: ProviderKind, sender: Sender, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = str(ids.uuid7())
+    sender.send(rendered(bench), bench.channel, bench.address, key)
+    assert [seen.replace("-", "") for seen in bench.keys_seen()] == [key.replace("-", "")]
+    assert sender.verify().endswith(".")
+    assert bench.accepted() == 1
+    configured(monkeypatch, allow_targets=())
+    strict = kind.open(bench.account)
+    with pytest.raises(egress.Refused):
+        strict.send(rendered(bench), bench.channel, bench.address, key)
+    strict.close()
