@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.utils.functional import Promise
@@ -82,6 +83,16 @@ def of_message(message: InboundMessage) -> Waiting | None:
         return None
     row = DelayedOpening.objects.select_related("integration").filter(pk=bytes(message.key_hash)).first()
     return shown(row) if row is not None else None
+
+
+def due_by_message(messages: Iterable[InboundMessage]) -> dict[UUID, datetime]:
+    """When those of the messages that wait are due, by their ids; one statement, and none where none waits."""
+    keys = {m.pk: bytes(m.key_hash) for m in messages if m.status == MessageStatus.DELAYED and m.key_hash}
+    if not keys:
+        return {}
+    rows = DelayedOpening.objects.filter(pk__in=list(keys.values()), due_at__isnull=False)
+    due = {bytes(key): at for key, at in rows.values_list("pk", "due_at") if at is not None}
+    return {number: due[key] for number, key in keys.items() if key in due}
 
 
 def find(text: str) -> DelayedOpening:

@@ -59,6 +59,7 @@ NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
             Entry(_("Outbound Integrations"), "arrows-exchange", "outbound_integrations"),
             Entry(_("Escalation policies"), "stairs-up", "policies", key="p"),
             Entry(_("Workflows"), "git-branch", "workflows", key="f"),
+            Entry(_("Maintenance"), "tool", "maintenance", key="m"),
             Entry(_("Groups"), "users-group", "groups", key="o"),
             Entry(_("Providers"), "send", "providers", Action.ADMINISTER, key="v"),
             Entry(_("Users"), "users", "users", Action.ADMINISTER, key="u"),

@@ -18,8 +18,9 @@ from tocsin.web.hooks import views as hooks
 from tocsin.web.imports import views as imports
 from tocsin.web.inbound import attachments, replay
 from tocsin.web.inbound import views as inbound
-from tocsin.web.integrations import bench, presets, tabs, trying, versions
+from tocsin.web.integrations import bench, delayed, presets, tabs, trying, versions
 from tocsin.web.integrations import views as integrations
+from tocsin.web.maintenance import views as maintenance
 from tocsin.web.me import absences as my_absences
 from tocsin.web.me import confirming, rules
 from tocsin.web.me import shifts as my_shifts
@@ -209,6 +210,14 @@ _client_tables = [
     path("<int:number>/delete/", client_tables.delete, name="delete_client_table"),
 ]
 
+_maintenance = [
+    path("", maintenance.window_list, name="maintenance"),
+    path("new/", maintenance.edit, name="new_maintenance_window"),
+    path("<int:number>/", maintenance.edit, name="maintenance_window"),
+    path("<int:number>/end", maintenance.end, name="end_maintenance_window"),
+    path("<int:number>/delete/", maintenance.delete, name="delete_maintenance_window"),
+]
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
     path("alerts/", include(_alerts)),
@@ -216,6 +225,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("integrations/", include(_integrations)),
     path("policies/", include(_policies)),
     path("client-tables/", include(_client_tables)),
+    path("maintenance/", include(_maintenance)),
+    path("delayed/<str:key>/<slug:verb>", delayed.act, name="act_on_delayed"),
     path("groups/", include(_groups)),
     path("on-call/", include(_on_call)),
     path("users/", include(_users)),

@@ -29,6 +29,7 @@ from tocsin.alerts.states import LIFE, LIVE, AlertStatus, CommandKind, EventKind
 from tocsin.alerts.undo import WITHIN
 from tocsin.core import durations
 from tocsin.core.errors import Rejected
+from tocsin.inbound.models import JoinedKey
 from tocsin.people.models import User
 from tocsin.web.alerts import timeline, upcoming
 from tocsin.web.guard import alert_actor, needs
@@ -138,6 +139,7 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
     return {
         "alert": alert,
         "is_live": alert.status in LIVE,
+        "joined": list(JoinedKey.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": of_alert.unsent(alert.pk),
         "buttons": buttons.offered(alert.pk, request.now),
         "stories": buttons.of_alert(alert.pk),

@@ -68,6 +68,8 @@ _TONES = {
     EventKind.PAGE_FAILED: "now",
     EventKind.ACKNOWLEDGEMENT_EXPIRED: "wait",
     EventKind.HELD: "wait",
+    EventKind.JOINED: "wait",
+    EventKind.PART_OVER: "ok",
     EventKind.UNASSIGNED: "wait",
     EventKind.UNACKNOWLEDGED: "wait",
     EventKind.UPDATED: "",

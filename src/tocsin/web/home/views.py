@@ -6,6 +6,7 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Role
+from tocsin.inbound import maintenance_windows
 from tocsin.web.alerts import lists
 from tocsin.web.home import first_steps, overview, troubles
 from tocsin.web.oncall import swaps
@@ -27,6 +28,7 @@ def home(request: Request) -> HttpResponse:
         "outcomes": overview.outcomes(request.now),
         "asked_of_me": swaps.asked_of(request.user, request.now),
         "night": overview.last_night(request.user, request.now),
+        "in_force": maintenance_windows.in_force(request.now),
         "troubles": troubles.found(request.now) if request.user.role in (Role.ADMIN, Role.MANAGER) else [],
         "sees_troubles": request.user.role in (Role.ADMIN, Role.MANAGER),
         "steps": steps,

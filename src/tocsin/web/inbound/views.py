@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
+from tocsin.inbound import delayed
 from tocsin.inbound.explained import explained
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
@@ -55,7 +57,7 @@ def log(request: Request) -> HttpResponse:
     context = {
         "tabs": [(key, label, key == chosen) for key, label, _status in TABS],
         "failed_count": failed.count(),
-        "rows": found.rows,
+        "rows": _with_due(found.rows),
         "page": found,
         "integrations": Integration.objects.only("pk", "name"),
         "chosen": form.cleaned_data,
@@ -64,6 +66,14 @@ def log(request: Request) -> HttpResponse:
         "outcome": chosen,
     }
     return page(request, "inbound/log.html", context, parts=("list", "tabs"))
+
+
+def _with_due(rows: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
+    """The rows, each that waits with the moment at which it is due."""
+    due = delayed.due_by_message(rows)
+    for row in rows:
+        row.due_at = due.get(row.pk)  # type: ignore[attr-defined]
+    return rows
 
 
 @require_safe
@@ -79,6 +89,7 @@ def message(request: Request, message_id: UUID) -> HttpResponse:
         "body": text[: body.SHOWN],
         "is_cut": len(text) > body.SHOWN,
         "by_current": by_current,
+        "waits": delayed.of_message(row),
         "may_replay": may(request, Action.TRY_OUT, row.integration.group_id),
         "is_old": request.now - row.received_at > DAY / 24,
         "replays": InboundMessage.objects.filter(replay_of=row.pk, pk__gt=row.pk).only("pk", "received_at", "status")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Q
 from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Kind, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound import drafts, presets, versions
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound import delayed, drafts, maintenance_windows, presets, versions
+from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.presets import Which
 from tocsin.simulate import backtest
@@ -21,6 +22,9 @@ from tocsin.simulate.chain import simulate_door
 from tocsin.simulate.differences import Tally, is_night
 from tocsin.web.home.overview import DAY, first_uuid
 from tocsin.web.integrations import outcomes
+
+#: So many alerts that wait are shown.
+_MOST_WAITING = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,18 @@ def watched(integration: Integration, now: datetime) -> Tally | None:
         found.pages += 1
         found.at_night += is_night(at, zone)
     return found
+
+
+def held_back(integration: Integration, now: datetime) -> dict[str, Any]:
+    """Its alerts that wait, and the maintenance windows in force that may be about it."""
+    rows = DelayedOpening.objects.filter(integration=integration)
+    shown = delayed.waiting(rows, _MOST_WAITING)
+    windows = MaintenanceWindow.objects.filter(Q(integrations=[]) | Q(integrations__contains=[integration.pk]))
+    return {
+        "waiting": shown,
+        "waiting_count": len(shown) if len(shown) < _MOST_WAITING else rows.count(),
+        "in_force": maintenance_windows.in_force(now, windows),
+    }
 
 
 def problem_of(integration: Integration) -> str:

@@ -20,6 +20,8 @@ from tocsin.web.integrations.condition_rows import Group, Places
 MOST = 100
 
 _SHOWN = frozenset({"name", "when", "during", "escalation_policy", "policy", "recipients", "priority", "action"})
+#: A delay that a row shows: none, or a span to wait. Others are carried along.
+_NO_DELAY = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Row:
     groups: tuple[str, ...] = ()
     priority: str = ""
     records: bool = False
+    #: Empty for the integration's own, "none", or how long it waits.
+    delay: str = ""
     #: Other keys, as JSON.
     more: str = ""
 
@@ -99,6 +103,8 @@ def say(row: Row, labels: Mapping[str, str]) -> str:
         does.append(f"page by {row.policy}" if row.policy else "page by the integration's own policy")
         if row.has_recipients:
             does.append(f"to {', '.join((*row.groups, *row.users)) or 'nobody'}")
+    if row.delay:
+        does.append("at once" if row.delay.lower() == _NO_DELAY else f"after {row.delay}, unless it closes before")
     return f"{', '.join(parts)}: {', '.join(does)}."
 
 
@@ -106,7 +112,8 @@ def _row(route: Mapping[str, Any]) -> Row:
     recipients = route.get("recipients")
     known = recipients if isinstance(recipients, Mapping) else {}
     during = route.get("during")
-    more = {key: value for key, value in route.items() if key not in _SHOWN}
+    delay = _delay(route.get("delay"))
+    more = {key: value for key, value in route.items() if key not in _SHOWN and not (key == "delay" and delay)}
     return Row(
         name=str(route.get("name") or ""),
         when=condition_rows.rows_of(route.get("when")),
@@ -117,8 +124,15 @@ def _row(route: Mapping[str, Any]) -> Row:
         groups=tuple(map(str, known.get("groups") or ())),
         priority=str(route.get("priority") or ""),
         records=route.get("action") == "record",
+        delay=delay,
         more=json.dumps(more, ensure_ascii=False, default=str) if more else "",
     )
+
+
+def _delay(delay: object) -> str:
+    if isinstance(delay, Mapping) and set(delay) == {"wait"}:
+        return str(delay["wait"])
+    return _NO_DELAY if delay == _NO_DELAY else ""
 
 
 def _route(row: Row, where: str, prefix: str, places: Places) -> dict[str, Any]:
@@ -139,6 +153,8 @@ def _route(row: Row, where: str, prefix: str, places: Places) -> dict[str, Any]:
         route["priority"] = row.priority
     if row.records:
         route["action"] = "record"
+    if row.delay:
+        route["delay"] = _NO_DELAY if row.delay.lower() == _NO_DELAY else {"wait": row.delay}
     if row.more:
         try:
             more = json.loads(row.more)
@@ -159,5 +175,6 @@ def _read(post: QueryDict, prefix: str) -> Row:
         groups=tuple(map(str, post.getlist(f"{prefix}.groups"))),
         priority=str(post.get(f"{prefix}.priority", "")),
         records=post.get(f"{prefix}.action", "") == "record",
+        delay=str(post.get(f"{prefix}.delay", "")).strip(),
         more=str(post.get(f"{prefix}.more", "")),
     )

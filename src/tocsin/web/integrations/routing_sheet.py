@@ -8,24 +8,28 @@ from typing import Any
 from django.http import QueryDict
 
 from tocsin.catalogue.kinds import Kind
-from tocsin.web.integrations import condition_rows, route_rows
+from tocsin.inbound.shaping import KEYS as SHAPING_KEYS
+from tocsin.web.integrations import condition_rows, route_rows, shape_rows
 from tocsin.web.integrations.sheet import Sheet
 
 
 class RoutingSheet(Sheet):
-    """The routes in their order."""
+    """The routes in their order, and what holds back, groups or limits the alerts of all of them."""
 
-    keys = ("routes",)
+    keys = ("routes", *SHAPING_KEYS)
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(kind)
         self.routes: tuple[route_rows.Row, ...] = ()
+        self.shapes = shape_rows.Shapes({})
 
     def fill(self, parts: Mapping[str, Any]) -> None:
         self.routes = route_rows.rows_of(parts.get("routes"))
+        self.shapes = shape_rows.rows_of(parts)
 
     def read(self, post: QueryDict) -> None:
         self.routes = route_rows.read(post)
+        self.shapes = shape_rows.read(post)
 
     def act(self, do: Sequence[str]) -> None:
         match do:
@@ -56,4 +60,6 @@ class RoutingSheet(Sheet):
         return [(row, route) for _, row, route in self.numbered()]
 
     def _parts(self) -> dict[str, Any]:
-        return {"routes": route_rows.routes_of(self.routes, self.places)}
+        for part in SHAPING_KEYS:
+            self.places.rows[part] = f"shape.{part}"
+        return {"routes": route_rows.routes_of(self.routes, self.places), **shape_rows.parts_of(self.shapes)}

@@ -114,6 +114,8 @@ def integration(request: Request, number: int) -> HttpResponse:
         "beat": heartbeats.standings([row])[row.pk] if row.kind == heartbeat.KIND else None,
         "watched": overview.watched(row, request.now),
         "unusable": overview.problem_of(row),
+        **overview.held_back(row, request.now),
+        "may_try": may(request, Action.TRY_OUT, row.group_id),
     }
     return page(request, "integrations/overview.html", context, parts=("first", "received"))
 

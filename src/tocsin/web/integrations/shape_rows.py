@@ -1,0 +1,95 @@
+"""Delays, groups and limits as fields of the Routing tab, both ways. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import QueryDict
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.shaping import KEYS
+
+#: The fields of each part; a part is a mapping but for `parent`, which is a text.
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "delay": ("kind", "wait", "alerts", "within", "every", "until", "per"),
+    "grouping": ("by", "within"),
+    "parent": ("by",),
+    "flapping": ("alerts", "within", "stable"),
+    "flood": ("burst", "every"),
+}
+
+_NUMBERS = frozenset({"delay.alerts", "flapping.alerts", "flood.burst"})
+
+#: What is read of each kind of delay.
+_OF_KIND: Mapping[str, tuple[str, ...]] = {
+    "wait": ("wait",),
+    "alerts": ("alerts", "within", "per"),
+    "every": ("every", "per"),
+    "until": ("until",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The texts of all fields, by `part.field`."""
+
+    texts: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.texts.get(name, "")
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is held back, grouped or limited."""
+        return any(text for name, text in self.texts.items() if name != "delay.per")
+
+    @property
+    def fields(self) -> dict[str, dict[str, str]]:
+        """By part and field, for templates."""
+        return {part: {name: self[f"{part}.{name}"] for name in names} for part, names in FIELDS.items()}
+
+
+def rows_of(parts: Mapping[str, Any]) -> Shapes:
+    """The fields of a definition's parts. Raises Rejected for a part of another shape."""
+    found: dict[str, str] = {}
+    for part in KEYS:
+        value = parts.get(part)
+        if value in (None, "", {}, "none"):
+            continue
+        if part == "parent":
+            value = {"by": value}
+        if not isinstance(value, Mapping) or not set(value) <= set(FIELDS[part]):
+            raise Rejected("invalid_shaping", f"{part}: is written like {{{', '.join(FIELDS[part])}}}", part)
+        found |= {f"{part}.{name}": str(held) for name, held in value.items() if held is not None}
+        if part == "delay":
+            found["delay.kind"] = next((kind for kind in _OF_KIND if kind in value), "")
+    return Shapes(found)
+
+
+def read(post: QueryDict) -> Shapes:
+    """The fields that a form posts."""
+    names = (f"{part}.{name}" for part, names in FIELDS.items() for name in names)
+    return Shapes({name: str(post.get(f"shape.{name}", "")).strip() for name in names})
+
+
+def parts_of(shapes: Shapes) -> dict[str, Any]:
+    """The parts; None for each that is not set."""
+    kind = shapes["delay.kind"]
+    found: dict[str, Any] = {"delay": _part(shapes, "delay", _OF_KIND.get(kind, ()))}
+    if kind in _OF_KIND and not found["delay"]:
+        # Chosen, and not said how long: that is refused by name instead of forgotten.
+        found["delay"] = {kind: ""}
+    for part in ("grouping", "flapping", "flood"):
+        found[part] = _part(shapes, part, FIELDS[part])
+    return {**found, "parent": shapes["parent.by"] or None}
+
+
+def _part(shapes: Shapes, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
+    found = {name: _value(f"{part}.{name}", text) for name in names if (text := shapes[f"{part}.{name}"])}
+    return found if found.keys() - {"per"} else None
+
+
+def _value(name: str, text: str) -> Any:
+    return int(text) if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 7 else text

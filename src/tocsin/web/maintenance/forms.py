@@ -1,0 +1,213 @@
+"""The form of a maintenance window, and the spec that it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.comparisons import Operator
+from tocsin.inbound.maintenance import WindowAction
+from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.inbound.recurrence import Repeat
+from tocsin.oncall.windows import Day
+from tocsin.people.models import Group
+from tocsin.web.forms import CodeField, ZoneField
+from tocsin.web.integrations import yaml_text
+
+#: Whose places are which field's.
+PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_time", "lasts": "lasts"}
+
+
+class WindowForm(forms.Form):
+    """Everything that a window says. What belongs to another way of coming again is not read."""
+
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
+    action = forms.ChoiceField(
+        label=gettext_lazy("What happens to alerts"),
+        choices=(
+            (WindowAction.SUPPRESS, gettext_lazy("They do not open")),
+            (WindowAction.HOLD, gettext_lazy("They open at the end, unless they closed")),
+        ),
+    )
+    repeat = forms.ChoiceField(
+        label=gettext_lazy("It is"),
+        choices=(
+            (Repeat.ONCE, gettext_lazy("once")),
+            (Repeat.DAILY, gettext_lazy("every day")),
+            (Repeat.WEEKLY, gettext_lazy("every week")),
+            (Repeat.MONTHLY, gettext_lazy("every month")),
+        ),
+    )
+    time_zone = ZoneField()
+    starts = forms.CharField(
+        label=gettext_lazy("Starts"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
+    )
+    ends = forms.CharField(
+        label=gettext_lazy("Ends"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
+    )
+    weekdays = forms.MultipleChoiceField(
+        label=gettext_lazy("Days"),
+        required=False,
+        choices=[(one.short, one.value.capitalize()) for one in Day],
+        widget=forms.CheckboxSelectMultiple,
+    )
+    month_days = forms.CharField(
+        label=gettext_lazy("Days of the month"),
+        required=False,
+        max_length=200,
+        help_text=gettext_lazy("Such as 15, last day, 2nd tue, last sun; several with commas."),
+    )
+    from_time = forms.CharField(
+        label=gettext_lazy("From"), required=False, widget=forms.TimeInput(attrs={"type": "time"})
+    )
+    to_time = forms.CharField(
+        label=gettext_lazy("To"),
+        required=False,
+        widget=forms.TimeInput(attrs={"type": "time"}),
+        help_text=gettext_lazy("Before the start: on the next day."),
+    )
+    lasts = forms.CharField(
+        label=gettext_lazy("Or for so long"),
+        required=False,
+        max_length=20,
+        help_text=gettext_lazy("Instead of an end: 8h, 56h."),
+    )
+    first_day = forms.CharField(
+        label=gettext_lazy("First day"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    last_day = forms.CharField(
+        label=gettext_lazy("Last day"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    integrations = forms.ModelMultipleChoiceField(
+        Integration.objects.all(),
+        label=gettext_lazy("Integrations"),
+        required=False,
+        help_text=gettext_lazy("None chosen: all of them."),
+    )
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(),
+        label=gettext_lazy("Groups that would be paged"),
+        required=False,
+        help_text=gettext_lazy("None chosen: whatever the group."),
+    )
+    tags = forms.CharField(
+        label=gettext_lazy("Tags"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "environment = test"}),
+        help_text=gettext_lazy("One a line. An alert must have all of them."),
+    )
+    field = forms.CharField(
+        label=gettext_lazy("Only where"),
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"placeholder": "client"}),
+    )
+    operator = forms.ChoiceField(
+        label=gettext_lazy("is so"), required=False, choices=[(one.value, one.value) for one in Operator]
+    )
+    value = forms.CharField(label=gettext_lazy("Value"), required=False, max_length=500)
+    condition = CodeField(
+        label=gettext_lazy("Or a condition as YAML"),
+        required=False,
+        rows=4,
+        max_length=20_000,
+        help_text=gettext_lazy("As routes have them: all, any and not. It takes the place of the line above."),
+    )
+    group = forms.ModelChoiceField(
+        Group.objects.all(),
+        label=gettext_lazy("Owned by"),
+        required=False,
+        empty_label=gettext_lazy("Administrators only"),
+    )
+
+    def spec(self) -> dict[str, Any]:
+        """The window as YAML and the API write one. Raises Rejected for tags or a condition that cannot be read."""
+        data = self.cleaned_data
+        owner = data["group"]
+        return {
+            "name": data["name"],
+            "group": owner.name if owner else None,
+            "action": data["action"],
+            **self._times(data),
+            "integrations": [one.name for one in data["integrations"]] or None,
+            "groups": [one.name for one in data["groups"]] or None,
+            "tags": _tags(data["tags"]),
+            "when": self._condition(data),
+        }
+
+    def _times(self, data: dict[str, Any]) -> dict[str, Any]:
+        common = {"repeat": data["repeat"], "time_zone": data["time_zone"]}
+        if data["repeat"] == Repeat.ONCE:
+            return {**common, "starts": data["starts"] or None, "ends": data["ends"] or None}
+        days: Any = None
+        if data["repeat"] == Repeat.WEEKLY:
+            days = data["weekdays"]
+        elif data["repeat"] == Repeat.MONTHLY:
+            days = [part.strip() for part in data["month_days"].split(",") if part.strip()]
+        return {
+            **common,
+            "days": days or None,
+            "from": data["from_time"][:5] or None,
+            "to": data["to_time"][:5] or None,
+            "lasts": data["lasts"] or None,
+            "first_day": data["first_day"] or None,
+            "last_day": data["last_day"] or None,
+        }
+
+    @staticmethod
+    def _condition(data: dict[str, Any]) -> Any:
+        if data["condition"].strip():
+            return yaml_text.read(data["condition"], "when")
+        if not data["field"].strip():
+            return None
+        found: dict[str, Any] = {"field": data["field"].strip(), "operator": data["operator"]}
+        if data["operator"] == Operator.ONE_OF:
+            return {**found, "value": [part.strip() for part in data["value"].split(",") if part.strip()]}
+        return found if data["operator"] == Operator.EXISTS else {**found, "value": data["value"]}
+
+
+def initial(row: MaintenanceWindow) -> dict[str, Any]:
+    """What the form of a window begins with."""
+    times = row.times
+    found: dict[str, Any] = {
+        "name": row.name,
+        "group": row.group_id,
+        "action": row.action,
+        "repeat": times.get("repeat", Repeat.ONCE),
+        "time_zone": times["time_zone"],
+        "starts": times.get("starts", "").replace(" ", "T"),
+        "ends": times.get("ends", "").replace(" ", "T"),
+        "from_time": times.get("from", ""),
+        "to_time": times.get("to", ""),
+        "lasts": times.get("lasts", ""),
+        "first_day": times.get("first_day", ""),
+        "last_day": times.get("last_day", ""),
+        "integrations": row.integrations,
+        "groups": row.groups,
+        "tags": "\n".join(f"{name} = {value}" for name, value in row.tags.items()),
+    }
+    weekly = times.get("repeat") == Repeat.WEEKLY
+    days = times.get("days", [])
+    found["weekdays" if weekly else "month_days"] = days if weekly else ", ".join(days)
+    condition = row.condition
+    if isinstance(condition, dict) and set(condition) <= {"field", "operator", "value"}:
+        value = condition.get("value", "")
+        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        return {**found, "field": condition.get("field"), "operator": condition.get("operator"), "value": text}
+    return found | ({"condition": yaml_text.write(condition)} if condition is not None else {})
+
+
+def _tags(text: str) -> dict[str, str] | None:
+    found = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise Rejected("invalid", _("“%(line)s” is not a tag: write name = value.") % {"line": line[:60]}, "tags")
+        found[name.strip()] = value.strip()
+    return found or None

@@ -1,0 +1,184 @@
+"""Maintenance windows: the list, one in a form with what it comes to, ending and deleting it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from tocsin.access.roles import Action, Role
+from tocsin.core.errors import Rejected
+from tocsin.inbound import maintenance_times, maintenance_windows
+from tocsin.inbound.maintenance import WindowAction
+from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.inbound.recurrence import Repeat, Span
+from tocsin.simulate import caught
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
+from tocsin.web.request import Request, page
+
+TABS = (("", gettext_lazy("Now and planned")), ("past", gettext_lazy("Past")))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A window as a row of the list."""
+
+    window: MaintenanceWindow
+    sentence: str
+    is_now: bool
+    span: Span | None
+    waiting: int
+    about: str
+
+    @property
+    def can_end(self) -> bool:
+        return self.is_now and self.window.times.get("repeat", "once") == Repeat.ONCE
+
+
+@require_safe
+def window_list(request: Request) -> HttpResponse:
+    """Every window: those in force first, then by when they are next."""
+    chosen = request.GET.get("tab", "")
+    known = maintenance_windows.names()
+    rows = list(MaintenanceWindow.objects.select_related("group"))
+    waiting = maintenance_windows.waiting_for([row.pk for row in rows])
+    listed = [_listed(row, request.now, waiting.get(row.pk, 0), known) for row in rows]
+    coming = sorted((one for one in listed if one.span), key=lambda one: (not one.is_now, one.span or ()))
+    past = [one for one in listed if not one.span]
+    context = {
+        "rows": past if chosen == "past" else coming,
+        "tabs": [(key, label, key == chosen, len(past) if key else len(coming)) for key, label in TABS],
+        "is_past": chosen == "past",
+        "may_add": may_somewhere(request, Action.ROUTING),
+    }
+    return page(request, "maintenance/list.html", context, parts=("list",))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def edit(request: Request, number: int | None = None) -> HttpResponse:
+    """A new window, or changes to one; "Preview" shows what it comes to without saving."""
+    row = _find(number) if number is not None else None
+    if row is not None:
+        require(request, Action.ROUTING, row.group_id)
+    form = WindowForm(request.POST or None, initial=initial(row) if row is not None else _new(request))
+    offer_own_groups(request, form.fields["group"])
+    preview: dict[str, Any] = {}
+    if request.method == "POST" and form.is_valid():
+        try:
+            spec = form.spec()
+            preview = _preview(spec, request.now)
+            if request.POST.get("do") != "preview":
+                saved = _save(request, spec, row)
+                messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
+                return redirect("maintenance")
+        except Rejected as rejected:
+            show_rejection(form, rejected, _places(form))
+    elif row is not None:
+        preview = _preview(maintenance_windows.window_spec(row), request.now)
+    can_end = row is not None and _can_end(row, request.now)
+    context = {"window": row, "form": form, "preview": preview, "can_end": can_end}
+    status = 422 if form.errors and request.POST.get("do") != "preview" else 200
+    return page(request, "maintenance/edit.html", context, parts=("preview",), status=status)
+
+
+@require_POST
+@needs(Action.ROUTING)
+def end(request: Request, number: int) -> HttpResponse:
+    """Ends one that is once and in force: what it holds opens now."""
+    row = _find(number)
+    require(request, Action.ROUTING, row.group_id)
+    try:
+        maintenance_windows.end_now(row, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    else:
+        messages.success(request, _("%(name)s is over.") % {"name": row.name})
+    return redirect("maintenance")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def delete(request: Request, number: int) -> HttpResponse:
+    """Asks first."""
+    row = _find(number)
+    require(request, Action.ROUTING, row.group_id)
+    if request.method == "POST":
+        maintenance_windows.delete_window(row, actor=actor(request), now=request.now)
+        messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
+        return redirect("maintenance")
+    context = {
+        "what": row.name,
+        "problem": "",
+        "needed_by": [],
+        "back": ("maintenance_window", row.pk),
+        "about": _("What waits for its end opens now."),
+    }
+    return page(request, "parts/delete.html", context)
+
+
+def _save(request: Request, spec: dict[str, Any], row: MaintenanceWindow | None) -> MaintenanceWindow:
+    """Saves it, if whoever asks may change the integrations that it is about."""
+    with transaction.atomic():
+        saved = maintenance_windows.save_window(spec, existing=row, actor=actor(request), now=request.now)
+        require(request, Action.ROUTING, saved.group_id)
+        if request.user.role != Role.ADMIN and not saved.integrations:
+            problem = _("Choose integrations: only administrators hold back all of them.")
+            raise Rejected("forbidden", problem, "integrations")
+        for owner in set(Integration.objects.filter(pk__in=saved.integrations).values_list("group_id", flat=True)):
+            require(request, Action.ROUTING, owner)
+    return saved
+
+
+def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
+    row = maintenance_windows.draft(spec)
+    return {
+        "sentence": maintenance_times.sentence(row.times),
+        "spans": maintenance_windows.recurrence_of(row).next(now, 5),
+        "caught": caught.caught(maintenance_windows.compiled(row), now),
+        "holds": row.action == WindowAction.HOLD,
+    }
+
+
+def _listed(row: MaintenanceWindow, now: datetime, waiting: int, known: maintenance_windows.Known) -> Listed:
+    spans = maintenance_windows.recurrence_of(row).next(now, 1)
+    span = spans[0] if spans else None
+    is_now = span is not None and span[0] <= now
+    named = [known.integrations.get(one, "?") for one in row.integrations] or [_("all integrations")]
+    named += [known.groups.get(one, "?") for one in row.groups]
+    named += [f"{name} {value}" for name, value in row.tags.items()]
+    named += [_("a condition")] if row.condition is not None else []
+    return Listed(row, maintenance_times.sentence(row.times), is_now, span, waiting, ", ".join(named))
+
+
+def _can_end(row: MaintenanceWindow, now: datetime) -> bool:
+    is_once = row.times.get("repeat", "once") == Repeat.ONCE
+    return is_once and maintenance_windows.recurrence_of(row).at(now) is not None
+
+
+def _places(form: WindowForm) -> dict[str, str]:
+    days = "weekdays" if form.cleaned_data.get("repeat") == Repeat.WEEKLY else "month_days"
+    return {**PLACES, "days": days}
+
+
+def _new(request: Request) -> dict[str, Any]:
+    given = {"time_zone": request.user.time_zone, "repeat": Repeat.ONCE, "operator": "equals"}
+    chosen = request.GET.get("integration", "")
+    return {**given, "integrations": [int(chosen)]} if chosen.isdecimal() and len(chosen) < 10 else given
+
+
+def _find(number: int) -> MaintenanceWindow:
+    row = MaintenanceWindow.objects.select_related("group").filter(pk=number).first()
+    if row is None:
+        raise Http404(_("This maintenance window is gone."))
+    return row
