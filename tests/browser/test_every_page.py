@@ -87,6 +87,7 @@ class Evening:
             *self._outbound(), *self._on_call(), *self._workflows(), "/pause/", "/search/?q=a", "/wall/", "/offline/",
             "/me/", "/me/devices/", "/me/rules/",
             "/client-tables/", "/client-tables/new/",
+            "/maintenance/", "/maintenance/?tab=past", "/maintenance/new/",
             "/me/pages/", "/me/contact-methods/new/", "/account/2fa/",
             "/account/password/change/",
         ]  # fmt: skip

@@ -28,7 +28,7 @@ def gather(connection: Connection, now: datetime) -> Facts:
         nodes=presence.nodes(connection),
         run=_waiting(connection, _RUN, {"now": now}),
         page=None if pause.current(connection, now) else _page(connection, now),
-        message=_waiting(connection, _MESSAGE, {}),
+        message=_waiting(connection, _MESSAGE, {"now": now}),
         forgotten=_several(connection, _FORGOTTEN, {"live": _LIVE}),
         stuck=_several(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),
         lost=_lost(connection),
@@ -60,9 +60,13 @@ SELECT alert_id, since, CASE WHEN failed > 0 THEN error ELSE '' END AS why FROM 
 ) AS waiting WHERE since <= %(now)s ORDER BY since LIMIT 1
 """
 
+# An undecided message, or an opening that waited and is due.
 _MESSAGE = """
-SELECT NULL::bigint AS alert_id, received_at AS since, '' AS why FROM inbound_inboundmessage WHERE status = 'Pending'
-ORDER BY id LIMIT 1
+SELECT NULL::bigint AS alert_id, since, '' AS why FROM (
+  (SELECT received_at AS since FROM inbound_inboundmessage WHERE status = 'Pending' ORDER BY id LIMIT 1)
+  UNION ALL
+  (SELECT due_at FROM inbound_delayedopening WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1)
+) AS waiting ORDER BY since LIMIT 1
 """
 
 _FORGOTTEN = """

@@ -86,10 +86,16 @@ def read(alert: Alert, now: datetime) -> tuple[list[Entry], list[Paged], list[In
         .order_by("-pk")[:SHOWN]
     )
     messages = list(InboundMessage.objects.filter(alert=alert).defer("raw", "headers").order_by("-pk")[:SHOWN])
+    # A message that joined has a line of its own.
+    told = {event.data.get("message_id") for event in events if event.data}
     entries = [
         *(_of_event(event) for event in events),
         *(entry for notification in notifications for entry in _of_notification(notification, now)),
-        *(_of_message(alert, message) for message in messages if message.status == MessageStatus.APPENDED),
+        *(
+            _of_message(alert, message)
+            for message in messages
+            if message.status == MessageStatus.APPENDED and str(message.pk) not in told
+        ),
     ]
     # Lines of the same moment keep the order in which they came about: what is newest in the story is on top.
     entries.sort(key=lambda entry: entry.at, reverse=True)

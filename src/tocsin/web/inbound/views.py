@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from tocsin.access.roles import Action
 from tocsin.inbound import delayed
 from tocsin.inbound.explained import explained
-from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.web import keyset
 from tocsin.web.guard import may, may_somewhere
@@ -54,8 +54,10 @@ def log(request: Request) -> HttpResponse:
     form.is_valid()
     found = keyset.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
     failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid(request.now - DAY))
+    # Most installations delay nothing: then it is no tab.
+    some_wait = chosen == "delayed" or DelayedOpening.objects.exists()
     context = {
-        "tabs": [(key, label, key == chosen) for key, label, _status in TABS],
+        "tabs": [(key, label, key == chosen) for key, label, _status in TABS if key != "delayed" or some_wait],
         "failed_count": failed.count(),
         "rows": _with_due(found.rows),
         "page": found,

@@ -37,18 +37,14 @@ class Shapes:
 
     texts: Mapping[str, str]
 
-    def __getitem__(self, name: str) -> str:
+    def text(self, name: str) -> str:
+        """What stands in one field."""
         return self.texts.get(name, "")
-
-    @property
-    def is_set(self) -> bool:
-        """Whether anything is held back, grouped or limited."""
-        return any(text for name, text in self.texts.items() if name != "delay.per")
 
     @property
     def fields(self) -> dict[str, dict[str, str]]:
         """By part and field, for templates."""
-        return {part: {name: self[f"{part}.{name}"] for name in names} for part, names in FIELDS.items()}
+        return {part: {name: self.text(f"{part}.{name}") for name in names} for part, names in FIELDS.items()}
 
 
 def rows_of(parts: Mapping[str, Any]) -> Shapes:
@@ -76,18 +72,18 @@ def read(post: QueryDict) -> Shapes:
 
 def parts_of(shapes: Shapes) -> dict[str, Any]:
     """The parts; None for each that is not set."""
-    kind = shapes["delay.kind"]
+    kind = shapes.text("delay.kind")
     found: dict[str, Any] = {"delay": _part(shapes, "delay", _OF_KIND.get(kind, ()))}
     if kind in _OF_KIND and not found["delay"]:
         # Chosen, and not said how long: that is refused by name instead of forgotten.
         found["delay"] = {kind: ""}
     for part in ("grouping", "flapping", "flood"):
         found[part] = _part(shapes, part, FIELDS[part])
-    return {**found, "parent": shapes["parent.by"] or None}
+    return {**found, "parent": shapes.text("parent.by") or None}
 
 
 def _part(shapes: Shapes, part: str, names: tuple[str, ...]) -> dict[str, Any] | None:
-    found = {name: _value(f"{part}.{name}", text) for name in names if (text := shapes[f"{part}.{name}"])}
+    found = {name: _value(f"{part}.{name}", text) for name in names if (text := shapes.text(f"{part}.{name}"))}
     return found if found.keys() - {"per"} else None
 
 

@@ -23,7 +23,9 @@ PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_ti
 
 
 class WindowForm(forms.Form):
-    """Everything that a window says. What belongs to another way of coming again is not read."""
+    """Everything that a window says. What belongs to another way of coming again is neither shown nor read."""
+
+    use_required_attribute = False
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
     action = forms.ChoiceField(
@@ -43,12 +45,8 @@ class WindowForm(forms.Form):
         ),
     )
     time_zone = ZoneField()
-    starts = forms.CharField(
-        label=gettext_lazy("Starts"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
-    )
-    ends = forms.CharField(
-        label=gettext_lazy("Ends"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
-    )
+    starts = forms.CharField(label=gettext_lazy("Starts"), widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
+    ends = forms.CharField(label=gettext_lazy("Ends"), widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
     weekdays = forms.MultipleChoiceField(
         label=gettext_lazy("Days"),
         required=False,
@@ -61,9 +59,7 @@ class WindowForm(forms.Form):
         max_length=200,
         help_text=gettext_lazy("Such as 15, last day, 2nd tue, last sun; several with commas."),
     )
-    from_time = forms.CharField(
-        label=gettext_lazy("From"), required=False, widget=forms.TimeInput(attrs={"type": "time"})
-    )
+    from_time = forms.CharField(label=gettext_lazy("From"), widget=forms.TimeInput(attrs={"type": "time"}))
     to_time = forms.CharField(
         label=gettext_lazy("To"),
         required=False,
@@ -101,13 +97,13 @@ class WindowForm(forms.Form):
         help_text=gettext_lazy("One a line. An alert must have all of them."),
     )
     field = forms.CharField(
-        label=gettext_lazy("Only where"),
+        label=gettext_lazy("Only where this field"),
         required=False,
         max_length=200,
         widget=forms.TextInput(attrs={"placeholder": "client"}),
     )
     operator = forms.ChoiceField(
-        label=gettext_lazy("is so"), required=False, choices=[(one.value, one.value) for one in Operator]
+        label=gettext_lazy("Comparison"), required=False, choices=[(one.value, one.value) for one in Operator]
     )
     value = forms.CharField(label=gettext_lazy("Value"), required=False, max_length=500)
     condition = CodeField(
@@ -123,6 +119,15 @@ class WindowForm(forms.Form):
         required=False,
         empty_label=gettext_lazy("Administrators only"),
     )
+
+    def full_clean(self) -> None:
+        """What belongs to another way of coming again is not needed either."""
+        is_once = self.data.get(self.add_prefix("repeat"), Repeat.ONCE) == Repeat.ONCE
+        for name in ("starts", "ends", "from_time"):
+            self.fields[name].required = is_once is (name != "from_time")
+        super().full_clean()
+        for name in ("starts", "ends", "from_time"):
+            self.fields[name].required = True
 
     def spec(self) -> dict[str, Any]:
         """The window as YAML and the API write one. Raises Rejected for tags or a condition that cannot be read."""

@@ -73,6 +73,9 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         require(request, Action.ROUTING, row.group_id)
     form = WindowForm(request.POST or None, initial=initial(row) if row is not None else _new(request))
     offer_own_groups(request, form.fields["group"])
+    if row is not None:
+        # Its zone is said: the browser's own is offered for a new one only.
+        form.fields["time_zone"].widget.attrs.pop("data-zones", None)
     preview: dict[str, Any] = {}
     if request.method == "POST" and form.is_valid():
         try:

@@ -1,0 +1,162 @@
+"""Maintenance and alerts that wait, in pages: planned, previewed, ended; and delays as fields of the Routing tab."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+
+from tests.web.conftest import Company
+from tests.web.test_workbench import Bench
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core.ids import uuid7
+from tocsin.inbound import commands, taking
+from tocsin.inbound.loop import element_of
+from tocsin.inbound.messages import Incoming
+from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
+from tocsin.people.models import User
+
+type BrowserOf = Callable[[User], Client]
+
+
+def form(company: Company, **changed: object) -> dict[str, object]:
+    starts, ends = company.now - timedelta(hours=1), company.now + timedelta(hours=3)
+    return {
+        "name": "Server room", "action": "hold", "repeat": "once", "time_zone": "UTC", "operator": "equals",
+        "starts": f"{starts:%Y-%m-%dT%H:%M}", "ends": f"{ends:%Y-%m-%dT%H:%M}", "integrations": [company.halo.pk],
+        **changed,
+    }  # fmt: skip
+
+
+def arrive(integration: Integration, company: Company, number: int) -> InboundMessage:
+    payload = {"object_id": number, "ticket": {"id": number, "summary": f"Rack {number}", "status": {"name": "New"}}}
+    raw = json.dumps(payload).encode()
+    element = element_of(raw, "application/json", lenient=True)
+    incoming = Incoming(uuid7(), integration.pk, company.now, raw, element, "application/json")
+    taking.take_in([incoming], company.now)
+    return InboundMessage.objects.get(pk=incoming.id)
+
+
+def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    arrive(company.halo, company, 1)
+    preview = client.post("/maintenance/new/", form(company, do="preview"))
+    text = preview.content.decode()
+    assert preview.status_code == 200
+    assert not MaintenanceWindow.objects.exists()
+    assert "Rack 1" in text
+    assert "once, from" in text
+    assert client.post("/maintenance/new/", form(company)).status_code == 302
+    row = MaintenanceWindow.objects.get()
+    assert row.integrations == [company.halo.pk]
+    waits = arrive(company.halo, company, 2)
+    assert waits.status == "Mapped Delayed"
+    for path in ("/", "/maintenance/", f"/integrations/{company.halo.pk}/"):
+        assert "Server room" in client.get(path).content.decode(), path
+    overview = client.get(f"/integrations/{company.halo.pk}/").content.decode()
+    assert "Rack 2" in overview
+    for path in ("/inbound-log/?outcome=delayed", f"/inbound-log/{waits.pk}/"):
+        assert "data-countdown" in client.get(path).content.decode(), path
+    assert client.post(f"/maintenance/{row.pk}/end").status_code == 302
+    assert DelayedOpening.objects.get().due_at is not None
+    assert client.post(f"/maintenance/{row.pk}/delete/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"ends": "2020-01-01T10:00"}, "Must be after starts"),
+        ({"starts": ""}, "is required"),
+        ({"repeat": "weekly", "from_time": "22:00", "to_time": "23:00"}, "Are needed"),
+        (
+            {"repeat": "monthly", "month_days": "someday", "from_time": "22:00", "lasts": "1h"},
+            "is not a day of a month",
+        ),
+        ({"tags": "environment"}, "is not a tag"),
+        ({"condition": "{field: ["}, "condition"),
+    ],
+)
+def test_what_is_wrong_stands_beside_its_field(
+    company: Company, browser_of: BrowserOf, changed: dict[str, object], said: str
+) -> None:
+    answer = browser_of(company.admin).post("/maintenance/new/", form(company, **changed))
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+
+
+def test_a_window_comes_back_into_its_form_as_it_is(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    again = {
+        "repeat": "monthly", "month_days": "2nd tue, last day", "from_time": "22:00", "lasts": "8h",
+        "tags": "environment = test", "field": "client", "operator": "one of", "value": "Acme, Globex",
+    }  # fmt: skip
+    assert client.post("/maintenance/new/", form(company, **again)).status_code == 302
+    row = MaintenanceWindow.objects.get()
+    assert row.condition == {"field": "client", "operator": "one of", "value": ["Acme", "Globex"]}
+    text = client.get(f"/maintenance/{row.pk}/").content.decode()
+    for value in ("2nd tue, last day", "22:00", "8h", "environment = test", "Acme, Globex"):
+        assert value in text
+
+
+def test_a_manager_holds_back_only_what_is_their_own(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.manager)
+    owned = {"group": company.desk.pk}
+    assert client.post("/maintenance/new/", form(company, integrations=[], **owned)).status_code == 422
+    Integration.objects.filter(pk=company.halo.pk).update(group=company.night)
+    assert client.post("/maintenance/new/", form(company, **owned)).status_code == 403
+    assert not MaintenanceWindow.objects.exists()
+    assert browser_of(company.observer).get("/maintenance/new/").status_code == 403
+    assert browser_of(company.observer).get("/maintenance/").status_code == 200
+
+
+def test_a_delay_is_set_on_the_routing_tab_and_what_waits_is_opened_or_let_go(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    client = browser_of(company.admin)
+    bench = Bench(client, company, "routing")
+    fields = {**bench.fields(), "shape.delay.kind": "wait", "shape.delay.wait": "soon", "do": "save"}
+    wrong = client.post(bench.path, fields)
+    assert "is not a duration" in wrong.content.decode()
+    assert client.post(bench.path, {**fields, "shape.delay.wait": "5m"}).status_code == 302
+    halo = Integration.objects.get(pk=company.halo.pk)
+    assert commands.integration_spec(halo)["delay"] == {"wait": "5m"}
+    assert 'value="5m"' in client.get(bench.path).content.decode()
+    arrive(halo, company, 1)
+    message = arrive(halo, company, 2)
+    first, second = (row.key_hash.hex() for row in DelayedOpening.objects.order_by("since", "source_id"))
+    assert client.post(f"/delayed/{first}/open").status_code == 302
+    assert client.post(f"/delayed/{second}/drop").status_code == 302
+    due_at = DelayedOpening.objects.get().due_at
+    assert due_at is not None
+    assert due_at <= company.now + timedelta(minutes=1)
+    message.refresh_from_db()
+    assert message.status == "Mapped Ignored"
+    assert "let it go" in message.reason
+    assert client.post(f"/delayed/{second}/drop").status_code == 302
+    assert browser_of(company.observer).post(f"/delayed/{first}/drop").status_code == 403
+
+
+def test_every_part_goes_from_the_fields_to_the_definition_and_back(company: Company, browser_of: BrowserOf) -> None:
+    parts = {
+        "delay": {"alerts": 3, "within": "10m", "per": "integration"},
+        "grouping": {"by": "<field:client>", "within": "30m"},
+        "parent": "<parent_id>",
+        "flapping": {"alerts": 4, "within": "30m", "stable": "10m"},
+        "flood": {"burst": 20, "every": "1m"},
+    }
+    spec = {
+        **commands.integration_spec(company.halo),
+        **parts,
+        "routes": [{"delay": "none"}, {"delay": {"wait": "1m"}}],
+    }
+    commands.save_integration(spec, existing=company.halo, actor=COMMAND_LINE, now=company.now)
+    before = commands.integration_spec(Integration.objects.get(pk=company.halo.pk))
+    client = browser_of(company.admin)
+    bench = Bench(client, company, "routing")
+    assert client.post(bench.path, {**bench.fields(), "do": "save"}).status_code == 302
+    after = commands.integration_spec(Integration.objects.get(pk=company.halo.pk))
+    assert {key: after.get(key) for key in parts} == parts
+    assert after["routes"] == before["routes"]
