@@ -153,6 +153,18 @@ def test_a_senders_key_becomes_the_token_only_where_it_is_asked_for() -> None:
     assert account.SENDER_KEY not in as_text(moved)
 
 
+def test_an_override_of_a_restricted_rotation_says_that_it_holds_only_while_that_is_on() -> None:
+    whole = account.documents()
+    nights = {**account.OVERRIDES[1], "alias": "nights", "rotations": [{"id": account.NIGHTS["id"]}]}
+    schedule = {**whole["schedules"][0], "overrides": [nights]}
+    found = translate({**whole, "schedules": [schedule]}, NOW)
+    assert "override nights: from 2026-12-05T08:00:00Z to 2026-12-06T20:00:00Z holds while its rotation" in as_text(
+        found
+    )
+    overrides = named(found, "schedules", "ops_schedule")["overrides"]
+    assert {one["shift"].split(",")[0] for one in overrides} == {"Nights"}, "of each stretch of that rotation"
+
+
 def test_whoever_is_here_keeps_their_name_role_and_methods() -> None:
     moved = translate(account.documents(), NOW, {"bob@example.org": Known("robert", "admin")})
     robert = named(moved, "users", "robert", "username")

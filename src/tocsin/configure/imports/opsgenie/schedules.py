@@ -67,6 +67,8 @@ class _Rotations:
         self._names: set[str] = set()
         #: The names of a rotation's shifts, by its id and name.
         self._of: dict[str, list[str]] = {}
+        #: Those with times at which nobody has them.
+        self._with_gaps: set[str] = set()
         self._count = 0
 
     def add(self, rotation: Document) -> None:
@@ -94,6 +96,8 @@ class _Rotations:
         self.users += [user for user in read.slots if user and user not in self.users]
         for key in keys(rotation, "name"):
             self._of[key] = [shift["name"] for shift in found]
+            if read.windows or None in read.slots:
+                self._with_gaps.add(key)
 
     def override(self, document: Document) -> list[dict[str, Any]]:
         """An override that is not over: one of the whole schedule, or one for each shift of the rotations it is for."""
@@ -116,6 +120,13 @@ class _Rotations:
         named = objects_of(document.get("rotations"))
         if not named or len(named) >= self._count:
             return [entry]
+        if any(key in self._with_gaps for one in named for key in keys(one, "name")):
+            self.draft.change(
+                subject,
+                f"from {write_moment(since)} to {write_moment(until)} holds while its rotation is on",
+                "It is for a rotation with restrictions; there it holds all the time, here it replaces who has it.",
+                f"Enter an override of the whole schedule if {user} is meant to be on call in between too.",
+            )
         shifts = [name for one in named for name in found(self._of, one) or []]
         return [{**entry, "shift": name} for name in dict.fromkeys(shifts)]
 

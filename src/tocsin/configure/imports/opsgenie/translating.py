@@ -12,7 +12,11 @@ from tocsin.configure.imports.opsgenie.world import World
 from tocsin.configure.imports.report import Translation
 
 _NOT_CARRIED = {
-    "maintenances": ("maintenance", "Maintenance windows are not carried over.", "Enter what is still to come."),
+    "maintenances": (
+        "maintenance",
+        "Maintenance windows are not carried over.",
+        "Enter what is still to come under Maintenance.",
+    ),
     "alert_policies": (
         "alert and notification policies",
         "Rules there change, delay or close alerts of every integration; here each integration has its own.",

@@ -15,7 +15,7 @@ _NOT_CARRIED = {
     "maintenance_windows": (
         "maintenance windows",
         "Maintenance windows are not carried over.",
-        "Enter what is still to come.",
+        "Enter what is still to come under Maintenance.",
     ),
     "orchestrations": (
         "event orchestrations",
