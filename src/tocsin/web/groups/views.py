@@ -19,6 +19,7 @@ from tocsin.people import groups as commands
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web import needed
+from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.forms import show_rejection
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.guard import actor, may, needs, require
@@ -41,7 +42,8 @@ def group(request: Request, number: int) -> HttpResponse:
     viewer = permissions.viewer(request.user)
     memberships = list(row.memberships.select_related("user").prefetch_related("user__contact_methods"))
     contacts = [
-        (contact, viewer.group_address(row, contact.channel, contact.address)) for contact in row.contacts.all()
+        (contact, channel_name(contact.channel), viewer.group_address(row, contact.channel, contact.address))
+        for contact in row.contacts.all()
     ]
     context = {
         "group": row,

@@ -23,13 +23,18 @@ _MOST = 5
 def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
     """Each as a sentence, where to mend it, and whether somebody must come now."""
     failed = _failed(now)
-    for name, number in _by_provider(failed.filter(~_sent_otherwise())):
+    lost = failed.filter(~_sent_otherwise())
+    if number := lost.values("notification").distinct().count():
         text = ngettext(
-            "%(name)s could not send %(count)d message in the last 24 hours, and nothing else did",
-            "%(name)s could not send %(count)d messages in the last 24 hours, and nothing else did",
+            "%(count)d message of the last 24 hours could not be sent at all",
+            "%(count)d messages of the last 24 hours could not be sent at all",
             number,
+        ) % {"count": number}
+        names = (
+            lost.exclude(provider_name="").values_list("provider_name", flat=True).distinct().order_by("provider_name")
         )
-        yield text % {"name": name or _("Nobody"), "count": number}, reverse("providers"), True
+        tried = ", ".join(names[:_MOST])
+        yield f"{text}: {tried}" if tried else text, reverse("providers"), True
     passed_over = list(ProviderHealth.objects.filter(is_open=True, name__in=provider_status.in_use()).order_by("name"))
     for row in passed_over:
         text = _("%(name)s fails, and others take its turn: %(error)s") % {"name": row.name, "error": row.error}
