@@ -89,6 +89,11 @@ def test_a_rotation_is_made_overridden_by_hand_and_shows_who_would_be_paged(
         assert Override.objects.count() == 1
         alice.check("by keyboard")
 
+        # And taken with one press, of whom the schedule names.
+        page.locator("svg[data-pick=primary] a").first.click()
+        sheet.get_by_role("button", name="Take it yourself").click()
+        expect(page.get_by_text("Alice Andersson is on call instead of")).to_be_visible()
+
 
 def _drag(page: Page, track: Locator, before: timedelta, after: timedelta) -> None:
     """Drags along a track, between two moments counted from now."""

@@ -388,3 +388,19 @@ def test_the_timeline_shows_the_layer_that_counts_and_takes_any_day_that_an_addr
         assert browser.get(f"{place}stand-in/?{query}").status_code == 200, query
     part = browser.get(place, headers={"X-Part": "timeline"}).content.decode()
     assert part.lstrip().startswith('<div class="stack" id="timeline"')
+
+
+def test_a_policy_says_whom_it_would_page_at_any_moment(
+    company: Company, weekly: Schedule, browser_of: BrowserOf
+) -> None:
+    browser, monday = browser_of(company.observer), next_monday(clock.now())
+    place = f"/policies/{company.policy.pk}/?for=group-{weekly.group_id}"
+    seen = set()
+    for week in range(2):
+        at = monday + timedelta(weeks=week, minutes=30)
+        page = browser.get(f"{place}&at={at:%Y-%m-%dT%H:%M}").content.decode()
+        first = page[page.index('class="policy-steps"') :].partition("</li>")[0]
+        assert primary(weekly, at) in first
+        seen.add(primary(weekly, at))
+    assert seen == {"Bob Brown", "Alice Andersson"}
+    assert browser.get(f"{place}&at=whenever").status_code == 200

@@ -91,10 +91,8 @@ def try_out(request: Request, number: int | None = None) -> HttpResponse:
     row = _mine(request, number)
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
-    if form.is_valid() and shifts.is_valid():
-        shown = preview.of_spec(_spec(form, shifts), row, request.now)
-    else:
-        shown = Preview(problems=[_("Fill in the form: what it would do is shown here.")])
+    is_whole = form.is_valid() and shifts.is_valid()
+    shown = preview.of_spec(_spec(form, shifts), row, request.now) if is_whole else None
     return page(request, "oncall/preview.html", {"preview": shown})
 
 
@@ -171,7 +169,7 @@ def _first_group(request: Request) -> Group | None:
     if request.user.role != Role.ADMIN:
         rows = rows.filter(pk__in=permissions.own_groups(request.user))
     named = rows.filter(pk=int(wanted)).first() if wanted.isascii() and wanted.isdigit() and len(wanted) < 10 else None
-    return named or rows.first()
+    return named or rows.filter(pk__in=permissions.own_groups(request.user)).first() or rows.first()
 
 
 def _spec(form: ScheduleForm, shifts: Shifts) -> dict[str, Any]:

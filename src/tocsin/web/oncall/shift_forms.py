@@ -28,8 +28,8 @@ MOST_SHIFTS = 50
 
 KINDS = [
     ("rotate", _("Rotating: people take turns")),
-    ("fixed", _("Fixed: the same people each week")),
-    ("once", _("Continuous: one stretch from a day to another")),
+    ("fixed", _("Fixed: the same people each week, also over several days")),
+    ("once", _("Continuous: from one date and time to another")),
     ("calendar", _("From an iCal calendar elsewhere")),
 ]
 UNITS = [("h", _("hours")), ("d", _("days")), ("w", _("weeks")), ("months", _("months")), ("m", _("minutes"))]

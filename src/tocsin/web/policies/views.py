@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.db.models import Count
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
@@ -26,7 +27,7 @@ from tocsin.simulate.policy import Supposed, simulate
 from tocsin.web import needed
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.forms import show_rejection, typed
+from tocsin.web.forms import MomentField, show_rejection, typed
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import Steps, initial_steps, steps_formset
@@ -65,13 +66,15 @@ def policy(request: Request, number: int) -> HttpResponse:
     chosen = _chosen(request, used, groups)
     wanted = request.GET.get("priority", "")
     priority = Priority(wanted) if wanted in list(Priority) else plan.default_priority
-    played = simulate(plan, Supposed(chosen[2], chosen[1], priority), request.now)
+    at = _moment(request.GET.get("at", ""))
+    played = simulate(plan, Supposed(chosen[2], chosen[1], priority), at or request.now)
     context = {
         "policy": row,
         "plan": plan,
         "used": used,
         "groups": groups,
         "chosen": chosen[0],
+        "at": MomentField().prepare_value(at) if at else "",
         "played": played,
         "stages": [(stage, _people(stage)) for stage in played.stages],
         "priorities": PRIORITIES,
@@ -182,6 +185,14 @@ def require_for(request: Request, row: Policy | None) -> None:
 def require_new_group(request: Request, group: Group | None) -> None:
     """An object may only be given to a group for which one may act."""
     require(request, Action.TEAMS, group)
+
+
+def _moment(text: str) -> datetime | None:
+    """The local time that the preview is about; None: now."""
+    try:
+        return MomentField(required=False).clean(text)  # type: ignore[no-any-return]
+    except ValidationError:
+        return None
 
 
 def _people(stage: Stage) -> list[tuple[str, str, list[tuple[str, str, datetime]]]]:

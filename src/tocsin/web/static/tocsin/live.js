@@ -68,6 +68,8 @@
       copy.querySelectorAll(".fresh").forEach((row) => row.classList.remove("fresh"));
       copy.querySelectorAll('[class=""]').forEach((row) => row.removeAttribute("class"));
       copy.querySelectorAll("input[name=csrfmiddlewaretoken]").forEach((field) => field.remove());
+      // What a script added for those who have scripts.
+      copy.querySelectorAll("[data-dressed]").forEach((part) => part.remove());
       copy.querySelectorAll("[data-copy-button]").forEach((button) => { button.hidden = true; });
       return copy.innerHTML;
     };

@@ -69,6 +69,8 @@
 
   function draw() {
     document.querySelectorAll(".tl-picked").forEach((old) => old.remove());
+    // While something is chosen, what changes elsewhere waits.
+    document.querySelectorAll("[data-timeline]").forEach((timeline) => timeline.toggleAttribute("data-opened", chosen !== null));
     const box = document.getElementById("tl-said");
     if (!chosen) { if (box) box.textContent = ""; return; }
     const { track, begin, end } = chosen;
@@ -76,6 +78,7 @@
     const whole = days[days.length - 1] - days[0];
     const group = document.createElementNS(NS, "svg");
     group.classList.add("tl-picked");
+    group.dataset.dressed = "";
     group.setAttribute("x", `${((begin - days[0]) / whole) * 100}%`);
     group.setAttribute("width", `${((end - begin) / whole) * 100}%`);
     group.setAttribute("height", "100%");
@@ -158,26 +161,26 @@
     choose(track, begin, end);
   });
 
+  // What is added is marked, so that a live page takes it for no change.
   function start(root) {
     root.querySelectorAll("[data-timeline]").forEach((timeline) => {
-      timeline.setAttribute("data-picking", "");
-      document.querySelectorAll("[data-pick-hint]").forEach((hint) => { hint.hidden = false; });
-      if (!document.getElementById("tl-said")) {
-        const said = document.createElement("div");
-        said.id = "tl-said";
-        said.className = "tl-said hide-phone";
-        said.setAttribute("role", "status");
-        timeline.after(said);
-      }
+      document.documentElement.setAttribute("data-picking", "");
+      const said = document.createElement("div");
+      said.id = "tl-said";
+      said.className = "tl-said hide-phone";
+      said.dataset.dressed = "";
+      said.setAttribute("role", "status");
+      timeline.after(said);
       timeline.querySelectorAll("svg[data-pick]").forEach((track) => {
         const name = track.closest(".tl-row").querySelector(".tl-label strong");
         const button = document.createElement("button");
         button.type = "button";
         button.className = "pick-button";
         button.dataset.pickButton = "";
+        button.dataset.dressed = "";
         button.textContent = name.textContent;
         button.setAttribute("aria-describedby", "tl-said");
-        name.replaceWith(button);
+        name.after(button);
       });
     });
   }
