@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from tocsin.alerts import commands, rows
 from tocsin.alerts.openings import NewAlert, Opening
-from tocsin.alerts.orders import Actor, Close, Command, Escalate, Hold, NewEvent, Reply
+from tocsin.alerts.orders import Actor, AlertState, Close, Command, Escalate, Hold, NewEvent, Reply
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
 from tocsin.core import database
@@ -76,6 +76,14 @@ class Work:
         """What a command by a person notes."""
         return f"by the button {self.run.name}" if self.run.user_id is not None else ""
 
+    def locked(self) -> AlertState:
+        """The alert as it stands, locked until the transaction ends."""
+        rows.lock(self.connection, [self.alert_id])
+        found = rows.load(self.connection, [self.alert_id]).get(self.alert_id)
+        if found is None:
+            raise Rejected("not_found", f"There is no alert {self.alert_id}.")
+        return found
+
     def text(self, template: str) -> str:
         """A text with the alert's values in it."""
         return templates.render(template, self.values).strip()
@@ -101,15 +109,13 @@ def perform(work: Work, action: Action) -> Done:
             return _notify(work, action)
         case ActionKind.START_POLICY:
             _sets_paging_going(work)
-            said = asked_for.start_policy(connection, work.facts.state, action.policy or 0, actor, Via.WORKFLOW, now)
+            said = asked_for.start_policy(connection, work.locked(), action.policy or 0, actor, Via.WORKFLOW, now)
             return Done(said, is_told=True)
         case ActionKind.ADD_RESPONDERS:
             people = reading.people(connection, action, work.facts, now, first_only=True)
             if not people:
                 raise Rejected("not_possible", "Nobody has that role now.")
-            said = asked_for.add_responders(
-                connection, work.facts.state, list(people), people, actor, Via.WORKFLOW, now
-            )
+            said = asked_for.add_responders(connection, work.locked(), list(people), people, actor, Via.WORKFLOW, now)
             return Done(said, is_told=True)
         case ActionKind.ESCALATE:
             _sets_paging_going(work)
@@ -134,6 +140,8 @@ def perform(work: Work, action: Action) -> Done:
         case ActionKind.CALL:
             return _call(work, action)
         case ActionKind.HALO:
+            # The lock keeps the order of what is written about one alert.
+            rows.lock(connection, [work.alert_id])
             number = calls.write_on_ticket(
                 connection, work.alert_id, now, note=work.text(action.text), status=action.status,
                 is_public=action.public, who_id=work.run.user_id,
@@ -177,6 +185,7 @@ def _call(work: Work, action: Action) -> Done:
     )
     if found is not None and not found["is_enabled"]:
         raise Rejected("not_possible", f"{found['name']} is not in use.")
+    rows.lock(work.connection, [work.alert_id])
     numbers = calls.call_for_alerts(
         work.connection,
         action.outbound or 0,

@@ -147,7 +147,7 @@ def _act_once(run_id: int, now: datetime) -> bool:
         run = table.claim_acting(connection, run_id, now)
         if run is None:
             return False
-        rows.lock(connection, rows.family(connection, [run.alert_id]))
+        # The alert is locked by what changes it, and only then: messages for it must not have to wait for us.
         known = reading.facts(connection, [run.alert_id])
         found = _next(run, known, now)
         if not isinstance(found, Act):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tocsin.operate
-from tocsin.operate.checks import on_call, outbound
+from tocsin.operate.checks import on_call, outbound, workflows
 
 HOME = Path(tocsin.operate.__path__[0])
 TEXT = (Path(__file__).parents[3] / "docs" / "operate.md").read_text()
@@ -29,6 +29,7 @@ def _findings() -> set[str]:
     whole = {word for module in modules for word in _first_words(module, "Finding", "note") if not word.endswith(".")}
     weaknesses = {f"database.{word}" for word in _first_words(HOME / "durability.py", "Weakness")}
     of_kinds = {f"oncall.{kind}" for kind in on_call.REMEDIES} | {f"outbound.{kind}" for kind in outbound.REMEDIES}
+    of_kinds |= {f"workflow.{kind}" for kind in workflows.REMEDIES}
     return whole | weaknesses | of_kinds
 
 

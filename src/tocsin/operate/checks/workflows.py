@@ -8,7 +8,7 @@ from tocsin.core.database import Connection
 from tocsin.operate.finding import Finding
 from tocsin.workflows import standings
 
-_REMEDIES: Mapping[str, str] = {
+REMEDIES: Mapping[str, str] = {
     "unreadable": "Open it under Workflows and save it again, or delete it.",
     "stuck": "Open its log under Workflows: mend what the sentence says, then try again, or end it.",
 }
@@ -17,4 +17,4 @@ _REMEDIES: Mapping[str, str] = {
 def check(connection: Connection) -> Iterator[Finding]:
     """What is wrong with them."""
     for one in standings.wrong(connection):
-        yield Finding(f"workflow.{one.kind}", one.text, _REMEDIES[one.kind], about=one.name)
+        yield Finding(f"workflow.{one.kind}", one.text, REMEDIES[one.kind], about=one.name)

@@ -318,6 +318,8 @@ def done(action: str) -> str:
         "begin_import": _("began the"),
         "rotate_token": _("made a new URL of"),
         "revoke": _("ended"),
+        "end": _("ended"),
+        "try_again": _("tried again"),
         "replay": _("replayed"),
         "send_sample": _("sent a sample to"),
         "pause": _("paused all paging"),
