@@ -20,10 +20,11 @@ from tocsin.access import installation
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core import clock, configuration
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound import mailbox_loop, secrets
 from tocsin.inbound.mail_door import MailDoor
 from tocsin.inbound.models import Integration
+from tocsin.operate.checks import mailboxes
 
 
 @pytest.fixture(autouse=True)
@@ -203,6 +204,27 @@ def test_unread_mails_of_a_mailbox_become_messages_once(box: ImapDouble, node: D
     box.mails[0].is_read = False
     mailbox_loop.read_all(node.registry)
     assert Alert.objects.count() == 2
+
+
+def test_a_mailbox_is_tried_without_reading_it(box: ImapDouble) -> None:
+    held = box.receive(mail().as_bytes())
+    address = f"imap://tocsin%40example.org@127.0.0.1:{box.port}/INBOX"
+    said = mailbox_loop.look_into(address, box.password)
+    assert "has 1 unread mail." in said
+    assert not held.is_read
+    assert rows() == []
+    with pytest.raises(Permanent):
+        mailbox_loop.look_into(address, "wrong")
+    assert list(mailboxes.check()) == []
+    away = make_integration("Away", "email")
+    secrets.put_credentials(away, {"imap": {"mailbox": "imaps://a@127.0.0.1:1/INBOX", "password": "sesame"}})
+    away.save()
+    (finding,) = mailboxes.check()
+    assert (finding.id, finding.about) == ("mailbox.refuses", "Away")
+    assert "sesame" not in finding.detail
+    for none in ("", "nonsense"):
+        with pytest.raises(Rejected):
+            mailbox_loop.look_into(none, "x")
 
 
 def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(

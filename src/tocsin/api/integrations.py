@@ -22,7 +22,7 @@ from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import durations
-from tocsin.inbound import commands, secrets, specs
+from tocsin.inbound import commands, mailbox_loop, secrets, specs
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import Names
@@ -66,6 +66,13 @@ class RotatedShape(BaseModel):
     old_token_until: datetime | None
 
 
+class TestedShape(BaseModel):
+    """What was found."""
+
+    ok: bool
+    detail: str
+
+
 _EMPTY = RotateBody()
 
 
@@ -90,6 +97,19 @@ def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> di
     overlap = secrets.DEFAULT_OVERLAP if body.overlap is None else durations.parse(body.overlap, "overlap")
     token = secrets.rotate_token(integration, overlap=overlap, token=body.token, actor=changer(who), now=who.now)
     return {"token": token, "url": secrets.url_of(integration), "old_token_until": integration.old_token_until}
+
+
+@routes.post(
+    "/{id}/test-mailbox",
+    Action.ROUTING,
+    answers=TestedShape,
+    summary="Sign in to the mailbox it reads; nothing is read",
+)
+def test_mailbox(request: HttpRequest, id: str) -> dict[str, Any]:
+    """What does not work is answered as an error: 400 without a mailbox, 502, or 503 when it is worth trying again."""
+    integration = INTEGRATIONS.find_own(id, caller(request), Action.ROUTING)
+    imap = secrets.credentials_of(integration).get("imap", {})
+    return {"ok": True, "detail": mailbox_loop.look_into(imap.get("mailbox", ""), imap.get("password", ""))}
 
 
 def _rows() -> QuerySet[Integration]:

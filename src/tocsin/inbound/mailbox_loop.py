@@ -63,11 +63,28 @@ def read(door: Door, now: datetime) -> int:
             connection.autocommit = False
 
 
+def look_into(address: str, password: str) -> str:
+    """Signs in to a mailbox, and says in a sentence what waits there; nothing is read or marked. Raises Rejected,
+    Temporary, Permanent."""
+    if not address:
+        raise Rejected("no_mailbox", "There is no mailbox to sign in to: write its address first.", "imap.mailbox")
+    if problem := mailboxes.problem_with(address):
+        raise Rejected("invalid_mailbox", f"The mailbox {problem}", "imap.mailbox")
+    box = Mailbox(_account(mailboxes.read(address), password))
+    try:
+        return box.describe()
+    finally:
+        box.close()
+
+
+def _account(place: mailboxes.Mailbox, password: str) -> Account:
+    security = Security.TLS if place.is_tls else Security.STARTTLS if place.is_starttls else Security.NONE
+    return Account(place.host, place.user, password, place.folder, place.port, security)
+
+
 def _read(door: Door, now: datetime) -> int:
     place = mailboxes.read(door.credentials.mailbox)
-    security = Security.TLS if place.is_tls else Security.STARTTLS if place.is_starttls else Security.NONE
-    account = Account(place.host, place.user, door.credentials.mailbox_password, place.folder, place.port, security)
-    box = Mailbox(account)
+    box = Mailbox(_account(place, door.credentials.mailbox_password))
     number = 0
     try:
         for uid, raw in box.unread(_MOST):

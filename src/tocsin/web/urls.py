@@ -81,6 +81,7 @@ _integrations = [
     path("<int:number>/settings/", tabs.settings, name="integration_settings"),
     path("<int:number>/test/", trying.test, name="integration_test"),
     path("<int:number>/send-sample", trying.sample, name="send_sample"),
+    path("<int:number>/test-mailbox", trying.mailbox, name="test_mailbox"),
     path("<int:number>/security/", tabs.security, name="integration_security"),
     path("<int:number>/guide/", tabs.guide, name="integration_guide"),
     path("<int:number>/delete/", tabs.delete, name="integration_delete"),

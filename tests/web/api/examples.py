@@ -590,6 +590,7 @@ EXAMPLES: Mapping[str, Example] = {
     "PUT integrations/{id}/statuses": _on_integration("/statuses", lambda _found: {"status": "New", "does": "open"}),
     "POST integrations/{id}/backtest": _on_integration("/backtest", lambda _found: {"filters": None}),
     "POST integrations/{id}/rotate-token": _on_integration("/rotate-token"),
+    "POST integrations/{id}/test-mailbox": _on_integration("/test-mailbox"),
     "POST integrations/{id}/send-sample": _on_integration("/send-sample"),
     "POST integrations/{id}/test": _on_integration("/test", lambda _found: {"title": "Disk almost full"}),
     "PUT integrations/{id}": _on_integration(

@@ -80,6 +80,7 @@ def security(request: Request, number: int) -> HttpResponse:
         "url": secrets.url_of(row),
         "rotate": rotate,
         "credentials": credentials,
+        "has_mailbox": bool(begin.get("imap_mailbox")),
         "old_works": row.old_token_until is not None and row.old_token_until > request.now,
     }
     failed = rotate.errors or credentials.errors

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tocsin.access.roles import Action
 from tocsin.core import config
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.inbound import mailbox_loop, secrets
 from tocsin.inbound import sample as samples
 from tocsin.inbound.drafts import door_of
 from tocsin.simulate.chain import simulate_door
@@ -55,6 +56,22 @@ def test(request: Request, number: int) -> HttpResponse:
             context |= {"shown": outcomes.shown(found.outcomes), "at": data["at"]}
     context["form"] = form
     return page(request, "integrations/test.html", context, parts=("result",))
+
+
+@require_POST
+@needs(Action.ROUTING)
+def mailbox(request: Request, number: int) -> HttpResponse:
+    """Signs in to the mailbox that the integration reads, and says what waits there."""
+    row, _kind = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    imap = secrets.credentials_of(row).get("imap", {})
+    try:
+        said = mailbox_loop.look_into(imap.get("mailbox", ""), imap.get("password", ""))
+    except (Rejected, Permanent, Temporary) as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, said)
+    return redirect("integration_security", number)
 
 
 @require_POST

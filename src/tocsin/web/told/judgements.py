@@ -282,4 +282,10 @@ JUDGEMENTS = (
     _("sender"),
     _("Email"),
     _("Heartbeat"),
+    _("Signed in; {name} has no unread mail"),
+    _("Signed in; {name} has {number} unread mail"),
+    _("Signed in; {name} has {number} unread mails"),
+    _("The mailbox of {name} cannot be read: {said}"),
+    _("Look at its address and password under Security, and whether this machine may connect to it"),
+    _("There is no mailbox to sign in to: write its address first"),
 )

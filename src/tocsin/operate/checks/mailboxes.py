@@ -1,0 +1,41 @@
+"""Checks the mailboxes that integrations read: each is signed in to, reading nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from tocsin.core.errors import TocsinError
+from tocsin.inbound import mailbox_loop, secrets
+from tocsin.inbound.models import Integration
+from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.operate.finding import Finding
+
+#: In seconds, for all mailboxes together.
+DEADLINE = 20.0
+
+_REMEDY = "Look at its address and password under Security, and whether this machine may connect to it."
+
+
+def check() -> Iterator[Finding]:
+    """The mailboxes that refuse, or do not answer in time. All are asked at once."""
+    pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
+    asked: dict[str, Future[str]] = {}
+    for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
+        imap = secrets.credentials_of(integration).get("imap")
+        if imap:
+            asked[integration.name] = pool.submit(mailbox_loop.look_into, imap["mailbox"], imap.get("password", ""))
+    wait(asked.values(), DEADLINE)
+    pool.shutdown(wait=False, cancel_futures=True)
+    for name, answer in asked.items():
+        if (problem := _problem(answer)) is not None:
+            yield Finding("mailbox.refuses", f"The mailbox of {name} cannot be read: {problem}", _REMEDY, about=name)
+
+
+def _problem(asked: Future[str]) -> str | None:
+    if not asked.done():
+        return f"it gave no answer within {DEADLINE:.0f} seconds."
+    error = asked.exception()
+    if error is None:
+        return None
+    return str(error) if isinstance(error, TocsinError) else f"it cannot be asked ({type(error).__name__})."
