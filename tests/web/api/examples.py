@@ -709,7 +709,10 @@ EXAMPLES: Mapping[str, Example] = {
 NEVER_OWN = frozenset({"POST groups"})
 
 #: Here something else answers at the public URL, which is told once somebody may ask.
-ANSWERED_ELSEWHERE = frozenset({"POST integrations/{id}/send-sample"})
+ANSWERED_ELSEWHERE = {
+    "POST integrations/{id}/send-sample": (502, "needs_attention"),
+    "POST integrations/{id}/test-mailbox": (400, "no_mailbox"),
+}
 
 #: Objects that need a group, so that there is none without an owner.
 ALWAYS_OWNED = frozenset({"groups", "schedules", "overrides", "contact-methods"})

@@ -24,6 +24,7 @@ WITHOUT_BODY = {
     "POST groups/{id}/contacts/{label}/test",
     "POST contact-methods/{id}/send-code",
     "POST providers/{id}/test",
+    "POST integrations/{id}/test-mailbox",
     "POST integrations/{id}/versions/{number}/restore",
     "POST calendar-feeds/{id}/rotate",
     *(f"POST swaps/{{id}}/{answer}" for answer in ("accept", "decline", "withdraw")),

@@ -89,7 +89,7 @@ def _foreign() -> Group:
 
 def _works(name: str, role: Role, answer: Answer) -> None:
     if name in ANSWERED_ELSEWHERE:
-        refused(answer, 502, "needs_attention")
+        refused(answer, *ANSWERED_ELSEWHERE[name])
     else:
         assert 200 <= answer.status < 300, (name, role, answer)
 
