@@ -711,7 +711,7 @@ NEVER_OWN = frozenset({"POST groups"})
 #: Here something else answers at the public URL, which is told once somebody may ask.
 ANSWERED_ELSEWHERE = {
     "POST integrations/{id}/send-sample": (502, "needs_attention"),
-    "POST integrations/{id}/test-mailbox": (400, "no_mailbox"),
+    "POST integrations/{id}/test-mailbox": (400, "no_mailbox", "imap.mailbox"),
 }
 
 #: Objects that need a group, so that there is none without an owner.
