@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg import errors
 
 from tests.store.ingest import NOW, Ingest, make_integration
 from tocsin.access.audit import COMMAND_LINE
@@ -21,6 +22,7 @@ from tocsin.inbound import batch, due, maintenance_windows
 from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, JoinedKey
 from tocsin.inbound.registry import Registry
+from tocsin.simulate import backtest, caught, chain
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -392,6 +394,66 @@ def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
     assert log() == ["1 Ignored", "1 Ignored"]
 
 
+def test_a_group_whose_alert_somebody_holds_lets_its_members_wait_their_turn() -> None:
+    from tocsin.inbound.loop import drain
+
+    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}})
+    number = desk.send(1, 2)[0].alert_id
+    payloads = [{"id": "3", "status": "New", "client": "Acme"}, {"id": "2", "status": "Closed", "client": "Acme"}]
+    with database.connect(name="somebody who acts") as other:
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (number,))
+        stored = desk.ingest.send(desk.integration, *payloads, now=desk.now, wait=False)
+        assert statuses(stored) == ["Pending", "Pending"]
+    drain(Registry(), batch.Numbers(), desk.now)
+    assert log()[-2:] == ["3 Appended", "2 Updated"]
+    assert Alert.objects.get().status == "open"
+
+
+def test_two_nodes_that_take_members_of_one_group_at_once_make_one_alert() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from django.db import connections
+
+    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}, "flood": {"burst": 3, "every": "1h"}})
+
+    def node(number: int) -> None:
+        try:
+            for one in range(8):
+                payload = {"id": f"{number}-{one}", "status": "New", "client": "Acme" if one % 2 else f"Other {one}"}
+                for _ in range(20):
+                    try:
+                        Ingest().send(desk.integration, payload, now=desk.now)
+                        break
+                    except errors.LockNotAvailable:
+                        continue
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as nodes:
+        list(nodes.map(node, (1, 2)))
+    # Three alerts opened by themselves, and one stands for all beyond them; every key counts on exactly one.
+    assert Alert.objects.count() == 4
+    assert JoinedKey.objects.filter(over_at=None).count() == 16
+    assert InboundMessage.objects.filter(status="Mapped Opened").count() == 4
+    assert InboundMessage.objects.filter(status="Mapped Appended").count() == 12
+
+
+def test_what_is_over_is_pruned_with_the_messages() -> None:
+    from tocsin.inbound.loop import prune
+    from tocsin.inbound.models import Tally
+
+    desk = Desk({"grouping": {"by": "<client>", "within": "30m"}, "delay": {"alerts": 2}})
+    desk.send(1, 1)
+    desk.send(2, client="Other")
+    desk.send(1, status="Closed")
+    prune(desk.now + timedelta(days=91))
+    assert not JoinedKey.objects.exists()
+    assert not Tally.objects.exists()
+    # What still waits is never pruned.
+    assert log() == ["2 Delayed"]
+
+
 def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_nothing_behind() -> None:
     desk = Desk({"delay": {"wait": "5m"}})
     desk.send(1)
@@ -403,3 +465,52 @@ def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_
     assert log() == ["1 Ignored"]
     assert not DelayedOpening.objects.exists()
     assert clock.now().tzinfo is not None
+
+
+# --- Trying it out -------------------------------------------------------------------------------------------------
+
+
+def test_the_simulator_says_until_when_it_waits_and_what_follows_then() -> None:
+    desk = Desk({"delay": {"wait": "5m"}, "grouping": {"by": "<client>", "within": "30m"}})
+    body = b'{"id": "1", "status": "New", "client": "Acme", "subject": "Host 1"}'
+    (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
+    assert outcome.status.value == "Mapped Delayed"
+    assert outcome.alert is not None
+    assert outcome.alert.opened_at == desk.now + 5 * MINUTE
+    assert "It waits until 2026-11-24 09:20 UTC" in outcome.notes[0]
+    assert not DelayedOpening.objects.exists()
+    desk.send(1)
+    desk.wait(5 * MINUTE)
+    other = body.replace(b'"1"', b'"2"')
+    (joins,) = chain.simulate(desk.integration.pk, other, "application/json", desk.now).outcomes
+    assert (joins.status.value, joins.alert_id) == ("Mapped Appended", Alert.objects.get().pk)
+    window(starts="2026-11-24 10:00", ends="2026-11-24 12:00")
+    (held,) = chain.simulate(desk.integration.pk, other, "application/json", NOW + 60 * MINUTE).outcomes
+    assert held.reason == "maintenance: Patch night, until 2026-11-24 12:00 UTC"
+
+
+def test_a_backtest_plays_the_waiting_through() -> None:
+    desk = Desk({})
+    for number, minutes in ((1, 0), (2, 1), (3, 2)):
+        desk.now = NOW + minutes * MINUTE
+        desk.send(number)
+    desk.now = NOW + 4 * MINUTE
+    desk.send(2, status="Closed")
+    found = backtest.backtest(desk.integration, {"delay": {"wait": "5m"}})
+    assert (found.before.opened, found.after.opened) == (3, 2)
+    assert found.after.statuses == {"Mapped Delayed": 3, "Mapped Ignored": 1}
+    assert found.differing == 4
+    grouped = backtest.backtest(desk.integration, {"grouping": {"by": "<client>", "within": "1h"}})
+    assert (grouped.after.opened, grouped.after.pages) == (1, 1)
+
+
+def test_what_a_window_would_have_caught_is_found_in_the_last_day() -> None:
+    desk = Desk({})
+    desk.send(1, 2, 3, env="test")
+    desk.send(4, env="live")
+    desk.send(1, status="Closed")
+    spec = {"starts": "2027-01-01 00:00", "ends": "2027-01-02 00:00", "tags": {"environment": "test"}}
+    row = maintenance_windows.draft(spec)
+    found = caught.caught(maintenance_windows.compiled(row), desk.now + MINUTE)
+    assert (found.opened, found.count) == (4, 3)
+    assert {one.subject for one in found.alerts} == {"Host 1", "Host 2", "Host 3"}

@@ -189,6 +189,12 @@ def prune(now: datetime) -> bool:
             (now - timedelta(days=days), PRUNE),
         )
         connection.execute(
+            "DELETE FROM inbound_joinedkey j WHERE j.ctid IN (SELECT j.ctid FROM inbound_joinedkey j "
+            "LEFT JOIN alerts_alert a ON a.id = j.alert_id WHERE j.joined_at < %s AND a.holds_key IS NOT TRUE "
+            "LIMIT %s)",
+            (now - timedelta(days=days), PRUNE),
+        )
+        connection.execute(
             "DELETE FROM inbound_tally t WHERE t.ctid IN (SELECT t.ctid FROM inbound_tally t WHERE t.touched_at < %s "
             "LIMIT %s)",
             (now - timedelta(days=days), PRUNE),

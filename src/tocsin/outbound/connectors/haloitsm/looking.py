@@ -25,6 +25,7 @@ from tocsin.inbound.messages import Incoming
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import UnknownDoor
+from tocsin.inbound.rules import Intent
 from tocsin.inbound.taking import take_in
 from tocsin.outbound import pacing, record
 from tocsin.outbound.connectors.contract import Barred, Line
@@ -132,12 +133,16 @@ class Look:
             element = reading.message(ticket, at)
             ways = [(door, one) for door in self.doors if isinstance(one := door.reader.read(element), Reading)]
             read.append((element, ways))
-        known = known_alerts({_key(door, one) for _element, ways in read for door, one in ways})
+        keys = {_key(door, one) for _element, ways in read for door, one in ways}
+        known, waiting = known_alerts(keys), waiting_keys(keys)
         for element, ways in read:
             for door, one in ways:
                 last = known.get(_key(door, one))
                 if last is not None and last.integration_id not in (None, door.id) and len(ways) > 1:
                     continue
+                if one.intent is Intent.OPEN and _key(door, one) in waiting:
+                    # Its alert waits to open: to hear of it again would count it twice.
+                    break
                 if reading.is_news(door, one, last):
                     yield element, door
                     break
@@ -259,6 +264,15 @@ def known_alerts(keys: set[bytes]) -> dict[bytes, Known]:
         bytes(row["key_hash"]): Known(row["id"], row["integration_id"], row["status"] in LIVE, row, row["agent_id"])
         for row in found
     }
+
+
+def waiting_keys(keys: set[bytes]) -> set[bytes]:
+    """The dedup keys whose alert waits to open."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            "SELECT key_hash FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (sorted(keys),)
+        )
+        return {bytes(row[0]) for row in found}
 
 
 def _written(integration_id: int, ticket: str) -> set[str]:
