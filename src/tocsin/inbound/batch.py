@@ -32,7 +32,7 @@ from tocsin.inbound.prepared import DeliveryKey, prepare
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.rules import Intent
-from tocsin.inbound.standing import Delayed, Join, Scopes, Settled, Wait
+from tocsin.inbound.standing import ALONE, Delayed, Join, Scopes, Settled, Wait
 
 #: Why a message waits.
 PENDING = "decided in order within seconds"
@@ -76,6 +76,9 @@ class Numbers:
         self._spare.clear()
         self._asked = None
         self._used = 0
+
+
+_NEW = KeyState()
 
 
 @dataclass(slots=True)
@@ -278,7 +281,9 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
         one.is_pending = True
         fold.held.add(one.key)
         return
-    key = fold.board.key(one.key)
+    key = fold.board.states.get(one.key, _NEW)
+    if key.shared is not None:
+        key = fold.board.key(one.key)
     incoming = one.incoming
     own = fold.own.get((one.door.outbound_id or 0, _ticket(one) or ""))
     arrival = Arrival(
@@ -295,7 +300,8 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
     else:
         assert one.reading is not None
         seen = fold.seen.get(one.delivery) if one.delivery is not None else None
-        scopes, standing = one.scopes, fold.board.standing(one.scopes)
+        scopes = one.scopes
+        standing = ALONE if scopes is None else fold.board.standing(scopes)
         decision = decide(one.door, arrival, one.reading, key, seen, one.key, numbers.take, now, scopes, standing)
         if one.delivery is not None and seen is None:
             found = Seen(incoming.id, decision.alert_id)

@@ -25,7 +25,7 @@ from tocsin.inbound.opening import columns_of, custom_of, open_alert, priority_o
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
-from tocsin.inbound.standing import ALONE, Delayed, Role, Scopes, Shaped, Standing
+from tocsin.inbound.standing import ALONE, UNCOUNTED, Delayed, Role, Scopes, Shaped, Standing
 
 MAX_REASON = 300
 
@@ -63,7 +63,7 @@ def decide(
                 f"arrived late: it is of {_clock(reading.source_time)}, and one of {_clock(key.newest)} came before it"
             )
             return Decision(MessageStatus.IGNORED, reason, key, alert_id=key.live.state.id if key.live else None)
-    decision = _by_intent(door, arrival, reading, key, _Opening(key_hash, next_id, scopes or Scopes(), standing), now)
+    decision = _by_intent(door, arrival, reading, key, _Opening(key_hash, next_id, scopes or UNCOUNTED, standing), now)
     verdict = {"rule": reading.intent.value, "why": reading.verdict.reason, **decision.verdict}
     if reading.notes:
         verdict["notes"] = [note[:120] for note in reading.notes[:3]]

@@ -64,10 +64,6 @@ _TRY = "SELECT pg_try_advisory_xact_lock(n), n FROM unnest(%s::bigint[]) AS n"
 
 _CLOCKS = database.literal(f"SELECT key_hash, newest, last_alert FROM inbound_keyclock WHERE key_hash = ANY({_HASHES})")
 
-_WAITING = database.literal(
-    f"SELECT DISTINCT key_hash FROM inbound_inboundmessage WHERE status = 'Pending' AND key_hash = ANY({_HASHES})"
-)
-
 _SHAPED = database.literal(shaped_rows.STANDING.format(hashes=_HASHES))
 
 _SEEN = """
@@ -114,7 +110,6 @@ def take(
         acknowledged = _dicts(connection, _ACKNOWLEDGED, packed)
         clocks = connection.execute(_CLOCKS, packed, binary=True)
         seen = connection.execute(_SEEN, deliveries_packed, binary=True)
-        waiting = connection.execute(_WAITING, packed, binary=True)
         shaped = _dicts(connection, _SHAPED, packed)
         version = connection.execute("SELECT version FROM core_configversion WHERE id = 1")
     held: set[bytes] = set()
@@ -123,14 +118,16 @@ def take(
         free = {row[1] for row in locked if row[0]}
         held = _not_locked(connection, free, live_rows, wanted)
         held |= {key for key, one in scopes.items() if any(lock_number(scope) not in free for scope in one.all)}
-    if not replaying:
-        held |= {bytes(row[0]) for row in waiting}
+    shaped_found = shaped.fetchall()
+    if shaped_found:
+        if not replaying:
+            held |= {bytes(row["key_hash"]) for row in shaped_found if row["role"] == shaped_rows.PENDING}
+        shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
     found_version = version.fetchone()
     clock_rows = clocks.fetchall()
     states = _states(connection, live_rows, acknowledged.fetchall(), clock_rows)
     tallies: dict[bytes, Tally] = {}
     lives: dict[int, LiveAlert] = {}
-    shaped_found = shaped.fetchall()
     if shaped_found or counted:
         tallies = shaped_rows.tallies(connection, counted, now) if counted else {}
         lives = _shared(connection, states, shaped_found, tallies, held, scopes, wait=wait)

@@ -17,7 +17,7 @@ from tocsin.core.database import Connection
 from tocsin.inbound.decisions import LiveAlert
 from tocsin.inbound.standing import Delayed, Join, Settled, Tally, Wait
 
-#: The openings that wait and the joined keys among some keys: one statement, as most batches have neither.
+#: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
 STANDING = """
 SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.wait, d.since, d.due_at, d.why, d.opens, d.messages,
        d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
@@ -25,7 +25,13 @@ FROM inbound_delayedopening d WHERE d.key_hash = ANY({hashes})
 UNION ALL
 SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM inbound_joinedkey j WHERE j.key_hash = ANY({hashes}) AND j.over_at IS NULL
+UNION ALL
+SELECT m.key_hash, NULL, 'pending', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM inbound_inboundmessage m WHERE m.status = 'Pending' AND m.key_hash = ANY({hashes})
 """
+
+#: The role of a key that an undecided message is of.
+PENDING = "pending"
 
 _TALLIES = """
 SELECT w.hash, t.alert_id, t.until, t.tokens, t.at, t.times,

@@ -140,3 +140,7 @@ class Scopes(Struct, frozen=True):
     @property
     def all(self) -> tuple[bytes, ...]:
         return self.tallies if self.parent is None else (*self.tallies, self.parent)
+
+
+#: Of a message that counts on nothing.
+UNCOUNTED = Scopes()
