@@ -126,8 +126,8 @@ def test_an_sla_moment_is_awaited_moves_with_the_ticket_and_is_acted_for_once(de
     desk.go(0)
     assert sorted(desk.said()) == [
         ("Half an hour", "waiting", "It waits for its time limit, 2026-11-24 09:45 UTC."),
-        ("Over", "skipped", "The alert has no date for the ticket's respond-by time."),
-        ("Soon", "skipped", "The alert has no date for the ticket's fix-by time."),
+        ("Over", "skipped", "The alert has no date for the respond-by time."),
+        ("Soon", "skipped", "The alert has no date for the fix-by time."),
     ]
     # Halo's dates carry no offset; 9999 and 1900 stand for "not set".
     message(desk, alert, 1, fix_by="2026-11-24T11:15:00", respond_by="1899-12-30T00:00:00")
@@ -146,9 +146,25 @@ def test_an_sla_moment_is_awaited_moves_with_the_ticket_and_is_acted_for_once(de
     assert sorted(done) == ["Half an hour", "Over", "Soon"]
     message(desk, alert, 130, fix_by="2026-11-24T12:15:00")
     desk.go(131)
-    assert "It has acted for the ticket's fix-by time already, 2026-11-24 12:15 UTC." in [
-        s[2] for s in desk.said()[-3:]
+    assert "It has acted for the fix-by time already, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
+
+
+def test_the_policys_own_sla_counts_where_the_ticket_brings_no_date(desk: Desk) -> None:
+    desk.save(sla={"respond_by": "15m", "fix_by": "4h"})
+    desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
+    desk.workflow("Over", trigger={"on": "after_sla", "moment": "fix_by"})
+    alert = desk.open()
+    desk.go(0)
+    assert [reason for _name, _status, reason in desk.said(alert)] == [
+        "It waits for the respond-by time, 2026-11-24 09:30 UTC.",
+        "It waits for the fix-by time, 2026-11-24 13:15 UTC.",
     ]
+    message(desk, alert, 1, fix_by="2026-11-24T10:15:00")
+    desk.go(9)
+    assert desk.did() == []
+    desk.go(10)
+    desk.go(60)
+    assert sorted(run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE) == ["Over", "Soon"]
 
 
 def test_what_recurs_goes_on_while_the_alert_lives_and_ends_by_its_stop_condition_or_with_it(desk: Desk) -> None:

@@ -69,6 +69,9 @@ class PolicyPlan:
     keep_every: timedelta = timedelta()
     #: The policy that goes on, by id.
     hand_over_to: int | None = None
+    #: The clocks of its own SLA, from the opening, where the ticket brings none; for workflows.
+    respond_by: timedelta | None = None
+    fix_by: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ def parse(definition: object, names: Names) -> PolicyPlan:
 
 
 def read(spec: Spec, names: Names) -> PolicyPlan:
-    """The plan of `steps`, and optionally `default_priority`, `acknowledge`, `repeat`, `groups_one_by_one`, `end_after`
-    and `end`.
+    """The plan of `steps`, and optionally `default_priority`, `acknowledge`, `repeat`, `groups_one_by_one`,
+    `end_after`, `end` and `sla`.
 
     Problems are noted in `spec`; the plan is good for nothing while there are any.
     """
@@ -104,6 +107,7 @@ def read(spec: Spec, names: Names) -> PolicyPlan:
     effect, pause, timeout, people = _acknowledge(acknowledge)
     times, every = _repeat(repeat)
     at_end, keep_every, hand_over_to = _end(spec.spec("end"), names)
+    respond_by, fix_by = _sla(spec.spec("sla"))
     return PolicyPlan(
         steps=_steps(spec, names),
         default_priority=spec.one_of("default_priority", Priority, Priority.HIGH),
@@ -118,6 +122,8 @@ def read(spec: Spec, names: Names) -> PolicyPlan:
         at_end=at_end,
         keep_every=keep_every,
         hand_over_to=hand_over_to,
+        respond_by=respond_by,
+        fix_by=fix_by,
     )
 
 
@@ -137,6 +143,9 @@ def write(plan: PolicyPlan, name_of: NameOf) -> dict[str, Any]:
         written["end_after"] = durations.write(plan.end_after)
     if plan.at_end is not AtEnd.TELL_MANAGERS:
         written["end"] = _written_end(plan, name_of)
+    clocks = {"respond_by": plan.respond_by, "fix_by": plan.fix_by}
+    if sla := {key: durations.write(span) for key, span in clocks.items() if span is not None}:
+        written["sla"] = sla
     written["steps"] = [steps.write(step, name_of) for step in plan.steps]
     return written
 
@@ -216,6 +225,14 @@ def _end(spec: Spec | None, names: Names) -> tuple[AtEnd, timedelta, int | None]
             spec.refuse("policy", f'there is no escalation policy "{name}".', "not_found")
     spec.done()
     return then, every, policy
+
+
+def _sla(spec: Spec | None) -> tuple[timedelta | None, timedelta | None]:
+    if spec is None:
+        return None, None
+    found = [_span(spec, key, timedelta()) if spec.has(key) else None for key in ("respond_by", "fix_by")]
+    spec.done()
+    return found[0], found[1]
 
 
 def _repeat(spec: Spec | None) -> tuple[int, timedelta]:

@@ -55,6 +55,8 @@ class Facts:
     tags: Mapping[str, str] = field(default_factory=dict)
     #: The zone of moments that say none.
     zone: str = "UTC"
+    #: The SLA of the policy at work, by moment: how long from the opening.
+    sla: Mapping[str, timedelta] = field(default_factory=dict)
 
     @property
     def has_somebody(self) -> bool:
@@ -84,10 +86,12 @@ def payload(facts: Facts, cause: str, now: datetime) -> dict[str, Any]:
 
 
 def sla_moment(trigger: Trigger, facts: Facts) -> datetime | None:
-    """The moment that the trigger is about, in UTC; None where the alert has none."""
+    """The moment that the trigger is about, in UTC: the ticket's, else the policy's; None where the alert has none."""
     if trigger.moment is Moment.OPENING:
         return facts.state.opened_at + timedelta(seconds=trigger.within)
-    return moment_of(facts.custom.get(str(trigger.moment), ""), facts.zone)
+    named = str(trigger.moment)
+    own = moment_of(facts.custom.get(named, ""), facts.zone)
+    return own if own is not None or named not in facts.sla else facts.state.opened_at + facts.sla[named]
 
 
 def moment_of(text: str, zone: str) -> datetime | None:

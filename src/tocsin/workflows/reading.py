@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import rows
-from tocsin.core import database
+from tocsin.core import database, durations
 from tocsin.core.database import Connection
 from tocsin.oncall import lookup, rota
 from tocsin.outbound import values
@@ -18,7 +18,9 @@ from tocsin.workflows.facts import Facts
 _ALERTS = """
 SELECT a.id, a.watch, a.tags, a.custom,
        coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
-       WHERE name = 'time_zone'), 'UTC') AS zone
+       WHERE name = 'time_zone'), 'UTC') AS zone,
+       (SELECT v.definition -> 'sla' FROM escalation_run r JOIN escalation_policyversion v ON v.id = r.version_id
+        WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1) AS sla
 FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
 LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id
 WHERE a.id = ANY(%s)
@@ -38,10 +40,16 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Facts]:
             _texts(row["custom"]),
             _texts(row["tags"]),
             row["zone"],
+            _spans(row["sla"]),
         )
         for row in database.rows(connection, _ALERTS, (wanted,))
         if row["id"] in states and row["id"] in known
     }
+
+
+def _spans(held: object) -> dict[str, timedelta]:
+    """The clocks of a policy's SLA, as its version keeps them."""
+    return {name: durations.parse(text) for name, text in _texts(held).items()}
 
 
 def _texts(held: object) -> dict[str, str]:

@@ -23,8 +23,8 @@ _EVENTS = {
 }
 
 MOMENTS = {
-    Moment.RESPOND_BY: "the ticket's respond-by time",
-    Moment.FIX_BY: "the ticket's fix-by time",
+    Moment.RESPOND_BY: "the respond-by time",
+    Moment.FIX_BY: "the fix-by time",
     Moment.OPENING: "its time limit",
 }
 

@@ -77,6 +77,8 @@ STANDARD: dict[str, Any] = {
         ({"steps": [PRIMARY, {**PRIMARY, "after": "-5m"}]}, "steps[1].after"),
         ({"steps": [{**PRIMARY, "name": 5}]}, "steps[0].name"),
         ({"steps": [PRIMARY], "default_priority": "urgent"}, "default_priority"),
+        ({"steps": [PRIMARY], "sla": {"fix_by": "0"}}, "sla.fix_by"),
+        ({"steps": [PRIMARY], "sla": {"mend_by": "4h"}}, "sla.mend_by"),
         ({"steps": [PRIMARY], "acknowledge": "stop"}, "acknowledge"),
         ({"steps": [PRIMARY], "acknowledge": {"effect": "halt"}}, "acknowledge.effect"),
         ({"steps": [PRIMARY], "acknowledge": {"effect": "pause"}}, "acknowledge.pause"),
@@ -182,6 +184,7 @@ def plans(draw: st.DrawFn, *, ends: bool = False) -> PolicyPlan:
     return PolicyPlan(
         steps=tuple(replace(step, if_empty=IfEmpty.SKIP) if ends else step for step in steps),
         default_priority=draw(st.sampled_from(list(Priority))),
+        fix_by=draw(st.none() | st.just(timedelta(hours=4))),
         effect=effect,
         pause=draw(SPANS) if effect is AcknowledgeEffect.PAUSE else timedelta(),
         acknowledge_timeout=draw(SPANS),

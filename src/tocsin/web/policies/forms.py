@@ -70,6 +70,16 @@ class PolicyForm(forms.Form):
         required=False,
         help_text=_("Empty: all together. Such as 15m: all steps for the first group, then for the next."),
     )
+    respond_by = DurationField(
+        label=_("SLA: somebody must answer within"),
+        required=False,
+        help_text=_("For workflows, where the ticket brings no respond-by time. Such as 15m."),
+    )
+    fix_by = DurationField(
+        label=_("SLA: it must be fixed within"),
+        required=False,
+        help_text=_("The same, where it brings no fix-by time. Such as 4h."),
+    )
     end_after = DurationField(
         label=_("The end comes after"), required=False, initial="5m", help_text=_("From the last step's beginning.")
     )
@@ -116,6 +126,8 @@ class PolicyForm(forms.Form):
             acknowledge["people"] = data["people"]
         found |= {"groups_one_by_one": data["groups_one_by_one"] or None, "end_after": data["end_after"] or None}
         found |= {"end": self._end(), "anyway": bool(data["anyway"]) or None}
+        if sla := {key: data[key] for key in ("respond_by", "fix_by") if data[key]}:
+            found["sla"] = sla
         if data["repeat_times"]:
             found["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
         return found
@@ -142,6 +154,7 @@ def initial_policy(spec: Mapping[str, Any]) -> dict[str, Any]:
         "repeat_times": repeat.get("times", 0),
         "repeat_every": repeat.get("every", ""),
         "people": acknowledge.get("people", 1),
+        **{key: spec.get("sla", {}).get(key, "") for key in ("respond_by", "fix_by")},
         "groups_one_by_one": spec.get("groups_one_by_one", ""),
         "end_after": spec.get("end_after", durations.write(DEFAULT_END_AFTER)),
         "then": end.get("then", AtEnd.TELL_MANAGERS),

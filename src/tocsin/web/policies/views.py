@@ -42,6 +42,8 @@ _PLACES = {
     "repeat.every": "repeat_every",
     "acknowledge.people": "people",
     "end.every": "keep_every",
+    "sla.respond_by": "respond_by",
+    "sla.fix_by": "fix_by",
     "end.policy": "hand_over",
     "end.then": "then",
     "steps": "name",

@@ -41,8 +41,8 @@ TRIGGERS = [
 ]  # fmt: skip
 
 MOMENTS = [
-    (Moment.FIX_BY, _("the ticket's fix-by time")),
-    (Moment.RESPOND_BY, _("the ticket's respond-by time")),
+    (Moment.FIX_BY, _("the fix-by time")),
+    (Moment.RESPOND_BY, _("the respond-by time")),
     (Moment.OPENING, _("so long after the opening")),
 ]
 
