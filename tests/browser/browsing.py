@@ -38,6 +38,15 @@ shifts.observe({ type: "layout-shift", buffered: true });
 addEventListener("load", () => setTimeout(() => shifts.disconnect(), 300));
 """
 
+#: The innermost thing that reaches beyond the right edge of a page that scrolls sideways; null of one that does not.
+_TOO_WIDE = """(() => {
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= width) return null;
+  const every = [...document.querySelectorAll("main *")];
+  const beyond = every.filter((one) => one.getBoundingClientRect().right > width + 1);
+  return beyond.length ? beyond[beyond.length - 1].outerHTML.slice(0, 200) : "something outside of main";
+})()"""
+
 #: The browser's own remarks about a page that loads as it should.
 _HARMLESS = ("[DOM] Password forms should have", "[DOM] Multiple forms should be contained")
 
@@ -71,8 +80,9 @@ class Visitor:
 
     def fits(self, place: str = "") -> None:
         """Notes whether the page as it is scrolls sideways."""
-        if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-            self.problems.append(f"{place or self.page.url.removeprefix(self.base)}: it scrolls sideways")
+        wide = self.page.evaluate(_TOO_WIDE)
+        if wide is not None:
+            self.problems.append(f"{place or self.page.url.removeprefix(self.base)}: it scrolls sideways, by {wide}")
 
 
 @contextmanager
