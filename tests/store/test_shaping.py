@@ -354,6 +354,18 @@ def test_a_window_that_ends_sooner_or_is_deleted_lets_go_of_what_it_holds() -> N
     assert Alert.objects.get().subject == "Host 1"
 
 
+def test_a_window_that_cannot_be_read_holds_back_nothing_and_stops_no_integration() -> None:
+    from tocsin.core import configuration
+
+    desk = Desk({})
+    row = window()
+    row.times = {**row.times, "time_zone": "Mars/Olympus"}
+    row.save()
+    configuration.changed()
+    assert statuses(desk.send(1)) == ["Opened"]
+    assert maintenance_windows.in_force(desk.now) == []
+
+
 # --- Crashes and several nodes -------------------------------------------------------------------------------------
 
 

@@ -119,17 +119,14 @@ def _rows() -> QuerySet[MaintenanceWindow]:
 
 
 def _next(row: MaintenanceWindow, now: datetime) -> list[dict[str, datetime]]:
-    spans = maintenance_windows.recurrence_of(row).next(now, _NEXT)
+    spans = maintenance_windows.next_times(row, now, _NEXT)
     return [{"starts": start, "ends": end} for start, end in spans]
 
 
 def _shown(row: MaintenanceWindow, now: datetime, known: maintenance_windows.Known | None = None) -> dict[str, Any]:
-    return {
-        "id": row.pk,
-        **maintenance_windows.window_spec(row, known),
-        "in_force": maintenance_windows.recurrence_of(row).at(now) is not None,
-        "next": _next(row, now),
-    }
+    coming = _next(row, now)
+    in_force = bool(coming) and coming[0]["starts"] <= now
+    return {"id": row.pk, **maintenance_windows.window_spec(row, known), "in_force": in_force, "next": coming}
 
 
 def _show(row: MaintenanceWindow, who: Caller) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A spec is the shape of YAML and the API. Who may do it is asked by the caller, b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,8 @@ from tocsin.inbound.maintenance import Clock, Window, WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.inbound.recurrence import Recurrence, Span
 from tocsin.people.models import Group
+
+log = logging.getLogger(__name__)
 
 MOST_TAGS = 20
 
@@ -128,6 +131,14 @@ def recurrence_of(window: MaintenanceWindow) -> Recurrence:
     return maintenance_times.recurrence(window.times)
 
 
+def next_times(window: MaintenanceWindow, now: datetime, number: int) -> list[Span]:
+    """The occurrence that is now, if one is, and those after it; none of a window that cannot be read here."""
+    try:
+        return recurrence_of(window).next(now, number)
+    except (KeyError, ValueError, OSError):
+        return []
+
+
 @dataclass(frozen=True, slots=True)
 class InForce:
     """A window that is in force, and how many openings wait for its end."""
@@ -140,9 +151,10 @@ class InForce:
 def in_force(now: datetime, among: Iterable[MaintenanceWindow] | None = None) -> list[InForce]:
     """The windows that are in force, the one that ends first first."""
     rows = list(MaintenanceWindow.objects.all()) if among is None else list(among)
-    spans = [(row, span) for row in rows if (span := recurrence_of(row).at(now)) is not None]
-    waiting = waiting_for([row.pk for row, _ in spans])
-    found = [InForce(row, span, waiting.get(row.pk, 0)) for row, span in spans]
+    coming = [(row, spans[0]) for row in rows if (spans := next_times(row, now, 1))]
+    current = [(row, span) for row, span in coming if span[0] <= now]
+    waiting = waiting_for([row.pk for row, _ in current])
+    found = [InForce(row, span, waiting.get(row.pk, 0)) for row, span in current]
     return sorted(found, key=lambda one: one.span[1])
 
 
@@ -158,21 +170,30 @@ def waiting_for(ids: list[int]) -> dict[int, int]:
 
 
 def load(connection: database.Connection) -> list[Window]:
-    """All windows as the hot path has them."""
+    """All windows as the hot path has them. One that cannot be read holds nothing back: its alerts open and page."""
     query = "SELECT id, name, times, action, integrations, groups, tags, condition FROM inbound_maintenancewindow"
-    return [
-        Window(
-            row["id"],
-            row["name"],
-            WindowAction(row["action"]),
-            Clock(maintenance_times.recurrence(row["times"])),
-            frozenset(row["integrations"]),
-            frozenset(row["groups"]),
-            row["tags"],
-            row["condition"],
-        )
-        for row in database.rows(connection, query + " ORDER BY id")
-    ]
+    found = []
+    for row in database.rows(connection, query + " ORDER BY id"):
+        try:
+            found.append(_window(row))
+        except (Rejected, KeyError, ValueError, OSError):
+            # A time zone, say, that this machine does not know: that must not stop any integration.
+            log.exception("Maintenance window %s cannot be used.", row["name"])
+    return found
+
+
+def _window(row: Mapping[str, Any]) -> Window:
+    compile_condition(row["condition"], "when")
+    return Window(
+        row["id"],
+        row["name"],
+        WindowAction(row["action"]),
+        Clock(maintenance_times.recurrence(row["times"])),
+        frozenset(row["integrations"]),
+        frozenset(row["groups"]),
+        row["tags"],
+        row["condition"],
+    )
 
 
 def compiled(window: MaintenanceWindow) -> Window:

@@ -154,7 +154,7 @@ def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
 
 
 def _listed(row: MaintenanceWindow, now: datetime, waiting: int, known: maintenance_windows.Known) -> Listed:
-    spans = maintenance_windows.recurrence_of(row).next(now, 1)
+    spans = maintenance_windows.next_times(row, now, 1)
     span = spans[0] if spans else None
     is_now = span is not None and span[0] <= now
     named = [known.integrations.get(one, "?") for one in row.integrations] or [_("all integrations")]
