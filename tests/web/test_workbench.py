@@ -89,6 +89,23 @@ def test_fields_are_mapped_by_writing_and_by_a_press_on_a_value_and_saved_only_b
     assert not InboundMessage.objects.exists()
 
 
+def test_a_press_on_a_value_fills_tags_custom_fields_and_the_key_too(bench: Callable[[str], Bench]) -> None:
+    page = bench("mapping")
+    page.press("show", chosen="pasted")
+    page.press("show", payload=TICKET)
+    page.press("add:tag")
+    page.press("add:custom", **{"t-0-name": "rack"})
+    page.press("pick:ticket^rack", target="t-0", **{"c-0-name": "mood"})
+    page.press("pick:ticket^summary", target="c-0")
+    page.press("pick:object_id", target="key", key="T")
+    assert page.fields()["target"] == "key"
+    assert page.press("pick:object_id", target="c-7").status_code == 200
+    assert page.press("save").status_code == 302
+    saved = page.parts()
+    assert saved["mapping"] == {"tags": {"rack": "ticket^rack"}, "custom": {"mood": "ticket^summary"}}
+    assert saved["dedup_key"] == "T<object_id>"
+
+
 @pytest.mark.parametrize(
     ("changes", "row", "said"),
     [

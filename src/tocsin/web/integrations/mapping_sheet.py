@@ -31,6 +31,11 @@ class FieldRow:
     entry: Entry
     brings: str = ""
 
+    @property
+    def target(self) -> str:
+        """How a click on a value calls it: a field by its name, any other row by its place."""
+        return self.prefix.removeprefix("f-")
+
 
 class MappingSheet(Sheet):
     """The fields, the tags, the custom fields, and the template of the key."""
@@ -74,6 +79,14 @@ class MappingSheet(Sheet):
                     del rows[int(number)]
             case ["pick", target, *path] if target in FIELDS:
                 self.entries[target] = _picked(self.entries[target], ":".join(path))
+            case ["pick", "key", *path]:
+                self.key = f"{self.key}<{':'.join(path)}>"
+            case ["pick", target, *path]:
+                which, _dash, number = target.partition("-")
+                rows = {"t": self.tags, "c": self.custom}.get(which, [])
+                if number.isdecimal() and int(number) < len(rows):
+                    name, entry = rows[int(number)]
+                    rows[int(number)] = name, _picked(entry, ":".join(path))
 
     def _parts(self) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
@@ -125,7 +138,7 @@ class MappingSheet(Sheet):
 
     def fields_of_all(self) -> list[FieldRow]:
         """What a click on a value can fill."""
-        return [*self.rows(), *self.others()]
+        return [*self.rows(), *self.others(), *self.tag_rows(), *self.custom_rows(), self.key_row()]
 
     def shows_others(self) -> bool:
         """Whether a field that does not stand first is set here, or has an error."""
