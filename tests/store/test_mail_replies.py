@@ -232,6 +232,20 @@ def test_mails_are_taken_by_post_with_the_secret_only(world: World) -> None:
     assert post(b"", "message/rfc822", basic) == 400
 
 
+def test_a_report_about_somebody_elses_mail_fails_nothing(world: World) -> None:
+    for name in ("alice", "bob"):
+        world.post.user(name, {"label": "Email", "channel": "email", "address": f"{name}@example.org"})
+        world.post.page(world.post.alert(f"For {name}"), name)
+    world.post.go()
+    hers, his = sorted(world.smtp.mails, key=lambda mail: mail.to)
+    number, own = str(hers.message["Message-ID"]), str(his.message["Message-ID"])
+    forged = f"{number.partition('.')[0]}.{own.partition('.')[2]}"
+    world.imap.receive(came_back(his).replace(own.encode(), forged.encode()))
+    world.reader.turn()
+    assert {d.status for d in world.post.deliveries() if d.channel == "email"} == {"sent"}
+    assert [outcome for outcome, _ in world.outcomes()] == ["ignored"]
+
+
 def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> None:
     paged(world, "alice")
     world.imap.hangs_up = 1

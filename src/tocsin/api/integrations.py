@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action
 from tocsin.api.config_nouns import ConfigNoun, Spec, register
-from tocsin.api.gate import Caller, caller, changer
+from tocsin.api.gate import Caller, caller, changer, require
 from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
@@ -26,6 +26,7 @@ from tocsin.inbound import commands, mailbox_loop, secrets, specs
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import Names
+from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
 
 routes = Routes("integrations")
@@ -137,7 +138,12 @@ def _show(integration: Integration, who: Caller, names: Names | None = None) -> 
 
 
 def _save(spec: Spec, /, *, caller: Caller, existing: Integration | None) -> Integration:
-    return commands.save_integration(spec, existing=existing, actor=changer(caller), now=caller.now)
+    before = existing.outbound_id if existing is not None else None
+    saved = commands.save_integration(spec, existing=existing, actor=changer(caller), now=caller.now)
+    if saved.outbound_id is not None and saved.outbound_id != before:
+        # Whoever it writes back by is written on by everybody who sends to it.
+        require(caller, Action.ROUTING, OutboundIntegration.objects.get(pk=saved.outbound_id).group_id)
+    return saved
 
 
 def _delete(integration: Integration, actor: Actor, who: Caller) -> None:

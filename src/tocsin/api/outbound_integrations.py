@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action
 from tocsin.api.config_nouns import ConfigNoun, Spec, register
-from tocsin.api.gate import Caller, caller, changer
+from tocsin.api.gate import Caller, caller, changer, require
 from tocsin.api.lookup import find
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
@@ -83,14 +83,14 @@ class Agents(BaseModel):
 
 @routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Outbound integrations")
 def list_outbound(request: HttpRequest, query: Query[OutboundFilters]) -> dict[str, Any]:
-    rows = _rows()
+    who, rows = caller(request), _rows()
     if query.name is not None:
         rows = rows.filter(name__iexact=query.name)
     if query.kind is not None:
         rows = rows.filter(kind=query.kind)
     if query.enabled is not None:
         rows = rows.filter(is_enabled=query.enabled)
-    return page(rows, query, lambda found: [_show(row) for row in found])
+    return page(rows, query, lambda found: [_show(row, who) for row in found])
 
 
 @routes.post(
@@ -172,6 +172,8 @@ def refresh(request: HttpRequest, id: str) -> dict[str, Any]:
 def set_up_webhook(request: HttpRequest, id: str, body: ForIntegration) -> dict[str, Any]:
     who = caller(request)
     door = find(Integration.objects.all(), body.integration, what="integration")
+    # Halo is given the door's address and password, which are its group's.
+    require(who, Action.ROUTING, door.group_id)
     done = halo.set_up_webhook(_own(id, who), door, changer(who), who.now)
     return {"ok": not done.problem, "steps": done.steps, "problem": done.problem, "without": done.without}
 
@@ -208,15 +210,23 @@ def _call(row: Call) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
+#: Settings that only those who may change the integration see.
+_ONLY_OWN = frozenset({"url", "token_url", "headers", "body", "client_id", "username"})
+
+
 def _rows() -> QuerySet[OutboundIntegration]:
     return OutboundIntegration.objects.select_related("group", "standing").prefetch_related("matches__user")
 
 
-def _show(row: OutboundIntegration, _who: Caller | None = None) -> dict[str, Any]:
+def _show(row: OutboundIntegration, who: Caller) -> dict[str, Any]:
     standing = row.standing
+    spec = commands.outbound_spec(row)
+    if not who.viewer.may(Action.ROUTING, row.group_id):
+        # A call's address, headers and body often carry a token of the other side's.
+        spec = {name: value for name, value in spec.items() if name not in _ONLY_OWN}
     return {
         "id": row.pk,
-        **commands.outbound_spec(row),
+        **spec,
         "secrets_set": sorted(commands.secrets_set(row)),
         "problem": standing.problem or standing.trouble,
         "looked_at": standing.looked_at,

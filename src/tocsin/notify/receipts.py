@@ -175,14 +175,14 @@ def _failed(
         health.note(connection, [health.Note(provider, now, failed.error)])
 
 
-def came_back(connection: Connection, notification: UUID, said: str, now: datetime) -> str | None:
-    """A mail that its server could not deliver in the end: no other provider can mend that. Returns what is said of it,
-    or None where nothing of that notification had left by mail."""
+def came_back(connection: Connection, notification: UUID, user_id: int, said: str, now: datetime) -> str | None:
+    """A mail to a user that its server could not deliver in the end: no other provider can mend that. Returns what is
+    said of it, or None where nothing of that notification had left by mail for that user."""
     row = database.row(
         connection,
-        "SELECT provider_name, address FROM notify_delivery WHERE notification_id = %s AND channel = 'email' "
-        "AND status IN ('sending', 'sent') ORDER BY id DESC LIMIT 1",
-        (notification,),
+        "SELECT provider_name, address FROM notify_delivery WHERE notification_id = %s AND user_id = %s "
+        "AND channel = 'email' AND status IN ('sending', 'sent') ORDER BY id DESC LIMIT 1",
+        (notification, user_id),
     )
     if row is None:
         return None

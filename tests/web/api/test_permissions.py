@@ -231,3 +231,31 @@ def test_a_signed_in_page_changes_nothing_without_its_csrf_token(
 def test_a_token_needs_no_csrf_token(responder: Api, open_alert: Callable[..., int]) -> None:
     responder.client.handler.enforce_csrf_checks = True
     assert responder.post(f"alerts/{open_alert()}/acknowledge").status == 200
+
+
+def test_what_another_group_owns_of_a_call_or_a_halo_is_not_reached_through_ones_own(
+    company: Company, admin: Api, manager: Api, observer: Api
+) -> None:
+    halo = {"kind": "haloitsm", "client_id": "id", "client_secret": "secret", "base_url": "https://x.haloitsm.com"}
+    door = {"kind": "haloitsm", "mode": "watch"}
+    hook = {"kind": "http", "url": "https://chat.example.org/services/T0KEN", "headers": {"X-Key": "K3Y"}}
+    for body in (
+        {"name": "Ours", "group": "Service Desk", **halo},
+        {"name": "Theirs", "group": "Network", **halo},
+        {"name": "Chat", "group": "Network", **hook},
+    ):
+        assert admin.post("outbound-integrations", body).status == 201
+    assert admin.post("integrations", {"name": "Door", "group": "Network", "outbound": "Ours", **door}).status == 201
+
+    set_up = manager.post("outbound-integrations/Ours/set-up-webhook", {"integration": "Door"})
+    refused(set_up, 403, "forbidden")
+    own = {"name": "Mine", "group": "Service Desk", **door}
+    refused(manager.post("integrations", {**own, "outbound": "Theirs"}), 403, "forbidden")
+    assert manager.post("integrations", {**own, "outbound": "Ours"}).status == 201
+    refused(manager.patch("integrations/Mine", {"outbound": "Theirs"}), 403, "forbidden")
+    assert manager.get("integrations/Mine").body["outbound"] == "Ours"
+    for reader in (manager, observer):
+        shown = f"{reader.get('outbound-integrations').body} {reader.get('outbound-integrations/Chat').body}"
+        assert "T0KEN" not in shown
+        assert "K3Y" not in shown
+    assert admin.get("outbound-integrations/Chat").body["url"] == hook["url"]

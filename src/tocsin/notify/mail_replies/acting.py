@@ -131,7 +131,7 @@ def _came_back(bounce: Bounce, now: datetime) -> Outcome | None:
     except Rejected:
         return None
     with database.transaction() as connection:
-        reason = receipts.came_back(connection, bounce.notification, bounce.reason, now)
+        reason = receipts.came_back(connection, bounce.notification, user_id, bounce.reason, now)
     return None if reason is None else Outcome(Result.ACTED, reason, user_id=user_id, alert_id=alert_id)
 
 
