@@ -15,8 +15,8 @@ from tocsin.operate.finding import Finding, note
 
 OLDEST = 15
 
-#: A node's connections: 2 that commit, 1 that listens, 8 for pages, 10 for loops and to spare.
-OF_A_NODE = 21
+#: A node's connections: 1 that commits, 1 that listens, 8 for pages, 10 for loops and to spare.
+OF_A_NODE = 20
 
 #: In seconds: a hint arrives within milliseconds, or never.
 HINT_DEADLINE = 3.0

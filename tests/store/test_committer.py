@@ -1,4 +1,4 @@
-"""The lanes of a committer: which messages share one, and arrays whose messages do not."""
+"""The committer: the order of what is put in, and arrays that are answered whole."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ class Answered:
         return [self.results[one] for one in range(number)]
 
 
-def test_an_array_is_answered_once_in_its_own_order_though_its_keys_are_of_several_lanes(
-    registry: Registry, integration: Integration
-) -> None:
+def test_an_array_is_answered_once_in_its_own_order(registry: Registry, integration: Integration) -> None:
     answered = Answered()
     incoming = [arriving(registry, integration, number) for number in range(1, 41)]
     made = Committer(registry)

@@ -1,5 +1,5 @@
-"""A lane of the committer: one thread with a connection of its own that takes what waits in it, has it decided in one
-transaction, and answers.
+"""The committer's thread: with a connection of its own it takes what waits, has it decided in one transaction, and
+answers.
 
 Nothing waits on purpose: while a batch commits, the next one gathers.
 """
@@ -49,12 +49,11 @@ class Ticket:
     put_at: float = 0.0
 
 
-class Lane:
+class CommitterThread:
     """Decides and answers the tickets that are put into it, in their order."""
 
     def __init__(self, registry: Registry, lock: threading.Lock, max_wait: float) -> None:
-        """`lock` guards what waits in all lanes of a committer; `max_wait` is for how many seconds a database may not
-        answer."""
+        """`lock` guards what waits; `max_wait` is for how many seconds a database may not answer."""
         self._registry = registry
         self._max_wait = max_wait
         self._numbers = batch.Numbers()
@@ -85,11 +84,15 @@ class Lane:
         return self._thread.is_alive()
 
     def add(self, ticket: Ticket) -> None:
-        """Has a ticket decided after those that wait already. Call it under the lock."""
+        """Has a ticket decided after those that wait already. Call it under the lock, and `wake` afterwards."""
         self._waiting.append(ticket)
         self.count += len(ticket.incoming)
         self.size += ticket.size
-        self._ready.notify()
+
+    def wake(self) -> None:
+        """Has the thread look at what waits. Call it under the lock."""
+        if self._waiting:
+            self._ready.notify()
 
     def oldest(self) -> float | None:
         """When the first of what waits was put in, by the monotonic clock. Call it under the lock."""
