@@ -16,6 +16,7 @@ from tocsin.alerts import reactors
 from tocsin.alerts.models import AlertEvent
 from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reopen
 from tocsin.alerts.orders import Reply as Say
+from tocsin.core import database as store
 from tocsin.core.ids import uuid7
 from tocsin.inbound import commands as integrations
 from tocsin.inbound.decode import Element
@@ -23,7 +24,9 @@ from tocsin.inbound.messages import Incoming
 from tocsin.inbound.models import Integration
 from tocsin.inbound.taking import take_in
 from tocsin.notify.models import Notification
-from tocsin.outbound import reactor
+from tocsin.outbound import calls, reactor
+from tocsin.outbound.connectors.contract import Account, Line
+from tocsin.outbound.connectors.haloitsm import client, looking, webhook
 from tocsin.outbound.models import TicketLink
 from tocsin.outbound.states import CallStatus
 from tocsin.workflows import commands as workflow_commands
@@ -80,6 +83,11 @@ def test_halopsa_is_written_to_and_followed_as_haloitsm_is(
         both.go()
         assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:15 UTC."]
         assert (both.alert(ticket).status, both.alert(ticket).owner_name) == ("assigned", "Sam Service")
+        # A workflow writes on it too.
+        with store.transaction() as connection:
+            calls.write_on_ticket(connection, alert.pk, both.now, note="Checked.", status="In Progress")
+        both.go()
+        assert both.notes(ticket)[-1] == "Checked."
         # The alert came from a ticket of this Halo: no second one is made for it.
         assert [*both.halo.tickets] == [ticket]
 
@@ -261,6 +269,76 @@ def test_a_refused_note_a_renamed_status_and_a_deleted_ticket_are_each_one_clear
     assert both.alert(other).status == "open"
     both.look(400)
     assert both.alert(other).status == "cancelled"
+
+
+def test_a_renamed_status_or_team_does_not_keep_the_note_from_being_written(both: Pair) -> None:
+    both.change(sync={"acknowledge": {"note": True, "status": "Doing"}, "reply": {"note": True, "team": "Nowhere"}})
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.act(both.alert(ticket).pk, Say, text="hello")
+    both.go()
+    assert len(both.notes(ticket)) == 2
+    assert ["Doing" in call.error or "Nowhere" in call.error for call in both.calls(status="dead")] == [True, True]
+
+
+def test_more_changes_than_one_look_reads_are_all_found_and_all_notes_are_read(
+    both: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PAGE", 2)
+    monkeypatch.setattr(looking, "PAGE", 2)
+    monkeypatch.setattr(client, "MOST_PAGES", 2)
+    monkeypatch.setattr(looking, "MOST_PAGES", 2)
+    monkeypatch.setattr(looking, "_NOTES", 2)
+    both.server.hooks.loses = lambda happened: True
+    both.seconds = 1000
+    # The newest change has the lowest number, so that it is on the first page.
+    tickets = [both.log(f"Ticket {number}") for number in range(7)]
+    both.seconds = 1600
+    both.halo.change(tickets[0], {"summary": "Ticket 0, changed"}, DESK_AGENT)
+    for number in tickets[:4]:
+        body = {"ticket_id": number, "outcome_id": 7, "note": f"seen {number}"}
+        both.halo.act(body, DESK_AGENT, "Sam")
+    for look in range(6):
+        both.look(1700 + 200 * look)
+    assert [len(both.alerts(ticket)) for ticket in tickets] == [1] * 7
+    for ticket in tickets[:4]:
+        replies = AlertEvent.objects.filter(alert=both.alert(ticket).pk, kind="replied")
+        assert [event.data["text"] for event in replies] == [f"seen {ticket}"]
+
+
+def test_a_look_that_halo_asks_for_patience_holds_everything_back_so_long(both: Pair) -> None:
+    ticket = both.log()
+    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "90"})
+    both.look(300)
+    both.server.api.fault = lambda method, path: None
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go(389)
+    assert both.notes(ticket) == []
+    both.go(391)
+    assert len(both.notes(ticket)) == 1
+
+
+def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: Pair) -> None:
+    url = "http://tocsin/in/x"
+    line = Line(both.directory.client, lambda: both.now)
+    account = Account(1, "Halo", {"base_url": both.server.url, "client_id": "tocsin"},
+                      {"client_secret": both.halo.client_secret})  # fmt: skip
+    before = dict(both.halo.webhooks["hook"])
+
+    def waits(attempt: int) -> bool:
+        both.server.hooks.run()
+        return attempt < 3
+
+    def set_up() -> webhook.SetUp:
+        return webhook.set_up(client.Client(account), line, both.now, url=url, wait=waits)
+
+    assert set_up().problem == ""
+    # What arrived before says nothing of this test.
+    both.server.hooks.deliver = lambda hook, content: (502, "Bad Gateway")
+    done = set_up()
+    assert "did not arrive" in done.problem
+    assert list(both.halo.webhooks) == ["hook"]
+    assert {name: both.halo.webhooks["hook"][name] for name in before} == before
 
 
 def test_a_secret_that_expired_stops_everything_with_one_sentence_until_it_is_replaced(both: Pair) -> None:

@@ -197,6 +197,71 @@ def test_a_templated_call_carries_the_alerts_values_is_signed_and_its_answer_bec
         assert Call.objects.get().result == "Answered 201."
 
 
+@pytest.mark.parametrize(
+    ("spec", "name", "value"),
+    [
+        ({"auth": "basic", "username": "ops", "password": "pass-word"}, "authorization", "Basic b3BzOnBhc3Mtd29yZA=="),
+        ({"auth": "bearer", "token": "token-one"}, "authorization", "Bearer token-one"),
+        ({"auth": "header", "header_name": "X-Key", "token": "token-two"}, "x-key", "token-two"),
+    ],
+)
+def test_a_call_signs_in_in_each_way_and_its_secrets_are_in_no_log(
+    at: Desk, other: HttpDouble, spec: dict[str, str], name: str, value: str
+) -> None:
+    pager = at.integration(url=other.url, **spec)
+    at.queue(pager, "a")
+    at.go()
+    (request,) = other.requests
+    assert request.headers[name] == value
+    kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
+    assert value.split()[-1] not in kept
+
+
+def test_a_token_is_fetched_once_and_anew_when_it_ends_early_by_form_or_by_header(at: Desk, other: HttpDouble) -> None:
+    given: list[str] = []
+
+    def answering(request: Request) -> Response:
+        if request.path == "/token":
+            if "authorization" not in request.headers:
+                return Response(401, b'{"error": "invalid_client", "error_description": "use the header"}')
+            given.append(f"token-{len(given)}")
+            return Response(200, json.dumps({"access_token": given[-1], "expires_in": None}).encode())
+        return Response(200 if request.headers["authorization"] == f"Bearer {given[-1]}" else 401)
+
+    other.answering = answering
+    pager = at.integration(
+        url=other.url, auth="oauth2", token_url=f"{other.url}/token", client_id="tocsin", client_secret="a b&c-secret"
+    )
+    at.queue(pager, "a", "a")
+    at.go()
+    assert given == ["token-0"]
+    form, header = [request for request in other.requests if request.path == "/token"]
+    assert b"client_id=tocsin" in form.body
+    assert b"secret" not in header.body
+    assert header.headers["authorization"] == "Basic dG9jc2luOmErYiUyNmMtc2VjcmV0"
+    # The server forgot it: a fresh one, and nobody has to act.
+    given.append("of somebody else")
+    at.queue(pager, "a")
+    at.go()
+    assert {call.status for call in at.calls()} == {CallStatus.SENT}
+    assert at.standing(pager).problem == ""
+    # Refused in both ways: one sentence with the server's own words.
+    other.answering = lambda request: Response(401, b'{"error": "invalid_client", "error_description": "expired"}')
+    at.queue(pager, "a")
+    at.go()
+    assert "refused the credentials (401, invalid_client: expired)" in at.standing(pager).problem
+    kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
+    assert "token-0" not in kept
+    assert "c-secret" not in kept
+
+
+def test_an_answer_without_what_is_captured_says_so(at: Desk, other: HttpDouble) -> None:
+    other.answering = lambda request: Response(200, b'{"key": null}')
+    at.queue(at.integration(url=other.url, capture={"jira_key": "data^key"}), "a")
+    at.go()
+    assert at.calls()[0].result == "Answered 200. It has no data^key to capture."
+
+
 def test_settings_that_cannot_be_used_are_refused_by_name(at: Desk) -> None:
     wrong: tuple[tuple[dict[str, object], str], ...] = (
         ({"url": "ftp://x"}, "url"),
@@ -206,6 +271,10 @@ def test_settings_that_cannot_be_used_are_refused_by_name(at: Desk) -> None:
         ({"url": "https://x", "colour": "red"}, "colour"),
         ({"url": "https://x", "group": "Nobody"}, "group"),
         ({"url": "https://x", "kind": "telex"}, "kind"),
+        (
+            {"kind": "haloitsm", "base_url": "https://x", "client_id": "x", "create_ticket": {"client": "Acme"}},
+            "create_ticket.client",
+        ),
     )
     for spec, place in wrong:
         with pytest.raises(Rejected) as refused:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from tocsin.catalogue.kinds import family
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
@@ -78,7 +79,7 @@ def write_on_ticket(
     row = database.row(connection, _TICKET, (alert_id,))
     if row is None or row["outbound_id"] is None or row["test"]:
         raise Rejected("not_possible", "Its integration is not connected with a HaloITSM.")
-    is_own = row["inbound_kind"] == "haloitsm"
+    is_own = row["inbound_kind"] in family("haloitsm")
     if not (row["source_id"] if is_own else row["linked"] is not None):
         raise Rejected("not_possible", f"The alert has no ticket in {row['name']}.")
     ticket = row["source_id"] if is_own else row["linked"]

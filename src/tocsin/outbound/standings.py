@@ -15,6 +15,8 @@ _WRONG = database.literal(f"""
 SELECT o.id, o.name, s.problem, s.trouble, s.look_problem, s.webhook_problem,
        s.trouble_at < clock_timestamp() - {_LONG} AS is_long,
        (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead') AS dead,
+       (SELECT c.error FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'dead'
+        ORDER BY c.id DESC LIMIT 1) AS why,
        (SELECT count(*) FROM outbound_call c WHERE c.integration_id = o.id AND c.status = 'queued') AS waiting
 FROM outbound_outboundintegration o JOIN outbound_standing s ON s.integration_id = o.id
 WHERE o.is_enabled ORDER BY o.name
@@ -43,7 +45,7 @@ def wrong(connection: Connection) -> Iterator[Wrong]:
             yield Wrong("away", number, name, f"{name}: {row['trouble']}{waits}")
         if row["dead"]:
             things = "1 thing" if row["dead"] == 1 else f"{row['dead']} things"
-            yield Wrong("dead", number, name, f"{name} could not do {things}: look, and send again.")
+            yield Wrong("dead", number, name, f"{name} could not do {things}: look, and send again. Last: {row['why']}")
         if row["webhook_problem"]:
             yield Wrong("webhook", number, name, f"{name}: {row['webhook_problem']}")
         if row["look_problem"] and not row["problem"]:

@@ -94,9 +94,11 @@ class Client:
         found = self.get(line, LISTS[noun], now, f"read the list of {noun.replace('_', ' ')}s")
         return rows_of(found)
 
-    def pages(self, line: Line, now: datetime, query: Query) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
-        """Tickets, page by page, each with the moment at which Halo gave it."""
-        for number in range(1, MOST_PAGES + 1):
+    def pages(
+        self, line: Line, now: datetime, query: Query, first: int = 1
+    ) -> Iterator[tuple[list[dict[str, Any]], datetime]]:
+        """Tickets, page by page from the `first` on, each with the moment at which Halo gave it."""
+        for number in range(first, first + MOST_PAGES):
             found, at = self.get_dated(
                 line,
                 "Tickets",

@@ -40,11 +40,11 @@ class HaloSender:
 
     def send(self, job: Job, line: Line, now: datetime) -> Done:
         """Does what the job says: `write` on a ticket, or `create` one."""
-        if problem := job.known.get("problem"):
-            raise Permanent(problem)
         if wait := job.known.get("wait"):
             raise Temporary(wait)
         if job.action == "create":
+            if problem := job.known.get("problem"):
+                raise Permanent(problem)
             return self._create(job, line, now)
         ticket = str(job.known.get("ticket") or job.ticket)
         if not ticket:
@@ -109,7 +109,7 @@ class _Writing:
 
     def carry_out(self) -> Done:
         """The note first, then agent, team and priority, then the status, which may end the ticket. A note that is
-        refused does not keep the rest from being done."""
+        refused does not keep the rest from being done, and a status that Halo does not have not the note."""
         done: list[str] = []
         refused: NoteRefused | None = None
         known = self.job.known
@@ -117,6 +117,8 @@ class _Writing:
             done += self._step("note", self._note)
         except NoteRefused as error:
             refused = error
+        if problem := known.get("problem"):
+            raise Permanent(problem)
         done += self._step("fields", self._fields)
         done += self._step("status", self._status)
         if refused is not None:
@@ -276,6 +278,9 @@ def _read_create(create: Spec) -> dict[str, Any]:
     found["on"] = list(on)
     for key in ("ticket_type", "team", "priority", "client", "site", "user"):
         found[key] = create.text(key, longest=100)
+    for key in ("client", "site", "user"):
+        if found[key] and not found[key].isdigit():
+            create.refuse(key, f"give the {key}'s number in Halo: names there are not unique.")
     found["summary"] = create.text("summary", longest=500)
     found["details"] = create.text("details", longest=5000)
     create.done()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import commands as alerts
@@ -28,9 +28,9 @@ from tocsin.inbound.registry import UnknownDoor
 from tocsin.inbound.rules import Intent
 from tocsin.inbound.taking import take_in
 from tocsin.outbound import pacing, record
-from tocsin.outbound.connectors.contract import Barred, Line
+from tocsin.outbound.connectors.contract import Barred, Line, Throttled
 from tocsin.outbound.connectors.haloitsm import lookups, reading, webhook
-from tocsin.outbound.connectors.haloitsm.client import Client, whole
+from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender, text_of_note
 from tocsin.outbound.connectors.haloitsm.problems import Gone
 from tocsin.outbound.connectors.haloitsm.reading import Known
@@ -68,6 +68,7 @@ class Look:
     now: datetime
     found: int = 0
     webhook_problem: str = ""
+    next_page: int = 0
     remarks: list[str] = field(default_factory=list)
 
     def carry_out(self) -> None:
@@ -79,9 +80,9 @@ class Look:
         changed = self._changed()
         if changed:
             self._bring_in(changed)
-            if self.settings.get("read_notes", True):
-                self._read_notes([whole(ticket["id"]) for ticket, _at in changed])
-            self.looked_to = reading.newest([ticket for ticket, _at in changed], self.looked_to)
+        if self.settings.get("read_notes", True):
+            self._read_notes([whole(ticket["id"]) for ticket, _at in changed])
+        self._move_on([ticket for ticket, _at in changed])
         self._look_singly({whole(ticket["id"]) for ticket, _at in changed})
         if not self.settings.get("pull"):
             self.webhook_problem = webhook.problem(self.client, self.line, self.memory, self.found, self.now)
@@ -105,13 +106,34 @@ class Look:
         begin = reading.since(self.looked_to)
         earliest = reading.moment(begin)
         found = []
-        for rows, at in self.client.pages(self.line, self.now, {"lastupdatefromdate": begin, "order": "id"}):
+        first = int(self.memory.get("page", 1))
+        pages, full = 0, False
+        asked = {"lastupdatefromdate": begin, "order": "id"}
+        for rows, at in self.client.pages(self.line, self.now, asked, first):
+            pages, full = pages + 1, len(rows) == PAGE
+            if first == pages == 1:
+                self.memory["begun"] = at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
             for ticket in rows:
                 changed = reading.moment(ticket.get("last_update"))
                 # A filter that this Halo does not know, it ignores.
                 if whole(ticket.get("id")).isdigit() and not (changed and earliest and changed < earliest):
                     found.append((ticket, at))
+        # So much changed that one look does not see all of it: the next one goes on from there.
+        self.next_page = first + pages if pages == MOST_PAGES and full else 0
         return found
+
+    def _move_on(self, changed: Sequence[dict[str, Any]]) -> None:
+        """From when the next look reads: from the newest change, once all pages were seen; where that took several
+        looks from no later than the first of them began, because what changed since may be on a page seen before."""
+        newest = reading.newest(changed, self.memory.get("newest") or self.looked_to)
+        if self.next_page:
+            self.memory |= {"page": self.next_page, "newest": newest}
+            return
+        begun, last = reading.moment(self.memory.pop("begun", None)), reading.moment(newest)
+        if self.memory.pop("page", None) and begun and last and begun < last:
+            newest = begun.isoformat(timespec="seconds")
+        self.looked_to = newest
+        self.memory.pop("newest", None)
 
     def _bring_in(self, tickets: Sequence[tuple[dict[str, Any], datetime]]) -> None:
         """Takes in what is news, through the door that would have got it."""
@@ -149,7 +171,9 @@ class Look:
 
     def _read_notes(self, tickets: Sequence[str]) -> None:
         """What agents wrote on tickets whose alert is live becomes a reply there."""
-        live = self._live(tickets)
+        live = self._live([*self.memory.get("unread", ()), *tickets])
+        # Should Halo answer no more, none of them is forgotten.
+        self.memory["unread"] = list(live)
         seen: dict[str, int] = self.memory.setdefault("notes", {})
         for ticket, alert_id in list(live.items())[:_NOTES]:
             try:
@@ -164,6 +188,7 @@ class Look:
                 if " ".join(note.text.split()) not in written:
                     self._reply(alert_id, note)
             seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
+        self.memory["unread"] = list(live)[_NOTES:]
         # What is over is forgotten.
         self.memory["notes"] = dict(list(seen.items())[-2000:])
 
@@ -323,7 +348,7 @@ WHERE s.integration_id = (
     AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp())
     AND (t.barred_until IS NULL OR t.barred_until <= %(now)s) AND (t.not_before IS NULL OR t.not_before <= %(now)s)
   ORDER BY t.look_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
-RETURNING s.integration_id, s.looked_to, s.memory, s.granted_to, s.throttled
+RETURNING s.integration_id, s.looked_to, s.memory, s.granted_to
 """
 
 _WRITE = """
@@ -336,6 +361,12 @@ WHERE integration_id = %(id)s
 _BAR = """
 UPDATE outbound_standing SET problem = %(problem)s, barred_until = %(until)s,
        problem_at = CASE WHEN problem = %(problem)s THEN problem_at ELSE %(now)s END
+WHERE integration_id = %(id)s
+"""
+
+
+_PATIENCE = """
+UPDATE outbound_standing SET not_before = greatest(not_before, %(until)s), look_at = greatest(look_at, %(until)s)
 WHERE integration_id = %(id)s
 """
 
@@ -376,6 +407,9 @@ def _doors(integration_id: int) -> list[Door]:
 def _write(one: Look, rate: pacing.Rate, standing: Mapping[str, Any], problem: TocsinError | None) -> None:
     every = EVERY_WHEN_PULLING if one.settings.get("pull") else EVERY
     text = str(problem) if problem is not None else " ".join(one.remarks)
+    times = int(one.memory.pop("throttled", 0)) + 1
+    if isinstance(problem, Throttled):
+        one.memory["throttled"] = times
     with database.transaction() as connection:
         connection.execute(
             _WRITE,
@@ -394,6 +428,9 @@ def _write(one: Look, rate: pacing.Rate, standing: Mapping[str, Any], problem: T
         if isinstance(problem, Barred):
             until = one.now + pacing.BARRED
             connection.execute(_BAR, {"problem": text, "until": until, "now": one.now, "id": one.integration_id})
+        if isinstance(problem, Throttled):
+            until = one.now + pacing.throttle(times, problem.retry_after)
+            connection.execute(_PATIENCE, {"until": until, "id": one.integration_id})
         # Of looks that found nothing wrong only what changed something is worth a line.
         if problem is not None or one.found:
             said = [(one.integration_id, None, said) for said in one.line.said[-20:]]

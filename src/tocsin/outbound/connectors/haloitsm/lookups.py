@@ -54,6 +54,10 @@ class Lists:
         """Whether they have been read at all."""
         return bool(self.entries)
 
+    def has(self, noun: str) -> bool:
+        """Whether the list of these could be read."""
+        return any(entry.noun == noun for entry in self.entries)
+
     def named(self, noun: str, name: str) -> Entry | None:
         """The entry of that name, ignoring case, or of that number."""
         folded = name.strip().casefold()

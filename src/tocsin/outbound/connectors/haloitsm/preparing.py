@@ -180,7 +180,11 @@ def _known(
             said = f'Halo has no {noun} "{name}": it was renamed or taken away. Choose another for this event.'
             return {**known, "problem": said}
         known[noun] = {"number": entry.number, "name": entry.name}
-    known["team"] = job.content.get("team", "")
+    team = str(job.content.get("team", ""))
+    if team and lists.has("team") and lists.named("team", team) is None:
+        said = f'Halo has no team "{team}": it was renamed or taken away. Choose another for this event.'
+        return {**known, "problem": said}
+    known["team"] = team
     if "agent" in job.content and (later.get("agent") or 0) <= job.id:
         wanted = job.content["agent"]
         overtaken = _is_overtaken(wanted, owners.get(job.alert_id or 0))

@@ -70,7 +70,7 @@ def set_up(
             except (Temporary, Permanent) as other:
                 done.steps.append(f"Could not be taken away again: {other}")
         if undo:
-            done.steps.append("What had been made was taken away again.")
+            done.steps.append("What had been made was taken away again, and what was there before is as it was.")
         done.webhook_id = ""
     return done
 
@@ -105,6 +105,9 @@ def _carry_out(
     done.webhook_id = number
     if own is None:
         undo.append(lambda: client.delete(line, f"Webhook/{number}", now, "take the webhook away"))
+    else:
+        before = {name: own[name] for name in (*body, "basic_username") if name in own}
+        undo.append(lambda: _put_back(client, line, now, before))
     done.steps.append("Made the webhook, switched off." if own is None else "Found the webhook, and switched it off.")
     _subscribe(client, line, now, number, numbers, done, undo)
     read = client.get(
@@ -177,13 +180,19 @@ def _subscribe(
         done.steps.append(f"This Halo has no event for {', '.join(done.without)}: reconciliation finds those changes.")
 
 
+def _put_back(client: Client, line: Line, now: datetime, before: dict[str, object]) -> None:
+    """A webhook that was there before is as it was, and on if it was on."""
+    client.post(line, "Webhook", before, now, "put the webhook back")
+
+
 def _test(client: Client, line: Line, now: datetime, number: str, done: SetUp, wait: Callable[[int], bool]) -> None:
-    """Has Halo send its own test, and looks into its log for what came of it."""
+    """Has Halo send its own test, and looks into its log for what came of it: not of what was sent before."""
+    earlier = [_delivery(row) for row in _deliveries(client, line, now, number)]
     client.post(line, "Webhook", {"id": number, "_test": True}, now, "send its test")
     done.steps.append("Asked Halo to send its test.")
     attempt = 0
     while True:
-        rows = _deliveries(client, line, now, number)
+        rows = [row for row in _deliveries(client, line, now, number) if _delivery(row) not in earlier]
         if rows:
             break
         attempt += 1
@@ -200,6 +209,10 @@ def _test(client: Client, line: Line, now: datetime, number: str, done: SetUp, w
         f"Halo's test did not arrive: {error}.",
         "Halo's cloud must be able to reach this address; where it cannot, use pull mode.",
     )
+
+
+def _delivery(row: dict[str, Any]) -> tuple[str, str]:
+    return whole(row.get("id")), str(row.get("timestamp", ""))
 
 
 def _deliveries(client: Client, line: Line, now: datetime, number: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from tocsin.core import egress
 from tocsin.core.egress import Answer, HttpClient
@@ -76,10 +76,17 @@ class HttpSender:
         # The same for every try, so that a receiver can tell a repeat.
         headers.setdefault("Idempotency-Key", f"tocsin-call-{job.id}")
         headers.setdefault("User-Agent", "Tocsin")
-        headers |= self._credentials(line, now) | self._signature(body)
-        answer = line.request(method, url, headers=headers, content=body)
+        headers |= self._signature(body)
+        answer = line.request(method, url, headers=headers | self._credentials(line, now), content=body)
+        if answer.status == 401 and self._auth is Auth.OAUTH2:
+            # A token that ended early: one more try with a fresh one.
+            self._forget_token()
+            answer = line.request(method, url, headers=headers | self._credentials(line, now), content=body)
         self._check(answer)
-        return Done(f"Answered {answer.status}.", self._captured(answer))
+        captured = self._captured(answer)
+        missing = [path for name, path in self.account.settings.get("capture", {}).items() if name not in captured]
+        said = f" It has no {', '.join(missing)} to capture." if missing else ""
+        return Done(f"Answered {answer.status}.{said}", captured)
 
     def verify(self, line: Line, now: datetime) -> str:
         """Fetches a token where there is one; the call itself is not made, because it may do something."""
@@ -145,22 +152,34 @@ class HttpSender:
             "client_secret": secrets.get("client_secret", ""),
             **({"scope": settings["scope"]} if settings.get("scope") else {}),
         }
-        answer = line.request(
-            "POST",
-            settings["token_url"],
-            headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
-            content=urlencode(fields).encode(),
-            shown="(the credentials)",
-        )
+        answer = self._ask_for_token(line, fields, {})
+        if answer.status in (400, 401) and _error_of(answer).startswith("invalid_client"):
+            # Some servers take the client's credentials in the header only (RFC 6749, 2.3.1).
+            pair = f"{quote_plus(str(fields.pop('client_id')))}:{quote_plus(str(fields.pop('client_secret')))}"
+            encoded = base64.b64encode(pair.encode()).decode()
+            line.hide(encoded)
+            answer = self._ask_for_token(line, fields, {"Authorization": f"Basic {encoded}"})
         _raise_passing(answer)
         try:
             found = json.loads(answer.body)
-            token, lasts = str(found["access_token"]), int(found.get("expires_in", 3600))
-        except (ValueError, KeyError, TypeError):
+            token, lasts = str(found["access_token"]), int(found.get("expires_in") or 3600)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            said = _error_of(answer)
             raise Barred(
-                f"The token server refused the credentials ({answer.status}).", "Enter client id and secret again."
+                f"The token server refused the credentials ({answer.status}{f', {said}' if said else ''}).",
+                "Enter client id and secret again.",
             ) from None
         return _Token(token, now + timedelta(seconds=max(30, lasts - 60)))
+
+    def _ask_for_token(self, line: Line, fields: Mapping[str, object], headers: Mapping[str, str]) -> Answer:
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        content = urlencode(fields).encode()
+        url = self.account.settings["token_url"]
+        return line.request("POST", url, headers={**form, **headers}, content=content, shown="(the credentials)")
+
+    def _forget_token(self) -> None:
+        with self._lock:
+            self._token = None
 
     def _signature(self, body: bytes) -> dict[str, str]:
         secret = self.account.secrets.get("hmac_secret", "")
@@ -176,7 +195,7 @@ class HttpSender:
             return
         _raise_passing(answer)
         if answer.status == 401 and self._auth is not Auth.NONE:
-            self._token = None
+            self._forget_token()
             raise Barred(f"{self.account.name} refused the credentials (401).", "Enter them again.")
         wanted = ", ".join(map(str, expected)) or "200 to 299"
         text = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
@@ -192,6 +211,18 @@ class HttpSender:
             return {}
         found = {name: value_at(payload, path) for name, path in wanted.items()}
         return {name: templates.said(value)[:_MOST_CAPTURED] for name, value in found.items() if value is not None}
+
+
+def _error_of(answer: Answer) -> str:
+    """What a token server calls the problem: its error and how it describes it; "" where it says neither."""
+    try:
+        found = json.loads(answer.body)
+    except ValueError:
+        return ""
+    if not isinstance(found, Mapping):
+        return ""
+    parts = (found.get("error"), found.get("error_description"))
+    return ": ".join(" ".join(part.split()) for part in parts if isinstance(part, str) and part)[:200]
 
 
 def _raise_passing(answer: Answer) -> None:
