@@ -18,7 +18,8 @@ FIRST_TICKET = 20817
 def start() -> HaloServer:
     """A running Halo. Its tickets begin at a number that no earlier run of the demo has used."""
     halo = Halo()
-    halo.log({"summary": "VPN down: Zürich, 40 users", "priority_id": 1}, by=5)
+    details = "VPN gateway zrh-vpn-01 does not answer."
+    halo.log({"summary": "VPN down: Zürich, 40 users", "details": details, "priority_id": 1}, by=5)
     halo._next_ticket = 30_000 + int(time.time()) % 1_000_000
     try:
         server = HaloServer(halo, port=PORT)

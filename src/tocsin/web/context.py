@@ -53,23 +53,28 @@ NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         ),
     ),
     (
-        _("Configure"),
+        _("Who is called"),
         (
-            Entry(_("Inbound Integrations"), "webhook", "integrations", key="i"),
-            Entry(_("Outbound Integrations"), "arrows-exchange", "outbound_integrations"),
-            Entry(_("Escalation policies"), "stairs-up", "policies", key="p"),
-            Entry(_("Workflows"), "git-branch", "workflows", key="f"),
-            Entry(_("Maintenance"), "tool", "maintenance", key="m"),
             Entry(_("Groups"), "users-group", "groups", key="o"),
-            Entry(_("Providers"), "send", "providers", Action.ADMINISTER, key="v"),
+            Entry(_("Escalation policies"), "stairs-up", "policies", key="p"),
             Entry(_("Users"), "users", "users", Action.ADMINISTER, key="u"),
         ),
     ),
     (
-        _("Look back"),
+        _("What happens"),
         (
-            Entry(_("Wall board"), "device-tv", "wall", key="w"),
+            Entry(_("Inbound Integrations"), "webhook", "integrations", key="i"),
+            Entry(_("Outbound Integrations"), "arrows-exchange", "outbound_integrations"),
+            Entry(_("Workflows"), "git-branch", "workflows", key="f"),
+            Entry(_("Maintenance"), "tool", "maintenance", key="m"),
+        ),
+    ),
+    (
+        _("Running it"),
+        (
+            Entry(_("Providers"), "send", "providers", Action.ADMINISTER, key="v"),
             Entry(_("Sandbox"), "flask", "sandbox", key="b"),
+            Entry(_("Wall board"), "device-tv", "wall", key="w"),
             Entry(_("Audit log"), "history", "audit_log", Action.ADMINISTER, key="t"),
             Entry(_("System"), "activity", "system", Action.ADMINISTER, key="s"),
         ),

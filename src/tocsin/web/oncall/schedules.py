@@ -146,7 +146,9 @@ def _forms(request: Request, row: Schedule | None) -> tuple[ScheduleForm, Shifts
         begin = {**spec, "group": row.group_id, "holiday_calendars": row.holiday_calendars}
         return ScheduleForm(data, initial=begin), shifts_formset(data, [initial_shift(one) for one in spec["shifts"]])
     group = _first_group(request)
-    begin = {"group": group.pk, "time_zone": group.time_zone, "name": ""} if group else {}
+    begin: dict[str, Any] = {"time_zone": request.user.time_zone}
+    if group:
+        begin = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
     members = list(group.memberships.order_by("position").values_list("user__username", flat=True)) if group else []
     shift: dict[str, Any] = {
         "name": _("Weekly"), "kind": "rotate", "every": 1, "unit": "w", "weekday": "mon", "at": "09:00",
