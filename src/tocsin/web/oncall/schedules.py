@@ -146,16 +146,16 @@ def _forms(request: Request, row: Schedule | None) -> tuple[ScheduleForm, Shifts
         begin = {**spec, "group": row.group_id, "holiday_calendars": row.holiday_calendars}
         return ScheduleForm(data, initial=begin), shifts_formset(data, [initial_shift(one) for one in spec["shifts"]])
     group = _first_group(request)
-    begin: dict[str, Any] = {"time_zone": request.user.time_zone}
+    fresh: dict[str, Any] = {"time_zone": request.user.time_zone}
     if group:
-        begin = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
+        fresh = {"group": group.pk, "time_zone": group.time_zone, "name": ""}
     members = list(group.memberships.order_by("position").values_list("user__username", flat=True)) if group else []
     shift: dict[str, Any] = {
         "name": _("Weekly"), "kind": "rotate", "every": 1, "unit": "w", "weekday": "mon", "at": "09:00",
         "users": members, "roles": ["primary"], "start_day": _monday(request).isoformat(),
         "layer": 1, "move": 1,
     }  # fmt: skip
-    return ScheduleForm(data, initial=begin), shifts_formset(data, [shift])
+    return ScheduleForm(data, initial=fresh), shifts_formset(data, [shift])
 
 
 def _monday(request: Request) -> date:
