@@ -157,14 +157,14 @@ class HttpClient:
         """
         target = _checked(url)
         # httpcore adds Host and Content-Length itself.
-        sent = [(name.encode("ascii"), value.encode("utf-8")) for name, value in (headers or {}).items()]
+        sent, address = _sent(headers or {}), _bytes_of(url)
         timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": deadline}
         end = time.monotonic() + deadline
         try:
             with (
                 self._connection() as connection,
                 connection.stream(
-                    method, _bytes_of(url), headers=sent, content=content, extensions={"timeout": timeouts}
+                    method, address, headers=sent, content=content, extensions={"timeout": timeouts}
                 ) as response,
             ):
                 body = _body(response.iter_stream(), end, most_bytes)
@@ -328,7 +328,23 @@ class _Target:
 
 def _bytes_of(url: str) -> bytes:
     """`url` as it goes on the wire: the host in its ASCII form, everything else percent-encoded."""
-    return str(httpx.URL(url)).encode("ascii")
+    try:
+        return str(httpx.URL(url)).encode("ascii")
+    except (httpx.InvalidURL, ValueError):
+        shown = url.partition("?")[0][:200]
+        raise Permanent(f"{shown!r} is not an address that can be called.") from None
+
+
+def _sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """The headers as they go on the wire. A value may be a secret, so only its name is said."""
+    found = []
+    for name, value in headers.items():
+        try:
+            found.append((name.encode("ascii"), value.encode("utf-8")))
+        except UnicodeError:
+            said = f"The header {name[:100]!r} cannot be sent: it has a character that headers cannot carry."
+            raise Permanent(said) from None
+    return found
 
 
 def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

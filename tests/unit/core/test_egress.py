@@ -174,3 +174,19 @@ def test_what_is_no_http_address_is_refused_with_a_sentence(url: str) -> None:
     with pytest.raises(Permanent) as caught:
         egress.check_url(url)
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("headers", [{"X-Schlüssel": "geheim"}, {"X-Key": "geheim\ud800"}])
+def test_a_header_that_cannot_be_written_is_refused_without_its_value(
+    allow: Callable[..., None], headers: dict[str, str]
+) -> None:
+    allow("127.0.0.0/8")
+    with http_double() as server, pytest.raises(Permanent, match="headers cannot carry") as refused:
+        egress.HttpClient().request("GET", server.url, headers=headers)
+    assert "geheim" not in refused.value.detail
+
+
+@pytest.mark.parametrize("url", ["http://xn--a.example\u00ad/", f"https://hook.example/{'a' * 70_000}"])
+def test_an_address_that_cannot_be_written_on_the_wire_is_refused(url: str) -> None:
+    with pytest.raises(Permanent, match="not an address that can be called"):
+        egress.HttpClient().request("GET", url)

@@ -239,3 +239,14 @@ def test_documents_of_another_shape_are_left_out_and_break_nothing(broken: Any) 
                     continue
                 spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
                 assert translate(spoilt, NOW).configuration["users"]
+
+
+def test_a_zip_whose_packed_bytes_are_damaged_is_refused_with_the_name_of_the_file() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("OpsGenieBackups/users/a.json", json.dumps([{"username": "a"}] * 100))
+    content = bytearray(packed.getvalue())
+    start = 30 + len("OpsGenieBackups/users/a.json")
+    content[start : start + 8] = b"\xff" * 8
+    with pytest.raises(Rejected, match=r"a\.json: cannot be unpacked"):
+        export.read(bytes(content))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -69,7 +70,7 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
             with archive.open(entry) as file:
                 # What it says of its size may be a lie, so that is not asked.
                 text = file.read(left + 1)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError):
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
             raise _refused(f"{path.name}: cannot be unpacked.") from None
         left -= len(text)
         if left < 0:
