@@ -187,6 +187,9 @@ def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: 
         ("on-call", f"/on-call/groups/{evening.duty.group}/", DESK, "light"),
         ("on-call-phone", f"/on-call/groups/{evening.duty.group}/", PHONE, "dark"),
         ("schedule-editor", f"/on-call/schedules/{evening.duty.schedule}/edit/", DESK, "light"),
+        ("halo-guide", f"/integrations/{evening.desk.halo}/guide/", DESK, "light"),
+        ("halo-connect", "/outbound/add/haloitsm/", DESK, "light"),
+        ("halo-written-back", f"/outbound/{OutboundIntegration.objects.get(kind='haloitsm').pk}/sync/", DESK, "light"),
     )
     for name, path, width, theme in shots:
         with _signed_in(browser, evening, width, theme) as alice:
