@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 from tocsin.demo_halo.hooks import FULL_LINKED
 from tocsin.demo_halo.server import HaloServer
@@ -18,8 +19,14 @@ FIRST_TICKET = 20817
 def start() -> HaloServer:
     """A running Halo. Its tickets begin at a number that no earlier run of the demo has used."""
     halo = Halo()
-    details = "VPN gateway zrh-vpn-01 does not answer."
-    halo.log({"summary": "VPN down: Zürich, 40 users", "details": details, "priority_id": 1}, by=5)
+    ticket = {
+        "summary": "VPN down: Zürich, 40 users",
+        "details": "VPN gateway zrh-vpn-01 does not answer.",
+        "priority_id": 1,
+    }
+    # So old that no look at what changed finds it before the curl line tells of it.
+    before = (halo.now() - timedelta(days=7)).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    halo.log(ticket | dict.fromkeys(("dateoccurred", "last_update", "lastactiondate"), before), by=5)
     halo._next_ticket = 30_000 + int(time.time()) % 1_000_000
     try:
         server = HaloServer(halo, port=PORT)
