@@ -280,3 +280,17 @@ def test_settings_that_cannot_be_used_are_refused_by_name(at: Desk) -> None:
         with pytest.raises(Rejected) as refused:
             at.integration(**spec)
         assert place in refused.value.fields
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/a", "http://pager.example/a", "https://pager.example:8443/a"])
+def test_a_stored_secret_does_not_follow_its_integration_to_another_origin(at: Desk, url: str) -> None:
+    pager = at.integration(url="https://pager.example/a", auth="bearer", token="secret-token")
+    spec = {**commands.outbound_spec(pager), "url": url}
+    with pytest.raises(Rejected, match="token: enter the secret again: the address has changed"):
+        commands.save_outbound(spec, existing=pager, actor=ACTOR, now=at.now)
+    pager.refresh_from_db()
+    assert pager.settings["url"] == "https://pager.example/a"
+    commands.save_outbound({**spec, "token": "another"}, existing=pager, actor=ACTOR, now=at.now)
+    same = {**spec, "url": f"{url}/elsewhere"}
+    commands.save_outbound(same, existing=pager, actor=ACTOR, now=at.now)
+    assert commands.outbound_spec(pager, with_secrets=True)["token"] == "another"

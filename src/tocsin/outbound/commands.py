@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.db import transaction
 from django.utils import timezone
@@ -66,9 +67,13 @@ def save_outbound(
         given = {key: read.text(key, longest=4000) for key in kind.secrets if read.has(key)}
         settings = kind.read(read)
         matches = _matches(read, settings.pop("agents", {}))
+        known = directory.secrets_of(existing.secrets) if existing else {}
+        if existing and _leads_elsewhere(existing.settings, settings):
+            # Whoever may change the address must not learn by it what was stored for another one.
+            for key in sorted(known.keys() - given.keys()):
+                read.refuse(key, "enter the secret again: the address has changed.", "missing")
         read.finish()
         before = outbound_spec(existing) if existing else None
-        known = directory.secrets_of(existing.secrets) if existing else {}
         secrets = {key: text for key, text in {**known, **given}.items() if text}
         row = existing or OutboundIntegration(created_at=now)
         row.name, row.kind, row.group, row.is_enabled, row.settings = name, kind.name, group, enabled, settings
@@ -240,6 +245,21 @@ def _kind(spec: Spec, existing: OutboundIntegration | None) -> ConnectorKind:
     if existing is not None and existing.kind != kind.name:
         spec.refuse("kind", "stays what it was; make a new outbound integration for another kind.")
     return kind
+
+
+def _leads_elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether an address among the settings has another origin (scheme, host, port) than before, or is new."""
+    keys = [key for key in after if key in ("url", "api_base") or key.endswith("_url")]
+    return any(_origin(str(before.get(key, ""))) != _origin(str(after[key])) for key in keys)
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname or "", port
+    except ValueError:
+        return url
 
 
 def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
