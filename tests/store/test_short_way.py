@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
@@ -59,9 +61,19 @@ def both(database: str) -> Iterator[Both]:
 
 
 def post(url: str, integration: Integration, content: bytes, **headers: str) -> httpx.Response:
-    return httpx.post(
-        url + path_of(integration), content=content, headers={"content-type": "application/json", **headers}
+    """Sends header and body at once, as senders do: in two pieces, the request would rightly go the ordinary way."""
+    request = httpx.Request(
+        "POST",
+        url + path_of(integration),
+        content=content,
+        headers={"content-type": "application/json", "connection": "close", **headers},
     )
+    lines = [f"POST {request.url.raw_path.decode()} HTTP/1.1", *(f"{k}: {v}" for k, v in request.headers.items())]
+    with socket.create_connection((request.url.host, request.url.port or 80), timeout=20) as sent:
+        sent.sendall("\r\n".join([*lines, "", ""]).encode() + content)
+        answer = HTTPResponse(sent, method="POST")
+        answer.begin()
+        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read(), request=request)
 
 
 def stored(row: Any) -> dict[str, Any]:
