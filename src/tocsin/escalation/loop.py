@@ -62,7 +62,7 @@ class Escalation:
         for row_id in _due(now):
             try:
                 database.retry_once(lambda row_id=row_id: self._batch(now, row_id))  # type: ignore[misc]
-            except Exception as error:
+            except Exception as error:  # a loop's edge: this run alone is at fault, and the next has its turn
                 log.exception("Run %s could not be decided.", row_id)
                 with database.transaction() as connection:
                     _fail(connection, row_id, error, now)
