@@ -22,7 +22,8 @@ IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
 _TICKET = (
     '{"event": "new ticket logged", "object_id": 20817, "ticket": {"id": 20817, '
     '"summary": "VPN down: Zürich, 40 users", "status": {"id": 1, "name": "New"}, "priority": {"name": "Critical"}, '
-    '"client_name": "Acme Corp", "user_name": "José Ångström", "details": "VPN gateway zrh-vpn-01 does not answer."}}'
+    '"client_name": "Acme Corp", "agent_id": 1, "user_name": "José Ångström", '
+    '"details": "VPN gateway zrh-vpn-01 does not answer."}}'
 )
 
 #: What the demo writes back: notes, and the agent of whoever takes it.
