@@ -23,7 +23,7 @@ from tocsin.core.loops import Worker
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.asgi import Inbound
 from tocsin.inbound.committer import Committer
-from tocsin.inbound.mail_door import MailDoor
+from tocsin.inbound.mail.listener import MailDoor
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.short_way import ShortWay
 from tocsin.notify import loop as outbox

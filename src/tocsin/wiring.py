@@ -11,9 +11,10 @@ from tocsin.escalation import commands as policies
 from tocsin.escalation import loop as escalation
 from tocsin.escalation import reachable
 from tocsin.escalation import reactor as escalation_reactor
-from tocsin.inbound import client_tables, maintenance_windows, other_side
+from tocsin.inbound import client_tables, other_side
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
+from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.registry import Registry
 from tocsin.notify import composing, duty_notices, erasing, phones
 from tocsin.notify import loop as notify

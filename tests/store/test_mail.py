@@ -21,8 +21,9 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core import clock, configuration
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.inbound import mailbox_loop, secrets
-from tocsin.inbound.mail_door import MailDoor
+from tocsin.inbound import secrets
+from tocsin.inbound.mail import mailbox_loop
+from tocsin.inbound.mail.listener import MailDoor
 from tocsin.inbound.models import Integration
 from tocsin.operate.checks import mailboxes
 

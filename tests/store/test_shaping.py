@@ -18,10 +18,12 @@ from tocsin.alerts.orders import Close
 from tocsin.alerts.states import ActorKind, Via
 from tocsin.core import clock, database
 from tocsin.core.ids import lock_number
-from tocsin.inbound import batch, due, maintenance_windows
+from tocsin.inbound import batch
+from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, JoinedKey
 from tocsin.inbound.registry import Registry
+from tocsin.inbound.shaping import due
 from tocsin.simulate import backtest, caught, chain
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -15,7 +15,7 @@ from tocsin.api.gate import actor_of, caller, via_of
 from tocsin.api.lookup import find_named
 from tocsin.escalation.by_hand import ByHand, open_alert
 from tocsin.escalation.models import Policy
-from tocsin.inbound.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
+from tocsin.inbound.mapping.fields import CUSTOM_LENGTH, FIELDS, MAX_CUSTOM, MAX_TAGS, TAG_LENGTH
 from tocsin.people.models import Group, User
 from tocsin.simulate import report
 from tocsin.simulate.by_hand import preview

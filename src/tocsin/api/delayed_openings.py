@@ -13,9 +13,9 @@ from tocsin.access.roles import Action
 from tocsin.api.gate import caller, changer, require
 from tocsin.api.lookup import find_named
 from tocsin.api.routes import Routes
-from tocsin.inbound import delayed
 from tocsin.inbound.models import DelayedOpening, Integration
-from tocsin.inbound.standing import Wait
+from tocsin.inbound.shaping import delayed
+from tocsin.inbound.shaping.standing import Wait
 
 routes = Routes("delayed-openings")
 

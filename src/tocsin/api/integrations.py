@@ -22,7 +22,8 @@ from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import durations
-from tocsin.inbound import commands, mailbox_loop, secrets, specs
+from tocsin.inbound import commands, secrets, specs
+from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import Names

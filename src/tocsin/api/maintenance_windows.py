@@ -18,7 +18,8 @@ from tocsin.api.gate import Caller, caller, changer, require
 from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
-from tocsin.inbound import maintenance_times, maintenance_windows
+from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
 from tocsin.simulate import caught

@@ -13,8 +13,9 @@ from tocsin.access.audit import Actor
 from tocsin.core import clock
 from tocsin.escalation import commands as policies
 from tocsin.escalation.models import Policy
-from tocsin.inbound import client_tables, maintenance_windows
+from tocsin.inbound import client_tables
 from tocsin.inbound import commands as integrations
+from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
 from tocsin.notify import commands as providers
 from tocsin.notify.models import Provider

@@ -17,7 +17,7 @@ from tocsin.inbound.credentials import kept_headers
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.doors import beats, opsgenie, pagerduty
-from tocsin.inbound.forms import URLENCODED
+from tocsin.inbound.formats.forms import URLENCODED
 from tocsin.inbound.passes import Pass
 from tocsin.inbound.reception import JSON, Reception, Refusal, Taken, headers_of
 from tocsin.inbound.registry import Registry

@@ -19,8 +19,7 @@ from tocsin.alerts.reactors import AlertChange
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.inbound import keys, messages, other_side, shaped_rows, unreadable
-from tocsin.inbound.board import Board
+from tocsin.inbound import keys, messages, other_side, unreadable
 from tocsin.inbound.decide import decide, failed, switched_off
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, Seen
 from tocsin.inbound.door import Door
@@ -32,7 +31,9 @@ from tocsin.inbound.prepared import DeliveryKey, prepare
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.rules import Intent
-from tocsin.inbound.standing import ALONE, Delayed, Join, Scopes, Settled, Wait
+from tocsin.inbound.shaping import rows as shaped_rows
+from tocsin.inbound.shaping.board import Board
+from tocsin.inbound.shaping.standing import ALONE, Delayed, Join, Scopes, Settled, Wait
 
 #: Why a message waits.
 PENDING = "decided in order within seconds"

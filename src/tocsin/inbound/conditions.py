@@ -12,9 +12,9 @@ from typing import Final, Protocol
 import msgspec
 
 from tocsin.inbound.comparisons import Comparison, compile_comparison, operator_of, refused, texts_of
-from tocsin.inbound.fields import FIELDS
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.paths import compile_path
+from tocsin.inbound.mapping.fields import FIELDS
+from tocsin.inbound.mapping.mapped import Mapped
+from tocsin.inbound.mapping.paths import compile_path
 from tocsin.inbound.wording import cut_bytes, quoted
 
 MAX_DEPTH: Final = 20

@@ -18,14 +18,14 @@ from tocsin.alerts.orders import Actor, AlertState, Cancel, Close
 from tocsin.alerts.reactors import AlertChange
 from tocsin.alerts.states import ActorKind, AlertStatus, Via
 from tocsin.core.errors import Rejected
-from tocsin.inbound import gate, joined
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert, Seen
 from tocsin.inbound.door import Door
 from tocsin.inbound.opening import columns_of, custom_of, open_alert, priority_of, why_it_pages
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
-from tocsin.inbound.standing import ALONE, UNCOUNTED, Delayed, Role, Scopes, Shaped, Standing
+from tocsin.inbound.shaping import gate, joined
+from tocsin.inbound.shaping.standing import ALONE, UNCOUNTED, Delayed, Role, Scopes, Shaped, Standing
 
 MAX_REASON = 300
 

@@ -13,7 +13,7 @@ from tocsin.alerts.orders import AlertState
 from tocsin.alerts.reactors import AlertChange
 from tocsin.inbound.other_side import OwnWrites
 from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.standing import Delayed, Role, Shaped
+from tocsin.inbound.shaping.standing import Delayed, Role, Shaped
 
 
 class Arrival(Struct, frozen=True):

@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound import forms, lenient_json, mail, xml_text
-from tocsin.inbound.json_text import invalid, parse, split_array
+from tocsin.inbound.formats import forms, lenient_json, xml_text
+from tocsin.inbound.formats.json_text import invalid, parse, split_array
+from tocsin.inbound.mail import message as mail
 
 MAX_ELEMENTS: Final = 1000
 MAX_DEPTH: Final = 512

@@ -11,7 +11,7 @@ from tocsin.alerts.source import Agent
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
 from tocsin.inbound.credentials import Credentials
-from tocsin.inbound.maintenance import DoorWindow
+from tocsin.inbound.maintenance.windows import DoorWindow
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reader, Reading
 from tocsin.inbound.routes import Reference

@@ -18,10 +18,10 @@ from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.ids import lock_number
-from tocsin.inbound import shaped_rows
 from tocsin.inbound.decisions import KeyState, LiveAlert, Seen
 from tocsin.inbound.prepared import DeliveryKey
-from tocsin.inbound.standing import Role, Scopes, Tally
+from tocsin.inbound.shaping import rows as shaped_rows
+from tocsin.inbound.shaping.standing import Role, Scopes, Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,12 @@ from tocsin.core import clock, database, settings_store
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.loops import Loop
-from tocsin.inbound import batch, due, heartbeats, mailbox_loop, messages, other_side
+from tocsin.inbound import batch, heartbeats, messages, other_side
 from tocsin.inbound.decode import Element, decode
+from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.registry import Registry
+from tocsin.inbound.shaping import due
 
 log = logging.getLogger(__name__)
 

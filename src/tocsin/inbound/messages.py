@@ -15,7 +15,7 @@ from tocsin.alerts.rows import as_json, bytes_in_json
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.inbound.decode import Element
-from tocsin.inbound.fields import line, without_unstorable
+from tocsin.inbound.mapping.fields import line, without_unstorable
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.prepared import Prepared
 

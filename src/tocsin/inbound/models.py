@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.name_field import validate_name
 from tocsin.inbound.heartbeat import Health
-from tocsin.inbound.maintenance import WindowAction
+from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 
 

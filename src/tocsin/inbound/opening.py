@@ -12,7 +12,7 @@ from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
 from tocsin.inbound.by_client import by_client
 from tocsin.inbound.decisions import Arrival
 from tocsin.inbound.door import Door, PolicyEntry
-from tocsin.inbound.fields import FIELDS, text_of
+from tocsin.inbound.mapping.fields import FIELDS, text_of
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.routes import Action, Reference, RouteChoice

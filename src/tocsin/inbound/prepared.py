@@ -13,13 +13,14 @@ import msgspec
 
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
-from tocsin.inbound import gate, unreadable
+from tocsin.inbound import unreadable
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
-from tocsin.inbound.standing import Scopes
+from tocsin.inbound.shaping import gate
+from tocsin.inbound.shaping.standing import Scopes
 
 #: A delivery as it is looked up: the integration, and the SHA-256 of the sender's own id.
 type DeliveryKey = tuple[int, bytes]

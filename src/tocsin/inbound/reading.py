@@ -20,12 +20,12 @@ from tocsin.catalogue.kinds import Kind
 from tocsin.core.errors import Rejected
 from tocsin.inbound.conditions import Verdict
 from tocsin.inbound.decode import Element
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.mapping import CompiledMapping, compile_mapping
+from tocsin.inbound.mapping.compiled import CompiledMapping, compile_mapping
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.routes import Reference, Route, RouteChoice, choose, compile_routes
 from tocsin.inbound.rules import CompiledRules, Intent, compile_rules
-from tocsin.inbound.shaping import KEYS as SHAPING_KEYS
-from tocsin.inbound.shaping import Shaping, compile_shaping
+from tocsin.inbound.shaping.settings import KEYS as SHAPING_KEYS
+from tocsin.inbound.shaping.settings import Shaping, compile_shaping
 
 
 @dataclass(frozen=True, slots=True)

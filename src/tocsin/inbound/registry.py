@@ -17,9 +17,9 @@ from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import configuration, crypto, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, Rejected
-from tocsin.inbound import maintenance_windows
 from tocsin.inbound.credentials import Credentials
 from tocsin.inbound.door import ClientEntry, Clients, Directory, Door, PolicyEntry
+from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.routes import Reference

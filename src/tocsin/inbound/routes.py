@@ -12,9 +12,9 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.conditions import MAX_REASON, CompiledCondition, compile_condition
-from tocsin.inbound.fields import PRIORITIES
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.shaping import NO_DELAY, Delay, compile_delay
+from tocsin.inbound.mapping.fields import PRIORITIES
+from tocsin.inbound.mapping.mapped import Mapped
+from tocsin.inbound.shaping.settings import NO_DELAY, Delay, compile_delay
 from tocsin.inbound.wording import cut_bytes
 
 MAX_ROUTES: Final = 200

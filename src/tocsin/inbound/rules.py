@@ -13,7 +13,7 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.conditions import CompiledCondition, Verdict, compile_condition
-from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.wording import quoted
 
 

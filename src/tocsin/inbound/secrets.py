@@ -16,7 +16,7 @@ from tocsin.access.audit import Actor
 from tocsin.core import config, configuration, crypto, ids
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec
-from tocsin.inbound import mailboxes
+from tocsin.inbound.mail import mailboxes
 from tocsin.inbound.models import Integration
 
 #: How long the token before still works, unless the caller says otherwise.

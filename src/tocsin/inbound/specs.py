@@ -16,12 +16,12 @@ from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec, raise_all, storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound import references
-from tocsin.inbound.fields import FIELDS
+from tocsin.inbound.mapping.fields import FIELDS
 from tocsin.inbound.models import ClientTable
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.references import GROUP, OUTBOUND, POLICY, USER, Names, Resolver
-from tocsin.inbound.shaping import KEYS as SHAPING_KEYS
+from tocsin.inbound.shaping.settings import KEYS as SHAPING_KEYS
 from tocsin.oncall.models import SupportHours
 from tocsin.people.models import Group, User
 

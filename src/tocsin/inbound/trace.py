@@ -13,11 +13,11 @@ import msgspec
 from tocsin.core.errors import Rejected
 from tocsin.inbound.decode import Element
 from tocsin.inbound.elements import elements_of
-from tocsin.inbound.entries import NOBODY
-from tocsin.inbound.fields import FIELDS, Value, text_of
-from tocsin.inbound.json_text import parse
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.mapping import MappedField
+from tocsin.inbound.formats.json_text import parse
+from tocsin.inbound.mapping.compiled import MappedField
+from tocsin.inbound.mapping.entries import NOBODY
+from tocsin.inbound.mapping.fields import FIELDS, Value, text_of
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.reading import Reader
 from tocsin.inbound.routes import Reference, choose, is_taken
 from tocsin.inbound.rules import ORDER, CompiledRules

@@ -15,7 +15,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert
 from tocsin.inbound.door import Door, PolicyEntry
-from tocsin.inbound.fields import without_unstorable
+from tocsin.inbound.mapping.fields import without_unstorable
 from tocsin.inbound.opening import for_test
 from tocsin.inbound.outcomes import IntegrationMode
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound import drafts
-from tocsin.inbound.maintenance import Window
+from tocsin.inbound.maintenance.windows import Window
 from tocsin.inbound.models import Integration
 from tocsin.simulate import backtest
 from tocsin.simulate.world import World

@@ -26,8 +26,7 @@ from tocsin.escalation.follow import follow
 from tocsin.escalation.policy import RECIPIENTS_ONLY
 from tocsin.escalation.runs import RunState
 from tocsin.escalation.standing import begin
-from tocsin.inbound import gate, keys, unreadable
-from tocsin.inbound.board import Board
+from tocsin.inbound import keys, unreadable
 from tocsin.inbound.decide import decide, failed, switched_off
 from tocsin.inbound.decisions import Arrival, Decision, KeyState
 from tocsin.inbound.decode import Element
@@ -37,7 +36,9 @@ from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.registry import Registry, UnknownDoor
 from tocsin.inbound.rules import Intent
-from tocsin.inbound.standing import Scopes
+from tocsin.inbound.shaping import gate
+from tocsin.inbound.shaping.board import Board
+from tocsin.inbound.shaping.standing import Scopes
 from tocsin.inbound.trace import Trace, explain
 from tocsin.simulate.escalation import NEW_ALERT, Happening, PlannedPage, Played, play
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.inbound.door import Directory
-from tocsin.inbound.fields import FIELDS
-from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.mapping.fields import FIELDS
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.references import Names
 from tocsin.simulate.world import Came

@@ -17,16 +17,16 @@ from tocsin.alerts.openings import Opening
 from tocsin.alerts.reactors import Paging
 from tocsin.core.errors import Rejected
 from tocsin.inbound import unreadable
-from tocsin.inbound.board import Board
 from tocsin.inbound.decide import decide, failed
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, Seen
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
-from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.prepared import DeliveryKey, Prepared, prepare
 from tocsin.inbound.reading import Reading
-from tocsin.inbound.standing import Delayed
+from tocsin.inbound.shaping.board import Board
+from tocsin.inbound.shaping.standing import Delayed
 
 
 @dataclass(frozen=True, slots=True)

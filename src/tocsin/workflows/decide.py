@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from tocsin.alerts.states import LIVE, AlertStatus
 from tocsin.core.durations import say
 from tocsin.inbound.conditions import Verdict
-from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.workflows import facts as known
 from tocsin.workflows.definition import Action, Definition, compiled
 from tocsin.workflows.facts import Facts

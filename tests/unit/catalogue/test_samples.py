@@ -11,7 +11,7 @@ import pytest
 from tocsin.catalogue.kinds import Category, Expectation, Kind, Sample, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.elements import elements_of
-from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
 from tocsin.inbound.rules import Intent

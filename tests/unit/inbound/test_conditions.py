@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tocsin.core.errors import Rejected
 from tocsin.inbound.comparisons import Operator
 from tocsin.inbound.conditions import compile_condition
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.mapping import compile_mapping
+from tocsin.inbound.mapping.compiled import compile_mapping
+from tocsin.inbound.mapping.mapped import Mapped
 
 MAPPING = compile_mapping(
     {

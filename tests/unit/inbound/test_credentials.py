@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tocsin.inbound import mailboxes
 from tocsin.inbound.credentials import ADDRESS, Credentials, Proof
+from tocsin.inbound.mail import mailboxes
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 NETWORKS = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::/32"))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tocsin.catalogue.code import Code, Headers, Payload
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound import xml_text
 from tocsin.inbound.decode import decode
 from tocsin.inbound.elements import elements_of
+from tocsin.inbound.formats import xml_text
 from tocsin.inbound.loop import element_of
 
 KINDS = load_kinds()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound import mail
 from tocsin.inbound.elements import elements_of
+from tocsin.inbound.mail import message as mail
 from tocsin.inbound.reading import Definition, compile_reader
 
 EMAIL = load_kinds()["email"]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.fields import Attachment, Value
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.mapping import compile_mapping
+from tocsin.inbound.mapping.compiled import compile_mapping
+from tocsin.inbound.mapping.fields import Attachment, Value
+from tocsin.inbound.mapping.mapped import Mapped
 
 TICKET = {
     "ticket": {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.presets import NAME, Answer, Which, answer_of, routes_with
 from tocsin.inbound.routes import Action, choose, compile_routes
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec
-from tocsin.inbound import maintenance_times
-from tocsin.inbound.recurrence import Recurrence, Repeat, month_day
+from tocsin.inbound.maintenance import times as maintenance_times
+from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat, month_day
 
 ZONES = [ZoneInfo(name) for name in ("Europe/Zurich", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.mapping import compile_mapping
+from tocsin.inbound.mapping.compiled import compile_mapping
 from tocsin.inbound.routes import Action, Reference, RouteChoice, choose, compile_routes
 
 MAPPING = compile_mapping({"client": "client", "priority": "priority"})

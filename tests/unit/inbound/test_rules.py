@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.mapping import compile_mapping
+from tocsin.inbound.mapping.compiled import compile_mapping
 from tocsin.inbound.rules import Intent, compile_rules
 
 MAPPING = compile_mapping({"source_status": "status", "event": "event", "subject": "subject"})

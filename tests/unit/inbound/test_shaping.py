@@ -17,10 +17,10 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.credentials import Credentials
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Directory, Door
-from tocsin.inbound.maintenance import Clock, Window, WindowAction
+from tocsin.inbound.maintenance.recurrence import Recurrence, Repeat
+from tocsin.inbound.maintenance.windows import Clock, Window, WindowAction
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.reading import Definition, compile_reader
-from tocsin.inbound.recurrence import Recurrence, Repeat
 from tocsin.simulate.world import Arrived, Came, World
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)

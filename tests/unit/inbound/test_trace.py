@@ -13,7 +13,7 @@ from tocsin.catalogue.kinds import Kind, Sample, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.decode import Element
 from tocsin.inbound.elements import elements_of
-from tocsin.inbound.fields import text_of
+from tocsin.inbound.mapping.fields import text_of
 from tocsin.inbound.reading import Definition, Reader, Reading, compile_reader
 from tocsin.inbound.trace import FieldTrace, Trace, explain_body
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tocsin.core.errors import Rejected
 from tocsin.inbound.comparisons import Operator
 from tocsin.inbound.conditions import compile_condition
-from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.web.integrations import condition_rows, field_rows
 from tocsin.web.integrations.condition_rows import Group, Leaf, Places, Written
 from tocsin.web.integrations.field_rows import Entry, How

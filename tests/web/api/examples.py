@@ -23,7 +23,7 @@ from tocsin.core.ids import uuid7
 from tocsin.escalation.commands import save_policy
 from tocsin.inbound.client_tables import save_client_table
 from tocsin.inbound.commands import save_integration
-from tocsin.inbound.maintenance_windows import save_window
+from tocsin.inbound.maintenance.commands import save_window
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.notify import verification
 from tocsin.notify.channels.web_push import devices

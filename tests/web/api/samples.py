@@ -14,7 +14,7 @@ from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy, Run
 from tocsin.inbound.client_tables import save_client_table
 from tocsin.inbound.commands import save_integration
-from tocsin.inbound.maintenance_windows import save_window
+from tocsin.inbound.maintenance.commands import save_window
 from tocsin.inbound.models import Heartbeat, InboundMessage, Integration
 from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, Notification, SandboxMessage

@@ -17,8 +17,8 @@ from tocsin.inbound.committer import is_pending
 from tocsin.inbound.credentials import kept_headers
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.door import Door
-from tocsin.inbound.fields import without_unstorable
 from tocsin.inbound.heartbeat import Ping
+from tocsin.inbound.mapping.fields import without_unstorable
 from tocsin.inbound.reception import Reception, Refusal, Taken, headers_of
 
 #: Of what a sender says with a ping so many characters are kept.

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 from tocsin.core.errors import Rejected
 from tocsin.inbound.door import Door
 from tocsin.inbound.doors import orders
-from tocsin.inbound.fields import moment, text_of
+from tocsin.inbound.mapping.fields import moment, text_of
 
 
 class Verb(StrEnum):

@@ -21,7 +21,7 @@ from tocsin.inbound.credentials import kept_headers
 from tocsin.inbound.decode import LARGE, Element, decode
 from tocsin.inbound.door import Door
 from tocsin.inbound.doors import orders
-from tocsin.inbound.fields import text_of
+from tocsin.inbound.mapping.fields import text_of
 from tocsin.inbound.reception import RETRY, Reception, Refusal, headers_of
 
 KIND: Final = "pagerduty"

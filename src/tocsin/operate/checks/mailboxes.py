@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from tocsin.core.errors import TocsinError
-from tocsin.inbound import mailbox_loop, secrets
+from tocsin.inbound import secrets
+from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.operate.finding import Finding

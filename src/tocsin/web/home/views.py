@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Role
-from tocsin.inbound import maintenance_windows
+from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.web.alerts import lists
 from tocsin.web.home import first_steps, overview, troubles
 from tocsin.web.oncall import swaps

@@ -10,7 +10,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound import mail
+from tocsin.inbound.mail import message as mail
 from tocsin.inbound.models import InboundMessage
 from tocsin.web.request import Request
 

@@ -15,10 +15,10 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
-from tocsin.inbound import delayed
 from tocsin.inbound.explained import explained
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.shaping import delayed
 from tocsin.web import keyset
 from tocsin.web.guard import may, may_somewhere
 from tocsin.web.home.overview import DAY, first_uuid

@@ -30,7 +30,7 @@ from tocsin.inbound import commands, drafts, specs
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.elements import elements_of
-from tocsin.inbound.fields import FIELDS, PRIORITIES, TAGS
+from tocsin.inbound.mapping.fields import FIELDS, PRIORITIES, TAGS
 from tocsin.inbound.models import Integration
 from tocsin.inbound.references import Names
 from tocsin.simulate.backtest import Backtest, backtest

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from tocsin.core.errors import Rejected
 from tocsin.inbound.comparisons import Operator
 from tocsin.inbound.conditions import MAX_DEPTH
-from tocsin.inbound.fields import text_of
+from tocsin.inbound.mapping.fields import text_of
 from tocsin.web.integrations import yaml_text
 from tocsin.web.told import told
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
-from tocsin.inbound import delayed
+from tocsin.inbound.shaping import delayed
 from tocsin.web.guard import actor, needs, require
 from tocsin.web.request import Request
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.fields import text_of
+from tocsin.inbound.mapping.fields import text_of
 from tocsin.web.integrations import yaml_text
 
 

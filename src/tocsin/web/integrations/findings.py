@@ -12,8 +12,8 @@ from tocsin.inbound.comparisons import texts_of
 from tocsin.inbound.conditions import compile_condition
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.paths import compile_path
+from tocsin.inbound.mapping.mapped import Mapped
+from tocsin.inbound.mapping.paths import compile_path
 from tocsin.simulate.chain import Outcome
 from tocsin.web.integrations import condition_rows
 from tocsin.web.integrations.condition_rows import Group, Leaf, Node, Places

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import Kind
 from tocsin.core.errors import Rejected
-from tocsin.inbound.fields import FIELDS, TAGS
+from tocsin.inbound.mapping.fields import FIELDS, TAGS
 from tocsin.web.integrations import field_rows
 from tocsin.web.integrations.field_rows import Entry, How
 from tocsin.web.integrations.sheet import Sheet

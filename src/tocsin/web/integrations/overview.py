@@ -13,10 +13,12 @@ from django.utils.translation import gettext as _
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Kind, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound import delayed, drafts, maintenance_windows, presets, versions
+from tocsin.inbound import drafts, presets, versions
+from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.presets import Which
+from tocsin.inbound.shaping import delayed
 from tocsin.simulate import backtest
 from tocsin.simulate.chain import simulate_door
 from tocsin.simulate.differences import Tally, is_night

@@ -8,7 +8,7 @@ from typing import Any
 from django.http import QueryDict
 
 from tocsin.catalogue.kinds import Kind
-from tocsin.inbound.shaping import KEYS as SHAPING_KEYS
+from tocsin.inbound.shaping.settings import KEYS as SHAPING_KEYS
 from tocsin.web.integrations import condition_rows, route_rows, shape_rows
 from tocsin.web.integrations.sheet import Sheet
 

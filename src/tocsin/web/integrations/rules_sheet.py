@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.catalogue.kinds import Kind
 from tocsin.core.errors import Rejected
-from tocsin.inbound.fields import FIELDS
+from tocsin.inbound.mapping.fields import FIELDS
 from tocsin.web.integrations import condition_rows
 from tocsin.web.integrations.condition_rows import Group
 from tocsin.web.integrations.sheet import Sheet

@@ -9,7 +9,7 @@ from typing import Any
 from django.http import QueryDict
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.shaping import KEYS
+from tocsin.inbound.shaping.settings import KEYS
 
 #: The fields of each part; a part is a mapping but for `parent`, which is a text.
 FIELDS: Mapping[str, tuple[str, ...]] = {

@@ -13,9 +13,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 from tocsin.access.roles import Action
 from tocsin.core import config
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.inbound import mailbox_loop, secrets
 from tocsin.inbound import sample as samples
+from tocsin.inbound import secrets
 from tocsin.inbound.drafts import door_of
+from tocsin.inbound.mail import mailbox_loop
 from tocsin.simulate.chain import simulate_door
 from tocsin.web.guard import actor, needs, require
 from tocsin.web.integrations import outcomes, payloads

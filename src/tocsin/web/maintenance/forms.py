@@ -10,9 +10,9 @@ from django.utils.translation import gettext_lazy
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.comparisons import Operator
-from tocsin.inbound.maintenance import WindowAction
+from tocsin.inbound.maintenance.recurrence import Repeat
+from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.inbound.recurrence import Repeat
 from tocsin.oncall.windows import Day
 from tocsin.people.models import Group
 from tocsin.web.forms import CodeField, ZoneField

@@ -16,10 +16,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Action, Role
 from tocsin.core.errors import Rejected
-from tocsin.inbound import maintenance_times, maintenance_windows
-from tocsin.inbound.maintenance import WindowAction
+from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.inbound.maintenance import times as maintenance_times
+from tocsin.inbound.maintenance.recurrence import Repeat, Span
+from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.inbound.recurrence import Repeat, Span
 from tocsin.simulate import caught
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require

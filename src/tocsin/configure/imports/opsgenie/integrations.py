@@ -12,7 +12,7 @@ from tocsin.configure.imports.report import Weight
 from tocsin.configure.imports.shapes import Document, object_of, objects_of
 from tocsin.core.errors import Rejected
 from tocsin.inbound.conditions import compile_condition
-from tocsin.inbound.fields import FIELDS
+from tocsin.inbound.mapping.fields import FIELDS
 from tocsin.oncall import windows
 
 #: What uses Opsgenie's Alert API itself, so that its address is all that changes.

@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.recurrence import Recurrence, Span
+from tocsin.inbound.maintenance.recurrence import Recurrence, Span
+from tocsin.inbound.mapping.mapped import Mapped
 
 
 class WindowAction(StrEnum):

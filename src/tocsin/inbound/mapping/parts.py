@@ -7,7 +7,7 @@ from typing import Final
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.comparisons import COMPARED, compile_pattern
-from tocsin.inbound.fields import text_of, without_unstorable
+from tocsin.inbound.mapping.fields import text_of, without_unstorable
 
 _MARK: Final = 200
 

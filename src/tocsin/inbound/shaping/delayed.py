@@ -16,10 +16,10 @@ from tocsin.access.audit import Actor
 from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
-from tocsin.inbound import shaped_rows
 from tocsin.inbound.models import DelayedOpening, InboundMessage
 from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.standing import Settled, Wait
+from tocsin.inbound.shaping import rows as shaped_rows
+from tocsin.inbound.shaping.standing import Settled, Wait
 
 #: What people call each reason to wait.
 WORDS: Mapping[str, str | Promise] = {

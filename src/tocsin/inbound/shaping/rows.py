@@ -15,7 +15,7 @@ from tocsin.alerts.states import Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.inbound.decisions import LiveAlert
-from tocsin.inbound.standing import Delayed, Join, Settled, Tally, Wait
+from tocsin.inbound.shaping.standing import Delayed, Join, Settled, Tally, Wait
 
 #: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
 STANDING = """

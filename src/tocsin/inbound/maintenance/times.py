@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core import durations
 from tocsin.core.specs import Spec
-from tocsin.inbound.recurrence import LONGEST, MonthDay, Recurrence, Repeat, month_day
+from tocsin.inbound.maintenance.recurrence import LONGEST, MonthDay, Recurrence, Repeat, month_day
 from tocsin.oncall.windows import Day, clock, day, minutes
 
 #: A window that is once lasts at most so long.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from tocsin.inbound.decisions import Decision, KeyState, LiveAlert
-from tocsin.inbound.standing import ALONE, Scopes, Standing, Tally
+from tocsin.inbound.shaping.standing import ALONE, Scopes, Standing, Tally
 
 _NEW = KeyState()
 

@@ -15,9 +15,9 @@ from typing import Final
 from tocsin.core import durations
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
-from tocsin.inbound.extraction import Extraction
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.templates import Template, compile_template
+from tocsin.inbound.mapping.extraction import Extraction
+from tocsin.inbound.mapping.mapped import Mapped
+from tocsin.inbound.mapping.templates import Template, compile_template
 
 #: The keys of a definition that this module reads.
 KEYS: Final = ("parent", "grouping", "flapping", "delay", "flood")

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.json_text import invalid, parse, position
+from tocsin.inbound.formats.json_text import invalid, parse, position
 
 #: Broken texts beyond these are not mended: no template makes them, and it would take seconds.
 MAX_MARKS: Final = 500_000  # commas, colons, quotes and backslashes

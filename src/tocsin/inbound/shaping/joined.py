@@ -19,11 +19,11 @@ from tocsin.core.durations import say
 from tocsin.core.ids import key_hash
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert
 from tocsin.inbound.door import Door
-from tocsin.inbound.gate import Answer
 from tocsin.inbound.opening import priority_of, why_it_pages
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Reading
-from tocsin.inbound.standing import Delayed, Join, Role, Settled, Shaped, Wait
+from tocsin.inbound.shaping.gate import Answer
+from tocsin.inbound.shaping.standing import Delayed, Join, Role, Settled, Shaped, Wait
 
 
 def join(

@@ -14,12 +14,12 @@ from enum import StrEnum
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound import parts
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
-from tocsin.inbound.extraction import Extraction
-from tocsin.inbound.fields import Value, is_unset_date, line, number_of, text_of
-from tocsin.inbound.mapped import Mapped
-from tocsin.inbound.templates import Template, compile_template
+from tocsin.inbound.mapping import parts
+from tocsin.inbound.mapping.extraction import Extraction
+from tocsin.inbound.mapping.fields import Value, is_unset_date, line, number_of, text_of
+from tocsin.inbound.mapping.mapped import Mapped
+from tocsin.inbound.mapping.templates import Template, compile_template
 
 MAX_ALTERNATIVES: Final = 100
 MAX_MAP: Final = 2000

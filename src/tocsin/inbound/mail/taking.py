@@ -11,9 +11,9 @@ from uuid import UUID
 from tocsin.core import config
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import token_hash
-from tocsin.inbound import mail
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
+from tocsin.inbound.mail import message as mail
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.prepared import prepare
 from tocsin.inbound.registry import Registry

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.entries import NOBODY, Alternative, EntryCompiler, Found, refused
-from tocsin.inbound.extraction import Extraction
-from tocsin.inbound.fields import (
+from tocsin.inbound.mapping.entries import NOBODY, Alternative, EntryCompiler, Found, refused
+from tocsin.inbound.mapping.extraction import Extraction
+from tocsin.inbound.mapping.fields import (
     CLEANERS,
     CUSTOM_LENGTH,
     FIELDS,
@@ -27,7 +27,7 @@ from tocsin.inbound.fields import (
     line,
     text,
 )
-from tocsin.inbound.mapped import Mapped
+from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.wording import quoted
 
 type Cleaner = Callable[[object, int], Value]

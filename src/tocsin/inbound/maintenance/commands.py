@@ -19,11 +19,11 @@ from tocsin.access.audit import Actor
 from tocsin.core import configuration, database
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec, storable
-from tocsin.inbound import maintenance_times
 from tocsin.inbound.conditions import compile_condition
-from tocsin.inbound.maintenance import Clock, Window, WindowAction
+from tocsin.inbound.maintenance import times as maintenance_times
+from tocsin.inbound.maintenance.recurrence import Recurrence, Span
+from tocsin.inbound.maintenance.windows import Clock, Window, WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.inbound.recurrence import Recurrence, Span
 from tocsin.people.models import Group
 
 log = logging.getLogger(__name__)

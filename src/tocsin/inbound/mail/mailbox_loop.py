@@ -10,8 +10,11 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import uuid7
 from tocsin.core.imap import Account, Mailbox, Security
 from tocsin.core.loops import Loop
-from tocsin.inbound import mail, mail_taking, mailboxes, taking
+from tocsin.inbound import taking
 from tocsin.inbound.door import Door
+from tocsin.inbound.mail import mailboxes
+from tocsin.inbound.mail import message as mail
+from tocsin.inbound.mail import taking as mail_taking
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.registry import Registry
 

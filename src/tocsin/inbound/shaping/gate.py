@@ -17,12 +17,12 @@ from tocsin.core.durations import say
 from tocsin.core.ids import key_hash
 from tocsin.inbound.decisions import Arrival, KeyState, LiveAlert
 from tocsin.inbound.door import Door
-from tocsin.inbound.maintenance import Caught, WindowAction, caught_by
+from tocsin.inbound.maintenance.windows import Caught, WindowAction, caught_by
 from tocsin.inbound.opening import priority_of
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.routes import RouteChoice
-from tocsin.inbound.shaping import Delay, DelayKind, Limit, Per, Scope, Shaping, scope_hash
-from tocsin.inbound.standing import Delayed, Role, Scopes, Standing, Tally, Wait
+from tocsin.inbound.shaping.settings import Delay, DelayKind, Limit, Per, Scope, Shaping, scope_hash
+from tocsin.inbound.shaping.standing import Delayed, Role, Scopes, Standing, Tally, Wait
 
 #: So long after enough alerts came do those that waited with them join.
 _JOINING = timedelta(minutes=5)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from tocsin.inbound.fields import Attachment, Value
+from tocsin.inbound.mapping.fields import Attachment, Value
 
 
 class Mapped(msgspec.Struct, frozen=True):

@@ -17,9 +17,10 @@ import psycopg
 from tocsin.core import clock, database, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
-from tocsin.inbound import mail, mail_taking
 from tocsin.inbound.credentials import ADDRESS, Credentials, Proof
 from tocsin.inbound.door import Door
+from tocsin.inbound.mail import message as mail
+from tocsin.inbound.mail import taking as mail_taking
 from tocsin.inbound.reception import Reception, Refusal
 
 if TYPE_CHECKING:

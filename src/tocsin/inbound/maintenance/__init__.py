@@ -1,0 +1,1 @@
+"""Maintenance windows: when they are, what they hold back, and changing them."""
