@@ -17,6 +17,7 @@ from tocsin.alerts import commands
 from tocsin.alerts.orders import Acknowledge
 from tocsin.alerts.states import Via
 from tocsin.core import clock
+from tocsin.core.ids import first_uuid7
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.commands import save_schedule
@@ -30,7 +31,7 @@ _numbers = count(1)
 
 def an_id(at: datetime) -> UUID:
     """A new id of something that came about at that moment."""
-    return UUID(int=overview.first_uuid(at).int + next(_numbers))
+    return UUID(int=first_uuid7(at).int + next(_numbers))
 
 
 def page_at(at: datetime, user: User, alert: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,9 @@ from tocsin.core import database
 
 #: The advisory lock of whoever migrates; other nodes wait for it. The letters "tocsin" as a number.
 MIGRATION_LOCK = int.from_bytes(b"tocsin")
+
+#: Seconds until a waiting node looks whether the other one is done.
+ASK_AGAIN = 0.2
 
 
 def missing() -> list[str]:
@@ -31,7 +35,10 @@ def migrate() -> list[str]:
         return []
     with database.connect(name="tocsin migrate") as lock:
         lock.execute("SET statement_timeout = 0")
-        lock.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        # Asked for again and again: whoever waits inside the statement has a snapshot open, for which an index that is
+        # made without locking waits in turn. Neither would ever end.
+        while not (database.row(lock, "SELECT pg_try_advisory_lock(%s) AS won", (MIGRATION_LOCK,)) or {})["won"]:
+            time.sleep(ASK_AGAIN)
         to_do = missing()
         if to_do:
             with _no_time_limit():

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from uuid import UUID
+from itertools import chain
 
-from django.db.models import Count, Min, Q, QuerySet
+from django.db.models import Count, Min, QuerySet
 from django.utils import timezone
 
 from tocsin.alerts.models import Alert, AlertEvent
-from tocsin.alerts.states import LIVE, ActorKind, AlertStatus, EventKind
+from tocsin.alerts.states import ActorKind, AlertStatus, EventKind
 from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.inbound.models import InboundMessage
-from tocsin.inbound.outcomes import MessageStatus
+from tocsin.core.ids import first_uuid7
 from tocsin.notify.models import Delivery
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.oncall import lookup
 from tocsin.oncall.rota import OnCall
 from tocsin.people.members import MemberRole
 from tocsin.people.models import Group, User
-
-DAY = timedelta(hours=24)
+from tocsin.web.alerts.lists import all_alerts
 
 #: What ends the waiting for somebody.
 _ANSWERS = [
@@ -60,11 +58,14 @@ class Night:
     mine: int
 
 
-def alerts_of(user: User) -> QuerySet[Alert]:
-    """Live alerts that the user has, or acknowledged."""
-    rows = Alert.objects.select_related("owner", "integration").filter(status__in=sorted(LIVE))
-    mine = Q(owner=user) | Q(status=AlertStatus.OPEN, acknowledgements__user=user)
-    return rows.filter(mine).distinct().order_by("-pk")
+def alerts_of(user: User, most: int) -> QuerySet[Alert]:
+    """The newest live alerts that the user has, or acknowledged."""
+    # Two short statements: as one with OR, every open alert would be looked at.
+    had = Alert.objects.filter(status__in=[AlertStatus.ASSIGNED, AlertStatus.ON_HOLD], owner=user)
+    acknowledged = Alert.objects.filter(status=AlertStatus.OPEN, acknowledgements__user=user)
+    newest = (rows.order_by("-pk").values_list("pk", flat=True)[:most] for rows in (had, acknowledged))
+    numbers = list(chain.from_iterable(newest))
+    return all_alerts().filter(pk__in=numbers).order_by("-pk")[:most]
 
 
 def duties(now: datetime) -> list[Duty]:
@@ -92,20 +93,13 @@ def _duty(connection: Connection, group: Group, people: Sequence[OnCall]) -> Dut
     return Duty(group, first, rest[:3], until, after)
 
 
-def outcomes(now: datetime) -> list[tuple[str, int]]:
-    """How many messages of the last 24 hours ended how, in the order of the outcomes."""
-    rows = InboundMessage.objects.filter(pk__gte=first_uuid(now - DAY))
-    counts = dict(rows.values_list("status").annotate(number=Count("pk")).order_by())
-    return [(str(status), counts[status]) for status in MessageStatus if counts.get(status)]
-
-
 def last_night(reader: User, now: datetime) -> Night:
     """The reader's last night; before seven in the morning, the one that it is."""
     local = timezone.localtime(now)
     end = timezone.make_aware(datetime.combine(local.date(), time(7)))
     start = timezone.make_aware(datetime.combine(local.date() - timedelta(days=1), time(22)))
     sent = Delivery.objects.filter(
-        pk__gte=first_uuid(start), pk__lt=first_uuid(end), purpose=Purpose.PAGE,
+        pk__gte=first_uuid7(start), pk__lt=first_uuid7(end), purpose=Purpose.PAGE,
         status__in=[DeliveryStatus.SENT, DeliveryStatus.DELIVERED],
     )  # fmt: skip
     counts = dict(sent.values_list("user").annotate(number=Count("pk")).order_by())
@@ -122,8 +116,3 @@ def last_night(reader: User, now: datetime) -> Night:
         goes_on=now < end,
         mine=counts.get(reader.pk, 0),
     )
-
-
-def first_uuid(at: datetime) -> UUID:
-    """The smallest UUIDv7 of that moment: what came later has a greater one."""
-    return UUID(int=int(at.timestamp() * 1000) << 80 | 7 << 76 | 0b10 << 62)

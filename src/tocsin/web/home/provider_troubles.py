@@ -11,10 +11,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tocsin.core import database
+from tocsin.core.ids import first_uuid7
 from tocsin.notify import opt_outs, provider_status
 from tocsin.notify.models import Delivery, ProviderHealth
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.web.home.overview import DAY, first_uuid
+from tocsin.web.counting import DAY
 
 #: So many providers are named for one thing.
 _MOST = 5
@@ -56,7 +57,7 @@ def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
 
 def _failed(now: datetime) -> QuerySet[Delivery]:
     """What failed within a day. Whoever sends a test sees it fail, and needs no telling."""
-    rows = Delivery.objects.filter(pk__gte=first_uuid(now - DAY), status=DeliveryStatus.FAILED)
+    rows = Delivery.objects.filter(pk__gte=first_uuid7(now - DAY), status=DeliveryStatus.FAILED)
     return rows.exclude(purpose=Purpose.TEST)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.core.cache import cache
-from django.db.models import F, Q
+from django.db.models import F
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -15,8 +15,8 @@ from django.utils.translation import ngettext
 from tocsin.alerts.states import AlertStatus
 from tocsin.core import configuration, database, durations
 from tocsin.core.database import Connection
-from tocsin.escalation.models import Run
-from tocsin.escalation.runs import RunStatus
+from tocsin.core.ids import first_uuid7
+from tocsin.escalation.models import AT_ITS_END, Run
 from tocsin.inbound import registry, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
@@ -24,8 +24,8 @@ from tocsin.oncall import health
 from tocsin.oncall.health import Kind
 from tocsin.operate import coverage, standing
 from tocsin.people.models import ContactMethod, Membership
+from tocsin.web.counting import DAY
 from tocsin.web.home import provider_troubles
-from tocsin.web.home.overview import DAY, first_uuid
 from tocsin.web.outbound import troubles as outbound_troubles
 from tocsin.web.told import told
 from tocsin.workflows import standings as workflows
@@ -94,9 +94,7 @@ def _standing() -> Iterator[Trouble]:
 
 
 def _unanswered() -> Iterator[Trouble]:
-    # A policy whose last step goes on at its end is still at work, and nobody has answered all the same.
-    goes_on = Q(status=RunStatus.ACTIVE, due_at__isnull=False, progress__keeping=True)
-    runs = Run.objects.filter(Q(status=RunStatus.FINISHED) | goes_on, alert__status=AlertStatus.OPEN)
+    runs = Run.objects.filter(AT_ITS_END, alert__status=AlertStatus.OPEN)
     for number, subject in runs.values_list("alert_id", "alert__subject").order_by("-alert_id")[:5]:
         text = _("Nobody answered alert %(number)s: %(subject)s") % {"number": number, "subject": subject}
         yield Trouble(text, reverse("alert", args=[number]), is_urgent=True)
@@ -122,7 +120,7 @@ def _without_policy() -> Iterator[Trouble]:
 
 
 def _unreadable(now: datetime) -> Iterator[Trouble]:
-    rows = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid(now - timedelta(days=7)))
+    rows = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(now - timedelta(days=7)))
     number = rows.count()
     if number:
         text = ngettext(
@@ -182,7 +180,7 @@ def _silent(now: datetime) -> Iterator[Trouble]:
         if newest is None or newest > now - DAY:
             continue
         before = [newest - DAY * number for number in range(1, USUAL_DAYS + 1)]
-        if all(rows.filter(pk__gte=first_uuid(day), pk__lt=first_uuid(day + DAY)).exists() for day in before):
+        if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + DAY)).exists() for day in before):
             text = _("%(name)s got messages day by day, and none for %(span)s") % {
                 "name": integration.name,
                 "span": durations.say(timedelta(hours=(now - newest) // timedelta(hours=1))),

@@ -7,6 +7,7 @@ from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Role
 from tocsin.inbound.maintenance import commands as maintenance_windows
+from tocsin.web import counting
 from tocsin.web.alerts import lists
 from tocsin.web.home import first_steps, overview, troubles
 from tocsin.web.oncall import swaps
@@ -18,14 +19,14 @@ ROWS = 8
 @require_safe
 def home(request: Request) -> HttpResponse:
     """The page one opens first."""
-    mine = lists.rows_of(overview.alerts_of(request.user)[:ROWS], request.now)
+    mine = lists.rows_of(overview.alerts_of(request.user, ROWS), request.now)
     unanswered = lists.of_tab("open")
     steps = first_steps.left(request.user) if request.user.role == Role.ADMIN else []
     context = {
         "mine": mine,
         "open_rows": lists.rows_of(unanswered.order_by("-pk")[:ROWS], request.now),
         "groups": overview.duties(request.now),
-        "outcomes": overview.outcomes(request.now),
+        "outcomes": counting.outcomes(request.now),
         "asked_of_me": swaps.asked_of(request.user, request.now),
         "night": overview.last_night(request.user, request.now),
         "in_force": maintenance_windows.in_force(request.now),

@@ -15,13 +15,14 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
+from tocsin.core.ids import first_uuid7
 from tocsin.inbound.explained import explained
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.shaping import delayed
 from tocsin.web import keyset
+from tocsin.web.counting import DAY
 from tocsin.web.guard import may, may_somewhere
-from tocsin.web.home.overview import DAY, first_uuid
 from tocsin.web.inbound import body
 from tocsin.web.request import Request, page
 
@@ -53,7 +54,7 @@ def log(request: Request) -> HttpResponse:
     form = FilterForm(request.GET)
     form.is_valid()
     found = keyset.by_uuid(fitting(request.GET), request.GET.get("cursor", ""))
-    failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid(request.now - DAY))
+    failed = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(request.now - DAY))
     # Most installations delay nothing: then it is no tab.
     some_wait = chosen == "delayed" or DelayedOpening.objects.exists()
     context = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Max, Q
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from tocsin.alerts.models import Alert
@@ -16,13 +15,13 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound import drafts, presets, versions
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
-from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.presets import Which
 from tocsin.inbound.shaping import delayed
 from tocsin.simulate import backtest
 from tocsin.simulate.chain import simulate_door
 from tocsin.simulate.differences import Tally, is_night
-from tocsin.web.home.overview import DAY, first_uuid
+from tocsin.web.counting import DAY, counted
 from tocsin.web.integrations import outcomes
 
 #: So many alerts that wait are shown.
@@ -42,30 +41,16 @@ def kind_of(integration: Integration) -> Kind | None:
     return load_kinds().get(integration.kind)
 
 
-def counts_today(now: datetime, integrations: Sequence[Integration]) -> dict[int, tuple[int, datetime]]:
-    """Messages of the last 24 hours and the newest one's time, by integration, in one statement."""
-    rows = InboundMessage.objects.filter(integration__in=integrations, pk__gte=first_uuid(now - DAY))
-    found = rows.values_list("integration").annotate(number=Count("pk"), newest=Max("received_at")).order_by()
-    return {number: (count, newest) for number, count, newest in found}
-
-
 def health(integration: Integration, today: tuple[int, datetime] | None, has_any: bool) -> Health:
     """Its state in a chip."""
     if integration.mode == IntegrationMode.DISABLED:
         return Health(_("switched off"), "quiet")
     if today is None:
         return Health(_("silent today") if has_any else _("waiting for the first message"), "wait")
-    text = _("receiving, %(count)s today") % {"count": today[0]}
+    text = _("receiving, %(count)s today") % {"count": counted(today[0])}
     return (
         Health(text, "ok") if integration.mode == IntegrationMode.PAGE else Health(f"{text}, {_('watching')}", "wait")
     )
-
-
-def outcomes_today(integration: Integration, now: datetime) -> list[tuple[str, int]]:
-    """How many messages of the last 24 hours ended how."""
-    rows = InboundMessage.objects.filter(integration=integration, pk__gte=first_uuid(now - DAY))
-    counts = dict(rows.values_list("status").annotate(number=Count("pk")).order_by())
-    return [(str(status), counts[status]) for status in MessageStatus if counts.get(status)]
 
 
 def would_page(integration: Integration, message: InboundMessage) -> str:

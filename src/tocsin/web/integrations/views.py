@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Exists, OuterRef
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import get_language, gettext_lazy
@@ -19,6 +18,7 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound import commands, heartbeat, heartbeats, secrets, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.status_rules import Does
+from tocsin.web import counting
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.guide_text import as_html
@@ -37,11 +37,11 @@ HIDDEN_URL = "https://…/in/…"
 @require_safe
 def integration_list(request: Request) -> HttpResponse:
     """Every integration with how it fares."""
-    any_of_it = Exists(InboundMessage.objects.filter(integration=OuterRef("pk")))
-    rows = list(Integration.objects.select_related("policy", "group").annotate(has_any=any_of_it))
-    today = overview.counts_today(request.now, rows)
+    rows = list(Integration.objects.select_related("policy", "group"))
+    today = counting.messages_today(request.now, [row.pk for row in rows])
+    before = counting.with_messages([row.pk for row in rows if row.pk not in today])
     shown = [
-        (row, overview.kind_of(row), overview.health(row, today.get(row.pk), row.has_any), today.get(row.pk))
+        (row, overview.kind_of(row), overview.health(row, today.get(row.pk), row.pk in before), today.get(row.pk))
         for row in rows
     ]
     context = {"rows": shown, "may_add": may_somewhere(request, Action.ROUTING)}
@@ -96,7 +96,7 @@ def integration(request: Request, number: int) -> HttpResponse:
     latest = list(
         InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
     )
-    today = overview.counts_today(request.now, [row]).get(row.pk)
+    today = counting.messages_today(request.now, [row.pk]).get(row.pk)
     url = secrets.url_of(row) if may(request, Action.ROUTING, row.group_id) else ""
     context = {
         **frame(request, row, kind, "overview"),
@@ -106,7 +106,7 @@ def integration(request: Request, number: int) -> HttpResponse:
         else "",
         "latest": latest,
         "health": overview.health(row, today, bool(latest)),
-        "outcomes": overview.outcomes_today(row, request.now),
+        "outcomes": counting.outcomes(request.now, row.pk),
         "seen": statuses.statuses_seen(row, request.now) if latest else None,
         "does": [(does, label) for does, label in _DOES],
         "would": overview.would_page(row, latest[0]) if latest and request.headers.get(PART) == "first" else "",

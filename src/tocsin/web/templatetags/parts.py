@@ -21,6 +21,7 @@ from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify.channels import phone_numbers
 from tocsin.people import sealed
 from tocsin.people.models import User
+from tocsin.web import counting
 from tocsin.web.told import told as _told
 from tocsin.web.told.reading import say_span
 
@@ -284,6 +285,12 @@ def capped(value: int | None) -> str:
     if value is None:
         return ""
     return "99+" if value > 99 else str(value)
+
+
+@register.filter
+def counted(value: int) -> str:
+    """A count that goes on for ever: "10,000+" above what is counted."""
+    return counting.counted(value)
 
 
 @register.filter

@@ -1,0 +1,82 @@
+"""Counts of a page end where nobody reads on, whatever the tables hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import count
+from uuid import UUID
+
+import pytest
+from django.test import Client
+
+from tests.store.ingest import make_integration
+from tests.web.conftest import Company
+from tocsin.alerts import commands
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import Acknowledge
+from tocsin.alerts.states import Via
+from tocsin.core import clock
+from tocsin.core.ids import first_uuid7
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.people.models import User
+from tocsin.web import counting
+from tocsin.web.alerts import lists
+from tocsin.web.guard import alert_actor
+
+_numbers = count(1)
+
+
+def message(integration: Integration, status: str, at: datetime) -> None:
+    """A message that arrived at that moment."""
+    number = UUID(int=first_uuid7(at).int + next(_numbers))
+    InboundMessage.objects.create(pk=number, integration=integration, received_at=at, status=status)
+
+
+def test_messages_are_counted_by_outcome_and_integration_up_to_a_bound(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, halo, other, silent = clock.now(), company.halo, make_integration("Other"), make_integration("Silent")
+    for minutes, integration, status in (
+        (1, halo, "Mapped Opened"), (2, halo, "Mapped Appended"), (3, halo, "Mapped Appended"),
+        (4, other, "Mapped Ignored"), (60 * 25, other, "Mapped Opened"), (60 * 25, silent, "Mapped Opened"),
+    ):  # fmt: skip
+        message(integration, status, now - timedelta(minutes=minutes))
+    assert counting.outcomes(now) == [("Mapped Opened", 1), ("Mapped Appended", 2), ("Mapped Ignored", 1)]
+    assert counting.outcomes(now, other.pk) == [("Mapped Ignored", 1)]
+    numbers = [company.halo.pk, other.pk, silent.pk]
+    assert counting.messages_today(now, numbers) == {
+        halo.pk: (3, now - timedelta(minutes=1)),
+        other.pk: (1, now - timedelta(minutes=4)),
+    }
+    never = make_integration("Never")
+    # Its neighbours by number have messages, before it and after.
+    late = make_integration("Late")
+    message(late, "Mapped Opened", now)
+    assert counting.with_messages([silent.pk, never.pk, late.pk]) == {silent.pk, late.pk}
+    assert counting.with_messages([]) == set()
+    monkeypatch.setattr(counting, "MOST", 2)
+    assert counting.outcomes(now, halo.pk) == [("Mapped Opened", 1), ("Mapped Appended", 1)]
+    number, newest = counting.messages_today(now, [halo.pk])[halo.pk]
+    assert (counting.counted(number), newest) == ("2+", now - timedelta(minutes=1))
+
+
+def test_a_number_has_the_separators_of_its_reader() -> None:
+    assert [counting.counted(number) for number in (0, 999, 10_000, 10_001)] == ["0", "999", "10,000", "10,000+"]
+
+
+def test_tabs_and_the_badge_count_open_alerts_as_far_as_they_say(
+    company: Company,
+    open_alert: Callable[..., int],
+    browser_of: Callable[[User], Client],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered, *_rest = (open_alert(f"Disk {number}") for number in range(4))
+    commands.act(answered, Acknowledge(actor=alert_actor(company.responder), via=Via.WEB), now=clock.now())
+    assert {tab.key: tab.count for tab in lists.tabs("open")} == {
+        "open": 3, "acknowledged": 1, "assigned": 0, "on_hold": 0, "closed": None,
+    }  # fmt: skip
+    assert lists.open_count() == 3
+    monkeypatch.setattr(counting, "MOST", 2)
+    assert "<b>2+</b>" in browser_of(company.admin).get("/alerts/").content.decode()
+    assert Alert.objects.count() == 4
