@@ -113,6 +113,8 @@ def test_the_setup_link_keeps_what_was_typed_when_something_is_wrong(database: s
     assert response.status_code == 422
     assert 'value="a/b"' in text
     assert "ada@example.org" in text
+    assert "A name has no slash (/) in it" in text
+    assert "This password is too short" in text, "both are said at once"
     assert not User.objects.exists()
 
 

@@ -371,6 +371,9 @@ def test_contact_rules_are_rows_that_come_back_and_say_what_they_come_to(
     assert wrong.status_code == 422
     assert "late" in wrong.content.decode()
     assert "is not a duration" in wrong.content.decode()
+    german = client.post("/me/rules/", {**form, "critical-0-wait": "soon"}, headers={"Accept-Language": "de"})
+    row = german.content.decode().partition('name="critical-0-wait"')[2].partition("</fieldset>")[0]
+    assert "ist keine Dauer; schreiben Sie" in row, "the problem stands beside its row, in the reader's language"
 
 
 def test_a_client_table_is_pasted_as_csv_and_its_errors_stand_beside_it(

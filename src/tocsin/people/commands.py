@@ -19,7 +19,7 @@ from tocsin.access import audit, setup_link
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Role
 from tocsin.core import configuration, dependents, durations, settings_store
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.specs import raise_all
 from tocsin.people import contact_rules, sealed, specs
 from tocsin.people.models import BY_CODE, ContactMethod, User
@@ -75,8 +75,7 @@ def save_user(
     """
     with transaction.atomic():
         configuration.lock()
-        read = specs.read_user(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
-        _refuse_taken(read, existing)
+        read = checked(spec, existing=existing, password=password)
         before = user_spec(existing) if existing else None
         user = existing or User()
         if before and not (read.is_active and read.role is Role.ADMIN):
@@ -97,6 +96,29 @@ def save_user(
                 actor, "set_password", now=now, object_type="user", object_id=user.pk, object_name=user.username
             )
     return user
+
+
+def checked(spec: Mapping[str, object], *, existing: User | None = None, password: str | None = None) -> UserSpec:
+    """The spec, read. Raises Rejected, or RejectedAll, for everything that is wrong with it and with the password."""
+    problems: list[Rejected] = []
+    read = None
+    try:
+        read = specs.read_user(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
+        _refuse_taken(read, existing)
+    except RejectedAll as rejected:
+        problems.extend(rejected.problems)
+    except Rejected as rejected:
+        problems.append(rejected)
+    if password is not None:
+        # What a bad spec says of the person counts too: a password is not their name.
+        named = {key: value for key in ("username", "name", "email") if isinstance(value := spec.get(key), str)}
+        try:
+            validate_password(password, User(**named))
+        except ValidationError as error:
+            problems.append(Rejected("invalid_password", " ".join(error.messages), "password"))
+    raise_all(problems)
+    assert read is not None
+    return read
 
 
 def create_first_administrator(
@@ -205,10 +227,6 @@ def _write_user(user: User, read: UserSpec, password: str | None) -> None:
     if read.language is not None:
         user.language = read.language
     if password is not None:
-        try:
-            validate_password(password, user)
-        except ValidationError as error:
-            raise Rejected("invalid_password", " ".join(error.messages), "password") from None
         user.set_password(password)
     elif user._state.adding:
         user.set_unusable_password()

@@ -41,7 +41,7 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponseBase:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """404"""
     said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
-    text = said or _("The address may be mistyped, or what was there is gone.")
+    text = told(said) or _("The address may be mistyped, or what was there is gone.")
     return _page(request, 404, _("There is nothing here"), text)
 
 
@@ -65,8 +65,10 @@ def failed(request: HttpRequest) -> HttpResponseBase:
 def trouble(request: HttpRequest, error: Permanent | Temporary) -> HttpResponseBase:
     """500 or 503 for trouble that has a sentence of its own."""
     if isinstance(error, Temporary):
-        return _page(request, 503, _("This does not work just now"), f"{error} {_('Try again in a moment.')}")
-    return _page(request, 500, _("This needs an administrator"), str(error))
+        return _page(
+            request, 503, _("This does not work just now"), f"{told(str(error))} {_('Try again in a moment.')}"
+        )
+    return _page(request, 500, _("This needs an administrator"), told(str(error)))
 
 
 def _for_programs(status: int, code: str, detail: str) -> HttpResponse:

@@ -22,20 +22,26 @@ from tocsin.web.told import told
 
 def show_rejection(form: forms.BaseForm, rejected: Rejected, places: Mapping[str, str] | None = None) -> None:
     """Puts each problem beside the field that its place names; `places` maps a place's beginning to another field."""
-    problems = rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
-    for problem in problems:
+    for problem in each(rejected):
         place = problem.field or ""
         field = _field(form, place, places or {})
-        # The sentence begins with the place, which the field itself shows already.
-        text = problem.detail
-        if field and text.startswith(f"{place}: "):
-            text = text.removeprefix(f"{place}: ")
-            text = text[:1].upper() + text[1:]
+        text = beside(problem) if field else told(problem.detail)
         inside = place.removeprefix(field or "").lstrip(".")
         if inside and field and isinstance(form.fields[field], CodeField):
             # One field holds a whole text: its place says where in it.
             text = f"{inside}: {text}"
-        form.add_error(field, told(text))
+        form.add_error(field, text)
+
+
+def beside(problem: Rejected) -> str:
+    """What is wrong, in the reader's language, for whoever sees the place: the sentence begins with it otherwise."""
+    text = problem.detail.removeprefix(f"{problem.field}: ")
+    return told(text if text == problem.detail else text[:1].upper() + text[1:])
+
+
+def each(rejected: Rejected) -> tuple[Rejected, ...]:
+    """Every problem of a rejection."""
+    return rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
 
 
 def _field(form: forms.BaseForm, place: str, places: Mapping[str, str]) -> str | None:

@@ -9,7 +9,10 @@ import pytest
 from django.utils import translation
 
 from tocsin.web.told import told
+from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.judgements import JUDGEMENTS
+from tocsin.web.told.rejected_forms import REJECTED_FORMS
+from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
 from tocsin.web.told.sentences import SENTENCES
 from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
@@ -36,6 +39,16 @@ def german() -> Iterator[None]:
         ("Alert 7 was already closed by Bob 2 days ago.", "Alarm 7 hat Bob schon geschlossen, vor 2 Tagen."),
         ("Bob put it on hold for 2 days.", "Bob hat ihn für 2 Tage zurückgestellt."),
         ("pages Bob (secondary, Desk)", "ruft Bob (zweite, Desk)"),
+        ("members[0].user: is needed.", "members[0].user: wird gebraucht."),
+        (
+            '"Mars/Base" is not a time zone; write one like Europe/Zurich or UTC.',
+            '"Mars/Base" ist keine Zeitzone; schreiben Sie zum Beispiel Europe/Zurich oder UTC.',
+        ),
+        ("Has at most 100 characters; this one has 130.", "Hat höchstens 100 Zeichen; hier sind es 130."),
+        (
+            "mail.acme.example port 25 does not answer: timed out.",
+            "mail.acme.example, Port 25, antwortet nicht: timed out.",
+        ),
     ],
 )
 def test_a_stored_sentence_is_said_in_german(german: None, english: str, german_text: str) -> None:
@@ -68,5 +81,5 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
 
 
 def test_no_sentence_is_there_twice() -> None:
-    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS)
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
     assert len(every) == len(set(every))

@@ -7,7 +7,11 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.web.forms import ZoneField
+from tocsin.core.errors import Rejected
+from tocsin.people import commands
+from tocsin.web.forms import ZoneField, each, show_rejection
+
+_OF_USER = ("name", "email", "username", "time_zone")
 
 
 def _new_password(label: Any) -> forms.CharField:
@@ -38,7 +42,17 @@ class SetupForm(forms.Form):
 
     def spec(self) -> dict[str, Any]:
         """The user as the command wants one."""
-        return {name: self.cleaned_data[name] for name in ("name", "email", "username", "time_zone")}
+        return {name: self.cleaned_data[name] for name in _OF_USER if name in self.cleaned_data}
+
+    def clean(self) -> dict[str, Any]:
+        """Says everything that is wrong at once: a bad username is not the end of looking at the password."""
+        try:
+            commands.checked(self.spec(), password=self.cleaned_data.get("password"))
+        except Rejected as rejected:
+            for problem in each(rejected):
+                if problem.field in self.fields and problem.field not in self.errors:
+                    show_rejection(self, problem)
+        return self.cleaned_data
 
 
 class WelcomeForm(forms.Form):

@@ -13,14 +13,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Action
 from tocsin.core import database
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
 from tocsin.notify import contact_tests
 from tocsin.people import groups as commands
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web import needed
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.forms import show_rejection
+from tocsin.web.forms import beside, each, show_rejection
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.guard import actor, may, needs, require
 from tocsin.web.home import overview
@@ -140,11 +140,10 @@ def _sized() -> Any:
 def _show(rejected: Rejected, form: GroupForm, members: Any, contacts: Any) -> None:
     """Problems of a member or contact beside it, the others beside their field."""
     kept_contacts = [c for c in contacts.forms if c.cleaned_data.get("label") or c.cleaned_data.get("address")]
-    for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+    for problem in each(rejected):
         place = problem.field or ""
         index = place.partition("[")[2].partition("]")[0]
-        text = problem.detail.removeprefix(f"{place}: ")
-        text = text[:1].upper() + text[1:]
+        text = beside(problem)
         if place.startswith("contacts[") and index.isdigit() and int(index) < len(kept_contacts):
             field = place.rpartition(".")[2]
             target = kept_contacts[int(index)]

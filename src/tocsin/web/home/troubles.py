@@ -107,7 +107,7 @@ def _unusable() -> Iterator[Trouble]:
         if door.problem is not None:
             text = _("%(name)s decides nothing, its messages are only kept: %(why)s") % {
                 "name": door.name,
-                "why": door.problem.detail,
+                "why": told(door.problem.detail),
             }
             yield Trouble(text, reverse("integration", args=[door.id]), is_urgent=True)
 
@@ -198,4 +198,4 @@ def _opens_nothing(now: datetime) -> Iterator[Trouble]:
             warning = statuses.statuses_seen(integration, now).warning
             cache.set(key, warning, REMEMBERED)
         if warning:
-            yield Trouble(f"{integration.name}: {warning}", reverse("integration", args=[integration.pk]))
+            yield Trouble(f"{integration.name}: {told(warning)}", reverse("integration", args=[integration.pk]))

@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 from django.http import QueryDict
 
 from tocsin.catalogue.kinds import Kind
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
+from tocsin.web.forms import beside, each
 from tocsin.web.integrations.condition_rows import Places
+from tocsin.web.told import told
 
 
 class Sheet(ABC):
@@ -54,11 +56,10 @@ class Sheet(ABC):
 
     def refuse(self, rejected: Rejected) -> None:
         """Puts each problem beside its row."""
-        for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+        for problem in each(rejected):
             place = problem.field or ""
             row = self.row_of(place)
-            said = problem.detail.removeprefix(f"{place}: ") if row else problem.detail
-            said = said[:1].upper() + said[1:]
+            said = beside(problem) if row else told(problem.detail[:1].upper() + problem.detail[1:])
             (self.errors.setdefault(row, []) if row else self.problems).append(said)
 
     def row_of(self, place: str) -> str | None:

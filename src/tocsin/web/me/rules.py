@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from django.views.decorators.http import require_http_methods
 
 from tocsin.alerts.states import Priority
 from tocsin.core import database
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
 from tocsin.notify import queue
 from tocsin.notify.ways import AS_THEY_LIKE, leaves
 from tocsin.people import commands
@@ -26,6 +27,7 @@ from tocsin.people.contact_rules import MOST_AN_HOUR, MOST_QUIET
 from tocsin.people.models import User
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.forms import beside, each, show_rejection
 from tocsin.web.guard import actor
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.request import Request, page
@@ -127,7 +129,7 @@ def contact_rules(request: Request) -> HttpResponse:
     rows = {priority: _ways(data, priority, held.get("by_priority", {}), labels) for priority in Priority}
     quiet = _quiet(data, held.get("quiet_hours", []), labels)
     limit = LimitForm(data, initial={"most_per_hour": held.get("most_per_hour")})
-    problems: list[str] = []
+    is_refused = False
     if data is not None and limit.is_valid() and quiet.is_valid() and all(one.is_valid() for one in rows.values()):
         spec = {
             "by_priority": {
@@ -138,32 +140,54 @@ def contact_rules(request: Request) -> HttpResponse:
             "quiet_hours": [found for row in quiet.forms if (found := row.spec()) is not None],
             "most_per_hour": limit.cleaned_data["most_per_hour"] or 0,
         }
-        problems = _save(request, spec)
-        if not problems:
+        rejected = _save(request, spec)
+        if rejected is None:
             messages.success(request, _("Saved."))
             return redirect("me")
-    failed = bool(problems) or (data is not None and not (limit.is_valid() and quiet.is_valid()))
+        is_refused = True
+        _show(rejected, rows, quiet.forms, limit)
+    failed = is_refused or (data is not None and not (limit.is_valid() and quiet.is_valid()))
     context = {
         "lists": [(priority, said, rows[priority]) for priority, said in PRIORITIES],
         "quiet": quiet,
         "limit": limit,
-        "problems": problems,
         "reached": reached_now(request.user, request.now),
         "has_methods": bool(labels),
     }
     return page(request, "me/rules.html", context, status=422 if failed else 200)
 
 
-def _save(request: Request, rules: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the rules, in words; nothing: they are saved."""
+def _save(request: Request, rules: Mapping[str, Any]) -> Rejected | None:
+    """What is wrong with the rules; None: they are saved."""
     user = request.user
     spec = {key: value for key, value in commands.user_spec(user).items() if key != "contact_methods"}
     try:
         commands.save_user({**spec, "contact_rules": rules}, existing=user, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        problems = rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
-        return [problem.detail.removeprefix("contact_rules.") for problem in problems]
-    return []
+        return rejected
+    return None
+
+
+#: The field of a row that shows a place of its rule.
+_FIELDS = {"method": "way", "wait": "wait", "repeat.times": "times", "repeat": "every", "from": "begins", "to": "ends"}
+
+
+def _show(rejected: Rejected, rows: Mapping[Priority, Ways], quiet: Sequence[QuietForm], limit: LimitForm) -> None:
+    """Each problem beside its row and field; what has none, above the form."""
+    hours = [row for row in quiet if row.spec() is not None]
+    lists = {f"by_priority.{priority}": [row for _way, row in one.chosen()] for priority, one in rows.items()}
+    for problem in each(rejected):
+        found = re.fullmatch(r"contact_rules\.([a-z_.]+)\[(\d+)\]\.?(.*)", problem.field or "")
+        listed: Sequence[forms.Form] = hours if found and found[1] == "quiet_hours" else ()
+        listed = lists.get(found[1], listed) if found else ()
+        if found is None or int(found[2]) >= len(listed):
+            show_rejection(limit, problem, {"contact_rules.most_per_hour": "most_per_hour"})
+            continue
+        row = listed[int(found[2])]
+        field = next(
+            (name for place, name in _FIELDS.items() if found[3].startswith(place)), found[3].partition("[")[0]
+        )
+        row.add_error(field if field in row.fields else None, beside(problem))
 
 
 def _ways(data: Any, priority: Priority, held: Mapping[str, Any], labels: list[str]) -> Ways:

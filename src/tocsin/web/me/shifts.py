@@ -18,18 +18,17 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from tocsin.core import database
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
 from tocsin.oncall import lookup, rota
 from tocsin.oncall.models import CalendarFeed
 from tocsin.oncall.rota import OnCall
 from tocsin.oncall.states import FeedKind
 from tocsin.people import absences, reminders
 from tocsin.people.models import User
-from tocsin.web.forms import DurationField, reader_zone
+from tocsin.web.forms import DurationField, beside, each, reader_zone
 from tocsin.web.guard import actor
 from tocsin.web.oncall import swaps
 from tocsin.web.request import Request, page
-from tocsin.web.told import told
 
 AHEAD = timedelta(days=60)
 MOST = 40
@@ -129,15 +128,13 @@ def _save_reminders(request: Request, rows: Iterable[ReminderForm]) -> list[str]
     try:
         reminders.replace_all(request.user, wanted, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        found = rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
-        return [_shown(problem, kept) for problem in found]
+        return [_shown(problem, kept) for problem in each(rejected)]
     return []
 
 
 def _shown(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
     place = problem.field or ""
     index, _end, field = place.removeprefix("reminders[").partition("].")
-    text = problem.detail.removeprefix(f"{place}: ")
     if index.isdigit() and int(index) < len(rows):
-        rows[int(index)].add_error(field if field in ("before", "by") else None, told(text[:1].upper() + text[1:]))
-    return text[:1].upper() + text[1:]
+        rows[int(index)].add_error(field if field in ("before", "by") else None, beside(problem))
+    return beside(problem)

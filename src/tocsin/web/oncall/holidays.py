@@ -16,15 +16,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Action
 from tocsin.core import dependents
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
 from tocsin.oncall import commands, holiday_days, specs
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
 from tocsin.web import needed
-from tocsin.web.forms import reader_zone, show_rejection
+from tocsin.web.forms import beside, each, reader_zone, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.request import Request, page
-from tocsin.web.told import told
 
 #: So many days to come are shown.
 SHOWN = 14
@@ -210,11 +209,10 @@ def _coming(days: holiday_days.HolidayDays, today: date, most: int) -> list[tupl
 
 def _show(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> None:
     """Problems of a day beside it, the others beside their field."""
-    for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+    for problem in each(rejected):
         place = problem.field or ""
         index, _end, field = place.removeprefix("days[").partition("].")
         if place.startswith("days[") and index.isdigit() and int(index) < len(days):
-            text = problem.detail.removeprefix(f"{place}: ")
-            days[int(index)].add_error(field if field in ("date", "name") else None, told(text[:1].upper() + text[1:]))
+            days[int(index)].add_error(field if field in ("date", "name") else None, beside(problem))
         else:
             show_rejection(form, problem)

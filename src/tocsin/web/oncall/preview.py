@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.core import database
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
 from tocsin.oncall import drafts, health, rota
 from tocsin.oncall.models import Schedule
 from tocsin.oncall.plans import GroupPlan
 from tocsin.oncall.rota import OnCall
 from tocsin.operate import coverage
 from tocsin.people.members import MemberRole
+from tocsin.web.forms import each
+from tocsin.web.told import told
 
 #: Hand-offs are looked for so far ahead, and so many of a role are shown.
 AHEAD = timedelta(days=92)
@@ -37,8 +39,7 @@ def of_spec(spec: Mapping[str, Any], existing: Schedule | None, now: datetime) -
     try:
         plan = drafts.plan_with(spec, existing=existing, now=now)
     except Rejected as rejected:
-        problems = rejected.problems if isinstance(rejected, RejectedAll) else (rejected,)
-        return Preview(problems=[_say(problem, spec) for problem in problems])
+        return Preview(problems=[_say(problem, spec) for problem in each(rejected)])
     return of_plan(plan, spec["name"], now)
 
 
@@ -59,8 +60,8 @@ def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> Preview:
 def _say(problem: Rejected, spec: Mapping[str, Any]) -> str:
     """What is wrong, with the name of its shift instead of the place in the spec."""
     place = problem.field or ""
-    text = problem.detail.removeprefix(f"{place}: ")
     found = re.match(r"shifts\[(\d+)\]\.?(?:rotate|fixed|calendar)?\.?(\w*)", place)
     if found is None or int(found[1]) >= len(spec["shifts"]):
-        return problem.detail
+        return told(problem.detail)
+    text = told(problem.detail.removeprefix(f"{place}: "))
     return f"{spec['shifts'][int(found[1])]['name']}, {found[2].replace('_', ' ')}: {text}"

@@ -12,17 +12,16 @@ from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core import durations
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
 from tocsin.oncall import schedules
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.oncall.shifts import Months, OnHolidays
 from tocsin.oncall.specs import MOST_LAYERS, MOST_WEEKS
 from tocsin.people.models import Group, User
-from tocsin.web.forms import ZoneField, ZoneSelect, show_rejection, typed, zones
+from tocsin.web.forms import ZoneField, ZoneSelect, beside, each, show_rejection, typed, zones
 from tocsin.web.oncall.widgets import Ordered, OrderedField, WindowsField
 from tocsin.web.policies.forms import ROLES
 from tocsin.web.policies.step_forms import DAYS
-from tocsin.web.told import told
 
 MOST_SHIFTS = 50
 
@@ -229,12 +228,11 @@ def initial_shift(shift: Mapping[str, Any]) -> dict[str, Any]:
 
 def show_problems(rejected: Rejected, form: ScheduleForm, shifts: Sequence[ShiftForm]) -> None:
     """Problems of a shift beside its fields, the others beside those of the schedule."""
-    for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+    for problem in each(rejected):
         place = problem.field or ""
         found = re.fullmatch(r"shifts\[(\d+)\]\.?(.*)", place)
         if found and int(found[1]) < len(shifts):
-            text = problem.detail.removeprefix(f"{place}: ")
-            shifts[int(found[1])].show(found[2], told(text[:1].upper() + text[1:]))
+            shifts[int(found[1])].show(found[2], beside(problem))
         else:
             show_rejection(form, problem)
 

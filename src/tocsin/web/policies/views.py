@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from tocsin.access.roles import Action
 from tocsin.alerts.states import Priority
 from tocsin.core import dependents, settings_store
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
 from tocsin.escalation import commands
 from tocsin.escalation.models import Policy
 from tocsin.escalation.ready_made import ready_made
@@ -27,7 +27,7 @@ from tocsin.simulate.policy import Supposed, simulate
 from tocsin.web import needed
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.forms import MomentField, show_rejection, typed
+from tocsin.web.forms import MomentField, beside, each, show_rejection, typed
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import Steps, initial_steps, steps_formset
@@ -226,13 +226,12 @@ def _chosen(
 
 def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
     """Problems of a step beside that step, the others beside their field."""
-    for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+    for problem in each(rejected):
         place = problem.field or ""
         if place.startswith("steps["):
             index, _end, rest = place.removeprefix("steps[").partition("]")
-            text = problem.detail.removeprefix(f"{place}: ")
             if index.isdigit() and int(index) < len(steps):
-                steps[int(index)].add_error(_step_field(rest.lstrip(".")), text[:1].upper() + text[1:])
+                steps[int(index)].add_error(_step_field(rest.lstrip(".")), beside(problem))
                 continue
         show_rejection(form, problem, _PLACES)
 

@@ -30,6 +30,7 @@ from tocsin.people.models import User
 from tocsin.web.guard import actor
 from tocsin.web.push.browsers import device_name
 from tocsin.web.request import Request, page
+from tocsin.web.told import told
 
 _OFFERED = frozenset(kind for kind, _label in ACTS)
 
@@ -147,4 +148,4 @@ def _json(request: Request) -> dict[str, Any]:
 
 
 def _answer(text: str, status: int) -> JsonResponse:
-    return JsonResponse({"text": text}, status=status)
+    return JsonResponse({"text": told(text)}, status=status)

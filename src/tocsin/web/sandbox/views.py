@@ -29,6 +29,7 @@ from tocsin.web import keyset
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.request import Request, page
 from tocsin.web.sandbox.drawing import SHAPES, drawn
+from tocsin.web.told import told
 
 CHANNELS = ("email", "sms", "voice", "push", "ntfy", "chat")
 
@@ -138,7 +139,7 @@ def _spoken(step: CallStep) -> dict[str, Any]:
 
 def _answered(request: Request, row: SandboxMessage, sentence: str) -> HttpResponse:
     if "application/json" in request.headers.get("Accept", ""):
-        return JsonResponse({"text": sentence})
+        return JsonResponse({"text": told(sentence)})
     messages.info(request, sentence)
     return redirect(_back(request, row))
 

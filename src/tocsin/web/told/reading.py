@@ -12,7 +12,10 @@ import re2
 from django.utils import translation
 from django.utils.translation import get_language, gettext, ngettext, npgettext
 
+from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.judgements import JUDGEMENTS
+from tocsin.web.told.rejected_forms import REJECTED_FORMS
+from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
 from tocsin.web.told.sentences import SENTENCES
 from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
@@ -23,6 +26,8 @@ _DEEPEST = 6
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _SPAN = r"\d+ (?:day|hour|minute|second)s?(?: \d+ (?:day|hour|minute|second)s?)?"
 _PART = re.compile(r"(\d+) (day|hour|minute|second)s?")
+#: Where in a form or file something is wrong: `members[0].user: `. Whoever wrote the file knows it by that name.
+_WHERE = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*: ")
 _BRACKETS = re.compile(r"\(([^()]+)\)")
 
 #: What a place in a pattern takes, by the first part of its name; anything else takes any text, and leaves it as it is.
@@ -60,6 +65,8 @@ def _told(text: str, language: str, depth: int) -> str:
     whole = _whole(text, language, depth)
     if whole is not None or depth >= _DEEPEST:
         return text if whole is None else whole
+    if where := _WHERE.match(text):
+        return f"{where[0]}{_told(text[where.end() :], language, depth + 1)}"
     for divider in ("\n", ". ", "; ", ", ", ": "):
         first, found, rest = text.partition(divider)
         while found:
@@ -125,7 +132,7 @@ class _Pattern:
 
 @cache
 def _patterns() -> tuple[_Pattern, ...]:
-    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS)
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
     made = [_pattern(text) for text in every if _PLACE.search(text)]
     # The more of a sentence stands fast, the surer it is meant.
     return tuple(sorted(made, key=lambda pattern: -len(_PLACE.sub("", pattern.text))))

@@ -27,6 +27,7 @@ from tocsin.web.accounts import invitation
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.request import Request, page
+from tocsin.web.told import told
 from tocsin.web.users.forms import CsvForm, EditUserForm, InviteForm
 
 log = logging.getLogger(__name__)
@@ -188,7 +189,9 @@ def _import(request: Request, form: CsvForm) -> list[User] | None:
             try:
                 made.append(commands.save_user(_spec(row, request), actor=actor(request), now=request.now))
             except Rejected as rejected:
-                problems.append(_("Line %(number)s: %(problem)s") % {"number": number, "problem": rejected.detail})
+                problems.append(
+                    _("Line %(number)s: %(problem)s") % {"number": number, "problem": told(rejected.detail)}
+                )
         if problems:
             transaction.set_rollback(True)
     for problem in problems[:20]:

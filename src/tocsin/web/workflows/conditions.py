@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tocsin.core.errors import Rejected
+from tocsin.web.forms import beside
 from tocsin.web.integrations import condition_rows
 from tocsin.web.integrations.condition_rows import Group, Places
 from tocsin.workflows.facts import LABELS
@@ -60,8 +61,7 @@ class Conditions:
         if name not in NAMES:
             return False
         row = self.places.row(place) or name
-        text = problem.detail.removeprefix(f"{place}: ")
-        self.errors.setdefault(row, []).append(text[:1].upper() + text[1:])
+        self.errors.setdefault(row, []).append(beside(problem))
         return True
 
     @property

@@ -248,7 +248,7 @@ class ActionForm(forms.Form):
         """Shows a problem of the action's spec beside its field."""
         key = place.split(".")[0].split("[")[0]
         field = _FIELD_OF.get(key, key)
-        self.add_error(field if field in self.fields else None, text[:1].upper() + text[1:])
+        self.add_error(field if field in self.fields else None, text)
 
 
 def _classes(field: str) -> str:

@@ -11,16 +11,17 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
-from tocsin.core.errors import Rejected, RejectedAll
+from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
-from tocsin.web.forms import show_rejection, typed
+from tocsin.web.forms import beside, each, show_rejection, typed
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.integrations import condition_rows
 from tocsin.web.request import Request, page
 from tocsin.web.rows_of_forms import rearranged
+from tocsin.web.told import told
 from tocsin.web.workflows.conditions import Conditions
 from tocsin.web.workflows.forms import Actions, WorkflowForm, actions_formset, initial_actions, initial_workflow
 from tocsin.workflows import buttons, commands, saying, standings, trial
@@ -87,7 +88,7 @@ def _tried(row: Workflow, asked: str, request: Request) -> tuple[Trial | None, s
     try:
         return trial.of(row, _number(asked), request.now), ""
     except Rejected as rejected:
-        return None, rejected.detail
+        return None, told(rejected.detail)
 
 
 def _number(text: str) -> int:
@@ -166,12 +167,12 @@ def _tried_draft(wanted: dict[str, Any], request: Request) -> Trial:
 
 def _show(rejected: Rejected, form: WorkflowForm, actions: Actions, conditions: Conditions) -> None:
     """Problems of an action beside that action, of a condition beside its row, the others beside their field."""
-    for problem in rejected.problems if isinstance(rejected, RejectedAll) else (rejected,):
+    for problem in each(rejected):
         place = problem.field or ""
         if place.startswith("actions["):
             index, _end, rest = place.removeprefix("actions[").partition("]")
             if index.isdigit() and int(index) < len(actions.forms):
-                actions.forms[int(index)].add_problem(rest.lstrip("."), problem.detail.removeprefix(f"{place}: "))
+                actions.forms[int(index)].add_problem(rest.lstrip("."), beside(problem))
                 continue
         if not conditions.show(problem):
             show_rejection(form, problem, form.PLACES)

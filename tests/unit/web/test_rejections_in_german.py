@@ -1,0 +1,125 @@
+"""Every sentence that says why something cannot be used, or did not work, has its German, wherever it is raised."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+from django.utils import translation
+
+import tocsin
+from tocsin.web.told import told
+
+ROOT = Path(tocsin.__file__).parent
+
+#: The rooms whose errors a page shows. What the command line, the API's own rules and vendors' doors say stays English.
+ROOMS = (
+    "access", "alerts", "catalogue/kinds", "core/names.py", "core/specs.py", "core/durations.py", "core/dependents.py",
+    "core/settings_store.py", "core/imap.py", "core/egress.py", "escalation", "inbound", "notify", "oncall", "outbound",
+    "people", "workflows", "configure/imports/reading.py", "configure/imports/runs.py", "web",
+)  # fmt: skip
+#: What only programs get to read: vendors' calls, the passes between nodes, and what stands for an error of our own.
+FOR_PROGRAMS = ("inbound/doors", "notify/channels/slack", "notify/channels/telegram", "notify/channels/telnyx",
+                "notify/channels/twilio/kind.py", "notify/mail_replies/kind.py")  # fmt: skip
+NOT_FOR_PAGES = (
+    "names no kind of its own", "a stored message is one object", "of the escalation policy cannot be read",
+    "◦: is written like {◦}",
+)  # fmt: skip
+#: What stands for other sentences only: an example of each instead.
+EXAMPLES = {
+    "unknown operator '◦'◦; one of ◦": "unknown operator 'contain' (did you mean 'contains'?); one of contains, equals",
+    "◦: give the agent's number in Halo.": "ann: give the agent's number in Halo.",
+    "Halo refuses to give a token (◦).◦": "Halo refuses to give a token (400). It said: no.",
+    "unknown key; ◦": 'unknown key; did you mean "role"?',
+    "steps: ◦ ◦": "steps: It can reach nobody: it names nobody. Name somebody who can be reached, or save it anyway "
+    "(anyway: true in YAML and the API).",
+    'there is no ◦ "◦".': 'there is no schedule "Nights".',
+    '◦[◦]: there is no ◦ "◦".': 'groups[0]: there is no group "Desk".',
+    '◦: there ◦ ◦ "◦".': 'routes[0].during: there are no support hours "Office".',
+    'The ◦ "◦" is in use already.': 'The username "ann" is in use already.',
+    "◦ cannot be deleted: ◦ still live. Close them first.": "Halo cannot be deleted: 3 alerts of it are still live. "
+    "Close them first.",
+    "The mail ◦.": "The mail has no header lines.",
+    "◦ took the request and refused the message◦.": "Discord took the request and refused the message: too long.",
+    "◦ is not on call◦ in ◦ from ◦.": "Ann is not on call as primary in Nights from 1 May 08:00 to 2 May 08:00 (UTC).",
+    "◦ ◦ alert ◦ ◦. Nothing to do.": "Ann took alert 7 2 minutes ago. Nothing to do.",
+    "Alert ◦ ended ◦; only the last 24 hours can be reopened.": "Alert 7 ended 2 days ago; only the last 24 hours can "
+    "be reopened.",
+    "Halo could not ◦ now (◦).◦": "Halo could not write a note now (503). Halo said: busy",
+    "Halo does not let Tocsin ◦ (◦).◦": "Halo does not let Tocsin write a note (403). It does not say why.",
+    "Halo knows nothing there when asked to ◦ (404).◦": "Halo knows nothing there when asked to send its test (404).",
+    "Halo answered something else than JSON when asked to ◦: ◦": "Halo answered something else than JSON when asked "
+    "to make a ticket: <html>",
+}  # fmt: skip
+
+#: Which argument of a call is the sentence.
+SENTENCE_OF = {
+    "Rejected": 1, "refuse": 1, "refused": 1, "_refused": 1, "_add": 2, "Temporary": 0, "Permanent": 0, "Barred": 0,
+    "Gone": 0, "NoteRefused": 0,
+}  # fmt: skip
+
+#: What may stand in a place: a name, a number, something in quotes, a span, a role, a sentence.
+FILLINGS = ("Alpha", "7", '"Alpha"', "5 minutes", "primary", "timed out")
+
+
+def sentences(path: Path) -> Iterator[tuple[str, int]]:
+    """The sentences that a module refuses with, with ◦ for each value in them, and the line of each."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+        place = SENTENCE_OF.get(name)
+        if place is None or len(node.args) <= place:
+            continue
+        match node.args[place]:
+            case ast.Constant(value=str(text)):
+                yield text, node.lineno
+            case ast.JoinedStr(values=parts):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "◦" for part in parts), node.lineno
+
+
+def is_known(text: str) -> bool:
+    if text in EXAMPLES:
+        return told(EXAMPLES[text]) != EXAMPLES[text]
+    # What begins with its place is told without it.
+    text = text.removeprefix("◦: ").removeprefix("◦[◦]: ")
+    if not any(character.isalpha() for character in text.replace("◦", "")):
+        return True  # only values, each with a sentence of its own
+    places = text.count("◦")
+    for filling in product(FILLINGS, repeat=places) if places <= 3 else [(one,) * places for one in FILLINGS]:
+        filled = text
+        for value in filling:
+            filled = filled.replace("◦", value, 1)
+        if told(filled) != filled:
+            return True
+    return False
+
+
+def rooms() -> list[Path]:
+    paths = [ROOT / room for room in ROOMS]
+    return [
+        module
+        for path in paths
+        for module in ([path] if path.suffix else sorted(path.rglob("*.py")))
+        if not str(module.relative_to(ROOT)).startswith(FOR_PROGRAMS)
+    ]
+
+
+def test_a_page_says_every_reason_in_german() -> None:
+    with translation.override("de"):
+        unknown = [
+            f"{module.relative_to(ROOT)}:{line}: {text}"
+            for module in rooms()
+            for text, line in sentences(module)
+            if not any(left in text for left in NOT_FOR_PAGES) and not is_known(text)
+        ]
+    assert unknown == [], "add a pattern in web/told, `make messages`, and translate it"
+
+
+@pytest.mark.parametrize("text", ["◦ fell off the table.", "Something that nobody foresaw."])
+def test_a_sentence_without_a_pattern_would_be_noticed(text: str) -> None:
+    with translation.override("de"):
+        assert not is_known(text)
