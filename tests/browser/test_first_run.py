@@ -51,8 +51,8 @@ def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert_by_keyboard(
         for path in EMPTY:
             admin.open(path)
             admin.check("nothing is there yet")
-        _press(page, "Inbound Integrations")
-        expect(page.get_by_role("heading", name="Inbound Integrations")).to_be_visible()
+        _press(page, "Inbound integrations")
+        expect(page.get_by_role("heading", name="Inbound integrations")).to_be_visible()
         _press(page, "Add an integration")
         _press(page, "HaloITSM")
         page.keyboard.press("Escape")
@@ -146,7 +146,7 @@ def _become_administrator(page: Page, link: str) -> None:
 
 
 def _add_halo(page: Page) -> None:
-    page.get_by_role("navigation", name="Main", exact=True).get_by_role("link", name="Inbound Integrations").click()
+    page.get_by_role("navigation", name="Main", exact=True).get_by_role("link", name="Inbound integrations").click()
     page.get_by_role("link", name="Add an integration").first.click()
     page.get_by_role("link", name=re.compile("^HaloITSM")).click()
     page.get_by_label("Your Halo address").fill("acme.haloitsm.com")

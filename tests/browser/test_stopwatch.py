@@ -49,7 +49,7 @@ def test_from_a_demo_to_the_first_alert_it_takes_seven_clicks_and_two_pastes(bro
             page.keyboard.type("alice")
             hand.paste(page.get_by_label("Password"), password)
             hand.click(page.get_by_role("button", name="Sign in", exact=True))
-            hand.click(page.locator(".side").get_by_role("link", name="Inbound Integrations"))
+            hand.click(page.locator(".side").get_by_role("link", name="Inbound integrations"))
             hand.click(page.get_by_role("link", name="HaloITSM").first)
             hand.click(page.get_by_role("button", name="Copy").first)
             expect(page.get_by_role("button", name="Copied")).to_be_visible()

@@ -26,6 +26,7 @@ from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.mail.listener import MailDoor
 from tocsin.inbound.models import Integration
 from tocsin.operate.checks import mailboxes
+from tocsin.web.home import mailbox_troubles
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +244,17 @@ def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
     assert Alert.objects.count() == 1
     assert "The mailbox of Away cannot be read" in caplog.text
     assert "sesame" not in caplog.text
+
+
+def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: Doors) -> None:
+    box.hangs_up = 1
+    mailbox_loop.read_all(node.registry)
+    ((text, url, is_urgent),) = mailbox_troubles.found()
+    assert text.startswith("The mailbox of Mails cannot be read: ")
+    assert url.endswith("/security/")
+    assert is_urgent
+    mailbox_loop.read_all(node.registry)
+    assert list(mailbox_troubles.found()) == []
 
 
 def test_where_mails_are_taken_is_a_setting_that_is_checked() -> None:

@@ -19,6 +19,7 @@ from tocsin.alerts.orders import Close
 from tocsin.core import clock
 from tocsin.notify.mail_replies.loop import Reader
 from tocsin.notify.models import MailReply
+from tocsin.web.home import mailbox_troubles
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -251,11 +252,12 @@ def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> N
     world.imap.hangs_up = 1
     held = world.answer("ack")
     world.reader.turn()
-    assert "Answers" in world.reader.troubles
+    ((text, _url, _is_urgent),) = mailbox_troubles.found()
+    assert text.startswith("Answers by mail are not read, Answers: ")
     assert not held.is_read
     for _ in range(7):
         world.reader.turn()
-    assert world.reader.troubles == {}
+    assert list(mailbox_troubles.found()) == []
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
 
 

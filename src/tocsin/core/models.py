@@ -22,3 +22,13 @@ class ClockOffset(models.Model):
     """One row: by how many seconds the test clock has jumped. Honoured only under `TOCSIN_TEST_CLOCK=1`."""
 
     seconds = models.FloatField(default=0)
+
+
+class MailboxTrouble(models.Model):
+    """A mailbox that could not be read when it was last looked at. See `mailbox_troubles`."""
+
+    pk = models.CompositePrimaryKey("reads", "number")
+    reads = models.TextField()
+    number = models.BigIntegerField()
+    since = models.DateTimeField()
+    error = models.TextField()

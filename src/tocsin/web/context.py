@@ -63,8 +63,8 @@ NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
     (
         _("What happens"),
         (
-            Entry(_("Inbound Integrations"), "webhook", "integrations", key="i"),
-            Entry(_("Outbound Integrations"), "arrows-exchange", "outbound_integrations"),
+            Entry(_("Inbound integrations"), "webhook", "integrations", key="i"),
+            Entry(_("Outbound integrations"), "arrows-exchange", "outbound_integrations"),
             Entry(_("Workflows"), "git-branch", "workflows", key="f"),
             Entry(_("Maintenance"), "tool", "maintenance", key="m"),
         ),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from tocsin.core import clock, database, imap
+from tocsin.core import clock, database, imap, mailbox_troubles
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.ids import uuid7
 from tocsin.core.imap import Account, Mailbox, Security
 from tocsin.core.loops import Loop
+from tocsin.core.mailbox_troubles import Reads
 from tocsin.inbound import taking
 from tocsin.inbound.door import Door
 from tocsin.inbound.mail import mailboxes
@@ -49,6 +50,8 @@ def read_all(registry: Registry) -> bool:
                 more = read(door, clock.now()) >= _MOST or more
             except (Temporary, Permanent, ValueError) as error:
                 log.warning("The mailbox of %s cannot be read: %s", door.name, error)
+                with database.transaction() as connection:
+                    mailbox_troubles.failed(connection, Reads.INBOUND, door.id, str(error), clock.now())
     return more
 
 
@@ -60,7 +63,9 @@ def read(door: Door, now: datetime) -> int:
         if locked is None or not locked[0]:
             return 0
         try:
-            return _read(door, now)
+            number = _read(door, now)
+            mailbox_troubles.works(connection, Reads.INBOUND, door.id)
+            return number
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK, door.id))
             connection.autocommit = False

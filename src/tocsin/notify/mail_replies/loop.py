@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from tocsin.core import clock, configuration, database, imap
+from tocsin.core import clock, configuration, database, imap, mailbox_troubles
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.imap import Account, Mailbox
 from tocsin.core.loops import Loop
+from tocsin.core.mailbox_troubles import Reads
 from tocsin.notify import providers
 from tocsin.notify.mail_replies import acting
 from tocsin.notify.mail_replies.kind import MailRepliesKind, mailbox_of
@@ -28,10 +29,11 @@ class Reader:
     def __init__(self) -> None:
         self._version = -1
         self._accounts: dict[str, Account] = {}
+        self._numbers: dict[str, int] = {}
         self._open: dict[str, tuple[Account, Mailbox]] = {}
         self._rests: dict[str, int] = {}
-        #: What is wrong with a mailbox, by its provider's name.
-        self.troubles: dict[str, str] = {}
+        #: What is wrong with a mailbox, by its provider's name; "" where it was read. Each change is noted for Home.
+        self._noted: dict[str, str] = {}
 
     def turn(self) -> bool:
         """Reads every mailbox once; True when there may be more at once."""
@@ -55,13 +57,21 @@ class Reader:
         except (Temporary, Permanent) as error:
             self._forget(name)
             self._rests[name] = _TURNS_AFTER_TROUBLE
-            if self.troubles.get(name) != str(error):
-                # Said once, not every minute.
-                log.warning("The mailbox for answers %s: %s", name, error)
-            self.troubles[name] = str(error)
+            self._note(name, str(error))
             return False
-        self.troubles.pop(name, None)
+        self._note(name, "")
         return found >= MOST
+
+    def _note(self, name: str, error: str) -> None:
+        if self._noted.get(name) == error:
+            return  # said once, not every minute
+        with database.transaction() as connection:
+            if error:
+                log.warning("The mailbox for answers %s: %s", name, error)
+                mailbox_troubles.failed(connection, Reads.ANSWERS, self._numbers[name], error, clock.now())
+            else:
+                mailbox_troubles.works(connection, Reads.ANSWERS, self._numbers[name])
+        self._noted[name] = error
 
     def _take(self, name: str, box: Mailbox) -> int:
         found = 0
@@ -109,9 +119,10 @@ class Reader:
             account = mailbox_of(providers.account_of(row["name"], row["id"], _KIND, row["settings"], secrets))
             if account is not None:
                 accounts[row["name"]] = account
+                self._numbers[row["name"]] = row["id"]
         for name in set(self._open) - set(accounts):
             self._forget(name)
-        self._accounts, self._version, self._rests = accounts, version, {}
+        self._accounts, self._version, self._rests, self._noted = accounts, version, {}, {}
 
 
 _KIND = MailRepliesKind()

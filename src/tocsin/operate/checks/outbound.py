@@ -9,9 +9,9 @@ from tocsin.operate.finding import Finding
 from tocsin.outbound import standings
 
 REMEDIES: Mapping[str, str] = {
-    "needs_you": "Open it under Outbound Integrations, do what the sentence says, and press Test.",
+    "needs_you": "Open it under Outbound integrations, do what the sentence says, and press Test.",
     "away": "It is tried again by itself; look whether the other side is up, and reachable from here.",
-    "dead": "Open its log under Outbound Integrations: send them again, or decide that they are not sent.",
+    "dead": "Open its log under Outbound integrations: send them again, or decide that they are not sent.",
     "webhook": "Press “Set up the webhook for me”, or look at the webhook in Halo.",
     "look": "Press Test on its page: it says which right is missing.",
 }

@@ -106,7 +106,7 @@ def _unreachable_ways(now: datetime) -> Iterator[Finding]:
             yield Finding(
                 "integration.unusable",
                 f"{integration.name} decides nothing: {rejected.detail} What it gets is kept as Mapping Failed.",
-                "Correct it under Inbound Integrations and save it, then replay those messages from the Inbound Log.",
+                "Correct it under Inbound integrations and save it, then replay those messages from the Inbound Log.",
                 about=integration.name,
             )
         for place, problem in unreachable(integration, now):

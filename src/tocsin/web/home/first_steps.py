@@ -14,6 +14,7 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Delivery, Provider
 from tocsin.notify.states import DeliveryStatus
+from tocsin.oncall.models import Schedule
 from tocsin.people.models import ContactMethod, Membership, User
 
 
@@ -46,10 +47,24 @@ def left(user: User) -> list[FirstStep]:
             _was_reached(user),
         ),
         FirstStep(
+            _("The people to call"),
+            _("Invite them one by one, or bring them all from a CSV. Each enters their own ways to be reached."),
+            reverse("users"),
+            User.objects.filter(is_active=True).exclude(pk=user.pk).exists(),
+            is_optional=True,
+        ),
+        FirstStep(
             _("A group with somebody on call"),
             _("Who is called first, and who next."),
             reverse("groups"),
             Membership.objects.filter(roles__contains=["primary"]).exists(),
+        ),
+        FirstStep(
+            _("A schedule"),
+            _("Who is on call when, by weeks, nights or office hours. Without one the group's order always holds."),
+            reverse("new_schedule"),
+            Schedule.objects.exists(),
+            is_optional=True,
         ),
         FirstStep(
             _("An escalation policy"),

@@ -25,7 +25,7 @@ from tocsin.oncall.health import Kind
 from tocsin.operate import coverage, standing
 from tocsin.people.models import ContactMethod, Membership
 from tocsin.web.counting import DAY
-from tocsin.web.home import provider_troubles
+from tocsin.web.home import mailbox_troubles, provider_troubles
 from tocsin.web.outbound import troubles as outbound_troubles
 from tocsin.web.told import told
 from tocsin.workflows import standings as workflows
@@ -61,6 +61,7 @@ def found(now: datetime) -> list[Trouble]:
         *_unusable(),
         *_without_policy(),
         *(Trouble(*each) for each in provider_troubles.found(now)),
+        *(Trouble(*each) for each in mailbox_troubles.found()),
         *(Trouble(*each) for each in outbound_troubles.found()),
         *_workflows(),
         *_unreadable(now),

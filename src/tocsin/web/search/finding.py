@@ -71,7 +71,7 @@ def found(text: str, viewer: Viewer, now: datetime) -> Found:
 def _kinds(text: str, viewer: Viewer) -> Iterator[Kind]:
     integrations = Integration.objects.filter(Q(name__icontains=text) | Q(kind__iexact=text)).order_by("name")
     yield Kind(
-        _("Inbound Integrations"),
+        _("Inbound integrations"),
         "webhook",
         [Hit(one.name, one.kind, reverse("integration", args=[one.pk])) for one in integrations[:SHOWN]],
     )
