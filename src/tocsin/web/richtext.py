@@ -18,6 +18,8 @@ _LOOKS_LIKE_HTML = re.compile(
     r"<(p|br|div|span|table|ul|ol|li|b|strong|em|i|a|h[1-6]|html|body|pre|blockquote)\b", re.IGNORECASE
 )
 
+_BLOCKS = re.compile(r"<(p|br|div|li|tr|h[1-6])\b", re.IGNORECASE)
+
 
 def safe_html(text: str) -> SafeString:
     """`text` as HTML that can do no harm: cleaned when it is HTML, else escaped with its line breaks and links."""
@@ -37,7 +39,10 @@ def safe_html(text: str) -> SafeString:
 
 def is_long(text: str) -> bool:
     """Whether it is probably more than six lines on a phone."""
-    return len(text) > 320 or text.count("\n") > 5
+    if len(text) > 320 or text.count("\n") > 5:
+        return True
+    # Of HTML each block is a line, and paragraphs stand apart.
+    return sum(2 if found[1].lower() == "p" else 1 for found in _BLOCKS.finditer(text)) > 6
 
 
 def _headings_down(html: str) -> str:

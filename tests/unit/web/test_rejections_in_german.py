@@ -19,17 +19,23 @@ ROOT = Path(tocsin.__file__).parent
 ROOMS = (
     "access", "alerts", "catalogue/kinds", "core/names.py", "core/specs.py", "core/durations.py", "core/dependents.py",
     "core/settings_store.py", "core/imap.py", "core/egress.py", "escalation", "inbound", "notify", "oncall", "outbound",
-    "people", "workflows", "configure/imports/reading.py", "configure/imports/runs.py", "web",
+    "people", "workflows", "operate/checks", "operate/durability.py", "operate/doctor.py",
+    "configure/imports/reading.py", "configure/imports/runs.py", "web",
 )  # fmt: skip
 #: What only programs get to read: vendors' calls, the passes between nodes, and what stands for an error of our own.
 FOR_PROGRAMS = ("inbound/doors", "notify/channels/slack", "notify/channels/telegram", "notify/channels/telnyx",
                 "notify/channels/twilio/kind.py", "notify/mail_replies/kind.py")  # fmt: skip
 NOT_FOR_PAGES = (
+    "tocsin user create NAME",
     "names no kind of its own", "a stored message is one object", "of the escalation policy cannot be read",
     "◦: is written like {◦}",
 )  # fmt: skip
 #: What stands for other sentences only: an example of each instead.
 EXAMPLES = {
+    "No provider carries ◦: what is sent by it goes to the sandbox and leaves nowhere◦.": "No provider carries SMS: "
+    "what is sent by it goes to the sandbox and leaves nowhere, also the pages of 3 people.",
+    "The workflow ◦: ◦ stuck. ◦": "The workflow Tell: 2 runs of it are stuck. It is over already.",
+    "◦ could not do ◦: look, and send again. Last: ◦": "Halo could not do 2 things: look, and send again. Last: no.",
     "unknown operator '◦'◦; one of ◦": "unknown operator 'contain' (did you mean 'contains'?); one of contains, equals",
     "◦: give the agent's number in Halo.": "ann: give the agent's number in Halo.",
     "Halo refuses to give a token (◦).◦": "Halo refuses to give a token (400). It said: no.",
@@ -44,7 +50,8 @@ EXAMPLES = {
     "Close them first.",
     "The mail ◦.": "The mail has no header lines.",
     "◦ took the request and refused the message◦.": "Discord took the request and refused the message: too long.",
-    "◦ is not on call◦ in ◦ from ◦.": "Ann is not on call as primary in Nights from 1 May 08:00 to 2 May 08:00 (UTC).",
+    "◦ is not on call◦ in ◦ from ◦.": "Ann is not on call as primary in Nights from Fri 01 May 08:00 to "
+    "Sat 02 May 08:00 (UTC).",
     "◦ ◦ alert ◦ ◦. Nothing to do.": "Ann took alert 7 2 minutes ago. Nothing to do.",
     "Alert ◦ ended ◦; only the last 24 hours can be reopened.": "Alert 7 ended 2 days ago; only the last 24 hours can "
     "be reopened.",
@@ -58,7 +65,7 @@ EXAMPLES = {
 #: Which argument of a call is the sentence.
 SENTENCE_OF = {
     "Rejected": 1, "refuse": 1, "refused": 1, "_refused": 1, "_add": 2, "Temporary": 0, "Permanent": 0, "Barred": 0,
-    "Gone": 0, "NoteRefused": 0,
+    "Gone": 0, "NoteRefused": 0, "Wrong": 3,
 }  # fmt: skip
 
 #: What may stand in a place: a name, a number, something in quotes, a span, a role, a sentence.
@@ -72,13 +79,18 @@ def sentences(path: Path) -> Iterator[tuple[str, int]]:
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
         place = SENTENCE_OF.get(name)
-        if place is None or len(node.args) <= place:
-            continue
-        match node.args[place]:
-            case ast.Constant(value=str(text)):
-                yield text, node.lineno
-            case ast.JoinedStr(values=parts):
-                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "◦" for part in parts), node.lineno
+        said = node.args[1:3] if name in ("Finding", "Weakness") else node.args[place:][:1] if place is not None else []
+        for text in (one for argument in said if (one := _text(argument)) is not None):
+            yield text, node.lineno
+
+
+def _text(node: ast.expr) -> str | None:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "◦" for part in parts)
+    return None
 
 
 def is_known(text: str) -> bool:

@@ -14,7 +14,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound.reading import Definition, compile_reader
 from tocsin.inbound.status_rules import Does, changed, does
 from tocsin.web.integrations import yaml_text
-from tocsin.web.richtext import safe_html
+from tocsin.web.richtext import is_long, safe_html
 from tocsin.web.templatetags.parts import initials, say_left, say_moment
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -35,6 +35,20 @@ NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 )
 def test_a_text_from_outside_is_shown_without_harm(text: str, shown: str) -> None:
     assert safe_html(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("one line", False),
+        ("line\n" * 7, True),
+        ("<p>a</p>" * 3, False),
+        ("<p>a</p>" * 4, True),
+        ("<ul>" + "<li>a</li>" * 7 + "</ul>", True),
+    ],
+)
+def test_a_description_is_folded_where_it_takes_more_than_six_lines(text: str, folded: bool) -> None:
+    assert is_long(text) is folded
 
 
 @given(st.text())

@@ -10,6 +10,7 @@ from django.utils import translation
 
 from tocsin.web.told import told
 from tocsin.web.told.failed_calls import FAILED_CALLS
+from tocsin.web.told.findings import FINDINGS
 from tocsin.web.told.judgements import JUDGEMENTS
 from tocsin.web.told.rejected_forms import REJECTED_FORMS
 from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
@@ -39,6 +40,10 @@ def german() -> Iterator[None]:
         ("Alert 7 was already closed by Bob 2 days ago.", "Alarm 7 hat Bob schon geschlossen, vor 2 Tagen."),
         ("Bob put it on hold for 2 days.", "Bob hat ihn für 2 Tage zurückgestellt."),
         ("pages Bob (secondary, Desk)", "ruft Bob (zweite, Desk)"),
+        (
+            "Nobody is primary of Desk: from Sat 28 Nov 18:00 (Europe/Zurich) for 3 hours (2 times in all).",
+            "Niemand ist erste in Desk: ab Sa, 28. Nov 18:00 (Europe/Zurich), 3 Stunden lang (2-mal insgesamt).",
+        ),
         ("members[0].user: is needed.", "members[0].user: wird gebraucht."),
         (
             '"Mars/Base" is not a time zone; write one like Europe/Zurich or UTC.',
@@ -81,5 +86,5 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
 
 
 def test_no_sentence_is_there_twice() -> None:
-    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *FINDINGS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
     assert len(every) == len(set(every))

@@ -160,17 +160,17 @@ def _on_call(now: datetime) -> Iterator[Trouble]:
         if found is None:
             found = list(_coverage(connection, now))
             cache.set(key, found, REMEMBERED)
-    for group, sentence, since in found:
-        yield Trouble(sentence, reverse("group_schedule", args=[group]), is_urgent=since < now + DAY)
+    for group, name, sentence, since in found:
+        yield Trouble(f"{name}: {told(sentence)}", reverse("group_schedule", args=[group]), is_urgent=since < now + DAY)
 
 
-def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, str, datetime]]:
+def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, str, str, datetime]]:
     groups = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
     for number, (plan, findings) in coverage.of_groups(connection, groups, now, FORTNIGHT).items():
         grave = (Kind.GAP, Kind.ABSENT, Kind.DEPARTED)
-        told = health.firsts(finding for finding in findings if finding.kind in grave)
-        for finding in told[:MOST_OF_A_GROUP]:
-            yield number, f"{plan.name}: {coverage.sentence(plan, finding, now)}", finding.since or now
+        firsts = health.firsts(finding for finding in findings if finding.kind in grave)
+        for finding in firsts[:MOST_OF_A_GROUP]:
+            yield number, plan.name, coverage.sentence(plan, finding, now), finding.since or now
 
 
 def _silent(now: datetime) -> Iterator[Trouble]:

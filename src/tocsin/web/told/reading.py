@@ -10,9 +10,11 @@ from typing import Any
 
 import re2
 from django.utils import translation
-from django.utils.translation import get_language, gettext, ngettext, npgettext
+from django.utils.dates import MONTHS_3, WEEKDAYS_ABBR
+from django.utils.translation import get_language, gettext, ngettext, npgettext, pgettext
 
 from tocsin.web.told.failed_calls import FAILED_CALLS
+from tocsin.web.told.findings import FINDINGS
 from tocsin.web.told.judgements import JUDGEMENTS
 from tocsin.web.told.rejected_forms import REJECTED_FORMS
 from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
@@ -25,9 +27,12 @@ _DEEPEST = 6
 
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _SPAN = r"\d+ (?:day|hour|minute|second)s?(?: \d+ (?:day|hour|minute|second)s?)?"
+_DAY = r"[A-Z][a-z]{2} \d{2} [A-Z][a-z]{2}(?: \d{4})? \d{2}:\d{2}"
 _PART = re.compile(r"(\d+) (day|hour|minute|second)s?")
 #: Where in a form or file something is wrong: `members[0].user: `. Whoever wrote the file knows it by that name.
 _WHERE = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*: ")
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _BRACKETS = re.compile(r"\(([^()]+)\)")
 
 #: What a place in a pattern takes, by the first part of its name; anything else takes any text, and leaves it as it is.
@@ -35,6 +40,7 @@ _TAKES: Mapping[str, str] = {
     "number": r"\d+",
     "span": _SPAN,
     "ago": rf"just now|{_SPAN} ago",
+    "day": _DAY,
     "role": r"[a-z]+",
     "priority": r"critical|high|medium|low",
     "said": r".+",
@@ -98,6 +104,8 @@ def _whole(text: str, language: str, depth: int) -> str | None:
         translated = gettext(said) if "\n" not in said else said
         if translated != said:
             return finish(translated)
+        if said.endswith("."):
+            continue  # no pattern has a full stop at its end: the last place would take it, and more than its own
         for pattern in _patterns():
             if pattern.hint in said and (matched := pattern.expression.fullmatch(said)):
                 return finish(pattern.fill(matched.groupdict(), language, depth + 1))
@@ -132,7 +140,7 @@ class _Pattern:
 
 @cache
 def _patterns() -> tuple[_Pattern, ...]:
-    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *FINDINGS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
     made = [_pattern(text) for text in every if _PLACE.search(text)]
     # The more of a sentence stands fast, the surer it is meant.
     return tuple(sorted(made, key=lambda pattern: -len(_PLACE.sub("", pattern.text))))
@@ -155,6 +163,8 @@ def _value(name: str, value: str, language: str, depth: int) -> str:
     match name.partition("_")[0]:
         case "span":
             return say_span(value, ago=name == "span_in")
+        case "day":
+            return _say_day(value)
         case "ago":
             if value == "just now":
                 return gettext("just now")
@@ -168,6 +178,22 @@ def _value(name: str, value: str, language: str, depth: int) -> str:
             return _BRACKETS.sub(lambda label: f"({_pieces(label[1], language, depth)})", known)
         case _:
             return value
+
+
+def _say_day(text: str) -> str:
+    """ "Sat 28 Nov 18:00", with a year or without, as the language writes it."""
+    weekday, day, month, *year, clock = text.split(" ")
+    if weekday not in _WEEKDAYS or month not in _MONTHS:
+        return text
+    values = {
+        "weekday": WEEKDAYS_ABBR[_WEEKDAYS.index(weekday)],
+        "day": int(day),
+        "month": MONTHS_3[_MONTHS.index(month) + 1].capitalize(),
+        "clock": clock,
+    }
+    if year:
+        return pgettext("a moment", "%(weekday)s %(day)s %(month)s %(year)s %(clock)s") % {**values, "year": year[0]}
+    return pgettext("a moment", "%(weekday)s %(day)s %(month)s %(clock)s") % values
 
 
 def say_span(text: str, *, ago: bool = False) -> str:
