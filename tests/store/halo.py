@@ -24,7 +24,7 @@ from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.models import InboundMessage
 from tocsin.inbound.registry import Registry
 from tocsin.outbound import commands
-from tocsin.outbound.connectors.haloitsm import looking
+from tocsin.outbound.connectors.haloitsm import asking, looking
 from tocsin.outbound.directory import Directory
 from tocsin.outbound.models import Call, Standing
 from tocsin.outbound.outbox import Outbox
@@ -113,7 +113,7 @@ class Pair:
             was_busy = bool(self.box._leased)
             self.box.settle()
             sent = self.server.hooks.run()
-            asked = looking.ask_about(self.directory, lambda: self.now)
+            asked = asking.ask_about(self.directory, lambda: self.now)
             drained = drain(self.registry, self.numbers, self.now)
             if not (was_busy or sent or asked or drained):
                 return

@@ -21,6 +21,7 @@ from tocsin.inbound import secrets
 from tocsin.inbound.models import Integration, IntegrationVersion
 from tocsin.inbound.registry import Registry
 from tocsin.oncall import lookup
+from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
 from tocsin.workflows.models import Workflow
 
@@ -421,6 +422,39 @@ def test_a_bad_provider_names_its_line(
     monkeypatch.setenv("NTFY_TOKEN", "tk_first")
     found = refusals(now, PROVIDERS.replace(*change))
     assert any(sentence.startswith(expected) for sentence in found), found
+
+
+HALO = """\
+outbound_integrations:
+  - name: Halo
+    kind: haloitsm
+    base_url: https://acme.haloitsm.com
+    client_id: tocsin
+    client_secret: {env: HALO_SECRET}
+    agents: {ALICE: 7}
+"""
+
+
+def test_a_halo_at_another_address_is_a_plan_error_until_its_secret_comes_along(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALO_SECRET", "first-secret")
+    apply(now, TEAM, HALO)
+    # Users are matched whatever the case of their names, and only once.
+    row = OutboundIntegration.objects.get()
+    assert [(match.user.username, match.number) for match in row.matches.all()] == [("alice", "7")]
+    twice = refusals(now, TEAM, HALO.replace("{ALICE: 7}", "{ALICE: 7, alice: 8}"))
+    assert any('agents: names the user "alice" twice' in sentence for sentence in twice), twice
+    without = HALO.replace("    client_secret: {env: HALO_SECRET}\n", "")
+    assert apply(now, TEAM, without).is_empty, "a secret that is left out stays"
+    elsewhere = without.replace("acme.haloitsm.com", "evil.example.org")
+    found = refusals(now, TEAM, elsewhere)
+    expected = "outbound integration Halo: client_secret: enter the secret again: the address has changed"
+    assert any(expected in sentence for sentence in found), found
+    row.refresh_from_db()
+    assert row.settings["base_url"] == "https://acme.haloitsm.com"
+    with_secret = HALO.replace("acme.haloitsm.com", "acme.halopsa.com")
+    assert any(line.startswith("update    outbound integration Halo") for line in said(apply(now, TEAM, with_secret)))
 
 
 WORKFLOWS = """\

@@ -20,13 +20,14 @@ from tocsin.core import database as store
 from tocsin.core.ids import uuid7
 from tocsin.inbound import commands as integrations
 from tocsin.inbound.decode import Element
+from tocsin.inbound.loop import drain
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.models import Integration
 from tocsin.inbound.taking import take_in
 from tocsin.notify.models import Notification
 from tocsin.outbound import calls, reactor
 from tocsin.outbound.connectors.contract import Account, Line
-from tocsin.outbound.connectors.haloitsm import client, looking, webhook
+from tocsin.outbound.connectors.haloitsm import client, looking, notes, webhook
 from tocsin.outbound.models import TicketLink
 from tocsin.outbound.states import CallStatus
 from tocsin.workflows import commands as workflow_commands
@@ -220,6 +221,45 @@ def test_a_message_without_status_or_owner_waits_until_halo_was_asked(both: Pair
     assert both.alert(ticket).subject == f"Halo {ticket}"
 
 
+def test_a_message_is_decided_without_halo_while_it_refuses_tocsin_is_away_or_asks_for_patience(both: Pair) -> None:
+    both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
+
+    def reason_of_a_ticket() -> tuple[str, int]:
+        asked = len(both.server.api.requests)
+        both.log("Something")
+        return both.inbox()[-1].reason, len(both.server.api.requests) - asked
+
+    both.halo.client_secret = "another"
+    both.halo.tokens.clear()
+    said, asked = reason_of_a_ticket()
+    assert said.endswith("; decided without asking Halo, which refuses Tocsin until somebody acts")
+    assert asked > 0
+    # From then on the bar holds, and the message does not wait for it either.
+    assert "does not accept the client id and secret" in both.standing().problem
+    assert reason_of_a_ticket() == (said.replace(str(both.inbox()[-2].source_id), both.inbox()[-1].source_id), 0)
+    both.change(client_secret="another")
+    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "90"})
+    assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which asks for patience")
+    assert reason_of_a_ticket()[1] == 0
+    both.seconds += 120
+    both.server.api.fault = lambda method, path: TIMEOUT
+    for _ in range(5):
+        assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which does not answer")
+    assert reason_of_a_ticket()[1] == 0
+    # Halo is back: the first that is asked about ends it.
+    both.server.api.fault = lambda method, path: None
+    both.seconds += 60
+    assert "decided without" not in reason_of_a_ticket()[0]
+    assert (both.standing().failures, both.standing().trouble) == (0, "")
+    # Nobody asks at all: after ten seconds it is decided all the same, and says so.
+    both.halo.log({"summary": "Nobody asks"}, DESK_AGENT)
+    both.server.hooks.run()
+    both.seconds += 10
+    drain(both.registry, both.numbers, both.now)
+    assert both.inbox()[-1].reason.endswith("; decided without its system, which did not answer in 10 seconds")
+    assert not both.inbox(status="Pending")
+
+
 def test_a_write_that_is_under_way_is_no_act_of_somebody_when_it_comes_back(both: Pair) -> None:
     both.change(sync={"assign": {"note": False, "agent": True}, "close": {"status": "Closed"}})
     ticket = both.log()
@@ -288,7 +328,7 @@ def test_more_changes_than_one_look_reads_are_all_found_and_all_notes_are_read(
     monkeypatch.setattr(looking, "PAGE", 2)
     monkeypatch.setattr(client, "MOST_PAGES", 2)
     monkeypatch.setattr(looking, "MOST_PAGES", 2)
-    monkeypatch.setattr(looking, "_NOTES", 2)
+    monkeypatch.setattr(notes, "MOST_TICKETS", 2)
     both.server.hooks.loses = lambda happened: True
     both.seconds = 1000
     # The newest change has the lowest number, so that it is on the first page.

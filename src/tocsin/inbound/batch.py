@@ -290,6 +290,8 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
     arrival = Arrival(
         incoming.id, incoming.received_at, incoming.replay_of, incoming.may_page, incoming.test_user_id, own
     )
+    if incoming.unasked:
+        arrival = replace(arrival, unasked=incoming.unasked)
     if incoming.is_due:
         arrival = replace(arrival, waited=fold.waited.get(one.key))
     if one.rejected is not None:

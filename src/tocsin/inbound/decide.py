@@ -67,7 +67,8 @@ def decide(
     verdict = {"rule": reading.intent.value, "why": reading.verdict.reason, **decision.verdict}
     if reading.notes:
         verdict["notes"] = [note[:120] for note in reading.notes[:3]]
-    return replace(decision, verdict=verdict, reason=_cut(decision.reason))
+    reason = f"{decision.reason}; {arrival.unasked}" if arrival.unasked else decision.reason
+    return replace(decision, verdict=verdict, reason=_cut(reason))
 
 
 def is_late(reading: Reading, key: KeyState) -> bool:

@@ -32,6 +32,8 @@ class Arrival(Struct, frozen=True):
     own: OwnWrites | None = None
     #: It waited, and is due: how it stood.
     waited: Delayed | None = None
+    #: Why it is decided although its system was not asked how the ticket stands, or did not say.
+    unasked: str = ""
 
 
 class LiveAlert(Struct, frozen=True):

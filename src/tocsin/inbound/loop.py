@@ -133,7 +133,9 @@ def incoming_of(row: Mapping[str, Any], registry: Registry, now: datetime) -> In
     test_user_id, test_id = kept.get("test", (None, ""))
     element = element_of(raw, content_type, lenient=kind.lenient)
     asked = kept.get(other_side.REREAD)
-    if isinstance(asked, Mapping) and isinstance(element, Element) and element.payload is not None:
+    is_waiting = asked == other_side.WANTED
+    is_over = is_waiting and now >= row["received_at"] + other_side.PATIENCE
+    if asked and isinstance(asked, Mapping) and isinstance(element, Element) and element.payload is not None:
         # Its system was asked meanwhile, and said how the ticket stands.
         payload = other_side.completed(element.payload, asked)
         element = Element(payload, element.raw, (*element.notes, "completed by asking how the ticket stands"))
@@ -149,7 +151,8 @@ def incoming_of(row: Mapping[str, Any], registry: Registry, now: datetime) -> In
         may_page=not kept.get("record", False),
         test_user_id=test_user_id,
         test_id=test_id,
-        is_asked_about=asked == other_side.WANTED and now < row["received_at"] + other_side.PATIENCE,
+        is_asked_about=is_waiting and not is_over,
+        unasked=other_side.NO_ANSWER if is_over else str(kept.get(other_side.UNASKED) or ""),
     )
 
 

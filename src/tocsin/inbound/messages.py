@@ -41,6 +41,8 @@ class Incoming(msgspec.Struct, frozen=True):
     test_id: str = ""
     #: It waits still for what its system was asked.
     is_asked_about: bool = False
+    #: Why it is decided although its system was not asked, or did not say.
+    unasked: str = ""
     #: It waited for its alert to open, and that is due.
     is_due: bool = False
 

@@ -21,6 +21,10 @@ PATIENCE = timedelta(seconds=10)
 REREAD = "reread"
 WANTED = "wanted"
 
+#: Beside it, where the other system was not asked or did not say: why, as the end of the decision's reason.
+UNASKED = "unasked"
+NO_ANSWER = f"decided without its system, which did not answer in {PATIENCE.seconds} seconds"
+
 #: What a reading of the ticket itself, made by Tocsin, says in its payload.
 FOUND_BY = "found_by"
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import transaction
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from tocsin.access import audit
@@ -264,7 +265,9 @@ def _origin(url: str) -> tuple[str, str, int | None] | str:
 
 def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
     """The users that were matched with agents by hand."""
-    known = {user.username.casefold(): user for user in User.objects.filter(username__in=list(agents))}
+    wanted = {username.casefold() for username in agents}
+    folded = User.objects.annotate(folded=Lower("username")).filter(folded__in=wanted)
+    known = {user.username.casefold(): user for user in folded}
     found = []
     for username, number in agents.items():
         user = known.get(username.casefold())
@@ -272,6 +275,8 @@ def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
             spec.refuse("agents", f'there is no user "{username}".', "not_found")
         elif not number.isdigit():
             spec.refuse("agents", f"{username}: give the agent's number in Halo.")
+        elif any(user == other for other, _ in found):
+            spec.refuse("agents", f'names the user "{user.username}" twice.')
         else:
             found.append((user, number))
     return found

@@ -88,12 +88,26 @@ def record(connection: Connection, directory: Directory, results: Sequence[Resul
                 _write_failed(connection, result, result.outcome, node, jitter)
     keep_said(connection, [(r.job.integration_id, r.job.id, said) for r in results for said in r.said])
     for number in sorted({result.job.integration_id for result in results}):
-        _write_standing(connection, directory, number, [r for r in results if r.job.integration_id == number])
+        own = [result for result in results if result.job.integration_id == number]
+        extra = sum(max(0, len(result.said) - 1) for result in own)
+        _write_standing(connection, directory, number, [(one.outcome, one.at) for one in own], extra)
     alerts = sorted({r.job.alert_id for r in results if r.job.alert_id is not None})
     if alerts:
         commands.hint_alerts(connection, alerts)
     # What was behind one of these in its order may go now.
     database.hint(connection, "outbound", "outbound-log")
+
+
+def note(
+    connection: Connection,
+    directory: Directory,
+    integration_id: int,
+    outcome: Done | Failed,
+    requests: int,
+    at: datetime,
+) -> None:
+    """Writes what something beside the outbox learnt of the other side, and charges its requests to the rate."""
+    _write_standing(connection, directory, integration_id, [(outcome, at)], requests)
 
 
 def keep_said(connection: Connection, said: Sequence[tuple[int, int | None, Said]]) -> None:
@@ -144,21 +158,26 @@ def _write_failed(connection: Connection, result: Result, failed: Failed, node: 
 
 
 def _write_standing(
-    connection: Connection, directory: Directory, integration_id: int, results: Sequence[Result]
+    connection: Connection,
+    directory: Directory,
+    integration_id: int,
+    outcomes: Sequence[tuple[Done | Failed, datetime]],
+    requests: int,
 ) -> None:
-    """The circuit, the bar and the rate of one integration, after these results in their order."""
+    """The circuit, the bar and the rate of one integration, after these outcomes in their order. `requests`: those that
+    were not granted before."""
     standing = database.row(
         connection, "SELECT * FROM outbound_standing WHERE integration_id = %s FOR NO KEY UPDATE", (integration_id,)
     )
     if standing is None:
         return
     had_trouble = standing["open_until"] is not None or standing["barred_until"] is not None
-    for result in results:
-        standing |= _after(standing, result)
+    for outcome, at in outcomes:
+        standing |= _after(standing, outcome, at)
     opened = directory.get(integration_id)
-    extra = sum(max(0, len(result.said) - 1) for result in results)
-    if opened is not None and extra:
-        standing["granted_to"] = pacing.charged(opened.sender.rate, standing["granted_to"], extra, results[-1].at)
+    last = outcomes[-1][1]
+    if opened is not None and requests:
+        standing["granted_to"] = pacing.charged(opened.sender.rate, standing["granted_to"], requests, last)
     connection.execute(
         "UPDATE outbound_standing SET failures = %(failures)s, open_until = %(open_until)s, problem = %(problem)s, "
         "problem_at = %(problem_at)s, barred_until = %(barred_until)s, trouble = %(trouble)s, "
@@ -168,26 +187,24 @@ def _write_standing(
     )
     if had_trouble and standing["failures"] == 0 and standing["barred_until"] is None:
         # It is back: what waited for its next try goes now, and what was missed meanwhile is looked for.
-        at = results[-1].at
         connection.execute(
             "UPDATE outbound_call SET due_at = %s WHERE integration_id = %s AND status = 'queued' AND due_at > %s",
-            (at, integration_id, at),
+            (last, integration_id, last),
         )
         connection.execute(
             "UPDATE outbound_standing SET look_at = %s WHERE integration_id = %s AND look_at > %s",
-            (at, integration_id, at),
+            (last, integration_id, last),
         )
     if standing["barred_until"] is not None:
         connection.execute(
             "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "
             "WHERE integration_id = %s AND status = 'queued' AND queued_at < %s",
-            (results[-1].at, standing["problem"], integration_id, results[-1].at - pacing.GIVE_UP),
+            (last, standing["problem"], integration_id, last - pacing.GIVE_UP),
         )
 
 
-def _after(standing: dict[str, object], result: Result) -> dict[str, object]:
-    """What one result changes about an integration's standing."""
-    outcome, at = result.outcome, result.at
+def _after(standing: dict[str, object], outcome: Done | Failed, at: datetime) -> dict[str, object]:
+    """What one outcome changes about an integration's standing."""
     healthy: dict[str, object] = {
         "failures": 0, "open_until": None, "problem": "", "problem_at": None, "barred_until": None, "trouble": "",
         "trouble_at": None, "throttled": 0, "not_before": None,

@@ -1,6 +1,6 @@
 """Reading back: every few minutes (in pull mode every half minute, and at once after an outage) the tickets that
-changed since the last look are read, page by page, and what is news is taken in like any message. Also here: agents'
-notes become replies, tickets that are gone or merged are noticed, and a webhook that is silent or switched off."""
+changed since the last look are read, page by page, and what is news is taken in like any message. Also here: tickets
+that are gone or merged are noticed, and a webhook that is silent or switched off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tocsin.alerts import commands as alerts
-from tocsin.alerts.orders import Actor, Cancel, Order, Reply
+from tocsin.alerts.orders import Actor, Cancel, Order
 from tocsin.alerts.rows import as_json
 from tocsin.alerts.states import LIVE, ActorKind, Via
 from tocsin.core import clock, database
@@ -24,14 +24,13 @@ from tocsin.inbound.door import Door
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reading
-from tocsin.inbound.registry import UnknownDoor
 from tocsin.inbound.rules import Intent
 from tocsin.inbound.taking import take_in
 from tocsin.outbound import pacing, record
 from tocsin.outbound.connectors.contract import Barred, Line, Throttled
-from tocsin.outbound.connectors.haloitsm import lookups, reading, webhook
+from tocsin.outbound.connectors.haloitsm import asking, lookups, notes, reading, webhook
 from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
-from tocsin.outbound.connectors.haloitsm.connector import HaloSender, text_of_note
+from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.problems import Gone
 from tocsin.outbound.connectors.haloitsm.reading import Known
 from tocsin.outbound.directory import Directory
@@ -48,10 +47,8 @@ LISTS_LAST = timedelta(hours=12)
 #: The first look only finds out where to begin: Halo's dates may be so much behind UTC.
 _BEHIND = timedelta(hours=15)
 
-#: So many messages are taken in at a time, so many tickets' notes are read, and so many live tickets looked at singly.
-_CHUNK, _NOTES, _SINGLY = 50, 20, 10
-#: Of a ticket that is new to Tocsin so many notes at most become replies.
-_FIRST_NOTES = 10
+#: So many messages are taken in at a time, and so many live tickets looked at singly.
+_CHUNK, _SINGLY = 50, 10
 
 
 @dataclass(slots=True)
@@ -81,7 +78,9 @@ class Look:
         if changed:
             self._bring_in(changed)
         if self.settings.get("read_notes", True):
-            self._read_notes([whole(ticket["id"]) for ticket, _at in changed])
+            # Those that could not be read yet, first.
+            wanted = [*self.memory.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
+            notes.become_replies(self, self._live(wanted))
         self._move_on([ticket for ticket, _at in changed])
         self._look_singly({whole(ticket["id"]) for ticket, _at in changed})
         if not self.settings.get("pull"):
@@ -168,37 +167,6 @@ class Look:
                 if reading.is_news(door, one, last):
                     yield element, door
                     break
-
-    def _read_notes(self, tickets: Sequence[str]) -> None:
-        """What agents wrote on tickets whose alert is live becomes a reply there."""
-        live = self._live([*self.memory.get("unread", ()), *tickets])
-        # Should Halo answer no more, none of them is forgotten.
-        self.memory["unread"] = list(live)
-        seen: dict[str, int] = self.memory.setdefault("notes", {})
-        for ticket, alert_id in list(live.items())[:_NOTES]:
-            try:
-                actions = self.client.actions(self.line, ticket, self.now)
-            except Gone:
-                continue
-            me, application = self.memory.get("me", ""), str(self.settings.get("application", ""))
-            found = reading.notes(actions, me, application, text_of_note)
-            fresh = [note for note in found if note.id > seen[ticket]] if ticket in seen else found[-_FIRST_NOTES:]
-            written = _written(self.integration_id, ticket) if fresh else set()
-            for note in fresh:
-                if " ".join(note.text.split()) not in written:
-                    self._reply(alert_id, note)
-            seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
-        self.memory["unread"] = list(live)[_NOTES:]
-        # What is over is forgotten.
-        self.memory["notes"] = dict(list(seen.items())[-2000:])
-
-    def _reply(self, alert_id: int, note: reading.Note) -> None:
-        user = _user_of(self.integration_id, note.agent)
-        actor = Actor(ActorKind.USER, user[1], user[0]) if user else Actor(ActorKind.CONTACT, note.agent_name)
-        try:
-            alerts.act(alert_id, Reply(actor=actor, via=Via.HALO, text=note.text[:20_000]), now=self.now)
-        except Rejected as rejected:
-            log.info("A note from Halo does not fit on alert %s: %s", alert_id, rejected.detail)
 
     def _live(self, tickets: Sequence[str] | None = None, above: int = 0, most: int = 1000) -> dict[str, int]:
         """Live alerts of these doors by ticket, oldest first."""
@@ -298,30 +266,6 @@ def waiting_keys(keys: set[bytes]) -> set[bytes]:
             "SELECT key_hash FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (sorted(keys),)
         )
         return {bytes(row[0]) for row in found}
-
-
-def _written(integration_id: int, ticket: str) -> set[str]:
-    """The notes that Tocsin itself wrote on a ticket, each as one line."""
-    with database.transaction() as connection:
-        found = connection.execute(
-            "SELECT content ->> 'note' FROM outbound_call WHERE integration_id = %s AND ticket = %s AND ticket <> '' "
-            "ORDER BY id DESC LIMIT 100",
-            (integration_id, ticket),
-        ).fetchall()
-    return {" ".join(row[0].split()) for row in found if row[0]}
-
-
-def _user_of(integration_id: int, agent: str) -> tuple[int, str] | None:
-    """The user that an agent is: chosen by hand, or by e-mail."""
-    with database.transaction() as connection:
-        row = connection.execute(
-            "SELECT u.id, coalesce(nullif(u.name, ''), u.username) FROM people_user u WHERE u.is_active AND (u.id = ("
-            "SELECT user_id FROM outbound_agentmatch WHERE integration_id = %(i)s AND number = %(a)s LIMIT 1) "
-            "OR (u.email <> '' AND lower(u.email) = (SELECT data ->> 'email' FROM outbound_lookup "
-            "WHERE integration_id = %(i)s AND noun = 'agent' AND number = %(a)s LIMIT 1))) ORDER BY u.id LIMIT 1",
-            {"i": integration_id, "a": agent},
-        ).fetchone()
-    return (row[0], row[1]) if row else None
 
 
 def refresh_lists(integration_id: int, client: Client, line: Line, memory: dict[str, Any], now: datetime) -> list[str]:
@@ -438,62 +382,11 @@ def _write(one: Look, rate: pacing.Rate, standing: Mapping[str, Any], problem: T
         database.hint(connection, "outbound-log")
 
 
-def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
-    """Completes messages that wait for it, a few at a time, by asking Halo how their tickets stand."""
-    with database.transaction() as connection:
-        directory.refresh(connection)
-        waiting = database.rows(
-            connection,
-            "SELECT id, integration_id, source_id FROM inbound_inboundmessage "
-            "WHERE status = 'Pending' AND verdict ->> 'reread' = 'wanted' ORDER BY id LIMIT 5",
-        )
-    if not waiting:
-        return False
-    doors = registry.shared()
-    doors.refresh()
-    found: dict[tuple[int, str], dict[str, Any]] = {}
-    for row in waiting:
-        key = (row["integration_id"], row["source_id"])
-        if key not in found:
-            found[key] = _ticket(directory, doors, key, now)
-        with database.transaction() as connection:
-            connection.execute(
-                "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
-                (as_json({"reread": found[key]}).replace("\\u0000", "\\ufffd"), row["id"]),
-            )
-            database.hint(connection, "pending")
-    return True
-
-
-def _ticket(
-    directory: Directory, doors: registry.Registry, key: tuple[int, str], now: Callable[[], datetime]
-) -> dict[str, Any]:
-    """The ticket as Halo has it now; empty where Halo does not say, and the message is decided as it is."""
-    try:
-        door = doors.door(key[0])
-    except UnknownDoor:
-        return {}
-    opened = directory.get(door.outbound_id or 0)
-    if opened is None or not isinstance(opened.sender, HaloSender) or not opened.account.settings.get("reread", True):
-        return {}
-    at = now()
-    line = Line(directory.client, now, opened.secrets)
-    try:
-        ticket, _at = opened.sender.client.ticket(line, key[1], at)
-    except (Temporary, Permanent) as error:
-        log.info("Ticket %s could not be read before deciding: %s", key[1], error)
-        return {}
-    with database.transaction() as connection:
-        connection.execute(
-            "UPDATE outbound_standing SET granted_to = greatest(granted_to, %s) + %s WHERE integration_id = %s",
-            (at, opened.sender.rate.apart * line.requests, door.outbound_id),
-        )
-    return {name: value for name, value in ticket.items() if not (isinstance(value, str) and len(value) > 100_000)}
-
-
 def loops(directory: Directory) -> tuple[Loop, ...]:
     """The loops that read back."""
     return (
         Loop("outbound look", lambda: look(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})),
-        Loop("outbound ask", lambda: ask_about(directory, clock.now), timedelta(seconds=1), frozenset({"reread"})),
+        Loop(
+            "outbound ask", lambda: asking.ask_about(directory, clock.now), timedelta(seconds=1), frozenset({"reread"})
+        ),
     )

@@ -15,6 +15,12 @@ _LONGEST = 300
 #: What Halo says when a ticket without an agent is to be closed (a bare JSON string, with this grammar).
 _ASSIGN_FIRST = re.compile(r"please assign this ticket|must be assigned|assign.{0,40}before clos", re.IGNORECASE)
 _NO_ACCESS = re.compile(r"do(es)? not have access to this action", re.IGNORECASE)
+#: What Halo says of a ticket that it does not have, or does not show; the wording varies.
+_NO_RECORD = re.compile(
+    r"restricted|deleted|(record|ticket)s? .{0,20}not (found|exist)|no (such|longer|record|ticket)", re.IGNORECASE
+)
+#: What it says of whoever asks, not of the ticket.
+_NO_ENTRY = re.compile(r"authori[sz]|token|log ?in|sign ?in|application", re.IGNORECASE)
 _NO_OUTCOME = re.compile(r"outcome must be entered", re.IGNORECASE)
 
 
@@ -126,18 +132,21 @@ def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -
             return OutcomeUnknown(f"Halo did not say in time whether it could {doing} ({answer.status}).")
         case status if status >= 500 or status == 408:
             return Temporary(f"Halo could not {doing} now ({status}).{quoted}", answer.retry_after)
-        case 401 if not said:
+        case 404 if ticket:
+            return _gone(answer, ticket, quoted)
+        case 401 | 403 if ticket and _NO_RECORD.search(said):
+            return _gone(answer, ticket, quoted)
+        case 401 if ticket and said and not _NO_ENTRY.search(said) and not _NO_ACCESS.search(said):
+            # One ticket that is not shown must not hold up all others.
+            return _gone(answer, ticket, quoted)
+        case 401 | 403 if _NO_ACCESS.search(said):
+            return _of_text(answer, said, doing)
+        case 401:
             return Barred(
-                f"Halo refuses Tocsin's token when asked to {doing} (401).",
+                f"Halo refuses Tocsin's token when asked to {doing} (401).{quoted}",
                 "Look whether the application in Halo is active, and whether its agent may log in.",
             )
-        case 401 | 403 | 404 if ticket and (said or answer.status == 404):
-            return Gone(
-                f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not "
-                f"see it.{quoted}",
-                "If it is there, let the agent see tickets of its team and others'.",
-            )
-        case 401 | 403:
+        case 403:
             return Permanent(
                 f"Halo does not let Tocsin {doing} ({answer.status}).{quoted or ' It does not say why.'}",
                 "The application's permissions or its agent's role lack the right; after a change, press Test.",
@@ -145,6 +154,14 @@ def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -
         case 404:
             return Permanent(f"Halo knows nothing there when asked to {doing} (404).{quoted}")
     return _of_text(answer, said, doing)
+
+
+def _gone(answer: Answer, ticket: str, quoted: str) -> Gone:
+    return Gone(
+        f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not see "
+        f"it.{quoted}",
+        "If it is there, let the agent see tickets of its team and others'.",
+    )
 
 
 def _of_text(answer: Answer, said: str, doing: str) -> TocsinError:

@@ -1,0 +1,139 @@
+"""Asks Halo how a ticket stands before a message about it is decided that does not say so itself. While Halo is away,
+refuses Tocsin or asks for patience it is not asked, and the message is decided as it is, with the reason."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tocsin.alerts.rows import as_json
+from tocsin.core import clock, database
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.loops import Loop
+from tocsin.inbound import other_side, registry
+from tocsin.inbound.registry import UnknownDoor
+from tocsin.outbound import record
+from tocsin.outbound.connectors.contract import Barred, Done, Line, Throttled
+from tocsin.outbound.connectors.haloitsm.connector import HaloSender
+from tocsin.outbound.directory import Directory, Open
+from tocsin.outbound.record import Failed, Failure
+
+log = logging.getLogger(__name__)
+
+#: So many messages are completed in a turn.
+_MOST = 5
+#: Longer texts of a ticket add nothing to a decision.
+_LONGEST = 100_000
+
+#: Why a message is decided without Halo, as the end of its reason.
+BARRED = "decided without asking Halo, which refuses Tocsin until somebody acts"
+AWAY = "decided without asking Halo, which does not answer"
+PATIENCE = "decided without asking Halo, which asks for patience"
+REFUSED = "decided as it is, because Halo does not show the ticket"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The ticket as Halo has it, or why it is not known."""
+
+    ticket: Mapping[str, Any] = field(default_factory=dict)
+    unasked: str = ""
+
+
+def loop(directory: Directory) -> Loop:
+    """The loop of a worker."""
+    topics = frozenset({other_side.REREAD})
+    return Loop("outbound ask", lambda: ask_about(directory, clock.now), timedelta(seconds=1), topics)
+
+
+def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
+    """Completes messages that wait for it, a few at a time, by asking Halo how their tickets stand."""
+    with database.transaction() as connection:
+        directory.refresh(connection)
+        waiting = database.rows(
+            connection,
+            "SELECT id, integration_id, source_id FROM inbound_inboundmessage "
+            "WHERE status = 'Pending' AND verdict ->> 'reread' = 'wanted' ORDER BY id LIMIT %s",
+            (_MOST,),
+        )
+    if not waiting:
+        return False
+    doors = registry.shared()
+    doors.refresh()
+    found: dict[tuple[int, str], Found] = {}
+    for row in waiting:
+        key = (row["integration_id"], row["source_id"])
+        if key not in found:
+            found[key] = _ticket(directory, doors, key, now)
+        one = found[key]
+        kept = {other_side.REREAD: one.ticket, **({other_side.UNASKED: one.unasked} if one.unasked else {})}
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
+                (as_json(kept).replace("\\u0000", "\\ufffd"), row["id"]),
+            )
+            database.hint(connection, "pending")
+    return True
+
+
+def _ticket(directory: Directory, doors: registry.Registry, key: tuple[int, str], now: Callable[[], datetime]) -> Found:
+    """The ticket as Halo has it now; without one where Halo is not to be asked, or does not say."""
+    try:
+        door = doors.door(key[0])
+    except UnknownDoor:
+        return Found()
+    opened = directory.get(door.outbound_id or 0)
+    if opened is None or not isinstance(opened.sender, HaloSender) or not opened.account.settings.get("reread", True):
+        return Found()
+    at = now()
+    if why := _why_not(opened, at):
+        return Found(unasked=why)
+    line = Line(directory.client, now, opened.secrets)
+    try:
+        ticket, _at = opened.sender.client.ticket(line, key[1], at)
+    except (Temporary, Permanent) as error:
+        log.info("Ticket %s could not be read before deciding: %s", key[1], error)
+        failed, why = _failure(error)
+        _note(directory, opened, line, failed, now())
+        return Found(unasked=why)
+    _note(directory, opened, line, Done(), now())
+    return Found(
+        {key: value for key, value in ticket.items() if not (isinstance(value, str) and len(value) > _LONGEST)}
+    )
+
+
+def _why_not(opened: Open, now: datetime) -> str:
+    """Why Halo is left alone now; "" when it may be asked."""
+    with database.transaction() as connection:
+        standing = database.row(
+            connection,
+            "SELECT open_until, barred_until, not_before FROM outbound_standing WHERE integration_id = %s",
+            (opened.account.id,),
+        )
+    if standing is None:
+        return ""
+    reasons = (("barred_until", BARRED), ("open_until", AWAY), ("not_before", PATIENCE))
+    return next((why for name, why in reasons if standing[name] is not None and standing[name] > now), "")
+
+
+def _failure(error: Temporary | Permanent) -> tuple[Failed, str]:
+    match error:
+        case Throttled():
+            return Failed(Failure.THROTTLED, error.detail, error.retry_after), PATIENCE
+        case Temporary():
+            return Failed(Failure.TEMPORARY, error.detail), AWAY
+        case Barred():
+            return Failed(Failure.BARRED, str(error)), BARRED
+        case _:
+            return Failed(Failure.PERMANENT, str(error)), REFUSED
+
+
+def _note(directory: Directory, opened: Open, line: Line, outcome: Done | Failed, now: datetime) -> None:
+    """What that says of how Halo fares, as a call's outcome does."""
+    with database.transaction() as connection:
+        record.note(connection, directory, opened.account.id, outcome, line.requests, now)
+        if isinstance(outcome, Failed):
+            record.keep_said(connection, [(opened.account.id, None, one) for one in line.said])
