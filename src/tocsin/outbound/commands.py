@@ -7,12 +7,14 @@ written and never read back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.utils import timezone
 
@@ -22,12 +24,13 @@ from tocsin.core import configuration, database, dependents
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.specs import Spec
-from tocsin.outbound import calls, directory, pacing, record
+from tocsin.outbound import calls, directory, pacing, record, tickets
 from tocsin.outbound.connectors.contract import Barred, ConnectorKind, Line
+from tocsin.outbound.connectors.haloitsm import sync
 from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.models import AgentMatch, Call, OutboundIntegration, Standing
 from tocsin.outbound.queue import TOPIC
-from tocsin.outbound.states import CallStatus
+from tocsin.outbound.states import ENDED, CallStatus, Event
 from tocsin.people.models import Group, User
 
 
@@ -86,7 +89,7 @@ def save_outbound(
         AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)
         Standing.objects.get_or_create(integration=row, defaults={"look_at": now})
         if _record(row, before, outbound_spec(row), changed, actor, now):
-            _try_again(row.pk)
+            _try_again(row.pk, now)
     return row
 
 
@@ -111,7 +114,7 @@ def verify_outbound(integration: OutboundIntegration, now: datetime, *, client: 
     """
     said, _line = with_line(integration, lambda opened, line: opened.sender.verify(line, now), now, client)
     with transaction.atomic():
-        _try_again(integration.pk)
+        _try_again(integration.pk, now)
     return said
 
 
@@ -161,30 +164,67 @@ def with_line[T](
 
 
 def send_again(call: Call, *, actor: Actor, now: datetime) -> None:
-    """Puts a dead letter back into the outbox. Raises Rejected for one that is none."""
-    with transaction.atomic():
-        changed = Call.objects.filter(pk=call.pk, status=CallStatus.DEAD).update(
-            status=CallStatus.QUEUED, attempts=0, due_at=now, queued_at=now, ended_at=None
-        )
-        if not changed:
-            raise Rejected("not_possible", "Only what could not be sent can be sent again.")
-        _record_verb(actor, "send_again", call, now)
-        _wake()
+    """Puts a call that failed for good, or was dropped, back into the outbox, with the settings as they are now. Raises
+    Rejected for any other, and for the making of a ticket that is there."""
+    if call.status not in ENDED:
+        raise Rejected("not_possible", "Only what could not be sent, or was dropped, can be sent again.")
+    if call.action == "create":
+        if not _make_again(call.integration_id, [call.alert_id], now):
+            detail = f"Alert {call.alert_id} has a ticket in {call.integration.name}, or one is being made."
+            raise Rejected("not_possible", detail if call.alert_id else "Its alert is gone.")
+    elif not _queue_again(Call.objects.filter(pk=call.pk, status__in=ENDED), now):
+        raise Rejected("not_possible", "It is being sent again already.")
+    _record_verb(actor, "send_again", call, now)
 
 
 def send_all_again(integration: OutboundIntegration, *, actor: Actor, now: datetime) -> int:
     """The same for every dead letter of an integration, oldest first; returns how many."""
-    with transaction.atomic():
-        count = Call.objects.filter(integration=integration, status=CallStatus.DEAD).update(
-            status=CallStatus.QUEUED, attempts=0, due_at=now, queued_at=now, ended_at=None
-        )
-        if count:
-            audit.record(
-                actor, "send_again", now=now, object_type="outbound_integration", object_id=integration.pk,
-                object_name=integration.name, after={"calls": count},
-            )  # fmt: skip
-            _wake()
+    dead = Call.objects.filter(integration=integration, status=CallStatus.DEAD)
+    alerts = list(dead.filter(action="create").values_list("alert_id", flat=True))
+    # Tickets first: what is to be written on them waits behind.
+    before = dead.count()
+    if alerts:
+        _make_again(integration.pk, alerts, now)
+    _queue_again(dead.exclude(action="create"), now)
+    count = before - dead.count()
+    if count:
+        audit.record(
+            actor, "send_again", now=now, object_type="outbound_integration", object_id=integration.pk,
+            object_name=integration.name, after={"calls": count},
+        )  # fmt: skip
     return count
+
+
+def _make_again(integration_id: int, alerts: Sequence[int | None], now: datetime) -> int:
+    """Has the tickets of these alerts made once more, and what waited for them written; returns how many calls."""
+    with database.transaction() as connection:
+        numbers = [number for number in alerts if number is not None]
+        return len(tickets.again(connection, integration_id, now, alert_ids=numbers, asked=True))
+
+
+def _queue_again(calls: QuerySet[Call], now: datetime) -> int:
+    with transaction.atomic():
+        rows = list(calls.select_for_update(no_key=True, of=("self",)).select_related("integration").order_by("pk"))
+        for row in rows:
+            row.content = _as_set_now(row)
+            row.status, row.attempts, row.result = CallStatus.QUEUED, 0, ""
+            row.due_at, row.queued_at, row.ended_at = now, now, None
+        fields = ["content", "status", "attempts", "result", "due_at", "queued_at", "ended_at"]
+        Call.objects.bulk_update(rows, fields, batch_size=500)
+        if rows:
+            _wake()
+    return len(rows)
+
+
+def _as_set_now(call: Call) -> dict[str, Any]:
+    """What a write on a ticket sets, as its event is set now: so not a status that was renamed since."""
+    event = call.content.get("event")
+    if call.action != "write" or event not in set(Event):
+        return dict(call.content)
+    wanted = sync.write_of(call.integration.settings, Event(event))
+    now = {"status": wanted.status, "team": wanted.team, "priority": wanted.priority}
+    kept = {key: value for key, value in call.content.items() if key not in now}
+    return kept | {key: text for key, text in now.items() if key in call.content and text}
 
 
 def drop(call: Call, *, actor: Actor, now: datetime) -> None:
@@ -211,14 +251,20 @@ def needs_group(group_id: int) -> list[str]:
     return [f"outbound integration {name}" for name in names]
 
 
-def _try_again(number: int) -> None:
+def _try_again(number: int, now: datetime) -> None:
     """A person has acted: what was barred or waits for its next try goes now."""
-    now = timezone.now()
     Standing.objects.filter(pk=number).update(
         problem="", problem_at=None, barred_until=None, failures=0, open_until=None, not_before=None
     )
     Call.objects.filter(integration=number, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
+    # With the settings as they will be.
+    transaction.on_commit(partial(_make_tickets, number, now))
     _wake()
+
+
+def _make_tickets(number: int, now: datetime) -> None:
+    with database.transaction() as connection:
+        tickets.again(connection, number, now)
 
 
 def _wake() -> None:
@@ -267,8 +313,8 @@ def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
     """The users that were matched with agents by hand."""
     wanted = {username.casefold() for username in agents}
     folded = User.objects.annotate(folded=Lower("username")).filter(folded__in=wanted)
-    known = {user.username.casefold(): user for user in folded}
-    found = []
+    known: dict[str, User] = {user.username.casefold(): user for user in folded}
+    found: list[tuple[User, str]] = []
     for username, number in agents.items():
         user = known.get(username.casefold())
         if user is None:

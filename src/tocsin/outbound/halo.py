@@ -10,18 +10,17 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.db import transaction
-
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.alerts.rows import as_json
 from tocsin.catalogue.kinds import family
 from tocsin.core import database
+from tocsin.core.database import Connection
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound import secrets
 from tocsin.inbound.models import Integration
-from tocsin.outbound import values
+from tocsin.outbound import tickets, values
 from tocsin.outbound.commands import with_line
 from tocsin.outbound.connectors.contract import Barred, Line
 from tocsin.outbound.connectors.haloitsm import looking, webhook
@@ -30,9 +29,8 @@ from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.sync import KIND
 from tocsin.outbound.connectors.haloitsm.webhook import SetUp
 from tocsin.outbound.directory import Open
-from tocsin.outbound.models import LookUp, OutboundIntegration, Standing, TicketLink
+from tocsin.outbound.models import LookUp, OutboundIntegration, Standing
 from tocsin.outbound.queue import queue
-from tocsin.outbound.reactor import creation
 from tocsin.people import commands as people
 from tocsin.people import groups
 from tocsin.people.models import Group, User
@@ -134,26 +132,34 @@ def look_now(integration: OutboundIntegration, now: datetime) -> None:
 def make_ticket(integration: OutboundIntegration, alert_id: int, actor: Actor, now: datetime) -> int:
     """Queues the making of a ticket for an alert that came from elsewhere; returns the call's number.
 
-    Raises Rejected: `not_found`, or `not_possible` for an alert that has a ticket.
+    Raises Rejected: `not_found`, or `not_possible` for an alert that has a ticket, or whose ticket is being made.
     """
-    with transaction.atomic():
-        settings = _halo(integration).settings
-        _, is_new = TicketLink.objects.get_or_create(integration=integration, alert_id=alert_id)
-        if not is_new:
-            raise Rejected("not_possible", f"Alert {alert_id} has a ticket in {integration.name} already.", "alert")
+    settings = _halo(integration).settings
     with database.transaction() as connection:
         known = values.of_alerts(connection, [alert_id])
         if alert_id not in known:
-            connection.execute(
-                "DELETE FROM outbound_ticketlink WHERE integration_id = %s AND alert_id = %s",
-                (integration.pk, alert_id),
-            )
-        else:
-            (number,) = queue(connection, [creation(integration.pk, settings, known[alert_id])], now)
-    if alert_id not in known:
-        raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
+            raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
+        if known[alert_id]["source_id"] and _is_from(connection, integration, alert_id):
+            raise Rejected("not_possible", f"Alert {alert_id} came from a ticket of {integration.name}.", "alert")
+        first = tickets.make(connection, {alert_id: (integration.pk, settings)}, known)
+        numbers = queue(connection, list(first.values()), now) or tickets.again(
+            connection, integration.pk, now, alert_ids=[alert_id], asked=True
+        )
+        if not numbers:
+            detail = f"Alert {alert_id} has a ticket in {integration.name}, or one is being made."
+            raise Rejected("not_possible", detail, "alert")
     _audited(actor, "make_ticket", integration, {"alert": alert_id}, now)
-    return number
+    return numbers[0]
+
+
+def _is_from(connection: Connection, integration: OutboundIntegration, alert_id: int) -> bool:
+    """Whether the alert is of a ticket of this Halo."""
+    found = connection.execute(
+        "SELECT 1 FROM alerts_alert a JOIN inbound_integration i ON i.id = a.integration_id "
+        "WHERE a.id = %s AND i.outbound_id = %s AND i.kind = ANY(%s)",
+        (alert_id, integration.pk, [*family(KIND)]),
+    )
+    return found.fetchone() is not None
 
 
 @dataclass(frozen=True, slots=True)

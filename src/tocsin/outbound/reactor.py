@@ -15,19 +15,24 @@ from tocsin.alerts.reactors import AlertChange
 from tocsin.catalogue.kinds import family
 from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.outbound import values
+from tocsin.outbound import tickets, values
 from tocsin.outbound.connectors.haloitsm import sync
 from tocsin.outbound.queue import NewCall, queue
-from tocsin.outbound.states import Event
+from tocsin.outbound.states import CallStatus, Event
 from tocsin.outbound.told import Told, told_of
 
 _ALERTS = """
 SELECT a.id, a.source_id, a.subject, i.kind AS inbound_kind, o.id AS outbound_id, o.settings, l.ticket AS linked,
+       c.status AS making,
        (SELECT value #>> '{}' FROM core_setting WHERE name = 'time_zone') AS time_zone
 FROM alerts_alert a
 JOIN inbound_integration i ON i.id = a.integration_id
 JOIN outbound_outboundintegration o ON o.id = i.outbound_id AND o.is_enabled AND o.kind = 'haloitsm'
 LEFT JOIN outbound_ticketlink l ON l.integration_id = o.id AND l.alert_id = a.id
+LEFT JOIN LATERAL (
+  SELECT e.status FROM outbound_call e
+  WHERE e.alert_id = a.id AND e.integration_id = o.id AND e.action = 'create' ORDER BY e.id DESC LIMIT 1
+) AS c ON l.ticket = ''
 WHERE a.id = ANY(%s) AND NOT a.watch AND NOT a.test ORDER BY a.id
 """
 
@@ -42,15 +47,6 @@ SELECT alert_id, channel, count(*) FROM notify_delivery
 WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('sent', 'delivered') GROUP BY alert_id, channel
 """
 
-_LINK = """
-INSERT INTO outbound_ticketlink (integration_id, alert_id)
-SELECT n.integration, n.alert FROM unnest(%s::bigint[], %s::bigint[]) AS n(integration, alert)
-ON CONFLICT DO NOTHING RETURNING alert_id
-"""
-
-#: What a new ticket is given, where the integration says it.
-_FIELDS = ("ticket_type", "team", "priority", "client", "site", "user")
-
 
 def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
     """The reactor. Openings cost one small statement a second, and more only where tickets are made for them."""
@@ -63,6 +59,7 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
     if not alerts:
         return
     made = _tickets_to_make(connection, alerts, told, opened)
+    _try_again(connection, alerts, told, now)
     calls = [*made.values(), *_writes(connection, alerts, told, frozenset(made))]
     queue(connection, calls, now)
 
@@ -112,31 +109,21 @@ def _tickets_to_make(
     ]
     if not wanted:
         return {}
-    linked = connection.execute(_LINK, ([row["outbound_id"] for row in wanted], [row["id"] for row in wanted]))
-    fresh = {row[0] for row in linked.fetchall()}
-    known = values.of_alerts(connection, sorted(fresh))
-    return {row["id"]: creation(row["outbound_id"], row["settings"], known[row["id"]]) for row in wanted
-            if row["id"] in fresh}  # fmt: skip
+    known = values.of_alerts(connection, [row["id"] for row in wanted])
+    return tickets.make(connection, {row["id"]: (row["outbound_id"], row["settings"]) for row in wanted}, known)
 
 
-def creation(outbound_id: int, settings: Mapping[str, Any], known: Mapping[str, Any]) -> NewCall:
-    """The call that makes a ticket for an alert with these values."""
-    wanted = settings.get("create_ticket", {})
-    number = int(known["alert"])
-    summary = sync.note_text(wanted.get("summary") or "<subject>", known)
-    details = wanted.get("details") or "<long_text>\n\nFrom <source>, alert <alert> in Tocsin: <url>"
-    return NewCall(
-        outbound_id,
-        f"alert:{number}",
-        "create",
-        f"Make a ticket: {summary}"[:500],
-        alert_id=number,
-        content={
-            "summary": " ".join(summary.split())[:200],
-            "details": sync.note_text(details, known),
-            **{key: wanted[key] for key in _FIELDS if key in wanted},
-        },
-    )
+def _try_again(
+    connection: Connection, alerts: Mapping[int, Mapping[str, Any]], told: Sequence[Told], now: datetime
+) -> None:
+    """Where a ticket could not be made, what happens next on the alert has it tried once more."""
+    happened = {one.alert_id for one in told}
+    ended: dict[int, list[int]] = {}
+    for row in alerts.values():
+        if row["id"] in happened and row["linked"] == "" and row["making"] in (None, CallStatus.DEAD):
+            ended.setdefault(row["outbound_id"], []).append(row["id"])
+    for number, ids in sorted(ended.items()):
+        tickets.again(connection, number, now, alert_ids=ids)
 
 
 def _writes(
@@ -156,7 +143,8 @@ def _writes(
 def _has_ticket(row: Mapping[str, Any], made: frozenset[int]) -> bool:
     if row["inbound_kind"] in family(sync.KIND):
         return bool(row["source_id"])
-    return row["linked"] is not None or row["id"] in made
+    # What a person decided not to make gets no notes either.
+    return row["id"] in made or (row["linked"] is not None and row["making"] != CallStatus.DROPPED)
 
 
 def _write(row: Mapping[str, Any], told: Told, pages: Mapping[str, int]) -> NewCall | None:

@@ -17,7 +17,7 @@ from tocsin.alerts.orders import SYSTEM, NewEvent
 from tocsin.alerts.states import EventKind, Via
 from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.outbound import pacing
+from tocsin.outbound import pacing, tickets
 from tocsin.outbound.connectors.contract import Done, Job, Said
 from tocsin.outbound.directory import Directory
 
@@ -195,6 +195,7 @@ def _write_standing(
             "UPDATE outbound_standing SET look_at = %s WHERE integration_id = %s AND look_at > %s",
             (last, integration_id, last),
         )
+        tickets.again(connection, integration_id, last)
     if standing["barred_until"] is not None:
         connection.execute(
             "UPDATE outbound_call SET status = 'dead', ended_at = %s, error = %s "

@@ -21,6 +21,10 @@ class CallStatus(StrEnum):
 WAITING = frozenset({CallStatus.QUEUED, CallStatus.SENDING})
 
 
+#: What a person can have sent again.
+ENDED = frozenset({CallStatus.DEAD, CallStatus.DROPPED})
+
+
 class Event(StrEnum):
     """What happened on an alert, as far as other systems are told. The names are those of `sync` in the YAML."""
 

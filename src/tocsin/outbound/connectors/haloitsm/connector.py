@@ -48,7 +48,9 @@ class HaloSender:
             return self._create(job, line, now)
         ticket = str(job.known.get("ticket") or job.ticket)
         if not ticket:
-            raise Permanent("There is no ticket in Halo for this alert.")
+            raise Permanent(
+                "There is no ticket in Halo for this alert: making it failed.", "It is written once the ticket is made."
+            )
         return _Writing(self.client, job, line, now, ticket).carry_out()
 
     def verify(self, line: Line, now: datetime) -> str:
@@ -67,7 +69,7 @@ class HaloSender:
         """Makes a ticket. Before a repeat, and only then, looks whether the first try made one after all."""
         content = job.content
         mark = sync.marker(int(job.alert_id or 0))
-        if job.is_uncertain or job.progress.get("tried"):
+        if job.is_uncertain or job.progress.get("tried") or content.get("looks_first"):
             found = self._marked(line, now, mark)
             if found:
                 return Done(f"Ticket {found} is there from an earlier try.", ticket=found)

@@ -26,7 +26,7 @@ from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
 from tocsin.inbound.taking import take_in
-from tocsin.outbound import pacing, record
+from tocsin.outbound import pacing, record, tickets
 from tocsin.outbound.connectors.contract import Barred, Line, Throttled
 from tocsin.outbound.connectors.haloitsm import asking, lookups, notes, reading, webhook
 from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
@@ -274,7 +274,9 @@ def refresh_lists(integration_id: int, client: Client, line: Line, memory: dict[
     me = client.me(line, now)
     found, problems = lookups.read(client, line, now)
     with database.transaction() as connection:
-        lookups.store(connection, integration_id, found, now)
+        if lookups.store(connection, integration_id, found, now):
+            # A type or priority that was missing may be there now.
+            tickets.again(connection, integration_id, now)
         memory["me"], memory["lists_at"] = whole(me.get("id")), now.isoformat()
         connection.execute(
             "UPDATE outbound_standing SET memory = memory || %s WHERE integration_id = %s",

@@ -116,8 +116,9 @@ def _entry(noun: str, row: Mapping[str, Any]) -> Entry | None:
     return Entry(noun, number, name[:200], data)
 
 
-def store(connection: Connection, integration_id: int, found: Mapping[str, Sequence[Entry]], now: datetime) -> None:
-    """Keeps the lists that were read; one that could not be read stays as it was."""
+def store(connection: Connection, integration_id: int, found: Mapping[str, Sequence[Entry]], now: datetime) -> bool:
+    """Keeps the lists that were read; one that could not be read stays as it was. Returns whether names changed."""
+    before = _names(connection, integration_id)
     for noun, entries in found.items():
         connection.execute(
             "DELETE FROM outbound_lookup WHERE integration_id = %s AND noun = %s", (integration_id, noun)
@@ -130,6 +131,11 @@ def store(connection: Connection, integration_id: int, found: Mapping[str, Seque
             "FROM jsonb_to_recordset(%s) AS n(number text, name text, data jsonb)",
             (integration_id, noun, now, as_json(rows)),
         )
+    return _names(connection, integration_id) != before
+
+
+def _names(connection: Connection, integration_id: int) -> set[tuple[str, str, str]]:
+    return {(entry.noun, entry.number, entry.name) for entry in load(connection, integration_id).entries}
 
 
 def _by_number(entries: Sequence[Entry]) -> list[dict[str, Any]]:

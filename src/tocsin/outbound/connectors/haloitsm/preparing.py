@@ -12,6 +12,7 @@ from tocsin.alerts.openings import Counted
 from tocsin.alerts.rows import as_json
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.outbound import tickets
 from tocsin.outbound.connectors.contract import Done, Job
 from tocsin.outbound.connectors.haloitsm.lookups import Lists, load
 from tocsin.outbound.directory import Open
@@ -52,6 +53,10 @@ class HaloPreparer:
     def conclude(self, connection: Connection, opened: Open, results: Sequence[Result]) -> None:
         """Keeps the numbers of tickets that were made, and that their alerts know the agents who were written."""
         _know_agents(connection, results)
+        made = [r for r in results if r.job.action == "create" and isinstance(r.outcome, Done)]
+        if made:
+            # What kept others from being made may have passed too.
+            tickets.again(connection, opened.account.id, made[-1].at)
         for result in results:
             if result.job.action == "create" and isinstance(result.outcome, Done):
                 connection.execute(
