@@ -3,6 +3,7 @@ followed here, nothing is lost while either is away, and what Tocsin wrote never
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -20,6 +21,7 @@ from tocsin.core import database as store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
 from tocsin.inbound import commands as integrations
+from tocsin.inbound import secrets
 from tocsin.inbound.decode import Element
 from tocsin.inbound.loop import drain
 from tocsin.inbound.messages import Incoming
@@ -371,7 +373,7 @@ def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: 
         return attempt < 3
 
     def set_up() -> webhook.SetUp:
-        return webhook.set_up(client.Client(account), line, both.now, url=url, wait=waits)
+        return webhook.set_up(client.Client(account), line, both.now, webhook.Wanted(url), wait=waits)
 
     assert set_up().problem == ""
     # What arrived before says nothing of this test.
@@ -380,6 +382,140 @@ def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: 
     assert "did not arrive" in done.problem
     assert list(both.halo.webhooks) == ["hook"]
     assert {name: both.halo.webhooks["hook"][name] for name in before} == before
+
+
+def test_a_ticket_that_was_merged_into_another_takes_its_alert_along(both: Pair) -> None:
+    parent, child, orphan = both.log("VPN down"), both.log("VPN down too"), both.log("Printer")
+    both.server.hooks.loses = lambda happened: True
+    both.halo.merge(child, parent, DESK_AGENT)
+    elsewhere = both.log("Nobody here heard of this one")
+    both.halo.change(elsewhere, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
+    both.halo.merge(orphan, elsewhere, DESK_AGENT)
+    both.look(200)
+    merged, over = both.alert(child), both.alert(orphan)
+    assert (merged.status, merged.merged_into_id) == ("merged", both.alert(parent).pk)
+    # There is no alert to become part of: it needs nobody any more.
+    assert over.status == "cancelled"
+    last = AlertEvent.objects.filter(alert=over.pk).latest("pk")
+    assert f"ticket {orphan} was merged into {elsewhere} in Halo" in last.reason
+    both.look(400)
+    both.go()
+    assert (both.alert(child).status, both.alert(parent).status) == ("merged", "open")
+
+
+def test_in_pull_mode_tickets_come_without_a_webhook_and_each_half_minute(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect(pull=True)
+        # Before the first look tickets were Halo's own business.
+        ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+        assert not looking.look(both.directory, lambda: both.now)
+        both.go(31)
+        assert looking.look(both.directory, lambda: both.now)
+        alert = both.alert(ticket)
+        assert (alert.subject, alert.status, alert.source_status) == ("VPN down", "open", "New")
+        both.act(alert.pk, Assign)
+        both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "On site"}, DESK_AGENT)
+        both.go(62)
+        assert looking.look(both.directory, lambda: both.now)
+        assert "replied" in both.story(alert.pk)
+        assert both.notes(ticket) == ["Alice Andersson took this at 09:15 UTC."]
+        both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
+        both.go(93)
+        assert looking.look(both.directory, lambda: both.now)
+        assert both.alert(ticket).status == "closed"
+        # No webhook is asked about, and none is missed.
+        assert not [path for _method, path in both.server.api.requests if "Webhook" in path]
+        assert both.standing().webhook_problem == ""
+
+
+def _set_up(both: Pair, door: Integration) -> webhook.SetUp:
+    both.server.hooks.deliver = lambda hook, content: (200, "{}")
+    stop = threading.Event()
+
+    def answer() -> None:
+        while not stop.wait(0.02):
+            both.server.hooks.run()
+
+    sender = threading.Thread(target=answer)
+    sender.start()
+    try:
+        return halo.set_up_webhook(both.outbound, door, ACTOR, both.now)
+    finally:
+        stop.set()
+        sender.join()
+
+
+def test_each_inbound_integration_of_a_halo_has_a_webhook_that_is_watched_and_follows_its_address(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect()
+        other = integrations.save_integration(
+            {"name": "Field service", "kind": "haloitsm", "outbound": "Halo", "anyway": True,
+             "settings": {"fail_open": False}}, actor=ACTOR, now=both.now,
+        )  # fmt: skip
+        for door in (both.inbound, other):
+            done = _set_up(both, door)
+            assert not done.problem, done
+        first, second = both.halo.webhooks.values()
+        assert (first["url"], second["url"]) == (secrets.url_of(both.inbound), secrets.url_of(other))
+        both.look(200)
+        assert both.standing().webhook_problem == ""
+        # Halo switches the first off, although the second was set up last.
+        first["active"] = False
+        first["last_status"] = 502
+        both.look(400)
+        assert both.standing().webhook_problem == (
+            "HaloITSM: Halo has switched the webhook off. Its last delivery was answered 502. "
+            "Set it up again, or switch it on in Halo."
+        )
+        assert not _set_up(both, both.inbound).problem
+        both.look(600)
+        assert both.standing().webhook_problem == ""
+        # The URL is made anew: the webhook that is there gets it, and stays one.
+        before = first["id"]
+        secrets.rotate_token(other, actor=ACTOR, now=both.now)
+        assert halo.address_changed(other, both.now)
+        assert looking.look(both.directory, lambda: both.now)
+        assert [hook["url"] for hook in both.halo.webhooks.values()] == [
+            secrets.url_of(both.inbound), secrets.url_of(other)
+        ]  # fmt: skip
+        secrets.rotate_token(other, actor=ACTOR, now=both.now)
+        done = _set_up(both, other)
+        assert "gave it the new address" in done.steps[0]
+        assert [hook["id"] for hook in both.halo.webhooks.values()] == [before, second["id"]]
+        # Without the right to change it, the webhook's old address is said.
+        secrets.rotate_token(other, actor=ACTOR, now=both.now)
+        both.server.api.fault = lambda method, path: FORBIDDEN if (method, path) == ("POST", "/api/Webhook") else None
+        both.look(800)
+        assert "Field service: The webhook in Halo still has the old address" in both.standing().webhook_problem
+        both.server.api.fault = lambda method, path: None
+        del both.halo.webhooks[second["id"]]
+        both.look(1000)
+        assert both.standing().webhook_problem == "Field service: The webhook is not in Halo any more: set it up again."
+
+
+def test_a_webhook_that_has_gone_silent_is_said_until_it_brings_something(both: Pair) -> None:
+    both.server.hooks.loses = lambda happened: True
+    both.halo.log({"summary": "One"}, DESK_AGENT)
+    both.look(200)
+    both.look(400)
+    assert both.standing().webhook_problem == ""
+    # An hour later the next ticket: in between nothing came by webhook either.
+    both.seconds = 4000
+    both.halo.log({"summary": "Two"}, DESK_AGENT)
+    both.look(4000)
+    assert both.standing().webhook_problem.startswith("Changes are found by reconciliation that no webhook told of")
+    both.look(4200)
+    assert both.standing().webhook_problem
+    both.server.hooks.loses = lambda happened: False
+    both.log("Three")
+    both.look(4400)
+    assert both.standing().webhook_problem == ""
 
 
 def test_a_secret_that_expired_stops_everything_with_one_sentence_until_it_is_replaced(both: Pair) -> None:

@@ -27,6 +27,7 @@ from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import Names
+from tocsin.outbound import halo
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
 
@@ -98,6 +99,7 @@ def rotate_token(request: HttpRequest, id: str, body: RotateBody = _EMPTY) -> di
     integration = INTEGRATIONS.find_own(id, who, Action.ROUTING)
     overlap = secrets.DEFAULT_OVERLAP if body.overlap is None else durations.parse(body.overlap, "overlap")
     token = secrets.rotate_token(integration, overlap=overlap, token=body.token, actor=changer(who), now=who.now)
+    halo.address_changed(integration, who.now)
     return {"token": token, "url": secrets.url_of(integration), "old_token_until": integration.old_token_until}
 
 

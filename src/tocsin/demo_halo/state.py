@@ -213,6 +213,14 @@ class Halo:
             self._happened("action added", ticket["id"], by)
             return action
 
+    def merge(self, number: int, into: int, by: int) -> None:
+        """A ticket becomes part of another: it is closed, and says where it went."""
+        with self.lock:
+            self.visible(into)
+            self.visible(number)
+            self.tickets[number] |= {"merged_into_id": into, "status_id": 9, "last_update": self.local()}
+            self._happened("ticket updated by user", number, by)
+
     def delete(self, number: int, by: int) -> None:
         """A ticket goes; its webhook still carries it."""
         with self.lock:

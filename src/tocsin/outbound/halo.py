@@ -12,7 +12,6 @@ from typing import Any
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
-from tocsin.alerts.rows import as_json
 from tocsin.catalogue.kinds import family
 from tocsin.core import database
 from tocsin.core.database import Connection
@@ -27,9 +26,10 @@ from tocsin.outbound.connectors.haloitsm import looking, webhook
 from tocsin.outbound.connectors.haloitsm.client import LISTS, Client
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.sync import KIND
-from tocsin.outbound.connectors.haloitsm.webhook import SetUp
+from tocsin.outbound.connectors.haloitsm.watching import url_hash, was_of
+from tocsin.outbound.connectors.haloitsm.webhook import SetUp, Wanted
 from tocsin.outbound.directory import Open
-from tocsin.outbound.models import LookUp, OutboundIntegration, Standing
+from tocsin.outbound.models import LookUp, OutboundIntegration, Standing, Webhook
 from tocsin.outbound.queue import queue
 from tocsin.people import commands as people
 from tocsin.people import groups
@@ -105,6 +105,8 @@ def set_up_webhook(
         raise Rejected("not_possible", f"{door.name} is not connected with {integration.name}.", "integration")
     known = secrets.credentials_of(door).get("basic")
     basic = (known["username"], known["password"]) if known else None
+    before = Webhook.objects.filter(integration=integration, door=door).first()
+    wanted = Wanted(secrets.url_of(door), basic, before.number if before else "", partial(was_of, door))
 
     def wait(attempt: int) -> bool:
         time.sleep(_WATCHED)
@@ -113,13 +115,25 @@ def set_up_webhook(
     def work(opened: Open, line: Line) -> SetUp:
         if basic:
             line.hide(basic[1])
-        return webhook.set_up(_client(opened), line, now, url=secrets.url_of(door), basic=basic, wait=wait)
+        return webhook.set_up(_client(opened), line, now, wanted, wait=wait)
 
     done = with_line(_halo(integration), work, now, client)[0]
     if done.webhook_id:
-        _remember(integration, webhook_id=done.webhook_id, missed=0)
+        made = {"number": done.webhook_id, "url_hash": url_hash(wanted.url), "set_up_at": now}
+        Webhook.objects.update_or_create(integration=integration, door=door, defaults=made)
+        Standing.objects.filter(pk=integration.pk).update(webhook_problem="")
     _audited(actor, "set_up_webhook", integration, {"integration": door.name, "problem": done.problem}, now)
     return done
+
+
+def address_changed(door: Integration, now: datetime) -> bool:
+    """An inbound integration has a new URL: has the webhook that Tocsin set up for it changed soon. Whether there is
+    one."""
+    owner = Webhook.objects.filter(door=door, integration=door.outbound_id).select_related("integration").first()
+    if owner is None:
+        return False
+    look_now(owner.integration, now)
+    return True
 
 
 def look_now(integration: OutboundIntegration, now: datetime) -> None:
@@ -242,14 +256,6 @@ def _halo(integration: OutboundIntegration) -> OutboundIntegration:
 def _client(opened: Open) -> Client:
     assert isinstance(opened.sender, HaloSender)
     return opened.sender.client
-
-
-def _remember(integration: OutboundIntegration, **known: object) -> None:
-    with database.transaction() as connection:
-        connection.execute(
-            "UPDATE outbound_standing SET memory = memory || %s, webhook_problem = '' WHERE integration_id = %s",
-            (as_json(known), integration.pk),
-        )
 
 
 def _audited(

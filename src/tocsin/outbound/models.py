@@ -69,6 +69,21 @@ class Standing(models.Model):
     memory = models.JSONField(default=dict, db_default={})
 
 
+class Webhook(models.Model):
+    """The webhook on the other side that Tocsin set up for an inbound integration."""
+
+    integration = models.ForeignKey(OutboundIntegration, on_delete=models.CASCADE, related_name="webhooks")
+    door = models.ForeignKey("inbound.Integration", on_delete=models.CASCADE, related_name="+")
+    #: Its id on the other side.
+    number = models.TextField()
+    #: SHA-256 of the address that it was given; empty where that is not known.
+    url_hash = models.BinaryField(max_length=32, default=b"", db_default=b"")
+    set_up_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("integration", "door"), name="outbound_webhook_door"),)
+
+
 class Call(models.Model):
     """One thing to do on the other side. Queued rows are the outbox; those of one `order_key` go one after another."""
 

@@ -17,6 +17,7 @@ from tocsin.alerts.states import LIVE
 from tocsin.core import durations
 from tocsin.core.errors import Rejected
 from tocsin.inbound import commands, secrets
+from tocsin.outbound import halo
 from tocsin.web import needed
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs, offer_own_groups, require
@@ -130,7 +131,10 @@ def _rotate(request: Request, row: Any, form: RotateForm) -> bool:
     except Rejected as rejected:
         show_rejection(form, rejected)
         return False
-    messages.success(request, _("This is the new URL. Give it to the sender before the one before ends."))
+    if halo.address_changed(row, request.now):
+        messages.success(request, _("This is the new URL. The webhook in Halo is given it within a minute."))
+    else:
+        messages.success(request, _("This is the new URL. Give it to the sender before the one before ends."))
     return True
 
 

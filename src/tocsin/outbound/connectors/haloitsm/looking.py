@@ -28,7 +28,7 @@ from tocsin.inbound.rules import Intent
 from tocsin.inbound.taking import take_in
 from tocsin.outbound import pacing, record, tickets
 from tocsin.outbound.connectors.contract import Barred, Line, Throttled
-from tocsin.outbound.connectors.haloitsm import asking, lookups, notes, reading, webhook
+from tocsin.outbound.connectors.haloitsm import asking, lookups, notes, reading, watching
 from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.problems import Gone
@@ -64,6 +64,8 @@ class Look:
     doors: Sequence[Door]
     now: datetime
     found: int = 0
+    #: The same by inbound integration.
+    found_by: dict[int, int] = field(default_factory=dict)
     webhook_problem: str = ""
     next_page: int = 0
     remarks: list[str] = field(default_factory=list)
@@ -76,7 +78,7 @@ class Look:
             return
         changed = self._changed()
         if changed:
-            self._bring_in(changed)
+            self._bring_in(self._unmerged(changed))
         if self.settings.get("read_notes", True):
             # Those that could not be read yet, first.
             wanted = [*self.memory.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
@@ -84,7 +86,7 @@ class Look:
         self._move_on([ticket for ticket, _at in changed])
         self._look_singly({whole(ticket["id"]) for ticket, _at in changed})
         if not self.settings.get("pull"):
-            self.webhook_problem = webhook.problem(self.client, self.line, self.memory, self.found, self.now)
+            self.webhook_problem = watching.problems(self)
 
     def _read_lists(self) -> None:
         at = self.memory.get("lists_at")
@@ -139,6 +141,7 @@ class Look:
         wanted: list[Incoming] = []
         for element, door in self._news(tickets):
             wanted.append(self._incoming(door, element))
+            self.found_by[door.id] = self.found_by.get(door.id, 0) + 1
         for start in range(0, len(wanted), _CHUNK):
             take_in(wanted[start : start + _CHUNK], self.now)
         self.found += len(wanted)
@@ -202,6 +205,16 @@ class Look:
                 again.append((whole_ticket, at))
         self._bring_in(again)
         self.memory["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
+
+    def _unmerged(
+        self, changed: Sequence[tuple[dict[str, Any], datetime]]
+    ) -> Sequence[tuple[dict[str, Any], datetime]]:
+        """The tickets that changed without those that became part of another, whose alerts follow."""
+        into = {whole(ticket["id"]): parent for ticket, _at in changed if (parent := reading.merged_into(ticket))}
+        live = self._live(list(into)) if into else {}
+        for ticket, alert_id in live.items():
+            self._merge(alert_id, ticket, into[ticket])
+        return [(ticket, at) for ticket, at in changed if whole(ticket["id"]) not in into]
 
     def _is_gone(self, ticket: str, alert_id: int, error: Gone, gone: dict[str, int]) -> None:
         """A ticket that Halo knows nothing of at two looks, while it shows others, was deleted. One that it does not

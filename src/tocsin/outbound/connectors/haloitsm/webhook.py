@@ -1,10 +1,10 @@
 """Sets up the webhook in Halo, in the order in which nothing goes wrong: made switched off, subscribed, read back,
-switched on, tested, and the test found in Halo's own log; undone in reverse where a step fails. And notices when it
-is silent."""
+switched on, tested, and the test found in Halo's own log; undone in reverse where a step fails. A webhook that was made
+before is changed in place, also when the address is another since."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -29,9 +29,6 @@ _LONGEST_URL = 499
 #: Full object with linked objects; the numbers of Halo's lists are not documented, and are read back.
 _PAYLOAD = 1
 
-#: After so many looks in a row that found what no webhook had told, something is wrong with it.
-_MISSED = 2
-
 
 @dataclass(slots=True)
 class SetUp:
@@ -44,24 +41,50 @@ class SetUp:
     without: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which webhook is set up: its address, and by what one is known that was made before."""
+
+    url: str
+    #: User name and password that the address asks for.
+    basic: tuple[str, str] | None = None
+    #: The id of the one that Tocsin made.
+    known: str = ""
+    #: Whether an address was that of the same inbound integration before.
+    was_ours: Callable[[str], bool] = lambda url: False
+
+    def own(self, hooks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """The webhook among those of Halo: the one that was made, else one with the address, else one with an old."""
+        ways: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
+            lambda hook: bool(self.known) and str(hook.get("id")) == self.known,
+            lambda hook: hook.get("url") == self.url,
+            self.is_ours,
+        )
+        return next((hook for is_it in ways for hook in hooks if is_it(hook)), None)
+
+    def is_ours(self, hook: Mapping[str, Any]) -> bool:
+        """Whether a webhook posts to this inbound integration, or did."""
+        url = str(hook.get("url") or "")
+        return url == self.url or self.was_ours(url)
+
+
 def set_up(
     client: Client,
     line: Line,
     now: datetime,
+    wanted: Wanted,
     *,
-    url: str,
-    basic: tuple[str, str] | None = None,
     wait: Callable[[int], bool] = lambda attempt: False,
 ) -> SetUp:
-    """Makes the webhook, or mends the one with that address. `wait` is asked between looks into Halo's log, with how
-    often it looked; False ends that.
+    """Makes the webhook, or changes the one that was made before. `wait` is asked between looks into Halo's log, with
+    how often it looked; False ends that.
 
     Never raises for what Halo says: the outcome has it. What this call made is taken away again where a step fails.
     """
     done = SetUp()
     undo: list[Callable[[], None]] = []
     try:
-        _carry_out(client, line, now, done, undo, url, basic, wait)
+        _carry_out(client, line, now, done, undo, wanted, wait)
     except (Temporary, Permanent) as error:
         done.problem = str(error)
         for step in reversed(undo):
@@ -81,16 +104,16 @@ def _carry_out(
     now: datetime,
     done: SetUp,
     undo: list[Callable[[], None]],
-    url: str,
-    basic: tuple[str, str] | None,
+    wanted: Wanted,
     wait: Callable[[int], bool],
 ) -> None:
+    url, basic = wanted.url, wanted.basic
     if len(url) > _LONGEST_URL:
         raise Permanent(
             f"The address is longer than Halo keeps ({_LONGEST_URL} characters).", "Shorten TOCSIN_BASE_URL."
         )
     hooks = rows_of(client.get(line, "Webhook", now, "see its webhooks (the scope admin:webhooks)", query={"type": 0}))
-    own = next((hook for hook in hooks if hook.get("url") == url), None)
+    own = wanted.own(hooks)
     numbers = _numbers(client, line, now)
     body: dict[str, object] = {
         "name": "Tocsin", "type": 0, "url": url, "method": 0, "content_type": "application/json",
@@ -108,7 +131,13 @@ def _carry_out(
     else:
         before = {name: own[name] for name in (*body, "basic_username") if name in own}
         undo.append(lambda: _put_back(client, line, now, before))
-    done.steps.append("Made the webhook, switched off." if own is None else "Found the webhook, and switched it off.")
+    done.steps.append(_found(own, url))
+    done.steps += [
+        f"Halo has another webhook to this integration, {hook.get('name') or hook.get('id')}: take it away there, or "
+        "each message comes twice."
+        for hook in hooks
+        if str(hook.get("id")) != number and wanted.is_ours(hook)
+    ]
     _subscribe(client, line, now, number, numbers, done, undo)
     read = client.get(
         line, f"Webhook/{number}", now, "read the webhook back", query={"includedetails": True}
@@ -119,6 +148,18 @@ def _carry_out(
     client.post(line, "Webhook", {"id": number, "active": True}, now, "switch the webhook on")
     done.steps.append("Switched it on.")
     _test(client, line, now, number, done, wait)
+
+
+def _found(own: Mapping[str, Any] | None, url: str) -> str:
+    if own is None:
+        return "Made the webhook, switched off."
+    changed = "" if own.get("url") == url else " and gave it the new address"
+    return f"Found the webhook, switched it off{changed}."
+
+
+def change_address(client: Client, line: Line, now: datetime, number: str, url: str) -> None:
+    """Gives a webhook that is there another address; all else of it stays. Raises what Halo says."""
+    client.post(line, "Webhook", {"id": number, "url": url}, now, "give its webhook the new address")
 
 
 def _numbers(client: Client, line: Line, now: datetime) -> dict[str, int]:
@@ -219,37 +260,3 @@ def _deliveries(client: Client, line: Line, now: datetime, number: str) -> list[
     query = {"webhook_id": number, "pageinate": True, "page_size": 50, "page_no": 1}
     rows = rows_of(client.get(line, "WebhookEvent", now, "read its log of deliveries", query=query))
     return sorted(rows, key=lambda row: str(row.get("timestamp", "")))
-
-
-def problem(client: Client, line: Line, memory: dict[str, Any], found: int, now: datetime) -> str:
-    """Why the webhook brings nothing: a sentence, or "". `found` is how many changes this look found that no webhook
-    had told."""
-    memory["missed"] = int(memory.get("missed", 0)) + 1 if found else 0
-    number = memory.get("webhook_id")
-    if number:
-        try:
-            hook = client.get(line, f"Webhook/{number}", now, "see whether its webhook is on")
-        except Barred:
-            raise
-        except Permanent as error:
-            if "(404)" in str(error):
-                return "The webhook is not in Halo any more: set it up again."
-            hook = {"active": True}
-        if not hook.get("active", True):
-            last = whole(hook.get("last_status"))
-            said = f" Its last delivery was answered {last}." if last and last != "200" else ""
-            return f"Halo has switched the webhook off.{said} Set it up again, or switch it on in Halo."
-    if memory["missed"] >= _MISSED:
-        return (
-            "Changes are found by reconciliation that no webhook told of: look at its deliveries, events and "
-            "conditions in Halo."
-        )
-    return ""
-
-
-def take_away(client: Client, line: Line, number: str, now: datetime) -> None:
-    """Removes the webhook and its notifications from Halo."""
-    rows = rows_of(client.get(line, "Notification", now, "see its notifications", query={"webhook_id": number}))
-    for row in rows:
-        client.delete(line, f"Notification/{whole(row.get('id'))}", now, "take an event away")
-    client.delete(line, f"Webhook/{number}", now, "take the webhook away")
