@@ -15,24 +15,25 @@ from tests.store.workflows import Desk, wired
 from tocsin.access.models import AuditEntry
 from tocsin.alerts import rows
 from tocsin.alerts.commands import write
-from tocsin.alerts.models import Alert
+from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, NewEvent, Reply, Resume, Unacknowledge
 from tocsin.alerts.orders import Actor as AlertActor
 from tocsin.alerts.reactors import AlertChange, PagingMode
 from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
+from tocsin.core import clock, dependents
 from tocsin.core import database as connections
-from tocsin.core import dependents
 from tocsin.core.errors import Rejected
+from tocsin.inbound import commands as integrations
 from tocsin.notify.models import Notification
 from tocsin.operate import retention
 from tocsin.operate.doctor import examine
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
 from tocsin.people import groups
-from tocsin.workflows import acting, commands, loop, ready_made, standings, trial
+from tocsin.workflows import acting, buttons, commands, loop, ready_made, standings, trial
 from tocsin.workflows import reactor as workflow_reactor
 from tocsin.workflows.decide import MOST_A_MINUTE, MOST_DEPTH
-from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.models import Limit, Run, Workflow
 from tocsin.workflows.states import RunStatus
 
 
@@ -405,6 +406,90 @@ def test_a_workflow_that_is_pulled_too_often_acts_so_often_a_minute_and_no_more(
 
 
 # Faults
+
+
+def test_a_loop_through_another_system_ends_at_the_limit_and_is_told_of_once(desk: Desk) -> None:
+    outbound.save_outbound({"name": "Other", "kind": "http", "url": "https://other.example.org"}, actor=ACTOR,
+                           now=desk.start)  # fmt: skip
+    flow = desk.workflow("Echo", {"do": "call", "outbound": "Other"}, limit=5)
+    desk.workflow("Beside it", {"do": "call", "outbound": "Other"}, trigger="closed")
+    opened: list[int] = []
+    for number in range(20):
+        # The other system answers each call with an alert of its own.
+        if number and Call.objects.count() < number:
+            break
+        opened.append(desk.open(mode=PagingMode.RECORD))
+        desk.go(number / 60)
+    assert (len(opened), Call.objects.count()) == (6, 5)
+    (said,) = (step for run in desk.runs(opened[-1]) for step in run.steps)
+    assert said["failed"]
+    assert said["said"] == (
+        "It has made 5 calls, notes and alerts in 10 minutes, as many as it may. Does what it calls open alerts again?"
+    )
+    # What is wrong is asked by the database's own clock.
+    assert Limit.objects.filter(workflow=flow).update(refused_at=clock.now()) == 1
+    with connections.transaction() as connection:
+        (wrong,) = standings.wrong(connection)
+    assert (wrong.kind, wrong.workflow_id) == ("limited", flow.pk)
+    for minute in (1, 2):
+        desk.open(mode=PagingMode.RECORD)
+        desk.go(minute)
+    notices = Notification.objects.filter(purpose="notice", data__about=f"workflow:limit:{flow.pk}")
+    assert [notice.user.username for notice in notices if notice.user] == ["erin"]
+    # Another workflow has a count of its own, and this one may again later.
+    desk.act(opened[0], Close(actor=desk.actor("bob")), 2)
+    desk.go(2)
+    assert Call.objects.count() == 6
+    last = desk.open(mode=PagingMode.RECORD)
+    desk.go(11)
+    assert [step.get("failed", False) for run in desk.runs(last) for step in run.steps] == [False]
+
+
+def test_a_groups_workflow_changes_only_alerts_of_its_integrations_and_those_that_page_it(desk: Desk) -> None:
+    own = {"group": desk.group.name}
+    desk.workflow("Close", {"do": "close", "text": "Done."}, **own)
+    desk.workflow("Tell", {"do": "notify", "users": ["carol"]}, **own)
+    desk.workflow("Admins", {"do": "set_tags", "tags": {"seen": "yes"}})
+    button = desk.workflow("Hold", {"do": "hold", "for": "10m"}, trigger="manual", **own)
+    foreign, routed = desk.open(mode=PagingMode.RECORD, recipient_groups=()), desk.open()
+    desk.go(0)
+    assert Alert.objects.get(pk=foreign).status == "open"
+    assert Alert.objects.get(pk=routed).status == "closed"
+    assert {name: status for name, status, _why in desk.said(foreign)} == {
+        "Close": "skipped", "Tell": "done", "Admins": "done",
+    }  # fmt: skip
+    (why,) = (why for name, _status, why in desk.said(foreign) if name == "Close")
+    assert why.startswith(f"The alert is not one of {desk.group.name}: a group's workflow changes only alerts")
+    # Nothing of it is on the alert, and its button is not offered there.
+    assert not AlertEvent.objects.filter(alert=foreign, reason__contains="Close").exists()
+    assert buttons.offered(foreign, desk.at(1)) == []
+    with pytest.raises(Rejected, match="not one of"):
+        commands.press(button, foreign, desk.users["alice"], "web", now=desk.at(1))
+    assert not trial.of(button, foreign, desk.at(1)).would_act
+    # Once the group owns the alert's integration, it is the group's alert.
+    door = integrations.save_integration(
+        {"name": "Door", "kind": "api", "group": desk.group.name, "anyway": True}, actor=ACTOR, now=desk.start
+    )
+    Alert.objects.filter(pk=foreign).update(integration=door.pk)
+    assert [one.workflow.name for one in buttons.offered(foreign, desk.at(1))] == ["Hold"]
+
+
+def test_only_whoever_may_change_an_outbound_integration_has_a_workflow_call_it_that_did_not_before(desk: Desk) -> None:
+    for name in ("Ours", "Theirs"):
+        outbound.save_outbound({"name": name, "kind": "http", "url": "https://x.example.org"}, actor=ACTOR,
+                               now=desk.start)  # fmt: skip
+    flow = desk.workflow("Call", {"do": "call", "outbound": "Ours"})
+    spec = commands.workflow_spec(flow)
+
+    def save(*names: str) -> None:
+        actions = [{"do": "call", "outbound": name} for name in names]
+        commands.save_workflow({**spec, "actions": actions}, existing=flow, actor=ACTOR, now=desk.start,
+                               may_call=lambda group: False)  # fmt: skip
+
+    save("Ours", "Ours")
+    with pytest.raises(Rejected) as refused:
+        save("Ours", "Theirs")
+    assert "actions[1].outbound" in refused.value.fields
 
 
 def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Desk) -> None:

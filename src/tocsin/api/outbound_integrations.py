@@ -138,10 +138,12 @@ def drop(request: HttpRequest, id: str, call_id: int) -> None:
     commands.drop(_found_call(_own(id, who), call_id), actor=changer(who), now=who.now)
 
 
-@routes.post("/{id}/call", Action.ACT, answers=dict[str, Any], summary="Make the HTTP call, or a ticket, for an alert")
+@routes.post(
+    "/{id}/call", Action.ROUTING, answers=dict[str, Any], summary="Make the HTTP call, or a ticket, for an alert"
+)
 def call_for_alert(request: HttpRequest, id: str, body: ForAlert) -> dict[str, Any]:
     who = caller(request)
-    row = OUTBOUND.find(id)
+    row = _own(id, who)
     if row.kind == "haloitsm":
         return {"id": halo.make_ticket(row, body.alert, changer(who), who.now)}
     return {"id": commands.call_once(row, body.alert, changer(who), who.now)}

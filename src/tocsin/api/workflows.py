@@ -122,13 +122,14 @@ def list_ready_made(request: HttpRequest) -> list[dict[str, Any]]:
 def test_draft(request: HttpRequest, body: Draft) -> dict[str, Any]:
     who = caller(request)
     group = body.workflow.get("group")
-    require(who, Action.ROUTING, find(Group.objects.all(), str(group), what="group").pk if group else None)
+    owner = find(Group.objects.all(), str(group), what="group") if group else None
+    require(who, Action.ROUTING, owner.pk if owner else None)
     wanted = {name: value for name, value in body.workflow.items() if name not in _BESIDE}
     read = Reading(wanted)
     plan = commands.read_definition(read)
     read.finish()
     name = str(body.workflow.get("name") or "The workflow")
-    return _trial(trial.against(plan, name, body.alert, who.now))
+    return _trial(trial.against(plan, name, body.alert, who.now, owner=commands.owner_of(owner)))
 
 
 @routes.post("/{id}/test", Action.SEE, answers=TrialShape, summary="Try it against an alert: a dry run")
@@ -242,7 +243,10 @@ def _shown(row: Workflow, names: commands.NamesById) -> dict[str, Any]:
 
 
 def _save(spec: Spec, /, *, caller: Caller, existing: Workflow | None) -> Workflow:
-    return commands.save_workflow(spec, existing=existing, actor=changer(caller), now=caller.now)
+    return commands.save_workflow(
+        spec, existing=existing, actor=changer(caller), now=caller.now,
+        may_call=lambda group: caller.viewer.may(Action.ROUTING, group),
+    )  # fmt: skip
 
 
 def _delete(row: Workflow, actor: Actor, who: Caller) -> None:

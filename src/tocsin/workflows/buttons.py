@@ -58,7 +58,7 @@ class Story:
 
 def offered(alert_id: int, now: datetime) -> list[Button]:
     """The buttons of an alert whose conditions hold, in their order; one that cannot be read is left out."""
-    rows = list(Workflow.objects.filter(trigger=TriggerKind.MANUAL, is_enabled=True))
+    rows = list(Workflow.objects.filter(trigger=TriggerKind.MANUAL, is_enabled=True).select_related("group"))
     if not rows:
         return []
     with database.transaction() as connection:
@@ -70,7 +70,7 @@ def offered(alert_id: int, now: datetime) -> list[Button]:
     for row in rows:
         try:
             plan = load(row.definition)
-            is_offered = not isinstance(decide(Progress(""), plan, alert, now), End)
+            is_offered = not isinstance(decide(Progress("", owner=commands.owner_of(row.group)), plan, alert, now), End)
         except Rejected:
             continue
         if is_offered:

@@ -23,7 +23,7 @@ from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
 from tocsin.workflows import definition as definitions
 from tocsin.workflows import loop, reactor, reading
-from tocsin.workflows.decide import End, Progress, decide
+from tocsin.workflows.decide import End, Owner, Progress, decide
 from tocsin.workflows.definition import Definition, Names, References
 from tocsin.workflows.models import Run, Workflow
 from tocsin.workflows.states import RunStatus, TriggerKind
@@ -48,6 +48,11 @@ def workflow_spec(workflow: Workflow, names: NamesById | None = None) -> dict[st
         return spec | (workflow.definition if isinstance(workflow.definition, dict) else {})
     known = names if names is not None else names_of([workflow])
     return spec | definitions.write(found, lambda noun, number: known[noun].get(number, f"#{number}"))
+
+
+def owner_of(group: Group | None) -> Owner | None:
+    """A workflow's group as its decisions know it."""
+    return None if group is None else Owner(group.pk, group.name)
 
 
 def readable(workflow: Workflow) -> Definition | None:
@@ -87,9 +92,15 @@ def read_definition(spec: Spec) -> Definition:
 
 
 def save_workflow(
-    spec: Mapping[str, object], *, existing: Workflow | None = None, actor: Actor, now: datetime
+    spec: Mapping[str, object],
+    *,
+    existing: Workflow | None = None,
+    actor: Actor,
+    now: datetime,
+    may_call: Callable[[int | None], bool] = lambda group: True,
 ) -> Workflow:
-    """Makes a workflow, or makes `existing` what the spec says. Runs that wait go on with what it is then.
+    """Makes a workflow, or makes `existing` what the spec says. Runs that wait go on with what it is then. `may_call`
+    says whether outbound integrations of a group may be named that were not named before.
 
     Raises Rejected that names the place of each problem.
     """
@@ -101,6 +112,7 @@ def save_workflow(
         last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
         position = read.whole("order", existing.position if existing else last + 1, most=MOST_POSITION)
         plan = read_definition(read)
+        _refuse_calls(read, plan, references(existing).outbound if existing else frozenset(), may_call)
         read.finish()
         before = workflow_spec(existing) if existing else None
         row = existing or Workflow(created_at=now)
@@ -110,6 +122,17 @@ def save_workflow(
         _record(row, before, workflow_spec(row), actor, now)
     reactor.look_again()
     return row
+
+
+def _refuse_calls(read: Spec, plan: Definition, before: frozenset[int], may_call: Callable[[int | None], bool]) -> None:
+    """Notes each call of an outbound integration that whoever saves may not use."""
+    fresh = {action.outbound for action in plan.actions if action.outbound is not None} - before
+    rows = {row.pk: row for row in OutboundIntegration.objects.filter(pk__in=fresh)}
+    for number, action in enumerate(plan.actions):
+        row = rows.get(action.outbound or 0)
+        if row is not None and not may_call(row.group_id):
+            detail = f'it takes a manager of the group that owns "{row.name}", or an administrator, to have it called.'
+            read.refuse(f"actions[{number}].outbound", detail, "forbidden")
 
 
 def delete_workflow(workflow: Workflow, *, actor: Actor, now: datetime) -> None:
@@ -165,7 +188,8 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
         if found is None:
             raise Rejected("not_found", f"There is no alert {alert_id}.", "alert")
         cause = f"{user.display_name} pressed {workflow.name}."
-        first = decide(Progress(cause), plan, found, now, is_enabled=workflow.is_enabled)
+        progress = Progress(cause, owner=owner_of(workflow.group))
+        first = decide(progress, plan, found, now, is_enabled=workflow.is_enabled)
         if isinstance(first, End):
             raise Rejected("not_possible", first.reason, "alert")
         number = connection.execute(

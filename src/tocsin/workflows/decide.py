@@ -14,7 +14,7 @@ from tocsin.core.durations import say
 from tocsin.inbound.conditions import Verdict
 from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.workflows import facts as known
-from tocsin.workflows.definition import Action, Definition, compiled
+from tocsin.workflows.definition import Action, Definition, changes_alerts, compiled
 from tocsin.workflows.facts import Facts
 from tocsin.workflows.saying import MOMENTS
 from tocsin.workflows.states import SLA, TIMED, ActionKind, RunStatus, TriggerKind
@@ -33,6 +33,14 @@ _NO_MAPPING = Mapped({}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """The group that owns a workflow."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run is."""
 
@@ -47,6 +55,8 @@ class Progress:
     in_all: int = 0
     #: The SLA moments for which it has acted.
     moments: frozenset[datetime] = frozenset()
+    #: Whose workflow it is; None: the administrators', which may change every alert.
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,9 @@ def decide(run: Progress, plan: Definition, alert: Facts, now: datetime, *, is_e
         return End(ended, "The alert is a test: workflows leave it alone.")
     if alert.watch:
         return End(ended, "Its integration only watches: workflows leave its alerts alone.")
+    if run.owner is not None and run.owner.id not in alert.groups and changes_alerts(plan):
+        said = f"The alert is not one of {run.owner.name}: a group's workflow changes only alerts of integrations that"
+        return End(ended, f"{said} the group owns, and alerts that page it.")
     if run.depth > MOST_DEPTH:
         return End(RunStatus.STOPPED, f"Workflows caused each other {run.depth} times in a row: it goes no further.")
     if not run.is_begun:

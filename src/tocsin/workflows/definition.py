@@ -19,9 +19,13 @@ from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec, storable
 from tocsin.inbound.conditions import CompiledCondition, compile_condition
 from tocsin.people.members import MemberRole
-from tocsin.workflows.states import SLA, ActionKind, Moment, TriggerKind
+from tocsin.workflows.states import CHANGES, SLA, ActionKind, Moment, TriggerKind
 
 MOST_ACTIONS = 20
+#: What a workflow may bring about elsewhere, unless it says otherwise: so much in so long.
+LIMIT = 200
+LIMIT_SPAN = timedelta(minutes=10)
+HIGHEST_LIMIT = 10_000
 SHORTEST = timedelta(minutes=1)
 LONGEST = timedelta(days=90)
 
@@ -74,6 +78,8 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     start: Any = None
     stop: Any = None
     actions: tuple[Action, ...] = ()
+    #: So many calls, notes on tickets and alerts it may make in `LIMIT_SPAN`.
+    limit: int = LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,13 @@ def read(spec: Spec, names: Names) -> Definition:
         spec.refuse("actions", "give at least one action.", "missing")
     if len(actions) > MOST_ACTIONS:
         spec.refuse("actions", f"has at most {MOST_ACTIONS} actions.")
-    return Definition(trigger, start, stop, actions)
+    limit = spec.whole("limit", LIMIT, least=1, most=HIGHEST_LIMIT)
+    return Definition(trigger, start, stop, actions, limit)
+
+
+def changes_alerts(plan: Definition) -> bool:
+    """Whether anything that it does changes the alert, whom it pages, or its ticket."""
+    return any(action.do in CHANGES for action in plan.actions)
 
 
 def _trigger(spec: Spec) -> Trigger:
@@ -306,7 +318,8 @@ def write(definition: Definition, name_of: NamesById) -> dict[str, Any]:
     found: dict[str, Any] = {"trigger": _written_trigger(definition.trigger)}
     conditions = {"start": definition.start, "stop": definition.stop}
     found |= {key: condition for key, condition in conditions.items() if condition is not None}
-    return found | {"actions": [_written_action(action, name_of) for action in definition.actions]}
+    found |= {"actions": [_written_action(action, name_of) for action in definition.actions]}
+    return found if definition.limit == LIMIT else found | {"limit": definition.limit}
 
 
 def _written_trigger(trigger: Trigger) -> dict[str, Any] | str:

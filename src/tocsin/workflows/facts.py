@@ -57,6 +57,8 @@ class Facts:
     zone: str = "UTC"
     #: The SLA of the policy at work, by moment: how long from the opening.
     sla: Mapping[str, timedelta] = field(default_factory=dict)
+    #: Whose alert it is: the group that owns its integration, and those that it pages.
+    groups: frozenset[int] = frozenset()
 
     @property
     def has_somebody(self) -> bool:

@@ -21,11 +21,11 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.loops import Loop
 from tocsin.notify import queue
 from tocsin.notify.queue import Notice
-from tocsin.workflows import acting, definition, reactor, reading, table
+from tocsin.workflows import acting, definition, limits, reactor, reading, table
 from tocsin.workflows.decide import Act, Begin, End, Next, Wait, decide
 from tocsin.workflows.definition import MOST_ACTIONS
 from tocsin.workflows.facts import Facts
-from tocsin.workflows.states import RunStatus
+from tocsin.workflows.states import OUTWARD, ActionKind, RunStatus
 from tocsin.workflows.table import RunRow
 
 log = logging.getLogger(__name__)
@@ -161,6 +161,14 @@ def _act_once(run_id: int, now: datetime) -> bool:
 def _do(connection: Connection, run: RunRow, found: Act, facts: Facts, now: datetime) -> None:
     work = acting.work_for(connection, run, facts, now)
     step: dict[str, object] = {"at": now, "do": found.action.do}
+    limit = definition.load(run.definition).limit
+    if found.action.do in OUTWARD and not limits.take(connection, run.workflow_id, limit, now):
+        said = limits.sentence(limit)
+        _tell_timeline(connection, work, f"{run.name} left something out: {said}", now)
+        table.write_step(connection, run, step | {"said": said[:1].upper() + said[1:], "failed": True})
+        limits.tell(connection, run.workflow_id, run.name, limit, now)
+        commands.hint_alerts(connection, [run.alert_id])
+        return
     try:
         with connection.transaction(), reactor.carrying(run.progress.depth + 1):
             done = acting.perform(work, found.action)
@@ -185,7 +193,7 @@ def _by(run: RunRow) -> str:
 
 
 def _verb(found: Act) -> str:
-    return str(found.action.do).replace("_", " ")
+    return "write on the ticket" if found.action.do is ActionKind.HALO else str(found.action.do).replace("_", " ")
 
 
 def _tell_timeline(connection: Connection, work: acting.Work, reason: str, now: datetime) -> None:

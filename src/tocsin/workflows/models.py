@@ -33,6 +33,18 @@ class Workflow(models.Model):
         return self.name
 
 
+class Limit(models.Model):
+    """What a workflow has brought about elsewhere lately. A row of its own, because every such action changes it."""
+
+    workflow = models.OneToOneField(Workflow, primary_key=True, on_delete=models.CASCADE, related_name="+")
+    #: Since when it is counted.
+    since = models.DateTimeField()
+    used = models.IntegerField(default=0, db_default=0)
+    #: What was not done because of it, and when last.
+    refused = models.IntegerField(default=0, db_default=0)
+    refused_at = models.DateTimeField(null=True)
+
+
 class Run(models.Model):
     """One workflow looking at one alert once. Its timer is `due_at`. What a message makes has no foreign keys in the
     database: a workflow that is deleted at that moment must not refuse the message."""

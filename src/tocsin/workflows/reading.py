@@ -16,13 +16,16 @@ from tocsin.workflows.facts import Facts
 
 # A ticket's dates without an offset are of the zone that its Halo is said to be in, else of the installation's.
 _ALERTS = """
-SELECT a.id, a.watch, a.tags, a.custom,
+SELECT a.id, a.watch, a.tags, a.custom, i.group_id,
        coalesce(nullif(o.settings ->> 'time_zone', ''), (SELECT value #>> '{}' FROM core_setting
        WHERE name = 'time_zone'), 'UTC') AS zone,
-       (SELECT v.definition -> 'sla' FROM escalation_run r JOIN escalation_policyversion v ON v.id = r.version_id
-        WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1) AS sla
+       p.sla, p.recipient_groups
 FROM alerts_alert a LEFT JOIN inbound_integration i ON i.id = a.integration_id
 LEFT JOIN outbound_outboundintegration o ON o.id = i.outbound_id
+LEFT JOIN LATERAL (
+  SELECT v.definition -> 'sla' AS sla, r.recipient_groups FROM escalation_run r
+  LEFT JOIN escalation_policyversion v ON v.id = r.version_id WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1
+) AS p ON true
 WHERE a.id = ANY(%s)
 """
 
@@ -41,6 +44,7 @@ def facts(connection: Connection, alert_ids: Sequence[int]) -> dict[int, Facts]:
             _texts(row["tags"]),
             row["zone"],
             _spans(row["sla"]),
+            frozenset(number for number in (row["group_id"], *(row["recipient_groups"] or ())) if number is not None),
         )
         for row in database.rows(connection, _ALERTS, (wanted,))
         if row["id"] in states and row["id"] in known

@@ -22,9 +22,18 @@ WHERE r.status = 'stuck' GROUP BY w.id, w.name ORDER BY w.name
 """
 
 
+#: That a limit was reached is said for so long.
+_SAID_FOR = "interval '1 day'"
+
+_LIMITED = database.literal(f"""
+SELECT w.id, w.name, l.refused FROM workflows_limit l JOIN workflows_workflow w ON w.id = l.workflow_id
+WHERE w.is_enabled AND l.refused_at > clock_timestamp() - {_SAID_FOR} ORDER BY w.name
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """One thing that is wrong: `unreadable` or `stuck`, with the sentence that says it."""
+    """One thing that is wrong: `unreadable`, `stuck` or `limited`, with the sentence that says it."""
 
     workflow_id: int
     name: str
@@ -56,3 +65,7 @@ def wrong(connection: Connection) -> Iterator[Wrong]:
     for row in database.rows(connection, _STUCK):
         said = "1 run of it is" if row["runs"] == 1 else f"{row['runs']} runs of it are"
         yield Wrong(row["id"], row["name"], "stuck", f"The workflow {row['name']}: {said} stuck. {row['reason']}")
+    for row in database.rows(connection, _LIMITED):
+        things = "1 thing was" if row["refused"] == 1 else f"{row['refused']} things were"
+        text = f"The workflow {row['name']} has reached its limit, and {things} not done. It may go in circles"
+        yield Wrong(row["id"], row["name"], "limited", f"{text} through another system: look at its log.")

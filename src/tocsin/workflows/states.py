@@ -64,6 +64,16 @@ class ActionKind(StrEnum):
     WAIT = "wait"
 
 
+#: Those that change the alert, whom it pages, or its ticket.
+CHANGES = frozenset({
+    ActionKind.START_POLICY, ActionKind.ADD_RESPONDERS, ActionKind.ESCALATE, ActionKind.SET_PRIORITY,
+    ActionKind.SET_TAGS, ActionKind.HOLD, ActionKind.CLOSE, ActionKind.REPLY, ActionKind.HALO,
+})  # fmt: skip
+
+#: Those by which something elsewhere comes about, which may come back as a new alert.
+OUTWARD = frozenset({ActionKind.CALL, ActionKind.HALO, ActionKind.OPEN_ALERT})
+
+
 class RunStatus(StrEnum):
     """How a run stands."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from tocsin.alerts.rows import as_json
 from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.workflows.decide import MOST_DEPTH, Begin, End, Progress, Wait
+from tocsin.workflows.decide import MOST_DEPTH, Begin, End, Owner, Progress, Wait
 from tocsin.workflows.states import RunStatus
 
 
@@ -50,11 +50,13 @@ ORDER BY due_at, id LIMIT %(limit)s
 # Whatever the workflow did on this alert before, counts; what recurs may go on as long as the alert lives.
 _READ = """
 SELECT r.id, r.workflow_id, r.alert_id, r.cause, r.depth, r.begun_at IS NOT NULL AS is_begun, r.step, r.steps, r.reason,
-       r.failures, r.user_id, r.user_name, w.name, w.is_enabled, w.definition, h.lately, h.in_all, h.moments,
+       r.failures, r.user_id, r.user_name, w.name, w.is_enabled, w.definition, w.group_id, g.name AS group_name,
+       h.lately, h.in_all, h.moments,
        EXISTS (SELECT FROM workflows_run n WHERE n.alert_id = r.alert_id AND n.workflow_id = r.workflow_id
                AND n.id > r.id) AS is_superseded
 FROM workflows_run r
 LEFT JOIN workflows_workflow w ON w.id = r.workflow_id
+LEFT JOIN people_group g ON g.id = w.group_id
 CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE p.begun_at > %(now)s - interval '1 minute') AS lately, count(*) AS in_all,
          array_agg(p.moment) FILTER (WHERE p.moment IS NOT NULL) AS moments
@@ -98,7 +100,7 @@ def read(connection: Connection, ids: Sequence[int], now: datetime) -> list[RunR
 def _run(row: Mapping[str, Any]) -> RunRow:
     progress = Progress(
         row["cause"], row["depth"], row["is_begun"], row["step"], row["is_superseded"], row["lately"], row["in_all"],
-        frozenset(row["moments"] or ()),
+        frozenset(row["moments"] or ()), Owner(row["group_id"], row["group_name"]) if row["group_id"] else None,
     )  # fmt: skip
     return RunRow(
         row["id"], row["workflow_id"], row["alert_id"], row["name"] or "", bool(row["is_enabled"]), row["definition"],

@@ -12,10 +12,10 @@ from tocsin.alerts.states import LIVE, AlertStatus
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
-from tocsin.workflows import acting, definition, reading, saying
+from tocsin.workflows import acting, commands, definition, reading, saying
 from tocsin.workflows import facts as known
 from tocsin.workflows.acting import work_for
-from tocsin.workflows.decide import Act, Begin, Progress, Wait, decide
+from tocsin.workflows.decide import Act, Begin, Owner, Progress, Wait, decide
 from tocsin.workflows.definition import Action, Definition
 from tocsin.workflows.facts import Facts
 from tocsin.workflows.models import Workflow
@@ -52,10 +52,11 @@ class Trial:
 
 def of(workflow: Workflow, alert_id: int, now: datetime) -> Trial:
     """A workflow as it is stored. Raises Rejected `not_found` for an alert that is not there."""
-    return against(definition.load(workflow.definition), workflow.name, alert_id, now)
+    owner = commands.owner_of(workflow.group)
+    return against(definition.load(workflow.definition), workflow.name, alert_id, now, owner=owner)
 
 
-def against(plan: Definition, name: str, alert_id: int, now: datetime) -> Trial:
+def against(plan: Definition, name: str, alert_id: int, now: datetime, *, owner: Owner | None = None) -> Trial:
     """A workflow that need not be saved, as if its trigger had just been pulled. Raises as above."""
     with database.transaction() as connection:
         alert = reading.facts(connection, [alert_id]).get(alert_id)
@@ -65,11 +66,12 @@ def against(plan: Definition, name: str, alert_id: int, now: datetime) -> Trial:
         if as_opened:
             alert = _as_opened(alert)
         at = _due(plan, alert, now)
-        found = decide(Progress(CAUSE), plan, alert, at)
+        progress = Progress(CAUSE, owner=owner)
+        found = decide(progress, plan, alert, at)
         if isinstance(found, Wait):
             at = found.until
-            found = decide(Progress(CAUSE), plan, alert, at)
-        run = RunRow(0, 0, alert_id, name, True, None, Progress(CAUSE))
+            found = decide(progress, plan, alert, at)
+        run = RunRow(0, 0, alert_id, name, True, None, progress)
         work = work_for(connection, run, alert, now)
         said = tuple(_said(connection, action, alert, at) for action in plan.actions)
         texts = tuple(_text(work, action) for action in plan.actions)

@@ -11,6 +11,7 @@ from tocsin.workflows import standings
 REMEDIES: Mapping[str, str] = {
     "unreadable": "Open it under Workflows and save it again, or delete it.",
     "stuck": "Open its log under Workflows: mend what the sentence says, then try again, or end it.",
+    "limited": "Open its log under Workflows: narrow its conditions if it goes in circles, else raise its limit.",
 }
 
 

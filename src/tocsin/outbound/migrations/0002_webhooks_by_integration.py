@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inbound', '0006_delays_and_maintenance'),
+        ('inbound', '0003_outbound_of_an_integration'),
         ('outbound', '0001_outbound_integrations'),
     ]
 

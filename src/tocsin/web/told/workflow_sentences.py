@@ -53,6 +53,16 @@ SENTENCES = (
     _("The workflow is gone"),
     _("The alert is a test: workflows leave it alone"),
     _("Its integration only watches: workflows leave its alerts alone"),
+    _(
+        "The alert is not one of {name}: a group's workflow changes only alerts of integrations that the group owns, "
+        "and alerts that page it"
+    ),
+    _("It has made {number} calls, notes and alerts in {span}, as many as it may"),
+    _("Does what it calls open alerts again?"),
+    _("The workflow {name} has reached its limit, and {number} thing was not done"),
+    _("The workflow {name} has reached its limit, and {number} things were not done"),
+    _("It may go in circles through another system: look at its log"),
+    _("{name} left something out: {said}"),
     _("Workflows caused each other {number} times in a row: it goes no further"),
     _("A newer run of it looks at this alert: the time counts anew"),
     _("Somebody answered in time: {people}"),

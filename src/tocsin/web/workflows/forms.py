@@ -15,7 +15,7 @@ from tocsin.people.models import ContactMethod, Group, User
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.forms import DurationField, typed
 from tocsin.web.policies.forms import ROLES
-from tocsin.workflows.definition import KEYS, MOST_ACTIONS, SPANS
+from tocsin.workflows.definition import HIGHEST_LIMIT, KEYS, LIMIT, MOST_ACTIONS, SPANS
 from tocsin.workflows.states import SLA, ActionKind, Moment, TriggerKind
 
 TRIGGERS = [
@@ -94,7 +94,15 @@ class WorkflowForm(forms.Form):
         label=_("Owned by"),
         required=False,
         empty_label=_("Administrators only"),
-        help_text=_("Managers of this group may change it."),
+        help_text=_("Managers of this group may change it. It changes only the group's alerts."),
+    )
+    limit = forms.IntegerField(
+        label=_("Limit"),
+        min_value=1,
+        max_value=HIGHEST_LIMIT,
+        initial=LIMIT,
+        required=False,
+        help_text=_("So many calls, notes and alerts in 10 minutes; what comes after is not done, and said."),
     )
     enabled = forms.BooleanField(label=_("In use"), required=False, initial=True)
 
@@ -115,6 +123,7 @@ class WorkflowForm(forms.Form):
             "name": data["name"],
             "group": data["group"].name if data["group"] else None,
             "enabled": data["enabled"],
+            "limit": data["limit"] or LIMIT,
             "trigger": trigger,
         }
 
@@ -137,6 +146,7 @@ def initial_workflow(spec: Mapping[str, Any]) -> dict[str, Any]:
         "name": spec.get("name", ""),
         "group": Group.objects.filter(name=spec.get("group", "")).first(),
         "enabled": spec.get("enabled", True),
+        "limit": spec.get("limit", LIMIT),
         "on": trigger.get("on", "opened"),
         "span": span,
         "moment": trigger.get("moment", Moment.FIX_BY),

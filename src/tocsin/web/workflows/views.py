@@ -153,16 +153,21 @@ def _typed(request: Request, form: WorkflowForm, actions: Actions) -> tuple[Work
 def _saved(request: Request, row: Workflow | None, wanted: dict[str, Any]) -> HttpResponse:
     group = Group.objects.filter(name=wanted["group"]).first() if wanted["group"] else None
     require(request, Action.ROUTING, group)
-    saved = commands.save_workflow(wanted, existing=row, actor=actor(request), now=request.now)
+    saved = commands.save_workflow(
+        wanted, existing=row, actor=actor(request), now=request.now,
+        may_call=lambda group: may(request, Action.ROUTING, group),
+    )  # fmt: skip
     messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
     return redirect("workflow", saved.pk)
 
 
 def _tried_draft(wanted: dict[str, Any], request: Request) -> Trial:
-    read = Spec({key: wanted[key] for key in ("trigger", "start", "stop", "actions")})
+    read = Spec({key: wanted[key] for key in ("trigger", "start", "stop", "actions", "limit")})
     plan = commands.read_definition(read)
     read.finish()
-    return trial.against(plan, wanted["name"], _number(request.POST.get("alert", "").strip().lstrip("#")), request.now)
+    number = _number(request.POST.get("alert", "").strip().lstrip("#"))
+    owner = Group.objects.filter(name=wanted["group"]).first() if wanted["group"] else None
+    return trial.against(plan, wanted["name"], number, request.now, owner=commands.owner_of(owner))
 
 
 def _show(rejected: Rejected, form: WorkflowForm, actions: Actions, conditions: Conditions) -> None:
