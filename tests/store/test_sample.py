@@ -17,19 +17,14 @@ from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import Actor
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
-from tocsin.catalogue.kinds import Kind, Sample, load_kinds
+from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import clock, configuration
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound import passes, secrets
-from tocsin.inbound.elements import elements_of
 from tocsin.inbound.models import Integration
-from tocsin.inbound.passes import Pass
-from tocsin.inbound.reading import Definition, Reading, compile_reader
-from tocsin.inbound.sample import freshened, send_sample
+from tocsin.inbound.sample import send_sample
 from tocsin.notify.models import Notification
-
-KINDS = list(load_kinds().values())
 
 
 @pytest.fixture(autouse=True)
@@ -127,46 +122,6 @@ def test_every_sample_of_the_catalogue_can_be_sent_and_none_reaches_anybody_else
     assert not Alert.objects.filter(test=False).exists()
     desk.keeper.turn(clock.now())
     assert {one.user_id for one in Notification.objects.all()} == {bob.user_id}
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_sample_with_a_fresh_id_says_the_same_as_before(kind: Kind) -> None:
-    for sample in kind.samples:
-        try:
-            says_the_same_when_fresh(kind, sample)
-        except AssertionError as error:
-            error.add_note(f"in the sample {sample.name} of {kind.name}")
-            raise
-
-
-def says_the_same_when_fresh(kind: Kind, sample: Sample) -> None:
-    reader = compile_reader(kind, Definition(settings=sample.settings))
-    source_id, body = freshened(reader, sample, Pass(1, 0xABCDEF0123456789))
-
-    def readings(raw: bytes) -> list[object]:
-        try:
-            elements = elements_of(kind, raw, sample.content_type).elements
-        except Rejected as problem:
-            return [problem.code]
-        return [reader.read(element) for element in elements]
-
-    before, after = readings(sample.body), readings(body)
-    assert len(before) == len(after)
-    first = after[0]
-    if isinstance(first, Reading) and isinstance(before[0], Reading) and before[0].source_id is not None:
-        assert first.source_id == source_id
-        # An id that is put together from several values, or that is a part of a longer word, stays as it is.
-        is_whole = before[0].source_id.encode() in sample.body and body != sample.body
-        assert first.source_id != before[0].source_id or not is_whole
-        delivery = before[0].delivery_id
-        assert delivery is None or first.delivery_id != delivery or delivery.encode() not in sample.body
-    for one, other in zip(before, after, strict=True):
-        if isinstance(one, Reading) and isinstance(other, Reading):
-            assert one.intent is other.intent
-            keep = {"source_id", "delivery_id", "source_url", "dedup_key", "subject", "long_text", "details"}
-            assert {k: v for k, v in one.mapped.values.items() if k not in keep} == {
-                k: v for k, v in other.mapped.values.items() if k not in keep
-            }
 
 
 def test_each_kind_shows_a_sample_that_opens_an_alert_by_itself() -> None:

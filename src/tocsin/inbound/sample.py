@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import re
 import time
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,15 +22,9 @@ from tocsin.core import config
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound import passes, secrets
-from tocsin.inbound.elements import elements_of
 from tocsin.inbound.explained import reader_of
+from tocsin.inbound.freshening import freshened
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.passes import Pass
-from tocsin.inbound.reading import Reader, Reading
-
-#: HaloITSM numbers tickets in 32 bits; the ids of samples are above, so that no ticket ever has one.
-_FIRST_NUMBER = 9_000_000_000
-_NUMBERS = 1_000_000_000
 
 _DEADLINE = 15.0
 _SHOWN = 120
@@ -96,26 +89,6 @@ def send_sample(
     return sent
 
 
-def freshened(reader: Reader, sample: Sample, test: Pass) -> tuple[str, bytes]:
-    """The sample's new id, and its body with that id and a new delivery id in the place of its own.
-
-    An id in digits stays one, another becomes `TEST-…`. What cannot be read, or has no id of its own in the body, is
-    sent as it is.
-    """
-    body = sample.body
-    reading = _reading(reader, sample)
-    if reading is None:
-        return "", body
-    if reading.delivery_id is not None:
-        body = _replaced(body, reading.delivery_id, str(uuid.uuid4()))
-    if reading.source_id is None:
-        return "", body
-    is_number = reading.source_id.isdecimal()
-    fresh = str(_FIRST_NUMBER + test.number % _NUMBERS) if is_number else f"TEST-{test.id[:8]}"
-    renewed = _replaced(body, reading.source_id, fresh)
-    return (reading.source_id if renewed == body else fresh), renewed
-
-
 def _chosen(integration: Integration, name: str | None) -> Sample:
     kind = load_kinds().get(integration.kind)
     if kind is None or not kind.samples:
@@ -136,22 +109,6 @@ def _first(kind: Kind) -> Sample:
         return by_name[kind.first_sample]
     opens = (s for s in kind.samples if not s.before and not s.settings and s.expect[0].status == "Mapped Opened")
     return next(opens, kind.samples[0])
-
-
-def _reading(reader: Reader, sample: Sample) -> Reading | None:
-    """How the sample's first element is read now."""
-    try:
-        elements = elements_of(reader.kind, sample.body, sample.content_type).elements
-    except Rejected:
-        return None
-    reading = reader.read(elements[0]) if elements else None
-    return reading if isinstance(reading, Reading) else None
-
-
-def _replaced(body: bytes, old: str, new: str) -> bytes:
-    """`body` with each whole `old` replaced: not where it is a part of a longer word or number."""
-    pattern = rb"(?<![0-9A-Za-z])" + re.escape(old.encode()) + rb"(?![0-9A-Za-z])"
-    return re.sub(pattern, new.encode(), body)
 
 
 def _post(client: HttpClient, url: str, integration: Integration, sample: Sample, body: bytes) -> Answer:
