@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import hmac
 import json
+import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -310,6 +312,44 @@ def test_a_sender_that_is_too_slow_is_given_up(api_door: Integration, coming: li
         assert (reply.status, reply.headers["connection"]) == (408, "close")
         assert node.bodies.in_flight == 0
     assert not rows()
+
+
+def test_a_compressed_body_is_a_message_like_any_other_and_is_kept_as_its_sender_had_it(
+    node: Doors, api_door: Integration
+) -> None:
+    body = b'{"id": "1", "title": "Disk full"}'
+    for encoding, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
+        assert node.post(api_door, packed, content_encoding=encoding).status == 200
+    assert [bytes(row.raw) for row in rows()] == [body] * 3
+    assert node.bodies.in_flight == 0
+
+
+def test_a_bomb_is_refused_before_it_is_large_and_leaves_nothing(node: Doors, api_door: Integration) -> None:
+    bomb = gzip.compress(b"\0" * (4 * MAX_BODY))
+    reply = node.post(api_door, bomb, content_encoding="gzip")
+    assert (reply.status, reply.body["error"]) == (413, "too_large")
+    assert not rows()
+    assert node.bodies.in_flight == 0
+
+
+@pytest.mark.parametrize(("encoding", "code"), [("br", "unknown_encoding"), ("gzip", "invalid_encoding")])
+def test_a_body_that_cannot_be_unpacked_is_kept_and_refused_with_what_to_send(
+    node: Doors, api_door: Integration, encoding: str, code: str
+) -> None:
+    reply = node.post(api_door, b'{"id": "1"}', content_encoding=encoding)
+    assert (reply.status, reply.body["error"]) == (400, code)
+    (row,) = rows()
+    assert (row.status, bytes(row.raw), str(row.pk)) == ("Mapping Failed", b'{"id": "1"}', reply.body["message_id"])
+    assert "Content-Encoding" in row.reason
+
+
+def test_a_signature_is_of_the_bytes_that_were_sent(node: Doors, api_door: Integration) -> None:
+    secrets.put_credentials(api_door, {"hmac": {"header": "X-Signature", "secret": "key"}})
+    api_door.save()
+    configuration.changed()
+    packed = gzip.compress(b'{"id": "1"}')
+    signature = hmac.new(b"key", packed, hashlib.sha256).hexdigest()
+    assert node.post(api_door, packed, content_encoding="gzip", x_signature=signature).status == 200
 
 
 def test_a_sender_that_leaves_in_the_middle_stores_nothing(node: Doors, api_door: Integration) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -114,6 +115,13 @@ def test_what_is_not_one_readable_message_is_answered_by_the_ordinary_way(both: 
     assert both.taken == []
     assert short.status_code == ordinary.status_code
     assert short.json().keys() == ordinary.json().keys()
+
+
+def test_a_compressed_body_goes_the_ordinary_way(both: Both) -> None:
+    integration = make_integration(kind="api")
+    both.node.registry.refresh()
+    reply = post(both.short, integration, gzip.compress(b'{"id": 1}'), **{"Content-Encoding": "gzip"})
+    assert (both.taken, reply.json()["status"]) == ([], "Mapped Opened")
 
 
 def test_who_must_prove_something_goes_the_ordinary_way(both: Both) -> None:

@@ -292,6 +292,32 @@ def test_every_verb_does_what_it_says(sdk: Sdk, desk: Desk) -> None:
     ] == []
 
 
+def test_tags_and_details_are_added_and_taken_away_one_by_one_and_read_as_they_were_sent(sdk: Sdk) -> None:
+    m = sdk.models
+    by = {"identifier_type": "alias"}
+    sdk.create("Disk full", alias="a", tags=["x", "disk"], details={"host": "db1", "rack": "7"}, source="cron")
+    sdk.alerts.add_tags("a", m.AddTagsToAlertPayload(tags=["y", "x"]), **by)
+    sdk.alerts.remove_tags("a", tags=["x"], **by)
+    sdk.alerts.add_details("a", m.AddDetailsToAlertPayload(details={"rack": "8", "row": "B"}), **by)
+    sdk.alerts.remove_details("a", keys=["host"], **by)
+    found = sdk.alerts.get_alert("a", **by).data
+    assert found.tags == ["disk", "y"]
+    assert found.details == {"rack": "8", "row": "B"}
+    assert found.source == "cron"
+
+
+def test_a_verb_changes_what_it_names_and_nothing_beside(sdk: Sdk) -> None:
+    m = sdk.models
+    by = {"identifier_type": "alias"}
+    sdk.create("Disk full", alias="a", user="Nagios", source="cron")
+    sdk.alerts.acknowledge_alert("a", acknowledge_alert_payload={"user": "Zoe", "source": "app"}, **by)
+    sdk.alerts.update_alert_message("a", m.UpdateAlertMessagePayload(message="Disk nearly full"), **by)
+    now = alert()
+    assert (now.subject, now.long_text) == ("Disk nearly full", "Disk full")
+    assert (now.requester, now.source_status, now.custom["sent_by"]) == ("Nagios", "create", "cron")
+    assert not any("status create" in line for line in timeline(now.pk))
+
+
 def test_an_alert_is_found_by_its_own_integration_only(sdk: Sdk, desk: Desk, url: str) -> None:
     sdk.create("Disk full", alias="a")
     other = Sdk(url, secrets.token_of(door(desk, "opsgenie", "Others")))

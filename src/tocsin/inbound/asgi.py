@@ -92,6 +92,7 @@ class Inbound:
         is_array = False
         elements: Sequence[Element] | Rejected
         try:
+            body = await self.reception.unpacked(headers, body)
             decoded = await self.reception.decoded(door, body, content_type, headers)
             elements, is_array = decoded.elements, decoded.is_array
         except Rejected as rejected:

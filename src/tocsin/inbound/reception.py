@@ -15,13 +15,14 @@ import psycopg
 
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
-from tocsin.core.http import Bodies, Busy, Receive, Scope, TooLarge, TooSlow, client_address
+from tocsin.core.http import MAX_BODY, Bodies, Busy, Receive, Scope, TooLarge, TooSlow, client_address
 from tocsin.core.ids import token_hash, uuid7
 from tocsin.inbound.committer import Committer, NotStored, Ticket
-from tocsin.inbound.credentials import Proof
+from tocsin.inbound.credentials import ADDRESS, Proof
 from tocsin.inbound.decode import LARGE, Decoded, Element, is_costly
 from tocsin.inbound.door import Door
 from tocsin.inbound.elements import elements_of
+from tocsin.inbound.formats import encodings
 from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.passes import Pass
 from tocsin.inbound.prepared import prepare
@@ -90,10 +91,30 @@ class Reception:
         except TooLarge:
             raise Refusal(413, "too_large", "A body has at most 5 MiB.", _CLOSE) from None
         except Busy:
-            raise Refusal(503, "busy", "Too much is being received. Send it again.", RETRY) from None
+            raise _busy() from None
         except TooSlow:
             detail = "The body did not come whole in time. Send it again."
             raise Refusal(408, "too_slow", detail, _CLOSE) from None
+
+    async def unpacked(self, headers: Mapping[str, str], body: bytes) -> bytes:
+        """The body without the compression that its headers name; a signature is of the bytes that were sent.
+
+        Raises Rejected for what cannot be unpacked; Refusal: 413 for what would be too large, 503.
+        """
+        encoding = headers.get("content-encoding", "")
+        if not encodings.is_packed(encoding):
+            return body
+        # As much as may come out: what a few bytes become is not known before.
+        if not self.bodies.hold(MAX_BODY):
+            raise _busy()
+        try:
+            return await asyncio.to_thread(encodings.unpacked, body, encoding, MAX_BODY)
+        except Rejected as rejected:
+            if rejected.code == "too_large":
+                raise Refusal(413, "too_large", rejected.detail) from None
+            raise
+        finally:
+            self.bodies.done(MAX_BODY)
 
     def proofs(self, door: Door, scope: Scope, headers: Mapping[str, str], body: bytes) -> dict[str, Proof]:
         """How each credential that the integration asks for was found, all valid. Raises Refusal (401)."""
@@ -103,7 +124,7 @@ class Reception:
         address = client_address(scope)
         proofs = door.credentials.check(headers, body, address=address, is_signed=signed, now=clock.now())
         if any(proof is not Proof.VALID for proof in proofs.values()):
-            said = "; ".join(f"{name}: {proof.value}" for name, proof in proofs.items())
+            said = "; ".join(_of_proof(name, proof, address) for name, proof in proofs.items())
             raise Refusal(401, "bad_credentials", said)
         return proofs
 
@@ -184,6 +205,17 @@ class Reception:
             self._looking = None
         self._looked_at = time.monotonic()
         await asyncio.to_thread(self.registry.refresh)
+
+
+def _of_proof(name: str, proof: Proof, address: str | None) -> str:
+    if name != ADDRESS:
+        return f"{name}: {proof.value}"
+    where = address or "an unknown address"
+    return f"{where} may send here" if proof is Proof.VALID else f"{where} is no address that may send here"
+
+
+def _busy() -> Refusal:
+    return Refusal(503, "busy", "Too much is being received. Send it again.", RETRY)
 
 
 def headers_of(scope: Scope) -> dict[str, str]:

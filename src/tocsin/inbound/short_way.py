@@ -59,7 +59,7 @@ class ShortWay:
         return None if door.credentials.are_asked or door.reader.kind.code is not code.NONE else door
 
     def take(self, wanted: object, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: AnswerWhole) -> bool:
-        """Hands one message to the committer. Arrays, and bodies that cannot be read, are not taken."""
+        """Hands one message to the committer. Arrays, and bodies that are packed or cannot be read, are not taken."""
         assert isinstance(wanted, Door)
         try:
             incoming = None if len(body) > LARGE else _incoming(wanted, headers, body)
@@ -88,7 +88,7 @@ def _incoming(door: Door, headers: Sequence[tuple[bytes, bytes]], body: bytes) -
     """The one message of a request; None where it is not one that can be read."""
     named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     content_type = named.get("content-type", "")
-    if is_costly(body, content_type):
+    if "content-encoding" in named or is_costly(body, content_type):
         return None
     try:
         decoded = decode(body, content_type, lenient=door.reader.kind.lenient)

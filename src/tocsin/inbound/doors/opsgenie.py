@@ -128,6 +128,10 @@ async def _read(request: Request, send: Send) -> None:
 
 async def _order(reception: Reception, request: Request, body: bytes, send: Send) -> None:
     proofs = reception.proofs(request.door, request.scope, request.headers, body)
+    try:
+        body = await reception.unpacked(request.headers, body)
+    except Rejected as rejected:
+        raise _not_processable(rejected) from None
     given = await asyncio.to_thread(_payload, body) if len(body) > LARGE else _payload(body)
     verb, identifier, more = _verb(request)
     problems: dict[str, str] = {}
@@ -135,6 +139,12 @@ async def _order(reception: Reception, request: Request, body: bytes, send: Send
         payload = opsgenie_orders.message(verb, {**given, **more})
     except Rejected as rejected:
         payload, problems = {**given, **more, "action": verb.value}, {rejected.field or "body": rejected.detail}
+    if verb in opsgenie_orders.TO_WHAT_THERE_IS and identifier is not None and not problems:
+        now = await asyncio.to_thread(opsgenie_reads.find, request.door, identifier, _type(request))
+        if now is not None:
+            is_removal = request.method == "DELETE"
+            has = (opsgenie_reads.labels(now), opsgenie_reads.details(now))
+            payload = opsgenie_orders.with_what_there_is(payload, *has, is_removal=is_removal)
     alias = payload.get("alias") if identifier is None else await _alias(request, identifier)
     if alias is None and identifier is not None:
         # Taken and found wanting afterwards, as over there.
@@ -190,10 +200,14 @@ def _payload(body: bytes) -> dict[str, object]:
     try:
         elements = decode(body, None, lenient=False).elements
     except Rejected as rejected:
-        raise Refusal(422, "invalid_request", f"Request body is not processable: {rejected.detail}") from None
+        raise _not_processable(rejected) from None
     if len(elements) != 1 or elements[0].payload is None:
         raise Refusal(422, "invalid_request", "Request body is not processable: send one object.")
     return dict(elements[0].payload)
+
+
+def _not_processable(rejected: Rejected) -> Refusal:
+    return Refusal(422, "invalid_request", f"Request body is not processable: {rejected.detail}")
 
 
 # --- Heartbeats

@@ -72,6 +72,9 @@ AFTERWARDS: Final = frozenset(
     }
 )
 
+#: Verbs that add to what an alert has already, or take from it.
+TO_WHAT_THERE_IS: Final = frozenset({Verb.TAGS, Verb.DETAILS})
+
 #: What the vendor says of a request that was carried out.
 DONE: Final[Mapping[Verb, tuple[str, str]]] = {
     Verb.CREATE: ("Create", "Created alert"),
@@ -111,6 +114,30 @@ def message(verb: Verb, given: Mapping[str, object]) -> dict[str, object]:
         case _:
             pass
     return payload
+
+
+def with_what_there_is(
+    payload: Mapping[str, object], labels: list[str], details: Mapping[str, str], *, is_removal: bool
+) -> dict[str, object]:
+    """The message with the alert's tags or details as they are afterwards. The last of them cannot be taken away."""
+    whole = dict(payload)
+    if payload["action"] == Verb.TAGS:
+        named = _listed(payload.get("tags"))
+        left = [one for one in labels if one not in named]
+        whole["tags"] = left if is_removal else list(dict.fromkeys([*labels, *named]))
+    elif is_removal:
+        gone = _listed(payload.get("keys"))
+        whole["details"] = {name: value for name, value in details.items() if name not in gone}
+    else:
+        given = payload.get("details")
+        whole["details"] = {**details, **given} if isinstance(given, Mapping) else dict(details)
+    return whole
+
+
+def _listed(value: object) -> list[str]:
+    """A list of texts, or a text with commas, as queries have it."""
+    found = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    return [text for one in found if (text := _text(one))]
 
 
 def carry_out(door: Door, verb: Verb, alert_id: int, payload: Mapping[str, object], now: datetime) -> None:

@@ -17,6 +17,7 @@ from tocsin.core.ids import uuid7
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.doors.opsgenie_orders import DONE, Verb
+from tocsin.inbound.mapping.fields import text_of
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.prepared import prepare
 from tocsin.inbound.reception import Refusal
@@ -155,7 +156,7 @@ def base(door: Door, row: Row) -> dict[str, object]:
         "status": "open" if row["status"] in _OPEN else "closed",
         "acknowledged": bool(row["acknowledged"] or owner),
         "isSeen": bool(row["acknowledged"] or owner),
-        "tags": [f"{name}:{value}" for name, value in row["tags"].items()],
+        "tags": labels(row),
         "snoozed": held is not None,
         **({"snoozedUntil": _moment(held)} if held is not None else {}),
         "count": row["count"],
@@ -177,8 +178,25 @@ def whole(door: Door, row: Row) -> dict[str, object]:
         "actions": [],
         "entity": row["tags"].get("component_name", ""),
         "description": row["long_text"],
-        "details": {name: value for name, value in row["custom"].items() if isinstance(value, str)},
+        "details": details(row),
     }
+
+
+def labels(row: Row) -> list[str]:
+    """The alert's tags as their sender wrote them: words, where Tocsin's own have names."""
+    return [one for one in row["custom"].get("labels", "").split(", ") if one]
+
+
+def details(row: Row) -> dict[str, str]:
+    """The alert's details, by name."""
+    custom = row["custom"]
+    text = custom.get("properties") or custom.get("details", "")
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        # As a mapping of somebody's own left them, or none.
+        return {"details": text} if text else {}
+    return {name: text_of(value) or "" for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 #: One term of a query: `status:open`, `alias:"web 1"`.

@@ -60,6 +60,11 @@ async def refused(send: Send, refusal: Refusal) -> None:
 
 async def _event(reception: Reception, scope: Scope, body: bytes, send: Send) -> None:
     headers = headers_of(scope)
+    sent = body
+    try:
+        body = await reception.unpacked(headers, sent)
+    except Rejected as rejected:
+        raise Refusal(400, "invalid_event", rejected.detail) from None
     event = await asyncio.to_thread(_read, body) if len(body) > LARGE else _read(body)
     path: str = scope["path"]
     key_name = "service_key" if path == FIRST else "routing_key"
@@ -67,7 +72,7 @@ async def _event(reception: Reception, scope: Scope, body: bytes, send: Send) ->
     if not isinstance(token, str) or not token:
         raise Refusal(400, "invalid_event", f"'{key_name}' is missing or blank")
     door = await _door(reception, token, key_name)
-    proofs = reception.proofs(door, scope, headers, body)
+    proofs = reception.proofs(door, scope, headers, sent)
     if path == CHANGES:
         # Change events have no action of their own.
         event["event_action"] = "change"

@@ -1,0 +1,76 @@
+"""Bodies that are compressed: gzip and deflate come out as they were, and a bomb stops at its limit."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin.core.errors import Rejected
+from tocsin.inbound.formats.encodings import is_packed, unpacked
+
+MOST = 5 * 1024 * 1024
+
+
+def _raw(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+@given(st.binary(max_size=2000))
+def test_what_was_packed_comes_out_as_it_was(body: bytes) -> None:
+    assert unpacked(gzip.compress(body), "gzip", MOST) == body
+    assert unpacked(gzip.compress(body), " X-GZIP ", MOST) == body
+    assert unpacked(gzip.compress(body) + gzip.compress(b"more"), "gzip", MOST) == body + b"more"
+    assert unpacked(zlib.compress(body), "deflate", MOST) == body
+    assert unpacked(_raw(body), "deflate", MOST) == body
+
+
+@given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "br", "zstd", "gzip, gzip", "\x00"]))
+def test_whatever_comes_the_end_is_bytes_or_a_declared_refusal(body: bytes, encoding: str) -> None:
+    code = ""
+    try:
+        found = unpacked(body, encoding, MOST)
+    except Rejected as rejected:
+        code = rejected.code
+    else:
+        assert isinstance(found, bytes)
+    assert code in ("", "unknown_encoding", "invalid_encoding", "too_large")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, _raw])
+def test_a_bomb_stops_at_the_limit_and_takes_no_more_memory_than_that(pack) -> None:  # type: ignore[no-untyped-def]
+    bomb = pack(b"\0" * (48 * 1024 * 1024))
+    assert len(bomb) < 1024 * 1024
+    tracemalloc.start()
+    try:
+        with pytest.raises(Rejected) as caught:
+            unpacked(bomb, "gzip" if pack is gzip.compress else "deflate", MOST)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MOST
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "too_large"
+
+
+def test_many_members_of_a_gzip_are_one_body_with_one_limit() -> None:
+    with pytest.raises(Rejected, match="at most 5 MiB"):
+        unpacked(gzip.compress(b"\0" * 2**20) * 6, "gzip", MOST)
+
+
+def test_the_limit_itself_may_be_reached() -> None:
+    assert len(unpacked(gzip.compress(b"\0" * MOST), "gzip", MOST)) == MOST
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"{}")[:-3], b"{}", b"", gzip.compress(b"{}") + b"rest"])
+def test_bytes_that_are_not_what_is_said_of_them_are_refused_in_words(body: bytes) -> None:
+    with pytest.raises(Rejected, match="says gzip, but the body is not") as caught:
+        unpacked(body, "gzip", MOST)
+    assert caught.value.code == "invalid_encoding"
+
+
+def test_nothing_and_identity_are_not_packed() -> None:
+    assert [is_packed(one) for one in ("", "identity", "Identity ", "gzip")] == [False, False, False, True]
