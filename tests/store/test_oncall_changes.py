@@ -224,9 +224,10 @@ CALENDAR = (
 def test_a_shift_is_read_from_a_calendar_and_stays_as_it_was_while_that_fails(
     desk: Group, now: datetime, client: HttpClient
 ) -> None:
+    broken = "END:VEVENT\r\nBEGIN:VEVENT\r\nUID:3\r\nDTSTART:soon\r\nSUMMARY:Dave\r\nEND:VEVENT\r\nEND:VCAL"
     answers = [
         Response(302, headers={"Location": "/moved.ics"}),
-        Response(200, CALENDAR.encode()),
+        Response(200, CALENDAR.replace("END:VEVENT\r\nEND:VCAL", broken).encode()),
         Response(200, b"<html>Sign in</html>"),
         Response(503),
     ]
@@ -239,7 +240,8 @@ def test_a_shift_is_read_from_a_calendar_and_stays_as_it_was_while_that_fails(
         commands.save_schedule({**SPEC, "shifts": [shift]}, actor=ACTOR, now=now)
         imports_loop.turn(client, now)
         row = CalendarImport.objects.get()
-        assert (row.error, row.unknown, row.read_at) == ("", ["Mallory"], now)
+        assert (row.unknown, row.read_at) == (["Mallory"], now)
+        assert row.error == "Left out, or not taken as meant: Dave (DTSTART cannot be understood)."
         assert primary(desk, now)[0] == "Carol"
         assert primary(desk, now + timedelta(days=1))[0] == "Alice", "no shift is on: the group's own order"
         for minutes, problem in ((16, "not a calendar"), (32, "answers 503")):

@@ -21,6 +21,7 @@ from tocsin.escalation.commands import save_policy
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
 from tocsin.oncall.commands import save_schedule
+from tocsin.oncall.models import CalendarImport, Schedule
 from tocsin.operate.auditor import Auditor
 from tocsin.operate.checks import address, machine
 from tocsin.operate.doctor import examine
@@ -211,6 +212,12 @@ def test_hours_that_are_nobodys_are_said_in_the_schedules_own_time(now: datetime
     assert finding.detail == (
         "Nobody is primary of Service Desk: from Tue 24 Nov 18:00 (Europe/Zurich) for 14 hours (60 times in all)."
     )
+    elsewhere = {"name": "Elsewhere", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}}
+    save_schedule({**spec, "shifts": [shift, elsewhere]}, existing=Schedule.objects.get(), actor=ACTOR, now=now)
+    assert ids(now, "oncall.calendar") == [], "it was not read yet"
+    CalendarImport.objects.update(error="Its server answers 404.")
+    (finding,) = found(now, "oncall.calendar")
+    assert finding.detail == "The calendar of shift Elsewhere of Days: Its server answers 404."
 
 
 def test_without_an_administrator_nobody_can_mend_anything(now: datetime) -> None:

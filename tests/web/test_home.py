@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.core.cache import cache
 from django.test import Client
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
@@ -21,6 +21,8 @@ from tocsin.core.ids import first_uuid7
 from tocsin.inbound.models import InboundMessage
 from tocsin.notify.models import Delivery, Notification
 from tocsin.oncall.commands import save_schedule
+from tocsin.oncall.models import CalendarImport
+from tocsin.people import commands as people
 from tocsin.people.models import User
 from tocsin.web.guard import alert_actor
 from tocsin.web.home import overview, troubles
@@ -93,9 +95,36 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     cache.clear()
 
     def gaps() -> list[str]:
-        return [trouble.text for trouble in troubles.found(now) if trouble.text.startswith("Night: ")]
+        return [trouble.text for trouble in troubles.found(now) if " Night: " in trouble.text]
 
     assert gaps() == []
     save_schedule(spec, actor=COMMAND_LINE, now=now)
     assert gaps()
     assert "primary" in gaps()[0]
+    assert len(gaps()) == 1, "once, however often it comes"
+    with translation.override("de"):
+        (gap,) = gaps()
+    assert gap.startswith("Niemand ist erste in Night: ")
+    assert gap.endswith(" Mal insgesamt).")
+
+
+def test_who_cannot_be_reached_in_a_shift_and_a_calendar_that_cannot_be_read_are_named(company: Company) -> None:
+    now = clock.now()
+    eve = people.save_user(
+        {"username": "eve", "name": "Eve", "email": "eve@example.org", "role": "responder", "contact_methods": []},
+        actor=COMMAND_LINE, now=now,
+    )  # fmt: skip
+    shifts = [
+        {"name": "Always", "fixed": {"windows": [{"from": "mon 00:00", "to": "mon 00:00"}], "users": [eve.username]}},
+        {"name": "Elsewhere", "layer": 2, "calendar": {"url": "https://calendar.example.org/a.ics"}},
+    ]
+    save_schedule(
+        {"name": "Office", "group": "Night", "time_zone": "UTC", "shifts": shifts}, actor=COMMAND_LINE, now=now
+    )
+    CalendarImport.objects.update(error="Its server answers 404.")
+    cache.clear()
+    said = {trouble.text: trouble for trouble in troubles.found(now)}
+    (lost,) = (text for text in said if text.startswith("Eve is on call in Night and has no contact method"))
+    assert said[lost].is_urgent
+    calendar = said["The calendar of shift Elsewhere of Office: Its server answers 404."]
+    assert calendar.url == f"/on-call/schedules/{CalendarImport.objects.get().schedule_id}/"

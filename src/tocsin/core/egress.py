@@ -134,7 +134,7 @@ class HttpClient:
         self._trusted = trusted
         self._context = context or tls_context()
         #: The one used last is on top, so that few are busy where few suffice, and the others grow old at the bottom.
-        self._idle: list[tuple[float, httpcore.ConnectionPool]] = []
+        self._idle: list[tuple[float, _Connection]] = []
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -162,11 +162,12 @@ class HttpClient:
         end = time.monotonic() + deadline
         try:
             with (
-                self._connection() as connection,
-                connection.stream(
+                self._connection(end) as connection,
+                connection.pool.stream(
                     method, address, headers=sent, content=content, extensions={"timeout": timeouts}
                 ) as response,
             ):
+                connection.patience.until = None
                 body = _body(response.iter_stream(), end, most_bytes)
                 return Answer(response.status, _headers(response.headers), body)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
@@ -182,14 +183,18 @@ class HttpClient:
             self._is_closed = True
             idle, self._idle = self._idle, []
         for _, connection in idle:
-            connection.close()
+            connection.pool.close()
 
     @contextmanager
-    def _connection(self) -> Iterator[httpcore.ConnectionPool]:
-        """A pool of one connection for one request. One pool of many would look through all of them each time, which
-        costs more than the request: measured with fifty."""
+    def _connection(self, answer_by: float) -> Iterator[_Connection]:
+        """A pool of one connection for one request, whose answer must have begun by then.
+
+        One pool of many would look through all of them each time, which costs more than the request: measured with
+        fifty.
+        """
         with self._lock:
             connection = self._idle.pop()[1] if self._idle else self._new()
+        connection.patience.until = answer_by
         try:
             yield connection
         finally:
@@ -201,24 +206,50 @@ class HttpClient:
                 else:
                     self._idle.append((now, connection))
             for each in old:
-                each.close()
+                each.pool.close()
 
-    def _new(self) -> httpcore.ConnectionPool:
-        return httpcore.ConnectionPool(
+    def _new(self) -> _Connection:
+        patience = _Patience()
+        pool = httpcore.ConnectionPool(
             ssl_context=self._context,
             max_connections=1,
             max_keepalive_connections=1,
             keepalive_expiry=KEPT,
-            network_backend=_Backend(self._trusted),
+            network_backend=_Backend(self._trusted, patience),
         )
+        return _Connection(pool, patience)
+
+
+@dataclass(slots=True)
+class _Patience:
+    """Until when a connection waits for the head of an answer, by the monotonic clock: a server that sends it byte by
+    byte would hold a request without end, since each read by itself is in time."""
+
+    until: float | None = None
+
+    def of(self, timeout: float | None) -> float | None:
+        """How long one read may take."""
+        if self.until is None:
+            return timeout
+        left = max(0.001, self.until - time.monotonic())
+        return left if timeout is None else min(timeout, left)
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """A pool of one connection, and how long that waits."""
+
+    pool: httpcore.ConnectionPool
+    patience: _Patience
 
 
 class _Backend(httpcore.NetworkBackend):
     """Connects for httpcore, by `connect`: what was checked is what is connected to, so a name cannot change in
     between."""
 
-    def __init__(self, trusted: bool) -> None:
+    def __init__(self, trusted: bool, patience: _Patience) -> None:
         self._trusted = trusted
+        self._patience = patience
 
     def connect_tcp(
         self,
@@ -228,18 +259,20 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        return _Stream(connect(host, port, timeout or CONNECT_TIMEOUT, trusted=self._trusted))
+        connected = connect(host, port, timeout or CONNECT_TIMEOUT, trusted=self._trusted)
+        return _Stream(connected, self._patience)
 
 
 class _Stream(httpcore.NetworkStream):
     """A connected socket as httpcore wants it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, patience: _Patience) -> None:
         self._socket = connection
+        self._patience = patience
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            self._socket.settimeout(timeout)
+            self._socket.settimeout(self._patience.of(timeout))
             return self._socket.recv(max_bytes)
         except TimeoutError as error:
             raise httpcore.ReadTimeout("no answer in time") from error
@@ -263,7 +296,7 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         try:
             self._socket.settimeout(timeout)
-            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname))
+            return _Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname), self._patience)
         except TimeoutError as error:
             self.close()
             raise httpcore.ConnectTimeout("no TLS in time") from error

@@ -5,7 +5,7 @@ that never count. Pure; used by doctor, the API, Home, the schedule's page and t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import combinations
@@ -93,10 +93,11 @@ def _gaps(plan: GroupPlan, drawn: Timeline) -> Iterator[Finding]:
 
 
 def _people(plan: GroupPlan, drawn: Timeline, reachable: Collection[int]) -> Iterator[Finding]:
-    for segment in drawn.segments:
-        if segment.is_absent:
-            text = f"{segment.name} is {segment.role} of {plan.name} while out of office, and nobody covers."
-            yield _about(Kind.ABSENT, text, [segment])
+    absent = [segment for segment in drawn.segments if segment.is_absent]
+    for user_id, role in dict.fromkeys((segment.user_id, segment.role) for segment in absent):
+        theirs = [segment for segment in absent if (segment.user_id, segment.role) == (user_id, role)]
+        text = f"{theirs[0].name} is {role} of {plan.name} while out of office, and nobody covers."
+        yield from (replace(_about(Kind.ABSENT, text, [segment]), times=len(theirs)) for segment in theirs)
     for user_id in dict.fromkeys(segment.user_id for segment in drawn.segments):
         if user_id not in reachable:
             theirs = [segment for segment in drawn.segments if segment.user_id == user_id]
@@ -198,5 +199,7 @@ def firsts(found: Iterable[Finding]) -> tuple[Finding, ...]:
     """Of what comes again and again only the first: each says how often it comes."""
     kept: dict[object, Finding] = {}
     for finding in found:
-        kept.setdefault((finding.kind, finding.role, finding.user_id, finding.schedule, finding.shift), finding)
+        # Whoever is away is away from one shift as from the next.
+        shift = () if finding.kind is Kind.ABSENT else (finding.schedule, finding.shift)
+        kept.setdefault((finding.kind, finding.role, finding.user_id, shift), finding)
     return tuple(kept.values())

@@ -20,6 +20,8 @@ REFRESH = timedelta(hours=1)
 #: Of a calendar so many turns are taken; one with more is refused.
 MOST_TURNS = 5000
 _PRODUCT = "-//Tocsin//On call//EN"
+#: What makes a turn: an event in which one of these cannot be understood is left out, or taken in part.
+_TIMES = ("DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
 
 
 class Unreadable(Exception):
@@ -36,10 +38,12 @@ class GroupTurn:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a calendar says: (user, from, to) in order, and the names in it that are nobody here."""
+    """What a calendar says: (user, from, to) in order, the names in it that are nobody here, and what is wrong with
+    single events of it."""
 
     spans: tuple[tuple[int, datetime, datetime], ...]
     unknown: tuple[str, ...]
+    flaws: tuple[str, ...] = ()
 
 
 def write(
@@ -78,14 +82,16 @@ def read(body: bytes, people: Mapping[str, int], zone: ZoneInfo, since: datetime
     """The turns of a calendar in the range. `people` has users by lower-case e-mail, username and name.
 
     An event is somebody's by its attendees, else its organizer, else its title. A time without a zone is local in
-    `zone`; a whole day is one there. Raises Unreadable.
+    `zone`; a whole day is one there. Events that cannot be understood are left out and named. Raises Unreadable.
     """
     # Imported here, as above.
     import icalendar
     import recurring_ical_events
 
+    _refuse_other(body)
     try:
         calendar = icalendar.Calendar.from_ical(body)
+        flaws = _flaws(calendar, zone)
         events = recurring_ical_events.of(calendar, skip_bad_series=True).between(since, until)
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError) as error:
         # What the two libraries raise for what is no calendar, or one with impossible dates in it.
@@ -102,7 +108,36 @@ def read(body: bytes, people: Mapping[str, int], zone: ZoneInfo, since: datetime
         if not found:
             unknown[(_names(event) or ("an event without a title",))[0][:200]] = None
         spans += [(user, begin, end) for user in dict.fromkeys(found) if begin < end]
-    return Read(tuple(sorted(set(spans), key=lambda span: (span[1], span[2], span[0]))), tuple(unknown))
+    return Read(tuple(sorted(set(spans), key=lambda span: (span[1], span[2], span[0]))), tuple(unknown), flaws)
+
+
+def _refuse_other(body: bytes) -> None:
+    """Raises Unreadable for what is no calendar at all, or only the beginning of one."""
+    text = body.removeprefix(b"\xef\xbb\xbf").strip()
+    if not text:
+        raise Unreadable("It is not a calendar: it is empty.")
+    if text[:15].upper() != b"BEGIN:VCALENDAR":
+        begins = " ".join(text[:40].decode("utf-8", "replace").split())
+        raise Unreadable(f'It is not a calendar: it begins with "{begins}".')
+    if text[-13:].upper() != b"END:VCALENDAR":
+        raise Unreadable("It is not a calendar to its end: its server was too slow, or sent only a part.")
+
+
+def _flaws(calendar: Component, zone: ZoneInfo) -> tuple[str, ...]:
+    """What is wrong with single events. Those without a beginning are taken out: they are never on."""
+    found: dict[str, None] = {}
+    for event in calendar.walk("VEVENT"):
+        title = str(event.get("SUMMARY", "")).strip()[:100] or "an event without a title"
+        wrong = [key for key, _ in event.errors if key in _TIMES]
+        begins = event.get("DTSTART")
+        if wrong:
+            found[f"{title} ({', '.join(dict.fromkeys(wrong))} cannot be understood)"] = None
+        elif begins is None:
+            found[f"{title} (no DTSTART)"] = None
+        elif (named := begins.params.get("TZID")) and isinstance(begins.dt, datetime) and begins.dt.tzinfo is None:
+            found[f"{title} (time zone {str(named)[:60]} is not known, {zone.key} is taken)"] = None
+    calendar.subcomponents = [part for part in calendar.subcomponents if part.name != "VEVENT" or "DTSTART" in part]
+    return tuple(found)
 
 
 def _names(event: Component) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Reads the iCal calendars that shifts take their turns from: a few each turn, each again after a while.
+"""Reads the iCal calendars that shifts take their turns from: one each turn, each again after a while.
 
 What was read last stays in force while a calendar cannot be read; what went wrong stands beside it.
 """
@@ -6,6 +6,7 @@ What was read last stays in force while a calendar cannot be read; what went wro
 from __future__ import annotations
 
 import logging
+import time
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urljoin
@@ -17,7 +18,7 @@ from tocsin.core import clock, database
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.loops import Loop
-from tocsin.oncall import ical
+from tocsin.oncall import ical_apart
 from tocsin.oncall.ical import Read, Unreadable
 from tocsin.oncall.specs import write_moment
 
@@ -30,8 +31,10 @@ AFTER_FAILURE = timedelta(minutes=5)
 #: Events are taken from so long ago until so far ahead.
 BACK = timedelta(days=32)
 AHEAD = timedelta(days=400)
-#: So many in one turn.
-BATCH = 10
+#: One is read for so long, in seconds, with all redirects; and one a turn, so that slow servers do not stop the loop.
+FETCH = 20.0
+#: So many events that cannot be understood are named.
+MOST_FLAWS = 5
 #: A calendar may be so big.
 MOST_BYTES = 5 * 1024 * 1024
 MOST_REDIRECTS = 3
@@ -39,8 +42,8 @@ _ACCEPT = {"Accept": "text/calendar, */*;q=0.1"}
 
 _CLAIM = """
 UPDATE oncall_calendarimport SET due_at = %(later)s
-WHERE id IN (
-    SELECT id FROM oncall_calendarimport WHERE due_at <= %(now)s ORDER BY due_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
+WHERE id = (
+    SELECT id FROM oncall_calendarimport WHERE due_at <= %(now)s ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING id, url, schedule_id, shift
 """
@@ -52,7 +55,7 @@ _PEOPLE = "SELECT id, lower(email) AS email, lower(username) AS username, lower(
 # A calendar whose address was changed meanwhile is another one.
 _DONE = """
 UPDATE oncall_calendarimport
-SET read_at = %(now)s, due_at = %(due)s, error = '', unknown = %(unknown)s, spans = %(spans)s
+SET read_at = %(now)s, due_at = %(due)s, error = %(error)s, unknown = %(unknown)s, spans = %(spans)s
 WHERE id = %(id)s AND url = %(url)s
 """
 
@@ -66,32 +69,33 @@ def loop() -> Loop:
 
 
 def turn(client: HttpClient, now: datetime) -> bool:
-    """Reads what is due. True when there may be more."""
+    """Reads the calendar that is due first. True when there may be more."""
     with database.transaction() as connection:
         # Claimed by being due later: another node leaves it alone, and a node that dies leaves it to the next.
-        due = database.rows(connection, _CLAIM, {"now": now, "later": now + AFTER_FAILURE, "most": BATCH})
-        rows = list(due)
-        people = _people(list(database.rows(connection, _PEOPLE))) if rows else {}
-        zones = {row["id"]: _zone(connection, row["schedule_id"], row["shift"]) for row in rows}
-    for row in rows:
-        zone = zones[row["id"]]
-        if zone is None:
-            continue
-        try:
-            read = ical.read(_fetch(client, row["url"]), people, zone, now - BACK, now + AHEAD)
-        except (Temporary, Permanent, Unreadable) as error:
-            _fail(row, str(error), now)
-        except Exception:  # one calendar's edge: the others are read all the same
-            log.exception("The calendar import %s failed.", row["id"])
-            _fail(row, "Something in it could not be understood; the log says what.", now)
-        else:
-            _keep(row, read, now)
-    return len(rows) == BATCH
+        row = database.row(connection, _CLAIM, {"now": now, "later": now + AFTER_FAILURE})
+        if row is None:
+            return False
+        people = _people(list(database.rows(connection, _PEOPLE)))
+        zone = _zone(connection, row["schedule_id"], row["shift"])
+    if zone is None:
+        return True
+    try:
+        read = ical_apart.read(_fetch(client, row["url"]), people, zone, now - BACK, now + AHEAD)
+    except (Temporary, Permanent, Unreadable) as error:
+        _fail(row, str(error), now)
+    except Exception:  # one calendar's edge: the others are read all the same
+        log.exception("The calendar import %s failed.", row["id"])
+        _fail(row, "Something in it could not be understood; the log says what.", now)
+    else:
+        _keep(row, read, now)
+    return True
 
 
 def _fetch(client: HttpClient, url: str) -> bytes:
+    end = time.monotonic() + FETCH
     for _ in range(MOST_REDIRECTS + 1):
-        answer = client.request("GET", url, headers=_ACCEPT, most_bytes=MOST_BYTES)
+        left = max(0.1, end - time.monotonic())
+        answer = client.request("GET", url, headers=_ACCEPT, most_bytes=MOST_BYTES, deadline=left)
         if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
             url = urljoin(url, answer.headers["location"])
             continue
@@ -130,11 +134,20 @@ def _keep(row: dict[str, Any], read: Read, now: datetime) -> None:
         "url": row["url"],
         "now": now,
         "due": now + AGAIN,
+        "error": _said(read.flaws),
         "unknown": Jsonb(list(read.unknown)[:50]),
         "spans": Jsonb(spans),
     }
     with database.transaction() as connection:
         connection.execute(_DONE, given)
+
+
+def _said(flaws: tuple[str, ...]) -> str:
+    """What is told of events that are left out, or taken in part."""
+    if not flaws:
+        return ""
+    more = f"; and {len(flaws) - MOST_FLAWS} more" if len(flaws) > MOST_FLAWS else ""
+    return f"Left out, or not taken as meant: {'; '.join(flaws[:MOST_FLAWS])}{more}."[:500]
 
 
 def _fail(row: dict[str, Any], problem: str, now: datetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,10 +11,19 @@ from tocsin.core import database, durations
 from tocsin.core.database import Connection
 from tocsin.notify.channels.registry import address_problem
 from tocsin.oncall import health, lookup
-from tocsin.oncall.health import Finding
+from tocsin.oncall.health import Finding, Kind
 from tocsin.oncall.plans import GroupPlan
 
 _METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
+
+_UNREAD = """
+SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error, i.read_at
+FROM oncall_calendarimport i
+JOIN oncall_schedule s ON s.id = i.schedule_id
+JOIN people_group g ON g.id = s.group_id
+WHERE i.error <> ''
+ORDER BY s.name, i.shift
+"""
 
 
 def of_groups(
@@ -38,10 +48,38 @@ def reachable(connection: Connection) -> frozenset[int]:
 
 def sentence(plan: GroupPlan, finding: Finding, since: datetime) -> str:
     """The finding with its times, in the zone of the group's first schedule."""
-    if finding.since is None and finding.until is None:
+    if not has_times(finding):
         return finding.text
     zone = plan.schedules[0].zone if plan.schedules else ZoneInfo("UTC")
     begin = max(finding.since or since, since).astimezone(zone)
     lasts = f" for {durations.say(finding.until - begin)}" if finding.until else " on"
     again = f" ({finding.times} times in all)" if finding.times > 1 else ""
     return f"{finding.text.removesuffix('.')}: from {begin:%a %d %b %H:%M} ({zone.key}){lasts}{again}."
+
+
+def has_times(finding: Finding) -> bool:
+    """Whether it matters when it is: what never counts, never does."""
+    return finding.kind is not Kind.HIDDEN and not (finding.since is None and finding.until is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A shift whose calendar elsewhere could not be read, or not as it is meant; `error` is a sentence."""
+
+    group_id: int
+    group: str
+    schedule_id: int
+    schedule: str
+    shift: str
+    error: str
+    read_at: datetime | None
+
+    @property
+    def text(self) -> str:
+        """What is wrong, as a sentence."""
+        return f"The calendar of shift {self.shift} of {self.schedule}: {self.error}"
+
+
+def unread(connection: Connection) -> list[Unread]:
+    """The calendars elsewhere with which something is wrong, by schedule."""
+    return [Unread(**row) for row in database.rows(connection, _UNREAD)]

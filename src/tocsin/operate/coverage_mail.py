@@ -50,7 +50,7 @@ def turn(now: datetime) -> bool:
         groups = [row["group_id"] for row in database.rows(connection, _GROUPS)]
         sent = 0
         for plan, found in coverage.of_groups(connection, groups, now).values():
-            problems = health.problems(found)
+            problems = health.firsts(health.problems(found))
             if problems:
                 sent += _send(connection, plan, problems, local.date().isoformat(), now)
         if sent:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -152,6 +154,33 @@ def test_a_server_that_hangs_up_after_the_request_leaves_the_outcome_unknown(all
         with pytest.raises(egress.OutcomeUnknown):
             client.request("POST", server.url, content=b"x")
         client.close()
+
+
+def test_a_server_that_sends_its_head_byte_by_byte_holds_a_request_no_longer_than_its_deadline(
+    allow: Callable[..., None],
+) -> None:
+    allow("127.0.0.0/8")
+    over = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,), daemon=True)
+        thread.start()
+        begun = time.monotonic()
+        try:
+            with pytest.raises(egress.OutcomeUnknown, match="no answer in time"):
+                egress.HttpClient().request("GET", f"http://127.0.0.1:{listening.getsockname()[1]}/", deadline=0.5)
+        finally:
+            over.set()
+            thread.join(5)
+        assert time.monotonic() - begun < 5
 
 
 def test_a_port_where_nobody_listens_is_temporary_and_known_not_to_have_been_sent(allow: Callable[..., None]) -> None:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.unit.oncall.drawing import ALICE, BOB, local, plan, rotate, schedule
-from tocsin.oncall import ical, rota
+from tocsin.oncall import ical, ical_apart, rota
 from tocsin.oncall.ical import GroupTurn, Unreadable
 
 ZURICH = ZoneInfo("Europe/Zurich")
@@ -65,10 +65,46 @@ def test_who_is_nobody_here_is_named_and_a_cancelled_event_is_left_out() -> None
     )
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Sign in</html>", b"BEGIN:VCALENDAR\r\n", b"\xff\xfe\x00"])
-def test_what_is_no_calendar_is_refused_in_words(body: bytes) -> None:
-    with pytest.raises(Unreadable, match="not a calendar"):
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b" \r\n", "it is empty"),
+        (b"<html>Sign in</html>", 'begins with "<html>Sign in</html>"'),
+        (b"BEGIN:VCALENDAR\r\n", "only a part"),
+        (b"BEGIN:VCALENDAR\r\n\x00\r\nEND:VCALENDAR", "could not be parsed"),
+        (b"\xff\xfe\x00", "begins with"),
+    ],
+)
+def test_what_is_no_calendar_is_refused_in_words(body: bytes, said: str) -> None:
+    with pytest.raises(Unreadable, match=f"not a calendar.*{said}"):
         ical.read(body, PEOPLE, ZURICH, SINCE, UNTIL)
+
+
+def test_an_event_that_cannot_be_understood_is_named_and_the_others_are_taken() -> None:
+    good = "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob"
+    found = read(
+        "DTSTART:20260402T080000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=SOMETIMES\r\nSUMMARY:Alice",
+        "SUMMARY:Never",
+        "DTSTART;TZID=Mars/Olympus:20260404T080000\r\nDURATION:PT1H\r\nSUMMARY:Bob",
+        good,
+    )
+    assert [span[0] for span in found.spans] == [BOB, BOB]
+    assert found.flaws == (
+        "Alice (RRULE cannot be understood)",
+        "Never (no DTSTART)",
+        "Bob (time zone Mars/Olympus is not known, Europe/Zurich is taken)",
+    )
+    assert read(good).flaws == ()
+
+
+def test_a_calendar_that_repeats_each_second_ends_alone_and_others_are_read_the_same_way_apart() -> None:
+    again = "DTSTART:20260101T000000Z\r\nDURATION:PT1S\r\nRRULE:FREQ=SECONDLY\r\nSUMMARY:Bob"
+    with pytest.raises(Unreadable, match="too long"):
+        ical_apart.read(calendar(again), PEOPLE, ZURICH, SINCE, UNTIL, seconds=1)
+    with pytest.raises(Unreadable, match="begins with"):
+        ical_apart.read(b"<html>", PEOPLE, ZURICH, SINCE, UNTIL)
+    fine = ("DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob", "DTSTART:20260401T080000Z\r\nSUMMARY:Mallory")
+    assert ical_apart.read(calendar(*fine), PEOPLE, ZURICH, SINCE, UNTIL) == read(*fine)
 
 
 def test_shifts_written_as_a_calendar_can_be_read_again() -> None:

@@ -21,6 +21,10 @@ REMEDIES = {
     Kind.TWICE: "Override one of the two roles, or change the order of the users.",
     Kind.NO_SHIFT: "Add a shift for that time, unless it is meant so.",
 }
+#: What was read before stays in force, so that nothing breaks at once, and nobody notices.
+UNREAD = (
+    "Look at the address in the shift, and whether this machine may connect to it. What was read last stays in force."
+)
 
 
 def check(connection: Connection, now: datetime) -> Iterator[Finding]:
@@ -41,3 +45,5 @@ def check(connection: Connection, now: datetime) -> Iterator[Finding]:
                 about=plan.name,
                 level=Level.NOTE if finding.kind.is_note else Level.PROBLEM,
             )
+    for one in coverage.unread(connection):
+        yield Finding("oncall.calendar", one.text, UNREAD, about=one.group)

@@ -21,11 +21,12 @@ from tocsin.inbound import registry, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.oncall import health
-from tocsin.oncall.health import Kind
+from tocsin.oncall.health import Finding, Kind
 from tocsin.operate import coverage, standing
 from tocsin.people.models import ContactMethod, Membership
 from tocsin.web.counting import DAY
 from tocsin.web.home import mailbox_troubles, provider_troubles
+from tocsin.web.oncall.troubles import say
 from tocsin.web.outbound import troubles as outbound_troubles
 from tocsin.web.told import told
 from tocsin.workflows import standings as workflows
@@ -153,24 +154,27 @@ def _old_tokens() -> Iterator[Trouble]:
 
 
 def _on_call(now: datetime) -> Iterator[Trouble]:
-    """Gaps of the next two weeks, and people who are gone, or away without cover."""
+    """What is wrong with who is on call in the next two weeks, and calendars elsewhere that cannot be read."""
     with database.transaction() as connection:
         key = f"on-call:{configuration.version(connection)}"
         found = cache.get(key)
         if found is None:
             found = list(_coverage(connection, now))
             cache.set(key, found, REMEMBERED)
-    for group, name, sentence, since in found:
-        yield Trouble(f"{name}: {told(sentence)}", reverse("group_schedule", args=[group]), is_urgent=since < now + DAY)
+        unread = coverage.unread(connection)
+    for group, finding in found:
+        # What a page would not reach today is for now; a shift that never counts is for whenever there is time.
+        is_urgent = finding.kind is not Kind.HIDDEN and (finding.since or now) < now + DAY
+        yield Trouble(say(finding, now), reverse("group_schedule", args=[group]), is_urgent)
+    for one in unread[:MOST_OF_A_GROUP]:
+        yield Trouble(told(one.text), reverse("schedule", args=[one.schedule_id]))
 
 
-def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, str, str, datetime]]:
+def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, Finding]]:
     groups = [row["group_id"] for row in database.rows(connection, "SELECT DISTINCT group_id FROM oncall_schedule")]
-    for number, (plan, findings) in coverage.of_groups(connection, groups, now, FORTNIGHT).items():
-        grave = (Kind.GAP, Kind.ABSENT, Kind.DEPARTED)
-        firsts = health.firsts(finding for finding in findings if finding.kind in grave)
-        for finding in firsts[:MOST_OF_A_GROUP]:
-            yield number, plan.name, coverage.sentence(plan, finding, now), finding.since or now
+    for number, (_plan, findings) in coverage.of_groups(connection, groups, now, FORTNIGHT).items():
+        for finding in health.firsts(health.problems(findings))[:MOST_OF_A_GROUP]:
+            yield number, finding
 
 
 def _silent(now: datetime) -> Iterator[Trouble]:

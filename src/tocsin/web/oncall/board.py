@@ -71,7 +71,13 @@ def board(request: Request) -> HttpResponse:
         plans = lookup.plans(connection, [group.pk for group in groups], now)
         wrong = troubles.of_plans(connection, plans, now, AHEAD)
     shown = [
-        GroupNow(group, turns(plan, now), wrong[group.pk][:MOST_OF_A_GROUP], bool(plan.schedules), group.pk in mine)
+        GroupNow(
+            group,
+            turns(plan, now),
+            troubles.sentences(wrong[group.pk][:MOST_OF_A_GROUP], now),
+            bool(plan.schedules),
+            group.pk in mine,
+        )
         for group in groups
         if (plan := plans.get(group.pk)) is not None
     ]

@@ -17,6 +17,7 @@ from tocsin.oncall.rota import OnCall
 from tocsin.operate import coverage
 from tocsin.people.members import MemberRole
 from tocsin.web.forms import each
+from tocsin.web.oncall import troubles
 from tocsin.web.told import told
 
 #: Hand-offs are looked for so far ahead, and so many of a role are shown.
@@ -53,7 +54,7 @@ def of_plan(plan: GroupPlan, schedule: str, now: datetime) -> Preview:
     found = health.findings(plan, reachable, now, now + AHEAD, drawn)
     return Preview(
         turns=[(role, several) for role, several in turns if several],
-        troubles=[coverage.sentence(plan, finding, now) for finding in health.firsts(health.problems(found))],
+        troubles=troubles.sentences(health.firsts(health.problems(found)), now),
     )
 
 

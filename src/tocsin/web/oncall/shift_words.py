@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -181,3 +182,15 @@ def _day(text: str) -> str:
 def _moment(text: str) -> str:
     found = datetime.fromisoformat(text)
     return f"{date_format(found, 'D j M Y')} {found:%H:%M}"
+
+
+def between(since: datetime | None, until: datetime | None) -> str:
+    """ "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the reader's zone; a missing end is said."""
+    return f"{_at(since, _('always so far'))} – {_at(until, _('no end known'))}"
+
+
+def _at(at: datetime | None, missing: str) -> str:
+    if at is None:
+        return missing
+    here = timezone.localtime(at)
+    return f"{date_format(here, 'D j M')} {here.strftime('%H:%M')}"

@@ -78,7 +78,7 @@ def _plan(group: Group, since: datetime, now: datetime) -> tuple[GroupPlan, Sequ
     with database.transaction() as connection:
         plan = lookup.plan(connection, group.pk, min(since, now)) or GroupPlan(group.pk, group.name)
         wrong = troubles.of_plans(connection, {group.pk: plan}, now, health.AHEAD)
-    return plan, wrong[group.pk]
+    return plan, troubles.sentences(wrong[group.pk], now)
 
 
 def _day(text: str, today: date) -> date:

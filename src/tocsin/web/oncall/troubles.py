@@ -1,5 +1,5 @@
-"""What is wrong with who will be on call, in sentences, by group: worked out again when something was changed, and now
-and then."""
+"""What is wrong with who will be on call, by group: worked out again when something was changed, and now and then; and
+each as a sentence in the reader's language and time zone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.core.cache import cache
+from django.utils.translation import ngettext
 
 from tocsin.core import configuration
 from tocsin.core.database import Connection
 from tocsin.oncall import health
+from tocsin.oncall.health import Finding
 from tocsin.oncall.plans import GroupPlan
 from tocsin.operate import coverage
+from tocsin.web.oncall import shift_words
+from tocsin.web.told import told
 
 #: For so many seconds it is remembered, while no configuration changes.
 REMEMBERED = 300
@@ -20,16 +24,33 @@ REMEMBERED = 300
 
 def of_plans(
     connection: Connection, plans: Mapping[int, GroupPlan], now: datetime, ahead: timedelta
-) -> dict[int, Sequence[str]]:
-    """The troubles of each group from now on, so far ahead, the gravest first; by group id."""
+) -> dict[int, Sequence[Finding]]:
+    """What is wrong in each group from now on, so far ahead, the gravest first; by group id."""
     version = configuration.version(connection)
-    keys = {f"on-call-troubles:{version}:{ahead.days}:{number}": number for number in plans}
-    known: dict[int, Sequence[str]] = {keys[key]: found for key, found in cache.get_many(keys).items()}
+    keys = {f"on-call-findings:{version}:{ahead.days}:{number}": number for number in plans}
+    known: dict[int, Sequence[Finding]] = {keys[key]: found for key, found in cache.get_many(keys).items()}
     missing = {number: plan for number, plan in plans.items() if number not in known}
     if missing:
         reachable = coverage.reachable(connection)
         for number, plan in missing.items():
-            found = health.firsts(health.problems(health.findings(plan, reachable, now, now + ahead)))
-            known[number] = [coverage.sentence(plan, finding, now) for finding in found]
+            known[number] = health.firsts(health.problems(health.findings(plan, reachable, now, now + ahead)))
         cache.set_many({key: known[number] for key, number in keys.items() if number in missing}, REMEMBERED)
     return known
+
+
+def sentences(found: Sequence[Finding], now: datetime) -> list[str]:
+    """Each as `say` says it."""
+    return [say(finding, now) for finding in found]
+
+
+def say(finding: Finding, now: datetime) -> str:
+    """The finding with its times, as whoever reads this page has them."""
+    text = told(finding.text)
+    if not coverage.has_times(finding):
+        return text
+    begin = max(finding.since or now, now)
+    when = shift_words.between(begin, finding.until)
+    if finding.times > 1:
+        again = ngettext("%(count)d time in all", "%(count)d times in all", finding.times) % {"count": finding.times}
+        when = f"{when} ({again})"
+    return f"{text.removesuffix('.')}: {when}."

@@ -37,7 +37,7 @@ def lanes(count: int) -> int:
 @register.simple_tag
 def between(since: datetime | None, until: datetime | None) -> str:
     """ "Mon 30 Nov 09:00 – Mon 7 Dec 09:00", in the reader's zone; a missing end is said."""
-    return f"{_moment(since, _('always so far'))} – {_moment(until, _('no end known'))}"
+    return shift_words.between(since, until)
 
 
 @register.simple_tag
@@ -123,13 +123,6 @@ def midnights(shown: Range) -> str:
 def weekday(day: date) -> str:
     """ "Mon 30"; the first of a month with its name."""
     return date_format(day, "j M" if day.day == 1 else "D j")
-
-
-def _moment(at: datetime | None, missing: str) -> str:
-    if at is None:
-        return missing
-    here = timezone.localtime(at)
-    return f"{date_format(here, 'D j M')} {here.strftime('%H:%M')}"
 
 
 def _clock(at: datetime) -> str:

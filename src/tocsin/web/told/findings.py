@@ -31,7 +31,7 @@ FINDINGS = (
     _("{said}: from {day} ({name}) for {span}"),
     _("{said}: from {day} ({name}) for {span} ({number} times in all)"),
     _("{said}: from {day} ({name}) on"),
-    _("Shift {name} of {name_b} names {name_c}, who is switched off"),
+    _("Shift {name} of {name_b} names {name_c}, who is switched off: nobody calls them"),
     _("Shift {name} of {name_b} never counts: {name_c} goes before it"),
     _("{name} is {role} and {role_b} of {name_b} at once"),
     _("No shift is on for {role} of {name}; in the group's own order it is {name_b}"),
@@ -44,6 +44,20 @@ FINDINGS = (
     _("There is no administrator: nobody is told of problems, or can mend them in the browser"),
     _("{name} wrote STOP: {name_b} gets no text messages"),
     _("Have them send START to Tocsin's number, or give them another way"),
+    # Calendars elsewhere.
+    _(
+        "Look at the address in the shift, and whether this machine may connect to it. What was read last stays in "
+        "force"
+    ),
+    _("The calendar of shift {name} of {name_b}: {said}"),
+    _("It is not a calendar: it is empty"),
+    _("It is not a calendar: it begins with {quoted}"),
+    _("It is not a calendar to its end: its server was too slow, or sent only a part"),
+    _("It is not a calendar that can be read: {said}"),
+    _("It has {number} events in the time looked at; {number_b} are taken at most"),
+    _("It takes too long, or too much memory, to be read: it is very big, or an event in it repeats every few seconds"),
+    _("Something in it could not be understood; the log says what"),
+    _("Left out, or not taken as meant: {said}"),
     # Providers.
     _("Open it under Providers, correct it, and save"),
     _("A secret of the {name} cannot be decrypted with the known secret keys"),
