@@ -36,6 +36,7 @@ from tocsin.web.guard import alert_actor, needs
 from tocsin.web.outbound import of_alert
 from tocsin.web.request import Request, page
 from tocsin.web.richtext import is_long, safe_html
+from tocsin.web.told import told
 from tocsin.workflows import buttons
 
 #: Custom fields that the page shows by itself, in this order; the others follow.
@@ -182,7 +183,7 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     known = [(name, _readable(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
     rest = [*known, *sorted(custom.items())]
-    facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in rest]
+    facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in rest]
     facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in sorted(alert.tags.items())]
     return [(label, value) for label, value in facts if value]
 

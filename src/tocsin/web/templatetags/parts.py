@@ -27,6 +27,9 @@ from tocsin.web.told.reading import say_span
 
 register = template.Library()
 
+#: How the subjects end that Tocsin writes itself: of what nobody can read, and of heartbeats.
+_OWN_SUBJECTS = (" sent something Tocsin cannot read", " is silent", " does not end", " says that it failed")
+
 
 @register.simple_tag
 def icon(name: str, classes: str = "") -> SafeString:
@@ -141,6 +144,12 @@ def span(value: timedelta | None) -> str:
 def told(text: object) -> str:
     """What a room below wrote in English, in the reader's language."""
     return _told(str(text)) if text else ""
+
+
+@register.filter
+def own_words(subject: str) -> str:
+    """A subject that Tocsin wrote itself, in the reader's language; everybody else's as it is."""
+    return _told(subject) if subject.endswith(_OWN_SUBJECTS) else subject
 
 
 @register.simple_tag

@@ -153,4 +153,8 @@ FINDINGS = (
         "messages"
     ),
     _("{day} to {day_b} ({name})"),
+    # Where other products make their keys.
+    _("Settings → API key management, with Read and Configuration access"),
+    _("Integrations → API Access Keys, read-only"),
+    _("Administration → Subscription Settings, or your profile"),
 )

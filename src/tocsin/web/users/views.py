@@ -24,6 +24,7 @@ from tocsin.people import groups as group_commands
 from tocsin.people.models import User
 from tocsin.web import mail, needed
 from tocsin.web.accounts import invitation
+from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.request import Request, page
@@ -83,7 +84,7 @@ def user(request: Request, number: int) -> HttpResponse:
         # Without a mail server the link has to be handed over in another way.
         "link": invitation.link(row) if is_invited and row.is_active else "",
         "mail_leaves": mail.leaves_the_machine(),
-        "methods": row.contact_methods.all(),
+        "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
         "memberships": row.memberships.select_related("group"),
         "absences": absences.current(row, request.now),
     }
