@@ -58,6 +58,7 @@ class Desk:
     halo_path: str
     monitoring_path: str
     halo: int
+    monitoring: int
     policy: int
     group: int
     user: int
@@ -120,6 +121,7 @@ def set_up() -> Desk:
         f"/in/{secrets.token_of(halo)}",
         f"/in/{secrets.token_of(monitoring)}",
         halo.pk,
+        monitoring.pk,
         policy.pk,
         desk.pk,
         admin.pk,

@@ -85,9 +85,21 @@ def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
         alice.open("/alerts/")
         expect(alice.page.locator("html[data-live=open]")).to_be_attached()
         alice.page.evaluate(_WORKER_IS_IN_CHARGE)
+        editor = alice.context.new_page()
+        editor.goto(f"{first.url}/integrations/{desk.monitoring}/mapping/")
+        subject = editor.get_by_label("Subject", exact=True)
+        expect(editor.locator("#failed")).to_be_hidden()
         first.process.terminate()
         expect(alice.page.locator("#lost")).to_contain_text("Connection lost since", timeout=20_000)
         first.process.wait(20)
+
+        # What is fetched in place cannot be had: that is said, and what was typed stays.
+        subject.fill("title")
+        expect(editor.locator("#failed")).to_have_text(
+            "This could not be loaded. Try it again: what you typed is still here."
+        )
+        expect(editor.locator("#failed")).to_be_visible()
+        expect(subject).to_have_value("title")
 
         # Another page cannot be had, and nothing old passes for it: the app itself says so, and since when.
         other = alice.context.new_page()
@@ -103,6 +115,9 @@ def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
             expect(alice.page.get_by_text("It came meanwhile")).to_be_visible(timeout=20_000)
             expect(alice.page.locator("#lost")).to_be_hidden()
             expect(other.get_by_text("It came meanwhile")).to_be_visible(timeout=20_000)
+            subject.fill("subject")
+            expect(editor.locator("#found-f-subject")).to_have_text("It waited", timeout=20_000)
+            expect(editor.locator("#failed")).to_be_hidden()
 
 
 def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Running, desk: Desk) -> None:
