@@ -6,11 +6,13 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+import tocsin.web
 from tests.web.conftest import Company
 from tocsin.people.models import User
 from tocsin.web.assets import STATIC, static_url
@@ -153,9 +155,14 @@ def test_the_styleguide_is_for_developers_only(
     client = browser_of(company.admin)
     assert client.get("/styleguide/").status_code == 404
     settings.DEBUG = True
-    text = client.get("/styleguide/").content.decode()
+    answer = client.get("/styleguide/")
+    text = answer.content.decode()
     for part in ("Acknowledged", "Mapped Opened", "countdown", "data-copy-button", 'class="errors"', "Undo"):
         assert part in text, part
+    drawn = {template.name for template in answer.templates}
+    parts = {f"parts/{file.name}" for file in (Path(tocsin.web.__file__).parent / "templates" / "parts").iterdir()}
+    # What is a page of its own has no place in it.
+    assert parts - drawn == {"parts/delete.html"}
 
 
 def test_what_an_installed_tocsin_needs_says_nothing_about_anybody(

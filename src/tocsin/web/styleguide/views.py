@@ -11,11 +11,28 @@ from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_http_methods
 
 from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.escalation.ready_made import ready_made
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.web import guide_text
 from tocsin.web.forms import CodeField, DurationField, ZoneField
 from tocsin.web.request import Request, page
+from tocsin.web.ways import ways
 
 _SENTENCE = "Paged Alice Andersson: primary of Service Desk until Mon 09:00, by the schedule Weekly primary."
+
+_WAYS = (("email", "Email-Official"), ("sms", "SMS-Official"))
+_GUIDE = """## A guide
+
+1. Open **Configuration** and paste this:
+
+```json
+{"event": "<event>"}
+```
+
+| there | here |
+|---|---|
+| Status | `ticket^status^name` |
+"""
 
 
 class ExampleForm(forms.Form):
@@ -62,5 +79,8 @@ def styleguide(request: Request) -> HttpResponse:
         "reason": _SENTENCE,
         "form": ExampleForm(),
         "bad": bad,
+        "guide": guide_text.as_html(_GUIDE),
+        "ways": ways(None, [{"way": "sms", "wait": "2m", "times": 1, "every": "5m"}], "ways", _WAYS),
+        "templates": ready_made("UTC"),
     }
     return page(request, "styleguide/styleguide.html", context)
