@@ -37,7 +37,7 @@ class Evening:
 
     def _outbound(self) -> list[str]:
         place = f"/outbound/{OutboundIntegration.objects.get(kind='haloitsm').pk}/"
-        tabs = ("", "edit/", "sync/", "people/", "log/", "log/?show=dead", "delete/")
+        tabs = ("", "edit/", "sync/", "tickets/", "people/", "log/", "log/?show=dead", "delete/")
         return ["/outbound/", "/outbound/add/haloitsm/", "/outbound/add/http/", *(place + tab for tab in tabs)]
 
     def _on_call(self) -> list[str]:

@@ -12,8 +12,11 @@ from django.test import Client
 
 from tests.doubles.halo import running
 from tests.web.conftest import Company
+from tocsin.access.audit import Actor
+from tocsin.alerts.models import Alert
 from tocsin.core import clock, config
-from tocsin.outbound.models import Call, OutboundIntegration, Standing
+from tocsin.inbound.commands import save_integration
+from tocsin.outbound.models import Call, OutboundIntegration, Standing, TicketLink
 from tocsin.people.models import User
 
 type BrowserOf = Callable[[User], Client]
@@ -87,6 +90,47 @@ def test_halo_is_connected_step_by_step(
     page = said(admin.post(f"/outbound/{row.pk}/people/", {"do": "import", "agent": ["5"]}, follow=True))
     assert "1 user was made" in page
     assert User.objects.get(email="sam@example.org").role == "responder"
+
+
+def test_alerts_from_elsewhere_get_tickets_as_the_form_says_or_by_a_button(
+    company: Company, browser_of: BrowserOf, open_alert: Callable[..., int]
+) -> None:
+    admin = browser_of(company.admin)
+    with running(deliver=lambda hook, body: (200, "{}")) as server:
+        form = {"name": "Halo", "base_url": server.url, "client_id": "tocsin", "enabled": "on",
+                "client_secret": "halo-demo-secret", "read_notes": "on", "reread": "on"}  # fmt: skip
+        admin.post("/outbound/add/haloitsm/", form)
+    row = OutboundIntegration.objects.get()
+    # What nobody chose is not set: the zone of notes is the installation's.
+    assert "time_zone" not in row.settings
+    page = said(admin.get(f"/outbound/{row.pk}/tickets/"))
+    assert "For none yet" in page
+    door = save_integration(
+        {"name": "Monitoring", "kind": "api", "anyway": True}, actor=Actor(None, "test", "test"), now=clock.now()
+    )
+    page = said(admin.post(f"/outbound/{row.pk}/connect", {"integration": door.pk, "tab": "tickets"}, follow=True))
+    assert "Monitoring writes back by Halo." in page
+    wrong = admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "Acme"})
+    assert wrong.status_code == 422
+    assert "ive the client's number in Halo" in said(wrong)
+    assert "create_ticket" not in OutboundIntegration.objects.get().settings
+    admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "12", "summary": "<client>: <subject>"})
+    assert OutboundIntegration.objects.get().settings["create_ticket"] == {
+        "on": ["exhausted"], "client": "12", "summary": "<client>: <subject>",
+    }  # fmt: skip
+    alert = open_alert()
+    Alert.objects.filter(pk=alert).update(integration=door.pk)
+    responder = browser_of(company.responder)
+    assert "Ticket in Halo" in said(responder.get(f"/alerts/{alert}/"))
+    assert "Make a ticket" in said(responder.get(f"/alerts/{alert}/"))
+    assert "A ticket is being made." in said(responder.post(f"/alerts/{alert}/ticket", follow=True))
+    assert Call.objects.get(action="create").content["client"] == "12"
+    page = said(responder.get(f"/alerts/{alert}/"))
+    assert "It is being made." in page
+    assert f"/alerts/{alert}/ticket" not in page
+    assert "or one is being made" in said(responder.post(f"/alerts/{alert}/ticket", follow=True))
+    TicketLink.objects.update(ticket="20900")
+    assert f"{server.url}/ticket?id=20900" in said(responder.get(f"/alerts/{alert}/"))
 
 
 def test_what_failed_is_seen_on_home_and_sent_again(company: Company, browser_of: BrowserOf) -> None:

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 
 from tocsin.access.roles import Action
 from tocsin.api.alerts import find_alert, routes
-from tocsin.api.gate import caller, via_of
+from tocsin.api.gate import caller, changer, via_of
 from tocsin.api.lookup import find
 from tocsin.api.workflows import RunShape, show_run
+from tocsin.outbound import alert_ticket
 from tocsin.workflows import buttons, commands
 from tocsin.workflows.models import Workflow
 from tocsin.workflows.states import TriggerKind
@@ -25,6 +26,10 @@ class ButtonShape(BaseModel):
     #: What to ask a person first; empty: nothing.
     confirm: str
     does: list[str]
+
+
+class CallNumber(BaseModel):
+    call: int
 
 
 @routes.get("/{int:id}/buttons", Action.SEE, answers=list[ButtonShape], summary="The buttons that can be pressed on it")
@@ -47,6 +52,17 @@ def press_button(request: HttpRequest, id: int, button: str) -> dict[str, Any]:
     row = find(rows, button, what="button")
     run = commands.press(row, find_alert(id).pk, who.user, str(via_of(who)), now=who.now)
     return show_run(buttons.stories([run])[0])
+
+
+@routes.post(
+    "/{int:id}/ticket", Action.ACT, status=202, answers=CallNumber, summary="Have a ticket made in Halo for it"
+)
+def make_ticket(request: HttpRequest, id: int) -> dict[str, int]:
+    """For an alert that came from elsewhere, by an inbound integration that writes back by a HaloITSM: at most one. The
+    answer has the number of the call that makes it."""
+    who = caller(request)
+    alert = find_alert(id)
+    return {"call": alert_ticket.make(alert, changer(who), who.now)}
 
 
 @routes.get("/{int:id}/workflow-runs", Action.SEE, answers=list[RunShape], summary="What workflows did on it")

@@ -12,7 +12,6 @@ from typing import Any
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
-from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import family
 from tocsin.core import database
 from tocsin.core.database import Connection
@@ -165,11 +164,6 @@ def make_ticket(integration: OutboundIntegration, alert_id: int, actor: Actor, n
             raise Rejected("not_possible", detail, "alert")
     _audited(actor, "make_ticket", integration, {"alert": alert_id}, now)
     return numbers[0]
-
-
-def writes_back(integration: OutboundIntegration, alert_id: int) -> bool:
-    """Whether the alert's inbound integration writes back by this one."""
-    return Alert.objects.filter(pk=alert_id, integration__outbound=integration.pk).exists()
 
 
 def _is_from(connection: Connection, integration: OutboundIntegration, alert_id: int) -> bool:

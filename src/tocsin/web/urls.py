@@ -27,6 +27,7 @@ from tocsin.web.me import shifts as my_shifts
 from tocsin.web.me import views as me
 from tocsin.web.oncall import board, feeds, holidays, overrides, schedules, stand_in, support_hours, swaps, timeline
 from tocsin.web.outbound import calls as outbound_calls
+from tocsin.web.outbound import tickets as outbound_tickets
 from tocsin.web.outbound import views as outbound
 from tocsin.web.pause import views as pause
 from tocsin.web.policies import views as policies
@@ -54,6 +55,7 @@ _alerts = [
     path("open-count", alerts.open_count, name="open_count"),
     path("<int:number>/", detail.alert_page, name="alert"),
     path("<int:number>/buttons/<int:workflow_id>", workflow_runs.press, name="press_button"),
+    path("<int:number>/ticket", outbound_tickets.make, name="make_ticket"),
     path("<int:number>/<slug:kind>", detail.command, name="alert_command"),
 ]
 
@@ -184,6 +186,7 @@ _outbound = [
     path("<int:number>/connect", outbound.connect, name="connect_outbound"),
     path("<int:number>/webhook", outbound.set_up_webhook, name="outbound_webhook"),
     path("<int:number>/sync/", outbound.sync, name="outbound_sync"),
+    path("<int:number>/tickets/", outbound_tickets.tickets, name="outbound_tickets"),
     path("<int:number>/people/", outbound.people, name="outbound_people"),
     path("<int:number>/log/", outbound_calls.log, name="outbound_log"),
     path("<int:number>/log/send-again", outbound_calls.send_all_again, name="send_all_again"),

@@ -518,6 +518,13 @@ def _button(world: World) -> Request:
     return f"alerts/{world.open_alert()}/buttons/{save_workflow(spec, **world.by).pk}", None
 
 
+def _ticket(world: World) -> Request:
+    """On an alert from elsewhere, whose integration writes back to a Halo."""
+    spec = {"name": _name("door"), "kind": "api", "mode": "watch", "outbound": _outbound(world).name, **world.owned}
+    number = world.open_alert(integration_id=save_integration(spec, **world.by).pk)
+    return f"alerts/{number}/ticket", None
+
+
 _WORKFLOWS: Mapping[str, Example] = {
     **_configured("workflows", _workflow_spec, _workflow),
     "GET workflows/ready-made": _listed("workflows/ready-made"),
@@ -533,6 +540,7 @@ _WORKFLOWS: Mapping[str, Example] = {
     "POST workflows/{id}/runs/{int:run_id}/end": _on_run("/end"),
     "GET alerts/{int:id}/buttons": _alert("buttons"),
     "POST alerts/{int:id}/buttons/{button}": _button,
+    "POST alerts/{int:id}/ticket": _ticket,
     "GET alerts/{int:id}/workflow-runs": _alert("workflow-runs"),
 }
 

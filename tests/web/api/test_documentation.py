@@ -19,6 +19,7 @@ WITHOUT_BODY = {
     "POST maintenance-windows/{id}/end",
     *(f"POST workflows/{{id}}/runs/{{run_id}}/{verb}" for verb in ("try-again", "end")),
     "POST alerts/{id}/buttons/{button}",
+    "POST alerts/{id}/ticket",
     "POST imports/{id}/apply",
     "POST contact-methods/{id}/test",
     "POST groups/{id}/contacts/{label}/test",

@@ -30,6 +30,7 @@ from tocsin.alerts.undo import WITHIN
 from tocsin.core import durations
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import JoinedKey
+from tocsin.outbound import alert_ticket
 from tocsin.people.models import User
 from tocsin.web.alerts import timeline, upcoming
 from tocsin.web.guard import alert_actor, needs
@@ -128,7 +129,7 @@ def _until(request: Request) -> datetime:
 
 def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
     """Everything the alert's page and the page behind a mail's link show, to `user`. Raises Http404."""
-    rows = Alert.objects.select_related("owner", "integration", "previous", "merged_into")
+    rows = Alert.objects.select_related("owner", "integration__outbound", "previous", "merged_into")
     alert = rows.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
@@ -142,6 +143,7 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
         "is_live": alert.status in LIVE,
         "joined": list(JoinedKey.objects.filter(alert=alert.pk).order_by("-joined_at")[:50]),
         "unsent": of_alert.unsent(alert.pk),
+        "ticket": alert_ticket.of(alert),
         "buttons": buttons.offered(alert.pk, request.now),
         "stories": buttons.of_alert(alert.pk),
         "is_acknowledged": bool(acknowledgements) and alert.status == AlertStatus.OPEN,

@@ -12,7 +12,7 @@ from tocsin.core.errors import Rejected
 from tocsin.outbound.connectors.haloitsm.sync import TEXTS
 from tocsin.outbound.states import Event
 from tocsin.people.models import Group
-from tocsin.web.forms import CodeField, ZoneField
+from tocsin.web.forms import CodeField, zones
 
 _URL = {"inputmode": "url", "autocapitalize": "none", "spellcheck": "false"}
 
@@ -108,7 +108,7 @@ class HaloForm(CommonForm):
     scope = forms.CharField(
         label=_("Scope"), max_length=500, required=False, initial="all", help_text=_("One or several, with spaces.")
     )
-    time_zone = ZoneField(label=_("Time zone of times in notes"), required=False)
+    time_zone = forms.ChoiceField(label=_("Time zone of times in notes"), required=False)
     read_notes = forms.BooleanField(
         label=_("An agent's note becomes a reply on the alert"), required=False, initial=True
     )
@@ -128,6 +128,9 @@ class HaloForm(CommonForm):
         ].help_text = (
             f"{self.fields['client_secret'].help_text} {_('Halo shows it once, when the application is made.')}".strip()
         )
+        zone = self.fields["time_zone"]
+        assert isinstance(zone, forms.ChoiceField)
+        zone.choices = [("", _("that of this installation")), *zones()]
         self.order_fields(["name", "base_url", "client_id", "client_secret", "tenant", "application", "note_action",
                            "scope", "time_zone", "read_notes", "reread", "pull", "group", "enabled"])  # fmt: skip
 

@@ -173,7 +173,7 @@ def connect(request: Request, number: int) -> HttpResponse:
         halo.look_now(row, request.now)
         text = _("%(door)s writes back by %(name)s.") if spec["outbound"] else _("%(door)s writes back no more.")
         messages.success(request, text % {"door": door.name, "name": row.name})
-    return redirect("outbound", number)
+    return redirect("outbound_tickets" if request.POST.get("tab") == "tickets" else "outbound", number)
 
 
 @require_POST
@@ -245,7 +245,13 @@ def people(request: Request, number: int) -> HttpResponse:
         **frame(request, row, "people"),
         "agents": [agent for agent in agents if agent.number not in ("0", "1")],
         "users": [(user, by_email.get(user.email.casefold()), chosen.get(user.pk, "")) for user in users],
-        "new": [agent for agent in agents if agent.data.get("email") and agent.data["email"] not in emails],
+        "new": [
+            agent
+            for agent in agents
+            if agent.data.get("email")
+            and agent.data["email"] not in emails
+            and agent.number != row.standing.memory.get("me")
+        ],
         "may_import": may(request, Action.ADMINISTER),
     }
     return page(request, "outbound/people.html", context)

@@ -1,0 +1,127 @@
+"""Tickets that are made in Halo for alerts from elsewhere: when, with what, and for which inbound integrations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.views.decorators.http import require_http_methods, require_POST
+
+from tocsin.access.roles import Action
+from tocsin.alerts.models import Alert
+from tocsin.catalogue.kinds import family
+from tocsin.core.errors import Rejected
+from tocsin.inbound.models import Integration
+from tocsin.outbound import alert_ticket, commands
+from tocsin.outbound.models import LookUp
+from tocsin.web.forms import show_rejection
+from tocsin.web.guard import actor, may, needs, require
+from tocsin.web.outbound.views import find, frame
+from tocsin.web.request import Request, page
+
+#: When one is made; the words of `create_ticket.on`.
+WHEN = [
+    ("opened", _lazy("it opens")),
+    ("acknowledge", _lazy("somebody acknowledges it")),
+    ("assign", _lazy("somebody takes it, or is given it")),
+    ("escalate", _lazy("a further step wakes somebody")),
+    ("exhausted", _lazy("nobody answered")),
+]
+_NAMED = ("ticket_type", "team", "priority")
+_NUMBERS = ("client", "site", "user")
+
+
+class TicketForm(forms.Form):
+    """What a new ticket is given, and when it is made."""
+
+    on = forms.MultipleChoiceField(
+        label=_lazy("Make one when"), choices=WHEN, required=False, widget=forms.CheckboxSelectMultiple,
+        help_text=_lazy("None: only when somebody asks for one on the alert's page."),
+    )  # fmt: skip
+    ticket_type = forms.ChoiceField(label=_lazy("Ticket type"), required=False)
+    team = forms.ChoiceField(label=_lazy("Team"), required=False)
+    priority = forms.ChoiceField(label=_lazy("Priority"), required=False)
+    client = forms.CharField(label=_lazy("Client"), required=False, max_length=20)
+    site = forms.CharField(label=_lazy("Site"), required=False, max_length=20)
+    user = forms.CharField(
+        label=_lazy("User"), required=False, max_length=20,
+        help_text=_lazy("By their numbers in Halo, because names there are not unique. A user needs a site."),
+    )  # fmt: skip
+    summary = forms.CharField(
+        label=_lazy("Summary"), required=False, max_length=500,
+        widget=forms.TextInput(attrs={"placeholder": "<subject>"}),
+        help_text=_lazy("“(Tocsin #42)” is put behind it, by which the ticket is known again."),
+    )  # fmt: skip
+    details = forms.CharField(
+        label=_lazy("Details"), required=False, max_length=5000,
+        widget=forms.Textarea(attrs={
+            "rows": 5, "placeholder": "<long_text>\n\nFrom <source>, alert <alert> in Tocsin: <url>",
+        }),
+        help_text=_lazy("With values such as <subject>, <client>, <long_text> and <url>."),
+    )  # fmt: skip
+
+    def __init__(self, data: Any, *, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:
+        super().__init__(data, initial=dict(initial))
+        for name in _NAMED:
+            known = lists.get(name, [])
+            kept = self.initial.get(name)
+            # One that Halo does not have any more is shown, so that it can be seen and changed.
+            names = [*known, *([kept] if kept and kept not in known else [])]
+            self.fields[name].choices = [("", _("Halo's own")), *((one, one) for one in names)]  # type: ignore[attr-defined]
+        for name in _NUMBERS:
+            self.fields[name].widget.attrs["inputmode"] = "numeric"
+
+    def entry(self) -> dict[str, Any]:
+        """`create_ticket` of the spec."""
+        return {name: value for name, value in self.cleaned_data.items() if value not in ("", [])}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ROUTING)
+def tickets(request: Request, number: int) -> HttpResponse:
+    """The form, and the inbound integrations for whose alerts tickets are made."""
+    row = find(number)
+    require(request, Action.ROUTING, row.group_id)
+    if row.kind != "haloitsm":
+        raise Http404
+    lists: dict[str, list[str]] = {}
+    names = LookUp.objects.filter(integration=row, noun__in=_NAMED).order_by("pk").values_list("noun", "name")
+    for noun, name in names:
+        lists.setdefault(noun, []).append(name)
+    form = TicketForm(request.POST or None, lists=lists, initial=row.settings.get("create_ticket", {}))
+    if request.method == "POST" and form.is_valid():
+        spec = {**commands.outbound_spec(row), "create_ticket": form.entry()}
+        try:
+            commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+        except Rejected as rejected:
+            show_rejection(form, rejected, {f"create_ticket.{name}": name for name in form.fields})
+        else:
+            messages.success(request, _("Saved. Tickets are made like this from now on."))
+            return redirect("outbound_tickets", number)
+    others = Integration.objects.exclude(kind__in=family(row.kind)).select_related("outbound").order_by("name")
+    doors = [door for door in others if door.outbound_id == row.pk]
+    free = [door for door in others if door.outbound_id is None and may(request, Action.ROUTING, door.group_id)]
+    context = {**frame(request, row, "tickets"), "form": form, "doors": doors, "free": free}
+    return page(request, "outbound/tickets.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+@needs(Action.ACT)
+def make(request: Request, number: int) -> HttpResponse:
+    """Has a ticket made for an alert."""
+    alert = Alert.objects.select_related("integration__outbound").filter(pk=number).first()
+    if alert is None:
+        raise Http404(_("There is no alert %(number)s.") % {"number": number})
+    try:
+        alert_ticket.make(alert, actor(request), request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    else:
+        messages.success(request, _("A ticket is being made."))
+    return redirect("alert", number)
