@@ -285,6 +285,35 @@ FORWARDINGS = [
 ]
 
 
+#: https://docs.opsgenie.com/docs/maintenance-api
+MAINTENANCES: list[Document] = [
+    {
+        "id": "mnt-1",
+        "status": "planned",
+        "description": "Patch night",
+        "time": {"type": "schedule", "startDate": "2026-12-05T20:00:00Z", "endDate": "2026-12-06T02:00:00Z"},
+        "rules": [
+            {"state": "disabled", "entity": {"id": INTEGRATIONS[0]["id"], "type": "integration"}},
+            {"state": "enabled", "entity": {"id": "p1", "type": "policy"}},
+        ],
+    },
+    {
+        "id": "mnt-2",
+        "status": "active",
+        "description": "Old data center",
+        "time": {"type": "indefinitely", "startDate": "2026-11-01T08:00:00Z"},
+        "rules": [{"state": "disabled", "entity": {"id": INTEGRATIONS[0]["id"], "type": "integration"}}],
+    },
+    {
+        "id": "mnt-3",
+        "status": "planned",
+        "description": "Other rules at Christmas",
+        "time": {"type": "schedule", "startDate": "2026-12-24T00:00:00Z", "endDate": "2026-12-27T00:00:00Z"},
+        "rules": [{"state": "enabled", "entity": {"id": "p1", "type": "policy"}}],
+    },
+]
+
+
 def documents() -> dict[str, list[Document]]:
     """The account as it is fetched, without the network."""
     return {
@@ -302,7 +331,7 @@ def documents() -> dict[str, list[Document]]:
         "integrations": [{**one, **DETAILS.get(one["id"], {})} for one in INTEGRATIONS],
         "heartbeats": HEARTBEATS,
         "forwardings": FORWARDINGS,
-        "maintenances": [],
+        "maintenances": MAINTENANCES,
         "alert_policies": [{"id": "p1", "name": "Drop test alerts", "type": "alert"}],
         "services": [],
         "not_shown": [],
@@ -353,9 +382,13 @@ class OpsgenieDouble:
             "/v2/integrations": INTEGRATIONS,
             "/v2/heartbeats": {"heartbeats": HEARTBEATS},
             "/v2/forwarding-rules": FORWARDINGS,
-            "/v2/maintenance": [],
             "/v2/policies/alert": [{"id": "p1", "name": "Drop test alerts", "type": "alert", "enabled": True}],
         }
+        if path == "/v1/maintenance":
+            assert query == {"type": ["non-expired"]}
+            return [{key: value for key, value in one.items() if key != "rules"} for one in MAINTENANCES]
+        if path.startswith("/v1/maintenance/"):
+            return next((one for one in MAINTENANCES if path.endswith(one["id"])), None)
         if path == "/v2/schedules":
             expanded = query.get("expand") == ["rotation"]
             found = [SCHEDULE, GLOBAL, OFF]

@@ -243,6 +243,31 @@ SERVICES = [
 ]  # fmt: skip
 
 
+#: https://developer.pagerduty.com/api-reference/ (List maintenance windows)
+WINDOWS: list[Document] = [
+    {
+        "id": "PMW0001",
+        "type": "maintenance_window",
+        "summary": "Patch night",
+        "description": "Patch night",
+        "start_time": "2026-12-05T20:00:00-05:00",
+        "end_time": "2026-12-05T22:00:00-05:00",
+        "services": [reference("service", SERVICES[0]["id"], SERVICES[0]["name"])],
+        "teams": [],
+    },
+    {
+        "id": "PMW0002",
+        "type": "maintenance_window",
+        "summary": "Gone",
+        "description": None,
+        "start_time": "2026-12-05T20:00:00-05:00",
+        "end_time": "2026-12-05T22:00:00-05:00",
+        "services": [reference("service", "PNONE", "Gone")],
+        "teams": [],
+    },
+]
+
+
 def documents() -> dict[str, list[Document]]:
     """The account as it is fetched, without the network."""
     return {
@@ -251,7 +276,7 @@ def documents() -> dict[str, list[Document]]:
         "schedules": [{**one, "overrides": OVERRIDES if one["id"] == "PSCHED1" else []} for one in SCHEDULES],
         "escalation_policies": POLICIES,
         "services": SERVICES,
-        "maintenance_windows": [],
+        "maintenance_windows": WINDOWS,
         "orchestrations": [{"id": "o1", "name": "Global routing"}],
         "rulesets": [],
         "business_services": [],
@@ -307,7 +332,9 @@ class PagerDutyDouble:
                 return _json(200, {"orchestrations": [{"id": "o1", "name": "Global routing"}]})
             case ["rulesets"]:
                 return _json(402, {"error": {"message": "Account does not have the required abilities", "code": 2010}})
-            case ["maintenance_windows"] | ["business_services"]:
+            case ["maintenance_windows"]:
+                return _page(path[0], WINDOWS if query.get("filter") == ["open"] else [], query)
+            case ["business_services"]:
                 return _page(path[0], [], query)
         return _json(404, {"error": {"message": "Not Found", "code": 2100}})
 

@@ -10,6 +10,7 @@ from django.contrib.sessions.models import Session
 
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
+from tocsin.configure.models import ImportRun
 from tocsin.core import settings_store
 from tocsin.core.ids import uuid7
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
@@ -112,3 +113,20 @@ def test_the_sandbox_and_sessions_that_ran_out_go_too(now: datetime) -> None:
     retention.turn(now)
     assert [one.at for one in SandboxMessage.objects.all()] == [now - 399 * DAY]
     assert [one.session_key for one in Session.objects.all()] == ["key399"]
+
+
+def test_what_an_import_read_goes_after_a_week_and_says_so(now: datetime) -> None:
+    def read(age: timedelta, state: str = "ready") -> ImportRun:
+        at = now - age
+        return ImportRun.objects.create(
+            product="opsgenie", source="x", started_by="alice", started_at=at, state=state, beat_at=at,
+            configuration="encrypted", plan=["create user alice"],
+        )  # fmt: skip
+
+    old, young, applied = read(8 * DAY), read(6 * DAY), read(8 * DAY, "applied")
+    ImportRun.objects.filter(pk=applied.pk).update(configuration="")
+    retention.turn(now)
+    old, young, applied = (ImportRun.objects.get(pk=one.pk) for one in (old, young, applied))
+    assert (old.state, old.configuration, old.plan) == ("failed", "", [])
+    assert old.problem == "It was not applied for a week, and what was read is removed. Read it again."
+    assert (young.state, young.configuration, applied.state) == ("ready", "encrypted", "applied")

@@ -54,6 +54,7 @@ def test_an_account_is_read_shown_and_applied_and_its_key_is_kept_nowhere(
     assert run.state == ImportState.READY, run.problem
     shown = text_of(admin)
     assert "schedule old_schedule" in shown
+    assert '<span class="chip">1 maintenance window</span>' in shown
     assert "create    user alice" in shown or "update    user alice" in shown
     assert not User.objects.filter(email="carol@example.org").exists(), "nothing is changed yet"
     yaml = admin.get(f"/import/{run.pk}/tocsin-import.yaml")
@@ -75,6 +76,15 @@ def test_an_account_is_read_shown_and_applied_and_its_key_is_kept_nowhere(
     assert ImportRun.objects.get().state == ImportState.APPLIED, "once"
     admin.post(f"/import/{run.pk}/discard")
     assert not ImportRun.objects.exists()
+
+
+def test_whoever_looks_for_the_import_finds_it_where_they_look(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    admin, manager = browser_of(company.admin), browser_of(company.manager)
+    for path in ("/", "/users/", "/settings/", "/integrations/", "/integrations/add/", "/system/"):
+        assert 'href="/import/"' in text_of(admin, path), path
+    assert 'href="/import/"' not in text_of(manager, "/integrations/")
 
 
 def test_what_cannot_be_read_is_said_beside_its_field_or_in_the_run(

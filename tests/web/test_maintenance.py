@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from tests.web.conftest import Company
 from tests.web.test_workbench import Bench
@@ -18,6 +19,7 @@ from tocsin.inbound.loop import element_of
 from tocsin.inbound.messages import Incoming
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.people.models import User
+from tocsin.web.maintenance.sentence import sentence
 
 type BrowserOf = Callable[[User], Client]
 
@@ -48,13 +50,13 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
     assert preview.status_code == 200
     assert not MaintenanceWindow.objects.exists()
     assert "Rack 1" in text
-    assert "once, from" in text
+    assert "Once, from" in text
     assert client.post("/maintenance/new/", form(company)).status_code == 302
     row = MaintenanceWindow.objects.get()
     assert row.integrations == [company.halo.pk]
     waits = arrive(company.halo, company, 2)
     assert waits.status == "Mapped Delayed"
-    for path in ("/", "/maintenance/", f"/integrations/{company.halo.pk}/"):
+    for path in ("/", "/maintenance/", "/system/", f"/integrations/{company.halo.pk}/"):
         assert "Server room" in client.get(path).content.decode(), path
     overview = client.get(f"/integrations/{company.halo.pk}/").content.decode()
     assert "Rack 2" in overview
@@ -63,6 +65,36 @@ def test_a_window_is_previewed_saved_seen_in_force_and_ended(company: Company, b
     assert client.post(f"/maintenance/{row.pk}/end").status_code == 302
     assert DelayedOpening.objects.get().due_at is not None
     assert client.post(f"/maintenance/{row.pk}/delete/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("language", "times", "said"),
+    [
+        (
+            "en",
+            {"starts": "2026-12-05 08:00", "ends": "2026-12-06 18:00"},
+            "Once, from Sat 5 Dec 2026, 08:00 to Sun 6 Dec 2026, 18:00 (Europe/Zurich)",
+        ),
+        (
+            "de",
+            {"repeat": "weekly", "days": ["tue", "thu"], "from": "22:00", "to": "02:00", "first_day": "2026-12-01"},
+            "Jeden Dienstag und Donnerstag von 22:00 bis 02:00 (Europe/Zurich), ab Di, 1. Dez 2026",
+        ),
+        (
+            "en",
+            {"repeat": "monthly", "days": ["2nd tue", "last day", "11"], "from": "22:00", "lasts": "56h"},
+            "On the 2nd Tuesday, last day and 11th of each month from 22:00 for 2 days 8 hours (Europe/Zurich)",
+        ),
+        (
+            "de",
+            {"repeat": "monthly", "days": ["last sun"], "from": "22:00", "to": "23:00", "last_day": "2026-12-31"},
+            "Am letzten Sonntag jedes Monats von 22:00 bis 23:00 (Europe/Zurich), bis Do, 31. Dez 2026",
+        ),
+    ],
+)
+def test_a_window_is_said_in_the_readers_words_and_dates(language: str, times: dict[str, object], said: str) -> None:
+    with translation.override(language):
+        assert sentence({"time_zone": "Europe/Zurich", **times}) == said
 
 
 @pytest.mark.parametrize(

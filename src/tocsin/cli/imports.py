@@ -121,7 +121,7 @@ def _import(
     with open_database(data_dir):
         from tocsin.configure import export as yaml
         from tocsin.configure.imports import known
-        from tocsin.configure.imports.report import as_text
+        from tocsin.configure.imports.report import as_text, said_count
         from tocsin.core import clock
 
         now = clock.now()
@@ -136,8 +136,9 @@ def _import(
     if report is not None:
         _write(report, said)
     typer.echo(said, err=True, nl=False)
-    counts = ", ".join(f"{count} {key.replace('_', ' ')}" for key, count in found.counts().items())
-    typer.echo(f"{counts or 'Nothing'} from {product.title}; {len(found.findings)} lines in the report.", err=True)
+    counts = ", ".join(said_count(key, count) for key, count in found.counts().items())
+    lines = f"{len(found.findings)} {'line' if len(found.findings) == 1 else 'lines'}"
+    typer.echo(f"{counts or 'Nothing'} from {product.title}; {lines} in the report.", err=True)
     if output is not None:
         typer.echo(f"Next: tocsin apply {output} --dry-run", err=True)
 

@@ -1,5 +1,5 @@
 """Removes what is kept only so long: notifications with their deliveries, calls of other systems, runs of
-workflows, the sandbox, the audit log, old sessions.
+workflows, the sandbox, the audit log, old sessions, what an import read and nobody applied.
 
 In small transactions, oldest first. Never what is still to be sent, and nothing of a live alert.
 """
@@ -71,6 +71,16 @@ DELETE FROM django_session WHERE session_key IN (
 """
 
 
+# Numbers of people stand in what was read for an import, and keys of senders may; after so long it is out of date, too.
+_IMPORTS = """
+UPDATE configure_importrun SET configuration = '', state = 'failed', progress = '', plan = '[]',
+  problem = 'It was not applied for a week, and what was read is removed. Read it again.'
+WHERE beat_at < %(before)s AND configuration <> ''
+"""
+
+UNAPPLIED_FOR = timedelta(days=7)
+
+
 def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
     """Removes one chunk of each kind. True when there may be more."""
     with database.transaction() as connection:
@@ -86,6 +96,7 @@ def turn(now: datetime, *, chunk: int = CHUNK) -> bool:
         _remove(_AUDIT, changed_before, chunk),
         _remove(_SESSIONS, now, chunk),
     ]
+    _remove(_IMPORTS, now - UNAPPLIED_FOR, chunk)
     return max(removed) >= chunk
 
 

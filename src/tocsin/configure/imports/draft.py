@@ -14,7 +14,7 @@ from tocsin.configure.imports.shapes import Document
 from tocsin.core.names import MAX_LENGTH, problem_with_name
 
 #: The top keys, in the order in which people read them.
-KEYS = ("users", "groups", "schedules", "support_hours", "escalation_policies", "integrations")
+KEYS = ("users", "groups", "schedules", "support_hours", "escalation_policies", "integrations", "maintenance_windows")
 
 _WORDS = {
     "users": "user",
@@ -23,6 +23,7 @@ _WORDS = {
     "support_hours": "support hours",
     "escalation_policies": "policy",
     "integrations": "integration",
+    "maintenance_windows": "maintenance",
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 

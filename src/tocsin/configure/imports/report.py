@@ -55,7 +55,16 @@ class Translation:
 
     def counts(self) -> dict[str, int]:
         """How many objects there are, by top key."""
+        # In the order of the file.
         return {key: len(entries) for key, entries in self.configuration.items() if entries}
+
+
+def said_count(key: str, count: int) -> str:
+    """How many objects of a top key: "1 group", "2 groups", "1 escalation policy"."""
+    words = key.replace("_", " ")
+    if count == 1 and key != "support_hours":
+        words = f"{words.removesuffix('ies')}y" if words.endswith("ies") else words.removesuffix("s")
+    return f"{count} {words}"
 
 
 def several(names: Iterable[str]) -> str:

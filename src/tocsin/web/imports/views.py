@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
@@ -35,6 +38,7 @@ def imports(request: Request) -> HttpResponse:
         "title": PRODUCTS[run.product].title if run is not None and run.product in PRODUCTS else "",
         "is_running": run is not None and run.state in _RUNNING,
         "products": PRODUCTS.values(),
+        "counts": _counts(run.counts) if run is not None else [],
     }
     return page(request, "imports/imports.html", context, parts=("run",), status=422 if form.errors else 200)
 
@@ -78,6 +82,20 @@ def discard(request: Request, number: int) -> HttpResponse:
     runs.discard(_find(request, number))
     messages.success(request, _("The import is thrown away. Nothing was changed by that."))
     return redirect("imports")
+
+
+def _counts(counts: dict[str, int]) -> list[str]:
+    """How much there is of each, in the order of the file."""
+    said: dict[str, Callable[[int], str]] = {
+        "users": lambda n: ngettext("%(n)s user", "%(n)s users", n),
+        "groups": lambda n: ngettext("%(n)s group", "%(n)s groups", n),
+        "schedules": lambda n: ngettext("%(n)s schedule", "%(n)s schedules", n),
+        "support_hours": lambda n: ngettext("%(n)s set of support hours", "%(n)s sets of support hours", n),
+        "escalation_policies": lambda n: ngettext("%(n)s escalation policy", "%(n)s escalation policies", n),
+        "integrations": lambda n: ngettext("%(n)s integration", "%(n)s integrations", n),
+        "maintenance_windows": lambda n: ngettext("%(n)s maintenance window", "%(n)s maintenance windows", n),
+    }
+    return [say(counts[key]) % {"n": counts[key]} for key, say in said.items() if counts.get(key)]
 
 
 def _started(request: Request, form: ImportForm) -> bool:

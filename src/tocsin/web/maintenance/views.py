@@ -17,7 +17,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access.roles import Action, Role
 from tocsin.core.errors import Rejected
 from tocsin.inbound.maintenance import commands as maintenance_windows
-from tocsin.inbound.maintenance import times as maintenance_times
 from tocsin.inbound.maintenance.recurrence import Repeat, Span
 from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
@@ -25,6 +24,7 @@ from tocsin.simulate import caught
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
+from tocsin.web.maintenance.sentence import sentence
 from tocsin.web.request import Request, page
 
 TABS = (("", gettext_lazy("Now and planned")), ("past", gettext_lazy("Past")))
@@ -147,7 +147,7 @@ def _save(request: Request, spec: dict[str, Any], row: MaintenanceWindow | None)
 def _preview(spec: dict[str, Any], now: datetime) -> dict[str, Any]:
     row = maintenance_windows.draft(spec)
     return {
-        "sentence": maintenance_times.sentence(row.times),
+        "sentence": sentence(row.times),
         "spans": maintenance_windows.recurrence_of(row).next(now, 5),
         "caught": caught.caught(maintenance_windows.compiled(row), now),
         "holds": row.action == WindowAction.HOLD,
@@ -162,7 +162,7 @@ def _listed(row: MaintenanceWindow, now: datetime, waiting: int, known: maintena
     named += [known.groups.get(one, "?") for one in row.groups]
     named += [f"{name} {value}" for name, value in row.tags.items()]
     named += [_("a condition")] if row.condition is not None else []
-    return Listed(row, maintenance_times.sentence(row.times), is_now, span, waiting, ", ".join(named))
+    return Listed(row, sentence(row.times), is_now, span, waiting, ", ".join(named))
 
 
 def _can_end(row: MaintenanceWindow, now: datetime) -> bool:

@@ -16,6 +16,7 @@ from tocsin.access import installation
 from tocsin.access.roles import Action
 from tocsin.core import settings_store
 from tocsin.core.errors import Rejected
+from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.operate import doctor
 from tocsin.web.forms import ZoneField, show_rejection
 from tocsin.web.guard import actor, needs
@@ -80,7 +81,8 @@ class SettingsForm(forms.Form):
 def system(request: Request) -> HttpResponse:
     """What Tocsin found when it last checked itself, what to do, and which nodes there are."""
     found = health.read()
-    context = {"health": found, "standing": found.standing, **preflight.read(request)}
+    in_force = maintenance_windows.in_force(request.now)
+    context = {"health": found, "standing": found.standing, "in_force": in_force, **preflight.read(request)}
     if "examine" in request.GET:
         # Without scripts the whole page waits for the examination.
         context["found"] = doctor.examine(request.now)

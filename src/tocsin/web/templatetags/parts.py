@@ -44,7 +44,8 @@ def icon(name: str, classes: str = "") -> SafeString:
 
 @register.simple_tag
 def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
-    """A moment in the reader's zone, the exact on hover: `relative`, `clock`, `minute`, `short`, `day` or `exact`."""
+    """A moment in the reader's zone, the exact on hover: `relative`, `clock`, `minute`, `short`, `day`,
+    `planned` (to the minute) or `exact`."""
     if at is None:
         return "–"
     local = timezone.localtime(at)
@@ -54,6 +55,7 @@ def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
         "minute": local.strftime("%H:%M"),
         "short": say_short(local),
         "day": say_day(local),
+        "planned": f"{say_date(local)}, {local.strftime('%H:%M')} {local.tzname()}",
     }
     return format_html(
         '<time datetime="{}" title="{}"{}>{}</time>',
@@ -114,7 +116,12 @@ def say_left(span: timedelta) -> str:
 
 def exact(local: datetime) -> str:
     """The moment in full, with its zone."""
-    return f"{date_format(local, pgettext('date format', 'D j M Y'))}, {local.strftime('%H:%M:%S')} {local.tzname()}"
+    return f"{say_date(local)}, {local.strftime('%H:%M:%S')} {local.tzname()}"
+
+
+def say_date(local: datetime) -> str:
+    """ "Sat 5 Dec 2026"."""
+    return date_format(local, pgettext("date format", "D j M Y"))
 
 
 def say_short(local: datetime) -> str:
@@ -131,7 +138,7 @@ def say_day(local: datetime) -> str:
         return _("Today")
     if local.date() == today - timedelta(days=1):
         return _("Yesterday")
-    return date_format(local, pgettext("date format", "D j M Y"))
+    return say_date(local)
 
 
 @register.filter

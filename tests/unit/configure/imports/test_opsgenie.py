@@ -97,6 +97,24 @@ def test_contacts_and_the_rule_for_new_alerts_become_methods_with_waits(moved: T
     ], "in his own zone"
 
 
+def test_maintenance_that_is_still_to_come_is_a_window_of_its_integrations(moved: Translation) -> None:
+    assert moved.configuration["maintenance_windows"] == [
+        {
+            "name": "Patch night",
+            "starts": "2026-12-05 20:00",
+            "ends": "2026-12-06 02:00",
+            "time_zone": "UTC",
+            "integrations": [moved.configuration["integrations"][len(account.HEARTBEATS)]["name"]],
+            "action": "suppress",
+        }
+    ]
+    report = as_text(moved)
+    assert "maintenance Patch night: is about its integrations only." in report
+    assert "maintenance Old data center: is not here. It has no end there" in report
+    assert "maintenance Other rules at Christmas: is not here. Nothing that it is about was carried over." in report
+    assert "maintenance_windows" not in translate(account.documents(), datetime(2027, 1, 5, tzinfo=UTC)).configuration
+
+
 def test_names_become_legal_and_differ_and_each_change_is_told(moved: Translation) -> None:
     assert [group["name"] for group in moved.configuration["groups"]] == ["Ops-Night", "global_schedule"]
     assert [entry["name"] for entry in moved.configuration["integrations"]] == [
@@ -194,6 +212,8 @@ def test_what_the_backup_tool_wrote_comes_to_the_same(moved: Translation) -> Non
                 put(folder, str(number), one)
         for one in whole["integrations"]:
             put("integrations", one["id"], {"integration": one, "integrationActions": {}})
+        for one in whole["maintenances"]:
+            put("maintenance", one["id"], one)
         archive.writestr("OpsGenieBackups/policies/global/p1.json", json.dumps(whole["alert_policies"][0]))
         archive.writestr("OpsGenieBackups/readme.txt", "not JSON")
     found = translate(export.read(packed.getvalue()), NOW)

@@ -109,6 +109,13 @@ def test_a_service_is_an_integration_for_each_of_its_own(moved: Translation) -> 
     assert account.SENDER_KEY not in said + str(moved.configuration)
 
 
+def test_a_maintenance_window_is_one_of_the_integrations_of_its_services(moved: Translation) -> None:
+    (window,) = moved.configuration["maintenance_windows"]
+    assert (window["name"], window["starts"], window["ends"]) == ("Patch night", "2026-12-06 01:00", "2026-12-06 03:00")
+    assert len(window["integrations"]) == len(account.SERVICES[0]["integrations"])
+    assert "maintenance Gone: is not here." in as_text(moved)
+
+
 def test_with_keys_senders_keep_their_routing_key() -> None:
     moved = translate(account.documents(), NOW, with_keys=True)
     assert named(moved, "integrations", "Shop: Events API V2")["token"] == account.SENDER_KEY

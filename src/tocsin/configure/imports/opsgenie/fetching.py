@@ -15,7 +15,6 @@ _PAGE = 100
 
 #: What is read and cannot be carried over, so that the report can say so.
 _ONLY_COUNTED = {
-    "maintenances": "v2/maintenance",
     "alert_policies": "v2/policies/alert",
     "services": "v1/services",
 }
@@ -64,6 +63,11 @@ def fetch(source: Reader, now: datetime) -> dict[str, list[dict[str, Any]]]:
         ],
         "heartbeats": optional("v2/heartbeats"),
         "forwardings": optional("v2/forwarding-rules"),
+        # Those that are over are left alone; what one is about stands in the object itself.
+        "maintenances": [
+            {**one, **object_of(object_of(source.get_or_none(f"v1/maintenance/{_id(one)}")).get("data"))}
+            for one in _told(source, "maintenances", iter(_data(source, "v1/maintenance?type=non-expired")))
+        ],
     }
     for name, path in _ONLY_COUNTED.items():
         # What these are for is told where there are any; who may not see them is not bothered.

@@ -7,7 +7,7 @@ from typing import Any
 
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.configure.imports.opsgenie.policies import by_schedule, default_notify
-from tocsin.configure.imports.opsgenie.world import World, found, in_order, open_windows
+from tocsin.configure.imports.opsgenie.world import World, found, in_order, keys, open_windows
 from tocsin.configure.imports.report import Weight
 from tocsin.configure.imports.shapes import Document, object_of, objects_of
 from tocsin.core.errors import Rejected
@@ -100,6 +100,7 @@ def integrations(world: World, documents: list[Document], *, with_keys: bool) ->
             )
             continue
         name = world.draft.name("integrations", wanted)
+        world.integrations |= dict.fromkeys(keys(document, "name"), name)
         kind = "opsgenie" if plain in _SPEAKS_OPSGENIE else "email" if plain.endswith("email") else "api"
         entry: dict[str, Any] = {"name": name, "kind": kind}
         if document.get("enabled") is False:

@@ -7,16 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.configure.imports.draft import Draft, Known
-from tocsin.configure.imports.opsgenie import integrations, people, policies, schedules
+from tocsin.configure.imports.opsgenie import integrations, maintenance, people, policies, schedules
 from tocsin.configure.imports.opsgenie.world import World
 from tocsin.configure.imports.report import Translation
 
 _NOT_CARRIED = {
-    "maintenances": (
-        "maintenance",
-        "Maintenance windows are not carried over.",
-        "Enter what is still to come under Maintenance.",
-    ),
     "alert_policies": (
         "alert and notification policies",
         "Rules there change, delay or close alerts of every integration; here each integration has its own.",
@@ -47,6 +42,7 @@ def translate(
     # Heartbeats first: their names stand in senders' addresses.
     integrations.heartbeats(world, of("heartbeats"))
     integrations.integrations(world, of("integrations"), with_keys=with_keys)
+    maintenance.windows(world, of("maintenances"))
     for kind, (what, why, remedy) in _NOT_CARRIED.items():
         draft.not_carried(what, of(kind), why, remedy)
     draft.not_read(of("not_shown"))

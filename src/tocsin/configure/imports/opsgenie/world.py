@@ -34,6 +34,7 @@ class World:
     #: Schedules that are switched off there.
     off: set[str] = field(default_factory=set)
     escalations: dict[str, Document] = field(default_factory=dict)
+    integrations: dict[str, str] = field(default_factory=dict)
     #: Support hours made for routing rules.
     hours: dict[str, str] = field(default_factory=dict)
 

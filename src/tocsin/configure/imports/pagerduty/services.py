@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tocsin.configure.imports.pagerduty.world import World, found, owner
+from tocsin.configure.imports import maintenance
+from tocsin.configure.imports.pagerduty.world import World, found, number_of, owner
 from tocsin.configure.imports.report import Weight
-from tocsin.configure.imports.shapes import Document, object_of, objects_of
+from tocsin.configure.imports.shapes import Document, moment, object_of, objects_of, text_of
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 #: What sends PagerDuty's events, whatever its name.
@@ -25,6 +26,20 @@ def services(world: World, documents: list[Document], *, with_keys: bool) -> Non
         _service(world, document, with_keys=with_keys)
 
 
+def windows(world: World, documents: list[Document]) -> None:
+    """Adds the maintenance windows that are still to come: their services open no incidents then."""
+    for document in documents:
+        of = [
+            name
+            for service in objects_of(document.get("services"))
+            for name in world.services.get(number_of(service), [])
+        ]
+        wanted = text_of(document, "description", "summary", "id") or "Maintenance"
+        maintenance.window(
+            world.draft, wanted, moment(document.get("start_time")), moment(document.get("end_time")), of
+        )
+
+
 def _service(world: World, document: Document, *, with_keys: bool) -> None:
     wanted = str(document.get("name") or document.get("summary") or "")
     several = [one for one in objects_of(document.get("integrations")) if one.get("type") or one.get("id")]
@@ -32,6 +47,7 @@ def _service(world: World, document: Document, *, with_keys: bool) -> None:
     for one in several or [{}]:
         own = str(one.get("name") or one.get("summary") or "").strip()
         name = world.draft.name("integrations", f"{wanted}: {own}" if len(several) > 1 and own else wanted)
+        world.services.setdefault(number_of(document), []).append(name)
         kind = _kind(one)
         entry: dict[str, Any] = {"name": name, "kind": kind, **common}
         if kind == "pagerduty":

@@ -12,11 +12,6 @@ from tocsin.configure.imports.report import Translation
 from tocsin.configure.imports.shapes import Document
 
 _NOT_CARRIED = {
-    "maintenance_windows": (
-        "maintenance windows",
-        "Maintenance windows are not carried over.",
-        "Enter what is still to come under Maintenance.",
-    ),
     "orchestrations": (
         "event orchestrations",
         "Rules there change and route events before a service has them; here each integration has its own.",
@@ -46,6 +41,7 @@ def translate(
     schedules.schedules(world, of("schedules"))
     policies.policies(world, of("escalation_policies"), of("services"))
     services.services(world, of("services"), with_keys=with_keys)
+    services.windows(world, of("maintenance_windows"))
     for kind, (what, why, remedy) in _NOT_CARRIED.items():
         draft.not_carried(what, of(kind), why, remedy)
     draft.not_read(of("not_shown"))

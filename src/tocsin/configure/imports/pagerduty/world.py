@@ -17,6 +17,8 @@ class World:
     groups: dict[str, str] = field(default_factory=dict)
     schedules: dict[str, str] = field(default_factory=dict)
     policies: dict[str, str] = field(default_factory=dict)
+    #: The integrations of a service.
+    services: dict[str, list[str]] = field(default_factory=dict)
 
 
 def found(known: dict[str, str], reference: object) -> str | None:
