@@ -57,6 +57,9 @@ def test_messages_are_counted_by_outcome_and_integration_up_to_a_bound(
     assert counting.with_messages([]) == set()
     monkeypatch.setattr(counting, "MOST", 2)
     assert counting.outcomes(now, halo.pk) == [("Mapped Opened", 1), ("Mapped Appended", 1)]
+    # A flood of others does not hide what could not be read.
+    message(halo, "Mapping Failed", now - timedelta(hours=3))
+    assert dict(counting.outcomes(now, halo.pk))["Mapping Failed"] == 1
     number, newest = counting.messages_today(now, [halo.pk])[halo.pk]
     assert (counting.counted(number), newest) == ("2+", now - timedelta(minutes=1))
 
@@ -80,3 +83,18 @@ def test_tabs_and_the_badge_count_open_alerts_as_far_as_they_say(
     monkeypatch.setattr(counting, "MOST", 2)
     assert "<b>2+</b>" in browser_of(company.admin).get("/alerts/").content.decode()
     assert Alert.objects.count() == 4
+
+
+def test_home_shows_the_most_urgent_first_and_the_badge_leaves_out_what_only_watches(
+    company: Company, open_alert: Callable[..., int], browser_of: Callable[[User], Client]
+) -> None:
+    urgent, newest = open_alert("VPN down"), open_alert("Printer")
+    watched = [open_alert(f"Watched {number}") for number in range(3)]
+    Alert.objects.filter(pk=urgent).update(priority="critical")
+    Alert.objects.filter(pk=newest).update(priority="low")
+    Alert.objects.filter(pk__in=watched).update(watch=True, priority="critical")
+    assert [alert.pk for alert in lists.most_urgent(8)] == [urgent, newest]
+    assert lists.open_count() == 2
+    page = browser_of(company.admin).get("/").content.decode()
+    assert page.index("VPN down") < page.index("Printer")
+    assert "Watched" not in page

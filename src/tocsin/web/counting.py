@@ -5,7 +5,7 @@ A page says "10,000+" from there on. Counting everything, a page took as much of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.db.models import Model, QuerySet
@@ -35,7 +35,8 @@ def counted(number: int) -> str:
 def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, int]]:
     """How the messages of the last 24 hours ended, of all integrations or of one, in the order of the outcomes.
 
-    Of the newest MOST of them: where the numbers come to as many, there may be more.
+    Of the newest MOST of them: where the numbers come to as many, there may be more (`is_cut`). What could not be read
+    and what waits is looked for beyond them too: a flood hides neither.
     """
     of_one = "AND integration_id = %(integration)s" if integration is not None else ""
     statement = f"""
@@ -43,12 +44,27 @@ def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, i
             SELECT status FROM inbound_inboundmessage WHERE id >= %(since)s {of_one} ORDER BY id DESC LIMIT %(most)s
         ) AS newest GROUP BY status
     """
+    # The partial index on what failed and what waits answers this.
+    rare = f"""
+        SELECT status, count(*) AS number FROM (
+            SELECT status FROM inbound_inboundmessage
+            WHERE status IN ('Mapping Failed', 'Pending') AND id >= %(since)s {of_one} LIMIT %(most)s
+        ) AS found GROUP BY status
+    """
     values: dict[str, object] = {"since": first_uuid7(now - DAY), "integration": integration, "most": MOST}
     with database.pool().connection() as connection:
         counts = {
             row["status"]: row["number"] for row in database.rows(connection, database.literal(statement), values)
         }
+        if is_cut(counts.items()):
+            found = database.rows(connection, database.literal(rare), values)
+            counts |= {row["status"]: row["number"] for row in found}
     return [(str(status), counts[status]) for status in MessageStatus if status in counts]
+
+
+def is_cut(found: Iterable[tuple[str, int]]) -> bool:
+    """Whether there are probably more than these: only the newest were looked at."""
+    return sum(number for _status, number in found) >= MOST
 
 
 def messages_today(now: datetime, integrations: Sequence[int]) -> dict[int, tuple[int, datetime]]:

@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.alerts.states import AlertStatus
+from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import database
 from tocsin.escalation.forecast import NextStep
 from tocsin.escalation.models import Run
@@ -32,6 +32,9 @@ TABS: tuple[tuple[str, Any], ...] = (
 
 #: What no list shows.
 _LONG = ("long_text", "short_text", "custom")
+
+#: Of so many of the newest alerts the most urgent are found.
+_LOOKED_AT = 500
 
 #: What the side bar's badge says at most, and one more: "99+".
 _MOST_IN_A_BADGE = 100
@@ -103,8 +106,25 @@ def tabs(current: str) -> list[Tab]:
 
 
 def open_count() -> int:
-    """How many alerts nobody has answered, as far as a badge says it."""
-    return counting.up_to(of_tab("open"), _MOST_IN_A_BADGE)
+    """How many alerts need somebody, as far as a badge says it."""
+    return counting.up_to(needing_somebody(), _MOST_IN_A_BADGE)
+
+
+def needing_somebody() -> QuerySet[Alert]:
+    """The open alerts that nobody has answered, without those that only watch: they page nobody."""
+    return of_tab("open").filter(watch=False)
+
+
+def most_urgent(most: int) -> list[Alert]:
+    """Of the newest alerts that need somebody, the most urgent, the newest first."""
+    newest = sorted(needing_somebody().order_by("-pk").values_list("pk", "priority")[:_LOOKED_AT], key=_urgency)
+    found = all_alerts().in_bulk([number for number, _priority in newest[:most]])
+    return [found[number] for number, _priority in newest[:most] if number in found]
+
+
+def _urgency(row: tuple[int, str]) -> tuple[int, int]:
+    number, priority = row
+    return Priority(priority).rank, -number
 
 
 def all_alerts() -> QuerySet[Alert]:

@@ -20,13 +20,14 @@ ROWS = 8
 def home(request: Request) -> HttpResponse:
     """The page one opens first."""
     mine = lists.rows_of(overview.alerts_of(request.user, ROWS), request.now)
-    unanswered = lists.of_tab("open")
     steps = first_steps.left(request.user) if request.user.role == Role.ADMIN else []
+    outcomes = counting.outcomes(request.now)
     context = {
         "mine": mine,
-        "open_rows": lists.rows_of(unanswered.order_by("-pk")[:ROWS], request.now),
+        "open_rows": lists.rows_of(lists.most_urgent(ROWS), request.now),
         "groups": overview.duties(request.now),
-        "outcomes": counting.outcomes(request.now),
+        "outcomes": outcomes,
+        "outcomes_are_cut": counting.is_cut(outcomes),
         "asked_of_me": swaps.asked_of(request.user, request.now),
         "night": overview.last_night(request.user, request.now),
         "in_force": maintenance_windows.in_force(request.now),

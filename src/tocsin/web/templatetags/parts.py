@@ -186,9 +186,10 @@ def initials(name: str) -> str:
 
 
 @register.simple_tag
-def state(status: str, acknowledged: bool = False) -> SafeString:
-    """The badge of an alert's state. Red only for what needs somebody now."""
+def state(status: str, acknowledged: bool = False, watched: bool = False) -> SafeString:
+    """The badge of an alert's state. Red only for what needs somebody now, which a watched one does not."""
     label, tone = _state(AlertStatus(status), acknowledged)
+    tone = "" if watched and tone == "now" else tone
     return format_html('<span class="chip {}">{}</span>', tone, label)
 
 
