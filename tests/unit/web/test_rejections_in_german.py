@@ -36,6 +36,10 @@ EXAMPLES = {
     "what is sent by it goes to the sandbox and leaves nowhere, also the pages of 3 people.",
     "The workflow ◦: ◦ stuck. ◦": "The workflow Tell: 2 runs of it are stuck. It is over already.",
     "◦ could not do ◦: look, and send again. Last: ◦": "Halo could not do 2 things: look, and send again. Last: no.",
+    "◦ through another system: look at its log.": "The workflow Loop has reached its limit, and 3 "
+    "things were not done. It may go in circles through another system: look at its log.",
+    "Halo refuses Tocsin's token when asked to ◦ (401).◦": "Halo refuses Tocsin's token when asked to send its test "
+    "(401).",
     "unknown operator '◦'◦; one of ◦": "unknown operator 'contain' (did you mean 'contains'?); one of contains, equals",
     "◦: give the agent's number in Halo.": "ann: give the agent's number in Halo.",
     "Halo refuses to give a token (◦).◦": "Halo refuses to give a token (400). It said: no.",

@@ -44,6 +44,10 @@ def german() -> Iterator[None]:
             "Nobody is primary of Desk: from Sat 28 Nov 18:00 (Europe/Zurich) for 3 hours (2 times in all).",
             "Niemand ist erste in Desk: ab Sa, 28. Nov 18:00 (Europe/Zurich), 3 Stunden lang (2-mal insgesamt).",
         ),
+        (
+            "HaloITSM changed it: site Zürich; team 1st → 2nd line; long text changed; ticket type Incident.",
+            "HaloITSM hat ihn geändert: Standort Zürich; Team 1st → 2nd line; Langtext geändert; Ticketart Incident.",
+        ),
         ("members[0].user: is needed.", "members[0].user: wird gebraucht."),
         (
             '"Mars/Base" is not a time zone; write one like Europe/Zurich or UTC.',

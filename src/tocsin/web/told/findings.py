@@ -13,6 +13,14 @@ FINDINGS = (
     _("{name} could not do 1 thing: look, and send again. Last: {said}"),
     _("{name} could not do {number} things: look, and send again. Last: {said}"),
     _("The workflow {name} does nothing: {said}"),
+    _(
+        "The workflow {name} has reached its limit, and 1 thing was not done. It may go in circles through "
+        "another system: look at its log"
+    ),
+    _(
+        "The workflow {name} has reached its limit, and {number} things were not done. It may go in circles "
+        "through another system: look at its log"
+    ),
     _("The workflow {name}: 1 run of it is stuck"),
     _("The workflow {name}: {number} runs of it are stuck"),
     _("{number} wait"),

@@ -31,6 +31,12 @@ _DAY = r"[A-Z][a-z]{2} \d{2} [A-Z][a-z]{2}(?: \d{4})? \d{2}:\d{2}"
 _PART = re.compile(r"(\d+) (day|hour|minute|second)s?")
 #: Where in a form or file something is wrong: `members[0].user: `. Whoever wrote the file knows it by that name.
 _WHERE = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*: ")
+#: What a ticket's fields are called in a sentence that says what changed; the longer names before the shorter.
+_FIELDS = (
+    "requester phone", "source status", "ticket type", "respond by", "short text", "long text", "attachments",
+    "requester", "category", "priority", "severity", "assignee", "subject", "client", "status", "fix by", "agent",
+    "team", "site",
+)  # fmt: skip
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _BRACKETS = re.compile(r"\(([^()]+)\)")
@@ -44,6 +50,7 @@ _TAKES: Mapping[str, str] = {
     "role": r"[a-z]+",
     "priority": r"critical|high|medium|low",
     "said": r".+",
+    "changes": r".+",
     "people": r".+",
     "step": r"step \d+ of \d+.*?",
     "quoted": r"\".*?\"",
@@ -171,6 +178,8 @@ def _value(name: str, value: str, language: str, depth: int) -> str:
             return gettext("%(span)s ago") % {"span": say_span(value.removesuffix(" ago"), ago=True)}
         case "role" | "priority" | "field":
             return gettext(value)
+        case "changes":
+            return "; ".join(_change(one, language, depth) for one in value.split("; "))
         case "said" | "step":
             return _told(value, language, depth)
         case "people":
@@ -178,6 +187,15 @@ def _value(name: str, value: str, language: str, depth: int) -> str:
             return _BRACKETS.sub(lambda label: f"({_pieces(label[1], language, depth)})", known)
         case _:
             return value
+
+
+def _change(text: str, language: str, depth: int) -> str:
+    """ "site Zürich", "team 1st → 2nd", "long text changed": the field's name is ours, the rest is the ticket's."""
+    known = _whole(text, language, depth)
+    if known is not None:
+        return known
+    label = next((one for one in _FIELDS if text.startswith(f"{one} ")), None)
+    return text if label is None else f"{gettext(label)}{text.removeprefix(label)}"
 
 
 def _say_day(text: str) -> str:

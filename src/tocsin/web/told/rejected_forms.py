@@ -258,4 +258,8 @@ REJECTED_FORMS = (
     _("{name} cannot be used here: it needs more than HTTP"),
     _("{name} cannot be used here: it needs more than HTTP, or files of this machine"),
     _("An address with {quoted} cannot be used here: it would read files of this machine"),
+    _("Only what could not be sent, or was dropped, can be sent again"),
+    _("It is being sent again already"),
+    _("names the user {quoted} twice"),
+    _("Alert {number} came from a ticket of {name}"),
 )

@@ -27,7 +27,7 @@ SENTENCES = (
     _("{name} merged it into alert {number}"),
     _("{name} merged alert {number} into this one"),
     _("{name} replied"),
-    _("{name} changed it: {said}"),
+    _("{name} changed it: {changes}"),
     _("{name} opened it by hand"),
     _("{name} took back {said}"),
     _("{name} took back merging alert {number} into this one"),

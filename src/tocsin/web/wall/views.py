@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
 from tocsin.alerts.models import Alert
+from tocsin.web import counting
 from tocsin.web.alerts import lists
 from tocsin.web.home import overview
 from tocsin.web.request import Request, page
@@ -16,12 +19,14 @@ ROWS = 12
 
 @require_safe
 def wall(request: Request) -> HttpResponse:
-    """The open alerts first, then the acknowledged, then those that somebody has."""
-    rows: list[Alert] = []
-    for tab in ("open", "acknowledged", "assigned"):
+    """The alerts that need somebody first, the most urgent at the top, then the acknowledged, then those taken."""
+    rows: list[Alert] = lists.most_urgent(ROWS)
+    for tab in ("acknowledged", "assigned"):
         rows += lists.of_tab(tab).order_by("-pk")[: max(0, ROWS - len(rows))]
+    needing = counting.up_to(lists.needing_somebody(), counting.MOST + 1)
+    tabs = lists.tabs("")
     context = {
-        "tabs": [tab for tab in lists.tabs("") if tab.count is not None],
+        "tabs": [replace(tab, count=needing) if tab.key == "open" else tab for tab in tabs if tab.count is not None],
         "rows": lists.rows_of(rows, request.now),
         "groups": overview.duties(request.now),
     }
