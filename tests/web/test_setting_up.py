@@ -384,6 +384,11 @@ def test_a_client_table_is_pasted_as_csv_and_its_errors_stand_beside_it(
     assert client.post("/client-tables/new/", {"name": "Customers", "clients": rows}).status_code == 302
     assert "1 client" in text_of(client, "/client-tables/")
     table = ClientTable.objects.get()
+    # What a spreadsheet would take for a formula is text there, and comes back as it was.
+    formula = f"client,group,policy\n'=1+1,{company.desk.name},\n"
+    assert client.post(f"/client-tables/{table.pk}/", {"name": "Customers", "clients": formula}).status_code == 302
+    assert ClientTable.objects.get().clients[0]["client"] == "=1+1"
+    assert "&#x27;=1+1," in text_of(client, f"/client-tables/{table.pk}/")
     wrong = client.post(f"/client-tables/{table.pk}/", {"name": "Customers", "clients": "Acme,Nobody's"})
     assert wrong.status_code == 422
     assert "no group" in wrong.content.decode()

@@ -5,8 +5,6 @@ A spec is the shape of YAML and the API. Who may do it is asked by the caller, b
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,7 +13,7 @@ from django.db import transaction
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
-from tocsin.core import configuration, dependents
+from tocsin.core import configuration, csv_text, dependents
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec, raise_all
 from tocsin.escalation.models import Policy
@@ -100,12 +98,9 @@ def from_csv(text: str) -> list[dict[str, str]]:
 
     Raises Rejected that names the row.
     """
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t", key=first.count)
     found: list[dict[str, str]] = []
     problems: list[Rejected] = []
-    for number, row in enumerate(csv.reader(io.StringIO(text), delimiter=delimiter), start=1):
-        cells = [cell.strip() for cell in row]
+    for number, cells in enumerate(csv_text.read(text), start=1):
         if not any(cells) or (number == 1 and cells[0].casefold() in ("client", "client name", "client_id", "name")):
             continue
         if len(cells) > 3 and any(cells[3:]):
@@ -119,11 +114,8 @@ def from_csv(text: str) -> list[dict[str, str]]:
 
 def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
     """The CSV that `from_csv` reads."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(["client", "group", "policy"])
-    writer.writerows([one["client"], one.get("group", ""), one.get("escalation_policy", "")] for one in clients)
-    return written.getvalue()
+    rows = [[one["client"], one.get("group", ""), one.get("escalation_policy", "")] for one in clients]
+    return csv_text.write([["client", "group", "policy"], *rows])
 
 
 def _name(read: Spec, existing: ClientTable | None) -> str:

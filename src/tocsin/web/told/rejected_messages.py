@@ -24,6 +24,7 @@ REJECTED_MESSAGES = (
     _("has no password in it: that has a place of its own"),
     _("The mailbox {said}"),
     _("is the name of a status, of 1 to 100 characters"),
+    _("Row {number} cannot be read: {name}"),
     _("Row {number} has more than client, group and policy"),
     _("must be a list of at most {name} clients"),
     _("name a group or a policy for this client"),

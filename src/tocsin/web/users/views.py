@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from typing import Any
 
@@ -17,6 +15,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
+from tocsin.core import csv_text
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.people import absences, commands
@@ -183,8 +182,13 @@ def _send(request: Request, user: User, *, quietly: bool = False) -> None:
 def _import(request: Request, form: CsvForm) -> list[User] | None:
     problems: list[str] = []
     made: list[User] = []
+    try:
+        rows = list(csv_text.read(form.cleaned_data["text"]))
+    except Rejected as rejected:
+        form.add_error("text", told(rejected.detail))
+        return None
     with transaction.atomic():
-        for number, row in enumerate(csv.reader(io.StringIO(form.cleaned_data["text"]), skipinitialspace=True), 1):
+        for number, row in enumerate(rows, 1):
             if not row or (number == 1 and row[0].strip().lower() == "username"):
                 continue
             try:
@@ -203,7 +207,7 @@ def _import(request: Request, form: CsvForm) -> list[User] | None:
 
 
 def _spec(row: list[str], request: Request) -> dict[str, Any]:
-    values = dict(zip(_COLUMNS, (cell.strip() for cell in row), strict=False))
+    values = dict(zip(_COLUMNS, row, strict=False))
     spec: dict[str, Any] = {
         "username": values.get("username", ""),
         "email": values.get("email", ""),
