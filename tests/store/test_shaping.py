@@ -19,6 +19,7 @@ from tocsin.alerts.states import ActorKind, Via
 from tocsin.core import clock, database
 from tocsin.core.ids import lock_number
 from tocsin.inbound import batch
+from tocsin.inbound.explained import explained
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, JoinedKey
@@ -38,6 +39,7 @@ class Desk:
     definition: dict[str, Any]
     ingest: Ingest = field(default_factory=Ingest)
     now: datetime = NOW
+    name: str = "Monitoring"
 
     def __post_init__(self) -> None:
         mapping = {"source_id": "id", "source_status": "status", "subject": "subject", "client": "client",
@@ -48,7 +50,7 @@ class Desk:
             "update": True,
         }
         self.integration = make_integration(
-            "Monitoring", "api", definition={"mapping": mapping, "rules": rules, **self.definition}
+            self.name, "api", definition={"mapping": mapping, "rules": rules, **self.definition}
         )
 
     def send(self, *ids: object, status: str = "New", **more: Any) -> list[Stored]:
@@ -303,6 +305,71 @@ def test_a_flood_is_one_alert_that_says_so() -> None:
     assert statuses(desk.send(6) + desk.send(7)) == ["Opened", "Appended"]
     assert statuses(desk.send(3, 4, 5, 7, status="Closed")) == ["Updated", "Updated", "Updated", "Closed"]
     assert Alert.objects.filter(status="open").count() == 3
+
+
+def gate_of(number: int) -> list[tuple[str, bool, str]]:
+    """What the trace of the so-manieth message says of the gate."""
+    row = list(InboundMessage.objects.select_related("integration__current", "version").order_by("pk"))[number]
+    trace = explained(row).trace
+    assert trace is not None
+    return [(one.name, one.is_true, one.reason) for one in trace.gate]
+
+
+@pytest.mark.parametrize(
+    ("definition", "ids", "said"),
+    [
+        (
+            {"delay": {"wait": "5m"}},
+            [1],
+            [("delay", False, "its alert opens after 5 minutes, unless it closes before")],
+        ),
+        (
+            {"grouping": {"by": "<client>", "within": "30m"}},
+            [1, 2],
+            [("group", False, "it joins alert N: the same group")],
+        ),
+        (
+            {"flood": {"burst": 1, "every": "1m"}},
+            [1, 2],
+            [("flood", True, "more than 1 alerts at once: this alert stands for all of them")],
+        ),
+        (
+            {"flood": {"burst": 1, "every": "1m"}},
+            [1],
+            [("gate", True, "no maintenance, parent, group, delay or limit holds it back")],
+        ),
+    ],
+    ids=["delay", "group", "flood", "nothing"],
+)
+def test_what_the_gate_said_stands_in_the_trace_of_its_message(
+    definition: dict[str, Any], ids: list[int], said: list[tuple[str, bool, str]]
+) -> None:
+    stored = Desk(definition).send(*ids)
+    number = stored[0].alert_id
+    assert gate_of(len(ids) - 1) == [(name, opens, why.replace("N", str(number))) for name, opens, why in said]
+
+
+def test_the_trace_of_what_waited_says_for_how_long_and_maintenance_says_its_window() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1)
+    desk.wait(5 * MINUTE)
+    assert gate_of(0) == [
+        ("delay", True, "it waited for 5 minutes, and opens after 5 minutes, unless it closes before")
+    ]
+    window(desk.integration)
+    desk.send(2)
+    assert gate_of(1) == [("maintenance", False, "Patch night, until 2026-11-24 10:00 UTC")]
+    body = b'{"id": "3", "status": "New"}'
+    (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
+    assert outcome.trace is not None
+    assert [one.name for one in outcome.trace.gate] == ["maintenance"]
+    flaps = Desk({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}}, name="Flaps")
+    flaps.send(1)
+    flaps.send(1, status="Closed")
+    flaps.send(1)
+    ((name, opens, why),) = gate_of(-1)
+    assert (name, opens) == ("flapping", True)
+    assert why.startswith("it flaps: it opened 2 times within 30 minutes")
 
 
 # --- Maintenance ---------------------------------------------------------------------------------------------------

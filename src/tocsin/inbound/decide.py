@@ -26,6 +26,7 @@ from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
 from tocsin.inbound.shaping import gate, joined
 from tocsin.inbound.shaping.standing import ALONE, UNCOUNTED, Delayed, Role, Scopes, Shaped, Standing
+from tocsin.inbound.shaping.verdicts import GATE, verdicts
 
 MAX_REASON = 300
 
@@ -177,9 +178,11 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
     if door.is_shaped and arrival.test_user_id is None:
         groups = paging.recipient_groups
         answer = gate.ask(door, arrival, reading, key, route, groups, needed.scopes, needed.standing, now)
+    verdict: dict[str, object] = {"filter": allowed.reason, "route": route.reason}
+    if door.is_shaped and arrival.test_user_id is None:
+        verdict[GATE] = verdicts(answer, arrival.waited, now)
     if answer.suppressed:
-        return replace(_ignored(answer.suppressed, key), verdict={"filter": allowed.reason})
-    verdict = {"filter": allowed.reason, "route": route.reason}
+        return replace(_ignored(answer.suppressed, key), verdict=verdict)
     if answer.waits is not None:
         waits = _waits(arrival, reading, replace(key, delayed=answer.waits), answer.waits)
         shaped = Shaped(tallies=answer.tallies) if answer.tallies else None

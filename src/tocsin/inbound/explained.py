@@ -15,7 +15,7 @@ from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.reading import Definition, Reader, compile_reader
 from tocsin.inbound.routes import Reference
-from tocsin.inbound.trace import Trace, explain
+from tocsin.inbound.trace import Trace, explain, with_gate
 from tocsin.oncall import lookup
 
 
@@ -36,6 +36,9 @@ def explained(message: InboundMessage, version: IntegrationVersion | None = None
         reader, element, trace = _read(message, version)
     except Rejected as problem:
         return Explained(None, None, problem.detail)
+    if version is None:
+        # Other rules would have asked otherwise.
+        trace = with_gate(trace, message.verdict)
     mapped = None
     if element.problem is None:
         found = reader.mapping.apply(element.payload)

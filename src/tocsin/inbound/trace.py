@@ -5,8 +5,8 @@ Uses the same compiled parts as the hot path, one step at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -21,6 +21,7 @@ from tocsin.inbound.mapping.mapped import Mapped
 from tocsin.inbound.reading import Reader
 from tocsin.inbound.routes import Reference, choose, is_taken
 from tocsin.inbound.rules import ORDER, CompiledRules
+from tocsin.inbound.shaping.verdicts import GATE
 from tocsin.inbound.wording import quoted
 
 
@@ -67,11 +68,24 @@ class Trace:
     opening: tuple[Answer, ...] = ()  # vetoes and filters: whether an alert may open
     routes: tuple[Answer, ...] = ()
     route: str = ""
+    #: What maintenance, parents, groups, flapping, delays and limits said when it was decided.
+    gate: tuple[Answer, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """As plain dicts, lists and texts."""
         plain: dict[str, object] = msgspec.to_builtins(self)
         return plain
+
+
+def with_gate(trace: Trace, verdict: Mapping[str, object]) -> Trace:
+    """The trace with what the gate said, as the message's verdict kept it: it depends on what else there was then."""
+    kept = verdict.get(GATE)
+    if not isinstance(kept, list):
+        return trace
+    said = [one for one in kept if isinstance(one, Mapping)]
+    answers = [Answer(str(one.get("name")), bool(one.get("opens")), str(one.get("reason"))) for one in said]
+    ending = len(answers) - 1
+    return replace(trace, gate=tuple(replace(one, is_deciding=n == ending) for n, one in enumerate(answers)))
 
 
 def explain_body(

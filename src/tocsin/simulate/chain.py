@@ -39,7 +39,7 @@ from tocsin.inbound.rules import Intent
 from tocsin.inbound.shaping import gate
 from tocsin.inbound.shaping.board import Board
 from tocsin.inbound.shaping.standing import Scopes
-from tocsin.inbound.trace import Trace, explain
+from tocsin.inbound.trace import Trace, explain, with_gate
 from tocsin.simulate.escalation import NEW_ALERT, Happening, PlannedPage, Played, play
 
 
@@ -136,6 +136,7 @@ def _decided(door: Door, reading: Reading, element: Element, trace: Trace, board
     key, standing = board.key(hashed), board.standing(scopes)
     decision = decide(door, arrival, reading, key, None, hashed, lambda: NEW_ALERT, at, scopes, standing)
     board.put(hashed, key, decision)
+    trace = with_gate(trace, decision.verdict)
     outcome = _outcome(decision, trace, at)
     if decision.status is MessageStatus.DELAYED and (waited := decision.key.delayed) is not None:
         return _when_due(door, replace_arrival(arrival, waited=waited), reading, outcome, hashed, scopes, board)

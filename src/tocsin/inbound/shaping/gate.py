@@ -38,6 +38,8 @@ class Answer(Struct, frozen=True):
     waits: Delayed | None = None
     joins: LiveAlert | None = None
     role: Role = Role.MEMBER
+    #: Which part lets it join: "parent", "group", "delay" or "flood".
+    part: str = ""
     #: Why it joins, or what is to be said of its opening.
     why: str = ""
     #: It opens for several keys: others may join it.
@@ -87,12 +89,12 @@ def ask(
         return OPENS
     if standing.parent is not None:
         subject = f"alert {standing.parent.state.id} is of its parent"
-        return Answer(joins=standing.parent, role=Role.CHILD, why=subject)
+        return Answer(joins=standing.parent, role=Role.CHILD, part="parent", why=subject)
     group = standing.tally(scopes.group)
     if scopes.group is not None and group.until is not None and now < group.until:
         live = standing.live(group)
         if live is not None:
-            return Answer(joins=live, why="the same group")
+            return Answer(joins=live, part="group", why="the same group")
     flaps = _flaps(asked, shaping)
     if flaps.waits is not None:
         return flaps
@@ -242,7 +244,7 @@ def _joined(asked: _Asked, tally: Tally) -> Answer | None:
     live = asked.standing.live(tally)
     if live is None or tally.until is None or asked.now >= tally.until:
         return None
-    return Answer(joins=live, why="they waited together")
+    return Answer(joins=live, part="delay", why="they waited together")
 
 
 def _limited(asked: _Asked, shaping: Shaping, opens: Answer) -> Answer:
@@ -265,7 +267,7 @@ def _limited(asked: _Asked, shaping: Shaping, opens: Answer) -> Answer:
         return replace(answer, tallies={**answer.tallies, scope: left})
     live = asked.standing.live(tally)
     if live is not None:
-        return Answer(joins=live, why=f"more than {limit.burst} alerts at once")
+        return Answer(joins=live, part="flood", why=f"more than {limit.burst} alerts at once")
     flood = replace(tally, tokens=tokens, at=asked.now)
     return Answer(
         gathers=True,

@@ -19,6 +19,7 @@ from tocsin.web.told.judgements import JUDGEMENTS
 from tocsin.web.told.rejected_forms import REJECTED_FORMS
 from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
 from tocsin.web.told.sentences import SENTENCES
+from tocsin.web.told.shaping_sentences import SENTENCES as OF_SHAPING
 from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
 #: Longer texts are bodies and logs, not sentences of Tocsin's.
@@ -147,7 +148,16 @@ class _Pattern:
 
 @cache
 def _patterns() -> tuple[_Pattern, ...]:
-    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *FINDINGS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
+    every = (
+        *SENTENCES,
+        *JUDGEMENTS,
+        *OF_WORKFLOWS,
+        *OF_SHAPING,
+        *FINDINGS,
+        *REJECTED_FORMS,
+        *REJECTED_MESSAGES,
+        *FAILED_CALLS,
+    )
     made = [_pattern(text) for text in every if _PLACE.search(text)]
     # The more of a sentence stands fast, the surer it is meant.
     return tuple(sorted(made, key=lambda pattern: -len(_PLACE.sub("", pattern.text))))
