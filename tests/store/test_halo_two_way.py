@@ -3,6 +3,7 @@ followed here, nothing is lost while either is away, and what Tocsin wrote never
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -729,3 +730,14 @@ def test_a_ticket_that_nobody_acknowledges_is_told_to_the_manager_and_noted_on_t
         assert len(both.alerts(forgotten)) == 1
     finally:
         reactors._reactors.remove(workflow_reactor.follow)
+
+
+def test_halos_own_test_of_a_webhook_needs_nobody(both: Pair) -> None:
+    sent = {"id": str(uuid7()), "webhook_id": "hook", "event": "test", "message": "This is a test."}
+    both.deliver({}, json.dumps(sent).encode())
+    (message,) = both.inbox()
+    assert (message.status, message.alert_id) == ("Mapped Ignored", None)
+    assert message.reason.startswith("it is about no ticket")
+    # What names no ticket, and comes from somewhere else, is still for a person to see.
+    both.deliver({}, b'{"event": "new ticket logged"}')
+    assert both.inbox()[-1].status == "Mapping Failed"

@@ -20,7 +20,7 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.inbound import keys, messages, other_side, unreadable
-from tocsin.inbound.decide import decide, failed, switched_off
+from tocsin.inbound.decide import about_no_ticket, decide, failed, switched_off
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, Seen
 from tocsin.inbound.door import Door
 from tocsin.inbound.keys import Keys
@@ -294,9 +294,11 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
         arrival = replace(arrival, unasked=incoming.unasked)
     if incoming.is_due:
         arrival = replace(arrival, waited=fold.waited.get(one.key))
-    if one.rejected is not None:
+    if one.rejected is not None and other_side.is_about_no_ticket(one.door, incoming.element):
+        decision = about_no_ticket()
+    elif one.rejected is not None:
         decision = failed(one.rejected)
-        if one.key not in fold.held and not other_side.is_about_no_ticket(one.door, incoming.element):
+        if one.key not in fold.held:
             decision = unreadable.fail_open(
                 one.door, arrival, decision, one.rejected, incoming.raw, key, one.key, numbers.take, now
             )
@@ -389,7 +391,8 @@ def _stored(one: _Read) -> Stored:
     if one.is_pending:
         return Stored(MessageStatus.PENDING, ASKING if one.must_ask else PENDING)
     assert one.decision is not None
-    code = one.rejected.code if one.rejected is not None else None
+    is_failed = one.decision.status is MessageStatus.FAILED
+    code = one.rejected.code if one.rejected is not None and is_failed else None
     return Stored(one.decision.status, one.decision.reason, one.decision.alert_id, code)
 
 

@@ -385,6 +385,12 @@ def switched_off() -> Decision:
     return _ignored("switched off", KeyState())
 
 
+def about_no_ticket() -> Decision:
+    """The decision of a webhook that tells of no ticket at all: whoever set it up had it tried."""
+    reason = "it is about no ticket, as the test that is sent when a webhook is set up: there is nothing to do"
+    return Decision(MessageStatus.IGNORED, reason, KeyState())
+
+
 def failed(rejected: Rejected) -> Decision:
     """The decision on a message that cannot be read, or has no id where one is needed."""
     return Decision(MessageStatus.FAILED, _cut(rejected.detail), KeyState(), verdict={"error": rejected.code})

@@ -254,8 +254,9 @@ def needs_group(group_id: int) -> list[str]:
 def _try_again(number: int, now: datetime) -> None:
     """A person has acted: what was barred or waits for its next try goes now."""
     Standing.objects.filter(pk=number).update(
-        problem="", problem_at=None, barred_until=None, failures=0, open_until=None, not_before=None
-    )
+        problem="", problem_at=None, barred_until=None, failures=0, open_until=None, not_before=None,
+        trouble="", trouble_at=None, look_problem="", look_at=now,
+    )  # fmt: skip
     Call.objects.filter(integration=number, status=CallStatus.QUEUED, due_at__gt=now).update(due_at=now)
     # With the settings as they will be.
     transaction.on_commit(partial(_make_tickets, number, now))
@@ -271,7 +272,7 @@ def _wake() -> None:
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, %s)", (database.CHANNEL, f"{TOPIC} outbound-log"))
+        cursor.execute("SELECT pg_notify(%s, %s)", (database.CHANNEL, f"{TOPIC} outbound-log clock"))
 
 
 def _name(spec: Spec, existing: OutboundIntegration | None) -> str:

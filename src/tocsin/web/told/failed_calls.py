@@ -85,6 +85,9 @@ FAILED_CALLS = (
         "conditions in Halo"
     ),
     _("There is no ticket in Halo for this alert"),
+    _("There is no ticket in Halo for this alert: making it failed"),
+    _("It is written once the ticket is made"),
+    _("The webhook in Halo still has the old address, and cannot be given the new one: {said}"),
     _("There is no kind of outbound integration {name}"),
     _("The body is not JSON once its values are in it: {said}"),
     _("Halo answered something else than ticket {number}"),

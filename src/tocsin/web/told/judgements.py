@@ -63,6 +63,7 @@ JUDGEMENTS = (
     _("{name} sent something Tocsin cannot read: {said}"),
     _("Tocsin itself set this status; no alert is open"),
     _("it does not say how the ticket stands: its system is asked first"),
+    _("it is about no ticket, as the test that is sent when a webhook is set up: there is nothing to do"),
     _("decided without its system, which did not answer in 10 seconds"),
     _("decided without asking Halo, which refuses Tocsin until somebody acts"),
     _("decided without asking Halo, which does not answer"),
