@@ -120,7 +120,7 @@ class _Writing:
         except NoteRefused as error:
             refused = error
         if problem := known.get("problem"):
-            raise Permanent(problem)
+            raise Permanent(str(problem) if refused is None else f"{problem} {refused}")
         done += self._step("fields", self._fields)
         done += self._step("status", self._status)
         if refused is not None:
