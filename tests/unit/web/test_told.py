@@ -15,6 +15,7 @@ from tocsin.web.told.judgements import JUDGEMENTS
 from tocsin.web.told.rejected_forms import REJECTED_FORMS
 from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
 from tocsin.web.told.sentences import SENTENCES
+from tocsin.web.told.shaping_sentences import SENTENCES as OF_SHAPING
 from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
 
@@ -90,5 +91,6 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
 
 
 def test_no_sentence_is_there_twice() -> None:
-    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *FINDINGS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
+    rejected = (*REJECTED_FORMS, *REJECTED_MESSAGES)
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_SHAPING, *FINDINGS, *rejected, *FAILED_CALLS)
     assert len(every) == len(set(every))

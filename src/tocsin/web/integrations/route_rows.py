@@ -13,15 +13,13 @@ from typing import Any
 from django.http import QueryDict
 
 from tocsin.core.errors import Rejected
-from tocsin.web.integrations import condition_rows
+from tocsin.web.integrations import condition_rows, shape_rows
 from tocsin.web.integrations.condition_rows import Group, Places
 
 #: More rows than this are edited as YAML.
 MOST = 100
 
 _SHOWN = frozenset({"name", "when", "during", "escalation_policy", "policy", "recipients", "priority", "action"})
-#: A delay that a row shows: none, or a span to wait. Others are carried along.
-_NO_DELAY = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,8 @@ class Row:
     groups: tuple[str, ...] = ()
     priority: str = ""
     records: bool = False
-    #: Empty for the integration's own, "none", or how long it waits.
-    delay: str = ""
+    #: The texts of its delay's fields, `kind` among them; empty for the integration's own.
+    delay: Mapping[str, str] = field(default_factory=dict)
     #: Other keys, as JSON.
     more: str = ""
 
@@ -103,8 +101,8 @@ def say(row: Row, labels: Mapping[str, str]) -> str:
         does.append(f"page by {row.policy}" if row.policy else "page by the integration's own policy")
         if row.has_recipients:
             does.append(f"to {', '.join((*row.groups, *row.users)) or 'nobody'}")
-    if row.delay:
-        does.append("at once" if row.delay.lower() == _NO_DELAY else f"after {row.delay}, unless it closes before")
+    if row.delay.get("kind"):
+        does.append(_said(row.delay))
     return f"{', '.join(parts)}: {', '.join(does)}."
 
 
@@ -112,7 +110,7 @@ def _row(route: Mapping[str, Any]) -> Row:
     recipients = route.get("recipients")
     known = recipients if isinstance(recipients, Mapping) else {}
     during = route.get("during")
-    delay = _delay(route.get("delay"))
+    delay = shape_rows.texts_of_delay(route.get("delay"))
     more = {key: value for key, value in route.items() if key not in _SHOWN and not (key == "delay" and delay)}
     return Row(
         name=str(route.get("name") or ""),
@@ -129,10 +127,20 @@ def _row(route: Mapping[str, Any]) -> Row:
     )
 
 
-def _delay(delay: object) -> str:
-    if isinstance(delay, Mapping) and set(delay) == {"wait"}:
-        return str(delay["wait"])
-    return _NO_DELAY if delay == _NO_DELAY else ""
+def _said(delay: Mapping[str, str]) -> str:
+    of = " of the integration" if delay.get("per") == "integration" else ""
+    match delay["kind"]:
+        case "wait":
+            return f"after {delay.get('wait', '')}, unless it closes before"
+        case "alerts":
+            within = f" within {delay['within']}" if delay.get("within") else ""
+            return f"when {delay.get('alerts', '')} alerts{of} came{within}"
+        case "every":
+            return f"at most once every {delay.get('every', '')}{of and ' for the whole integration'}"
+        case "until":
+            return f"when {delay.get('until', '')} begin"
+        case _:
+            return "at once"
 
 
 def _route(row: Row, where: str, prefix: str, places: Places) -> dict[str, Any]:
@@ -153,8 +161,8 @@ def _route(row: Row, where: str, prefix: str, places: Places) -> dict[str, Any]:
         route["priority"] = row.priority
     if row.records:
         route["action"] = "record"
-    if row.delay:
-        route["delay"] = _NO_DELAY if row.delay.lower() == _NO_DELAY else {"wait": row.delay}
+    if (delay := shape_rows.delay_of(row.delay)) is not None:
+        route["delay"] = delay
     if row.more:
         try:
             more = json.loads(row.more)
@@ -175,6 +183,10 @@ def _read(post: QueryDict, prefix: str) -> Row:
         groups=tuple(map(str, post.getlist(f"{prefix}.groups"))),
         priority=str(post.get(f"{prefix}.priority", "")),
         records=post.get(f"{prefix}.action", "") == "record",
-        delay=str(post.get(f"{prefix}.delay", "")).strip(),
+        delay={
+            name: text
+            for name in shape_rows.FIELDS["delay"]
+            if (text := str(post.get(f"{prefix}.delay.{name}", "")).strip())
+        },
         more=str(post.get(f"{prefix}.more", "")),
     )

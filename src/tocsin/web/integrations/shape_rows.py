@@ -20,6 +20,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "flood": ("burst", "every"),
 }
 
+#: A route's: that nothing waits, whatever the integration says.
+NO_DELAY = "none"
+
 _NUMBERS = frozenset({"delay.alerts", "flapping.alerts", "flood.burst"})
 
 #: What is read of each kind of delay.
@@ -70,13 +73,31 @@ def read(post: QueryDict) -> Shapes:
     return Shapes({name: str(post.get(f"shape.{name}", "")).strip() for name in names})
 
 
+def texts_of_delay(delay: object) -> dict[str, str]:
+    """The texts of a delay's fields; none where it is not there, or has a form that no field shows."""
+    if delay == NO_DELAY:
+        return {"kind": NO_DELAY}
+    kind = next((one for one in _OF_KIND if one in delay), "") if isinstance(delay, Mapping) else ""
+    if not isinstance(delay, Mapping) or not kind or not set(delay) <= set(_OF_KIND[kind]):
+        return {}
+    return {"kind": kind, **{str(name): str(held) for name, held in delay.items() if held is not None}}
+
+
+def delay_of(texts: Mapping[str, str]) -> dict[str, Any] | str | None:
+    """The delay that the texts of its fields say; None: nothing is said. Of another kind's fields nothing is read."""
+    kind = texts.get("kind", "")
+    if kind == NO_DELAY:
+        return NO_DELAY
+    if kind not in _OF_KIND:
+        return None
+    found = _part(Shapes({f"delay.{name}": text for name, text in texts.items()}), "delay", _OF_KIND[kind])
+    # Chosen, and not said how long: that is refused by name instead of forgotten.
+    return found or {kind: ""}
+
+
 def parts_of(shapes: Shapes) -> dict[str, Any]:
     """The parts; None for each that is not set."""
-    kind = shapes.text("delay.kind")
-    found: dict[str, Any] = {"delay": _part(shapes, "delay", _OF_KIND.get(kind, ()))}
-    if kind in _OF_KIND and not found["delay"]:
-        # Chosen, and not said how long: that is refused by name instead of forgotten.
-        found["delay"] = {kind: ""}
+    found: dict[str, Any] = {"delay": delay_of({name: shapes.text(f"delay.{name}") for name in FIELDS["delay"]})}
     for part in ("grouping", "flapping", "flood"):
         found[part] = _part(shapes, part, FIELDS[part])
     return {**found, "parent": shapes.text("parent.by") or None}

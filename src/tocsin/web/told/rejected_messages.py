@@ -185,6 +185,4 @@ REJECTED_MESSAGES = (
     _("must be more than nothing, and at most 7 days"),
     _("unknown '{name}'; alert or integration"),
     _("must be the name of support hours"),
-    _("The Content-Encoding says {name}, but the body is not, or ends too soon"),
-    _("A body has at most {number} MiB, unpacked too"),
 )

@@ -10,7 +10,6 @@ SENTENCES = (
     _("flapping"),
     _("delay"),
     _("parent"),
-    _("group"),
     _("flood"),
     _("gate"),
     _("no maintenance, parent, group, delay or limit holds it back"),

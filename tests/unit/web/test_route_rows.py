@@ -1,0 +1,57 @@
+"""A route's delay as fields of its row: every form goes there and back, is said, and what no field shows is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.http import QueryDict
+
+from tocsin.inbound.routes import compile_routes
+from tocsin.web.integrations import route_rows
+from tocsin.web.integrations.condition_rows import Places
+
+DELAYS: list[tuple[Any, str]] = [
+    ({"wait": "5m"}, "after 5m, unless it closes before"),
+    ({"alerts": 3}, "when 3 alerts came"),
+    ({"alerts": 3, "within": "10m", "per": "integration"}, "when 3 alerts of the integration came within 10m"),
+    ({"every": "30m"}, "at most once every 30m"),
+    ({"every": "30m", "per": "integration"}, "at most once every 30m for the whole integration"),
+    ({"until": "Office hours"}, "when Office hours begin"),
+    ("none", "at once"),
+]
+
+
+def _posted(row: route_rows.Row) -> QueryDict:
+    post = QueryDict(mutable=True)
+    post["routes.0.row"] = "1"
+    post["routes.0.name"] = row.name
+    post["routes.0.more"] = row.more
+    for name, text in row.delay.items():
+        post[f"routes.0.delay.{name}"] = text
+    return post
+
+
+@pytest.mark.parametrize(("delay", "said"), DELAYS)
+def test_each_form_of_a_delay_is_shown_as_fields_said_and_comes_back_as_it_was(delay: Any, said: str) -> None:
+    (row,) = route_rows.rows_of([{"name": "Night", "delay": delay}])
+    assert row.more == ""
+    assert route_rows.say(row, {}).endswith(f"{said}.")
+    (back,) = route_rows.routes_of(route_rows.read(_posted(row)), Places())
+    assert back == {"name": "Night", "delay": delay}
+    if delay != {"until": "Office hours"}:
+        compile_routes([back], frozenset())
+
+
+def test_fields_of_another_kind_are_left_and_one_that_is_chosen_and_not_said_is_refused_by_name() -> None:
+    row = route_rows.Row(delay={"kind": "every", "every": "30m", "wait": "5m", "until": "Office hours"})
+    assert route_rows.routes_of([row], Places())[0]["delay"] == {"every": "30m"}
+    assert route_rows.routes_of([route_rows.Row(delay={"kind": "wait"})], Places())[0]["delay"] == {"wait": ""}
+    assert "delay" not in route_rows.routes_of([route_rows.Row(delay={"wait": "5m"})], Places())[0]
+
+
+def test_a_delay_of_a_form_that_no_field_shows_is_carried_along() -> None:
+    odd = {"wait": "5m", "alerts": 3}
+    (row,) = route_rows.rows_of([{"delay": odd}])
+    assert not row.delay
+    assert route_rows.routes_of([row], Places()) == [{"delay": odd}]
