@@ -72,6 +72,7 @@ class Evening:
         return [
             "/", "/alerts/", *(f"/alerts/?tab={tab}" for tab in ("acknowledged", "assigned", "on_hold", "closed")),
             "/alerts/?q=nothing+like+it", "/alerts/new/", *(f"/alerts/{number}/" for number in self.numbers.values()),
+            f"/alerts/{vpn}/not-called/",
             "/inbound-log/", "/inbound-log/?outcome=failed", f"/inbound-log/{failed}/", f"/inbound-log/{opened}/",
             f"/inbound-log/?alert={vpn}", "/integrations/", "/integrations/add/", "/integrations/add/haloitsm/",
             "/integrations/add/api/", f"/integrations/{halo}/",

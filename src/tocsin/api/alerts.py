@@ -20,7 +20,7 @@ from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import database
 from tocsin.core.errors import Rejected
-from tocsin.escalation import forecast
+from tocsin.escalation import forecast, uncalled
 from tocsin.escalation.upcoming import next_steps
 from tocsin.inbound.models import Integration
 from tocsin.people.models import User
@@ -137,6 +137,14 @@ def list_events(request: HttpRequest, id: Number, query: Query[EventFilters]) ->
     if query.kind is not None:
         rows = rows.filter(kind=query.kind)
     return page(rows, query, _show_events)
+
+
+@routes.get("/{int:id}/not-called", Action.SEE, summary="Who was not called about it, and why")
+def list_not_called(request: HttpRequest, id: Number) -> dict[str, Any]:
+    alert = find_alert(id)
+    with database.transaction() as connection:
+        people = uncalled.of_alert(connection, alert.pk)
+    return {"items": [{"user": one.username, "name": one.name, "why": list(one.why)} for one in people]}
 
 
 def find_alert(number: int) -> Alert:

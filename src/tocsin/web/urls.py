@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 
 from tocsin.web import installable
 from tocsin.web.accounts import views as accounts
-from tocsin.web.alerts import detail, link_page, opening
+from tocsin.web.alerts import detail, link_page, not_called, opening
 from tocsin.web.alerts import views as alerts
 from tocsin.web.audit import views as audit
 from tocsin.web.calendar import views as calendar
@@ -54,6 +54,7 @@ _alerts = [
     path("bulk", alerts.bulk, name="alerts_bulk"),
     path("open-count", alerts.open_count, name="open_count"),
     path("<int:number>/", detail.alert_page, name="alert"),
+    path("<int:number>/not-called/", not_called.not_called, name="not_called"),
     path("<int:number>/buttons/<int:workflow_id>", workflow_runs.press, name="press_button"),
     path("<int:number>/ticket", outbound_tickets.make, name="make_ticket"),
     path("<int:number>/<slug:kind>", detail.command, name="alert_command"),

@@ -89,6 +89,16 @@ JUDGEMENTS = (
     _("Nobody is paged: there is neither a policy nor a recipient user"),
     _("Nobody would be reached"),
     _("the integration's own policy and recipients"),
+    # Why somebody was not called.
+    _("Step {number} of {number_b} was to call {name}, and did not come to it: {said}"),
+    _("Step {number} of {number_b} calls {name}, if nobody answers before"),
+    _("{name} comes before {name_b} as {role} of {name_c}"),
+    _("{name} was {role} of {name_b}: {said}"),
+    _("Nobody was {role} of {name}"),
+    _("No step of the policy calls {name}"),
+    _("{name} is switched off: nobody calls them"),
+    _("The integration only watches: nobody is paged"),
+    _("by the group's own order"),
     # Who is on call, and why.
     _("{role} of {name}; the group has no schedule"),
     _("{role} of {name}; no shift is on"),

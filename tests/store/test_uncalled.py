@@ -1,0 +1,86 @@
+"""Why somebody was not called: it was not their turn, somebody answered before, or they cannot be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.store.escalating import STEPS, Desk, wired
+from tests.store.people import ACTOR
+from tocsin.alerts.orders import Acknowledge
+from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.states import Via
+from tocsin.core import database as db
+from tocsin.escalation import uncalled
+from tocsin.people import commands as people
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Iterator[Desk]:
+    with wired():
+        yield Desk(now)
+
+
+def why(alert: int) -> dict[str, tuple[str, ...]]:
+    with db.transaction() as connection:
+        return {one.username: one.why for one in uncalled.of_alert(connection, alert)}
+
+
+def test_before_during_and_after_an_answer_everybody_else_has_a_reason(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    assert why(alert).keys() == {"bob", "carol"}, "who is called needs no reason"
+    assert why(alert)["bob"] == (
+        "Step 2 of 3 calls Bob, if nobody answers before.",
+        "Step 3 of 3 calls Bob, if nobody answers before.",
+        "Alice was primary of Service Desk: by the group's own order.",
+    )
+    assert why(alert)["carol"] == (
+        "Alice was primary of Service Desk: by the group's own order.",
+        "Bob was secondary of Service Desk: by the group's own order.",
+    )
+    desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=Via.WEB), 1)
+    assert why(alert)["bob"][0] == "Step 2 of 3 was to call Bob, and did not come to it: Alice acknowledged it."
+
+
+def test_what_was_said_while_a_step_fired_and_became_of_pages_is_told(desk: Desk) -> None:
+    people.save_user(
+        {"username": "bob", "name": "Bob", "email": "bob@example.org", "role": "responder", "contact_methods": []},
+        existing=desk.users["bob"], actor=ACTOR, now=desk.start,
+    )  # fmt: skip
+    waits = [{"label": "SMS-Official", "channel": "sms", "address": "+41790000009", "wait": "4m"}]
+    carol = {"username": "carol", "name": "Carol", "email": "carol@example.org", "role": "manager"}
+    people.save_user({**carol, "contact_methods": waits}, existing=desk.users["carol"], actor=ACTOR, now=desk.start)
+    steps = [
+        {"notify": {"roles": ["secondary"], "users": ["carol"]}},
+        {**STEPS[0], "after": "5m", "when": {"priority": ["low"]}},
+    ]
+    desk.save(steps=steps)
+    alert = desk.open()
+    desk.turn(0)
+    desk.turn(5)
+    said = why(alert)
+    assert said["bob"][0] == "Bob has no contact method in use."
+    assert "is left out: only for low alerts" in said["alice"][0]
+    assert "carol" not in said, "her page still waits"
+    desk.act(alert, Acknowledge(actor=desk.actor("erin"), via=Via.WEB), 2)
+    assert why(alert)["carol"][0].startswith("Erin acknowledged")
+
+
+def test_of_a_step_that_goes_one_by_one_whoever_is_further_back_is_told_so(desk: Desk) -> None:
+    desk.save(steps=[{"notify": {"roles": ["primary", "secondary"]}, "one_by_one": "5m"}])
+    alert = desk.open()
+    desk.turn(0)
+    assert why(alert)["bob"][0] == "Step 1 of 1 calls Bob, if nobody answers before."
+    desk.act(alert, Acknowledge(actor=desk.actor("alice"), via=Via.WEB), 1)
+    assert why(alert)["bob"][0] == "Step 1 of 1 was to call Bob, and did not come to it: Alice acknowledged it."
+    assert all("Bob" not in sentence for sentence in why(alert)["bob"][1:])
+
+
+def test_an_alert_that_is_only_watched_or_has_no_policy_says_so(desk: Desk) -> None:
+    watched = desk.open(mode=PagingMode.WATCH)
+    desk.turn(0)
+    assert why(watched)["alice"][0] == "The integration only watches: nobody is paged."
+    assert why(desk.open(version_id=None, recipient_groups=())) == {}
