@@ -79,9 +79,16 @@ def test_an_override_replaces_who_is_named_for_its_window_and_is_told_to_both(
     with pytest.raises(Rejected, match="still needs it"):
         people.delete_user(user("carol"), actor=ACTOR, now=now)
     again = overrides.save_override(overrides.override_spec(made), existing=made, actor=ACTOR, now=now)
-    overrides.delete_override(again, actor=ACTOR, now=now)
+    bob = overrides.save_override({**spec, **window, "user": "bob"}, existing=again, actor=ACTOR, now=now)
+    overrides.delete_override(bob, actor=ACTOR, now=now)
+    told = [(notice.user.username, notice.title.partition(" in ")[0]) for notice in DutyNotice.objects.order_by("id")]
+    assert told[1:] == [
+        ("bob", "Bob is on call"),
+        ("carol", "Bob is on call"),
+        ("bob", "Bob is no longer on call"),
+    ]
     entries = AuditEntry.objects.filter(object_type="override").order_by("id").values_list("action", flat=True)
-    assert list(entries) == ["create", "delete"], "saving it unchanged is no change"
+    assert list(entries) == ["create", "update", "delete"], "saving it unchanged is no change"
 
 
 @pytest.mark.parametrize(

@@ -356,6 +356,32 @@ def test_the_board_shows_each_role_now_and_next_and_a_gap_in_red(company: Compan
     assert page.count("Nobody is secondary of Service Desk") == 1, "once, however often it comes"
 
 
+def test_a_responder_takes_what_nobody_has_and_takes_it_back(company: Company, browser_of: BrowserOf) -> None:
+    windows = [{"days": ["mon"], "from": "08:00", "to": "09:00"}]
+    shifts = [{"name": "Late", "fixed": {"windows": windows, "users": ["mia"], "roles": ["secondary"]}}]
+    schedule = make_schedule(company, shifts)
+    groups.save_group(
+        {"name": "Service Desk", "members": [{"user": "bob", "roles": ["primary"]}, {"user": "mia"}]},
+        existing=company.desk, actor=COMMAND_LINE, now=clock.now(),
+    )  # fmt: skip
+    bob, since = browser_of(company.responder), next_monday(clock.now()) + timedelta(days=1)
+    query = {"role": "secondary", "from": since.isoformat(), "to": (since + timedelta(hours=4)).isoformat()}
+    path = f"/on-call/groups/{schedule.group_id}/stand-in/?{urlencode(query)}"
+    page = bob.get(path).content.decode()
+    assert "Nobody is on call then." in page
+    assert "Put them on call" not in page
+    done = bob.post(path, {**filled(page, path), "take": "1"}, follow=True).content.decode()
+    assert "Bob Brown is on call then." in done
+    made = Override.objects.get()
+    assert (made.user, made.role, made.starts_at, made.created_by) == (
+        company.responder, "secondary", since, company.responder,
+    )  # fmt: skip
+    assert browser_of(company.observer).post(f"/on-call/overrides/{made.pk}/delete/").status_code == 403
+    assert "Take it away" in bob.get(f"/on-call/overrides/{made.pk}/").content.decode()
+    bob.post(f"/on-call/overrides/{made.pk}/delete/")
+    assert not Override.objects.exists()
+
+
 def test_the_timeline_shows_the_layer_that_counts_and_takes_any_day_that_an_address_may_name(
     company: Company, weekly: Schedule, browser_of: BrowserOf
 ) -> None:

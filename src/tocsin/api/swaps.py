@@ -1,4 +1,4 @@
-"""Taking somebody's shift, handing one's own over, and asking for a swap: for everybody in the group."""
+"""Taking somebody's shift or one that nobody has, handing over, asking for a swap: for everybody in the group."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ninja import Query, Schema
 from pydantic import AwareDatetime, Field, model_validator
 
 from tocsin.access.roles import Action
-from tocsin.api import schedules
+from tocsin.api import overrides, schedules
 from tocsin.api.gate import Caller, caller, changer, forbidden
 from tocsin.api.lookup import find, find_named
-from tocsin.api.overrides import show
 from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core.errors import Rejected
+from tocsin.oncall import overrides as commands
 from tocsin.oncall import swaps
 from tocsin.oncall.models import Schedule, SwapRequest
 from tocsin.oncall.states import SwapState
@@ -41,7 +41,7 @@ class StretchBody(Schema):
 
 
 class TakeBody(StretchBody):
-    instead_of: str = Field(description="Whose shift it is.")
+    instead_of: str | None = Field(default=None, description="Whose shift it is. None: nobody's, in `role`.")
 
 
 class HandOverBody(StretchBody):
@@ -78,15 +78,21 @@ _SPAN = {"from": "2026-12-24T17:00:00Z", "to": "2026-12-25T08:00:00Z", "role": "
 
 
 @schedules.routes.post(
-    "/{id}/take", Action.OWN, status=201, summary="Take somebody's shift", extra=_extra({**_SPAN, "instead_of": "bob"})
+    "/{id}/take",
+    Action.OWN,
+    status=201,
+    summary="Take somebody's shift, or one that nobody has",
+    extra=_extra({**_SPAN, "instead_of": "bob"}),
 )
 def take(request: HttpRequest, id: str, body: TakeBody) -> dict[str, Any]:
     who, schedule = caller(request), schedules.SCHEDULES.find(id)
     _require_belonging(who, schedule)
+    if body.instead_of is None:
+        return overrides.show(swaps.fill(schedule, body.stretch, user=who.user, actor=changer(who), now=who.now))
     made = swaps.give(
         schedule, body.stretch, of=_user(body.instead_of, "instead_of"), to=who.user, actor=changer(who), now=who.now
     )
-    return show(made)
+    return overrides.show(made)
 
 
 @schedules.routes.post(
@@ -98,7 +104,22 @@ def hand_over(request: HttpRequest, id: str, body: HandOverBody) -> dict[str, An
     if of != who.user and not who.viewer.may(Action.TEAMS, schedule.group_id):
         raise forbidden(who, Action.TEAMS, whose="of their own groups")
     made = swaps.give(schedule, body.stretch, of=of, to=_user(body.user, "user"), actor=changer(who), now=who.now)
-    return show(made)
+    return overrides.show(made)
+
+
+@overrides.routes.post(
+    "/{int:id}/take-back",
+    Action.OWN,
+    status=204,
+    answers=None,
+    summary="Take back what you took, handed over or filled yourself",
+)
+def take_back(request: HttpRequest, id: Number) -> None:
+    who = caller(request)
+    override = overrides.OVERRIDES.find(str(id))
+    if not (swaps.may_take_back(override, who.user) or who.viewer.may(Action.TEAMS, override.schedule.group_id)):
+        raise forbidden(who, Action.TEAMS, whose="of their own groups")
+    commands.delete_override(override, actor=changer(who), now=who.now)
 
 
 @routes.get("", Action.SEE, answers=Page[dict[str, Any]], summary="Swaps, the newest first")

@@ -19,10 +19,14 @@ _MOST_LOOKS = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """When something happens next, and what: "pages Bob Brown (secondary, Service Desk)"."""
+    """When something happens next, and what: "pages Bob Brown (secondary, Service Desk)".
+
+    `waits`: nothing may happen then either, for a step waits until somebody is on call, and only looks again.
+    """
 
     at: datetime
     summary: str
+    waits: bool = False
 
 
 def next_step(
@@ -36,6 +40,9 @@ def next_step(
     if paused and pause is not None:
         at = pause.until
     decision = advance(run, alert, roster, at)
+    if run.progress.waiting and decision.run.progress.waiting and not (decision.asks or decision.tells or paused):
+        step = f"step {run.progress.step + 1} of {len(run.plan.steps)}"
+        return NextStep(at, f"{step} has nobody, and waits until somebody is on call", waits=True)
     summary = _summary(decision, roster)
     return NextStep(at, f"paging is paused until then; then {summary}" if paused else summary)
 

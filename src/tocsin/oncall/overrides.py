@@ -79,18 +79,21 @@ def save_override(
             raise Rejected("invalid", "to: is over already.", "to")
         override = existing or Override(created_at=now, created_by_id=actor.user_id)
         before = override_spec(existing) if existing else None
+        user_before = existing.user if existing else None
         _write(override, schedule, read, _users([read]))
         _record(override, before, override_spec(override), actor, now)
-        if existing is None and override.user_id != actor.user_id:
-            _tell(override, actor, now)
+        if existing is None or (user_before is not None and user_before.pk != override.user_id):
+            _tell(override, actor, now, besides=user_before)
     return override
 
 
 def delete_override(override: Override, *, actor: Actor, now: datetime) -> None:
-    """Takes an override away: who has the shift by the schedule has it again."""
+    """Takes an override away: who has the shift by the schedule has it again, and both hear of it."""
     with transaction.atomic():
         configuration.lock()
         _record(override, override_spec(override), None, actor, now)
+        if override.ends_at > now:
+            _tell_over(override, actor, now)
         override.delete()
 
 
@@ -220,13 +223,14 @@ def _schedule(name: object) -> Schedule:
     return found
 
 
-def _tell(override: Override, actor: Actor, now: datetime) -> None:
+def _tell(override: Override, actor: Actor, now: datetime, besides: User | None = None) -> None:
     """Whoever is to stand in, and whoever no longer has to be there, hear of it, unless they did it themselves."""
     schedule = override.schedule
+    people = {user.pk: user for user in (override.user, override.instead_of, besides) if user is not None}
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
     role = f"{override.role} of " if override.role else ""
     notices.write(
-        [user for user in (override.user, override.instead_of) if user is not None and user.pk != actor.user_id],
+        [user for user in people.values() if user.pk != actor.user_id],
         title=f"{override.user.display_name} is on call in {schedule.name}, {span}",
         text=(
             f"{override.user.display_name} is {role}{schedule.name} from {span}"
@@ -234,6 +238,24 @@ def _tell(override: Override, actor: Actor, now: datetime) -> None:
             f"\n\n{actor.name} arranged it."
         ),
         reason="It is your shift, or was.",
+        now=now,
+    )
+
+
+def _tell_over(override: Override, actor: Actor, now: datetime) -> None:
+    """Whoever was to stand in, and whoever has it again, hear that the override is gone."""
+    schedule = override.schedule
+    span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
+    again = f"{override.instead_of.display_name} has it again" if override.instead_of else "The schedule holds again"
+    people = [user for user in (override.user, override.instead_of) if user is not None]
+    notices.write(
+        [user for user in people if user.pk != actor.user_id],
+        title=f"{override.user.display_name} is no longer on call in {schedule.name}, {span}",
+        text=(
+            f"{override.user.display_name} was to be on call in {schedule.name} from {span}, and is not any more. "
+            f"{again}.\n\n{actor.name} arranged it."
+        ),
+        reason="It was your shift, or is again.",
         now=now,
     )
 

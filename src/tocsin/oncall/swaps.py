@@ -16,8 +16,10 @@ from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, database
 from tocsin.core.errors import Rejected
-from tocsin.oncall import lookup, notices, overrides, rota, schedules
+from tocsin.oncall import lookup, notices, overrides, rota, schedules, specs
 from tocsin.oncall.models import Override, Schedule, SwapRequest
+from tocsin.oncall.plans import GroupPlan
+from tocsin.oncall.rota import Timeline
 from tocsin.oncall.states import SwapState
 from tocsin.people.members import MemberRole
 from tocsin.people.models import Membership, User
@@ -51,6 +53,33 @@ def give(schedule: Schedule, stretch: Stretch, *, of: User, to: User, actor: Act
     return overrides.stand_in(
         schedule, to, of, stretch.starts_at, stretch.ends_at, role=stretch.role, actor=actor, now=now
     )
+
+
+def fill(schedule: Schedule, stretch: Stretch, *, user: User, actor: Actor, now: datetime) -> Override:
+    """Puts `user` where nobody has a role: an uncovered stretch that somebody of the group takes.
+
+    Raises Rejected without a role, when somebody has it at any moment of the stretch, or it is over.
+    """
+    if stretch.role is None:
+        raise Rejected("missing", "role: say which one nobody has.", "role")
+    _refuse_past(stretch, now, "to")
+    for segment in _drawn(schedule, stretch).segments:
+        if segment.role is stretch.role:
+            said = f"{segment.name} is {segment.role} of {schedule.group.name} then: take it from them, or choose less."
+            raise Rejected("invalid", f"from: {said}", "from")
+    spec = {
+        "schedule": schedule.name,
+        "user": user.username,
+        "role": str(stretch.role),
+        "from": specs.write_moment(stretch.starts_at),
+        "to": specs.write_moment(stretch.ends_at),
+    }
+    return overrides.save_override(spec, actor=actor, now=now)
+
+
+def may_take_back(override: Override, user: User) -> bool:
+    """Whether it is the user's own doing: a shift that they took, handed over or filled. A swap took two."""
+    return override.created_by_id == user.pk and override.swap_id is None
 
 
 def ask(
@@ -168,18 +197,23 @@ def swap_spec(swap: SwapRequest) -> dict[str, Any]:
 
 def refuse_unless_on_call(schedule: Schedule, user: User, stretch: Stretch) -> None:
     """Raises Rejected when the user has nothing of the schedule in that stretch. Over the pool, in no transaction."""
-    if stretch.ends_at <= stretch.starts_at:
-        raise Rejected("invalid", "to: is not after from.", "to")
-    with database.transaction() as connection:
-        plan = lookup.plan(connection, schedule.group_id, stretch.starts_at)
-    drawn = rota.timeline(plan, stretch.starts_at, stretch.ends_at) if plan else None
-    if drawn is None or not any(
+    drawn = _drawn(schedule, stretch)
+    if not any(
         segment.user_id == user.pk and segment.schedule == schedule.name and stretch.role in (None, segment.role)
         for segment in drawn.segments
     ):
         span = notices.span(stretch.starts_at, stretch.ends_at, schedule.time_zone)
         role = f" as {stretch.role}" if stretch.role else ""
         raise Rejected("invalid", f"{user.display_name} is not on call{role} in {schedule.name} from {span}.", "from")
+
+
+def _drawn(schedule: Schedule, stretch: Stretch) -> Timeline:
+    """The group's timeline of the stretch. Raises Rejected when it ends before it begins."""
+    if stretch.ends_at <= stretch.starts_at:
+        raise Rejected("invalid", "to: is not after from.", "to")
+    with database.transaction() as connection:
+        plan = lookup.plan(connection, schedule.group_id, stretch.starts_at)
+    return rota.timeline(plan or GroupPlan(schedule.group_id, ""), stretch.starts_at, stretch.ends_at)
 
 
 def _named(schedule: Schedule) -> set[int]:

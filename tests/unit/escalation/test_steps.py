@@ -7,6 +7,7 @@ from dataclasses import replace
 from tests.unit.escalation.world import ALICE, BOB, CAROL, DAVE, DESK, ERIN, NETWORK, World, actor, plan, roster
 from tocsin.alerts.orders import Acknowledge, Assign, Escalate
 from tocsin.alerts.states import EventKind
+from tocsin.escalation import forecast
 from tocsin.escalation.runs import RunStatus, TellWhy
 from tocsin.escalation.targets import Facts, OnSchedule, Roster, Successor
 
@@ -84,6 +85,9 @@ def test_an_empty_step_can_wait_until_somebody_is_on_call() -> None:
     assert world.paged == []
     assert [tell.why for _minute, tell in world.told] == [TellWhy.NOBODY_TO_PAGE]
     assert len(world.sentences(EventKind.STEP_EMPTY)) == 1
+    coming = forecast.next_step(world.run, world.alert, world.roster, world.now)
+    assert coming is not None
+    assert (coming.summary, coming.waits) == ("step 1 of 2 has nobody, and waits until somebody is on call", True)
     world.roster = roster()
     assert world.to(30).paged == [(21, ALICE), (26, CAROL)]
 

@@ -31,7 +31,7 @@ from tocsin.notify.commands import save_provider
 from tocsin.notify.models import Delivery, MailReply, Notification, PushDevice, SandboxMessage
 from tocsin.oncall import feeds
 from tocsin.oncall.commands import save_holiday_calendar, save_schedule, save_support_hours
-from tocsin.oncall.models import CalendarFeed, Schedule, SwapRequest
+from tocsin.oncall.models import CalendarFeed, Override, Schedule, SwapRequest
 from tocsin.oncall.overrides import save_override
 from tocsin.oncall.states import FeedKind
 from tocsin.oncall.swaps import Stretch, ask
@@ -225,6 +225,13 @@ def _override_spec(world: World) -> dict[str, Any]:
     schedule = save_schedule(_schedule_spec(world), **world.by)
     until = (clock.now() + timedelta(days=2)).isoformat()
     return {"schedule": schedule.name, "user": "bob", "from": clock.now().isoformat(), "to": until}
+
+
+def _take_back(world: World) -> tuple[str, None]:
+    """An override that the asker made, as taking a shift does."""
+    override = save_override(_override_spec(world), **world.by)
+    Override.objects.filter(pk=override.pk).update(created_by=world.asker)
+    return f"overrides/{override.pk}/take-back", None
 
 
 def _shift_of(world: World, user: User) -> tuple[Schedule, dict[str, Any]]:
@@ -557,6 +564,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "GET alerts/{int:id}": _alert(),
     "GET alerts/{int:id}/events": _alert("events"),
+    "GET alerts/{int:id}/not-called": _alert("not-called"),
     "POST alerts/{int:id}/acknowledge": _alert("acknowledge"),
     "POST alerts/{int:id}/unacknowledge": _alert("unacknowledge"),
     "POST alerts/{int:id}/assign": _alert("assign", {"user": "bob"}),
@@ -664,6 +672,7 @@ EXAMPLES: Mapping[str, Example] = {
         None,
     ),
     "POST groups/{id}/timeline": lambda world: (f"{_group(world)[0]}/timeline", _schedule_spec(world)),
+    "POST overrides/{int:id}/take-back": _take_back,
     "POST schedules/{id}/take": _take,
     "POST schedules/{id}/hand-over": _hand_over,
     "GET swaps": _listed("swaps"),

@@ -28,6 +28,7 @@ WITHOUT_BODY = {
     "POST integrations/{id}/test-mailbox",
     "POST integrations/{id}/versions/{number}/restore",
     "POST calendar-feeds/{id}/rotate",
+    "POST overrides/{id}/take-back",
     *(f"POST swaps/{{id}}/{answer}" for answer in ("accept", "decline", "withdraw")),
 }
 

@@ -119,6 +119,31 @@ def test_a_shift_is_taken_handed_over_and_swapped_by_those_it_concerns(
     assert bob.get("swaps", mine="true", state="accepted").body["items"][0]["id"] == number
 
 
+def test_what_nobody_has_is_taken_by_a_member_and_taken_back_by_whoever_took_it(
+    ready: Api, company: Company, caller: Callable[[User], Api]
+) -> None:
+    bob, olga, nadia = caller(company.bob), caller(company.olga), caller(company.nadia)
+    office = {"windows": [{"days": ["mon"], "from": "08:00", "to": "18:00"}], "users": ["bob"], "roles": ["secondary"]}
+    shifts = ready.get("schedules/Desk%2024x7").body["shifts"]
+    assert ready.patch(
+        "schedules/Desk%2024x7", {"shifts": [*shifts, {"name": "Office", "fixed": office}]}
+    ).status == 200  # fmt: skip
+    # A Tuesday: secondary is nobody.
+    gap: dict[str, Any] = {"from": "2036-12-23T10:00:00Z", "to": "2036-12-23T18:00:00Z", "role": "secondary"}
+    take = "schedules/Desk%2024x7/take"
+    refused(nadia.post(take, gap), 403, "forbidden")
+    refused(bob.post(take, {**gap, "role": None}), 400, "missing", "role")
+    answer = bob.post(take, {**gap, "role": "primary"})
+    refused(answer, 400, "invalid", "from")
+    assert "is primary of" in answer.body["detail"]
+    made = bob.post(take, gap)
+    assert (made.status, made.body["user"], made.body["created_by"]) == (201, "bob", "bob")
+    refused(olga.post(take, gap), 400, "invalid", "from")
+    refused(olga.post(f"overrides/{made.body['id']}/take-back"), 403, "forbidden")
+    assert bob.post(f"overrides/{made.body['id']}/take-back").status == 204
+    refused(bob.post(f"overrides/{made.body['id']}/take-back"), 404, "not_found")
+
+
 def _not_on_call(answer: Answer) -> None:
     refused(answer, 400, "invalid", "from")
     assert "is not on call" in answer.body["detail"]

@@ -186,7 +186,7 @@ def _row(alert: Alert, people: list[User], step: NextStep | None, reason: str) -
         return Row(alert, people, alert.hold_until, "")
     if step is None:
         return Row(alert, people, None, reason)
-    return Row(alert, people, step.at, capitalised(step.summary))
+    return Row(alert, people, None if step.waits else step.at, capitalised(step.summary))
 
 
 def _tag(text: str) -> Q:

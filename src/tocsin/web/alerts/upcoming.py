@@ -13,6 +13,7 @@ from tocsin.core import database
 from tocsin.escalation import upcoming
 from tocsin.escalation.forecast import NextStep
 from tocsin.escalation.models import Run
+from tocsin.escalation.policy import AcknowledgeEffect
 from tocsin.escalation.runs import RunStatus
 from tocsin.web.told import told
 
@@ -73,6 +74,23 @@ def _of_open(alert: Alert, now: datetime) -> Next:
     if step is None:
         tone = "now" if run.status == RunStatus.FINISHED else ""
         return Next(None, told(run.reason) or _("Nothing is planned."), policy, tone)
-    detail = _("Stops when somebody acknowledges, takes or closes it.")
+    detail = _stops(run)
     tone = "now" if run.status == RunStatus.ACTIVE else "wait"
-    return Next(step.at, f"{capitalised(step.summary)}.", f"{policy}. {detail}" if policy else detail, tone)
+    text = f"{capitalised(step.summary).removesuffix('.')}."
+    return Next(None if step.waits else step.at, text, f"{policy}. {detail}" if policy else detail, tone)
+
+
+def _stops(run: Run) -> str:
+    """What stops it, as its policy has it."""
+    held = run.version.definition.get("acknowledge", {}) if run.version else {}
+    people = held.get("people", 1)
+    match held.get("effect", AcknowledgeEffect.STOP):
+        case AcknowledgeEffect.CONTINUE:
+            return _("Stops when somebody takes or closes it.")
+        case AcknowledgeEffect.PAUSE:
+            return _("Pauses when somebody acknowledges it, stops when somebody takes or closes it.")
+        case _ if people > 1:
+            said = _("Stops when %(count)d people have acknowledged it, or somebody takes or closes it.")
+            return said % {"count": people}
+        case _:
+            return _("Stops when somebody acknowledges, takes or closes it.")

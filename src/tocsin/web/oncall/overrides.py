@@ -1,4 +1,4 @@
-"""One override: who made it and what it covers; managers change it or take it away."""
+"""One override: who made it and what it covers; managers change it, they and whoever made it take it away."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods
 from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
 from tocsin.oncall import overrides as commands
+from tocsin.oncall import swaps
 from tocsin.oncall.models import Override
 from tocsin.oncall.specs import write_moment
 from tocsin.people.models import User
@@ -88,6 +89,7 @@ def override(request: Request, number: int) -> HttpResponse:
         "override": row,
         "form": form,
         "may_change": may_change,
+        "may_take_back": may_change or swaps.may_take_back(row, request.user),
         "is_over": row.ends_at <= request.now,
         "zone": reader_zone().key,
     }
@@ -98,7 +100,8 @@ def override(request: Request, number: int) -> HttpResponse:
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says who has it then."""
     row = _find(number)
-    require(request, Action.TEAMS, row.schedule.group)
+    if not swaps.may_take_back(row, request.user):
+        require(request, Action.TEAMS, row.schedule.group)
     if request.method == "POST":
         commands.delete_override(row, actor=actor(request), now=request.now)
         messages.success(request, _("The override is gone: the schedule holds again."))

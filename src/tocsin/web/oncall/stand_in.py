@@ -73,6 +73,7 @@ def stand_in(request: Request, number: int) -> HttpResponse:
     context = {
         "group": group,
         "form": form,
+        "is_manager": is_manager,
         "wanted": wanted,
         "held": held,
         "has_schedule": bool(schedules),
@@ -147,6 +148,7 @@ def _form(
         others=_others(everybody) if is_manager else {},
         returns=returns([one for one in upcoming if one.schedule and one.user_id != me.pk]),
         is_manager=is_manager,
+        fills=belongs and not held and wanted.user_id is None,
     )
     begin = {
         "schedule": wanted.schedule.pk if wanted.schedule else None,
@@ -159,8 +161,9 @@ def _form(
     if sent is not None and "take" in sent:
         sent["user"] = str(me.pk)
     form = StandInForm(sent, initial=begin, choices=choices)
-    form.offers = bool(choices.holders) or is_manager
-    form.takes = belongs and any(one.user_id != me.pk for one in by_schedule)
+    form.offers = bool(choices.holders) or is_manager or choices.fills
+    form.fills = choices.fills
+    form.takes = belongs and (choices.fills or any(one.user_id != me.pk for one in by_schedule))
     form.is_mine = me.pk in everybody and (wanted.user_id in (None, me.pk)) and any(o.user_id == me.pk for o in held)
     return form
 
@@ -170,9 +173,9 @@ def _whose(wanted: Wanted, held: list[OnCall], is_manager: bool) -> str:
     people = list(dict.fromkeys(one.user_id for one in held))
     if wanted.user_id in people or len(people) == 1:
         return f"user-{wanted.user_id if wanted.user_id in people else people[0]}"
-    if is_manager:
-        return "role" if wanted.role else "schedule"
-    return f"user-{people[0]}" if people else ""
+    if is_manager or not people:
+        return "role" if wanted.role or not is_manager else "schedule"
+    return f"user-{people[0]}"
 
 
 def _others(known: dict[int, str]) -> dict[int, str]:
@@ -232,7 +235,11 @@ def _override(
     request: Request, group: Group, schedule: Schedule, to: User, stretch: Stretch, shift: str | None, kind: str
 ) -> str:
     if not may(request, Action.TEAMS, group):
-        raise Rejected("forbidden", _("It takes a manager of the group to put somebody where nobody is."), "instead_of")
+        if kind != "role" or to != request.user or not swaps.belongs(schedule, to):
+            why = _("It takes a manager of the group to put somebody else where nobody is.")
+            raise Rejected("forbidden", why, "instead_of")
+        swaps.fill(schedule, stretch, user=to, actor=actor(request), now=request.now)
+        return _("%(name)s is on call then.") % {"name": to.display_name}
     spec = {
         "schedule": schedule.name,
         "user": to.username,

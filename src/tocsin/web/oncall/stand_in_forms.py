@@ -37,6 +37,8 @@ class Choices:
     #: Shifts of others, by the value that stands for one.
     returns: Mapping[str, OnCall]
     is_manager: bool
+    #: Whether nobody has the stretch, and whoever reads may take it.
+    fills: bool = False
 
 
 def returns(segments: Iterable[OnCall]) -> dict[str, OnCall]:
@@ -63,6 +65,8 @@ class StandInForm(forms.Form):
 
     #: Whether whoever reads may take it for themselves, and whether it is theirs.
     takes = False
+    #: Whether it is nobody's.
+    fills = False
     #: Whether there is anything to replace.
     offers = True
     is_mine = False
@@ -110,6 +114,8 @@ def _holders(choices: Choices) -> list[tuple[str, Any]]:
             *((f"shift-{name}", gettext("whoever has the shift %(name)s") % {"name": name}) for name in shifts),
             ("schedule", gettext("everybody in the whole schedule")),
         ]
+    elif choices.fills:
+        found.append(("role", gettext("nobody: it is uncovered")))
     return found
 
 

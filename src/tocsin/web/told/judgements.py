@@ -99,6 +99,9 @@ JUDGEMENTS = (
     _("{name} is switched off: nobody calls them"),
     _("The integration only watches: nobody is paged"),
     _("by the group's own order"),
+    # Taking what nobody has.
+    _("{name} is {role} of {name_b} then: take it from them, or choose less"),
+    _("say which one nobody has"),
     # Who is on call, and why.
     _("{role} of {name}; the group has no schedule"),
     _("{role} of {name}; no shift is on"),
