@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from tocsin.core import database
 from tocsin.outbound import standings
+from tocsin.web.told import told_of
 
 
 def found() -> Iterator[tuple[str, str, bool]]:
@@ -18,4 +19,4 @@ def found() -> Iterator[tuple[str, str, bool]]:
         url = reverse("outbound", args=[one.integration_id])
         if one.kind == "dead":
             url = f"{reverse('outbound_log', args=[one.integration_id])}?show=dead"
-        yield one.text, url, one.is_urgent
+        yield told_of(one.name, one.text), url, one.is_urgent

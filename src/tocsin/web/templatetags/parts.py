@@ -23,6 +23,7 @@ from tocsin.people import sealed
 from tocsin.people.models import User
 from tocsin.web import counting
 from tocsin.web.told import told as _told
+from tocsin.web.told import told_of
 from tocsin.web.told.reading import say_span
 
 register = template.Library()
@@ -151,6 +152,12 @@ def span(value: timedelta | None) -> str:
 def told(text: object) -> str:
     """What a room below wrote in English, in the reader's language."""
     return _told(str(text)) if text else ""
+
+
+@register.filter
+def told_about(text: str, name: str) -> str:
+    """As `told`, where the text may begin with the name of what it is about."""
+    return told_of(name, text)
 
 
 @register.filter

@@ -7,6 +7,6 @@ API. A page in another language looks the sentence up: whole where the catalogue
 
 from __future__ import annotations
 
-from tocsin.web.told.reading import told, told_in
+from tocsin.web.told.reading import told, told_in, told_of
 
-__all__ = ["told", "told_in"]
+__all__ = ["told", "told_in", "told_of"]

@@ -68,6 +68,12 @@ def told(text: str) -> str:
     return _told(str(text), language, 0)
 
 
+def told_of(name: str, text: str) -> str:
+    """`text` in the reader's language, where it may begin with the name of what it is about: "Halo: …"."""
+    begin = f"{name}: "
+    return f"{begin}{told(text.removeprefix(begin))}" if name and text.startswith(begin) else told(text)
+
+
 def told_in(text: str, language: str) -> str:
     """`text` in that language: for messages, whose reader asks for no page."""
     with translation.override(language):
