@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from django.template.loader import render_to_string
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
+
+from tocsin.catalogue.kinds import Kind
+
+
+def of_kind(kind: Kind, url: str, settings: Mapping[str, object]) -> SafeString:
+    """A kind's guide as HTML, in the reader's language where there is one; in English it says so to screen readers."""
+    language = get_language() or "en"
+    html = as_html(kind.guide(url, settings, language))
+    written = kind.guide_language(language)
+    return html if written == language.partition("-")[0] else format_html('<div lang="{}">{}</div>', written, html)
 
 
 def as_html(text: str) -> SafeString:

@@ -48,6 +48,26 @@ def test_a_guide_carries_the_integrations_own_url_and_no_placeholder(kind: Kind)
     }
 
 
+_TRANSLATED = [(kind, language) for kind in KINDS for language in kind.guides]
+
+
+@pytest.mark.parametrize(("kind", "language"), _TRANSLATED, ids=lambda one: getattr(one, "name", one))
+def test_a_guide_in_another_language_has_the_same_parts(kind: Kind, language: str) -> None:
+    """The same headings, steps and tables, the same to paste, and the same values filled in."""
+    ours, theirs = kind.guide_text, kind.guides[language]
+    for part in (r"^#+ ", r"^\d+\. ", r"^\|", r"^- ", r"\{\{\s*[^}]*\}\}"):
+        found = [re.findall(part, text, re.MULTILINE) for text in (ours, theirs)]
+        assert sorted(found[0]) == sorted(found[1]), part
+    pasted = [re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL) for text in (ours, theirs)]
+    assert pasted[0] == pasted[1]
+
+
+def test_a_guide_falls_back_to_english_and_says_so() -> None:
+    assert HALO.guide_language("de-ch") == "de"
+    assert HALO.guide_language("fr") == "en"
+    assert HALO.guide("u", {}, "fr") == HALO.guide("u", {})
+
+
 def test_a_guide_fills_in_settings_and_marks_what_is_not_set() -> None:
     with_setting = replace(HALO, guide_text="{{ url }} {{halo_address}} {{nothing}}")
     assert with_setting.guide(URL, {"halo_address": "https://a"}) == f"{URL} https://a …"

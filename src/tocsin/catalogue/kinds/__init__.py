@@ -119,11 +119,16 @@ class Kind:
         capitals = [letter for letter in self.title if letter.isupper()]
         return "".join(capitals[:2]) if len(capitals) > 1 else self.title[:2]
 
+    def guide_language(self, language: str) -> str:
+        """The language in which the guide is for a reader of `language`: theirs, or English."""
+        wanted = language.partition("-")[0]
+        return wanted if wanted in self.guides else "en"
+
     def guide(self, url: str, settings: Mapping[str, object] | None = None, language: str = "") -> str:
         """The guide as Markdown, with the integration's own URL and settings in it, in that language where there
         is one. `{{!name}}` is the tool's own placeholder `{{name}}`."""
         known = {**self.default_settings, **(settings or {}), "url": url, "title": self.title}
-        text = self.guides.get(language.partition("-")[0], self.guide_text)
+        text = self.guides.get(self.guide_language(language), self.guide_text)
         filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), text)
         return filled.replace("{{!", "{{")
 

@@ -7,7 +7,6 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -18,10 +17,9 @@ from tocsin.core import durations
 from tocsin.core.errors import Rejected
 from tocsin.inbound import commands, secrets
 from tocsin.outbound import halo
-from tocsin.web import needed
+from tocsin.web import guide_text, needed
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs, offer_own_groups, require
-from tocsin.web.guide_text import as_html
 from tocsin.web.integrations.forms import (
     CredentialsForm,
     RotateForm,
@@ -94,7 +92,7 @@ def guide(request: Request, number: int) -> HttpResponse:
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
     url = secrets.url_of(row) if context["may_change"] else HIDDEN_URL
-    text = as_html(kind.guide(url, row.settings, get_language() or "")) if kind else ""
+    text = guide_text.of_kind(kind, url, row.settings) if kind else ""
     return page(request, "integrations/guide.html", {**context, "guide": text, "url": url})
 
 

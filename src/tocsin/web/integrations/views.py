@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
-from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action, Role
@@ -18,10 +18,9 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound import commands, heartbeat, heartbeats, secrets, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.status_rules import Does
-from tocsin.web import counting
+from tocsin.web import counting, guide_text
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.guide_text import as_html
 from tocsin.web.integrations import overview
 from tocsin.web.integrations.forms import AddForm, places_of
 from tocsin.web.request import PART, Request, page
@@ -101,9 +100,7 @@ def integration(request: Request, number: int) -> HttpResponse:
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
-        "guide": as_html(kind.guide(url or HIDDEN_URL, row.settings, get_language() or ""))
-        if kind and not latest
-        else "",
+        "guide": guide_text.of_kind(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
         "latest": latest,
         "health": overview.health(row, today, bool(latest)),
         "outcomes": counting.outcomes(request.now, row.pk),
