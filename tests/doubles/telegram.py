@@ -58,7 +58,9 @@ class TelegramDouble:
         """The update that tells of a pressed button."""
         row = message["reply_markup"]["inline_keyboard"][0]
         (data,) = [button["callback_data"] for button in row if button["callback_data"].startswith(command)]
-        shown = {"message_id": 7, "chat": {"id": message["chat_id"], "type": "private"}, "text": message["text"]}
+        # The keyboard comes with the message: https://core.telegram.org/bots/api#message
+        shown = {"message_id": 7, "chat": {"id": message["chat_id"], "type": "private"}, "text": message["text"],
+                 "reply_markup": message["reply_markup"]}  # fmt: skip
         query = {"id": "q1", "from": {"id": sender, "first_name": "Ann"}, "message": shown, "data": data}
         return {"update_id": 900, "callback_query": query}
 

@@ -28,7 +28,7 @@ from tocsin.notify.plan import Start
 from tocsin.notify.providers import account_of
 from tocsin.people import commands as people
 from tocsin.people import groups
-from tocsin.people.models import ContactMethod, GroupContact
+from tocsin.people.models import ContactMethod, GroupContact, User
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -129,11 +129,14 @@ def test_in_a_room_everybody_answers_as_themselves_and_who_is_not_known_hears_so
 
 def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(world: World) -> None:
     alice = world.post.user("alice", TELEGRAM)
+    User.objects.filter(pk=alice.pk).update(language="de")
     alert = world.post.alert()
     world.post.page(alert, "alice")
     world.post.go()
     assert world.post.states() == [("Telegram", "sent", "Telegram")]
     (message,) = world.telegram.messages
+    (row,) = message["reply_markup"]["inline_keyboard"]
+    assert [button["text"] for button in row] == ["Bestätigen", "Übernehmen", "Schließen"]
     answer = world.telegram_update(world.telegram.press(message, "acknowledge", 123456789)).json()
     assert answer["method"] == "answerCallbackQuery"
     assert answer["text"] == f"You acknowledged alert {alert}."
@@ -143,6 +146,7 @@ def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(worl
     assert f"You acknowledged alert {alert}." in edit["text"]
     kept = edit["reply_markup"]["inline_keyboard"][0]
     assert [button["callback_data"] for button in kept] == [f"assign:{alert}", f"close:{alert}"]
+    assert [button["text"] for button in kept] == ["Übernehmen", "Schließen"]
     said = world.telegram_update(world.telegram.say("take", 123456789)).json()
     assert said["text"] == f"You have alert {alert}."
     assert (

@@ -6,7 +6,7 @@ from tocsin.alerts.states import CommandKind
 from tocsin.notify import links
 from tocsin.notify.channels.contract import Rendered
 
-#: In their order, with what they say.
+#: In their order, with what they say; `say` has it in the reader's language.
 LABELS = {
     CommandKind.ACKNOWLEDGE: "Acknowledge",
     CommandKind.ASSIGN: "Take it",

@@ -8,6 +8,7 @@ from tocsin.alerts.states import CommandKind
 from tocsin.notify import wording
 from tocsin.notify.channels.chat import buttons
 from tocsin.notify.channels.contract import Rendered
+from tocsin.notify.written_words import say
 
 #: Of a section's text.
 LONGEST = 3000
@@ -25,24 +26,26 @@ def message(rendered: Rendered, *, answers: bool = True) -> dict[str, Any]:
     ]
     blocks.append(_section(rendered.text))
     if (number := buttons.alert_of(rendered)) is not None:
-        blocks += [actions(tuple(buttons.LABELS), number)] if answers else []
+        blocks += [_actions(number, rendered.language)] if answers else []
     if rendered.link:
-        label = "Open the alert" if number is not None else "Open Tocsin"
+        label = say(rendered.language, "Open the alert" if number is not None else "Open Tocsin")
         blocks.append(_context(f"<{rendered.link}|{label}>"))
     return {"text": wording.cut(rendered.subject, _LONGEST_HEADER), "blocks": blocks}
 
 
-def answered(blocks: list[Any], pressed: str, number: int, said: str) -> list[Any]:
-    """The blocks of a message after a button was pressed: what came of it, and the buttons that still make sense."""
+def answered(blocks: list[Any], pressed: str, said: str) -> list[Any]:
+    """The blocks of a message after a button was pressed: what came of it, and the buttons that still make sense, in
+    the language that they have."""
     kept = [block for block in blocks if isinstance(block, dict) and block.get("type") in ("header", "section")]
     links = [block for block in blocks if isinstance(block, dict) and block.get("type") == "context"][:1]
-    stay = buttons.left_after(pressed)
-    return [*kept, _context(said), *([actions(stay, number)] if stay else []), *links]
+    names = {f"{ACTION}{kind}" for kind in buttons.left_after(pressed)}
+    rows = (block.get("elements") for block in blocks if isinstance(block, dict) and block.get("type") == "actions")
+    stay = [one for row in rows for one in row or [] if isinstance(one, dict) and one.get("action_id") in names]
+    return [*kept, _context(said), *([{"type": "actions", "elements": stay}] if stay else []), *links]
 
 
-def actions(kinds: tuple[CommandKind, ...], number: int) -> dict[str, Any]:
-    """A row of buttons."""
-    return {"type": "actions", "elements": [_button(kind, number) for kind in kinds]}
+def _actions(number: int, language: str) -> dict[str, Any]:
+    return {"type": "actions", "elements": [_button(kind, number, language) for kind in buttons.LABELS]}
 
 
 def escaped(text: str) -> str:
@@ -50,11 +53,11 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _button(kind: CommandKind, number: int) -> dict[str, Any]:
+def _button(kind: CommandKind, number: int, language: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "type": "button",
         "action_id": f"{ACTION}{kind}",
-        "text": {"type": "plain_text", "text": buttons.LABELS[kind]},
+        "text": {"type": "plain_text", "text": say(language, buttons.LABELS[kind])},
         "value": buttons.written(kind, number),
     }
     if kind is CommandKind.ACKNOWLEDGE:
@@ -62,10 +65,10 @@ def _button(kind: CommandKind, number: int) -> dict[str, Any]:
     if kind is CommandKind.CLOSE:
         made["style"] = "danger"
         made["confirm"] = {
-            "title": {"type": "plain_text", "text": f"Close alert {number}?"},
-            "text": {"type": "plain_text", "text": "Nobody is paged about it any more."},
-            "confirm": {"type": "plain_text", "text": "Close"},
-            "deny": {"type": "plain_text", "text": "Keep it open"},
+            "title": {"type": "plain_text", "text": say(language, "Close alert {number}?", number=number)},
+            "text": {"type": "plain_text", "text": say(language, "Nobody is paged about it any more.")},
+            "confirm": {"type": "plain_text", "text": say(language, "Close")},
+            "deny": {"type": "plain_text", "text": say(language, "Keep it open")},
         }
     return made
 

@@ -185,7 +185,7 @@ def _pressed(account: Account, said: dict[str, Any], ears: Ears) -> None:
     shown = (said.get("message") or {}).get("blocks") or []
     who = f"<@{blocks.escaped(member)}> pressed *{buttons.LABELS[_kind(command)]}*: {blocks.escaped(sentence)}"
     text = str((said.get("message") or {}).get("text", ""))
-    body = {"replace_original": True, "text": text, "blocks": blocks.answered(shown, command, number, who)}
+    body = {"replace_original": True, "text": text, "blocks": blocks.answered(shown, command, who)}
     _respond(account, said, body)
 
 

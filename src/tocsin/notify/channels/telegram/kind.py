@@ -10,7 +10,6 @@ import hmac
 import json
 from typing import Any, NoReturn
 
-from tocsin.alerts.states import CommandKind
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify import wording
@@ -35,6 +34,7 @@ from tocsin.notify.channels.contract import (
     Setting,
     SettingKind,
 )
+from tocsin.notify.written_words import say
 
 API = "https://api.telegram.org"
 PREFIX = "telegram:"
@@ -98,7 +98,7 @@ class TelegramSender:
             "link_preview_options": {"is_disabled": True},
         }
         if self._account.callbacks and (number := buttons.alert_of(rendered)) is not None:
-            body["reply_markup"] = _keyboard(tuple(buttons.LABELS), number)
+            body["reply_markup"] = _keyboard(number, rendered.language)
         said = self._call("sendMessage", body, {"Idempotency-Key": idempotency_key})
         if self._account.callbacks and not self._is_told:
             # Whoever never pressed Test is answered too. After the message, which waits for nothing.
@@ -177,9 +177,18 @@ def _fail(answer: Answer, said: dict[str, Any]) -> NoReturn:
     http_status.fail(answer, "Telegram", why)
 
 
-def _keyboard(kinds: tuple[CommandKind, ...], number: int) -> dict[str, Any]:
-    row = [{"text": buttons.LABELS[kind], "callback_data": buttons.written(kind, number)} for kind in kinds]
-    return {"inline_keyboard": [row] if row else []}
+def _keyboard(number: int, language: str) -> dict[str, Any]:
+    labels = buttons.LABELS.items()
+    row = [{"text": say(language, label), "callback_data": buttons.written(kind, number)} for kind, label in labels]
+    return {"inline_keyboard": [row]}
+
+
+def _left(shown: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
+    """Of a message's buttons those that still make sense after one was pressed, in the language that they have."""
+    stay = {buttons.written(kind, number) for kind in buttons.left_after(pressed)}
+    rows = (shown.get("reply_markup") or {}).get("inline_keyboard") or []
+    left = [one for row in rows for one in row if isinstance(one, dict) and one.get("callback_data") in stay]
+    return {"inline_keyboard": [left] if left else []}
 
 
 def _pressed(account: Account, query: dict[str, Any], ears: Ears) -> CallbackAnswer:
@@ -205,7 +214,7 @@ def _redraw(account: Account, query: dict[str, Any], command: str, number: int, 
         "message_id": shown.get("message_id"),
         "text": wording.cut(str(shown.get("text", "")), LONGEST - 400) + f"\n\n{name}: {sentence}",
         "link_preview_options": {"is_disabled": True},
-        "reply_markup": _keyboard(buttons.left_after(command), number),
+        "reply_markup": _left(shown, command, number),
     }
     url = url_of(account, "editMessageText")
     afterwards.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
