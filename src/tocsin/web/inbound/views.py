@@ -84,7 +84,7 @@ def message(request: Request, message_id: UUID) -> HttpResponse:
     """One message: raw body, mapping, rules, filters, routes, result; by the rules of then, or the current ones."""
     row = find(message_id)
     by_current = request.GET.get("rules") == "current"
-    version = row.integration.current if by_current else row.version or row.integration.current
+    version = row.integration.current if by_current else None
     text = body.readable(bytes(row.raw))
     context = {
         "message": row,
