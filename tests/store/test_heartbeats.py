@@ -83,7 +83,7 @@ def test_silence_opens_one_alert_and_the_next_beat_closes_it(node: Doors, backup
     later(node, minutes=300)
     alert = Alert.objects.get()
     assert (alert.subject, alert.status) == ("Backup is silent", "open")
-    assert "each 1 hour, with 5 minutes of grace" in alert.long_text
+    assert "every hour, with 5 minutes of grace" in alert.long_text
     assert row().health == "late"
     ping(node, backup)
     alert.refresh_from_db()

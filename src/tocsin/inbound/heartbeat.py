@@ -63,7 +63,9 @@ class Plan:
         """In words."""
         if self.cron:
             return f"at {self.cron} ({self.zone.key})"
-        return f"each {durations.say(self.interval)}"
+        span = durations.say(self.interval)
+        # "every hour", but "every 1 hour 30 minutes".
+        return f"every {span.removeprefix('1 ') if span.count(' ') == 1 else span}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.configure.imports import zones
-from tocsin.configure.imports.report import Finding, Translation, Weight, several
+from tocsin.configure.imports.report import Finding, Translation, Weight, said_count, several
 from tocsin.configure.imports.shapes import Document
 from tocsin.core.names import MAX_LENGTH, problem_with_name
 
@@ -120,7 +120,8 @@ class Draft:
         names = [str(one.get("name") or one.get("description") or one.get("id") or "") for one in documents]
         if names:
             known = several(name for name in names if name)
-            self.leave_out(f"{len(names)} {what}", f"are not here ({known})", why, remedy)
+            is_one = len(names) == 1
+            self.leave_out(said_count(what, len(names)), f"{'is' if is_one else 'are'} not here ({known})", why, remedy)
 
     def not_read(self, documents: Iterable[Document]) -> None:
         """Notes what the key may not see: each with `path` and `why`."""

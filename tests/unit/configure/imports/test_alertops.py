@@ -107,7 +107,7 @@ def test_the_report_names_the_rest_and_no_secret(moved: Translation) -> None:
         "group SRE: shift Weekend: is not in the schedule. Nobody who is here has it",
         "policy Escalate: notifies no tertiary",
         "policy Off: is not here",
-        "1 workflows: are not here (W)",
+        "1 workflow: is not here (W)",
         "out of office: is not read",
     ):
         assert wanted in said, wanted

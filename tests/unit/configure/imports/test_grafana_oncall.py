@@ -126,7 +126,7 @@ def test_wait_steps_become_waits_and_the_repeat_comes_five_times(moved: Translat
         "shift Paydays: is not in the schedule. It recurs monthly",
         "shift Pairs on week days: has fewer people in a turn",
         'integration Prometheus: route to default: is not here ({{ payload.commonLabels.severity == "critical" }})',
-        "1 webhooks: are not here (Status page)",
+        "1 webhook: is not here (Status page)",
         "users alice: have fewer ways to be reached",
     ):
         assert wanted in said, wanted

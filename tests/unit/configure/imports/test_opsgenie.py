@@ -156,7 +156,7 @@ def test_the_report_names_everything_that_is_missing_and_has_no_secret(moved: Tr
         "escalation off_escalation: is not here",
         "user bob@example.com: has one number for sms less (1•••)",
         "integrations Our Slack (SlackApp): are not here",
-        "1 alert and notification policies: are not here (Drop test alerts)",
+        "1 alert and notification policy: is not here (Drop test alerts)",
     ):
         assert any(wanted in line for line in left_out), wanted
     assert "Mars/Olympus" in as_text(moved)

@@ -105,7 +105,7 @@ def test_a_service_is_an_integration_for_each_of_its_own(moved: Translation) -> 
     assert named(moved, "integrations", "Nightly")["mode"] == "disabled"
     said = as_text(moved)
     assert "service Nightly: has no policy that pages anybody" in said
-    assert "1 event orchestrations: are not here (Global routing)" in said
+    assert "1 event orchestration: is not here (Global routing)" in said
     assert account.SENDER_KEY not in said + str(moved.configuration)
 
 
