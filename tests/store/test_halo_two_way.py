@@ -4,6 +4,7 @@ followed here, nothing is lost while either is away, and what Tocsin wrote never
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -190,21 +191,23 @@ def test_with_half_of_all_webhooks_lost_every_ticket_is_exactly_one_alert_after_
     assert len(both.inbox()) == before
 
 
+#: `TOCSIN_TEST_WRITES=1000` writes a thousand.
 def test_many_writes_against_a_rate_limit_all_arrive_in_order_for_each_ticket(both: Pair) -> None:
     both.server.hooks.loses = lambda happened: happened.event != "new ticket logged"
     tickets = [both.log(f"Ticket {number}") for number in range(10)]
     numbers = {ticket: both.alert(ticket).pk for ticket in tickets}
-    for turn in range(12):
+    turns = int(os.environ.get("TOCSIN_TEST_WRITES", "120")) // 10
+    for turn in range(turns):
         for ticket in tickets:
             both.act(numbers[ticket], Say, text=f"note {turn}")
     both.server.api.limit = (20, 10.0)
-    for step in range(1, 60):
+    for step in range(1, 5 * turns):
         both.go(step * 5)
         if not both.calls(status=CallStatus.QUEUED):
             break
     assert any(row == ("POST", "/api/Actions") for row in both.server.api.requests)
     assert [both.notes(ticket) for ticket in tickets] == [
-        [f"Alice Andersson: note {turn}" for turn in range(12)] for _ in tickets
+        [f"Alice Andersson: note {turn}" for turn in range(turns)] for _ in tickets
     ]
     assert {(call.status, call.attempts) for call in both.calls()} == {(CallStatus.SENT, 1)}
 
@@ -246,6 +249,14 @@ def test_a_message_is_decided_without_halo_while_it_refuses_tocsin_is_away_or_as
     assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which asks for patience")
     assert reason_of_a_ticket()[1] == 0
     both.seconds += 120
+    # A short patience is waited for.
+    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "4"})
+    ticket = both.halo.log({"summary": "Soon"}, DESK_AGENT)["id"]
+    both.go()
+    assert [message.source_id for message in both.inbox(status="Pending")] == [str(ticket)]
+    both.server.api.fault = lambda method, path: None
+    both.go(both.seconds + 5)
+    assert (both.alert(ticket).subject, both.inbox(status="Pending")) == ("Soon", [])
     both.server.api.fault = lambda method, path: TIMEOUT
     for _ in range(5):
         assert reason_of_a_ticket()[0].endswith("; decided without asking Halo, which does not answer")

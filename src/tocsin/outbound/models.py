@@ -213,4 +213,6 @@ class TicketLink(models.Model):
         constraints = (models.UniqueConstraint(fields=("integration", "alert"), name="outbound_ticketlink_once"),)
         indexes = (
             models.Index(fields=("integration", "ticket"), condition=~Q(ticket=""), name="outbound_ticketlink_ticket"),
+            # Those that were not made yet.
+            models.Index(fields=("integration", "alert"), condition=Q(ticket=""), name="outbound_ticketlink_none"),
         )

@@ -41,6 +41,8 @@ class Found:
 
     ticket: Mapping[str, Any] = field(default_factory=dict)
     unasked: str = ""
+    #: Halo asks for patience until then.
+    later: datetime | None = None
 
 
 def loop(directory: Directory) -> Loop:
@@ -55,7 +57,7 @@ def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
         directory.refresh(connection)
         waiting = database.rows(
             connection,
-            "SELECT id, integration_id, source_id FROM inbound_inboundmessage "
+            "SELECT id, integration_id, source_id, received_at FROM inbound_inboundmessage "
             "WHERE status = 'Pending' AND verdict ->> 'reread' = 'wanted' ORDER BY id LIMIT %s",
             (_MOST,),
         )
@@ -64,11 +66,16 @@ def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
     doors = registry.shared()
     doors.refresh()
     found: dict[tuple[int, str], Found] = {}
+    is_any = False
     for row in waiting:
         key = (row["integration_id"], row["source_id"])
         if key not in found:
             found[key] = _ticket(directory, doors, key, now)
         one = found[key]
+        if one.later is not None and one.later < row["received_at"] + other_side.PATIENCE:
+            # It may be asked about in time.
+            continue
+        is_any = True
         kept = {other_side.REREAD: one.ticket, **({other_side.UNASKED: one.unasked} if one.unasked else {})}
         with database.transaction() as connection:
             connection.execute(
@@ -76,7 +83,7 @@ def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
                 (as_json(kept).replace("\\u0000", "\\ufffd"), row["id"]),
             )
             database.hint(connection, "pending")
-    return True
+    return is_any
 
 
 def _ticket(directory: Directory, doors: registry.Registry, key: tuple[int, str], now: Callable[[], datetime]) -> Found:
@@ -89,8 +96,8 @@ def _ticket(directory: Directory, doors: registry.Registry, key: tuple[int, str]
     if opened is None or not isinstance(opened.sender, HaloSender) or not opened.account.settings.get("reread", True):
         return Found()
     at = now()
-    if why := _why_not(opened, at):
-        return Found(unasked=why)
+    if (unasked := _why_not(opened, at)) is not None:
+        return unasked
     line = Line(directory.client, now, opened.secrets)
     try:
         ticket, _at = opened.sender.client.ticket(line, key[1], at)
@@ -98,6 +105,8 @@ def _ticket(directory: Directory, doors: registry.Registry, key: tuple[int, str]
         log.info("Ticket %s could not be read before deciding: %s", key[1], error)
         failed, why = _failure(error)
         _note(directory, opened, line, failed, now())
+        if isinstance(error, Throttled):
+            return _why_not(opened, now()) or Found(unasked=why)
         return Found(unasked=why)
     _note(directory, opened, line, Done(), now())
     return Found(
@@ -105,8 +114,8 @@ def _ticket(directory: Directory, doors: registry.Registry, key: tuple[int, str]
     )
 
 
-def _why_not(opened: Open, now: datetime) -> str:
-    """Why Halo is left alone now; "" when it may be asked."""
+def _why_not(opened: Open, now: datetime) -> Found | None:
+    """Why Halo is left alone now; None when it may be asked."""
     with database.transaction() as connection:
         standing = database.row(
             connection,
@@ -114,9 +123,13 @@ def _why_not(opened: Open, now: datetime) -> str:
             (opened.account.id,),
         )
     if standing is None:
-        return ""
-    reasons = (("barred_until", BARRED), ("open_until", AWAY), ("not_before", PATIENCE))
-    return next((why for name, why in reasons if standing[name] is not None and standing[name] > now), "")
+        return None
+    until: Mapping[str, datetime | None] = standing
+    for name, why in (("barred_until", BARRED), ("open_until", AWAY), ("not_before", PATIENCE)):
+        moment = until[name]
+        if moment is not None and moment > now:
+            return Found(unasked=why, later=moment if why == PATIENCE else None)
+    return None
 
 
 def _failure(error: Temporary | Permanent) -> tuple[Failed, str]:
