@@ -303,6 +303,25 @@ def test_a_write_that_is_under_way_is_no_act_of_somebody_when_it_comes_back(both
     assert both.alert(ticket).status != "closed"
 
 
+def test_an_agent_that_tocsin_wrote_is_an_act_once_somebody_gave_the_ticket_away_in_between(both: Pair) -> None:
+    both.change(sync={"assign": {"agent": True}})
+    ticket = both.log()
+    # Alice has the ticket there already when Tocsin writes her: Halo tells of no change.
+    both.halo.change(ticket, {"agent_id": 7}, DESK_AGENT)
+    both.server.hooks.waiting.clear()
+    both.act(both.alert(ticket).pk, Assign)
+    both.go()
+    both.go(30)
+    both.halo.change(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
+    both.go()
+    assert both.alert(ticket).status == "open"
+    # Somebody gives it to her again, and only a look finds it.
+    both.halo.change(ticket, {"agent_id": 7}, DESK_AGENT)
+    both.server.hooks.waiting.clear()
+    both.look(60)
+    assert (both.alert(ticket).status, both.alert(ticket).owner_id) == ("assigned", both.users["alice"].pk)
+
+
 def test_a_refused_note_a_renamed_status_and_a_deleted_ticket_are_each_one_clear_dead_letter(both: Pair) -> None:
     both.change(sync={"acknowledge": {"note": True}, "close": {"status": "Finished"}, "reply": {"note": True}})
     ticket, other = both.log("one"), both.log("two")

@@ -276,8 +276,16 @@ def _refresh(
         changes=tuple(changes),
         counted=Counted(counted_on, 1, arrival.received_at, own or None),
         counts=True,
-        came_back=(echo,) if echo else (),
+        came_back=_no_longer_awaited(arrival, echo, given),
     )
+
+
+def _no_longer_awaited(arrival: Arrival, echo: int | None, given: AlertChange | None) -> tuple[int, ...]:
+    """The writes of an agent that will not come back: the one that this message is the echo of; and where somebody gave
+    the ticket to another since, all of them: that agent once more is then an act."""
+    if echo:
+        return (echo,)
+    return arrival.own.overtaken() if given is not None and arrival.own is not None else ()
 
 
 def _moved_team(live: LiveAlert, mapped: Mapping[str, object]) -> str:

@@ -57,6 +57,12 @@ class OwnWrites:
         found = self.agents.get(number)
         return found if found is not None else 0 if self.agent_is_coming or by is _By.TOCSIN else None
 
+    def overtaken(self) -> tuple[int, ...]:
+        """The last write of an agent, once somebody else has given the ticket away after it; none while an earlier
+        write of a status is still awaited."""
+        last = max(self.agents.values(), default=0)
+        return (last,) if last and all(number > last for number in self.statuses.values()) else ()
+
     def echo_of_status(self, reading: Reading) -> int | None:
         """The same for its status."""
         if _is_older(reading, self.status_at):
