@@ -68,10 +68,18 @@ class Served:
     process: subprocess.Popen[str]
 
     def resident_mb(self) -> float:
-        """Resident memory of the process, PostgreSQL aside, in MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        return int(found.group(1)) / 1024 if found else 0.0
+        """Resident memory of Tocsin's processes, PostgreSQL aside, in MB; what they share counts once."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        children = [pid for task in tasks for pid in (task / "children").read_text().split()]
+        return sum(_shared_out_mb(pid) for pid in (str(self.process.pid), *children))
+
+
+def _shared_out_mb(pid: str) -> float:
+    """A process's share of the memory that it and others have resident (PSS), in MB; none of PostgreSQL's."""
+    if b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]:
+        return 0.0
+    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return int(found.group(1)) / 1024 if found else 0.0
 
 
 @contextmanager

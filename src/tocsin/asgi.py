@@ -1,4 +1,4 @@
-"""The front door: inbound messages, live updates and probes on raw ASGI; everything else to Django, in threads.
+"""The front door: inbound messages, live updates and probes on raw ASGI; everything else to the process of the pages.
 
 Whole bodies are read here, so that a slow sender takes a socket and no thread.
 """
@@ -6,10 +6,7 @@ Whole bodies are read here, so that a slow sender takes a socket and no thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from urllib.parse import urlsplit
-
-from a2wsgi import WSGIMiddleware
 
 from tocsin.core import config
 from tocsin.core.http import (
@@ -35,9 +32,6 @@ log = logging.getLogger(__name__)
 #: Where browsers hear of changes.
 LIVE = "/live"
 
-#: How many of Django's requests are worked on at once; each may hold one connection to the database.
-WEB_THREADS = 8
-
 _RETRY = ((b"retry-after", b"5"),)
 
 #: What only this door may say to Django.
@@ -55,15 +49,13 @@ class FrontDoor:
         probes: App,
         inbound: App | None = None,
         live: App | None = None,
-        django: Callable[..., object] | None = None,
+        pages: App | None = None,
     ) -> None:
         self._bodies = bodies
         self._probes = probes
         self._inbound = inbound
         self._live = live
-        # Without an end to the queue (0), a thread never waits for a client that takes its answer slowly.
-        web = WSGIMiddleware(django, workers=WEB_THREADS, send_queue_size=0) if django is not None else None  # type: ignore[arg-type]
-        self._web = web
+        self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends each request to its room."""
@@ -76,10 +68,10 @@ class FrontDoor:
             await self._probes(scope, receive, send)
         elif path == LIVE:
             await self._to(self._live, scope, receive, send)
-        elif self._web is None:
+        elif self._pages is None:
             await refuse(send, 404, "not_here", "This node does not serve pages.")
         else:
-            await self._to_django(self._web, scope, receive, send)
+            await self._to_pages(self._pages, scope, receive, send)
 
     async def _to(self, app: App | None, scope: Scope, receive: Receive, send: Send) -> None:
         if app is None:
@@ -87,7 +79,7 @@ class FrontDoor:
         else:
             await app(scope, receive, send)
 
-    async def _to_django(self, web: WSGIMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _to_pages(self, pages: App, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await self._bodies.read(scope, receive)
         except TooLarge:
@@ -101,7 +93,7 @@ class FrontDoor:
             return
         else:
             try:
-                await web(for_django(scope), _replay(body, receive), send)  # type: ignore[arg-type]
+                await pages(for_django(scope), _replay(body, receive), send)
             finally:
                 self._bodies.done(len(body))
 

@@ -6,7 +6,6 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
 from enum import StrEnum
 from uuid import UUID
 
@@ -31,6 +30,7 @@ from tocsin.operate import loop as operate
 from tocsin.operate.presence import Presence, Turned
 from tocsin.operate.probes import Probes
 from tocsin.outbound import outbox as outbound
+from tocsin.pages.way import Pages
 from tocsin.web import hub, live
 from tocsin.wiring import loops
 
@@ -71,21 +71,25 @@ class Node:
         doors = inbound.door_loops(self._registry) if self.inbound is not None else ()
         self.worker = Worker((*work, *doors, operate.node_loop(self._presence)))
         self._listener = threading.Thread(target=self._listen, name="listener", daemon=True)
-        self.probes = Probes(worker=self.worker, committer=self.committer, listens=self._listener.is_alive)
+        self._pages = Pages(database.url()) if role in (Role.ALL, Role.WEB) else None
+        self.probes = Probes(
+            worker=self.worker,
+            committer=self.committer,
+            listens=self._listener.is_alive,
+            pages=self._pages.problem if self._pages is not None else None,
+        )
         self.app = FrontDoor(
             bodies=self._bodies,
             probes=self.probes,
             inbound=self.inbound,
-            live=live.live if self._has_web else None,
-            django=_django() if self._has_web else None,
+            live=live.live if self._pages is not None else None,
+            pages=self._pages,
         )
 
-    @property
-    def _has_web(self) -> bool:
-        return self.role in (Role.ALL, Role.WEB)
-
     def start(self) -> None:
-        """Starts the threads, once the clock is measured and the configuration is loaded."""
+        """Starts the threads, once the clock is measured and the configuration is loaded; returns when all serve."""
+        if self._pages is not None:
+            self._pages.start()
         _calm_the_collector()
         with database.pool().connection() as connection:
             clock.measure(connection)
@@ -96,15 +100,19 @@ class Node:
             self.mail_door.start()
         self._listener.start()
         self.worker.start()
+        if self._pages is not None:
+            self._pages.wait()
 
     def end_streams(self) -> None:
         """Ends the live streams: they would hold up the server's graceful end."""
-        if self._has_web:
+        if self._pages is not None:
             live.stop()
 
     def stop(self) -> None:
         """Ends the threads: what was taken is finished, nothing new is begun."""
         self._stopping.set()
+        if self._pages is not None:
+            self._pages.stop()
         if self.mail_door is not None:
             self.mail_door.stop(STOP_TIMEOUT)
         if self.committer is not None:
@@ -190,9 +198,3 @@ def _calm_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def _django() -> Callable[..., object]:
-    from django.core.handlers.wsgi import WSGIHandler
-
-    return WSGIHandler()

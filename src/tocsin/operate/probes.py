@@ -24,12 +24,21 @@ NO_WRITES = timedelta(seconds=30)
 
 
 class Probes:
-    """What this node answers about itself. `listens` says whether the thread lives that starts dead loops again."""
+    """What this node answers about itself. `listens` says whether the thread lives that starts dead loops again, and
+    `pages` why there are none where there should be."""
 
-    def __init__(self, *, worker: Worker, committer: Committer | None, listens: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        worker: Worker,
+        committer: Committer | None,
+        listens: Callable[[], bool],
+        pages: Callable[[], str | None] | None = None,
+    ) -> None:
         self._worker = worker
         self._committer = committer
         self._listens = listens
+        self._pages = pages
         self._readiness = Inquiry("readiness", readiness.problem)
         self._metrics = Exposition(committer)
 
@@ -56,7 +65,7 @@ class Probes:
             return "The listener has ended."
         if not self._worker.is_healthy():
             return "Loops died twice within a minute."
-        return None
+        return self._pages() if self._pages is not None else None
 
     async def problem_with_readiness(self) -> str | None:
         """Why this node should get no messages now, as a sentence; None when it can take them."""

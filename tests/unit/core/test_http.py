@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tocsin.asgi import WEB_THREADS, FrontDoor, for_django
+from tocsin.asgi import for_django
 from tocsin.core import config, http
+from tocsin.pages import process
 
 
 def scope(headers: Iterable[tuple[bytes, bytes]] = (), peer: str = "127.0.0.1") -> dict[str, Any]:
@@ -108,11 +109,8 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
         start_response("200 OK", [("content-type", "text/plain")])
         return [b"a piece"] * 100
 
-    async def probe(*_: Any) -> None:
-        raise AssertionError("no probe is asked")
-
     async def story() -> bytes:
-        door = FrontDoor(bodies=http.Bodies(), probes=probe, django=page)
+        door = process.door(page)
         later = asyncio.Event()
 
         async def receive() -> dict[str, Any]:
@@ -122,7 +120,7 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
             await later.wait()
 
         asked = {**scope([(b"content-length", b"0")]), "query_string": b"", "http_version": "1.1", "root_path": ""}
-        stuck = [asyncio.create_task(door(dict(asked), receive, take_nothing)) for _ in range(2 * WEB_THREADS)]
+        stuck = [asyncio.create_task(door(dict(asked), receive, take_nothing)) for _ in range(2 * process.THREADS)]
         taken: list[bytes] = []
 
         async def take(message: Any) -> None:

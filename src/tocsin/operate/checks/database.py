@@ -16,7 +16,7 @@ from tocsin.operate.finding import Finding, note
 OLDEST = 15
 
 #: A node's connections: 1 that commits, 1 that listens, 8 for pages, 10 for loops and to spare.
-OF_A_NODE = 20
+OF_A_NODE = 30
 
 #: In seconds: a hint arrives within milliseconds, or never.
 HINT_DEADLINE = 3.0

@@ -1,0 +1,151 @@
+"""The process that makes pages: Django in threads, behind a Unix socket that only its parent knows.
+
+It is told what to do by one line on its standard input, and ends when that input ends: with its parent, in any case.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import psycopg
+import uvicorn
+from a2wsgi import WSGIMiddleware
+
+from tocsin.core import clock, config, database, logs
+from tocsin.core.http import App, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+#: How many requests are worked on at once; each may hold one connection to the database.
+THREADS = 8
+
+#: What the parent says of whoever asks: the address and port, or nothing; and the scheme.
+CLIENT, PROTO = b"x-tocsin-address", b"x-tocsin-proto"
+
+#: Longer than the parent keeps an idle connection, so that a request never meets one that is just being closed.
+KEEP_ALIVE = 24 * 60 * 60
+
+#: Seconds that requests being answered may take at the end.
+GRACE = 10
+
+#: How often the clock is looked after.
+POLL = 1.0
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What the parent knows and this process does not. File descriptors are inherited under the same numbers."""
+
+    database_url: str
+    listens_at: str
+    socket: int
+    #: Told "ready" once; it is closed when this process ends.
+    says_ready: int
+
+
+def main() -> None:
+    """Serves until the parent ends it, or ends."""
+    # A service manager tells all processes at once: this one goes on for what its parent still has to answer.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    logs.set_up(config.current().log_format)
+    config.listens_at(orders.listens_at)
+    database.use(orders.database_url)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
+    import django
+    from django.core.handlers.wsgi import WSGIHandler
+
+    django.setup()
+    app = door(WSGIHandler())
+    gc.collect()
+    gc.freeze()
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
+    threading.Thread(target=_end_with_the_parent, args=(server,), name="parent", daemon=True).start()
+    threading.Thread(target=_follow_the_clock, name="clock", daemon=True).start()
+    os.write(orders.says_ready, b"ready\n")
+    server.run(sockets=[socket.socket(fileno=orders.socket)])
+
+
+def door(django: Callable[..., object]) -> App:
+    """The ASGI app of this process: each request to Django, as the parent described it."""
+    # Without an end to the queue (0), a thread never waits for a client that takes its answer slowly.
+    web = WSGIMiddleware(django, workers=THREADS, send_queue_size=0)  # type: ignore[arg-type]
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        told = dict(scope["headers"])
+        address, _, port = told.get(CLIENT, b"").decode("ascii").rpartition(" ")
+        client = (address, int(port)) if address else None
+        kept = [header for header in scope["headers"] if header[0] != CLIENT]
+        asked = {
+            **scope,
+            "headers": kept,
+            "client": client,
+            "server": None,
+            "scheme": told.get(PROTO, b"http").decode(),
+        }
+        await web(asked, receive, send)  # type: ignore[arg-type]
+
+    return answer
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which no signal ends."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _end_with_the_parent(server: uvicorn.Server) -> None:
+    sys.stdin.buffer.read()
+    server.should_exit = True
+    time.sleep(GRACE + 1)
+    os._exit(1)
+
+
+def _follow_the_clock() -> None:
+    """Measures the database's clock each minute, and follows a test clock at once."""
+    while True:
+        try:
+            with database.connect(name="tocsin pages") as connection:
+                if config.current().test_clock:
+                    connection.execute(f"LISTEN {database.CHANNEL}".encode())
+                clock.measure(connection)
+                while True:
+                    for _hint in connection.notifies(timeout=POLL, stop_after=1):
+                        pass
+                    clock.measure_if_due(connection)
+        except psycopg.Error as error:
+            log.warning("The database's clock cannot be read for the pages: %s", error)
+            time.sleep(POLL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Pages are made by a process of their own: without it messages are taken all the same, and it comes back by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tests.smoke.running import Node, Tocsin, ask, until
+
+
+def test_the_process_that_makes_pages_may_be_killed_and_ends_with_the_node(single: Tocsin) -> None:
+    node = single.serve()
+    assert ask("GET", f"{node.url}/account/login/").status == 200
+    first = pages_of(node)
+    os.kill(first, signal.SIGKILL)
+    assert single.post({"id": 1, "summary": "VPN down"}).status == 200
+    # Who asks meanwhile waits for its successor.
+    assert ask("GET", f"{node.url}/account/login/").status == 200
+    second = pages_of(node)
+    assert second != first
+    assert "ended with -9, and is started again" in node.log
+    assert ask("GET", f"{node.url}/readyz").status == 200
+
+    # A service manager tells every process: this one stays for what the node has to answer.
+    os.kill(second, signal.SIGTERM)
+    assert ask("GET", f"{node.url}/account/login/").status == 200
+    assert pages_of(node) == second
+
+    node.kill()
+    until("it ends with a node that was killed", lambda: not Path(f"/proc/{second}").exists())
+
+    again = single.serve()
+    assert ask("GET", f"{again.url}/account/login/").status == 200
+    third = pages_of(again)
+    assert again.terminate() == 0
+    assert not Path(f"/proc/{third}").exists()
+
+
+def pages_of(node: Node) -> int:
+    """The number of the process that makes the node's pages."""
+    tasks = Path(f"/proc/{node.pid}/task").iterdir()
+    children = [int(number) for task in tasks for number in (task / "children").read_text().split()]
+    (found,) = [child for child in children if b"tocsin.pages" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return found

@@ -1,0 +1,123 @@
+"""The way to the process that makes pages: what it is told of a request, and what a client hears when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tocsin.core.http import Message
+from tocsin.pages.process import door
+from tocsin.pages.way import Pages
+
+#: As uvicorn has read it, and the front door has described it.
+ASKED = {
+    "type": "http", "http_version": "1.1", "method": "POST", "path": "/a b/", "raw_path": b"/a%20b/",
+    "query_string": b"x=1&y=%C3%A9", "root_path": "", "scheme": "https", "client": ("192.0.2.7", 4711),
+    "headers": [
+        (b"host", b"tocsin.example.org"), (b"x-tocsin-proto", b"https"), (b"connection", b"close"),
+        (b"expect", b"100-continue"), (b"transfer-encoding", b"chunked"), (b"cookie", b"a=1"), (b"cookie", b"b=2"),
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def pages() -> Iterator[Pages]:
+    """The way, to whatever listens at its socket."""
+    way = Pages("postgresql:///none")
+    way._ready.set()
+    yield way
+    way.stop()
+
+
+def ask(pages: Pages, answering: Any, **more: object) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Has `answering(reader, writer)` serve the socket, and asks once."""
+
+    async def story() -> list[Message]:
+        server = await asyncio.start_unix_server(answering, sock=pages._socket.dup())
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"the body", "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async with server:
+            await pages({**ASKED, **more}, receive, send)
+            await pages._pool.aclose()
+        return sent
+
+    start, *parts = asyncio.run(story())
+    return start["status"], b"".join(part["body"] for part in parts), start["headers"]
+
+
+def test_the_process_hears_the_request_as_the_front_door_described_it(pages: Pages) -> None:
+    heard: list[bytes] = []
+
+    async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"the body"))
+        writer.write(
+            b"HTTP/1.1 201 Created\r\nset-cookie: a=1\r\nset-cookie: b=2\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        writer.write(b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")
+        await writer.drain()
+
+    status, body, headers = ask(pages, answering)
+    assert (status, body) == (201, b"abcdef")
+    assert headers == [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
+    line, *lines = heard[0].partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert line == b"POST /a%20b/?x=1&y=%C3%A9 HTTP/1.1"
+    assert sorted(lines) == [
+        b"content-length: 8", b"cookie: a=1", b"cookie: b=2", b"host: tocsin.example.org",
+        b"x-tocsin-address: 192.0.2.7 4711", b"x-tocsin-proto: https",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "tries"), [("POST", 1), ("GET", 2)])
+def test_what_was_only_read_is_asked_for_again_and_nothing_is_done_twice(pages: Pages, method: str, tries: int) -> None:
+    heard: list[bytes] = []
+
+    async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    status, body, _ = ask(pages, answering, method=method)
+    assert (status, msgspec.json.decode(body)["error"]) == (502, "interrupted")
+    assert len(heard) == tries
+
+
+def test_a_header_that_no_process_may_be_sent_is_the_clients_fault(pages: Pages) -> None:
+    async def answering(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        raise AssertionError("nothing is to be sent")
+
+    status, body, _ = ask(pages, answering, headers=[(b"host", b"x"), (b"x-odd", b"a\x00b")])
+    assert (status, msgspec.json.decode(body)["error"]) == (400, "invalid")
+
+
+def test_django_is_told_who_asks_and_by_which_scheme() -> None:
+    heard: dict[str, Any] = {}
+
+    def page(environment: dict[str, Any], start_response: Any) -> list[bytes]:
+        heard.update(environment)
+        start_response("200 OK", [])
+        return [b""]
+
+    async def story(headers: list[tuple[bytes, bytes]]) -> None:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(_message: Message) -> None:
+            return None
+
+        await door(page)({**ASKED, "client": None, "scheme": "http", "headers": headers}, receive, send)
+
+    asyncio.run(story([(b"x-tocsin-address", b"2001:db8::7 4711"), (b"x-tocsin-proto", b"https")]))
+    assert (heard["REMOTE_ADDR"], heard["REMOTE_PORT"], heard["wsgi.url_scheme"]) == ("2001:db8::7", "4711", "https")
+    assert "HTTP_X_TOCSIN_ADDRESS" not in heard
+    heard.clear()
+    asyncio.run(story([]))
+    assert "REMOTE_ADDR" not in heard
