@@ -104,7 +104,7 @@ def test_more_nodes_than_the_server_has_connections_for_are_said(now: datetime) 
     for _ in range(11):
         Presence(uuid4(), "all", list).turn()
     (finding,) = found(now, "database.connections")
-    assert "11 nodes of Tocsin with 20 connections each" in finding.detail
+    assert "11 nodes of Tocsin with 30 connections each" in finding.detail
     assert "allows 197" in finding.detail
 
 

@@ -15,7 +15,7 @@ from tocsin.operate.finding import Finding, note
 
 OLDEST = 15
 
-#: A node's connections: 1 that commits, 1 that listens, 8 for pages, 10 for loops and to spare.
+#: A node's connections: 1 commits, 1 listens, 10 for loops; for its pages 8 of Django, 9 beside it, 1 for the clock.
 OF_A_NODE = 30
 
 #: In seconds: a hint arrives within milliseconds, or never.
