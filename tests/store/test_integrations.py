@@ -292,6 +292,15 @@ def test_credentials_stay_when_left_out_and_a_secret_part_when_only_that_is(now:
     assert not any(secret in str(AuditEntry.objects.values()) for secret in ("p1", "p2", "s1"))
 
 
+def test_a_kind_that_signs_knows_its_header_and_any_other_must_be_told(now: datetime) -> None:
+    slack = save(now, name="Slack", kind="slack", credentials={"hmac": {"secret": "s"}})
+    assert secrets.credentials_of(slack) == {"hmac": {"header": "X-Slack-Signature", "secret": "s"}}
+    other = save(now, name="Proxy", kind="slack", credentials={"hmac": {"header": "X-Other", "secret": "s"}})
+    assert secrets.credentials_of(other)["hmac"]["header"] == "X-Other"
+    with pytest.raises(Rejected, match="needed"):
+        save(now, name="Api", kind="api", credentials={"hmac": {"secret": "s"}})
+
+
 def test_the_credentials_that_were_saved_are_those_the_door_asks_for(now: datetime) -> None:
     integration = save(now, credentials={"header": {"name": "X-Key", "value": "v"}})
     registry = Registry()

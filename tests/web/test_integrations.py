@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,11 +12,12 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core import configuration, ids
-from tocsin.inbound import secrets
-from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
+from tocsin.inbound import commands, secrets
+from tocsin.inbound.models import Heartbeat, InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.people.models import User
 
@@ -238,6 +240,7 @@ def test_a_secret_is_written_kept_and_never_shown(company: Company, browser_of: 
     client.post(path, form)
     assert "open sesame" not in text_of(client, path)
     assert 'value="halo"' in text_of(client, path)
+    assert 'placeholder="saved"' in text_of(client, path)
     client.post(path, {"form": "credentials", "basic_username": "halo2", "basic_password": ""})
     company.halo.refresh_from_db()
     assert secrets.credentials_of(company.halo) == {"basic": {"username": "halo2", "password": "open sesame"}}
@@ -248,6 +251,21 @@ def test_a_secret_is_written_kept_and_never_shown(company: Company, browser_of: 
     assert "2001:db8::/32" in text_of(client, path)
     wrong = client.post(path, {"form": "credentials", "addresses": "192.0.2.7 nowhere"})
     assert (wrong.status_code, "is no address" in wrong.content.decode()) == (422, True)
+
+
+def test_a_heartbeat_that_is_silent_does_not_look_as_if_it_were_well(company: Company, browser_of: BrowserOf) -> None:
+    spec = {"name": "Backup", "kind": "heartbeat", "anyway": True}
+    row = commands.save_integration(spec, actor=COMMAND_LINE, now=company.now)
+    client = browser_of(company.admin)
+
+    def chip(path: str) -> str:
+        found = re.search(r'class="chip (\w+)">([^<]*)', client.get(path).content.decode().partition("Backup")[2])
+        assert found is not None
+        return f"{found[1]}: {found[2]}"
+
+    for health, said in (("late", "now: silent"), ("failed", "now: failed"), ("up", "ok: beats")):
+        Heartbeat.objects.update_or_create(integration=row, defaults={"health": health, "last_at": company.now})
+        assert chip(f"/integrations/{row.pk}/") == chip("/integrations/") == said
 
 
 def test_deleting_asks_first_and_says_what_is_in_the_way(

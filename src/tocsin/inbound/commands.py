@@ -15,6 +15,7 @@ from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import LIVE
+from tocsin.catalogue.kinds import load_kinds
 from tocsin.core import configuration, dependents, ids
 from tocsin.core.errors import Rejected
 from tocsin.escalation import commands as policies
@@ -196,7 +197,9 @@ def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetim
         secrets.put_token(integration, ids.token(), overlap=secrets.DEFAULT_OVERLAP, now=now)
     if read.credentials is not None:
         known_credentials = secrets.credentials_of(integration)
-        wanted = secrets.read_credentials(read.credentials, known_credentials)
+        kind = load_kinds().get(integration.kind)
+        header = kind.signature_header if kind is not None else ""
+        wanted = secrets.read_credentials(read.credentials, known_credentials, header)
         if wanted != known_credentials:
             secrets.put_credentials(integration, wanted)
 

@@ -119,10 +119,11 @@ def shown_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_credentials(value: object, known: Mapping[str, Any]) -> dict[str, Any]:
+def read_credentials(value: object, known: Mapping[str, Any], signature_header: str = "") -> dict[str, Any]:
     """Credentials from a spec: `basic`, `header`, `hmac`, `addresses` (networks such as 10.1.0.0/16), `imap`.
 
-    A secret part that is left out stays as it is `known`. Raises Rejected, or RejectedAll, naming each place.
+    A secret part that is left out stays as it is `known`; a signature stands in the `signature_header` of the kind
+    where no other is named. Raises Rejected, or RejectedAll, naming each place.
     """
     spec = Spec(value, "credentials")
     found: dict[str, Any] = {}
@@ -131,8 +132,9 @@ def read_credentials(value: object, known: Mapping[str, Any]) -> dict[str, Any]:
         if part is None:
             continue
         before = known.get(kind, {}).get(secret, "")
+        usual = signature_header if kind == "hmac" else ""
         entry = {
-            shown: part.text(shown, required=True, longest=200),
+            shown: part.text(shown, usual, required=not usual, longest=200),
             secret: part.text(secret, before, required=not before, longest=1000),
         }
         if kind in ("header", "hmac") and entry[shown] and not _HEADER.fullmatch(entry[shown]):

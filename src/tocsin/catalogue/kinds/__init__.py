@@ -101,6 +101,8 @@ class Kind:
     guide_text: str
     #: The name of the sample that stands for the kind; "": any that opens an alert.
     first_sample: str = ""
+    #: The header in which this sender signs what it sends; "": none, or none of its own.
+    signature_header: str = ""
     #: Whether a GET is a message too: its query is read as form fields are.
     takes_get: bool = False
     code: Code = code.NONE
@@ -125,9 +127,10 @@ class Kind:
         return wanted if wanted in self.guides else "en"
 
     def guide(self, url: str, settings: Mapping[str, object] | None = None, language: str = "") -> str:
-        """The guide as Markdown, with the integration's own URL and settings in it, in that language where there
+        """The guide as Markdown, with the integration's own URL, token and settings in it, in that language where there
         is one. `{{!name}}` is the tool's own placeholder `{{name}}`."""
-        known = {**self.default_settings, **(settings or {}), "url": url, "title": self.title}
+        known = {**self.default_settings, **(settings or {}), "url": url, "token": url.rpartition("/")[2]}
+        known["title"] = self.title
         text = self.guides.get(self.guide_language(language), self.guide_text)
         filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found.group(1)) or "…"), text)
         return filled.replace("{{!", "{{")
@@ -256,6 +259,7 @@ def _address(value: object, place: str) -> str:
 _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
      "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "takes_get",
+     "signature_header",
 }  # fmt: skip
 #: What a kind that is the same as another may say for itself: how it is found, and whose messages they are.
 _OWN_KEYS: Final = {"same_as", "title", "description", "source"}
@@ -298,6 +302,7 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> Kind:
         guide_text=(folder / "guide.md").read_text(encoding="utf-8"),
         guides={one.name.split(".")[1]: one.read_text(encoding="utf-8") for one in folder.glob("guide.*.md")},
         first_sample=data.get("first_sample", ""),
+        signature_header=data.get("signature_header", ""),
         takes_get=data.get("takes_get", False),
         code=code.load(folder.name) if (folder / "__init__.py").is_file() else code.NONE,
     )

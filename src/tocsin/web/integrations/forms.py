@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from tocsin.catalogue.kinds import Kind, Setting, SettingKind
+from tocsin.catalogue.kinds import Kind, Setting, SettingKind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
@@ -322,6 +322,13 @@ class CredentialsForm(forms.Form):
         super().__init__(*args, **kwargs)
         if kind != EMAIL:
             del self.fields["imap_mailbox"], self.fields["imap_password"]
+        found = load_kinds().get(kind)
+        if found is not None and found.signature_header:
+            self.fields["hmac_header"].widget.attrs["placeholder"] = found.signature_header
+        for one, (shown, secret) in self.PARTS.items():
+            if self.initial.get(f"{one}_{shown}"):
+                # Whoever looks sees that there is one.
+                self.fields[f"{one}_{secret}"].widget.attrs["placeholder"] = _("saved")
 
     def spec(self) -> dict[str, Any]:
         """The credentials as the command wants them: an empty secret stays what it was, an empty name ends it."""
@@ -332,7 +339,8 @@ class CredentialsForm(forms.Form):
             name = self.cleaned_data.get(f"{kind}_{shown}")
             value = self.cleaned_data.get(f"{kind}_{secret}")
             if name or value:
-                found[kind] = {shown: name, **({secret: value} if value else {})}
+                # Without a name the kind's own is taken, where it has one.
+                found[kind] = {**({shown: name} if name else {}), **({secret: value} if value else {})}
         return found
 
     def places(self) -> dict[str, str]:

@@ -12,7 +12,8 @@ from django.utils.translation import gettext as _
 from tocsin.alerts.models import Alert
 from tocsin.catalogue.kinds import Kind, load_kinds
 from tocsin.core.errors import Rejected
-from tocsin.inbound import drafts, presets, versions
+from tocsin.inbound import drafts, heartbeats, presets, versions
+from tocsin.inbound.heartbeat import Health as Beat
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration, MaintenanceWindow
 from tocsin.inbound.outcomes import IntegrationMode
@@ -41,10 +42,28 @@ def kind_of(integration: Integration) -> Kind | None:
     return load_kinds().get(integration.kind)
 
 
-def health(integration: Integration, today: tuple[int, datetime] | None, has_any: bool) -> Health:
-    """Its state in a chip."""
+def health(
+    integration: Integration,
+    today: tuple[int, datetime] | None,
+    has_any: bool,
+    beat: heartbeats.Standing | None = None,
+) -> Health:
+    """Its state in a chip; of a heartbeat, whether it beats."""
     if integration.mode == IntegrationMode.DISABLED:
         return Health(_("switched off"), "quiet")
+    match beat.health if beat is not None else None:
+        case Beat.LATE:
+            return Health(_("silent"), "now")
+        case Beat.FAILED:
+            return Health(_("failed"), "now")
+        case Beat.UP:
+            return Health(_("beats"), "ok")
+        case Beat.RUNNING:
+            return Health(_("runs"), "ok")
+        case Beat.NEW:
+            return Health(_("waits for its first beat"), "wait")
+        case None:
+            pass
     if today is None:
         return Health(_("silent today") if has_any else _("waiting for the first message"), "wait")
     text = _("receiving, %(count)s today") % {"count": counted(today[0])}

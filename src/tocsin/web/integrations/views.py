@@ -39,8 +39,14 @@ def integration_list(request: Request) -> HttpResponse:
     rows = list(Integration.objects.select_related("policy", "group"))
     today = counting.messages_today(request.now, [row.pk for row in rows])
     before = counting.with_messages([row.pk for row in rows if row.pk not in today])
+    beats = heartbeats.standings([row for row in rows if row.kind == heartbeat.KIND])
     shown = [
-        (row, overview.kind_of(row), overview.health(row, today.get(row.pk), row.pk in before), today.get(row.pk))
+        (
+            row,
+            overview.kind_of(row),
+            overview.health(row, today.get(row.pk), row.pk in before, beats.get(row.pk)),
+            today.get(row.pk),
+        )
         for row in rows
     ]
     context = {"rows": shown, "may_add": may_somewhere(request, Action.ROUTING)}
@@ -97,18 +103,19 @@ def integration(request: Request, number: int) -> HttpResponse:
     )
     today = counting.messages_today(request.now, [row.pk]).get(row.pk)
     url = secrets.url_of(row) if may(request, Action.ROUTING, row.group_id) else ""
+    beat = heartbeats.standings([row])[row.pk] if row.kind == heartbeat.KIND else None
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
         "guide": guide_text.of_kind(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
         "latest": latest,
-        "health": overview.health(row, today, bool(latest)),
+        "health": overview.health(row, today, bool(latest), beat),
         "outcomes": counting.outcomes(request.now, row.pk),
         "seen": statuses.statuses_seen(row, request.now) if latest else None,
         "does": [(does, label) for does, label in _DOES],
         "would": overview.would_page(row, latest[0]) if latest and request.headers.get(PART) == "first" else "",
         "which": overview.which_page(row),
-        "beat": heartbeats.standings([row])[row.pk] if row.kind == heartbeat.KIND else None,
+        "beat": beat,
         "watched": overview.watched(row, request.now),
         "unusable": overview.problem_of(row),
         **overview.held_back(row, request.now),
