@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+from datetime import datetime, timedelta
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -18,6 +20,9 @@ from tocsin.demo_halo import demo as small_halo
 
 #: A demo sends nothing: variables that would let it reach people or another database are left out.
 IGNORED = ("TOCSIN_SMTP_URL", "TOCSIN_DATABASE_URL", "TOCSIN_HEARTBEAT_URL")
+
+#: Where the sample team is.
+ZONE = ZoneInfo("Europe/Zurich")
 
 _TICKET = (
     '{"event": "new ticket logged", "object_id": 20817, "ticket": {"id": 20817, '
@@ -59,10 +64,11 @@ def demo(
         token = _fill(password)
         halo = small_halo.start()
         _connect(halo.url)
+        primary = _primary()
 
         def say(url: str) -> None:
             small_halo.send_to(halo, f"{url}/in/{token}")
-            typer.echo(_welcome(url, password, token, halo.url), err=True)
+            typer.echo(_welcome(url, password, token, halo.url, primary), err=True)
 
         try:
             serve.run(opened, host, port, "all", on_ready=say)
@@ -88,18 +94,57 @@ def _password(data_dir: Path) -> str:
 
 def _fill(password: str) -> str:
     """Makes the sample team and the integration where they are not there yet; returns the token of its URL."""
+    from tocsin.access.audit import COMMAND_LINE
     from tocsin.configure import documents, plan, sources
     from tocsin.core import clock, crypto
     from tocsin.inbound.models import Integration
+    from tocsin.oncall import commands as oncall
     from tocsin.people.models import User
 
     if not User.objects.exists():
         with as_file(files("tocsin.cli") / "demo.yaml") as path:
             plan.apply(sources.collect([documents.read(path)]), prune=False, now=clock.now())
+        oncall.save_schedule(schedule(clock.now()), actor=COMMAND_LINE, now=clock.now())
         for user in User.objects.all():
             user.set_password(password)
             user.save(update_fields=["password"])
     return crypto.decrypt(Integration.objects.get(name="HaloITSM").token)
+
+
+def schedule(now: datetime) -> dict[str, Any]:
+    """The team's schedule: this week is Alice's, the next is Bob's, of which Dana takes an evening."""
+    today = now.astimezone(ZONE).date()
+    monday = today - timedelta(days=today.weekday())
+    evening = monday + timedelta(days=8)
+    concert = {
+        "name": "Bob's concert", "user": "dana", "instead_of": "bob", "role": "primary",
+        "from": f"{evening}T17:00", "to": f"{evening}T23:00",
+    }  # fmt: skip
+    weekly = {
+        "every": "1w",
+        "at": "09:00",
+        "on": "monday",
+        "users": ["alice", "bob"],
+        "roles": ["primary", "secondary"],
+    }
+    return {
+        "name": "Service Desk 24x7",
+        "group": "Service Desk",
+        "time_zone": ZONE.key,
+        "shifts": [{"name": "Weekly", "rotate": weekly, "start": monday.isoformat()}],
+        "overrides": [concert],
+    }
+
+
+def _primary() -> str:
+    """Whom an alert pages first now: in the demo's second week it is Bob."""
+    from tocsin.core import clock, database
+    from tocsin.oncall import lookup
+    from tocsin.people.models import Group
+
+    with database.transaction() as connection:
+        on_call = lookup.on_call(connection, Group.objects.values_list("pk", flat=True), clock.now())
+    return next((person.name for people in on_call.values() for person in people), "nobody")
 
 
 def _connect(url: str) -> None:
@@ -122,7 +167,7 @@ def _connect(url: str) -> None:
     inbound.save_integration(wanted, existing=door, actor=COMMAND_LINE, now=clock.now())
 
 
-def _welcome(url: str, password: str, token: str, halo: str) -> str:
+def _welcome(url: str, password: str, token: str, halo: str, primary: str) -> str:
     address = f"{url}/in/{token}"
     return (
         f"\nTocsin is here:  {url}\n"
@@ -130,7 +175,7 @@ def _welcome(url: str, password: str, token: str, halo: str) -> str:
         f"                 (bob and dana have the same one)\n"
         f"A small Halo:    {halo}  (log a ticket, take it, close it, and see what Tocsin writes)\n"
         f"HaloITSM's URL:  {address}\n\n"
-        f"A new ticket opens an alert, and pages Alice in the sandbox:\n\n"
+        f"A new ticket opens an alert, and pages {primary} in the sandbox:\n\n"
         f"curl -s {address} -H 'Content-Type: application/json' -d '{_TICKET}'\n\n"
         f"Stop with Ctrl+C. Nothing that is sent here leaves this machine.\n"
     )

@@ -1,0 +1,42 @@
+"""What `tocsin demo` sets up: whoever tries it meets a schedule in which Alice is on call this week."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+
+import pytest
+
+from tests.store.people import ACTOR
+from tocsin.cli import demo
+from tocsin.configure import documents, plan, sources
+from tocsin.core import database as db
+from tocsin.oncall import commands, lookup
+from tocsin.oncall.models import Schedule
+from tocsin.operate.checks import on_call
+from tocsin.operate.finding import Level
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [datetime(2026, 11, 23, 7, 59, tzinfo=UTC), datetime(2026, 11, 29, 22, tzinfo=UTC)],
+    ids=["monday", "sunday"],
+)
+def test_the_demo_s_first_week_is_alices_its_second_bobs_and_nothing_is_wrong_with_it(
+    database: str, begun: datetime
+) -> None:
+    held = documents.read(files("tocsin.cli") / "demo.yaml")  # type: ignore[arg-type]
+    plan.apply(sources.collect([held]), prune=False, now=begun)
+    commands.save_schedule(demo.schedule(begun), actor=ACTOR, now=begun)
+    group = Schedule.objects.get().group_id
+
+    def primary(at: datetime) -> str:
+        with db.transaction() as connection:
+            return lookup.on_call(connection, [group], at)[group][0].name
+
+    assert primary(begun) == "Alice Andersson"
+    assert primary(begun + timedelta(minutes=30)) == "Alice Andersson"
+    assert primary(datetime(2026, 11, 30, 12, tzinfo=UTC)) == "Bob Brown"
+    assert primary(datetime(2026, 12, 1, 18, tzinfo=UTC)) == "Dana Keller"
+    with db.transaction() as connection:
+        assert [finding for finding in on_call.check(connection, begun) if finding.level is Level.PROBLEM] == []
