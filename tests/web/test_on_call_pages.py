@@ -21,6 +21,7 @@ from tocsin.oncall import commands, lookup
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule, SupportHours, SwapRequest
 from tocsin.people import absences, groups
 from tocsin.people.models import OutOfOffice, User
+from tocsin.web.oncall import board
 
 type BrowserOf = Callable[[User], Client]
 
@@ -354,6 +355,27 @@ def test_the_board_shows_each_role_now_and_next_and_a_gap_in_red(company: Compan
     assert re.search(r"secondary\s+nobody\s+until [\d:A-Za-z ]+\s+then\s+Mia Manager", page)
     assert re.search(r"Nobody is secondary of Service Desk: \w+ \d+ \w+ [\d:]+ – ", page)
     assert page.count("Nobody is secondary of Service Desk") == 1, "once, however often it comes"
+
+
+def test_where_the_same_person_goes_on_by_another_shift_the_board_names_the_next_other_one(company: Company) -> None:
+    now = clock.now()
+    begun = (now + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
+    hours = [begun + timedelta(hours=number) for number in range(3)]
+    shifts = [
+        {"name": f"{user}{number}", "layer": 2, "fixed": {
+            "from": f"{since:%Y-%m-%dT%H:%M}", "to": f"{since + timedelta(hours=1):%Y-%m-%dT%H:%M}", "users": [user]}}
+        for number, (since, user) in enumerate(zip(hours, ("bob", "bob", "mia"), strict=True))
+    ]  # fmt: skip
+    always = {"windows": [{"from": "mon 00:00", "to": "mon 00:00"}], "users": ["bob"]}
+    spec = {"name": "Desk", "group": "Service Desk", "time_zone": "UTC"}
+    spec["shifts"] = [{"name": "Always", "fixed": always}, *shifts]  # type: ignore[assignment]
+    schedule = commands.save_schedule(spec, actor=COMMAND_LINE, now=now)
+    with database.transaction() as connection:
+        plan = lookup.plan(connection, schedule.group_id, now)
+    assert plan is not None
+    turn = next(turn for turn in board.turns(plan, now) if turn.role == "primary")
+    assert [person.name for person in turn.now] == ["Bob Brown"]
+    assert ([person.name for person in turn.next], turn.at) == (["Mia Manager"], hours[2])
 
 
 def test_a_responder_takes_what_nobody_has_and_takes_it_back(company: Company, browser_of: BrowserOf) -> None:

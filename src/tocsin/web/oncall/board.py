@@ -28,6 +28,9 @@ MOST_OF_A_GROUP = 3
 #: What is wrong is said so far ahead here; the group's own schedule looks further.
 AHEAD = timedelta(days=14)
 
+#: So often the same people may go on before it is said that no change is in sight.
+MOST_ALIKE = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -101,11 +104,31 @@ def turns(plan: GroupPlan, now: datetime) -> list[Turn]:
 
 
 def _turn(plan: GroupPlan, role: MemberRole, people: Sequence[OnCall], now: datetime, is_scheduled: bool) -> Turn:
-    change = min((person.until for person in people if person.until), default=None)
     if not people and is_scheduled:
         change = _end_of_gap(plan, role, now)
-    following = rota.by_role(rota.on_call(plan, change)).get(role, ()) if change else ()
-    return Turn(role, people, following, change, is_scheduled)
+        return Turn(role, people, _at(plan, role, change) if change else (), change, is_scheduled)
+    change, following = _ends(people), people
+    # Where the same people go on by another shift, nothing changes for anybody.
+    for _again in range(MOST_ALIKE):
+        if change is None:
+            break
+        following = _at(plan, role, change)
+        if _ids(following) != _ids(people):
+            return Turn(role, people, following, change, is_scheduled)
+        change = _ends(following)
+    return Turn(role, people, (), None, is_scheduled)
+
+
+def _at(plan: GroupPlan, role: MemberRole, at: datetime) -> Sequence[OnCall]:
+    return rota.by_role(rota.on_call(plan, at)).get(role, ())
+
+
+def _ends(people: Sequence[OnCall]) -> datetime | None:
+    return min((person.until for person in people if person.until), default=None)
+
+
+def _ids(people: Sequence[OnCall]) -> list[int]:
+    return [person.user_id for person in people]
 
 
 def _end_of_gap(plan: GroupPlan, role: MemberRole, now: datetime) -> datetime | None:
