@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from tocsin.alerts import lifecycle
 from tocsin.alerts.orders import SYSTEM, AlertState, Command, ExpireAcknowledgement, NewEvent, Resume
@@ -341,7 +342,7 @@ class _Turn:
         where = self._where(index)
         where = where[0].upper() + where[1:] + (" (asked for)" if by_person else "")
         notes = f" {_sentence(choice.notes)}" if choice.notes else ""
-        data = {
+        data: dict[str, Any] = {
             **self._place(index),
             "people": [pick.user_id for pick in choice.picks],
             "contacts": [contact.id for _duty, contact in choice.contacts],
@@ -355,6 +356,7 @@ class _Turn:
             self._say(EventKind.STEP_FIRED, f"{where} {does} {', '.join(people)}.{more}{notes}", **data)
         else:
             says = "waits for those already paged" if choice.is_busy else "has nobody"
+            data |= {"busy": True} if choice.is_busy else {}
             self._say(EventKind.STEP_EMPTY, f"{where} {says}.{notes} {self._follows(due, at)}", **data)
 
     def _finish(self, at: datetime) -> None:

@@ -105,7 +105,7 @@ def _stage(event: NewEvent, turn: Decision, pages: dict[tuple[int, int], list[Pl
     people = [(s.pick.name, s.pick.label) for s in started]
     people += [(c.label, "group contact") for c in turn.contacts if (c.step, c.passes) == place]
     # A step that fires twice in one turn has all of it with its first line.
-    is_nobody = event.kind is EventKind.STEP_EMPTY and not event.data.get("left_out")
+    is_nobody = event.kind is EventKind.STEP_EMPTY and not (event.data.get("left_out") or event.data.get("busy"))
     planned = tuple(sorted(pages.pop(place, ()), key=lambda page: page.at))
     return Stage(event.at, after, event.reason, *place, tuple(people), planned, is_nobody)
 

@@ -151,6 +151,7 @@ def test_a_step_whose_people_are_all_still_being_paged_waits_for_them() -> None:
     world = World(plan(("primary", 0), ("primary", 5), ("secondary", 5)), people).to(10)
     assert world.paged == [(0, ALICE), (10, BOB)]
     assert "waits for those already paged" in world.sentences(EventKind.STEP_EMPTY)[0]
+    assert [event.data["busy"] for event in world.events if event.kind is EventKind.STEP_EMPTY] == [True]
 
 
 def test_somebody_without_a_contact_method_is_passed_over_with_the_reason() -> None:

@@ -115,7 +115,11 @@ def _of_event(event: AlertEvent) -> Entry:
         Via.HALO: _("in Halo"),
     }.get(Via(event.via) if event.via in set(Via) else Via.WEB, "")
     first, _rest, more = event.reason.partition("\n")
-    return Entry(event.at, _TONES.get(_kind(event), ""), told(first) or event.kind, told(more) or via, quote)
+    # Left out by a condition, or its people are being paged already: nothing is wrong.
+    is_calm = bool(data.get("left_out") or data.get("busy"))
+    return Entry(
+        event.at, "" if is_calm else _TONES.get(_kind(event), ""), told(first) or event.kind, told(more) or via, quote
+    )
 
 
 def _kind(event: AlertEvent) -> EventKind:
