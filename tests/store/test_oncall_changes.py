@@ -312,7 +312,7 @@ def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Sc
     assert [reminder.before for reminder in Reminder.objects.all()] == [timedelta(hours=1)]
     duty_notices.remind(begin - timedelta(minutes=61))
     assert not Notification.objects.exists()
-    duty_notices.remind(begin - timedelta(minutes=60))
+    duty_notices.remind(begin - timedelta(minutes=59, seconds=43))
     duty_notices.remind(begin - timedelta(minutes=59))
     told = Notification.objects.get()
     assert (told.user, told.label, told.purpose) == (bob, "Email-Official", "notice")

@@ -37,7 +37,7 @@ WHERE r.alert_id = %s ORDER BY r.id DESC LIMIT 1
 """
 _EVENTS = "SELECT at, kind, reason, data FROM alerts_alertevent WHERE alert_id = %s ORDER BY id DESC LIMIT %s"
 _PAGES = """
-SELECT n.user_id, n.channel, d.status, d.reason, d.error
+SELECT n.user_id, n.channel, n.reason AS because, d.status, d.reason, d.error
 FROM notify_notification n JOIN notify_delivery d ON d.notification_id = n.id
 WHERE n.alert_id = %s AND n.purpose = %s AND n.user_id IS NOT NULL ORDER BY n.id, d.queued_at
 """
@@ -58,7 +58,7 @@ _STOPS = frozenset(
     }
 )
 _OVER = frozenset({RunStatus.STOPPED, RunStatus.PAUSED, RunStatus.FINISHED, RunStatus.ENDED})
-_CALLED = frozenset({DeliveryStatus.QUEUED, DeliveryStatus.SENDING, DeliveryStatus.SENT, DeliveryStatus.DELIVERED})
+_CALLED = frozenset({DeliveryStatus.SENDING, DeliveryStatus.SENT, DeliveryStatus.DELIVERED})
 _PIECES = re.compile(r"(?<=[.;])\s+")
 
 
@@ -170,7 +170,8 @@ def _why(user: Mapping[str, Any], case: _Case, pages: Collection[Mapping[str, An
         said["Only recorded, nobody is paged."] = None
     for page in pages:
         if page["user_id"] == number:
-            said[page["error"] or page["reason"] or f"A page by {page['channel']} was not sent."] = None
+            # Of one that still waits it says why: quiet hours, or the way's own wait.
+            said[page["error"] or page["reason"] or page["because"]] = None
     said |= dict.fromkeys(_mentions(number, name, case.events))
     said |= dict.fromkeys(_by_step(number, name, case))
     return said or {f"No step of the policy calls {name}."}

@@ -140,7 +140,9 @@ def _notice(group: str, person: OnCall, zone: ZoneInfo, now: datetime) -> Notice
     begin = person.since.astimezone(zone)
     until = f" until {person.until.astimezone(zone):%a %d %b %H:%M}" if person.until else ""
     role = MemberRole(person.role)
-    title = f"On call in {durations.say(person.since - now)}: {role} of {group}"
+    # To the minute: the loop is a few seconds late, and nobody counts those.
+    left = timedelta(minutes=max(1, round((person.since - now) / timedelta(minutes=1))))
+    title = f"On call in {durations.say(left)}: {role} of {group}"
     text = f"You are {role} of {group} from {begin:%a %d %b %H:%M}{until} ({zone.key}): {person.reason}."
     return Notice(title=title, text=text, reason="A reminder that you asked for under Me.")
 
