@@ -43,6 +43,7 @@ def test_a_guide_carries_the_integrations_own_url_and_no_placeholder(kind: Kind)
     named = {*re.findall(r"\{\{\s*([^\s}]*)", kind.guide_text)}
     assert {name for name in named if not name.startswith("!")} <= {
         "url",
+        "token",
         "title",
         *(one.name for one in kind.settings),
     }
