@@ -107,6 +107,10 @@ def _described() -> Iterator[Text]:
         kind = tomllib.loads(path.read_text())
         for part in (kind, *kind.get("settings", {}).values()):
             yield from ((part[name], None) for name in ("title", "description", "help") if part.get(name))
+        # Whose guide is in other languages, its samples are called in them too.
+        if any(path.parent.glob("guide.*.md")):
+            for sample in sorted(path.parent.glob("samples/*.expected.toml")):
+                yield tomllib.loads(sample.read_text())["title"], None
     for folder in ("notify/channels", "notify/mail_replies", "outbound/connectors"):
         for path in sorted((PACKAGE / folder).rglob("*.py")):
             for said in _said_of_itself(ast.parse(path.read_text())):

@@ -45,7 +45,7 @@ NONE = Payload(PASTED, "", b"")
 def groups(integration: Integration, kind: Kind) -> list[tuple[str, list[tuple[str, str]]]]:
     """What can be chosen, by heading."""
     messages = [(f"{_LOG}{one.pk}", _named(one)) for one in _latest(integration)[:_OFFERED]]
-    samples = [(f"{_SAMPLE}{one.name}", one.title) for one in kind.samples]
+    samples = [(f"{_SAMPLE}{one.name}", _(one.title)) for one in kind.samples]
     found = [("", [(PASTED, _("Your own, pasted below"))]), (_("From the log"), messages), (_("Samples"), samples)]
     return [(heading, options) for heading, options in found if options]
 
@@ -97,7 +97,7 @@ def of_message(message: InboundMessage) -> Payload:
 
 def of_sample(sample: Sample) -> Payload:
     """One of the kind's samples."""
-    return Payload(f"{_SAMPLE}{sample.name}", _("sample: %(title)s") % {"title": sample.title}, sample.body,
+    return Payload(f"{_SAMPLE}{sample.name}", _("sample: %(title)s") % {"title": _(sample.title)}, sample.body,
                    sample.content_type)  # fmt: skip
 
 
