@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.utils import translation
+from django.utils.translation import gettext
 
-from tocsin.web.told import told
+from tocsin.web.told import reading, told
 from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.findings import FINDINGS
 from tocsin.web.told.judgements import JUDGEMENTS
@@ -17,6 +19,8 @@ from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
 from tocsin.web.told.sentences import SENTENCES
 from tocsin.web.told.shaping_sentences import SENTENCES as OF_SHAPING
 from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
+
+EVERY = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *FINDINGS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
 
 
 @pytest.fixture
@@ -48,6 +52,10 @@ def german() -> Iterator[None]:
         (
             "HaloITSM changed it: site Zürich; team 1st → 2nd line; long text changed; ticket type Incident.",
             "HaloITSM hat ihn geändert: Standort Zürich; Team 1st → 2nd line; Langtext geändert; Ticketart Incident.",
+        ),
+        (
+            "Say who is told: users, groups, owner or paged.",
+            "Sagen Sie, wer es erfährt: users, groups, owner oder paged.",
         ),
         ("members[0].user: is needed.", "members[0].user: wird gebraucht."),
         (
@@ -94,3 +102,27 @@ def test_no_sentence_is_there_twice() -> None:
     rejected = (*REJECTED_FORMS, *REJECTED_MESSAGES)
     every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_SHAPING, *FINDINGS, *rejected, *FAILED_CALLS)
     assert len(every) == len(set(every))
+
+
+_FILLINGS = {
+    "number": "7", "span": "5 minutes", "ago": "5 minutes ago", "role": "primary", "priority": "high",
+    "step": "step 1 of 2", "quoted": '"Qwert"', "day": "Sat 28 Nov 18:00", "changes": "qwert asdf",
+}  # fmt: skip
+
+
+def test_each_sentence_is_told_by_its_own_pattern(german: None) -> None:
+    """However alike two are: none is taken for another, which would leave half of it in English."""
+    others = []
+    for sentence in EVERY:
+        english = _filled(sentence, lambda name: _FILLINGS.get(name.partition("_")[0], "Qwert"))
+        wanted = _filled(
+            gettext(sentence),
+            lambda name: reading._value(name, _FILLINGS.get(name.partition("_")[0], "Qwert"), "de", 1),
+        )
+        if told(english) != wanted:
+            others.append((sentence, told(english)))
+    assert others == []
+
+
+def _filled(sentence: str, value: Callable[[str], str]) -> str:
+    return re.sub(r"\{([a-z_]+)\}", lambda place: value(place[1]), sentence)

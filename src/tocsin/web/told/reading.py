@@ -112,15 +112,15 @@ def _pieces(text: str, language: str, depth: int) -> str:
 
 def _whole(text: str, language: str, depth: int) -> str | None:
     """The translation of a text that is one known sentence, whatever its first letter and its full stop."""
-    for said, finish in _forms(text):
-        if not said.strip():
-            continue
+    forms = [form for form in _forms(text) if form[0].strip()]
+    for said, finish in forms:
         translated = gettext(said) if "\n" not in said else said
         if translated != said:
             return finish(translated)
-        if said.endswith("."):
-            continue  # no pattern has a full stop at its end: the last place would take it, and more than its own
-        for pattern in _patterns():
+    # No pattern has a full stop at its end: its last place would take it, and more than its own.
+    open_ended = [form for form in forms if not form[0].endswith(".")]
+    for pattern in _patterns():
+        for said, finish in open_ended:
             if pattern.hint in said and (matched := pattern.expression.fullmatch(said)):
                 return finish(pattern.fill(matched.groupdict(), language, depth + 1))
     return None
