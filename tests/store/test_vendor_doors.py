@@ -399,6 +399,7 @@ def test_a_slash_command_opens_and_closes_and_says_so_to_whoever_typed_it(desk: 
     assert (alert().subject, alert().source_id) == ("VPN is down #vpn", "vpn")
     assert "counted" in typed("#vpn still down").body["text"]
     assert "is closed" in typed("close #vpn").body["text"]
+    assert typed("close #vpn").body["text"] == "No alert: nothing was open for id vpn."
     assert "write what is wrong" in typed("").body["text"]
     assert all(b"t0ken-of-slack" not in bytes(row.raw) and b"hooks.slack" not in bytes(row.raw) for row in rows())
     before = len(rows())

@@ -62,5 +62,6 @@ def reply(told: Sequence[Told]) -> Reply:
         case "Pending":
             text = "Taken; it is decided within seconds."
         case _:
-            text = f"No alert: {one.reason}."
+            # The end of a reason is for people; before it stands which rule it was.
+            text = f"No alert: {one.reason.rpartition('; ')[2]}."
     return Reply(200, json.dumps({"response_type": "ephemeral", "text": text}).encode())
