@@ -264,10 +264,6 @@ def test_a_backup_of_older_tables_is_brought_up_to_date(
         assert (status, "Brought up to date: 1 migrations applied." in said) == (0, True)
 
 
-def test_every_migration_can_run_inside_the_one_transaction_of_a_restore() -> None:
-    assert [key for key, migration in MigrationLoader(None).disk_migrations.items() if not migration.atomic] == []
-
-
 def test_rows_written_together_are_both_in_a_backup_or_neither_while_tocsin_works(
     world: str,
     bare: Make,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 from django.db.models import Q
 
+from tocsin.core.migration_operations import AddIndexWhileWorking
+
 
 class Migration(migrations.Migration):
-    # Ingest goes on meanwhile. What an interrupted try left is removed first.
+    # Ingest goes on meanwhile.
     atomic = False
 
     dependencies = [("escalation", "0002_a_share_for_each_integration")]
 
     operations = [
-        migrations.RunSQL(
-            "DROP INDEX CONCURRENTLY IF EXISTS escalation_run_at_its_end", migrations.RunSQL.noop
-        ),
-        AddIndexConcurrently(
+        AddIndexWhileWorking(
             model_name="run",
             index=models.Index(
                 fields=["alert"],
