@@ -139,6 +139,21 @@ def test_one_that_becomes_more_urgent_waits_no_more() -> None:
     assert Alert.objects.get().priority == "critical"
 
 
+@pytest.mark.parametrize(
+    "delay", [{"wait": "5m"}, {"alerts": 3}, {"alerts": 3, "within": "10m", "per": "integration"}], ids=str
+)
+@pytest.mark.parametrize("before", ["low", None], ids=["low", "the policy's own"])
+def test_neither_does_one_that_is_sent_again_as_more_urgent(delay: dict[str, Any], before: str | None) -> None:
+    desk = Desk({"delay": delay})
+    desk.send(1, priority=before)
+    assert statuses(desk.send(1, priority="critical")) == ["Delayed"]
+    # What comes before its turn does not begin the wait anew.
+    desk.send(1)
+    desk.wait(timedelta(seconds=1))
+    assert Alert.objects.get().priority == "critical"
+    assert log() == ["1 Opened", "1 Appended", "1 Appended"]
+
+
 def test_a_route_has_a_delay_of_its_own_or_none() -> None:
     urgent = {"field": "priority", "operator": "equals", "value": "critical"}
     desk = Desk({"delay": {"wait": "1h"}, "routes": [{"when": urgent, "delay": "none"}]})

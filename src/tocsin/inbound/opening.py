@@ -93,6 +93,12 @@ def priority_of(reading: Reading) -> Priority | None:
 _PRIORITIES = {priority.value: priority for priority in Priority}
 
 
+def default_priority(door: Door, route: RouteChoice) -> Priority:
+    """The priority of an alert of which neither its message nor its route says one."""
+    policy = policy_for(door, route)
+    return policy.default_priority if policy is not None else Priority.HIGH
+
+
 def why_it_pages(door: Door, arrival: Arrival, reading: Reading, now: datetime) -> tuple[Paging, RouteChoice]:
     """By what a new alert pages (or why nobody is paged), and the route that it took."""
     route = by_client(door, reading.route(lambda reference: door.in_hours(reference, now)), reading)
@@ -178,7 +184,7 @@ def open_alert(
     now: datetime,
 ) -> Opening:
     """The row, the paging and the first event of a new alert."""
-    priority = priority_of(reading) or _PRIORITIES.get(route.priority or "") or _default(door, route)
+    priority = priority_of(reading) or _PRIORITIES.get(route.priority or "") or default_priority(door, route)
     columns = columns_of(door, reading)
     subject = columns.get("subject") or _subject(door, reading)
     alert = NewAlert(
@@ -220,8 +226,3 @@ def _subject(door: Door, reading: Reading) -> str:
     if reading.source_id:
         return f"{door.reader.kind.label} {reading.source_id}"
     return f"A message from {door.shown_source}"
-
-
-def _default(door: Door, route: RouteChoice) -> Priority:
-    policy = policy_for(door, route)
-    return policy.default_priority if policy is not None else Priority.HIGH

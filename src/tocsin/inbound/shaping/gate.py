@@ -18,7 +18,7 @@ from tocsin.core.ids import key_hash
 from tocsin.inbound.decisions import Arrival, KeyState, LiveAlert
 from tocsin.inbound.door import Door
 from tocsin.inbound.maintenance.windows import Caught, WindowAction, caught_by
-from tocsin.inbound.opening import priority_of
+from tocsin.inbound.opening import default_priority, priority_of
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.routes import RouteChoice
 from tocsin.inbound.shaping.settings import Delay, DelayKind, Limit, Per, Scope, Shaping, scope_hash
@@ -129,10 +129,14 @@ def waits_on(key: KeyState, arrival: Arrival, reading: Reading, now: datetime) -
     """The opening that waits, with one more message that opens nothing. One that is more urgent ends the wait."""
     assert key.delayed is not None
     delayed = replace(key.delayed, messages=key.delayed.messages + 1)
-    priority = priority_of(reading)
-    if priority is not None and delayed.priority is not None and priority.is_above(delayed.priority):
-        return replace(delayed, priority=priority, due_at=now, is_released=True)
+    if _is_more_urgent(reading, delayed):
+        return replace(delayed, priority=priority_of(reading), due_at=now, is_released=True)
     return delayed
+
+
+def _is_more_urgent(reading: Reading, delayed: Delayed) -> bool:
+    priority = priority_of(reading)
+    return priority is not None and delayed.priority is not None and priority.is_above(delayed.priority)
 
 
 # --- The parts -----------------------------------------------------------------------------------------------------
@@ -172,8 +176,9 @@ def _delay(asked: _Asked, delay: Delay | None) -> Answer:
     if delay is None or asked.arrival.replay_of is not None:
         return OPENS
     released = asked.arrival.waited is not None
-    if not released and asked.key.delayed is not None and asked.key.delayed.wait in _NOT_BY_DELAY:
-        return _again(asked, asked.key.delayed)
+    if not released and (waits := asked.key.delayed) is not None:
+        if waits.is_released or waits.wait in _NOT_BY_DELAY or _is_more_urgent(asked.reading, waits):
+            return _again(asked, waits)
     match delay.kind:
         case DelayKind.WAIT:
             due = asked.key.delayed.due_at if asked.key.delayed is not None else asked.now + delay.span
@@ -298,8 +303,11 @@ def _waits(asked: _Asked, wait: Wait, due_at: datetime | None, delay: Delay, sco
 
 
 def _again(asked: _Asked, delayed: Delayed) -> Answer:
-    """Another open message of what waits already."""
-    return Answer(waits=_waiting(asked, delayed.wait, delayed.due_at, delayed.why, window_id=delayed.window_id))
+    """Another open message of what waits already. One that is more urgent ends the wait, and nothing begins it anew."""
+    is_raised = _is_more_urgent(asked.reading, delayed)
+    due_at = asked.now if is_raised else delayed.due_at
+    waits = _waiting(asked, delayed.wait, due_at, delayed.why, scope=delayed.scope, window_id=delayed.window_id)
+    return Answer(waits=replace(waits, is_released=is_raised or delayed.is_released))
 
 
 def _waiting(
@@ -321,7 +329,7 @@ def _waiting(
         why,
         (*(asked.key.delayed.opens if asked.key.delayed is not None else ()), asked.arrival.received_at)[-_MOST_TIMES:],
         asked.key.delayed.messages + 1 if asked.key.delayed is not None else 1,
-        own or (before.priority if before is not None else None),
+        own or (before.priority if before is not None else None) or default_priority(asked.door, asked.route),
         scope,
         window_id=window_id,
         subject=values("subject") or (before.subject if before is not None else ""),
