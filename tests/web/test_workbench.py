@@ -67,6 +67,48 @@ def bench(company: Company, browser_of: BrowserOf) -> Callable[[str], Bench]:
     return lambda tab: Bench(browser_of(company.manager), company, tab)
 
 
+def test_what_a_script_has_filled_is_not_filled_again(bench: Callable[[str], Bench]) -> None:
+    """A browser sends the last button that was pressed with each form that is drawn again."""
+    page = bench("mapping")
+    page.press("show", chosen="pasted")
+    page.press("show", payload=TICKET)
+    fields = {**page.fields(), "f-subject-how": "template", "f-subject-text": "Now <ticket^summary>", "target": "subject"}
+    headers = {"X-Part": "preview"}
+    answer = page.client.post(page.path, {**fields, "do": "pick:ticket^summary"}, headers=headers).content.decode()
+    assert '<bdi class="ok-text">Now Hot</bdi>' in answer
+    assert "template: Now &lt;ticket^summary&gt;\n" in answer
+
+
+def test_values_of_what_the_kind_finds_can_be_mapped_without_saying_again_where_they_are(
+    bench: Callable[[str], Bench],
+) -> None:
+    page = bench("mapping")
+    page.press("show", chosen="pasted")
+    client = json.dumps({"object_id": 7, "ticket": {"summary": "Hot", "status": {"name": "New"}, "client": "Acme"}})
+    page.press("show", payload=client, **{"f-client-table": "Acme = Acme Corp", "f-details-table": "x = y"})
+    assert '<bdi class="ok-text">Acme Corp</bdi>' in page.text
+    assert page.press("save").status_code == 302
+    found = page.parts()["mapping"]["client"]
+    assert found[0] == {"path": "ticket^client^name", "map": {"Acme": "Acme Corp"}}
+    assert found[2] == {"path": "ticket^client", "only": "words", "map": {"Acme": "Acme Corp"}}
+    assert page.parts()["mapping"]["details"]["map"] == {"x": "y"}
+
+
+def test_a_row_that_is_only_begun_is_wrong_when_it_is_saved_and_not_before(bench: Callable[[str], Bench]) -> None:
+    page = bench("mapping")
+    page.press("show", chosen="pasted")
+    page.press("show", payload=TICKET)
+    page.press("add:custom")
+    page.press("add:tag", **{"f-client-how": "template", "f-subject-text": "ticket^summary"})
+    assert '<span class="errors"' not in page.text
+    assert '<bdi class="ok-text">Hot</bdi>' in page.text
+    assert page.press("save").status_code == 422
+    assert "rite where its value comes from" in page.text
+    page.press("show", **{"f-client-how": "", "t-0-text": "ticket^rack"})
+    assert page.press("save").status_code == 302
+    assert "custom" not in page.parts()["mapping"]
+
+
 def test_fields_are_mapped_by_writing_and_by_a_press_on_a_value_and_saved_only_by_save(
     bench: Callable[[str], Bench],
 ) -> None:

@@ -88,8 +88,10 @@ def bench(request: Request, number: int, tab: str) -> HttpResponse:
     if request.method == "POST":
         require(request, Action.ROUTING, row.group_id)
     names = specs.names()
-    draft = _draft(request, row, kind, SHEETS[tab](kind), names)
-    do = str(request.POST.get("do", ""))
+    do = _pressed(request)
+    sheet = SHEETS[tab](kind)
+    sheet.is_final = do == "save"
+    draft = _draft(request, row, kind, sheet, names)
     if do == "save" and draft.door is not None and _save(request, row, draft):
         messages.success(request, _("Saved. Messages from now on are decided by this."))
         return redirect(f"integration_{tab}", number)
@@ -176,17 +178,22 @@ def _take(draft: Draft, request: Request) -> None:
             sheet.fill(_parts_in(draft.yaml, sheet))
         else:
             sheet.read(post)
-        sheet.act([str(part) for part in _pressed(post)])
+        sheet.act(_steps_of(request))
     except Rejected as rejected:
         draft.yaml_problem = rejected.detail
         if draft.from_yaml:
             sheet.read(post)
 
 
-def _pressed(post: Any) -> list[str]:
-    do = str(post.get("do", ""))
+def _pressed(request: Request) -> str:
+    """The button. A form that is drawn again as somebody writes names the last one that was pressed: it is done already."""
+    return "" if request.headers.get(PART) == "preview" else str(request.POST.get("do", ""))
+
+
+def _steps_of(request: Request) -> list[str]:
+    do = _pressed(request)
     if do.startswith("pick:"):
-        return ["pick", str(post.get("target", "")), do.removeprefix("pick:")]
+        return ["pick", str(request.POST.get("target", "")), do.removeprefix("pick:")]
     return do.split(":")
 
 

@@ -6,7 +6,7 @@ What a row cannot say (several kinds of alternatives, conditions) stays a text o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +33,11 @@ class Entry:
     how: How = How.KIND
     text: str = ""
     table: str = ""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it says how a value is found, and nothing of where."""
+        return self.how not in (How.KIND, How.NOTHING) and not self.text.strip() and not self.table.strip()
 
 
 def entry_of(definition: object, *, is_set: bool = True) -> Entry:
@@ -63,6 +68,22 @@ def definition_of(entry: Entry, place: str) -> object:
             _given(text, place)
             table = read_table(entry.table, place)
             return {entry.how.value: text, **({"map": table} if table else {})}
+
+
+def with_table(brings: object, entry: Entry, place: str) -> object:
+    """What the kind brings for a field, with the row's value map in the place of the kind's own.
+
+    Raises Rejected that names `place` where the row says nothing of where the value comes from, and the kind neither.
+    """
+    table = read_table(entry.table, place)
+    found = _simple(brings)
+    if found is not None:
+        return definition_of(replace(found, table=entry.table), place)
+    if not brings:
+        raise Rejected("invalid_mapping", f"{place}: write where its value comes from, or leave it to the kind", place)
+    items = brings if isinstance(brings, list | tuple) else [brings]
+    mapped = [{**(one if isinstance(one, Mapping) else {"path": one}), "map": table} for one in items]
+    return mapped if len(mapped) > 1 else mapped[0]
 
 
 def say(definition: object, *, longest: int = 100) -> str:

@@ -93,11 +93,15 @@ class MappingSheet(Sheet):
         for name, entry in self.entries.items():
             if name in FIELDS:
                 self.places.rows[f"mapping.{name}"] = f"f-{name}"
-            if entry.how is not How.KIND:
+            if entry.how is How.KIND and entry.table.strip():
+                mapping[name] = field_rows.with_table(self.kind.mapping.get(name), entry, f"mapping.{name}")
+            elif entry.how is not How.KIND and (self.is_final or not entry.is_begun):
                 mapping[name] = field_rows.definition_of(entry, f"mapping.{name}")
         for group, prefix, rows in (("tags", "t", self.tags), ("custom", "c", self.custom)):
             found: dict[str, Any] = {}
             for number, (name, entry) in enumerate(rows):
+                if entry.is_begun and not (name.strip() and self.is_final):
+                    continue
                 # The compiled mapping calls a custom field by its name alone.
                 for place in (f"mapping.{group}", "mapping") if group == "custom" else (f"mapping.{group}",):
                     self.places.rows[f"{place}.{name}"] = f"{prefix}-{number}"

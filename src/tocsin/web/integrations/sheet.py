@@ -26,6 +26,8 @@ class Sheet(ABC):
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
+        #: Whether it is to be saved: then a row that somebody only began is wrong, and otherwise it is not there yet.
+        self.is_final = False
         self.places = Places()
         self.errors: dict[str, list[str]] = {}
         #: What is wrong with no row of its own.
