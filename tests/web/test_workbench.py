@@ -79,6 +79,24 @@ def test_what_a_script_has_filled_is_not_filled_again(bench: Callable[[str], Ben
     assert "template: Now &lt;ticket^summary&gt;\n" in answer
 
 
+def test_conditions_and_routes_that_are_only_begun_are_wrong_when_they_are_saved_and_not_before(
+    bench: Callable[[str], Bench],
+) -> None:
+    page = bench("rules")
+    page.press("show", chosen="pasted")
+    page.press("show", payload=TICKET, **{"close-mode": "when"})
+    page.press("cond:close:group")
+    assert '<span class="errors"' not in page.text
+    assert "open an alert" in page.text
+    # What is wrong beside it is still found.
+    page.press("cond:close:add", **{"close__1__0__field": "nonsense field <"})
+    assert '<span class="errors"' in page.text
+    routes = bench("routing")
+    routes.press("route:0:add")
+    assert '<span class="errors"' not in routes.text
+    assert routes.press("save").status_code == 422
+
+
 def test_values_of_what_the_kind_finds_can_be_mapped_without_saying_again_where_they_are(
     bench: Callable[[str], Bench],
 ) -> None:

@@ -97,9 +97,25 @@ def rows_of(condition: object) -> Group:
     return node if isinstance(node, Group) else Group((node,))
 
 
-def condition_of(group: Group, where: str, row: str, places: Places) -> object:
-    """The condition of a form's rows; None where there are none. Raises Rejected for YAML that cannot be read."""
-    return _condition(group, where, row, places) if group.parts or group.is_not else None
+def condition_of(group: Group, where: str, row: str, places: Places, *, is_final: bool = True) -> object:
+    """The condition of a form's rows; None where there are none. Raises Rejected for YAML that cannot be read.
+
+    As long as it is not final, comparisons that somebody only began are left out.
+    """
+    if not is_final and is_begun(group):
+        return None
+    return _condition(group, where, row, places, is_final=is_final) if group.parts or group.is_not else None
+
+
+def is_begun(node: Node) -> bool:
+    """Whether nothing is said yet in a comparison, or in any of a group's."""
+    match node:
+        case Leaf():
+            return not node.field.strip() and not node.values.strip()
+        case Group():
+            return bool(node.parts) and all(map(is_begun, node.parts))
+        case Written():
+            return False
 
 
 def read(post: Mapping[str, Any], prefix: str) -> Group:
@@ -202,7 +218,7 @@ def _leaf(condition: Mapping[str, Any], *, is_not: bool) -> Leaf | None:
     return Leaf(condition["field"], key, "\n".join(t for t in texts if t), condition.get("match_case") is True)
 
 
-def _condition(node: Node, where: str, row: str, places: Places) -> object:
+def _condition(node: Node, where: str, row: str, places: Places, *, is_final: bool) -> object:
     match node:
         case Written(text):
             places.rows[where] = row
@@ -211,13 +227,14 @@ def _condition(node: Node, where: str, row: str, places: Places) -> object:
             return _condition_of_leaf(node, where, row, places)
         case Group():
             inside = f"{where}.not" if node.is_not else where
-            if len(node.parts) == 1 and not isinstance(node.parts[0], Group):
-                found = _condition(node.parts[0], inside, f"{row}.0", places)
+            parts = [(f"{row}.{n}", part) for n, part in enumerate(node.parts) if is_final or not is_begun(part)]
+            if len(parts) == 1 and not isinstance(parts[0][1], Group):
+                found = _condition(parts[0][1], inside, parts[0][0], places, is_final=is_final)
             else:
                 found = {
                     node.join: [
-                        _condition(part, f"{inside}.{node.join}[{number}]", f"{row}.{number}", places)
-                        for number, part in enumerate(node.parts)
+                        _condition(part, f"{inside}.{node.join}[{number}]", name, places, is_final=is_final)
+                        for number, (name, part) in enumerate(parts)
                     ]
                 }
             places.rows.setdefault(where, row)

@@ -52,9 +52,13 @@ def rows_of(routes: object) -> tuple[Row, ...]:
     return tuple(_row(route) for route in routes)
 
 
-def routes_of(rows: Sequence[Row], places: Places) -> list[dict[str, Any]]:
-    """The routes of a form's rows. Raises Rejected for YAML in a row that cannot be read."""
-    return [_route(row, f"routes[{number}]", f"routes.{number}", places) for number, row in enumerate(rows)]
+def routes_of(rows: Sequence[Row], places: Places, *, is_final: bool = True) -> list[dict[str, Any]]:
+    """The routes of a form's rows. Raises Rejected for YAML in a row that cannot be read.
+
+    As long as they are not final, those without a word of when they are taken are left out.
+    """
+    said = [(f"routes.{n}", row) for n, row in enumerate(rows) if is_final or not condition_rows.is_begun(row.when)]
+    return [_route(row, f"routes[{n}]", name, places, is_final=is_final) for n, (name, row) in enumerate(said)]
 
 
 def read(post: QueryDict) -> tuple[Row, ...]:
@@ -143,10 +147,10 @@ def _said(delay: Mapping[str, str]) -> str:
             return "at once"
 
 
-def _route(row: Row, where: str, prefix: str, places: Places) -> dict[str, Any]:
+def _route(row: Row, where: str, prefix: str, places: Places, *, is_final: bool) -> dict[str, Any]:
     places.rows[where] = prefix
     route: dict[str, Any] = {"name": row.name} if row.name else {}
-    when = condition_rows.condition_of(row.when, f"{where}.when", f"{prefix}.when", places)
+    when = condition_rows.condition_of(row.when, f"{where}.when", f"{prefix}.when", places, is_final=is_final)
     if when is not None:
         route["when"] = when
     kind, _, name = row.during.partition(":")

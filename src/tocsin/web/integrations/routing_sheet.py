@@ -62,4 +62,5 @@ class RoutingSheet(Sheet):
     def _parts(self) -> dict[str, Any]:
         for part in SHAPING_KEYS:
             self.places.rows[part] = f"shape.{part}"
-        return {"routes": route_rows.routes_of(self.routes, self.places), **shape_rows.parts_of(self.shapes)}
+        routes = route_rows.routes_of(self.routes, self.places, is_final=self.is_final)
+        return {"routes": routes, **shape_rows.parts_of(self.shapes)}

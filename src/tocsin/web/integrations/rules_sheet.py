@@ -105,7 +105,8 @@ class RulesSheet(Sheet):
             case Mode.NEVER | Mode.KIND:
                 return False
             case Mode.WHEN:
-                found = condition_rows.condition_of(self.groups[name], where, name, self.places)
+                rows = self.groups[name]
+                found = condition_rows.condition_of(rows, where, name, self.places, is_final=self.is_final)
                 if found is None:
                     raise Rejected("invalid_condition", f"{where}: say when", where)
                 return found
