@@ -5,6 +5,7 @@ References (policies, users, groups, support hours) are kept as given; whoever c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,9 @@ from tocsin.inbound.shaping.settings import NO_DELAY, Delay, compile_delay
 from tocsin.inbound.wording import cut_bytes
 
 MAX_ROUTES: Final = 200
+
+#: How a route without a name is called.
+_UNNAMED: Final = re.compile(r"route \d+")
 
 #: A policy, user, group or set of support hours: its name, or its id.
 type Reference = str | int
@@ -90,7 +94,7 @@ def choose(
             return RouteChoice(
                 index=index,
                 name=route.name,
-                reason=cut_bytes(f"{route.name}: {_why(route, payload, mapped)}", MAX_REASON),
+                reason=cut_bytes(f"{_said(route.name)}: {_why(route, payload, mapped)}", MAX_REASON),
                 policy=route.policy,
                 users=route.users,
                 groups=route.groups,
@@ -107,6 +111,10 @@ def is_taken(route: Route, payload: object, mapped: Mapped, in_hours: Callable[[
     if not route.when.holds(payload, mapped):
         return False
     return route.during is None or in_hours(route.during.hours) is not route.during.is_outside
+
+
+def _said(name: str) -> str:
+    return name if _UNNAMED.fullmatch(name) else f"route {name}"
 
 
 def _why(route: Route, payload: object, mapped: Mapped) -> str:

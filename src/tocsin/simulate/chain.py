@@ -19,6 +19,7 @@ from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import AlertStatus
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.durations import say
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash, uuid7
 from tocsin.escalation import plans, rosters
@@ -170,18 +171,15 @@ def _when_due(
     if waited is None or waited.due_at is None:
         return replace(outcome, notes=("It opens when others come: how many wait already is on the Overview.",))
     at = waited.due_at
+    span = say(at - arrival.received_at)
     later = decide(
         door, arrival, reading, KeyState(), None, hashed, lambda: NEW_ALERT, at, scopes, board.standing(scopes)
     )
     if later.opening is None:
-        return replace(outcome, notes=(f"If nothing else comes until {_clock(at)}: {later.status}, {later.reason}.",))
-    note = f"It waits until {_clock(at)}. What follows is as of then, if it does not close before."
+        return replace(outcome, notes=(f"If nothing else comes for {span}: {later.status}, {later.reason}.",))
+    note = f"It waits for {span}. What follows is as of then, if it does not close before."
     then = _outcome(later, outcome.trace, at)
     return replace(then, status=outcome.status, reason=outcome.reason, notes=(note, *reading.notes))
-
-
-def _clock(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _arrival(at: datetime) -> Arrival:

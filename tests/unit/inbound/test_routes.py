@@ -42,7 +42,7 @@ def test_outside_support_hours_the_night_route_is_taken() -> None:
     assert take({"client": "Globex"}) == RouteChoice(
         index=1,
         name="Globex at night",
-        reason='Globex at night: client "Globex" equals Globex, outside Office hours',
+        reason='route Globex at night: client "Globex" equals Globex, outside Office hours',
         policy="Night",
         users=("alice",),
         groups=("Night desk", 7),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.http import QueryDict
+from django.utils import translation
 
 from tocsin.inbound.routes import compile_routes
 from tocsin.web.integrations import route_rows
@@ -17,7 +18,7 @@ DELAYS: list[tuple[Any, str]] = [
     ({"alerts": 3, "within": "10m", "per": "integration"}, "when 3 alerts of the integration came within 10m"),
     ({"every": "30m"}, "at most once every 30m"),
     ({"every": "30m", "per": "integration"}, "at most once every 30m for the whole integration"),
-    ({"until": "Office hours"}, "when Office hours begin"),
+    ({"until": "Office hours"}, "when the support hours Office hours begin"),
     ("none", "at once"),
 ]
 
@@ -41,6 +42,23 @@ def test_each_form_of_a_delay_is_shown_as_fields_said_and_comes_back_as_it_was(d
     assert back == {"name": "Night", "delay": delay}
     if delay != {"until": "Office hours"}:
         compile_routes([back], frozenset())
+
+
+def test_a_route_is_said_in_the_readers_language() -> None:
+    route = {
+        "when": {"field": "client", "operator": "equals", "value": "Globex"},
+        "during": {"not": "Bürozeit"},
+        "recipients": {"groups": ["Netz"]},
+        "priority": "low",
+        "delay": {"wait": "5m"},
+    }
+    (row,) = route_rows.rows_of([route])
+    with translation.override("de"):
+        said = route_rows.say(row, {"client": "Kunde"})
+    assert said == (
+        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität Niedrig, ruft nach dem eigenen Eskalationsplan "
+        "des Eingangs, an Netz, nach 5m, wenn er nicht vorher schließt."
+    )
 
 
 def test_fields_of_another_kind_are_left_and_one_that_is_chosen_and_not_said_is_refused_by_name() -> None:

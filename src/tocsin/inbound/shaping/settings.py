@@ -70,7 +70,7 @@ class Delay:
             case DelayKind.EVERY:
                 return f"at most once every {durations.say(self.span)}{of and ' for the whole integration'}"
             case DelayKind.HOURS:
-                return f"when {self.hours_name} begin"
+                return f"when the support hours {self.hours_name} begin"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
 from tocsin.web.integrations import condition_rows, shape_rows
 from tocsin.web.integrations.condition_rows import Group, Places
+from tocsin.web.told import told
 
 #: More rows than this are edited as YAML.
 MOST = 100
@@ -94,17 +96,18 @@ def with_when(rows: tuple[Row, ...], number: int, when: Group) -> tuple[Row, ...
 def say(row: Row, labels: Mapping[str, str]) -> str:
     """A route as a sentence: "When client equals Globex, outside Office hours: only record"."""
     when = condition_rows.say_rows(row.when, labels)
-    parts = ["Always" if when == "always" else f"When {when}"]
+    parts = [_("Always") if when == "always" else _("When %(condition)s") % {"condition": when}]
     if row.during:
-        where, _, name = row.during.partition(":")
-        parts.append(f"{'during' if where == 'in' else 'outside'} {name}")
-    does = [f"{row.priority} priority"] if row.priority else []
+        where, _colon, name = row.during.partition(":")
+        parts.append((_("during %(hours)s") if where == "in" else _("outside %(hours)s")) % {"hours": name})
+    does = [_("%(priority)s priority") % {"priority": told(row.priority)}] if row.priority else []
     if row.records:
-        does.append("only record")
+        does.append(_("only record"))
     else:
-        does.append(f"page by {row.policy}" if row.policy else "page by the integration's own policy")
+        by = _("page by %(policy)s") % {"policy": row.policy}
+        does.append(by if row.policy else _("page by the integration's own policy"))
         if row.has_recipients:
-            does.append(f"to {', '.join((*row.groups, *row.users)) or 'nobody'}")
+            does.append(_("to %(names)s") % {"names": ", ".join((*row.groups, *row.users)) or _("nobody")})
     if row.delay.get("kind"):
         does.append(_said(row.delay))
     return f"{', '.join(parts)}: {', '.join(does)}."
@@ -132,19 +135,25 @@ def _row(route: Mapping[str, Any]) -> Row:
 
 
 def _said(delay: Mapping[str, str]) -> str:
-    of = " of the integration" if delay.get("per") == "integration" else ""
+    span = {name: delay.get(name) or "…" for name in ("wait", "alerts", "within", "every", "until")}
+    is_shared = delay.get("per") == "integration"
     match delay["kind"]:
         case "wait":
-            return f"after {delay.get('wait', '')}, unless it closes before"
+            said = _("after %(wait)s, unless it closes before")
+        case "alerts" if delay.get("within"):
+            of_all = _("when %(alerts)s alerts of the integration came within %(within)s")
+            said = of_all if is_shared else _("when %(alerts)s alerts came within %(within)s")
         case "alerts":
-            within = f" within {delay['within']}" if delay.get("within") else ""
-            return f"when {delay.get('alerts', '')} alerts{of} came{within}"
+            of_all = _("when %(alerts)s alerts of the integration came")
+            said = of_all if is_shared else _("when %(alerts)s alerts came")
         case "every":
-            return f"at most once every {delay.get('every', '')}{of and ' for the whole integration'}"
+            of_all = _("at most once every %(every)s for the whole integration")
+            said = of_all if is_shared else _("at most once every %(every)s")
         case "until":
-            return f"when {delay.get('until', '')} begin"
+            said = _("when the support hours %(until)s begin")
         case _:
-            return "at once"
+            said = _("at once")
+    return said % span
 
 
 def _route(row: Row, where: str, prefix: str, places: Places, *, is_final: bool) -> dict[str, Any]:
@@ -153,7 +162,7 @@ def _route(row: Row, where: str, prefix: str, places: Places, *, is_final: bool)
     when = condition_rows.condition_of(row.when, f"{where}.when", f"{prefix}.when", places, is_final=is_final)
     if when is not None:
         route["when"] = when
-    kind, _, name = row.during.partition(":")
+    kind, _colon, name = row.during.partition(":")
     if name:
         route["during"] = {"not": name} if kind == "out" else name
     if row.policy:

@@ -30,7 +30,10 @@ SENTENCES = (
     _("with every {number} alerts of the integration"),
     _("at most once every {span}"),
     _("at most once every {span} for the whole integration"),
-    _("when {name} begin"),
+    _("when the support hours {name} begin"),
+    _("It opens when others come: how many wait already is on the Overview"),
+    _("It waits for {span}. What follows is as of then, if it does not close before"),
+    _("If nothing else comes for {span}: {name}, {said}"),
     _("when the maintenance {name} ends"),
     _("when it was open for {span}, because it flaps"),
     # Why it joins.
