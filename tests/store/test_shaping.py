@@ -566,14 +566,14 @@ def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_
 # --- Trying it out -------------------------------------------------------------------------------------------------
 
 
-def test_the_simulator_says_until_when_it_waits_and_what_follows_then() -> None:
+def test_the_simulator_says_how_long_it_waits_and_what_follows_then() -> None:
     desk = Desk({"delay": {"wait": "5m"}, "grouping": {"by": "<client>", "within": "30m"}})
     body = b'{"id": "1", "status": "New", "client": "Acme", "subject": "Host 1"}'
     (outcome,) = chain.simulate(desk.integration.pk, body, "application/json", desk.now).outcomes
     assert outcome.status.value == "Mapped Delayed"
     assert outcome.alert is not None
     assert outcome.alert.opened_at == desk.now + 5 * MINUTE
-    assert "It waits until 2026-11-24 09:20 UTC" in outcome.notes[0]
+    assert "It waits for 5 minutes." in outcome.notes[0]
     assert not DelayedOpening.objects.exists()
     desk.send(1)
     desk.wait(5 * MINUTE)
