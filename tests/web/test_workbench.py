@@ -72,7 +72,12 @@ def test_what_a_script_has_filled_is_not_filled_again(bench: Callable[[str], Ben
     page = bench("mapping")
     page.press("show", chosen="pasted")
     page.press("show", payload=TICKET)
-    fields = {**page.fields(), "f-subject-how": "template", "f-subject-text": "Now <ticket^summary>", "target": "subject"}
+    fields = {
+        **page.fields(),
+        "f-subject-how": "template",
+        "f-subject-text": "Now <ticket^summary>",
+        "target": "subject",
+    }
     headers = {"X-Part": "preview"}
     answer = page.client.post(page.path, {**fields, "do": "pick:ticket^summary"}, headers=headers).content.decode()
     assert '<bdi class="ok-text">Now Hot</bdi>' in answer

@@ -56,8 +56,8 @@ def test_a_route_is_said_in_the_readers_language() -> None:
     with translation.override("de"):
         said = route_rows.say(row, {"client": "Kunde"})
     assert said == (
-        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität Niedrig, ruft nach dem eigenen Eskalationsplan "
-        "des Eingangs, an Netz, nach 5m, wenn er nicht vorher schließt."
+        "Wenn Kunde ist gleich Globex, außerhalb von Bürozeit: Priorität Niedrig, ruft nach dem eigenen "
+        "Eskalationsplan des Eingangs, an Netz, nach 5m, wenn er nicht vorher schließt."
     )
 
 

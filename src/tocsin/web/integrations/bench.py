@@ -186,7 +186,7 @@ def _take(draft: Draft, request: Request) -> None:
 
 
 def _pressed(request: Request) -> str:
-    """The button. A form that is drawn again as somebody writes names the last one that was pressed: it is done already."""
+    """The button. A form that is drawn again as one writes names the last one that was pressed: it is done already."""
     return "" if request.headers.get(PART) == "preview" else str(request.POST.get("do", ""))
 
 
