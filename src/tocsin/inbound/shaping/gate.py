@@ -176,9 +176,9 @@ def _delay(asked: _Asked, delay: Delay | None) -> Answer:
     if delay is None or asked.arrival.replay_of is not None:
         return OPENS
     released = asked.arrival.waited is not None
-    if not released and (waits := asked.key.delayed) is not None:
-        if waits.is_released or waits.wait in _NOT_BY_DELAY or _is_more_urgent(asked.reading, waits):
-            return _again(asked, waits)
+    waits = asked.key.delayed
+    if waits is not None and not released and _has_its_time(asked.reading, waits):
+        return _again(asked, waits)
     match delay.kind:
         case DelayKind.WAIT:
             due = asked.key.delayed.due_at if asked.key.delayed is not None else asked.now + delay.span
@@ -195,7 +195,9 @@ def _delay(asked: _Asked, delay: Delay | None) -> Answer:
             return _counted_together(asked, delay, released=released)
 
 
-_NOT_BY_DELAY = (Wait.MAINTENANCE, Wait.FLAPPING)
+def _has_its_time(reading: Reading, waits: Delayed) -> bool:
+    """Whether another opening message leaves it to wait as it does, or no longer."""
+    return waits.is_released or waits.wait in (Wait.MAINTENANCE, Wait.FLAPPING) or _is_more_urgent(reading, waits)
 
 
 def _counted(asked: _Asked, delay: Delay, *, released: bool) -> Answer:
