@@ -7,9 +7,9 @@ from uuid import UUID
 from tocsin.alerts import needs, reactors, rows
 from tocsin.core import dependents
 from tocsin.core.loops import Loop
+from tocsin.escalation import at_work, reachable
 from tocsin.escalation import commands as policies
 from tocsin.escalation import loop as escalation
-from tocsin.escalation import reachable
 from tocsin.escalation import reactor as escalation_reactor
 from tocsin.inbound import client_tables, other_side
 from tocsin.inbound import commands as integrations
@@ -46,6 +46,8 @@ _NEEDS = (
     ("group", policies.needs_group),
     ("group", integrations.needs_group),
     ("group", outbound.needs_group),
+    ("group", at_work.needs_group),
+    ("schedule", at_work.needs_schedule),
     ("policy", policies.needs_policy),
     ("policy", integrations.needs_policy),
     ("group", client_tables.needs_group),

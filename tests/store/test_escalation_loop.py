@@ -30,6 +30,7 @@ from tocsin.alerts.reactors import AlertChange, PagingMode
 from tocsin.alerts.states import Priority
 from tocsin.core import database as tocsin_database
 from tocsin.core import ids
+from tocsin.escalation import at_work
 from tocsin.escalation import loop as escalation_loop
 from tocsin.escalation.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy, PolicyVersion, Run
@@ -486,3 +487,17 @@ def test_a_last_step_that_goes_on_is_red_on_home(desk: Desk) -> None:
     desk.through(5, 15)
     assert [entry.text for entry in troubles._unanswered()] == [f"Nobody answered alert {alert}: VPN down"]
     assert [minute for who, _channel, minute, _status in desk.pages(alert) if who == "alice"][::2] == [0, 5, 15]
+
+
+def test_a_group_in_which_a_live_alert_is_paged_is_kept_and_the_alert_is_named(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    assert at_work.needs_group(desk.group.pk) == [f"alert #{alert}"]
+    assert at_work.needs_group(desk.group.pk + 1) == []
+    step = {"notify": {"roles": ["primary"], "groups": ["Service Desk"]}, "after": "0m"}
+    desk.save(steps=[step])
+    named = desk.open(1, recipient_groups=())
+    assert at_work.needs_group(desk.group.pk) == [f"alert #{alert}", f"alert #{named}"]
+    for number in (alert, named):
+        desk.act(number, Close(actor=desk.actor("bob")), 2)
+    assert at_work.needs_group(desk.group.pk) == []

@@ -218,6 +218,11 @@ def test_hours_that_are_nobodys_are_said_in_the_schedules_own_time(now: datetime
     CalendarImport.objects.update(error="Its server answers 404.")
     (finding,) = found(now, "oncall.calendar")
     assert finding.detail == "The calendar of shift Elsewhere of Days: Its server answers 404."
+    CalendarImport.objects.update(error="", unknown=["Zoe", "Yan"])
+    (finding,) = found(now, "oncall.calendar")
+    assert finding.detail == (
+        "The calendar of shift Elsewhere of Days: Nobody here is called Zoe, Yan: those turns are nobody's."
+    )
 
 
 def test_without_an_administrator_nobody_can_mend_anything(now: datetime) -> None:

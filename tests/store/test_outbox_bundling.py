@@ -407,6 +407,30 @@ def test_that_nobody_answered_a_hundred_alerts_is_a_few_mails_to_a_manager(post:
     assert all(f"#{number}" in text for number in numbers)
 
 
+def test_several_notices_in_one_are_headed_in_their_readers_language(post: Post, mail: SmtpDouble) -> None:
+    post.user("dana", language="de")
+    numbers = [post.alert(f"Alert {number}") for number in range(3)]
+    with database.transaction() as connection:
+        for number in numbers:
+            notice = Notice(f"Nobody answered: A (#{number})", "", alert_id=number, heading="Nobody answered")
+            queue.queue_notice(connection, notice, post.now, user_ids=[post.users["dana"].pk])
+    for second in (0, 10):
+        post.go(second)
+    assert mail.subjects[-1] == f"[Tocsin] Niemand hat geantwortet: 2 Alarme (Tocsin #{numbers[1]})"
+
+
+def test_what_left_together_names_each_alert_once(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    first, second, third = post.alert("First"), post.alert("Second"), post.alert("Third")
+    post.page(first, "alice")
+    post.go(0)
+    for number in (second, third, second, third):
+        post.page(number, "alice")
+    post.go(0)
+    post.go(10)
+    assert {d.reason for d in post.deliveries() if d.alert_id == second} == {f"It left bundled with #{third}."}
+
+
 def test_beyond_what_a_person_wants_an_hour_the_rest_leaves_as_one_message_and_critical_ones_at_once(
     post: Post, mail: SmtpDouble
 ) -> None:

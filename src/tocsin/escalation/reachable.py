@@ -77,9 +77,10 @@ def _roster(group_ids: Iterable[int], schedule_ids: Iterable[int]) -> Roster:
         user.pk: Person(user.pk, user.display_name, tuple(methods.get(user.pk, ())))
         for user in User.objects.filter(is_active=True)
     }
+    gone = {user.pk: user.display_name for user in User.objects.filter(is_active=False)}
     duties = {group.pk: _duty(group) for group in Group.objects.filter(pk__in=group_ids)}
     planned = {schedule.pk: _on_schedule(schedule) for schedule in Schedule.objects.filter(pk__in=schedule_ids)}
-    return Roster(duties=duties, people=people, schedules=planned)
+    return Roster(duties=duties, people=people, schedules=planned, gone=gone)
 
 
 def _on_schedule(schedule: Schedule) -> OnSchedule:

@@ -88,6 +88,7 @@ def load(
         hours=lookup.support_hours(connection) if any(names.support_hours for names in named) else {},
         facts=facts or {},
         successors=_successors(connection, {number for names in named for number in names.policies}),
+        gone={person.id: person.name for person in people.values() if not person.is_active},
     )
 
 

@@ -13,6 +13,9 @@ from tocsin.notify.ways import Person, leaves
 from tocsin.oncall.support_hours import SupportHours
 from tocsin.people.members import MemberRole
 
+#: What a step says of a group that was deleted after the alert had opened.
+_NO_GROUP = "a group in which this step looks for people exists no longer"
+
 
 @dataclass(frozen=True, slots=True)
 class Contact:
@@ -78,11 +81,13 @@ class Roster:
     facts: Mapping[int, Facts] = field(default_factory=dict)
     #: By policy.
     successors: Mapping[int, Successor] = field(default_factory=dict)
+    #: The names of those who are switched off.
+    gone: Mapping[int, str] = field(default_factory=dict)
 
     def name(self, user_id: int) -> str:
         """The name to show."""
         person = self.people.get(user_id)
-        return person.name if person else f"user {user_id}"
+        return person.name if person else self.gone.get(user_id, f"user {user_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +195,21 @@ class _Search:
                     self._whole_role(role, duty, group_id)
 
     def _whole_role(self, role: MemberRole, duty: Duty | None, group_id: int) -> None:
-        order = duty.roles.get(role, ()) if duty else ()
-        name = duty.name if duty else f"group {group_id}"
+        if duty is None:
+            self._no_group()
+            return
+        order = duty.roles.get(role, ())
         for user_id in order:
-            self.user(user_id, f"{role}, {name}", role, group_id)
+            self.user(user_id, f"{role}, {duty.name}", role, group_id)
         if not order:
-            self.notes.append(f"nobody is {role} in {name}")
+            self.notes.append(f"nobody is {role} in {duty.name}")
 
     def _role(self, role: MemberRole, duty: Duty | None, group_id: int) -> None:
         """Takes the first of that role's order who can be started."""
-        order = duty.roles.get(role, ()) if duty else ()
-        name = duty.name if duty else f"group {group_id}"
+        if duty is None:
+            self._no_group()
+            return
+        order = duty.roles.get(role, ())
         mine = self._of_group.setdefault(group_id, set())
         for user_id in order:
             if user_id in mine:
@@ -210,21 +219,27 @@ class _Search:
                 return  # another group has them already: one page reaches them for both
             if self._can_start(user_id):
                 mine.add(user_id)
-                self._take(user_id, f"{role}, {name}", role, group_id)
+                self._take(user_id, f"{role}, {duty.name}", role, group_id)
                 return
-        self.notes.append(f"nobody {'else ' if order else ''}is {role} in {name}")
+        self.notes.append(f"nobody {'else ' if order else ''}is {role} in {duty.name}")
+
+    def _no_group(self) -> None:
+        if _NO_GROUP not in self.notes:
+            self.notes.append(_NO_GROUP)
 
     def previous(self, groups: tuple[int, ...]) -> None:
         """Takes whoever had the roles before those who have them now."""
         for group_id in groups:
             duty = self.roster.duties.get(group_id)
+            if duty is None:
+                self._no_group()
+                continue
             for role in self.step.roles or (MemberRole.PRIMARY,):
-                before = duty.previous.get(role, ()) if duty else ()
-                name = duty.name if duty else f"group {group_id}"
+                before = duty.previous.get(role, ())
                 if not before:
-                    self.notes.append(f"nobody was {role} in {name} before")
+                    self.notes.append(f"nobody was {role} in {duty.name} before")
                 for user_id in before:
-                    self.user(user_id, f"{role} before, {name}", role, group_id)
+                    self.user(user_id, f"{role} before, {duty.name}", role, group_id)
 
     def schedule(self, schedule_id: int) -> None:
         """Takes whoever is on call by that schedule."""
@@ -241,11 +256,13 @@ class _Search:
         """Takes every member of the groups."""
         for group_id in groups:
             duty = self.roster.duties.get(group_id)
-            if duty is None or not duty.members:
-                self.notes.append(f"nobody is in {duty.name if duty else f'group {group_id}'}")
-            else:
-                for user_id in duty.members:
-                    self.user(user_id, f"member of {duty.name}")
+            if duty is None:
+                self._no_group()
+                continue
+            if not duty.members:
+                self.notes.append(f"nobody is in {duty.name}")
+            for user_id in duty.members:
+                self.user(user_id, f"member of {duty.name}")
         if not groups:
             self.notes.append("there is no group whose members to page")
 
@@ -275,7 +292,8 @@ class _Search:
         if user_id in self.taken:
             return False
         if person is None:
-            self.notes.append(f"user {user_id} is switched off")
+            name = self.roster.gone.get(user_id)
+            self.notes.append(f"{name} is switched off" if name else "the user whom this step names exists no longer")
         elif user_id in self.acted:
             self.notes.append(f"{person.name} {self.acted[user_id]}")
         elif not leaves(person, self.step.calling, self.priority, self.at):

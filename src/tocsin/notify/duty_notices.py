@@ -141,8 +141,9 @@ def _notice(group: str, person: OnCall, zone: ZoneInfo, now: datetime) -> Notice
     until = f" until {person.until.astimezone(zone):%a %d %b %H:%M}" if person.until else ""
     role = MemberRole(person.role)
     # To the minute: the loop is a few seconds late, and nobody counts those.
-    left = timedelta(minutes=max(1, round((person.since - now) / timedelta(minutes=1))))
-    title = f"On call in {durations.say(left)}: {role} of {group}"
+    left = timedelta(minutes=round((person.since - now) / timedelta(minutes=1)))
+    when = f"in {durations.say(left)}" if left > timedelta() else "now"
+    title = f"On call {when}: {role} of {group}"
     text = f"You are {role} of {group} from {begin:%a %d %b %H:%M}{until} ({zone.key}): {person.reason}."
     return Notice(title=title, text=text, reason="A reminder that you asked for under Me.")
 

@@ -9,6 +9,7 @@ from tocsin.notify.bundling import Bundle
 from tocsin.notify.channels.contract import AlertText, Message
 from tocsin.notify.due import Due
 from tocsin.notify.states import Purpose
+from tocsin.notify.written_words import say
 
 #: The address of the page where a person (None: whoever signs in) acts on an alert.
 type LinkTo = Callable[[int, int | None], str]
@@ -25,7 +26,7 @@ def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_re
         named = sorted(named, key=lambda due: due.alert.priority.rank if due.alert else 0)[: bundle.named]
     title, text = str(lead.data.get("title", "")), str(lead.data.get("text", ""))
     if several and lead.purpose is Purpose.NOTICE:
-        title, text = _headed(alerts.values())
+        title, text = _headed(alerts.values(), lead.language)
     return Message(
         notification_id=lead.notification_id,
         purpose=lead.purpose,
@@ -43,13 +44,16 @@ def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_re
     )
 
 
-def _headed(members: Collection[Due]) -> tuple[str, str]:
+def _headed(members: Collection[Due], language: str) -> tuple[str, str]:
     """The title and the text of several notices: "Nobody answered: 160 alerts"."""
     counts: dict[str, int] = {}
     for due in members:
         heading = str(due.data.get("heading", ""))
         counts[heading] = counts.get(heading, 0) + 1
-    title = ", ".join(f"{heading}: {count} alert{'' if count == 1 else 's'}" for heading, count in counts.items())
+    title = ", ".join(
+        f"{heading}: {say(language, '{count} alert' if count == 1 else '{count} alerts', count=count)}"
+        for heading, count in counts.items()
+    )
     return title, "\n".join(dict.fromkeys(str(due.data.get("text", "")) for due in members))
 
 

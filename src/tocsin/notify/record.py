@@ -112,7 +112,8 @@ def _external_id(result: Result) -> str:
 def _note(due: Due, result: Result) -> str:
     """What a sent delivery says of itself: what it left together with, and that nothing left at all."""
     notes = []
-    others = [f"#{other.alert.id}" for other in result.job.bundle.members if other.alert and other.id != due.id]
+    numbers = dict.fromkeys(other.alert.id for other in result.job.bundle.members if other.alert)
+    others = [f"#{number}" for number in numbers if due.alert is None or number != due.alert.id]
     if others:
         more = f" and {len(others) - 10} more" if len(others) > 10 else ""
         notes.append(f"It left bundled with {', '.join(others[:10])}{more}.")

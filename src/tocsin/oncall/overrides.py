@@ -228,12 +228,12 @@ def _tell(override: Override, actor: Actor, now: datetime, besides: User | None 
     schedule = override.schedule
     people = {user.pk: user for user in (override.user, override.instead_of, besides) if user is not None}
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
-    role = f"{override.role} of " if override.role else ""
+    what = f"{override.role} of" if override.role else "on call in"
     notices.write(
         [user for user in people.values() if user.pk != actor.user_id],
         title=f"{override.user.display_name} is on call in {schedule.name}, {span}",
         text=(
-            f"{override.user.display_name} is {role}{schedule.name} from {span}"
+            f"{override.user.display_name} is {what} {schedule.name} from {span}"
             f"{f', instead of {override.instead_of.display_name}' if override.instead_of else ''}."
             f"\n\n{actor.name} arranged it."
         ),

@@ -10,18 +10,24 @@ from zoneinfo import ZoneInfo
 from tocsin.core import database, durations
 from tocsin.core.database import Connection
 from tocsin.notify.channels.registry import address_problem
+from tocsin.notify.wording import one_line
 from tocsin.oncall import health, lookup
 from tocsin.oncall.health import Finding, Kind
 from tocsin.oncall.plans import GroupPlan
 
 _METHODS = "SELECT user_id, channel, address FROM people_contactmethod WHERE is_enabled AND NOT awaits_code"
 
+#: Of the names that are nobody's, so many are said, each so long at most.
+_MOST_NAMES = 5
+_LONGEST_NAME = 60
+
 _UNREAD = """
-SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error, i.read_at
+SELECT g.id AS group_id, g.name AS "group", s.id AS schedule_id, s.name AS schedule, i.shift, i.error, i.unknown,
+       i.read_at
 FROM oncall_calendarimport i
 JOIN oncall_schedule s ON s.id = i.schedule_id
 JOIN people_group g ON g.id = s.group_id
-WHERE i.error <> ''
+WHERE i.error <> '' OR i.unknown <> '[]'::jsonb
 ORDER BY s.name, i.shift
 """
 
@@ -64,7 +70,8 @@ def has_times(finding: Finding) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A shift whose calendar elsewhere could not be read, or not as it is meant; `error` is a sentence."""
+    """A shift whose calendar elsewhere could not be read, or not as it is meant: `error` is a sentence, or empty, and
+    `unknown` are the names that are nobody's here."""
 
     group_id: int
     group: str
@@ -72,12 +79,17 @@ class Unread:
     schedule: str
     shift: str
     error: str
+    unknown: list[str]
     read_at: datetime | None
 
     @property
     def text(self) -> str:
         """What is wrong, as a sentence."""
-        return f"The calendar of shift {self.shift} of {self.schedule}: {self.error}"
+        names = [one_line(name, _LONGEST_NAME) for name in self.unknown[:_MOST_NAMES]]
+        more = f" and {len(self.unknown) - _MOST_NAMES} more" if len(self.unknown) > _MOST_NAMES else ""
+        unknown = f"Nobody here is called {', '.join(names)}{more}: those turns are nobody's." if names else ""
+        said = " ".join(part for part in (self.error, unknown) if part)
+        return f"The calendar of shift {self.shift} of {self.schedule}: {said}"
 
 
 def unread(connection: Connection) -> list[Unread]:

@@ -98,6 +98,13 @@ def save_user(
     return user
 
 
+def save_contact_rules(user: User, rules: object, *, actor: Actor, now: datetime) -> User:
+    """Makes a user's contact rules what `rules` says, and leaves the rest. Raises Rejected that names the place, from
+    `contact_rules` on."""
+    spec = {key: value for key, value in user_spec(user).items() if key != "contact_methods"}
+    return save_user({**spec, "contact_rules": rules}, existing=user, actor=actor, now=now)
+
+
 def checked(spec: Mapping[str, object], *, existing: User | None = None, password: str | None = None) -> UserSpec:
     """The spec, read. Raises Rejected, or RejectedAll, for everything that is wrong with it and with the password."""
     problems: list[Rejected] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.unit.escalation.world import ALICE, CAROL, DESK, ERIN, T0, plan, roster
 from tocsin.escalation.policy import RECIPIENTS_ONLY
 from tocsin.escalation.targets import Roster, managers, problem_with_reach
@@ -43,3 +45,13 @@ def test_managers_come_before_administrators_and_only_those_who_are_there() -> N
     assert managers((DESK,), roster()) == (CAROL,)
     assert managers((DESK,), roster(manager=(77,))) == (ERIN,)
     assert managers((), Roster()) == ()
+
+
+def test_groups_and_people_who_are_gone_are_said_so() -> None:
+    whole = roster()
+    left = replace(whole, duties={}, people={}, gone={ALICE: "Alice"})
+    steps = plan(("primary", 0), ({"everybody": True}, 5), ({"users": ["alice", "bob"]}, 5))
+    assert problem_with_reach(steps, left, (), (DESK,), T0) == (
+        "It can reach nobody: a group in which this step looks for people exists no longer; Alice is switched off;"
+        " the user whom this step names exists no longer."
+    )

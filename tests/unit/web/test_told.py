@@ -10,7 +10,8 @@ import pytest
 from django.utils import translation
 from django.utils.translation import gettext
 
-from tocsin.web.told import reading, told
+from tocsin.web.told import reading, told, told_in
+from tocsin.web.told.duty_sentences import SENTENCES as OF_DUTY
 from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.findings import FINDINGS
 from tocsin.web.told.judgements import JUDGEMENTS
@@ -20,7 +21,9 @@ from tocsin.web.told.sentences import SENTENCES
 from tocsin.web.told.shaping_sentences import SENTENCES as OF_SHAPING
 from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
-EVERY = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *FINDINGS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS)
+EVERY = (
+    *SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_DUTY, *FINDINGS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -73,6 +76,44 @@ def test_a_stored_sentence_is_said_in_german(german: None, english: str, german_
     assert told(english) == german_text
 
 
+def test_a_message_is_said_in_german_line_by_line_however_long_it_is() -> None:
+    lines = [
+        "What is wrong with who is on call in Ops in the next 60 days:",
+        "",
+        *["- Nobody is primary of Ops: from Mon 30 Nov 08:31 (Europe/Zurich) for 1 day."] * 20,
+        "- and 3 more",
+    ]
+    assert told_in("\n".join(lines), "de").split("\n") == [
+        "Was in den nächsten 60 Tagen mit der Bereitschaft in Ops nicht stimmt:",
+        "",
+        *["- Niemand ist erste in Ops: ab Mo, 30. Nov 08:31 (Europe/Zurich), 1 Tag lang."] * 20,
+        "- und 3 weitere",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("english", "german_text"),
+    [
+        (
+            "Bob is on call in Rota, Thu 24 Dec 17:00 to Fri 25 Dec 08:00 (Europe/Zurich)",
+            "Bob ist in Rota in Bereitschaft, Do, 24. Dez 17:00 bis Fr, 25. Dez 08:00 (Europe/Zurich)",
+        ),
+        (
+            "Bob is primary of Rota from Thu 24 Dec 17:00 to Fri 25 Dec 08:00 (UTC), instead of Al.\n\n"
+            "Carol arranged it.",
+            "Bob ist von Do, 24. Dez 17:00 bis Fr, 25. Dez 08:00 (UTC) erste in Rota, statt Al.\n\n"
+            "Carol hat es eingetragen.",
+        ),
+        (
+            "You are primary of Desk from Mon 30 Nov 09:00 until Tue 01 Dec 09:00 (Europe/Zurich): override Xmas swap.",
+            "Sie sind von Mo, 30. Nov 09:00 bis Di, 1. Dez 09:00 (Europe/Zurich) erste in Desk: Ausnahme Xmas swap.",
+        ),
+    ],
+)
+def test_mails_about_duty_are_said_in_german(english: str, german_text: str) -> None:
+    assert told_in(english, "de") == german_text
+
+
 def test_english_readers_get_what_is_stored() -> None:
     with translation.override("en"):
         assert told("Alice acknowledged it.") == "Alice acknowledged it."
@@ -100,7 +141,7 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
 
 def test_no_sentence_is_there_twice() -> None:
     rejected = (*REJECTED_FORMS, *REJECTED_MESSAGES)
-    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_SHAPING, *FINDINGS, *rejected, *FAILED_CALLS)
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_SHAPING, *OF_DUTY, *FINDINGS, *rejected, *FAILED_CALLS)
     assert len(every) == len(set(every))
 
 

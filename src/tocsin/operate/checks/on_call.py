@@ -33,7 +33,8 @@ def check(connection: Connection, now: datetime) -> Iterator[Finding]:
     for plan, found in coverage.of_groups(connection, groups, now).values():
         told: set[tuple[object, ...]] = set()
         for finding in found:
-            key = (finding.kind, finding.role, finding.user_id, finding.shift if finding.kind is Kind.HIDDEN else "")
+            shift = finding.shift if finding.kind in (Kind.HIDDEN, Kind.DEPARTED) else ""
+            key = (finding.kind, finding.role, finding.user_id, shift)
             # Who cannot be reached at all is said of people, not of each group.
             if key in told or finding.kind not in REMEDIES:
                 continue

@@ -159,10 +159,8 @@ def contact_rules(request: Request) -> HttpResponse:
 
 def _save(request: Request, rules: Mapping[str, Any]) -> Rejected | None:
     """What is wrong with the rules; None: they are saved."""
-    user = request.user
-    spec = {key: value for key, value in commands.user_spec(user).items() if key != "contact_methods"}
     try:
-        commands.save_user({**spec, "contact_rules": rules}, existing=user, actor=actor(request), now=request.now)
+        commands.save_contact_rules(request.user, rules, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected
     return None

@@ -13,6 +13,7 @@ from django.utils import translation
 from django.utils.dates import MONTHS_3, WEEKDAYS_ABBR
 from django.utils.translation import get_language, gettext, ngettext, npgettext, pgettext
 
+from tocsin.web.told.duty_sentences import SENTENCES as OF_DUTY
 from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.findings import FINDINGS
 from tocsin.web.told.judgements import JUDGEMENTS
@@ -75,9 +76,15 @@ def told_of(name: str, text: str) -> str:
 
 
 def told_in(text: str, language: str) -> str:
-    """`text` in that language: for messages, whose reader asks for no page."""
+    """`text` in that language, line by line: for messages, whose reader asks for no page."""
     with translation.override(language):
-        return told(text)
+        return "\n".join(_line(line) for line in text.split("\n"))
+
+
+def _line(text: str) -> str:
+    """A line, also one of a list."""
+    bullet = "- " if text.startswith("- ") else ""
+    return f"{bullet}{told(text.removeprefix(bullet))}"
 
 
 @lru_cache(maxsize=8_192)
@@ -159,6 +166,7 @@ def _patterns() -> tuple[_Pattern, ...]:
         *JUDGEMENTS,
         *OF_WORKFLOWS,
         *OF_SHAPING,
+        *OF_DUTY,
         *FINDINGS,
         *REJECTED_FORMS,
         *REJECTED_MESSAGES,

@@ -180,7 +180,7 @@ SENTENCES = (
     _("the ticket is with {name}, who is no user"),
     _("{name} has no contact method in use"),
     _("{name} is still being paged by an earlier step"),
-    _("user {number} is switched off"),
+    _("A group in which this step looks for people exists no longer"),
     _("It can reach nobody: {said}"),
     _("it names nobody"),
     # Messages to people, and what became of them.
