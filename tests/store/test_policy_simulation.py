@@ -17,8 +17,9 @@ from tocsin.alerts.orders import SYSTEM, NewEvent
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import database
+from tocsin.escalation import rosters
 from tocsin.escalation.commands import delete_policy, plan_of, save_policy
-from tocsin.oncall.commands import save_support_hours
+from tocsin.oncall.commands import save_schedule, save_support_hours
 from tocsin.people import commands as people
 from tocsin.people import groups
 from tocsin.people.models import User
@@ -199,3 +200,20 @@ def test_who_wants_few_messages_an_hour_is_named_beside_the_simulation(desk: Des
     notes = simulate(plan_of(saved), Supposed(), desk.start).notes
     assert any("Alice wants at most 2 messages an hour" in note for note in notes)
     assert simulate(plan_of(saved), Supposed(), desk.start).pages[-1].after == timedelta(minutes=17)
+
+
+def test_a_step_that_waits_through_the_night_is_simulated_without_asking_the_database_each_minute(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every_day = {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "23:00", "to": "23:30"}
+    shift = {"name": "Late", "fixed": {"windows": [every_day], "users": ["bob"]}}
+    spec = {"name": "Late", "group": "Service Desk", "time_zone": "UTC", "shifts": [shift]}
+    save_schedule(spec, actor=ACTOR, now=desk.start)
+    step = {"notify": {"schedules": ["Late"]}, "after": "0m", "if_empty": "wait", "by": [{"channel": "email"}]}
+    saved = save_policy({"name": "Waits", "steps": [step]}, actor=ACTOR, now=desk.start)
+    loaded = []
+    load = rosters.roster
+    monkeypatch.setattr(rosters, "roster", lambda *given: loaded.append(given) or load(*given))
+    (page,) = simulate(plan_of(saved), Supposed(), desk.start).pages
+    assert (page.name, page.at) == ("Bob", desk.start.replace(hour=23, minute=0))
+    assert len(loaded) < 10

@@ -308,7 +308,7 @@ def test_a_steps_place_changes_without_scripts_and_nothing_typed_is_lost(
 def test_everything_a_policy_can_do_survives_its_form(company: Company, browser_of: BrowserOf) -> None:
     by = {"actor": COMMAND_LINE, "now": clock.now()}
     save_policy({"name": "After", "steps": [{"notify": {"users": ["bob"]}}]}, **by)
-    between = {"days": ["mon"], "from": "08:00", "to": "18:00", "time_zone": "Europe/Zurich", "outside": True}
+    between = {"days": ["mon"], "from": "08:00", "to": "24:00", "time_zone": "Europe/Zurich", "outside": True}
     spec = {
         "name": "All of it", "default_priority": "low", "groups_one_by_one": "15m", "end_after": "7m",
         "acknowledge": {"effect": "continue", "timeout": "20m", "people": 2},
@@ -367,6 +367,10 @@ def test_contact_rules_are_rows_that_come_back_and_say_what_they_come_to(
         "most_per_hour": 9,
     }
     assert "<strong>2:00</strong>" in text_of(client, "/me/")
+    whole_day = {"contact_rules": {"quiet_hours": [{"from": "00:00", "to": "24:00", "let_through": "high"}]}}
+    User.objects.filter(pk=company.admin.pk).update(**whole_day)
+    quiet = client.get("/me/rules/").context["quiet"].forms[0]
+    assert quiet["ends"].value() == "00:00", "a browser's picker knows no 24:00, and would lose it"
     wrong = client.post("/me/rules/", {**form, "quiet-0-begins": "late", "critical-0-wait": "soon"})
     assert wrong.status_code == 422
     assert "late" in wrong.content.decode()

@@ -24,6 +24,7 @@ from tocsin.people.members import MemberRole
 _GROUPS = "SELECT id, name FROM people_group WHERE id = ANY(%s)"
 _CONTACTS = "SELECT id, group_id, label FROM people_groupcontact WHERE group_id = ANY(%s) ORDER BY position, id"
 _MEMBERS = "SELECT group_id, user_id FROM people_membership WHERE group_id = ANY(%s) ORDER BY group_id, position, id"
+_GROUPS_OF_SCHEDULES = "SELECT DISTINCT group_id FROM oncall_schedule WHERE id = ANY(%s)"
 _SUCCESSORS = """
 SELECT p.id, p.name, v.id AS version_id, v.definition
 FROM escalation_policy p JOIN escalation_policyversion v ON v.id = p.current_id WHERE p.id = ANY(%s)
@@ -54,6 +55,15 @@ def roster(
             alerts.add(run.alert_id)
     known = facts if facts is not None else _facts(connection, alerts)
     return load(connection, groups, users, at, plans=plans, facts=known)
+
+
+def same_until(connection: Connection, run: RunState, at: datetime, most: timedelta) -> datetime:
+    """Until when nobody comes or goes of those who are on call for a run at `at`; at the latest `most` after it."""
+    named = references(run.plan)
+    of_schedules = database.rows(connection, _GROUPS_OF_SCHEDULES, (sorted(named.schedules),))
+    groups = {*run.recipient_groups, *named.groups, *(row["group_id"] for row in of_schedules)}
+    plans = lookup.plans(connection, groups, at).values()
+    return min((rota.next_change(plan, at, at + most) for plan in plans), default=at + most)
 
 
 def load(

@@ -132,6 +132,11 @@ def timeline(plan: GroupPlan, since: datetime, until: datetime) -> Timeline:
     )
 
 
+def next_change(plan: GroupPlan, at: datetime, until: datetime) -> datetime:
+    """The first moment after `at` at which somebody else may be on call, and not before; at the latest `until`."""
+    return min((edge for edge in _all_edges(plan, at, until) if edge > at), default=until)
+
+
 def by_role(people: Iterable[OnCall]) -> Mapping[MemberRole, tuple[OnCall, ...]]:
     """The same people, by role; a role that nobody has is absent."""
     found: dict[MemberRole, list[OnCall]] = {}

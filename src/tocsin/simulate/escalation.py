@@ -13,6 +13,7 @@ from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import EventKind
 from tocsin.core.database import Connection
 from tocsin.escalation import forecast, rosters
+from tocsin.escalation.policy import PolicyPlan
 from tocsin.escalation.runs import Decision, RunState
 from tocsin.escalation.targets import Facts, Roster
 from tocsin.notify import pause, queue
@@ -20,6 +21,9 @@ from tocsin.notify.plan import Start
 
 #: A policy with more turns than this is cut short, with a note: nobody reads on.
 MOST_TURNS = 200
+
+#: What a step that waits sees is looked up anew after so long at the latest.
+_SEEN_FOR = timedelta(days=1)
 
 #: Stands for the number that a new alert would get.
 NEW_ALERT = 0
@@ -80,10 +84,7 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Facts,
     """What `run` does from its beginning on. `opening` is the first line of the timeline."""
     at = run.started_at
 
-    def roster_at(at_work: RunState, moment: datetime) -> Roster:
-        return rosters.roster(connection, [at_work], moment, {NEW_ALERT: facts})
-
-    played = forecast.play(run, alert, roster_at, most=MOST_TURNS)
+    played = forecast.play(run, alert, _Rosters(connection, facts).at, most=MOST_TURNS)
     timeline = [Happening(at, timedelta(), opening)]
     stages: list[Stage] = []
     for moment, turn in played.turns:
@@ -94,6 +95,27 @@ def play(connection: Connection, run: RunState, alert: AlertState, facts: Facts,
     pages = sorted((page for stage in stages for page in stage.pages), key=lambda page: page.at)
     notes = [*_notes(connection, run, played.cut, at), *_capped(connection, pages)]
     return Played(tuple(pages), tuple(timeline), tuple(notes), tuple(stages))
+
+
+class _Rosters:
+    """Who is on call at the moments that are played. A step that waits looks each minute: what it sees then is loaded
+    once for as long as nobody comes or goes."""
+
+    def __init__(self, connection: Connection, facts: Facts) -> None:
+        self._connection, self._facts = connection, facts
+        self._seen: tuple[PolicyPlan, datetime, Roster] | None = None
+
+    def at(self, run: RunState, moment: datetime) -> Roster:
+        """The roster of a run at a moment; moments come in order."""
+        if not run.progress.waiting:
+            return self._load(run, moment)
+        if self._seen is None or self._seen[0] is not run.plan or moment >= self._seen[1]:
+            same_until = rosters.same_until(self._connection, run, moment, _SEEN_FOR)
+            self._seen = (run.plan, same_until, self._load(run, moment))
+        return self._seen[2]
+
+    def _load(self, run: RunState, moment: datetime) -> Roster:
+        return rosters.roster(self._connection, [run], moment, {NEW_ALERT: self._facts})
 
 
 def _stage(event: NewEvent, turn: Decision, pages: dict[tuple[int, int], list[PlannedPage]], at: datetime) -> Stage:

@@ -104,6 +104,11 @@ class DurationField(forms.CharField):
         super().__init__(**options)
 
 
+def in_picker(clock: str) -> str:
+    """A time of day as a browser's picker takes it, in which the end of a day is 00:00."""
+    return "00:00" if clock == "24:00" else clock
+
+
 class CodeField(forms.CharField):
     """Text whose spaces matter, in a typewriter's letters."""
 

@@ -27,7 +27,7 @@ from tocsin.people.contact_rules import MOST_AN_HOUR, MOST_QUIET
 from tocsin.people.models import User
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
-from tocsin.web.forms import beside, each, show_rejection
+from tocsin.web.forms import beside, each, in_picker, show_rejection
 from tocsin.web.guard import actor
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.request import Request, page
@@ -195,5 +195,5 @@ def _ways(data: Any, priority: Priority, held: Mapping[str, Any], labels: list[s
 
 def _quiet(data: Any, held: list[dict[str, Any]], labels: list[str]) -> Any:
     kind = forms.formset_factory(QuietForm, extra=1, max_num=MOST_QUIET, absolute_max=MOST_QUIET)
-    begin = [{**one, "begins": one.get("from", ""), "ends": one.get("to", "")} for one in held]
+    begin = [{**one, "begins": one.get("from", ""), "ends": in_picker(one.get("to", ""))} for one in held]
     return kind(data, initial=begin, prefix="quiet", form_kwargs={"labels": labels})

@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext as _
 
+from tocsin.web.forms import in_picker
 from tocsin.web.oncall.shift_words import DAYS
 from tocsin.web.policies.step_forms import DAYS as DAY_NAMES
 
@@ -121,8 +122,9 @@ class WindowsField(forms.Field):
 def _row(window: Mapping[str, Any]) -> dict[str, Any]:
     """A row, of a window in a spec's shape."""
     if "days" in window:
-        ends = "00:00" if window["to"] == "24:00" else window["to"]
-        return {"days": list(window["days"]), "begins": window["from"], "until": "", "ends": ends}
+        return {
+            "days": list(window["days"]), "begins": window["from"], "until": "", "ends": in_picker(window["to"]),
+        }  # fmt: skip
     (first, begins), (last, ends) = (str(window[key]).split(" ") for key in ("from", "to"))
     return {"days": [first], "begins": begins, "until": last, "ends": ends}
 

@@ -17,7 +17,7 @@ from tocsin.escalation.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.forms import DurationField, ZoneField, typed
+from tocsin.web.forms import DurationField, ZoneField, in_picker, typed
 from tocsin.web.groups.forms import channel_choices
 from tocsin.web.policies.forms import ROLES
 from tocsin.web.ways import Choices, Ways, initial_way, ways
@@ -160,8 +160,8 @@ class StepForm(forms.Form):
             when["during"] = {"not": name} if data["hours"].startswith("not-") else name
         if data["between"]:
             when["between"] = {
-                "from": data["begins"], "to": data["ends"], "days": list(data["days"]),
-                "time_zone": data["zone"] or "UTC", "outside": data["between"] == "out",
+                "from": data["begins"], "to": "24:00" if data["ends"] == "00:00" else data["ends"],
+                "days": list(data["days"]), "time_zone": data["zone"] or "UTC", "outside": data["between"] == "out",
             }  # fmt: skip
         if data["tags"].strip():
             pairs = (part.partition("=") for part in data["tags"].split(",") if part.strip())
@@ -254,7 +254,7 @@ def _initial(
         "hours": f"not-{hours.get(outside, '')}" if outside else hours.get(during, "") if during else "",
         "between": ("out" if between.get("outside") else "in") if between else "",
         "begins": between.get("from", ""),
-        "ends": between.get("to", ""),
+        "ends": in_picker(between.get("to", "")),
         "days": between.get("days", []),
         "zone": between.get("time_zone", "UTC"),
         "tags": ", ".join(f"{name}={value}" for name, value in when.get("tags", {}).items()),
