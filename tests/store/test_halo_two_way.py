@@ -15,10 +15,10 @@ from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENT_ONLY, EXPIRED, FORBI
 from tests.store.halo import Pair, pair
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
-from tocsin.alerts import reactors
 from tocsin.alerts.models import AlertEvent
-from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reopen
+from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reopen, Unacknowledge
 from tocsin.alerts.orders import Reply as Say
+from tocsin.alerts.states import Priority
 from tocsin.core import database as store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import uuid7
@@ -320,6 +320,47 @@ def test_an_agent_that_tocsin_wrote_is_an_act_once_somebody_gave_the_ticket_away
     both.server.hooks.waiting.clear()
     both.look(60)
     assert (both.alert(ticket).status, both.alert(ticket).owner_id) == ("assigned", both.users["alice"].pk)
+
+
+def test_a_priority_and_a_team_that_tocsin_wrote_page_nobody_anew_and_pull_no_workflow(both: Pair) -> None:
+    whole = integrations.integration_spec(both.inbound)
+    integrations.save_integration(
+        {**whole, "recipients": {"users": ["alice"]}, "routes": [
+            {"name": "Second line", "when": {"field": "team", "operator": "contains", "value": "2nd"},
+             "recipients": {"users": ["bob"]}}
+        ]}, existing=both.inbound, actor=ACTOR, now=both.now,
+    )  # fmt: skip
+    written = {"priority": "Critical", "team": "2nd Line Support", "status": "In Progress"}
+    both.change(sync={"acknowledge": {"note": True, "agent": True, **written}, "reply": {**written, "note": True}})
+    for trigger in ("status_changed", "updated"):
+        spec = {"name": trigger, "trigger": trigger, "actions": [{"do": "notify", "users": ["bob"]}]}
+        workflow_commands.save_workflow(spec, actor=ACTOR, now=both.now)
+    workflow_reactor.look_again()
+    ticket = both.log(priority_id=3)
+    alert = both.alert(ticket).pk
+    both.act(alert, Say, text="looking")
+    both.go()
+    both.act(alert, Acknowledge)
+    both.go()
+    assert both.halo.tickets[ticket]["priority_id"] == 1
+    row = both.alert(ticket)
+    shown = (row.source_priority, row.team, row.source_status, row.priority)
+    assert shown == ("critical", "2nd Line Support", "In Progress", Priority.CRITICAL)
+    assert not {"escalation_started", "told"} & set(both.story(alert))
+    changed = AlertEvent.objects.filter(alert=alert, kind="updated").values_list("reason", flat=True)
+    assert changed
+    assert all(reason.startswith("HaloITSM has now what Tocsin wrote: ") for reason in changed), [*changed]
+    # Of the status only what Alice did here.
+    assert [run.cause for run in Run.objects.all()] == ["Alice Andersson acknowledged it."]
+    # What somebody in Halo does after that is an act.
+    both.seconds += 60
+    both.halo.change(ticket, {"priority_id": 3, "team": "1st Line Support"}, DESK_AGENT)
+    both.go()
+    both.act(alert, Unacknowledge)
+    both.go()
+    both.halo.change(ticket, {"priority_id": 1}, DESK_AGENT)
+    both.go()
+    assert "escalation_started" in both.story(alert)
 
 
 def test_a_refused_note_a_renamed_status_and_a_deleted_ticket_are_each_one_clear_dead_letter(both: Pair) -> None:
@@ -721,45 +762,41 @@ def test_a_status_that_was_renamed_is_set_as_it_is_called_now_when_the_write_is_
 
 
 def test_a_ticket_that_nobody_acknowledges_is_told_to_the_manager_and_noted_on_the_ticket(both: Pair) -> None:
-    reactors.register(workflow_reactor.follow)
     workflow_reactor.look_again()
-    try:
-        spec = {
-            "name": "Not acknowledged in 5 minutes",
-            "trigger": {"on": "unacknowledged", "for": "5m"},
-            "start": {"field": "source", "operator": "contains", "value": "Halo"},
-            "actions": [
-                {"do": "notify", "users": ["bob"], "subject": "Nobody answers: <subject>"},
-                {
-                    "do": "halo",
-                    "text": "Nobody has acknowledged ticket <source_id> for 5 minutes.",
-                    "status": "In Progress",
-                },
-            ],
-        }
-        workflow_commands.save_workflow(spec, actor=ACTOR, now=both.now)
-        forgotten, seen = both.log("VPN down"), both.log("Printer on fire")
-        both.act(both.alert(seen).pk, Acknowledge)
-        both.go(299)
-        workflows.turn(both.now)
-        both.go()
-        assert both.notes(forgotten) == []
-        both.go(300)
-        while workflows.turn(both.now):
-            pass
-        both.go()
-        assert both.notes(forgotten) == [f"Nobody has acknowledged ticket {forgotten} for 5 minutes."]
-        assert both.halo.tickets[forgotten]["status_id"] == 2
-        assert both.notes(seen) == ["Alice Andersson acknowledged this at 09:15 UTC."]
-        notice = Notification.objects.get(purpose="notice")
-        assert (notice.user, notice.data["title"]) == (both.users["bob"], "Nobody answers: VPN down")
-        (run,) = Run.objects.filter(alert=both.alert(forgotten).pk, status="done")
-        assert [step["do"] for step in run.steps] == ["notify", "halo"]
-        # What it wrote came back, and is nobody's act.
-        assert both.alert(forgotten).status == "open"
-        assert len(both.alerts(forgotten)) == 1
-    finally:
-        reactors._reactors.remove(workflow_reactor.follow)
+    spec = {
+        "name": "Not acknowledged in 5 minutes",
+        "trigger": {"on": "unacknowledged", "for": "5m"},
+        "start": {"field": "source", "operator": "contains", "value": "Halo"},
+        "actions": [
+            {"do": "notify", "users": ["bob"], "subject": "Nobody answers: <subject>"},
+            {
+                "do": "halo",
+                "text": "Nobody has acknowledged ticket <source_id> for 5 minutes.",
+                "status": "In Progress",
+            },
+        ],
+    }
+    workflow_commands.save_workflow(spec, actor=ACTOR, now=both.now)
+    forgotten, seen = both.log("VPN down"), both.log("Printer on fire")
+    both.act(both.alert(seen).pk, Acknowledge)
+    both.go(299)
+    workflows.turn(both.now)
+    both.go()
+    assert both.notes(forgotten) == []
+    both.go(300)
+    while workflows.turn(both.now):
+        pass
+    both.go()
+    assert both.notes(forgotten) == [f"Nobody has acknowledged ticket {forgotten} for 5 minutes."]
+    assert both.halo.tickets[forgotten]["status_id"] == 2
+    assert both.notes(seen) == ["Alice Andersson acknowledged this at 09:15 UTC."]
+    notice = Notification.objects.get(purpose="notice")
+    assert (notice.user, notice.data["title"]) == (both.users["bob"], "Nobody answers: VPN down")
+    (run,) = Run.objects.filter(alert=both.alert(forgotten).pk, status="done")
+    assert [step["do"] for step in run.steps] == ["notify", "halo"]
+    # What it wrote came back, and is nobody's act.
+    assert both.alert(forgotten).status == "open"
+    assert len(both.alerts(forgotten)) == 1
 
 
 def test_halos_own_test_of_a_webhook_needs_nobody(both: Pair) -> None:

@@ -188,7 +188,7 @@ def test_a_templated_call_carries_the_alerts_values_is_signed_and_its_answer_bec
         at.go()
         (request,) = other.requests
         assert request.path == "/x/Acme?q=VPN%20%22Z%C3%BCrich%22%0Adown"
-        assert request.json() == {"text": 'VPN "Zürich"\ndown', "who": "<custom.nobody>", "p": "critical"}
+        assert request.json() == {"text": 'VPN "Zürich"\ndown', "who": "", "p": "critical"}
         assert request.headers["x-alert"] == str(alert)
         digest = hmac.new(b"a signing secret", request.body, hashlib.sha256).hexdigest()
         assert request.headers["x-tocsin-signature"] == f"sha256={digest}"

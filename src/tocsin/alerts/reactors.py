@@ -50,6 +50,8 @@ class AlertChange(msgspec.Struct, frozen=True):
     #: What moved it to where other people may answer for it, as the beginning of a sentence; `paging` is then whom the
     #: routes name now.
     moved: str = ""
+    #: Whether its priority is one that Tocsin itself wrote at the source: nobody's act, so it pages nobody anew.
+    is_own_priority: bool = False
     #: Which integration it belongs to.
     integration_id: int | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,6 +14,9 @@ _LONG = frozenset({"long_text", "short_text", "details", "custom", "tags"})
 
 #: Kept to compare with, and told by another field in words.
 _UNTOLD = frozenset({"agent_id"})
+
+#: Columns and custom fields that say together how urgent the source holds it, and who has it there.
+_WITH: Mapping[str, str] = {"severity": "source_priority", "agent_id": "source_agent"}
 
 #: How much of a value the timeline keeps.
 _SHOWN = 80
@@ -43,13 +46,19 @@ class Agent:
 
 
 def refresh(
-    alert_id: int, current: Mapping[str, object], mapped: Mapping[str, object], actor: Actor, now: datetime
+    alert_id: int,
+    current: Mapping[str, object],
+    mapped: Mapping[str, object],
+    actor: Actor,
+    now: datetime,
+    own: Collection[str] = (),
 ) -> Refresh:
     """Compares what an alert says with what a message says.
 
     Both by field name, in the order in which changes are to be listed. A field that `mapped` has not, or has as None
     (no value at its path), stays: a message in a shorter form erases nothing. Mappings (`tags`, `custom`) are
-    compared name by name, and change as a whole.
+    compared name by name, and change as a whole. `own` names the fields whose value Tocsin itself wrote at the source:
+    the event's `own` lists those that changed, which are nobody's act.
     """
     changes: dict[str, object] = {}
     sentences: list[str] = []
@@ -72,8 +81,15 @@ def refresh(
             data[name] = [_cut(old), _cut(new)]
     if not sentences:
         return Refresh(changes)
-    reason = f"{actor.name} changed it: {'; '.join(sentences)}."
-    return Refresh(changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, Via.INBOUND, {"changes": data}))
+    owned = [name for name in data if _told_by(name.rpartition(".")[2]) in own]
+    did = "has now what Tocsin wrote" if len(owned) == len(data) else "changed it"
+    reason = f"{actor.name} {did}: {'; '.join(sentences)}."
+    told: dict[str, object] = {"changes": data, **({"own": owned} if owned else {})}
+    return Refresh(changes, NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, Via.INBOUND, told))
+
+
+def _told_by(name: str) -> str:
+    return _WITH.get(name, name)
 
 
 def agent_changed(state: AlertState, before: Agent, after: Agent, actor: Actor, now: datetime) -> Transition:

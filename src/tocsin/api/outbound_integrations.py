@@ -130,6 +130,12 @@ def send_again(request: HttpRequest, id: str, call_id: int) -> None:
     commands.send_again(_found_call(_own(id, who), call_id), actor=changer(who), now=who.now)
 
 
+@routes.post("/{id}/calls/send-again", Action.ROUTING, answers=dict[str, int], summary="Send every dead letter again")
+def send_all_again(request: HttpRequest, id: str) -> dict[str, int]:
+    who = caller(request)
+    return {"count": commands.send_all_again(_own(id, who), actor=changer(who), now=who.now)}
+
+
 @routes.post(
     "/{id}/calls/{int:call_id}/drop", Action.ROUTING, status=204, answers=None, summary="Decide that it is not sent"
 )

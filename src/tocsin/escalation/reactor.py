@@ -138,7 +138,8 @@ def _decide(change: AlertChange, run: RunState, known: dict[int | None, PolicyPl
     assert change.before is not None
     decisions = [follow_change(run, change.before, change.after, change.events, now)]
     run = decisions[0].run
-    if change.after.priority.is_above(run.priority):
+    risen = change.after.priority.is_above(change.before.priority) and not change.is_own_priority
+    if risen and change.after.priority.is_above(run.priority):
         way = change.paging
         fresh = _begin(change, way, known, now) if way is not None else None
         decisions.append(raise_priority(run, change.after, fresh, now))

@@ -246,18 +246,23 @@ def _refresh(
     if echo == 0:
         # It knows less than Tocsin about who has the ticket: what it says of that is left for the next reading.
         mapped = _without_agent(mapped)
-    found = source.refresh(live.state.id, live.fields, mapped, actor, now)
+    own = arrival.own.written(reading) if arrival.own is not None else {}
+    if echo:
+        own["source_agent"] = echo
+    found = source.refresh(live.state.id, live.fields, mapped, actor, now, own)
     changes: list[AlertChange] = []
     state = live.state
     risen = priority_of(reading) if arrival.may_page else None
     after = replace_state(state, priority=risen) if risen is not None and risen is not state.priority else state
     events = [found.event] if found.event is not None else []
-    moved = _moved_team(live, mapped) if arrival.may_page else ""
-    if (moved or after.priority.is_above(state.priority)) and state.status is not AlertStatus.MERGED:
+    moved = _moved_team(live, mapped) if arrival.may_page and "team" not in own else ""
+    is_own = "source_priority" in own
+    rises = after.priority.is_above(state.priority) and not is_own
+    if (moved or rises) and state.status is not AlertStatus.MERGED:
         paging, _ = why_it_pages(door, arrival, reading, now)
-        changes.append(AlertChange(state, after, tuple(events), paging=paging, moved=moved))
+        changes.append(AlertChange(state, after, tuple(events), paging=paging, moved=moved, is_own_priority=is_own))
     elif events or after != state:
-        changes.append(AlertChange(state, after, tuple(events)))
+        changes.append(AlertChange(state, after, tuple(events), is_own_priority=is_own))
     state = after
     # An agent that Tocsin itself wrote is nobody's act.
     given = _agent(door, live, state, reading, actor, now) if arrival.may_page and echo is None else None
@@ -266,7 +271,7 @@ def _refresh(
         state = given.after
     # An open of a merged alert's key counts on the alert that people look at.
     counted_on = live.parent_id if status is MessageStatus.APPENDED and live.parent_id is not None else live.state.id
-    own = found.changes if counted_on == live.state.id else None
+    written = found.changes if counted_on == live.state.id else None
     after_key = replace(_moved(key, arrival, reading), live=_refreshed(live, state, found.changes))
     return Decision(
         status,
@@ -274,17 +279,22 @@ def _refresh(
         after_key,
         counted_on,
         changes=tuple(changes),
-        counted=Counted(counted_on, 1, arrival.received_at, own or None),
+        counted=Counted(counted_on, 1, arrival.received_at, written or None),
         counts=True,
-        came_back=_no_longer_awaited(arrival, echo, given),
+        came_back=_no_longer_awaited(arrival, echo, given, own),
     )
 
 
-def _no_longer_awaited(arrival: Arrival, echo: int | None, given: AlertChange | None) -> tuple[int, ...]:
-    """The writes of an agent that will not come back: the one that this message is the echo of; and where somebody gave
-    the ticket to another since, all of them: that agent once more is then an act."""
+def _no_longer_awaited(
+    arrival: Arrival, echo: int | None, given: AlertChange | None, own: Mapping[str, int]
+) -> tuple[int, ...]:
+    """The writes that will not come back: of an agent the one that this message is the echo of, likewise of a priority
+    and a team; and where somebody gave the ticket to another since, all of them: that agent once more is then an
+    act."""
     if echo:
         return (echo,)
+    if fields := tuple({own[name] for name in ("source_priority", "team") if name in own}):
+        return fields
     return arrival.own.overtaken() if given is not None and arrival.own is not None else ()
 
 

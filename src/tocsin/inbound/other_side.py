@@ -42,6 +42,11 @@ class OwnWrites:
     #: When somebody here last did what wrote an agent, or a status: an older message knows nothing of it.
     agent_at: datetime | None = None
     status_at: datetime | None = None
+    #: Priorities (by name, and as "priority 4") and teams, both folded, likewise.
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    teams: Mapping[str, int] = field(default_factory=dict)
+    #: All statuses (folded) that were written lately, also those that came back.
+    lately: frozenset[str] = frozenset()
     #: The number of the agent that Tocsin is over there; "" when that is not known.
     me: str = ""
 
@@ -56,6 +61,22 @@ class OwnWrites:
         number = "" if reading.mapped.says_nobody("agent") else reading.mapped.text("agent_id") or ""
         found = self.agents.get(number)
         return found if found is not None else 0 if self.agent_is_coming or by is _By.TOCSIN else None
+
+    def written(self, reading: Reading) -> dict[str, int]:
+        """Which columns of a message have just what Tocsin wrote, each with the number of that write: whoever caused
+        the message, that is nobody's act."""
+        text = reading.mapped.text
+        known = (
+            ("source_status", text("source_status"), self.statuses),
+            ("source_priority", text("severity") or text("priority"), self.priorities),
+            ("team", text("team"), self.teams),
+        )
+        found = {name: number for name, said, by in known if said and (number := by.get(said.casefold())) is not None}
+        status = text("source_status")
+        if status and self._by(reading) is _By.TOCSIN and status.casefold() in self.lately:
+            # The write is known by something else that came back before.
+            found.setdefault("source_status", 0)
+        return found
 
     def overtaken(self) -> tuple[int, ...]:
         """The last write of an agent, once somebody else has given the ticket away after it; none while an earlier

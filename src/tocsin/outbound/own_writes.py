@@ -31,6 +31,9 @@ class _Gathered:
     me: str = ""
     agents: dict[str, int] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    priorities: dict[str, int] = field(default_factory=dict)
+    teams: dict[str, int] = field(default_factory=dict)
+    lately: set[str] = field(default_factory=set)
     agent_is_coming: bool = False
     status_is_coming: bool = False
     agent_at: datetime | None = None
@@ -51,7 +54,16 @@ def ask(
         _add(gathered.setdefault((row["integration_id"], row["ticket"]), _Gathered()), row)
     return {
         key: OwnWrites(
-            one.agents, one.statuses, one.agent_is_coming, one.status_is_coming, one.agent_at, one.status_at, one.me
+            one.agents,
+            one.statuses,
+            one.agent_is_coming,
+            one.status_is_coming,
+            one.agent_at,
+            one.status_at,
+            one.priorities,
+            one.teams,
+            frozenset(one.lately),
+            one.me,
         )
         for key, one in gathered.items()
     }
@@ -66,6 +78,8 @@ def _add(found: _Gathered, row: Mapping[str, Any]) -> None:
     if row["status"] != "sent":
         found.agent_is_coming |= row["has_agent"]
         found.status_is_coming |= row["has_status"]
+    if "status" in row["wrote"]:
+        found.lately.add(row["wrote"]["status"].casefold())
     if row["is_echoed"]:
         return
     # Of two writes of the same value the later is the one that will be known again.
@@ -73,6 +87,10 @@ def _add(found: _Gathered, row: Mapping[str, Any]) -> None:
         found.agents[row["wrote"]["agent"]] = row["id"]
     if "status" in row["wrote"]:
         found.statuses[row["wrote"]["status"].casefold()] = row["id"]
+    # A message has a priority's name, or its number only.
+    found.priorities |= {text.casefold(): row["id"] for text in row["wrote"].get("priority", ())}
+    if "team" in row["wrote"]:
+        found.teams[row["wrote"]["team"].casefold()] = row["id"]
 
 
 def keep(connection: Connection, writes: Sequence[int]) -> None:

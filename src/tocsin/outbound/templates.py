@@ -1,6 +1,7 @@
 """Texts with values in them: `<subject>` is replaced by the alert's subject, `<custom.ticket>` by a custom field. Pure.
 
-A name that is not known stays as it was written, so that HTML and comparisons survive. `<<` is a literal `<`.
+A name that is not known stays as it was written, so that HTML and comparisons survive; a tag or a custom field that
+this alert does not have is nothing. `<<` is a literal `<`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from urllib.parse import quote
 
 _REFERENCE = re.compile(r"<<|<([A-Za-z_][\w.^ -]{0,80})>")
 
+#: What one alert has and another has not.
+_OF_SOME = ("tag.", "custom.")
+
 LONGEST = 20_000
 
 
@@ -22,9 +26,9 @@ def render(template: str, values: Mapping[str, object], escape: Callable[[str], 
         name = found.group(1)
         if name is None:
             return "<"
-        if name not in values:
+        if name not in values and not name.startswith(_OF_SOME):
             return found.group(0)
-        text = said(values[name])
+        text = said(values.get(name))
         return escape(text) if escape is not None else text
 
     return _REFERENCE.sub(replaced, template)

@@ -198,7 +198,7 @@ def press(workflow: Workflow, alert_id: int, user: User, via: str, *, now: datet
             (workflow.pk, alert_id, cause, user.pk, user.display_name, via, now, now),
         ).fetchone()
         assert number is not None
-        database.hint(connection, reactor.TOPIC)
+        # No hint: it is carried out here and now, and the loop finds it only should this process stop in between.
     loop.look_at(number[0], now)
     return Run.objects.get(pk=number[0])
 

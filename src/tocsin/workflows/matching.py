@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from tocsin.alerts.orders import AlertState
+from tocsin.alerts.orders import AlertState, NewEvent
 from tocsin.alerts.reactors import AlertChange
 from tocsin.alerts.states import LIVE, EventKind
 from tocsin.workflows.definition import Trigger
@@ -35,15 +35,27 @@ def happened(change: AlertChange) -> dict[TriggerKind, str]:
         kind = _BY_EVENT.get(event.kind)
         if event.kind is EventKind.STEP_FIRED and (event.data.get("step"), event.data.get("pass")) != (1, 1):
             kind = TriggerKind.ESCALATED
-        if kind is not None and event.alert_id == change.alert_id:
+        if kind is not None and not _is_own(event) and event.alert_id == change.alert_id:
             found.setdefault(kind, event.reason)
         changes = event.data.get("changes")
         if isinstance(changes, Mapping):
             if any(name in changes for name in _MOMENTS):
                 found |= dict.fromkeys(SLA, event.reason)
-            if "source_status" in changes:
+            if "source_status" in changes and "source_status" not in _own(event):
                 found[TriggerKind.STATUS_CHANGED] = event.reason
     return found | _by_state(change.before, change.after, said)
+
+
+def _is_own(event: NewEvent) -> bool:
+    """Whether it tells of nothing but what Tocsin itself wrote at the source."""
+    changes = event.data.get("changes")
+    return isinstance(changes, Mapping) and bool(changes) and _own(event) >= set(changes)
+
+
+def _own(event: NewEvent) -> frozenset[str]:
+    """What of a message's changes Tocsin itself wrote at the source: nobody's act."""
+    own = event.data.get("own")
+    return frozenset(own) if isinstance(own, list) else frozenset()
 
 
 def _by_state(before: AlertState, after: AlertState, said: str) -> dict[TriggerKind, str]:

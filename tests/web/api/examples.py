@@ -446,6 +446,7 @@ _OUTBOUND: Mapping[str, Example] = {
     "GET outbound-integrations/{id}/calls": _on_outbound("/calls"),
     "GET outbound-integrations/{id}/calls/{int:call_id}": _on_call(),
     "POST outbound-integrations/{id}/calls/{int:call_id}/send-again": _on_call("/send-again"),
+    "POST outbound-integrations/{id}/calls/send-again": _on_outbound("/calls/send-again"),
     "POST outbound-integrations/{id}/calls/{int:call_id}/drop": _on_call("/drop"),
     "POST outbound-integrations/{id}/call": _on_outbound("/call", lambda world, _found: {"alert": world.open_alert()}),
     "GET outbound-integrations/{id}/rights": _on_outbound("/rights"),

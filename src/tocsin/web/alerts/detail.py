@@ -183,6 +183,9 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
         (_("Team"), alert.team),
         (_("Requester"), alert.requester),
     ]
+    if alert.source_agent:
+        # Kept to compare with; people read the name.
+        custom.pop("agent_id", None)
     known = [(name, _readable(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
     rest = [*known, *sorted(custom.items())]
     facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in rest]

@@ -55,6 +55,8 @@ class CommonForm(forms.Form):
 
     kind = ""
     SECRETS: tuple[str, ...] = ()
+    #: Those without which nothing works.
+    NEEDED: tuple[str, ...] = ()
     TEXTS_: tuple[str, ...] = ()
 
     def __init__(self, *args: Any, stored: frozenset[str] = frozenset(), **kwargs: Any) -> None:
@@ -62,6 +64,7 @@ class CommonForm(forms.Form):
         for name in self.SECRETS:
             old = self.fields[name]
             self.fields[name] = _secret(old.label, name in stored, old.help_text)
+            self.fields[name].required = name in self.NEEDED and name not in stored
 
     def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
         """`known` with everything that this form has. Raises Rejected."""
@@ -80,7 +83,7 @@ class HaloForm(CommonForm):
     """Where Halo is, and as whom Tocsin signs in there."""
 
     kind = "haloitsm"
-    SECRETS = ("client_secret",)
+    SECRETS = NEEDED = ("client_secret",)
     TEXTS_ = ("base_url", "tenant", "client_id", "scope", "application", "note_action", "time_zone")
 
     base_url = forms.CharField(

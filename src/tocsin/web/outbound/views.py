@@ -21,7 +21,7 @@ from tocsin.inbound import secrets
 from tocsin.inbound.models import Integration
 from tocsin.outbound import commands, halo
 from tocsin.outbound.connectors.registry import KINDS
-from tocsin.outbound.models import Call, LookUp, OutboundIntegration
+from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, Event
 from tocsin.people.models import User
 from tocsin.web.forms import show_rejection
@@ -52,8 +52,10 @@ def health(row: OutboundIntegration) -> tuple[str, str]:
         return _("switched off"), "quiet"
     if standing.problem:
         return _("needs you"), "now"
-    if standing.open_until or standing.look_problem:
+    if standing.open_until or standing.trouble:
         return _("does not answer"), "wait"
+    if standing.look_problem:
+        return _("reads only in part"), "wait"
     if standing.webhook_problem:
         return _("webhook silent"), "wait"
     return (_("works"), "ok") if standing.succeeded_at or standing.looked_at else (_("not used yet"), "quiet")
@@ -103,11 +105,11 @@ def outbound(request: Request, number: int) -> HttpResponse:
     row = find(number)
     waiting = Call.objects.filter(integration=row, status__in=WAITING).count()
     dead = list(Call.objects.filter(integration=row, status=CallStatus.DEAD).order_by("-pk")[:10])
-    doors = (
-        list(Integration.objects.filter(kind__in=family(row.kind)).select_related("outbound"))
-        if row.kind == "haloitsm"
-        else []
-    )
+    doors = []
+    if row.kind == "haloitsm":
+        hooks = dict(Webhook.objects.filter(integration=row).values_list("door", "set_up_at"))
+        inbound_ones = Integration.objects.filter(kind__in=family(row.kind)).select_related("outbound")
+        doors = [(door, hooks.get(door.pk)) for door in inbound_ones]
     context = {
         **frame(request, row, "overview"),
         "waiting": waiting,

@@ -28,6 +28,7 @@ SENTENCES = (
     _("{name} merged alert {number} into this one"),
     _("{name} replied"),
     _("{name} changed it: {changes}"),
+    _("{name} has now what Tocsin wrote: {changes}"),
     _("{name} opened it by hand"),
     _("{name} took back {said}"),
     _("{name} took back merging alert {number} into this one"),

@@ -94,5 +94,5 @@ def press(request: Request, number: int, workflow_id: int) -> HttpResponse:
         messages.warning(request, f"{row.name}: {' '.join(failed)}")
     else:
         said = " ".join(str(step["said"]) for step in run.steps)
-        messages.success(request, f"{row.name}: {said or run.reason}")
+        messages.success(request, f"{row.name}: {said or _('It is being done.')}")
     return redirect("alert", number)

@@ -401,7 +401,5 @@ def loops(directory: Directory) -> tuple[Loop, ...]:
     """The loops that read back."""
     return (
         Loop("outbound look", lambda: look(directory, clock.now), timedelta(seconds=5), frozenset({"clock", "config"})),
-        Loop(
-            "outbound ask", lambda: asking.ask_about(directory, clock.now), timedelta(seconds=1), frozenset({"reread"})
-        ),
+        asking.loop(directory),
     )

@@ -249,11 +249,15 @@ def _note_what_is_written(connection: Connection, jobs: Sequence[Job]) -> None:
     """An empty agent stands for nobody."""
     noted = []
     for job in jobs:
-        wrote: dict[str, str] = {}
+        wrote: dict[str, object] = {}
         if agent := job.known.get("agent"):
             wrote["agent"] = "" if agent["number"] == NOBODY else agent["number"]
         if status := job.known.get("status"):
             wrote["status"] = status["name"]
+        if priority := job.known.get("priority"):
+            wrote["priority"] = [priority["name"], f"Priority {priority['number']}"]
+        if team := job.known.get("team"):
+            wrote["team"] = team
         noted.append({"id": job.id, "wrote": wrote, "ticket": job.known.get("ticket", "")})
     if noted:
         connection.execute(_WROTE, (as_json(noted),))

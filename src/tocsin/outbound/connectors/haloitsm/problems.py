@@ -124,7 +124,7 @@ def of_token(answer: Answer, base: str, scopes: list[str], bad: list[str]) -> To
 def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -> TocsinError:
     """Why a request did not work. `doing` ends a sentence: "write a note"."""
     said = words(answer.body)
-    quoted = f" Halo said: {said}" if said else ""
+    quoted = f" Halo said: {_ended(said)}" if said else ""
     match answer.status:
         case 429:
             return Throttled("Halo asks for patience: too many requests (429).", answer.retry_after)
@@ -169,7 +169,7 @@ def _of_text(answer: Answer, said: str, doing: str) -> TocsinError:
         return AssignFirst("Halo closes no ticket that has no agent.", "Give it one, or let Tocsin assign it.")
     if _NO_ACCESS.search(said):
         return NoteRefused(
-            f"Halo does not let Tocsin's agent use the action of its notes. Halo said: {said}",
+            f"Halo does not let Tocsin's agent use the action of its notes. Halo said: {_ended(said)}",
             "Choose another note action, or allow this one in the agent's role.",
         )
     if _NO_OUTCOME.search(said):
@@ -178,3 +178,8 @@ def _of_text(answer: Answer, said: str, doing: str) -> TocsinError:
         )
     text = said or "nothing"
     return Permanent(f"Halo refused to {doing} ({answer.status}). It said: {text}")
+
+
+def _ended(said: str) -> str:
+    """What Halo said, ended as a sentence: others come behind it."""
+    return said if said.endswith((".", "!", "?", "…")) else f"{said}."

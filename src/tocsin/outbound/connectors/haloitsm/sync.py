@@ -24,7 +24,7 @@ TEXTS: Mapping[Event, str] = {
     Event.REPLY: "<who>: <said>",
     Event.HOLD: "<who> put this on hold at <time>, until <until>.",
     Event.CLOSE: "<who> closed the alert at <time><after>.<note>",
-    Event.EXHAUSTED: "Nobody answered: <what>",
+    Event.EXHAUSTED: "<what>",
 }
 
 _LONGEST_NOTE = 10_000
