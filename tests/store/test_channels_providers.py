@@ -105,6 +105,42 @@ def test_a_secret_that_is_not_given_stays_and_an_empty_one_is_forgotten(now: dat
     assert made.secrets == ""
 
 
+SMTP = {"name": "Mail", "kind": "smtp", "host": "mail.example.org", "port": 587, "security": "starttls",
+        "username": "tocsin", "password": "sesame", "sender": "tocsin@example.org"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "secret", "moved"),
+    [
+        (NTFY, "token", {"api_base": "https://ntfy.evil.example/"}),
+        (NTFY, "token", {"api_base": "http://ntfy.example.org/"}),
+        (SMTP, "password", {"host": "mail.evil.example"}),
+        (SMTP, "password", {"port": 2525}),
+        (SMTP, "password", {"security": "none"}),
+    ],
+)
+def test_a_stored_secret_does_not_follow_its_provider_to_another_server(
+    now: datetime, spec: dict[str, Any], secret: str, moved: dict[str, Any]
+) -> None:
+    made = save(spec, now)
+    there = {**commands.provider_spec(made), **moved}
+    with pytest.raises(Rejected, match=f"{secret}: enter the secret again: the address has changed"):
+        save(there, now, made)
+    made.refresh_from_db()
+    assert commands.provider_spec(made)["name"] == spec["name"]
+    save({**there, secret: "another"}, now, made)
+    save({**commands.provider_spec(made), "order": 3}, now, made)
+    assert providers.secrets_of(made.secrets) == {secret: "another"}
+
+
+def test_what_others_prove_themselves_with_is_not_asked_for_again(now: datetime) -> None:
+    spec = {"name": "Chat", "kind": "slack", "bot_token": "xoxb-1", "signing_secret": "s3cret"}
+    made = save(spec, now)
+    there = {**commands.provider_spec(made), "api_base": "https://slack.proxy.example"}
+    save({**there, "bot_token": "xoxb-2"}, now, made)
+    assert providers.secrets_of(made.secrets) == {"bot_token": "xoxb-2", "signing_secret": "s3cret"}
+
+
 def test_a_name_is_taken_once_ignoring_case(now: datetime) -> None:
     save(NTFY, now)
     with pytest.raises(Rejected) as caught:

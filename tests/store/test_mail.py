@@ -263,3 +263,17 @@ def test_where_mails_are_taken_is_a_setting_that_is_checked() -> None:
         with pytest.raises(Rejected) as caught:
             installation.change_settings({"mail_listen": wrong}, actor=COMMAND_LINE, now=clock.now())
         assert caught.value.field == "mail_listen"
+
+
+@pytest.mark.parametrize(
+    "mailbox",
+    ["imaps://a@evil.example/INBOX", "imap+starttls://a@mail.example/INBOX", "imaps://a@mail.example:1993/INBOX"],
+)
+def test_a_mailboxs_password_does_not_follow_it_to_another_server(mailbox: str) -> None:
+    known = {"imap": {"mailbox": "imaps://a@mail.example/INBOX", "password": "sesame"}}
+    with pytest.raises(Rejected, match="password: enter the secret again: the address has changed"):
+        secrets.read_credentials({"imap": {"mailbox": mailbox}}, known)
+    anew = {"imap": {"mailbox": mailbox, "password": "another"}}
+    assert secrets.read_credentials(anew, known) == anew
+    folder = {"imap": {"mailbox": "imaps://a@mail.example/Alerts"}}
+    assert secrets.read_credentials(folder, known)["imap"]["password"] == "sesame"

@@ -15,6 +15,7 @@ from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.core import config, configuration, crypto, ids
 from tocsin.core.errors import Rejected
+from tocsin.core.origins import is_elsewhere
 from tocsin.core.specs import Spec
 from tocsin.inbound.mail import mailboxes
 from tocsin.inbound.models import Integration
@@ -137,6 +138,9 @@ def read_credentials(value: object, known: Mapping[str, Any], signature_header: 
             shown: part.text(shown, usual, required=not usual, longest=200),
             secret: part.text(secret, before, required=not before, longest=1000),
         }
+        if kind == "imap" and before and not part.has(secret) and is_elsewhere(known[kind][shown], entry[shown]):
+            # Whoever may change the mailbox must not learn by it the password of another server.
+            part.refuse(secret, "enter the secret again: the address has changed.", "missing")
         if kind in ("header", "hmac") and entry[shown] and not _HEADER.fullmatch(entry[shown]):
             part.refuse(shown, f'"{entry[shown]}" is not the name of a header.')
         if kind == "basic" and ":" in entry[shown]:

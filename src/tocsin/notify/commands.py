@@ -17,6 +17,7 @@ from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, egress
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.origins import leads_elsewhere
 from tocsin.core.specs import Spec
 from tocsin.notify.channels import common
 from tocsin.notify.channels.common import settings_of
@@ -24,6 +25,9 @@ from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
 from tocsin.notify.channels.registry import BUILT_IN, KINDS
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, sealed, secrets_of, slug
+
+#: Secrets by which others prove themselves to Tocsin; they never leave it.
+_NEVER_SENT = frozenset({"signing_secret", "post_secret"})
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
 
@@ -140,6 +144,10 @@ def _read(spec: Spec, existing: Provider | None) -> _Read:
     is_enabled = spec.flag("enabled", True)
     secrets = {s.name: spec.text(s.name, longest=4000) for s in settings_of(kind) if s.is_secret and spec.has(s.name)}
     settings = {s.name: _setting(spec, s) for s in settings_of(kind) if not s.is_secret}
+    if existing and existing.kind == kind.name and leads_elsewhere(existing.settings, settings):
+        # What was entered for one server is not sent to another.
+        for name_of in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
+            spec.refuse(name_of, "enter the secret again: the address has changed.", "missing")
     spec.finish()
     return _Read(name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets)
 

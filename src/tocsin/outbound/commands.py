@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -23,6 +22,7 @@ from tocsin.access.audit import Actor
 from tocsin.core import configuration, database, dependents
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.origins import leads_elsewhere
 from tocsin.core.specs import Spec
 from tocsin.outbound import calls, directory, pacing, record, tickets
 from tocsin.outbound.connectors.contract import Barred, ConnectorKind, Line
@@ -72,7 +72,7 @@ def save_outbound(
         settings = kind.read(read)
         matches = _matches(read, settings.pop("agents", {}))
         known = directory.secrets_of(existing.secrets) if existing else {}
-        if existing and _leads_elsewhere(existing.settings, settings):
+        if existing and leads_elsewhere(existing.settings, settings):
             # Whoever may change the address must not learn by it what was stored for another one.
             for key in sorted(known.keys() - given.keys()):
                 read.refuse(key, "enter the secret again: the address has changed.", "missing")
@@ -293,21 +293,6 @@ def _kind(spec: Spec, existing: OutboundIntegration | None) -> ConnectorKind:
     if existing is not None and existing.kind != kind.name:
         spec.refuse("kind", "stays what it was; make a new outbound integration for another kind.")
     return kind
-
-
-def _leads_elsewhere(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether an address among the settings has another origin (scheme, host, port) than before, or is new."""
-    keys = [key for key in after if key in ("url", "api_base") or key.endswith("_url")]
-    return any(_origin(str(before.get(key, ""))) != _origin(str(after[key])) for key in keys)
-
-
-def _origin(url: str) -> tuple[str, str, int | None] | str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        return parts.scheme, parts.hostname or "", port
-    except ValueError:
-        return url
 
 
 def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
