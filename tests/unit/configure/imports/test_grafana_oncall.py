@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.doubles import grafana_oncall as account
@@ -77,6 +77,10 @@ def test_who_is_on_call_stays_the_same_over_a_month_of_levels_days_and_overrides
 
 
 @settings(max_examples=60, deadline=None)
+@example(
+    frequency="daily", interval=1, by_day=[], week_start="MO", users=[["a"]], start=datetime(2026, 11, 2), hours=48,
+    until=datetime(2026, 11, 11),
+)  # fmt: skip
 @given(
     frequency=st.sampled_from(["daily", "weekly"]),
     interval=st.integers(1, 3),

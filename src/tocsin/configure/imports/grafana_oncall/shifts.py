@@ -136,7 +136,7 @@ def _last_end(event: Event, each: timedelta) -> datetime:
     """When the last occurrence ends that begins by `until`."""
     assert event.until is not None
     passed = max(0, (event.until - event.start) // each)
-    return event.start + (passed + 1) * each
+    return event.start + passed * each + event.duration
 
 
 def _occurrences(event: Event, each: timedelta, now: datetime) -> list[dict[str, Any]]:
