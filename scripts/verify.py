@@ -18,6 +18,21 @@ BIN = Path(sys.executable).parent
 PYTHON = sys.executable
 IN_CI = bool(os.environ.get("CI"))
 
+#: Store tests that are not run again on the distribution's server: those of the built-in one would only run the same
+#: programs, and the others are about what vendors send and take, by statements that the rest runs as well.
+SAME_ON_ANY_SERVER = (
+    "embedded_*",
+    "built_in_channels",
+    "catalogue_samples",
+    "channels_providers",
+    "chat",
+    "configuration_docs",
+    "phones",
+    "sample",
+    "vendor_doors",
+    "web_push",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -68,8 +83,7 @@ def thorough() -> list[Check]:
         Check("tests of the whole system", [*pytest, "-n", "2", "--dist", "worksteal", *alone]),
         Check(
             f"store tests on {distribution or 'the distribution'}",
-            # Those of the built-in server would only run the same programs again.
-            [*pytest, "-n", "2", "tests/store", "--ignore-glob=*/test_embedded_*"],
+            [*pytest, "-n", "2", "tests/store", *(f"--ignore-glob=*/test_{name}.py" for name in SAME_ON_ANY_SERVER)],
             {"TOCSIN_TEST_POSTGRES_BIN": str(distribution)},
             None if distribution else f"no PostgreSQL server {debian.OLDEST_POSTGRES} or later in /usr/lib/postgresql",
         ),

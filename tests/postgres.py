@@ -105,10 +105,17 @@ def template(postgres: Postgres, django_db_blocker: DjangoDbBlocker) -> str:
 @pytest.fixture
 def database(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A migrated database of the test's own, used by Django and by Tocsin's pool. Gives its URL; dropped afterwards."""
+    with new_database(postgres, template, django_db_blocker) as url:
+        yield url
+
+
+@contextmanager
+def new_database(postgres: Postgres, template: str, blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A migrated database, in use until the end."""
     name = f"test_{secrets.token_hex(6)}"
     url = postgres.make(name, template)
     try:
-        with django_db_blocker.unblock(), _in_use(url):
+        with blocker.unblock(), _in_use(url):
             yield url
     finally:
         postgres.drop(name)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import DEFAULT_OPTIONS, Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 type Theme = Literal["light", "dark"]
@@ -47,6 +47,9 @@ _TOO_WIDE = """(() => {
   return beyond.length ? beyond[beyond.length - 1].outerHTML.slice(0, 200) : "something outside of main";
 })()"""
 
+#: What axe finds that may differ between light and dark.
+_COLOURS = ("color-contrast", "link-in-text-block")
+
 #: The browser's own remarks about a page that loads as it should.
 _HARMLESS = ("[DOM] Password forms should have", "[DOM] Multiple forms should be contained")
 
@@ -77,6 +80,13 @@ class Visitor:
         shift = self.page.evaluate("window.layoutShift ?? 0")
         if shift > MOST_SHIFT:
             self.problems.append(f"{where}: it jumped by {shift:.3f} while it loaded")
+
+    def look_in_the_dark(self) -> None:
+        """Notes what is wrong with the colours of a page in the dark, one that has been looked at in the light."""
+        where = self.page.url.removeprefix(self.base)
+        self.page.emulate_media(color_scheme="dark")
+        self.problems += [f"{where}, dark: {problem}" for problem in _axe(self.page, *_COLOURS)]
+        self.page.emulate_media(color_scheme="light")
 
     def fits(self, place: str = "") -> None:
         """Notes whether the page as it is scrolls sideways."""
@@ -131,8 +141,10 @@ def _note_request(one: Visitor, url: str) -> None:
         one.problems.append(f"{one.page.url}: it asked {url}")
 
 
-def _axe(page: Page) -> list[str]:
-    found = Axe().run(page)
+def _axe(page: Page, *rules: str) -> list[str]:
+    """What axe finds: by all of its rules, or by those given."""
+    options = DEFAULT_OPTIONS | ({"runOnly": list(rules)} if rules else {})
+    found = Axe().run(page, options=options)
     return [
         f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"
         for violation in found.response["violations"]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
+from pytest_django import DjangoDbBlocker
 
 from tests.browser import desk as desks
 from tests.browser.browsing import DESK, PHONE, Theme, Visitor, visitor
 from tests.browser.conftest import PICTURES
 from tests.browser.desk import Desk, Duty
 from tests.browser.running import Running, serve
-from tests.doubles.smtp import SmtpDouble
+from tests.doubles.smtp import smtp_double
+from tests.postgres import Postgres, new_database
 from tests.store.ingest import make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core import clock
@@ -115,36 +116,80 @@ ODD = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def evening(browser: Browser, database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Evening]:
-    desk, duty = desks.set_up(), desks.plan_duty()
-    # Its guide has all that guides have: lists, and code in them.
-    make_integration("AWS", "cloudwatch")
-    # One message of each shape in the sandbox.
-    for label, channel, address in (("Call", "voice", "+41790000001"), ("Chat", "chat", "slack:U012AB3CD")):
-        spec = {"label": label, "channel": channel, "address": address}
-        alice = User.objects.get(username="alice")
-        people.save_contact_method(alice, spec, actor=COMMAND_LINE, now=clock.now())
-    with serve(tmp_path, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
-        numbers = desks.receive_an_evening(running.url, desk)
-        with mails.arrived:
-            mails.arrived.wait_for(lambda: any("VPN down" in mail.part("plain") for mail in mails.mails), 15)
-        with visitor(browser, running.url) as alice:
-            sign_in(alice, "alice")
-            yield Evening(running, desk, duty, numbers, alice.context.storage_state())
+@pytest.fixture(scope="module")
+def evening(
+    browser: Browser,
+    postgres: Postgres,
+    template: str,
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Evening]:
+    """One for all of this module, since making it takes longer than most of the tests."""
+    folder = tmp_path_factory.mktemp("evening")
+    with new_database(postgres, template, django_db_blocker) as database, smtp_double() as mails:
+        desk, duty = desks.set_up(), desks.plan_duty()
+        # Its guide has all that guides have: lists, and code in them.
+        make_integration("AWS", "cloudwatch")
+        # One message of each shape in the sandbox.
+        for label, channel, address in (("Call", "voice", "+41790000001"), ("Chat", "chat", "slack:U012AB3CD")):
+            spec = {"label": label, "channel": channel, "address": address}
+            alice = User.objects.get(username="alice")
+            people.save_contact_method(alice, spec, actor=COMMAND_LINE, now=clock.now())
+        with serve(folder, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
+            numbers = desks.receive_an_evening(running.url, desk)
+            with mails.arrived:
+                mails.arrived.wait_for(lambda: any("VPN down" in mail.part("plain") for mail in mails.mails), 15)
+            with visitor(browser, running.url) as alice:
+                sign_in(alice, "alice")
+                yield Evening(running, desk, duty, numbers, alice.context.storage_state())
+
+
+def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: Evening) -> None:
+    """First of all: what the others send is not to be seen in them."""
+    PICTURES.mkdir(exist_ok=True)
+    vpn = f"/alerts/{evening.numbers['vpn']}/"
+    shots: tuple[tuple[str, str, int, Theme], ...] = (
+        ("alerts", "/alerts/", DESK, "light"),
+        ("alert", vpn, DESK, "light"),
+        ("alert-dark-phone", vpn, PHONE, "dark"),
+        ("inbound-log", "/inbound-log/", DESK, "light"),
+        ("integration", f"/integrations/{evening.desk.halo}/", DESK, "light"),
+        ("home", "/", DESK, "light"),
+        ("on-call", f"/on-call/groups/{evening.duty.group}/", DESK, "light"),
+        ("on-call-phone", f"/on-call/groups/{evening.duty.group}/", PHONE, "dark"),
+        ("schedule-editor", f"/on-call/schedules/{evening.duty.schedule}/edit/", DESK, "light"),
+        ("halo-guide", f"/integrations/{evening.desk.halo}/guide/", DESK, "light"),
+        ("halo-connect", "/outbound/add/haloitsm/", DESK, "light"),
+        ("halo-written-back", f"/outbound/{OutboundIntegration.objects.get(kind='haloitsm').pk}/sync/", DESK, "light"),
+    )
+    for name, path, width, theme in shots:
+        with _signed_in(browser, evening, width, theme) as alice:
+            alice.open(path)
+            alice.page.evaluate("document.fonts.ready")
+            alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
+            alice.check()
 
 
 @pytest.mark.parametrize("width", [DESK, PHONE])
 def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, evening: Evening, width: int) -> None:
-    problems: list[str] = []
+    """Each page is loaded once, in the light; in the dark only its colours are others."""
     _receive_odd_texts(evening)
-    for theme in ("light", "dark"):
-        with _signed_in(browser, evening, width, theme) as alice:
-            for path in evening.paths():
-                alice.open(path)
-                alice.look()
-            problems += [f"{theme}: {problem}" for problem in alice.problems]
-    assert not problems, "\n".join(problems)
+    with _signed_in(browser, evening, width, "light") as alice:
+        for path in evening.paths():
+            alice.open(path)
+            alice.look()
+            alice.look_in_the_dark()
+        assert not alice.problems, "\n".join(alice.problems)
+
+
+def test_a_page_is_dark_where_the_system_is(browser: Browser, evening: Evening) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    with _signed_in(browser, evening, DESK, "light") as alice, _signed_in(browser, evening, DESK, "dark") as night:
+        alice.open("/")
+        light = alice.page.evaluate(background)
+        alice.page.emulate_media(color_scheme="dark")
+        night.open("/")
+        assert light != alice.page.evaluate(background) == night.page.evaluate(background)
 
 
 def test_an_observer_on_the_smallest_screen_reads_and_is_offered_nothing(browser: Browser, evening: Evening) -> None:
@@ -173,31 +218,6 @@ def test_long_german_words_fit_the_narrowest_screen(browser: Browser, evening: E
             alice.fits()
         expect(alice.page.locator("html[lang=de]")).to_be_attached()
         assert not alice.problems, "\n".join(alice.problems)
-
-
-def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: Evening) -> None:
-    PICTURES.mkdir(exist_ok=True)
-    vpn = f"/alerts/{evening.numbers['vpn']}/"
-    shots: tuple[tuple[str, str, int, Theme], ...] = (
-        ("alerts", "/alerts/", DESK, "light"),
-        ("alert", vpn, DESK, "light"),
-        ("alert-dark-phone", vpn, PHONE, "dark"),
-        ("inbound-log", "/inbound-log/", DESK, "light"),
-        ("integration", f"/integrations/{evening.desk.halo}/", DESK, "light"),
-        ("home", "/", DESK, "light"),
-        ("on-call", f"/on-call/groups/{evening.duty.group}/", DESK, "light"),
-        ("on-call-phone", f"/on-call/groups/{evening.duty.group}/", PHONE, "dark"),
-        ("schedule-editor", f"/on-call/schedules/{evening.duty.schedule}/edit/", DESK, "light"),
-        ("halo-guide", f"/integrations/{evening.desk.halo}/guide/", DESK, "light"),
-        ("halo-connect", "/outbound/add/haloitsm/", DESK, "light"),
-        ("halo-written-back", f"/outbound/{OutboundIntegration.objects.get(kind='haloitsm').pk}/sync/", DESK, "light"),
-    )
-    for name, path, width, theme in shots:
-        with _signed_in(browser, evening, width, theme) as alice:
-            alice.open(path)
-            alice.page.evaluate("document.fonts.ready")
-            alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
-            alice.check()
 
 
 def _signed_in(browser: Browser, evening: Evening, width: int, theme: str) -> Any:
