@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, LiteralString
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -94,6 +94,19 @@ def transaction() -> Iterator[Connection]:
     """A pooled connection inside one transaction: committed at the end, rolled back on an error."""
     with pool().connection() as connection, connection.transaction():
         yield connection
+
+
+@contextmanager
+def begun(connection: Connection) -> Iterator[None]:
+    """For a transaction whose BEGIN and COMMIT travel in pipelines, each with what is next to it: on an error it is
+    rolled back. `connection.transaction()` would cost an exchange with the database for each of the two."""
+    try:
+        yield
+    except BaseException:
+        # What is wrong is known already; a connection that is gone has rolled back by itself.
+        with suppress(psycopg.Error):
+            connection.rollback()
+        raise
 
 
 def retry_once[T](work: Callable[[], T]) -> T:

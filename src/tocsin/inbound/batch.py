@@ -5,9 +5,10 @@ Locks in the order of the whole product: keys, then alerts by key, then what is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -135,29 +136,31 @@ def process(
     *,
     wait: bool = True,
     draining: bool = False,
+    decided: Callable[[], None] = lambda: None,
 ) -> list[Stored]:
     """Stores and decides messages in one transaction; returns what became of each, in their order, once committed.
 
     With `wait`, raises psycopg's LockNotAvailable when a key or an alert stays held for longer than the connection's
     `lock_timeout`; without, such messages become Pending. `draining` decides messages that are stored as Pending, and
-    leaves out those that another node has decided meanwhile.
+    leaves out those that another node has decided meanwhile. `decided` is called when all is decided and on its way to
+    the database, and not committed yet.
     """
-    with connection.transaction():
-        read, standing = _take(connection, registry, numbers, incoming, now, wait=wait, draining=draining)
+    is_due = bool(incoming) and incoming[0].is_due
+    # What is due goes behind an undecided message of its key; undecided messages are not behind themselves.
+    stands = partial(keys.standing, connection, now=now, replaying=draining and not is_due)
+    with database.begun(connection):
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            read, asked = _ask(connection, registry, numbers, incoming, wait=wait)
+        standing = stands(asked)
         if registry.is_older_than(standing.config_version):
             registry.load(connection)
-            read, standing = _take(connection, registry, numbers, incoming, now, wait=wait, draining=draining)
+            with connection.pipeline():
+                read, asked = _ask(connection, registry, numbers, incoming, wait=wait)
+            standing = stands(asked)
         if draining:
             read = _still_waiting(connection, read)
-        board = Board(standing.states, standing.tallies, standing.lives)
-        fold = _Fold(board, standing.seen, set(standing.held), standing.clocked)
-        if draining:
-            _begin_due(read, fold, now)
-        fold.own = other_side.own_writes(connection, ((one.door.outbound_id, _ticket(one)) for one in read), now)
-        for one in read:
-            one.must_ask = _must_ask(one, draining=draining)
-        for one in read:
-            _decide(one, fold, numbers, now)
+        fold = _folded(connection, read, standing, numbers, now, draining=draining)
         # All writes leave together: the database works at the first while the next is still being written.
         with connection.pipeline():
             _write(connection, fold, now)
@@ -166,8 +169,28 @@ def process(
             else:
                 messages.insert(connection, [_row(one) for one in read])
             database.hint(connection, *_topics(read, fold))
+            committed = connection.execute("COMMIT")
+            decided()
+        if committed.statusmessage != "COMMIT":
+            raise RuntimeError(f"The database answered COMMIT by {committed.statusmessage}.")
     numbers.committed()
     return [_stored(one) for one in read]
+
+
+def _folded(
+    connection: Connection, read: Sequence[_Read], standing: Keys, numbers: Numbers, now: datetime, *, draining: bool
+) -> _Fold:
+    """What a batch changes: each message decided, in its turn, on what those before it left."""
+    board = Board(standing.states, standing.tallies, standing.lives)
+    fold = _Fold(board, standing.seen, set(standing.held), standing.clocked)
+    if draining:
+        _begin_due(read, fold, now)
+    fold.own = other_side.own_writes(connection, ((one.door.outbound_id, _ticket(one)) for one in read), now)
+    for one in read:
+        one.must_ask = _must_ask(one, draining=draining)
+    for one in read:
+        _decide(one, fold, numbers, now)
+    return fold
 
 
 def _topics(read: Sequence[_Read], fold: _Fold) -> list[str]:
@@ -198,33 +221,19 @@ def _read(registry: Registry, incoming: Incoming) -> _Read:
     return _Read(incoming, door, outcome, key=prepared.key, delivery=prepared.delivery, scopes=prepared.scopes)
 
 
-def _take(
-    connection: Connection,
-    registry: Registry,
-    numbers: Numbers,
-    incoming: Sequence[Incoming],
-    now: datetime,
-    *,
-    wait: bool,
-    draining: bool,
-) -> tuple[list[_Read], Keys]:
-    """The messages as they read now, and what they stand on: one exchange with the database."""
+def _ask(
+    connection: Connection, registry: Registry, numbers: Numbers, incoming: Sequence[Incoming], *, wait: bool
+) -> tuple[list[_Read], keys.Asked]:
+    """The messages as they read now, and what they stand on: asked for inside a pipeline."""
     read = [_read(registry, one) for one in incoming]
-    hashes = {one.key for one in read if one.key is not None}
-    deliveries = list({one.delivery for one in read if one.delivery is not None})
-    with connection.pipeline():
-        numbers.provide(connection, sum(1 for one in read if _may_open(one)))
-        # What is due goes behind an undecided message of its key; undecided messages are not behind themselves.
-        is_due = bool(incoming) and incoming[0].is_due
-        return read, keys.take(
-            connection,
-            hashes,
-            deliveries,
-            wait=wait,
-            now=now,
-            replaying=draining and not is_due,
-            scopes={one.key: one.scopes for one in read if one.scopes is not None and one.key is not None},
-        )
+    numbers.provide(connection, sum(1 for one in read if _may_open(one)))
+    return read, keys.ask(
+        connection,
+        {one.key for one in read if one.key is not None},
+        list({one.delivery for one in read if one.delivery is not None}),
+        wait=wait,
+        scopes={one.key: one.scopes for one in read if one.scopes is not None and one.key is not None},
+    )
 
 
 def _still_waiting(connection: Connection, read: Sequence[_Read]) -> list[_Read]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 from psycopg import Cursor
@@ -78,21 +78,35 @@ LEFT JOIN inbound_inboundmessage m ON m.id = s.message
 _NO_SCOPES: Mapping[bytes, Scopes] = {}
 
 
-def take(
+class Asked(NamedTuple):
+    """What was asked of the database about the keys of a batch, and is not read yet."""
+
+    locked: Cursor[Any]
+    live: Cursor[DictRow]
+    acknowledged: Cursor[DictRow]
+    clocks: Cursor[Any]
+    seen: Cursor[Any]
+    shaped: Cursor[DictRow]
+    version: Cursor[Any]
+    #: The keys, and what else is locked and counted with them.
+    wanted: Sequence[bytes]
+    scopes: Mapping[bytes, Scopes]
+    counted: set[bytes]
+    wait: bool
+
+
+def ask(
     connection: Connection,
     hashes: Iterable[bytes],
     deliveries: Sequence[DeliveryKey],
     *,
     wait: bool,
-    now: datetime,
-    replaying: bool = False,
     scopes: Mapping[bytes, Scopes] = _NO_SCOPES,
-) -> Keys:
-    """Locks the keys and reads them, in one exchange with the database; `scopes`, what keys count on, costs two more.
+) -> Asked:
+    """Locks the keys and asks how they stand: inside a pipeline, which is over before `standing` reads the answers.
 
     With `wait`, whoever holds one of them is waited for, up to the connection's `lock_timeout` (LockNotAvailable);
-    without, such keys come back as `held`. A drain of undecided messages is `replaying`: they are not behind
-    themselves.
+    without, such keys come back as `held`. `scopes` are what keys count on.
     """
     wanted = sorted({*hashes, *(one.parent for one in scopes.values() if one.parent is not None)})
     counted = {scope for one in scopes.values() for scope in one.tallies}
@@ -103,37 +117,47 @@ def take(
         "ids": _array([number for number, _ in deliveries]),
         "number": len(deliveries),
     }
-    locks = _WAIT_FOR if wait else _TRY
-    with connection.pipeline():
-        locked = connection.execute(locks, (numbers,), binary=True)
-        live = _dicts(connection, _LIVE if wait else _LIVE_NOW, packed)
-        acknowledged = _dicts(connection, _ACKNOWLEDGED, packed)
-        clocks = connection.execute(_CLOCKS, packed, binary=True)
-        seen = connection.execute(_SEEN, deliveries_packed, binary=True)
-        shaped = _dicts(connection, _SHAPED, packed)
-        version = connection.execute("SELECT version FROM core_configversion WHERE id = 1")
+    return Asked(
+        locked=connection.execute(_WAIT_FOR if wait else _TRY, (numbers,), binary=True),
+        live=_dicts(connection, _LIVE if wait else _LIVE_NOW, packed),
+        acknowledged=_dicts(connection, _ACKNOWLEDGED, packed),
+        clocks=connection.execute(_CLOCKS, packed, binary=True),
+        seen=connection.execute(_SEEN, deliveries_packed, binary=True),
+        shaped=_dicts(connection, _SHAPED, packed),
+        version=connection.execute("SELECT version FROM core_configversion WHERE id = 1"),
+        wanted=wanted,
+        scopes=scopes,
+        counted=counted,
+        wait=wait,
+    )
+
+
+def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: bool = False) -> Keys:
+    """How the keys stand; scopes cost two more exchanges with the database. A drain of undecided messages is
+    `replaying`: they are not behind themselves."""
+    wait, scopes = asked.wait, asked.scopes
     held: set[bytes] = set()
-    live_rows = live.fetchall()
+    live_rows = asked.live.fetchall()
     if not wait:
-        free = {row[1] for row in locked if row[0]}
-        held = _not_locked(connection, free, live_rows, wanted)
+        free = {row[1] for row in asked.locked if row[0]}
+        held = _not_locked(connection, free, live_rows, asked.wanted)
         held |= {key for key, one in scopes.items() if any(lock_number(scope) not in free for scope in one.all)}
-    shaped_found = shaped.fetchall()
+    shaped_found = asked.shaped.fetchall()
     if shaped_found:
         if not replaying:
             held |= {bytes(row["key_hash"]) for row in shaped_found if row["role"] == shaped_rows.PENDING}
         shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
-    found_version = version.fetchone()
-    clock_rows = clocks.fetchall()
-    states = _states(connection, live_rows, acknowledged.fetchall(), clock_rows)
+    found_version = asked.version.fetchone()
+    clock_rows = asked.clocks.fetchall()
+    states = _states(connection, live_rows, asked.acknowledged.fetchall(), clock_rows)
     tallies: dict[bytes, Tally] = {}
     lives: dict[int, LiveAlert] = {}
-    if shaped_found or counted:
-        tallies = shaped_rows.tallies(connection, counted, now) if counted else {}
+    if shaped_found or asked.counted:
+        tallies = shaped_rows.tallies(connection, asked.counted, now) if asked.counted else {}
         lives = _shared(connection, states, shaped_found, tallies, held, scopes, wait=wait)
     return Keys(
         states,
-        {(row[0], bytes(row[1])): Seen(row[2], row[3]) for row in seen},
+        {(row[0], bytes(row[1])): Seen(row[2], row[3]) for row in asked.seen},
         frozenset(held),
         frozenset(row[0] for row in clock_rows),
         found_version[0] if found_version else 0,

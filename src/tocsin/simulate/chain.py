@@ -192,7 +192,9 @@ def _load(board: Board, hashed: bytes, scopes: Scopes | None, at: datetime) -> N
         return
     counted = {hashed: scopes} if scopes is not None else {}
     with database.transaction() as connection:
-        standing = keys.take(connection, [hashed], [], wait=True, now=at, replaying=True, scopes=counted)
+        with connection.pipeline():
+            asked = keys.ask(connection, [hashed], [], wait=True, scopes=counted)
+        standing = keys.standing(connection, asked, now=at, replaying=True)
     board.states = {**standing.states, **board.states}
     board.states.setdefault(hashed, KeyState())
     board.tallies = {**standing.tallies, **board.tallies}
