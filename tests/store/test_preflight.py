@@ -8,8 +8,11 @@ import pytest
 from django.apps import apps
 from django.db import transaction
 
+from tests.store.people import ACTOR
 from tests.store.test_simulate import EXAMPLE, NIGHT, NOON, configure
 from tocsin.core import configuration
+from tocsin.escalation.commands import save_policy
+from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.people.models import ContactMethod
 from tocsin.simulate.preflight import Checked, next_at, preflight
@@ -62,6 +65,15 @@ def test_an_integration_that_would_reach_nobody_is_not_fine_and_says_why() -> No
     assert all(way.notes for way in checked.ways)
     Integration.objects.update(policy=None)
     assert "neither a policy nor a recipient" in changed().ways[-1].notes[0]
+
+
+def test_that_nobody_is_called_for_hours_is_said() -> None:
+    steps = [{"notify": {"roles": ["primary"]}, "after": "2h"}]
+    policy = Policy.objects.get(name="Standard")
+    save_policy({"name": "Standard", "steps": steps}, existing=policy, actor=ACTOR, now=NIGHT)
+    way = changed().ways[-1]
+    assert way.notes == ("For 2 hours nobody is called.",)
+    assert way.reaches
 
 
 def test_three_in_the_morning_is_the_next_one() -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from tocsin.alerts.orders import AlertState
 from tocsin.alerts.reactors import PagingMode
 from tocsin.alerts.states import AlertStatus, Priority
-from tocsin.core import database
+from tocsin.core import database, durations
 from tocsin.core.database import Connection
 from tocsin.escalation import plans
 from tocsin.escalation.policy import RECIPIENTS_ONLY
@@ -23,6 +23,9 @@ from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.routes import Action, Route, RouteChoice
 from tocsin.simulate.escalation import NEW_ALERT, PlannedPage, Played, play
+
+#: That nobody is called for longer than this is said.
+LATE = timedelta(hours=1)
 
 _OWN = RouteChoice(None, "", "the integration's own policy and recipients")
 
@@ -111,6 +114,8 @@ def _way(connection: Connection, door: Door, choice: RouteChoice, at: datetime) 
     version = policy.version_id if policy is not None else None
     played = _played(connection, mode, version, users, groups, at)
     notes = played.notes or (() if played.pages else ("Nobody would be reached.",))
+    if played.pages and played.pages[0].after > LATE:
+        notes = (f"For {durations.say(played.pages[0].after)} nobody is called.", *notes)
     return Way(choice.name, name, played.pages, tuple(notes))
 
 

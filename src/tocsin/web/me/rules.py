@@ -62,7 +62,11 @@ class QuietForm(forms.Form):
         required=False,
     )  # fmt: skip
     days = forms.MultipleChoiceField(
-        label=gettext_lazy("On"), choices=DAYS, required=False, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("On"),
+        choices=DAYS,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("None: every day."),
     )
     methods = forms.MultipleChoiceField(
         label=gettext_lazy("For"),

@@ -12,7 +12,6 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action, Role
-from tocsin.core import dependents
 from tocsin.core.errors import Rejected
 from tocsin.oncall import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
@@ -45,7 +44,7 @@ def schedule(request: Request, number: int) -> HttpResponse:
         "calendars": HolidayCalendar.objects.filter(pk__in=row.holiday_calendars),
         "feed": CalendarFeed.objects.filter(owner=request.user, schedule=row).first(),
         "group_feed": CalendarFeed.objects.filter(owner=request.user, kind="group", group=row.group_id).first(),
-        "used_by": dependents.of("schedule", row.pk),
+        "used_by": needed.of("schedule", row.pk),
         "may_change": may(request, Action.TEAMS, row.group_id),
         "zone": reader_zone().key,
     }

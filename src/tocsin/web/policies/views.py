@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.alerts.states import Priority
-from tocsin.core import dependents, settings_store
+from tocsin.core import settings_store
 from tocsin.core.errors import Rejected
 from tocsin.escalation import commands
 from tocsin.escalation.models import Policy
@@ -83,7 +83,7 @@ def policy(request: Request, number: int) -> HttpResponse:
         "priority": priority,
         "successor": Policy.objects.filter(pk=plan.hand_over_to).first() if plan.hand_over_to else None,
         "needed_by": [
-            one for one in dependents.of("policy", row.pk) if one not in {f"integration {i.name}" for i in used}
+            one for one in needed.of("policy", row.pk) if one.text not in {f"integration {i.name}" for i in used}
         ],
         "may_change": may(request, Action.TEAMS, row.group_id),
     }

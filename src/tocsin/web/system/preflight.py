@@ -22,8 +22,7 @@ from tocsin.web.request import Request
 #: The hour that a night's pager is about.
 NIGHT = 3
 
-#: Later pages are told by their number.
-SHOWN_WITHIN = timedelta(hours=1)
+#: So many pages at most; those that come an hour later and more are told by their number.
 SHOWN = 12
 
 
@@ -47,6 +46,8 @@ class Way:
     notes: Sequence[str]
     #: Nobody would be reached, and that is not meant.
     is_wrong: bool
+    #: Somebody would be reached, but not soon.
+    is_late: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,11 @@ def _row(one: preflight.Checked) -> Row:
 
 def _way(way: preflight.Way, watches: bool) -> Way:
     is_wrong = not (way.reaches or way.records or watches)
-    shown = [page for page in way.pages if page.after <= SHOWN_WITHIN][:SHOWN]
+    first = way.pages[0].after if way.pages else timedelta()
+    within = max(preflight.LATE, first + timedelta(minutes=1))
+    shown = [page for page in way.pages if page.after <= within][:SHOWN]
     people = [Person(name, list(_moments(pages))) for name, pages in preflight.by_person(shown).items()]
-    return Way(way.route, way.policy, people, len(way.pages) - len(shown), way.notes, is_wrong)
+    return Way(way.route, way.policy, people, len(way.pages) - len(shown), way.notes, is_wrong, first > preflight.LATE)
 
 
 def _moments(pages: Sequence[PlannedPage]) -> Iterator[tuple[str, datetime, str]]:

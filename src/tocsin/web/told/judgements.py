@@ -103,6 +103,7 @@ JUDGEMENTS = (
     _("{name} is switched off: nobody calls them"),
     _("The integration only watches: nobody is paged"),
     _("by the group's own order"),
+    _("For {span} nobody is called"),
     # Taking what nobody has.
     _("{name} is {role} of {name_b} then: take it from them, or choose less"),
     _("say which one nobody has"),
