@@ -74,7 +74,7 @@ class CommonForm(forms.Form):
         for name in self.TEXTS_:
             spec[name] = data[name] if data[name] not in ("", None) else None
         for name in self.SECRETS:
-            if data[name]:
+            if data[name].strip():
                 spec[name] = data[name]
         return spec
 

@@ -55,8 +55,10 @@ class ProviderForm(forms.Form):
             "enabled": data["enabled"],
         }
         for setting in settings_of(self.kind):
-            if data[setting.name] not in ("", None):
-                found[setting.name] = data[setting.name]
+            given = data[setting.name]
+            # Spaces alone say nothing: a secret stays what it was.
+            if given not in ("", None) and not (setting.is_secret and not given.strip()):
+                found[setting.name] = given
         return found
 
 
