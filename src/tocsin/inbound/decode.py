@@ -30,6 +30,8 @@ _MANY_COMMAS: Final = 100_000
 
 _DECODER: Final = msgspec.json.Decoder()
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+#: XML says by them in which encoding it is.
+_BYTE_ORDER_MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SPACES: Final = (b" ", b"\t", b"\r", b"\n")
 #: Python also has codecs that are no charsets (hex, zip, idna); those are not what a sender means.
 _TEXT_CHARSET: Final = re.compile(r"utf-(16|32)|iso8859|cp\d|koi8|gb|big5|shift_jis|euc")
@@ -88,7 +90,7 @@ def decode(body: bytes, content_type: str | None, *, lenient: bool) -> Decoded:
         return _array(body, charset, lenient)
     if media in forms.MEDIA_TYPES and start not in (b"{", b"["):
         return Decoded((Element(forms.read(body, media, charset, boundary), body),), False)
-    if start == b"<" and xml_text.is_xml(media, body.lstrip()[:5]):
+    if (start == b"<" or body.startswith(_BYTE_ORDER_MARKS)) and xml_text.is_xml(media, body.lstrip()[:5]):
         return Decoded((Element(xml_text.read(body.lstrip()), body),), False)
     return _slowly(body, charset, lenient)
 

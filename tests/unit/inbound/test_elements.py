@@ -123,7 +123,9 @@ BOMB = b'<!DOCTYPE z [<!ENTITY a "aaaaaaaaaa">' + b"".join(
         (b"<?xml version='1.0'?>" + b"<a>" * 50_000, "too_deep"),
         (b"<?xml version='1.0'?><r>" + b"<a/>" * 200_000 + b"</r>", "too_many"),
         (b"<?xml version='1.0'?><r>" + b"<a b='" + b"x" * 4_000_000, "invalid_xml"),
-        (b"<?xml version='1.0'?><r " + b" ".join(b"a%d='1'" % n for n in range(300_000)) + b"/>", ""),
+        (b"<?xml version='1.0'?><r " + b" ".join(b"a%d='1'" % n for n in range(300_000)) + b"/>", "too_many"),
+        (b"<?xml version='1.0'?><r " + b" ".join(b"a%d='1'" % n for n in range(90_000)) + b"/>", ""),
+        (f"<?xml version='1.0'?><r {' '.join(f"a{n}='1'" for n in range(150_000))}/>".encode("utf-16"), "too_many"),
         (b"<?xml version='1.0'?><r>" + b"x<a/>" * 40_000 + b"</r>", ""),
         (b"\x00<?xml", "invalid_json"),
     ],
@@ -138,6 +140,13 @@ def test_hostile_xml_ends_quickly_in_a_sentence(body: bytes, code: str) -> None:
     else:
         assert decode(body, "text/xml", lenient=False).elements
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_xml_with_a_byte_order_mark_is_xml(encoding: str) -> None:
+    body = "<?xml version='1.0'?><alert><host>Zürich</host></alert>".encode(encoding)
+    (element,) = decode(body, "text/xml", lenient=False).elements
+    assert element.payload == {"host": "Zürich"}
 
 
 def test_text_alone_is_a_message_too() -> None:

@@ -12,6 +12,8 @@ from xml.etree.ElementTree import TreeBuilder
 from tocsin.core.errors import Rejected
 
 MAX_TAGS: Final = 50_000
+#: As many equals signs: the parser takes a tag with very many attributes at one go, and holds up everybody meanwhile.
+MAX_ATTRIBUTES: Final = 100_000
 MAX_DEPTH: Final = 100
 
 _MEDIA: Final = ("application/xml", "text/xml")
@@ -34,6 +36,8 @@ def read(body: bytes) -> dict[str, object]:
 
     if body.count(b"<") > 2 * MAX_TAGS:
         raise Rejected("too_many", f"The XML has more than {MAX_TAGS:,} elements.")
+    if body.count(b"=") > MAX_ATTRIBUTES:
+        raise Rejected("too_many", f"The XML has more than {MAX_ATTRIBUTES:,} attributes.")
     parser: Any = DefusedXMLParser(forbid_dtd=True, target=_Builder())  # type: ignore[no-untyped-call]
     try:
         parser.feed(body)

@@ -151,6 +151,7 @@ REJECTED_MESSAGES = (
     _("Part {number} of the form has no name"),
     _("The form ends in the middle of a part"),
     _("The XML has more than {number} elements"),
+    _("The XML has more than {number} attributes"),
     _("The XML has a DTD or an entity in it, which Tocsin does not read"),
     _("The XML is nested more than {number} levels deep"),
     _("Not XML: {name}, at line {number} column {number_b}"),
