@@ -36,6 +36,8 @@ def german() -> Iterator[None]:
     ("english", "german_text"),
     [
         ("Alice Andersson acknowledged it.", "Alice Andersson hat ihn bestätigt."),
+        ("The XML has more than 50,000 elements.", "Das XML hat mehr als 50.000 Elemente."),
+        ("The form has more than 1,000 parts.", "Das Formular hat mehr als 1.000 Teile."),
         (
             "Step 3 of 3, pass 1 of 3 pages Alice A. (primary, Service Desk), Bob Brown (secondary, Service Desk).",
             "Schritt 3 von 3, Durchgang 1 von 3 ruft Alice A. (erste, Service Desk), Bob Brown (zweite, Service Desk).",

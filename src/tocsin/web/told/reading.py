@@ -11,6 +11,7 @@ from typing import Any
 import re2
 from django.utils import translation
 from django.utils.dates import MONTHS_3, WEEKDAYS_ABBR
+from django.utils.formats import number_format
 from django.utils.translation import get_language, gettext, ngettext, npgettext, pgettext
 
 from tocsin.web.told.duty_sentences import SENTENCES as OF_DUTY
@@ -45,7 +46,7 @@ _BRACKETS = re.compile(r"\(([^()]+)\)")
 
 #: What a place in a pattern takes, by the first part of its name; anything else takes any text, and leaves it as it is.
 _TAKES: Mapping[str, str] = {
-    "number": r"\d+",
+    "number": r"\d{1,3}(?:,\d{3})+|\d+",
     "span": _SPAN,
     "ago": rf"just now|{_SPAN} ago",
     "day": _DAY,
@@ -192,6 +193,8 @@ def _pattern(text: str) -> _Pattern:
 
 def _value(name: str, value: str, language: str, depth: int) -> str:
     match name.partition("_")[0]:
+        case "number" if "," in value:
+            return number_format(int(value.replace(",", "")), force_grouping=True)
         case "span":
             return say_span(value, ago=name == "span_in")
         case "day":
