@@ -30,7 +30,7 @@ from tocsin.inbound.messages import Incoming
 from tocsin.inbound.models import Integration
 from tocsin.inbound.taking import take_in
 from tocsin.notify.models import Notification
-from tocsin.outbound import calls, commands, halo, reactor
+from tocsin.outbound import calls, commands, halo, reactor, standings
 from tocsin.outbound.connectors.contract import Account, Line
 from tocsin.outbound.connectors.haloitsm import client, looking, notes, webhook
 from tocsin.outbound.models import Call, TicketLink
@@ -154,6 +154,10 @@ def test_halo_away_for_an_hour_loses_nothing_and_keeps_the_order(both: Pair) -> 
         both.go(minute * 60)
     assert "504" in both.standing().trouble
     assert [call.status for call in both.calls()] == [CallStatus.QUEUED, CallStatus.QUEUED]
+    both.look()
+    with store.transaction() as connection:
+        # Said once, although neither writing nor reading works.
+        assert [one.kind for one in standings.wrong(connection)] == ["away"]
     # Meanwhile somebody closed the ticket, and no webhook told of it.
     both.server.hooks.loses = lambda happened: True
     both.halo.change(ticket, {"agent_id": 8}, 8)

@@ -38,9 +38,10 @@ def wrong(connection: Connection) -> Iterator[Wrong]:
     """Everything, integration by integration."""
     for row in database.rows(connection, _WRONG):
         number, name = row["id"], row["name"]
+        is_away = bool(row["trouble"] and row["is_long"])
         if row["problem"]:
             yield Wrong("needs_you", number, name, f"{name}: {row['problem']}", is_urgent=True)
-        elif row["trouble"] and row["is_long"]:
+        elif is_away:
             waits = f" {row['waiting']} wait." if row["waiting"] else ""
             yield Wrong("away", number, name, f"{name}: {row['trouble']}{waits}")
         if row["dead"]:
@@ -48,5 +49,5 @@ def wrong(connection: Connection) -> Iterator[Wrong]:
             yield Wrong("dead", number, name, f"{name} could not do {things}: look, and send again. Last: {row['why']}")
         if row["webhook_problem"]:
             yield Wrong("webhook", number, name, f"{name}: {row['webhook_problem']}")
-        if row["look_problem"] and not row["problem"]:
+        if row["look_problem"] and not row["problem"] and not is_away:
             yield Wrong("look", number, name, f"{name}: {row['look_problem']}")

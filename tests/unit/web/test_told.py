@@ -39,6 +39,12 @@ def german() -> Iterator[None]:
         ("The XML has more than 50,000 elements.", "Das XML hat mehr als 50.000 Elemente."),
         ("The form has more than 1,000 parts.", "Das Formular hat mehr als 1.000 Teile."),
         (
+            "Wrote a private note; gave it to Alice; set its status to Closed; Halo has no agent Al.",
+            "Private Notiz geschrieben; an Alice gegeben; Status auf Closed gesetzt; Halo hat keinen Bearbeiter Al.",
+        ),
+        ("tell Sales and Support by e-mail", "Sales and Support per E-Mail benachrichtigen"),
+        ("tell Bob and everybody paged by e-mail", "Bob und alle Gerufenen per E-Mail benachrichtigen"),
+        (
             "Step 3 of 3, pass 1 of 3 pages Alice A. (primary, Service Desk), Bob Brown (secondary, Service Desk).",
             "Schritt 3 von 3, Durchgang 1 von 3 ruft Alice A. (erste, Service Desk), Bob Brown (zweite, Service Desk).",
         ),

@@ -50,3 +50,15 @@ def test_an_offered_language_has_every_text_with_the_same_places_for_values(
 def test_texts_are_found_in_code_and_in_templates(translations: ModuleType) -> None:
     texts = {text if isinstance(text, str) else text[0] for text, _context in translations.collect()}
     assert {"Acknowledge", "Skip to the content", "Connection lost {since}. What you see may be old."} <= texts
+
+
+def test_texts_are_marked_by_names_that_are_looked_for(translations: ModuleType) -> None:
+    # Under another name a text would never reach the catalogue, and stay English.
+    alias = re.compile(r"import \w*gettext\w* as (\w+)")
+    used = {
+        (str(path.relative_to(ROOT)), name)
+        for path in translations.PACKAGE.rglob("*.py")
+        for name in alias.findall(path.read_text())
+    }
+    assert used
+    assert [one for one in sorted(used) if one[1] not in translations.KEYWORDS] == []

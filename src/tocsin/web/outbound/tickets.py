@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from tocsin.access.roles import Action
@@ -27,11 +27,11 @@ from tocsin.web.request import Request, page
 
 #: When one is made; the words of `create_ticket.on`.
 WHEN = [
-    ("opened", _lazy("it opens")),
-    ("acknowledge", _lazy("somebody acknowledges it")),
-    ("assign", _lazy("somebody takes it, or is given it")),
-    ("escalate", _lazy("a further step wakes somebody")),
-    ("exhausted", _lazy("nobody answered")),
+    ("opened", gettext_lazy("it opens")),
+    ("acknowledge", gettext_lazy("somebody acknowledges it")),
+    ("assign", gettext_lazy("somebody takes it, or is given it")),
+    ("escalate", gettext_lazy("a further step wakes somebody")),
+    ("exhausted", gettext_lazy("nobody answered")),
 ]
 _NAMED = ("ticket_type", "team", "priority")
 _NUMBERS = ("client", "site", "user")
@@ -41,29 +41,29 @@ class TicketForm(forms.Form):
     """What a new ticket is given, and when it is made."""
 
     on = forms.MultipleChoiceField(
-        label=_lazy("Make one when"), choices=WHEN, required=False, widget=forms.CheckboxSelectMultiple,
-        help_text=_lazy("None: only when somebody asks for one on the alert's page."),
+        label=gettext_lazy("Make one when"), choices=WHEN, required=False, widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("None: only when somebody asks for one on the alert's page."),
     )  # fmt: skip
-    ticket_type = forms.ChoiceField(label=_lazy("Ticket type"), required=False)
-    team = forms.ChoiceField(label=_lazy("Team"), required=False)
-    priority = forms.ChoiceField(label=_lazy("Priority"), required=False)
-    client = forms.CharField(label=_lazy("Client"), required=False, max_length=20)
-    site = forms.CharField(label=_lazy("Site"), required=False, max_length=20)
+    ticket_type = forms.ChoiceField(label=gettext_lazy("Ticket type"), required=False)
+    team = forms.ChoiceField(label=gettext_lazy("Team"), required=False)
+    priority = forms.ChoiceField(label=gettext_lazy("Priority"), required=False)
+    client = forms.CharField(label=gettext_lazy("Client"), required=False, max_length=20)
+    site = forms.CharField(label=gettext_lazy("Site"), required=False, max_length=20)
     user = forms.CharField(
-        label=_lazy("User"), required=False, max_length=20,
-        help_text=_lazy("By their numbers in Halo, because names there are not unique. A user needs a site."),
+        label=gettext_lazy("User"), required=False, max_length=20,
+        help_text=gettext_lazy("By their numbers in Halo, because names there are not unique. A user needs a site."),
     )  # fmt: skip
     summary = forms.CharField(
-        label=_lazy("Summary"), required=False, max_length=500,
+        label=gettext_lazy("Summary"), required=False, max_length=500,
         widget=forms.TextInput(attrs={"placeholder": "<subject>"}),
-        help_text=_lazy("“(Tocsin #42)” is put behind it, by which the ticket is known again."),
+        help_text=gettext_lazy("“(Tocsin #42)” is put behind it, by which the ticket is known again."),
     )  # fmt: skip
     details = forms.CharField(
-        label=_lazy("Details"), required=False, max_length=5000,
+        label=gettext_lazy("Details"), required=False, max_length=5000,
         widget=forms.Textarea(attrs={
             "rows": 5, "placeholder": "<long_text>\n\nFrom <source>, alert <alert> in Tocsin: <url>",
         }),
-        help_text=_lazy("With values such as <subject>, <client>, <long_text> and <url>."),
+        help_text=gettext_lazy("With values such as <subject>, <client>, <long_text> and <url>."),
     )  # fmt: skip
 
     def __init__(self, data: Any, *, lists: Mapping[str, list[str]], initial: Mapping[str, Any]) -> None:

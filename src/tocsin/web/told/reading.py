@@ -118,6 +118,15 @@ def _pieces(text: str, language: str, depth: int) -> str:
     return ", ".join(_whole(piece, language, depth) or piece for piece in text.split(", "))
 
 
+def _listed(text: str, language: str, depth: int) -> str:
+    """ "Bob and everybody paged": each piece for itself. An "and" between names may be part of one, and stays."""
+    first, both, last = text.rpartition(" and ")
+    known = _whole(last, language, depth) if both else None
+    if known is None:
+        return _pieces(text, language, depth)
+    return gettext("%(first)s and %(last)s") % {"first": _pieces(first, language, depth), "last": known}
+
+
 def _whole(text: str, language: str, depth: int) -> str | None:
     """The translation of a text that is one known sentence, whatever its first letter and its full stop."""
     forms = [form for form in _forms(text) if form[0].strip()]
@@ -210,7 +219,7 @@ def _value(name: str, value: str, language: str, depth: int) -> str:
         case "said" | "step":
             return _told(value, language, depth)
         case "people":
-            known = _pieces(value, language, depth) if "(" not in value else value
+            known = _listed(value, language, depth) if "(" not in value else value
             return _BRACKETS.sub(lambda label: f"({_pieces(label[1], language, depth)})", known)
         case _:
             return value

@@ -4,7 +4,7 @@ and makes tickets. Each step that is done is remembered, so that a repeat does o
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -127,7 +127,7 @@ class _Writing:
             raise refused
         if remark := known.get("remark"):
             done.append(str(remark))
-        return Done(" ".join(done) or "There was nothing to write.")
+        return Done(_in_one(done) or "There was nothing to write.")
 
     def _step(self, name: str, work: Any) -> list[str]:
         if self.job.progress.get(name):
@@ -169,17 +169,17 @@ class _Writing:
         said = []
         if agent := known.get("agent"):
             body |= {"agent_id": int(agent["number"]), "_forcereassign": True}
-            said.append(f"to {agent['name']}")
+            said.append(f"Gave it to {agent['name']}.")
         if team := known.get("team"):
             body["team"] = team
-            said.append(f"to the team {team}")
+            said.append(f"Set its team to {team}.")
         if priority := known.get("priority"):
             body["priority_id"] = int(priority["number"])
-            said.append(f"to priority {priority['name']}")
+            said.append(f"Set its priority to {priority['name']}.")
         if not body:
             return ""
         self._post_ticket(body, "change the ticket")
-        return f"Set it {', '.join(said)}."
+        return _in_one(said)
 
     def _status(self) -> str:
         status = self.job.known.get("status")
@@ -191,7 +191,8 @@ class _Writing:
         except AssignFirst:
             name = self._assign_somebody()
             self._post_ticket(body, "change the status")
-            return f"Gave it to {name}, because Halo closes no ticket without an agent, and set it to {status['name']}."
+            given = f"Gave it to {name}, because Halo closes no ticket without an agent"
+            return f"{given}, and set its status to {status['name']}."
         except (Gone, Temporary):
             raise
         except Permanent:
@@ -201,7 +202,7 @@ class _Writing:
             if not own:
                 raise
             self._post_ticket({**body, **own}, "change the status")
-        return f"Set it to {status['name']}."
+        return f"Set its status to {status['name']}."
 
     def _assign_somebody(self) -> str:
         """Whoever acted, as far as Halo knows them; else the agent that Tocsin is."""
@@ -216,6 +217,13 @@ class _Writing:
 
     def _post_ticket(self, body: Mapping[str, object], doing: str) -> None:
         self.client.post(self.line, "Tickets", {"id": int(self.ticket), **body}, self.now, doing, self.ticket)
+
+
+def _in_one(said: Sequence[str]) -> str:
+    """Several things that were done, as one sentence: "Wrote a private note; gave it to Alice." """
+    first, *rest = [one.removesuffix(".") for one in said if one] or [""]
+    lower = (one if one.startswith("Halo") else one[:1].lower() + one[1:] for one in rest)
+    return f"{'; '.join([first, *lower])}." if first else ""
 
 
 def text_of_note(action: Mapping[str, Any]) -> str:
