@@ -246,6 +246,15 @@ def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
     assert "sesame" not in caplog.text
 
 
+def test_a_mail_that_says_nonsense_does_not_hold_up_what_is_behind_it(box: ImapDouble, node: Doors) -> None:
+    box.receive(b"Subject: =?utf-8?b?abcde?=\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n")
+    box.receive(mail().as_bytes())
+    mailbox_loop.read_all(node.registry)
+    assert rows()[0].subject == "=?utf-8?b?abcde?="
+    assert Alert.objects.count() == 2
+    assert all(held.is_read for held in box.mails)
+
+
 def test_home_says_which_mailbox_cannot_be_read_until_it_can(box: ImapDouble, node: Doors) -> None:
     box.hangs_up = 1
     mailbox_loop.read_all(node.registry)

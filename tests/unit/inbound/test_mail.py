@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from email.message import EmailMessage
 
 import pytest
@@ -145,6 +146,42 @@ def test_a_hostile_mail_ends_quickly_in_an_object_or_a_sentence(raw: bytes) -> N
         mail.attachments(raw)
     assert problem is None or (problem.code == "invalid_mail" and len(problem.detail) < 200)
     assert time.process_time() - begun < 4
+
+
+@pytest.mark.parametrize("name", ["Subject", "From", "To", "Cc", "Message-ID", "Reply-To"])
+def test_a_header_that_says_nonsense_in_base64_is_read_as_it_stands(name: str) -> None:
+    """Five characters are no base64: Python's parser raises an error of its own for them, and did not take the mail."""
+    nonsense = "=?utf-8?b?abcde?="
+    raw = f"{name}: {nonsense} <a@b.example>\nX: y\n\nIt burns.\n".encode()
+    found = mail.read(raw)
+    assert found["body"] == "It burns."
+    assert nonsense in str(found)
+
+
+def test_an_attachment_whose_name_says_nonsense_is_one_all_the_same() -> None:
+    part = b'Content-Type: application/pdf\nContent-Disposition: attachment; filename="=?utf-8?b?abcde?="\n\nx\n'
+    raw = HEAD + b'Content-Type: multipart/mixed; boundary="b"\n\n--b\n' + part + b"--b--\n"
+    assert mail.attachments(raw)[0].name == "=_utf-8_b_abcde_="
+
+
+_PIECES = st.sampled_from(
+    ["=?utf-8?b?", "=?x-none?q?", "?=", "abcde", "=", "=?", "é", "\udcff", ";", "*0*=", "''%E4", '"', "<", ">", "@",
+     ",", "(", ":", " ", "\t", "name", "charset", "filename", "boundary=b", "text/plain", "multipart/mixed"]
+)  # fmt: skip
+_NAMES = st.sampled_from(
+    ["Subject", "From", "To", "Cc", "Date", "Message-ID", "Content-Type", "Content-Disposition", "Received",
+     "Content-Transfer-Encoding", "Auto-Submitted", "X-Tocsin-Attachments"]
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(_NAMES, st.lists(_PIECES, max_size=12).map("".join)), max_size=8))
+def test_any_headers_end_so(headers: list[tuple[str, str]]) -> None:
+    lines = "".join(f"{name}: {value}\n" for name, value in headers)
+    raw = f"{lines}\n--b\n{lines}\nx\n--b--\n".encode("utf-8", "surrogateescape")
+    for take in (mail.read, mail.attachments, mail.without_attachments):
+        with suppress(Rejected):
+            str(take(raw)).encode()
 
 
 @settings(max_examples=150, deadline=None)

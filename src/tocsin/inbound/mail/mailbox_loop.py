@@ -50,9 +50,16 @@ def read_all(registry: Registry) -> bool:
                 more = read(door, clock.now()) >= _MOST or more
             except (Temporary, Permanent, ValueError) as error:
                 log.warning("The mailbox of %s cannot be read: %s", door.name, error)
-                with database.transaction() as connection:
-                    mailbox_troubles.failed(connection, Reads.INBOUND, door.id, str(error), clock.now())
+                _failed(door, str(error))
+            except Exception:  # one mailbox's edge: the others are read all the same
+                log.exception("The mailbox of %s cannot be read.", door.name)
+                _failed(door, "Something in it could not be understood; the log says what.")
     return more
+
+
+def _failed(door: Door, said: str) -> None:
+    with database.transaction() as connection:
+        mailbox_troubles.failed(connection, Reads.INBOUND, door.id, said, clock.now())
 
 
 def read(door: Door, now: datetime) -> int:

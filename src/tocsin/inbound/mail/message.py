@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email import message_from_bytes
+from email.errors import MessageError
 from email.header import decode_header
 from email.message import Message
 from email.utils import getaddresses, parsedate_to_datetime
@@ -45,6 +47,11 @@ _HEADERS: Final = (
 )  # fmt: skip
 _HEADER_LENGTH: Final = 1000
 
+#: What Python's parser raises for bytes that are no mail as it should be; a header error of its is no ValueError.
+_FAULTS: Final = (
+    MessageError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError,
+)  # fmt: skip
+
 
 class Attachment(NamedTuple):
     """A part that is no text of the mail: its name, media type and bytes."""
@@ -54,6 +61,17 @@ class Attachment(NamedTuple):
     content: bytes
 
 
+@contextmanager
+def _faults() -> Iterator[None]:
+    """What Python's parser trips over is a mail that cannot be read, and never another error: a mail that cannot be
+    taken would come again and again, with everything behind it."""
+    try:
+        yield
+    except _FAULTS as error:
+        raise _refused(f"cannot be read ({type(error).__name__})") from None
+
+
+@_faults()
 def read(raw: bytes) -> dict[str, object]:
     """What a mail says. Raises Rejected ("invalid_mail") for one that is none, or is beyond the limits."""
     mail = _parsed(raw)
@@ -87,11 +105,13 @@ def read(raw: bytes) -> dict[str, object]:
     return found
 
 
+@_faults()
 def attachments(raw: bytes) -> list[Attachment]:
     """The parts that are no text of the mail, in order. Raises Rejected as `read` does."""
     return _contents(_parsed(raw))[1]
 
 
+@_faults()
 def without_attachments(raw: bytes) -> bytes:
     """The mail with each attachment's contents left out and said so. Raises Rejected as `read` does."""
     mail = _parsed(raw)
@@ -112,10 +132,7 @@ def _parsed(raw: bytes) -> Message:
         raise _refused(f"has more than {MAX_BOUNDARIES} levels or groups of parts")
     if len(raw) <= MAX_KEPT and raw.count(b"\n") > MAX_LINES:
         raise _refused(f"has more than {MAX_LINES:,} lines")
-    try:
-        mail = message_from_bytes(raw)
-    except (ValueError, LookupError, RecursionError, TypeError) as error:
-        raise _refused(f"cannot be read ({type(error).__name__})") from None
+    mail = message_from_bytes(raw)
     if not mail.keys():
         raise _refused("has no header lines")
     return mail
@@ -172,14 +189,14 @@ def _text(part: Message) -> str:
     content = _bytes(part)[: 4 * MAX_TEXT]
     try:
         return content.decode(part.get_content_charset() or "utf-8", "replace").replace("\x00", "\ufffd")
-    except (LookupError, ValueError):
+    except _FAULTS:
         return content.decode("utf-8", "replace")
 
 
 def _bytes(part: Message) -> bytes:
     try:
         content = part.get_payload(decode=True)
-    except (ValueError, LookupError, TypeError):
+    except _FAULTS:
         content = None
     return content if isinstance(content, bytes) else b""
 
@@ -187,7 +204,7 @@ def _bytes(part: Message) -> bytes:
 def _attachment(part: Message, number: int) -> Attachment:
     try:
         name = _decoded(part.get_filename() or "")
-    except (ValueError, LookupError, TypeError):
+    except _FAULTS:
         name = ""
     # Of a path only its end, and nothing that a header or a shell would take for more than a name.
     clean = re.sub(r'[\x00-\x1f\x7f"\\/<>|:*?]+', "_", re.split(r"[\\/]", name)[-1]).strip(" .")[:150]
@@ -207,7 +224,7 @@ def _decoded(value: str) -> str:
             for piece, charset in decode_header(value[: 4 * _HEADER_LENGTH])
         ]
         text = "".join(pieces)
-    except (ValueError, LookupError, TypeError):
+    except _FAULTS:
         text = value
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
@@ -216,7 +233,7 @@ def _addresses(mail: Message, name: str) -> list[tuple[str, str]]:
     values = [str(one)[: 10 * _HEADER_LENGTH] for one in mail.get_all(name, [])][:20]
     try:
         found = getaddresses(values)
-    except (ValueError, IndexError, TypeError):
+    except _FAULTS:
         return []
     return [(_decoded(shown)[:200], address.strip()[:320]) for shown, address in found if "@" in address][:100]
 
@@ -224,7 +241,7 @@ def _addresses(mail: Message, name: str) -> list[tuple[str, str]]:
 def _date(mail: Message) -> str | None:
     try:
         at = parsedate_to_datetime(str(mail.get("date") or ""))
-    except (ValueError, TypeError, IndexError, OverflowError):
+    except _FAULTS:
         return None
     return at.isoformat() if at.tzinfo is not None else f"{at.isoformat()}+00:00"
 
