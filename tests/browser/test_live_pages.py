@@ -186,8 +186,20 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: 
         page.get_by_role("button", name="Acknowledge").click()
         assert asked == ["beforeunload", "beforeunload"]
         expect(page.locator("#reply-text")).to_have_value("On my way, since")
+        # Nor does a server that is away, or a session that has ended meanwhile.
         page.get_by_label("More actions").click()
-        page.locator("form[action$=reply] button").click()
+        send = page.locator("form[action$=reply] button")
+        alice.context.set_offline(True)
+        send.click()
+        expect(page.get_by_role("alert")).to_contain_text("Tocsin cannot be reached")
+        alice.context.set_offline(False)
+        cookies = alice.context.cookies()
+        alice.context.clear_cookies()
+        send.click()
+        expect(page.get_by_role("alert")).to_contain_text("you are signed out")
+        expect(page.locator("#reply-text")).to_have_value("On my way, since")
+        alice.context.add_cookies(cookies)
+        send.click()
         expect(page.locator(".quote")).to_contain_text("On my way, since")
         assert len(asked) == 2
 

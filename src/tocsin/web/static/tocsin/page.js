@@ -84,30 +84,63 @@
     const form = event.target.closest("form[data-guard]");
     if (form) typed.add(form);
   });
+  // A page that answers a form, with what is wrong or one row more, has saved nothing of it yet.
+  if (document.documentElement.hasAttribute("data-answers-form")) {
+    document.querySelectorAll("form[data-guard]").forEach((form) => { if (form.action === window.location.href) typed.add(form); });
+  }
   document.addEventListener("submit", (event) => {
     const form = event.target;
+    if (form.method !== "post" || form.hasAttribute("hx-post")) { typed.delete(form); return; }
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    if (form.hasAttribute("data-guard") && document.getElementById("failed") && !form.dataset.reached) {
+      event.preventDefault();
+      form.dataset.sent = "yes";
+      sendOnceReached(form, event.submitter);
+      return;
+    }
+    delete form.dataset.reached;
     // Another form beside it, such as Acknowledge beside a reply that is begun, would lose what stands in this one.
     typed.delete(form);
-    if (form.method !== "post" || form.hasAttribute("hx-post")) return;
-    if (form.dataset.sent) { event.preventDefault(); return; }
     form.dataset.sent = "yes";
     setTimeout(() => { delete form.dataset.sent; }, 4000);
   });
+
+  // Sent into the void, a form would make room for the browser's own page of an error, and what stood in it be gone.
+  async function sendOnceReached(form, submitter) {
+    const problem = await problemWithSending();
+    delete form.dataset.sent;
+    if (problem) { sayFailed(problem, 60000); return; }
+    // Whoever signed in again meanwhile has another token than the page.
+    const token = document.cookie.split("; ").find((pair) => pair.startsWith("tocsin_csrf="));
+    const field = form.querySelector("input[name=csrfmiddlewaretoken]");
+    if (token && field) field.value = token.slice("tocsin_csrf=".length);
+    form.dataset.reached = "yes";
+    form.requestSubmit(submitter);
+  }
+
+  async function problemWithSending() {
+    try {
+      const answer = await fetch("/api/v1/pause", { cache: "no-store", signal: AbortSignal.timeout(8000) });
+      return answer.ok ? "" : answer.status === 401 ? "signedOut" : "unsent";
+    } catch {
+      return "unsent";
+    }
+  }
   window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => { delete form.dataset.sent; }));
   window.addEventListener("beforeunload", (event) => { if ([...typed].some((form) => form.isConnected)) event.preventDefault(); });
 
   /* ---- what could not be fetched in place says so, instead of nothing ---- */
   let failedUntil = 0;
-  function sayFailed() {
+  function sayFailed(what, lasting) {
     const box = document.getElementById("failed");
     if (!box) return;
-    box.textContent = box.dataset.text;
+    box.textContent = box.dataset[what];
     box.hidden = false;
     clearTimeout(failedUntil);
-    failedUntil = setTimeout(() => { box.hidden = true; }, 8000);
+    failedUntil = setTimeout(() => { box.hidden = true; }, lasting);
   }
-  document.addEventListener("htmx:sendError", sayFailed);
-  document.addEventListener("htmx:responseError", sayFailed);
+  document.addEventListener("htmx:sendError", () => sayFailed("text", 8000));
+  document.addEventListener("htmx:responseError", () => sayFailed("text", 8000));
   document.addEventListener("htmx:afterOnLoad", () => { const box = document.getElementById("failed"); if (box) box.hidden = true; });
 
   /* ---- lists: choose many ---- */
