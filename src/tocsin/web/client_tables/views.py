@@ -16,7 +16,7 @@ from tocsin.core.errors import Rejected
 from tocsin.inbound import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
-from tocsin.web import needed
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import CodeField, show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.request import Request, page
@@ -98,23 +98,16 @@ def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = _find(number)
     require(request, Action.ROUTING, row.group_id)
-    problem = ""
-    if request.method == "POST":
-        try:
-            commands.delete_client_table(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = rejected.detail
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-            return redirect("client_tables")
-    context = {
-        "what": row.name,
-        "problem": problem,
-        "needed_by": needed.of("client_table", row.pk),
-        "back": ("edit_client_table", row.pk),
-        "about": _("Alerts that are open keep their recipients."),
-    }
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_client_table,
+        what=row.name,
+        back="edit_client_table",
+        then=("client_tables",),
+        about=_("Alerts that are open keep their recipients."),
+        noun="client_table",
+    )
 
 
 def _find(number: int) -> ClientTable:

@@ -18,8 +18,8 @@ from tocsin.notify import contact_tests
 from tocsin.people import groups as commands
 from tocsin.people import permissions
 from tocsin.people.models import Group
-from tocsin.web import needed
 from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import beside, each, show_rejection
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.guard import actor, may, needs, require
@@ -106,23 +106,16 @@ def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = find(number)
     require(request, Action.TEAMS, row)
-    problem = ""
-    if request.method == "POST":
-        try:
-            commands.delete_group(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = rejected.detail
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-            return redirect("groups")
-    context = {
-        "what": row.name,
-        "problem": problem,
-        "needed_by": needed.of("group", row.pk),
-        "back": ("group", row.pk),
-        "about": _("Its members stay; only the group goes."),
-    }
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_group,
+        what=row.name,
+        back="group",
+        then=("groups",),
+        about=_("Its members stay; only the group goes."),
+        noun="group",
+    )
 
 
 def find(number: int) -> Group:

@@ -21,6 +21,7 @@ from tocsin.inbound.maintenance.recurrence import Repeat, Span
 from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.simulate import caught
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
@@ -117,18 +118,15 @@ def delete(request: Request, number: int) -> HttpResponse:
     """Asks first."""
     row = _find(number)
     require(request, Action.ROUTING, row.group_id)
-    if request.method == "POST":
-        maintenance_windows.delete_window(row, actor=actor(request), now=request.now)
-        messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-        return redirect("maintenance")
-    context = {
-        "what": row.name,
-        "problem": "",
-        "needed_by": [],
-        "back": ("maintenance_window", row.pk),
-        "about": _("What waits for its end opens now."),
-    }
-    return page(request, "parts/delete.html", context)
+    return ask_and_delete(
+        request,
+        row,
+        maintenance_windows.delete_window,
+        what=row.name,
+        back="maintenance_window",
+        then=("maintenance",),
+        about=_("What waits for its end opens now."),
+    )
 
 
 def _save(request: Request, spec: dict[str, Any], row: MaintenanceWindow | None) -> MaintenanceWindow:

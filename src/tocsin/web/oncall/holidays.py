@@ -20,7 +20,7 @@ from tocsin.core.errors import Rejected
 from tocsin.oncall import commands, holiday_days, specs
 from tocsin.oncall.models import HolidayCalendar
 from tocsin.people.models import Group
-from tocsin.web import needed
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import beside, each, reader_zone, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.request import Request, page
@@ -141,23 +141,16 @@ def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = _find(number)
     require(request, Action.TEAMS, row.group_id)
-    problem = ""
-    if request.method == "POST":
-        try:
-            commands.delete_holiday_calendar(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = rejected.detail
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-            return redirect("holiday_calendars")
-    context = {
-        "what": row.name,
-        "problem": problem,
-        "needed_by": needed.of("holiday_calendar", row.pk),
-        "back": ("holiday_calendar", row.pk),
-        "about": _("Take it out of what needs it first, and delete it then."),
-    }
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_holiday_calendar,
+        what=row.name,
+        back="holiday_calendar",
+        then=("holiday_calendars",),
+        about=_("Take it out of what needs it first, and delete it then."),
+        noun="holiday_calendar",
+    )
 
 
 def _find(number: int) -> HolidayCalendar:

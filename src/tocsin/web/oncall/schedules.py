@@ -18,6 +18,7 @@ from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedu
 from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web import needed
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import reader_zone, typed
 from tocsin.web.guard import actor, may, needs, offer_own_groups, require
 from tocsin.web.oncall import preview, shift_words
@@ -101,25 +102,18 @@ def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs it and what goes with it."""
     row = find(number)
     require(request, Action.TEAMS, row.group_id)
-    problem = ""
-    if request.method == "POST":
-        try:
-            commands.delete_schedule(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = rejected.detail
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-            return redirect("group_schedule", row.group_id)
     coming = len(overrides.current(row, request.now))
     about = _("Its overrides go with it (%(count)d to come).") % {"count": coming}
-    context = {
-        "what": row.name,
-        "problem": problem,
-        "needed_by": needed.of("schedule", row.pk),
-        "back": ("schedule", row.pk),
-        "about": f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
-    }
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_schedule,
+        what=row.name,
+        back="schedule",
+        then=("group_schedule", row.group_id),
+        about=f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
+        noun="schedule",
+    )
 
 
 def find(number: int) -> Schedule:

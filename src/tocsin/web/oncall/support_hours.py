@@ -18,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.oncall import commands, lookup
 from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.people.models import Group
-from tocsin.web import needed
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import ZoneField, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.oncall import shift_words
@@ -117,23 +117,16 @@ def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = _find(number)
     require(request, Action.TEAMS, row.group_id)
-    problem = ""
-    if request.method == "POST":
-        try:
-            commands.delete_support_hours(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = rejected.detail
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-            return redirect("support_hours")
-    context = {
-        "what": row.name,
-        "problem": problem,
-        "needed_by": needed.of("support_hours", row.pk),
-        "back": ("edit_support_hours", row.pk),
-        "about": _("Take them out of what needs them first, and delete them then."),
-    }
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_support_hours,
+        what=row.name,
+        back="edit_support_hours",
+        then=("support_hours",),
+        about=_("Take them out of what needs them first, and delete them then."),
+        noun="support_hours",
+    )
 
 
 def _find(number: int) -> SupportHours:

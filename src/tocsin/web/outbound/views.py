@@ -24,6 +24,7 @@ from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.models import Call, LookUp, OutboundIntegration, Webhook
 from tocsin.outbound.states import WAITING, CallStatus, Event
 from tocsin.people.models import User
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
@@ -293,22 +294,15 @@ def _save_people(request: Request, row: OutboundIntegration, agents: list[LookUp
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first."""
     row = _own(request, number)
-    problem = ""
-    if request.method == "POST":
-        try:
-            commands.delete_outbound(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = rejected.detail
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-            return redirect("outbound_integrations")
-    context = {
-        "what": row.name,
-        "back": ("outbound", row.pk),
-        "problem": problem,
-        "about": _("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
-    }
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_outbound,
+        what=row.name,
+        back="outbound",
+        then=("outbound_integrations",),
+        about=_("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
+    )
 
 
 def find(number: int) -> OutboundIntegration:

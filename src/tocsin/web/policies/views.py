@@ -27,6 +27,7 @@ from tocsin.simulate.policy import Supposed, simulate
 from tocsin.web import needed
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import MomentField, beside, each, show_rejection, typed
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.policies.forms import PolicyForm, initial_policy
@@ -151,23 +152,16 @@ def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs it."""
     row = find(number)
     require(request, Action.TEAMS, row.group_id)
-    problem = ""
-    if request.method == "POST":
-        try:
-            commands.delete_policy(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = rejected.detail
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-            return redirect("policies")
-    context = {
-        "what": row.name,
-        "problem": problem,
-        "needed_by": needed.of("policy", row.pk),
-        "back": ("policy", row.pk),
-        "about": _("Alerts at which it works go on with it to their end."),
-    }
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_policy,
+        what=row.name,
+        back="policy",
+        then=("policies",),
+        about=_("Alerts at which it works go on with it to their end."),
+        noun="policy",
+    )
 
 
 def find(number: int) -> Policy:

@@ -20,6 +20,7 @@ from tocsin.notify.channels.registry import BUILT_IN, CHANNELS, KINDS
 from tocsin.notify.models import Provider
 from tocsin.notify.provider_status import Status
 from tocsin.notify.providers import ENVIRONMENT
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.providers.forms import ProviderForm, TestForm, initial_of
@@ -151,16 +152,15 @@ def test_environment(request: Request) -> HttpResponse:
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what becomes of its messages."""
     row = _find(number)
-    if request.method == "POST":
-        commands.delete_provider(row, actor=actor(request), now=request.now)
-        messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-        return redirect("providers")
-    context = {
-        "what": row.name,
-        "back": ("provider", row.pk),
-        "about": _("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
-    }
-    return page(request, "parts/delete.html", context)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_provider,
+        what=row.name,
+        back="provider",
+        then=("providers",),
+        about=_("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
+    )
 
 
 def _carries(row: Provider) -> str:

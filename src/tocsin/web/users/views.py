@@ -21,9 +21,10 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.people import absences, commands
 from tocsin.people import groups as group_commands
 from tocsin.people.models import User
-from tocsin.web import mail, needed
+from tocsin.web import mail
 from tocsin.web.accounts import invitation
 from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.request import Request, page
@@ -120,23 +121,16 @@ def import_csv(request: Request) -> HttpResponse:
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first, and says what needs the user."""
     row = find(number)
-    problem = ""
-    if request.method == "POST":
-        try:
-            commands.delete_user(row, actor=actor(request), now=request.now)
-        except Rejected as rejected:
-            problem = rejected.detail
-        else:
-            messages.success(request, _("%(name)s is deleted.") % {"name": row.display_name})
-            return redirect("users")
-    context = {
-        "what": row.display_name,
-        "problem": problem,
-        "needed_by": needed.of("user", row.pk),
-        "back": ("user", row.pk),
-        "about": _("What they did stays on record under their name. Switching them off is enough to end sign-in."),
-    }
-    return page(request, "parts/delete.html", context, status=409 if problem else 200)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_user,
+        what=row.display_name,
+        back="user",
+        then=("users",),
+        about=_("What they did stays on record under their name. Switching them off is enough to end sign-in."),
+        noun="user",
+    )
 
 
 def find(number: int) -> User:

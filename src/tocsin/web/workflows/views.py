@@ -16,6 +16,7 @@ from tocsin.core.specs import Spec
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group
+from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import beside, each, show_rejection, typed
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.integrations import condition_rows
@@ -222,13 +223,15 @@ def switch(request: Request, number: int) -> HttpResponse:
 def delete(request: Request, number: int) -> HttpResponse:
     """Asks first."""
     row = _own(request, number)
-    if request.method == "POST":
-        commands.delete_workflow(row, actor=actor(request), now=request.now)
-        messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
-        return redirect("workflows")
-    about = _("What it waits to do is not done any more, and its log goes with it.")
-    context = {"what": row.name, "problem": "", "needed_by": [], "back": ("workflow", row.pk), "about": about}
-    return page(request, "parts/delete.html", context)
+    return ask_and_delete(
+        request,
+        row,
+        commands.delete_workflow,
+        what=row.name,
+        back="workflow",
+        then=("workflows",),
+        about=_("What it waits to do is not done any more, and its log goes with it."),
+    )
 
 
 def find(number: int) -> Workflow:
