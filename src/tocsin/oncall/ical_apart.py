@@ -4,22 +4,17 @@ alone, and holds up nobody's page. Run as a module it is that process."""
 from __future__ import annotations
 
 import json
-import os
-import resource
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from tocsin.core import apart
 from tocsin.oncall import ical
 from tocsin.oncall.ical import Read, Unreadable
 
-#: It may work for so many seconds, and so long by the clock on the wall.
+#: It may work for so many seconds.
 CPU_SECONDS = 20
-WALL_SECONDS = 40.0
-#: And take so many bytes.
-MEMORY = 1024 * 1024 * 1024
 _TOO_MUCH = (
     "It takes too long, or too much memory, to be read: it is very big, or an event in it repeats every few seconds."
 )
@@ -42,23 +37,11 @@ def read(
         "zone": zone.key,
         "since": since.isoformat(),
         "until": until.isoformat(),
-        "seconds": seconds,
     }
     try:
-        done = subprocess.run(  # noqa: S603 - this very program
-            [sys.executable, "-m", __name__],
-            input=json.dumps(asked).encode() + b"\n" + body,
-            capture_output=True, check=False, timeout=max(WALL_SECONDS, 2.0 * seconds), cwd="/",
-            env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
+        answer = json.loads(apart.run(__name__, json.dumps(asked).encode() + b"\n" + body, seconds=seconds))
+    except apart.TooMuch:
         raise Unreadable(_TOO_MUCH) from None
-    if done.returncode < 0:
-        # The kernel ended it.
-        raise Unreadable(_TOO_MUCH)
-    if done.returncode:
-        raise RuntimeError(done.stderr.decode("utf-8", "replace")[-2000:])
-    answer = json.loads(done.stdout)
     if problem := answer.get("problem"):
         raise Unreadable(problem)
     spans = tuple(
@@ -69,10 +52,8 @@ def read(
 
 def main() -> None:
     """Reads what stands on standard input, and writes what it says to standard output."""
+    apart.limit()
     asked = json.loads(sys.stdin.buffer.readline())
-    resource.setrlimit(resource.RLIMIT_CPU, (asked["seconds"], asked["seconds"] + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    os.nice(10)
     since, until = datetime.fromisoformat(asked["since"]), datetime.fromisoformat(asked["until"])
     answer: dict[str, object]
     try:

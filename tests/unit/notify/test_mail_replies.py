@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import CommandKind
 from tocsin.notify import links
-from tocsin.notify.mail_replies import asking, reading, references
+from tocsin.notify.mail_replies import asking, quotations, reading, references
 from tocsin.notify.mail_replies.asking import Wanted
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -96,6 +97,18 @@ def test_the_reference_survives_servers_that_rewrite_ids_and_change_the_case_of_
     assert [links.verify_reference(reference.token, NOW) for reference in found.references] == [(42, 7)]
     assert references.reply_to("alerts@example.org", "https://tocsin.example.org/alerts/42") == "alerts@example.org"
     assert references.message_id(ID, "https://tocsin.example.org/alerts/42", 1, "x") == f"<{ID}@x>"
+
+
+@pytest.mark.parametrize(
+    "hostile", ["\nAm " + "a schrieb " * 2_000, "\nOn " + "a " * 20_000, "\n " * 20_000], ids=["Am", "On", "lines"]
+)
+def test_a_mail_that_takes_the_library_minutes_holds_up_nobody(hostile: str) -> None:
+    """Two thousand letters were enough for half a minute, in which no other thread of the node did anything."""
+    begun = time.process_time()
+    said = quotations.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=1)
+    assert said.startswith("ack\n")
+    assert "close" not in said
+    assert time.process_time() - begun < 1
 
 
 def test_of_a_html_mail_the_text_is_read() -> None:

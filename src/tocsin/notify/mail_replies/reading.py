@@ -14,13 +14,11 @@ from email.message import EmailMessage
 from email.utils import getaddresses
 
 from tocsin.notify import html_text, wording
+from tocsin.notify.mail_replies import quotations
 from tocsin.notify.mail_replies.bounces import Bounce, bounced
 from tocsin.notify.mail_replies.references import Reference, found_in
 
 LONGEST_TEXT = 20_000
-
-#: Languages in which the library knows how mail programs introduce a quotation.
-_LANGUAGES = ["en", "de", "fr", "it", "es", "nl", "pl", "da", "sv", "no", "cs", "pt"]
 
 _SENT_TO = ("To", "Cc", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To")
 
@@ -85,14 +83,7 @@ def automatic(mail: EmailMessage) -> str:
 
 def new_part(text: str) -> str:
     """What its writer wrote, without what it answers to and without a signature."""
-    # Loaded where a mail is read: its expressions for a dozen languages are large.
-    from mailparser_reply import EmailReplyParser
-
-    plain = text.replace("\r\n", "\n")[:200_000]
-    parsed = EmailReplyParser(languages=_LANGUAGES).read(plain)
-    latest = parsed.replies[0].body if parsed.replies else ""
-    lines = [line for line in str(latest).strip().split("\n") if not line.lstrip().startswith(">")]
-    return wording.storable("\n".join(lines)).strip()[:LONGEST_TEXT]
+    return wording.storable(quotations.new_part(text)).strip()[:LONGEST_TEXT]
 
 
 def _text(mail: EmailMessage) -> str:
