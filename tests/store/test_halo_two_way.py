@@ -326,6 +326,23 @@ def test_an_agent_that_tocsin_wrote_is_an_act_once_somebody_gave_the_ticket_away
     assert (both.alert(ticket).status, both.alert(ticket).owner_id) == ("assigned", both.users["alice"].pk)
 
 
+def test_what_was_set_although_the_note_was_refused_is_nobodys_act_when_it_comes_back_late(both: Pair) -> None:
+    whole = {**integrations.integration_spec(both.inbound), "recipients": {"users": ["alice"]}}
+    integrations.save_integration(whole, existing=both.inbound, actor=ACTOR, now=both.now)
+    both.change(sync={"acknowledge": {"note": True, "agent": True, "priority": "Critical"}})
+    ticket = both.log(priority_id=3)
+    both.halo.refused_actions = {"Private Note"}
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.box.turn()
+    both.box.settle()
+    assert [call.status for call in both.calls()] == [CallStatus.DEAD]
+    assert both.halo.tickets[ticket]["agent_id"] == 7
+    both.go(20)
+    found = both.alert(ticket)
+    assert (found.status, found.owner_id, found.priority) == ("open", None, Priority.CRITICAL)
+    assert "told" not in both.story(found.pk)
+
+
 def test_a_priority_and_a_team_that_tocsin_wrote_page_nobody_anew_and_pull_no_workflow(both: Pair) -> None:
     whole = integrations.integration_spec(both.inbound)
     integrations.save_integration(
@@ -365,6 +382,14 @@ def test_a_priority_and_a_team_that_tocsin_wrote_page_nobody_anew_and_pull_no_wo
     both.halo.change(ticket, {"priority_id": 1}, DESK_AGENT)
     both.go()
     assert "escalation_started" in both.story(alert)
+    # So is what somebody does there before Tocsin could write the same.
+    other = both.log(priority_id=3)
+    both.server.api.fault = lambda method, path: TIMEOUT
+    both.act(both.alert(other).pk, Say, text="looking")
+    both.go()
+    both.halo.change(other, {"priority_id": 1}, DESK_AGENT)
+    both.go()
+    assert "escalation_started" in both.story(both.alert(other).pk)
 
 
 def test_a_refused_note_a_renamed_status_and_a_deleted_ticket_are_each_one_clear_dead_letter(both: Pair) -> None:

@@ -45,6 +45,8 @@ class OwnWrites:
     #: Priorities (by name, and as "priority 4") and teams, both folded, likewise.
     priorities: Mapping[str, int] = field(default_factory=dict)
     teams: Mapping[str, int] = field(default_factory=dict)
+    #: The writes of which it is not known yet whether they were made.
+    under_way: frozenset[int] = frozenset()
     #: All statuses (folded) that were written lately, also those that came back.
     lately: frozenset[str] = frozenset()
     #: The number of the agent that Tocsin is over there; "" when that is not known.
@@ -64,16 +66,18 @@ class OwnWrites:
 
     def written(self, reading: Reading) -> dict[str, int]:
         """Which columns of a message have just what Tocsin wrote, each with the number of that write: whoever caused
-        the message, that is nobody's act."""
-        text = reading.mapped.text
+        the message, that is nobody's act. While the write is under way, what somebody else did is theirs."""
+        text, by_whom = reading.mapped.text, self._by(reading)
         known = (
             ("source_status", text("source_status"), self.statuses),
             ("source_priority", text("severity") or text("priority"), self.priorities),
             ("team", text("team"), self.teams),
         )
         found = {name: number for name, said, by in known if said and (number := by.get(said.casefold())) is not None}
+        if by_whom is _By.SOMEBODY_ELSE:
+            found = {name: number for name, number in found.items() if number not in self.under_way}
         status = text("source_status")
-        if status and self._by(reading) is _By.TOCSIN and status.casefold() in self.lately:
+        if status and by_whom is _By.TOCSIN and status.casefold() in self.lately:
             # The write is known by something else that came back before.
             found.setdefault("source_status", 0)
         return found

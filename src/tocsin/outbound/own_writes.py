@@ -17,11 +17,13 @@ REMEMBERED = timedelta(minutes=15)
 
 _WRITES = """
 SELECT c.integration_id, c.ticket, c.id, c.status, c.queued_at, c.wrote, c.is_echoed, c.content ? 'agent' AS has_agent,
-       c.content ? 'status' AS has_status, coalesce(s.memory ->> 'me', '') AS me
+       c.content ? 'status' AS has_status, c.progress ? 'fields' AS has_fields, c.is_uncertain,
+       coalesce(s.memory ->> 'me', '') AS me
 FROM unnest(%(integrations)s::bigint[], %(tickets)s::text[]) AS w(integration_id, ticket)
 JOIN outbound_call c ON c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> ''
 LEFT JOIN outbound_standing s ON s.integration_id = c.integration_id
-WHERE c.status IN ('queued', 'sending') OR (c.status = 'sent' AND c.ended_at > %(since)s)
+WHERE c.status IN ('queued', 'sending') OR (c.ended_at > %(since)s AND (c.status = 'sent'
+      OR (c.status = 'dead' AND c.progress ?| ARRAY['fields', 'status'])))
 ORDER BY c.id
 """
 
@@ -34,6 +36,7 @@ class _Gathered:
     priorities: dict[str, int] = field(default_factory=dict)
     teams: dict[str, int] = field(default_factory=dict)
     lately: set[str] = field(default_factory=set)
+    under_way: set[int] = field(default_factory=set)
     agent_is_coming: bool = False
     status_is_coming: bool = False
     agent_at: datetime | None = None
@@ -62,6 +65,7 @@ def ask(
             one.status_at,
             one.priorities,
             one.teams,
+            frozenset(one.under_way),
             frozenset(one.lately),
             one.me,
         )
@@ -75,7 +79,9 @@ def _add(found: _Gathered, row: Mapping[str, Any]) -> None:
         found.agent_at = row["queued_at"]
     if row["has_status"]:
         found.status_at = row["queued_at"]
-    if row["status"] != "sent":
+    if row["status"] in ("queued", "sending"):
+        if not row["has_fields"]:
+            found.under_way.add(row["id"])
         found.agent_is_coming |= row["has_agent"]
         found.status_is_coming |= row["has_status"]
     if "status" in row["wrote"]:
@@ -87,6 +93,9 @@ def _add(found: _Gathered, row: Mapping[str, Any]) -> None:
         found.agents[row["wrote"]["agent"]] = row["id"]
     if "status" in row["wrote"]:
         found.statuses[row["wrote"]["status"].casefold()] = row["id"]
+    if row["status"] == "queued" and not row["has_fields"] and not row["is_uncertain"]:
+        # It was tried, and what it sets was not set.
+        return
     # A message has a priority's name, or its number only.
     found.priorities |= {text.casefold(): row["id"] for text in row["wrote"].get("priority", ())}
     if "team" in row["wrote"]:
@@ -98,6 +107,6 @@ def keep(connection: Connection, writes: Sequence[int]) -> None:
     connection.execute(
         "UPDATE outbound_call c SET is_echoed = true FROM outbound_call w WHERE w.id = ANY(%s) "
         "AND c.integration_id = w.integration_id AND c.ticket = w.ticket AND c.ticket <> '' AND c.id <= w.id "
-        "AND c.status IN ('sending', 'sent') AND NOT c.is_echoed",
+        "AND c.status IN ('sending', 'sent', 'dead') AND NOT c.is_echoed",
         (list(writes),),
     )
