@@ -56,6 +56,12 @@ def test_a_mail_reads_as_an_object() -> None:
     assert "loop" not in found
 
 
+def test_a_mail_program_may_send_more_style_than_text() -> None:
+    style = f"<html><head><style>{'p {}' * 30_000}</style></head><body><p>VPN is down</p></body></html>"
+    raw = f"From: a@b.example\nSubject: x\nContent-Type: text/html\n\n{style}".encode()
+    assert mail.read(raw)["body"] == "VPN is down"
+
+
 def test_html_alone_reads_as_what_a_person_sees() -> None:
     made = written()
     made.set_content("<style>p{}</style><p>One</p><script>x()</script><p>Two</p>", subtype="html")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,12 +19,23 @@ from tocsin.notify import html_text
         ("a &amp; b", "a &amp; b"),
         ("<b>a &amp; b</b>", "a & b"),
         ("<style>p{}</style><p>x</p><script>y()</script>", "x"),
+        ("<SCRIPT>a</script ><title>t</title><header>İ<br>h</header><style>b</STYLE\n>x", "İ\nhx"),
+        ("<html><head><title>t</title><body>no end of the head", "no end of the head"),
+        ("<p>x</p><script>never ends", "x"),
         ("1 < 2 and 3 > 2", "1 < 2 and 3 > 2"),
         ("one\n\n\n\n\ntwo", "one\n\ntwo"),
     ],
 )
 def test_markup_becomes_lines(source: str, expected: str) -> None:
     assert html_text.plain(source) == expected
+
+
+@pytest.mark.parametrize("piece", ["<script>", "<br", "</p", "<style ", "<title>x", "<head><", "</td ", "\n ", "<a "])
+def test_a_hostile_text_takes_no_time(piece: str) -> None:
+    """A mail to each person and on each way has it: seconds for one would hold up all of them."""
+    begun = time.process_time()
+    html_text.plain("<b>x</b>" + piece * (60_000 // len(piece)))
+    assert time.process_time() - begun < 0.5
 
 
 @given(st.text())

@@ -165,20 +165,8 @@ def _contents(mail: Message) -> tuple[str, list[Attachment]]:
         elif len(attached) < MAX_ATTACHMENTS:
             attached.append(_attachment(part, len(attached)))
     if not plain.strip() and html:
-        plain = html_text.plain(_without_unseen(html), MAX_TEXT)
+        plain = html_text.plain(html_text.without(html, "script", "style", "title"), MAX_TEXT)
     return plain.replace("\r\n", "\n").strip()[:MAX_TEXT], attached
-
-
-def _without_unseen(html: str) -> str:
-    """HTML without what no reader sees, in one pass for each sort; what such a part never ends hides all after it."""
-    for tag in ("script", "style", "title"):
-        lowered, pieces, at = html.lower(), list[str](), 0
-        while (begin := lowered.find(f"<{tag}", at)) >= 0:
-            pieces.append(html[at:begin])
-            end = lowered.find(f"</{tag}", begin)
-            at = len(html) if end < 0 else (lowered.find(">", end) + 1 or len(html))
-        html = "".join((*pieces, html[at:]))
-    return html.replace("<head", "<div").replace("<HEAD", "<div")
 
 
 def _is_text(part: Message) -> bool:
