@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
+from psycopg import DataError
 
 from tests.doubles.http import HttpDouble, Request, Response, http_double
 from tests.store.outbound import Desk, desk
@@ -18,7 +19,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core import database
 from tocsin.core import database as connections
 from tocsin.core.errors import Rejected
-from tocsin.outbound import calls, commands
+from tocsin.outbound import calls, commands, outbox, record
 from tocsin.outbound.models import Call, Exchange
 from tocsin.outbound.queue import NewCall, queue
 from tocsin.outbound.states import CallStatus
@@ -294,3 +295,37 @@ def test_a_stored_secret_does_not_follow_its_integration_to_another_origin(at: D
     same = {**spec, "url": f"{url}/elsewhere"}
     commands.save_outbound(same, existing=pager, actor=ACTOR, now=at.now)
     assert commands.outbound_spec(pager, with_secrets=True)["token"] == "another"
+
+
+def test_an_answer_that_no_database_can_hold_is_kept_as_far_as_it_can_and_stops_no_other_call(
+    database: str, now: datetime, other: HttpDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    other.answering = lambda request: Response(200, b'{"key": "A\\u0000B\\ud800"}')
+    with desk(now) as at, post_office(now) as post:
+        alert = post.alert("VPN down")
+        pager = at.integration(url=other.url, capture={"jira_key": "key"})
+        with connections.transaction() as connection:
+            calls.call_for_alerts(connection, pager.pk, [alert], at.now)
+        at.go()
+        assert [call.status for call in at.calls()] == [CallStatus.SENT]
+        assert Alert.objects.get(pk=alert).custom == {"jira_key": "A\ufffdB\ufffd"}
+
+
+def test_a_result_that_cannot_be_written_down_stops_no_other(
+    at: Desk, other: HttpDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is about it: the call was made, so it counts as made, and is not made again."""
+    pager = at.integration(url=other.url, body='{"n": "<n>"}')
+    poison, *rest = at.queue(pager, "a", "b", "c")
+    whole = record.record
+
+    def failing(connection: object, directory: object, results: list[record.Result], *more: object) -> None:
+        if any(result.job.id == poison for result in results):
+            raise DataError("no database can hold it")
+        whole(connection, directory, results, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outbox, "record", failing)
+    at.go()
+    assert {call.pk: call.status for call in at.calls()} == dict.fromkeys((poison, *rest), CallStatus.SENT)
+    assert len(other.requests) == 3

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol, assert_never
 import re2
 
 from tocsin.core.errors import Rejected
-from tocsin.inbound.mapping.fields import is_unset_date, moment, number_of, text_of, without_unstorable
+from tocsin.core.storable import without_unstorable
+from tocsin.inbound.mapping.fields import is_unset_date, moment, number_of, text_of
 from tocsin.inbound.mapping.paths import MISSING
 from tocsin.inbound.wording import SHOWN, listed
 

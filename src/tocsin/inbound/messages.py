@@ -14,8 +14,9 @@ from psycopg.types.json import set_json_dumps
 from tocsin.alerts.rows import as_json, bytes_in_json
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.storable import without_unstorable
 from tocsin.inbound.decode import Element
-from tocsin.inbound.mapping.fields import line, without_unstorable
+from tocsin.inbound.mapping.fields import line
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.prepared import Prepared
 

@@ -13,9 +13,9 @@ from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority, Via
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
+from tocsin.core.storable import without_unstorable
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert
 from tocsin.inbound.door import Door, PolicyEntry
-from tocsin.inbound.mapping.fields import without_unstorable
 from tocsin.inbound.opening import for_test
 from tocsin.inbound.outcomes import IntegrationMode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tocsin.inbound.mapping.fields import without_unstorable
+from tocsin.core.storable import without_unstorable
 
 SHOWN: Final = 60  # characters of each value in a reason
 

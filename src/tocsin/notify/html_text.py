@@ -7,7 +7,8 @@ import re
 
 import nh3
 
-from tocsin.notify.wording import cut, storable
+from tocsin.core.storable import without_unstorable
+from tocsin.notify.wording import cut
 
 #: Of a long text so much goes into a mail; the alert's page has all of it.
 LONGEST = 20_000
@@ -32,7 +33,7 @@ def is_html(text: str) -> bool:
 
 def safe_html(text: str) -> str:
     """`text`, plain or HTML, as HTML without scripts, styles, pictures, forms or strange addresses."""
-    kept = storable(text)[:LONGEST]
+    kept = without_unstorable(text)[:LONGEST]
     if not is_html(kept):
         return "<br>\n".join(html.escape(line) for line in kept.splitlines())
     return nh3.clean(kept, tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel="noopener noreferrer")
@@ -40,7 +41,7 @@ def safe_html(text: str) -> str:
 
 def plain(text: str, longest: int = LONGEST) -> str:
     """`text`, plain or HTML, as plain text with its line breaks."""
-    kept = storable(text)[: LONGEST * 3]
+    kept = without_unstorable(text)[: LONGEST * 3]
     if is_html(kept):
         kept = without(kept, "script", "style", "head", "title")
         # In HTML a line break is only a space.

@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from tocsin.core.database import Connection
+from tocsin.core.storable import without_unstorable
 from tocsin.notify.channels.contract import Rendered
 
 NOTE = "This channel has no provider: the message is in the sandbox, and nothing left the machine."
@@ -61,7 +62,7 @@ def keep(connection: Connection, messages: Sequence[Kept]) -> None:
 
 def _storable(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        return without_unstorable(value)
     if isinstance(value, Mapping):
         return {key: _storable(held) for key, held in value.items()}
     if isinstance(value, list):

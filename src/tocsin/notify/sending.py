@@ -12,6 +12,7 @@ from typing import Any
 
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.storable import without_unstorable
 from tocsin.notify import sandbox
 from tocsin.notify.channels.contract import AddressRefused, Rendered
 from tocsin.notify.channels.registry import channel
@@ -100,13 +101,13 @@ def _hand_over(job: Job, rendered: Rendered) -> Accepted:
     assert job.carrier is not None
     lead = job.bundle.lead
     sent = job.carrier.sender.send(rendered, lead.channel, lead.address, str(lead.notification_id))
-    return Accepted(_storable(sent.external_id)[:200])
+    return Accepted(without_unstorable(sent.external_id)[:200])
 
 
 def _failed(job: Job, failure: Failure, error: str, retry_after: timedelta | None = None) -> Failed:
     text = job.carrier.masked(error) if job.carrier else error
     text = without_address(text, job.bundle.lead.channel, job.bundle.lead.address)
-    return Failed(failure, " ".join(_storable(text).split())[:LONGEST_ERROR], retry_after)
+    return Failed(failure, " ".join(without_unstorable(text).split())[:LONGEST_ERROR], retry_after)
 
 
 def without_address(text: str, channel: str, address: str) -> str:
@@ -117,7 +118,3 @@ def without_address(text: str, channel: str, address: str) -> str:
     # A gateway may repeat a phone number without its plus.
     pattern = rf"\+?{re.escape(address[1:])}" if address.startswith("+") else re.escape(address)
     return re.sub(pattern, lambda _: shown, text, flags=re.IGNORECASE)
-
-
-def _storable(text: str) -> str:
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

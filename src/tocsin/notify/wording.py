@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from tocsin.core.storable import without_unstorable
 from tocsin.notify.channels.contract import AlertText, Message
 from tocsin.notify.states import Purpose
 from tocsin.notify.written_words import say
@@ -18,18 +19,12 @@ _CALLED = {"haloitsm": "Halo", "halopsa": "Halo", "haloservicedesk": "Halo"}
 #: Explicit directions of text could turn what follows them around: numbers and names would lie.
 _DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def one_line(text: str, longest: int | None = None) -> str:
     """`text` without line breaks, control characters and direction marks, cut at a word to `longest` characters."""
     line = " ".join(_CONTROLS.sub(" ", _DIRECTIONS.sub("", text)).split())
     return line if longest is None else cut(line, longest)
-
-
-def storable(text: str) -> str:
-    """`text` with what neither a database nor a header takes (NUL, lone surrogates) as U+FFFD."""
-    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def cut(text: str, longest: int) -> str:
@@ -162,7 +157,7 @@ def news(alert: AlertText, language: str = "") -> str:
 
 def notice(message: Message) -> str:
     """What a notice or a test says, with its line breaks."""
-    return storable(message.text).strip() or one_line(message.title) or "Tocsin has nothing more to say."
+    return without_unstorable(message.text).strip() or one_line(message.title) or "Tocsin has nothing more to say."
 
 
 def listed(names: Iterable[str]) -> str:

@@ -11,19 +11,23 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
+
+from psycopg.errors import DataError, IntegrityError
 
 from tocsin.core import clock, database, ids
 from tocsin.core.database import Connection
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.loops import Loop
+from tocsin.core.storable import without_unstorable
 from tocsin.outbound import preparing
 from tocsin.outbound.claim import LEASE_SECONDS, claim
 from tocsin.outbound.connectors.contract import Barred, Done, Job, Line, Throttled
 from tocsin.outbound.directory import Directory
 from tocsin.outbound.queue import TOPIC
-from tocsin.outbound.record import Failed, Failure, Result, record
+from tocsin.outbound.record import Failed, Failure, Result, mark, record
 
 log = logging.getLogger(__name__)
 
@@ -117,13 +121,26 @@ class Outbox:
                 results = list(self._results)
             if not results:
                 return
-            database.retry_once(lambda: self._record(results))
+            try:
+                database.retry_once(lambda: self._record(results))
+            except (DataError, IntegrityError):
+                # One of them cannot be written: alone, it hurts no other.
+                self._write_each(results)
             done = {result.job.id for result in results}
             with self._changed:
                 self._results = [result for result in self._results if result.job.id not in done]
                 for number in done:
                     self._leased.pop(number, None)
                 self._changed.notify_all()
+
+    def _write_each(self, results: list[Result]) -> None:
+        for result in results:
+            try:
+                self._record([result])
+            except (DataError, IntegrityError):
+                log.exception("What came of the outbound call %s cannot be written down.", result.job.id)
+                with database.transaction() as connection:
+                    mark(connection, result)
 
     def _record(self, results: list[Result]) -> None:
         with database.transaction() as connection:
@@ -143,7 +160,7 @@ def make(directory: Directory, job: Job, now: Callable[[], datetime]) -> Result:
         return Result(job, Failed(Failure.BARRED, "This integration is not in use."), now())
     line = Line(directory.client, now, opened.secrets)
     outcome = _outcome(job, lambda: opened.sender.send(job, line, now()))
-    return Result(job, outcome, now(), tuple(line.said))
+    return Result(job, _storable(outcome), now(), tuple(line.said))
 
 
 def _outcome(job: Job, work: Callable[[], Done]) -> Done | Failed:
@@ -162,6 +179,19 @@ def _outcome(job: Job, work: Callable[[], Done]) -> Done | Failed:
     except Exception as error:  # a call's edge: one that breaks stops no other
         log.exception("The outbound call %s broke.", job.id)
         return Failed(Failure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
+
+
+def _storable(outcome: Done | Failed) -> Done | Failed:
+    """The outcome without what a database does not take; the other side may have said anything."""
+    if isinstance(outcome, Failed):
+        return replace(outcome, error=without_unstorable(outcome.error))
+    captured = {name: without_unstorable(value) for name, value in outcome.captured.items()}
+    return replace(
+        outcome,
+        result=without_unstorable(outcome.result),
+        captured=captured,
+        ticket=without_unstorable(outcome.ticket),
+    )
 
 
 _LOST = """

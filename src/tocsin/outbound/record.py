@@ -98,6 +98,17 @@ def record(connection: Connection, directory: Directory, results: Sequence[Resul
     database.hint(connection, "outbound", "outbound-log")
 
 
+def mark(connection: Connection, result: Result) -> None:
+    """Ends the call and writes nothing else: for a result of which `record` cannot write the rest. What was made is not
+    made again; what failed waits for a person."""
+    is_made = isinstance(result.outcome, Done)
+    connection.execute(
+        "UPDATE outbound_call SET status = %s, ended_at = %s, lease_until = NULL, attempts = attempts + 1, error = %s "
+        "WHERE id = %s AND status = 'sending'",
+        ("sent" if is_made else "dead", result.at, "What came of it could not be written down.", result.job.id),
+    )
+
+
 def note(
     connection: Connection,
     directory: Directory,

@@ -12,13 +12,13 @@ import msgspec
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
 from tocsin.core.http import Receive, Scope, Send, answer
+from tocsin.core.storable import without_unstorable
 from tocsin.inbound import heartbeats
 from tocsin.inbound.committer import is_pending
 from tocsin.inbound.credentials import kept_headers
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.door import Door
 from tocsin.inbound.heartbeat import Ping
-from tocsin.inbound.mapping.fields import without_unstorable
 from tocsin.inbound.reception import Reception, Refusal, Taken, headers_of
 
 #: Of what a sender says with a ping so many characters are kept.

@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from tocsin.core.storable import without_unstorable
+
 #: What a mapped field may hold. None stands for "the message says: nobody" (see `Mapped`).
 type Value = str | bool | datetime | tuple[str, ...] | tuple[Attachment, ...] | None
 
@@ -96,7 +98,6 @@ FIELDS: Final[Mapping[str, Field]] = _fields(
     ("attachments", FieldKind.ATTACHMENTS, 2000, "attachments"),
 )
 
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _ID_MARK: Final = 16
 
 
@@ -142,18 +143,6 @@ def _as_json(value: object) -> str:
         return msgspec.json.encode(value, enc_hook=str).decode()
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, TypeError, ValueError):
         return f"({type(value).__name__})"  # only for what no JSON body can hold
-
-
-def without_unstorable(text: str) -> str:
-    """NUL and lone surrogates, which neither PostgreSQL nor UTF-8 can hold, become U+FFFD."""
-    if "\x00" not in text:
-        try:
-            text.encode()  # the quickest way to know
-        except UnicodeEncodeError:
-            pass
-        else:
-            return text
-    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def line(value: object, limit: int) -> str | None:

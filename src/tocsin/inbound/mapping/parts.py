@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tocsin.core.errors import Rejected
+from tocsin.core.storable import without_unstorable
 from tocsin.inbound.comparisons import COMPARED, compile_pattern
-from tocsin.inbound.mapping.fields import text_of, without_unstorable
+from tocsin.inbound.mapping.fields import text_of
 
 _MARK: Final = 200
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tocsin.core.storable import without_unstorable
 from tocsin.notify import html_text, wording
 from tocsin.notify.channels.contract import Button, Message, Rendered
 from tocsin.notify.states import Purpose
@@ -15,8 +16,8 @@ def render(message: Message, *, longest: int, details: int) -> Rendered:
     first = message.alerts[0] if message.alerts else None
     link = first.link if first and len(message.alerts) == 1 else message.home
     return Rendered(
-        subject=wording.cut(wording.storable(_title(message)), 200),
-        text=wording.cut(wording.storable(_fitting(message, details, longest)), longest),
+        subject=wording.cut(without_unstorable(_title(message)), 200),
+        text=wording.cut(without_unstorable(_fitting(message, details, longest)), longest),
         buttons=_buttons(message, link),
         link=link,
         language=message.language,

@@ -9,6 +9,7 @@ from email.message import EmailMessage, Message
 from typing import Any
 from uuid import UUID
 
+from tocsin.core.storable import without_unstorable
 from tocsin.notify import wording
 
 LONGEST_REASON = 200
@@ -56,7 +57,7 @@ def _failed(part: Message) -> str:
     for group in groups if isinstance(groups, list) else []:
         if str(group.get("Action", "")).strip().lower() == "failed":
             said = str(group.get("Diagnostic-Code", "")).partition(";")[2] or str(group.get("Status", ""))
-            return wording.one_line(wording.storable(said), LONGEST_REASON) or "no reason given"
+            return wording.one_line(without_unstorable(said), LONGEST_REASON) or "no reason given"
     return ""
 
 

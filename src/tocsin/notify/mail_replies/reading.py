@@ -13,6 +13,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import getaddresses
 
+from tocsin.core.storable import without_unstorable
 from tocsin.notify import html_text, wording
 from tocsin.notify.mail_replies import quotations
 from tocsin.notify.mail_replies.bounces import Bounce, bounced
@@ -51,7 +52,7 @@ def read(raw: bytes) -> MailReply:
     return MailReply(
         hash=hashlib.sha256(known.encode("utf-8", "replace") if known else raw).hexdigest(),
         sender=_sender(mail),
-        subject=wording.one_line(wording.storable(_header(mail, "Subject")), 200),
+        subject=wording.one_line(without_unstorable(_header(mail, "Subject")), 200),
         references=tuple(found_in(ids, sent_to)),
         text=new_part(_text(mail)),
         automatic=automatic(mail),
@@ -83,7 +84,7 @@ def automatic(mail: EmailMessage) -> str:
 
 def new_part(text: str) -> str:
     """What its writer wrote, without what it answers to and without a signature."""
-    return wording.storable(quotations.new_part(text)).strip()[:LONGEST_TEXT]
+    return without_unstorable(quotations.new_part(text)).strip()[:LONGEST_TEXT]
 
 
 def _text(mail: EmailMessage) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from tocsin.inbound.mapping.fields import text_of, without_unstorable
+from tocsin.core.storable import without_unstorable
+from tocsin.inbound.mapping.fields import text_of
 from tocsin.inbound.mapping.paths import join_path
 
 #: So many lines are drawn, so deep, and so many characters of a value.

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from tocsin.alerts.states import Priority
 from tocsin.core.errors import Rejected
+from tocsin.core.storable import without_unstorable
 from tocsin.notify import html_text, wording
 from tocsin.notify.channels.contract import AlertText, Button, Message, Rendered
 from tocsin.notify.mail_replies import references
@@ -43,7 +44,7 @@ class EmailChannel:
     counts_rest = False
 
     def render(self, message: Message) -> Rendered:
-        subject = wording.storable(wording.subject(message))
+        subject = without_unstorable(wording.subject(message))
         first = message.alerts[0] if message.alerts else None
         return Rendered(
             subject=subject,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tocsin.notify import text_messages, wording
+from tocsin.core.storable import without_unstorable
+from tocsin.notify import text_messages
 from tocsin.notify.channels.contract import Message, Rendered
 from tocsin.notify.channels.phone_numbers import phone_number
 
@@ -18,7 +19,7 @@ class SmsChannel:
         first = message.alerts[0] if message.alerts else None
         return Rendered(
             subject="",
-            text=wording.storable(text_messages.text_message(message)),
+            text=without_unstorable(text_messages.text_message(message)),
             link=first.link if first else "",
             priority=first.priority if first else None,
         )

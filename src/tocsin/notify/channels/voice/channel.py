@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tocsin.notify import speech, wording
+from tocsin.core.storable import without_unstorable
+from tocsin.notify import speech
 from tocsin.notify.channels.contract import CallScript, Message, Rendered
 from tocsin.notify.channels.phone_numbers import phone_number
 
@@ -20,7 +21,7 @@ class VoiceChannel:
         first = message.alerts[0] if message.alerts else None
         return Rendered(
             subject="",
-            text=wording.storable(speech.spoken(message)),
+            text=without_unstorable(speech.spoken(message)),
             script=_storable(speech.script(message)),
             priority=first.priority if first else None,
         )
@@ -32,7 +33,7 @@ class VoiceChannel:
 def _storable(script: CallScript) -> CallScript:
     return replace(
         script,
-        greeting=wording.storable(script.greeting),
-        said=wording.storable(script.said),
-        menu=wording.storable(script.menu),
+        greeting=without_unstorable(script.greeting),
+        said=without_unstorable(script.said),
+        menu=without_unstorable(script.menu),
     )
