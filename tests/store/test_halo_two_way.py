@@ -532,6 +532,22 @@ def test_in_pull_mode_tickets_come_without_a_webhook_and_each_half_minute(
         assert both.standing().webhook_problem == ""
 
 
+def test_a_look_that_breaks_is_said_where_people_see_it(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect(pull=True)
+
+        def broken(look: object) -> None:
+            raise KeyError("whatever it is")
+
+        monkeypatch.setattr(looking.Look, "carry_out", broken)
+        both.go(31)
+        assert looking.look(both.directory, lambda: both.now)
+        assert both.standing().look_problem.startswith("Tocsin itself failed at reading tickets: KeyError")
+
+
 def _set_up(both: Pair, door: Integration) -> webhook.SetUp:
     both.server.hooks.deliver = lambda hook, content: (200, "{}")
     stop = threading.Event()

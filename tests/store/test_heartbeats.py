@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,8 +14,9 @@ from tests.store.ingest import NOW, make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core import clock, configuration
-from tocsin.inbound import heartbeats, secrets
+from tocsin.inbound import heartbeats, secrets, taking
 from tocsin.inbound.commands import integration_spec, save_integration
+from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.models import Heartbeat, Integration
 
 
@@ -133,6 +134,28 @@ def test_one_sender_s_silence_is_not_another_s(node: Doors, backup: Integration)
     assert Alert.objects.filter(status="open").count() == 2
     ping(node, other)
     assert [alert.integration for alert in Alert.objects.filter(status="open")] == [backup]
+
+
+def test_a_silence_that_cannot_be_told_is_tried_again_and_holds_up_no_other(
+    node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_integration("Other", "heartbeat", settings={"interval": "1h"})
+    configuration.changed()
+    ping(node, backup)
+    ping(node, other)
+    whole = taking.take_in
+
+    def failing(incoming: Sequence[Incoming], now: datetime) -> list[Stored]:
+        if incoming[0].integration_id == backup.pk:
+            raise KeyError("whatever it is")
+        return whole(incoming, now)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(taking, "take_in", failing)
+        later(node, minutes=66)
+    assert [alert.integration for alert in Alert.objects.all()] == [other]
+    later(node, minutes=66, seconds=11)
+    assert {alert.integration for alert in Alert.objects.all()} == {other, backup}
 
 
 def test_a_change_of_the_interval_counts_from_the_last_beat(node: Doors, backup: Integration) -> None:

@@ -299,6 +299,24 @@ def test_managers_are_mailed_once_a_week_what_is_wrong_where_that_is_wanted(desk
     assert Notification.objects.count() == 2
 
 
+def test_a_reminder_that_cannot_be_written_holds_up_no_other(
+    schedule: Schedule, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
+    reminders.replace_all(user("bob"), [{"before": "1h"}, {"before": "59m"}], actor=ACTOR, now=now)
+    duty_notices.plan_reminders(begin - timedelta(minutes=70))
+    whole = duty_notices._remind
+
+    def failing(connection: object, group: str, person: object, before: timedelta, now: datetime) -> None:
+        if before == timedelta(hours=1):
+            raise KeyError("whatever it is")
+        whole(connection, group, person, before, now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(duty_notices, "_remind", failing)
+    duty_notices.remind(begin - timedelta(minutes=59))
+    assert Notification.objects.count() == 1
+
+
 def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Schedule, now: datetime) -> None:
     bob = user("bob")
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)

@@ -37,6 +37,9 @@ _MOST = 100
 #: What fell due longer ago than this when a node starts fell due while nobody listened: it gets its grace anew.
 _UNHEARD = timedelta(seconds=30)
 
+#: A silence that could not be told is told this much later: others are not to wait behind it.
+_LATER = timedelta(seconds=10)
+
 _COLUMNS = "health, last_at, started_at, due_at"
 _TAKE = f"SELECT {_COLUMNS} FROM inbound_heartbeat WHERE integration_id = %s FOR UPDATE"
 _DUE = """
@@ -88,13 +91,22 @@ def notice(registry: Registry, now: datetime) -> bool:
     if due:
         registry.refresh()
     for integration_id in due:
-        door = registry.doors().get(integration_id)
-        if door is not None:
-            _say_silent(door, now)
-        else:
-            # Its integration is not to be used now; it is asked about again when it pings.
-            _settle(integration_id)
+        try:
+            _look_at(registry.doors().get(integration_id), integration_id, now)
+        except Exception as error:  # one sender's edge: the silence of the others is told all the same
+            if database.is_unavailable(error):
+                raise
+            log.exception("The silence of integration %s cannot be told; it is tried again.", integration_id)
+            _postpone(integration_id, now + _LATER)
     return len(due) == _MOST
+
+
+def _look_at(door: Door | None, integration_id: int, now: datetime) -> None:
+    if door is not None:
+        _say_silent(door, now)
+    else:
+        # Its integration is not to be used now; it is asked about again when it pings.
+        _postpone(integration_id, None)
 
 
 def _say_silent(door: Door, now: datetime) -> None:
@@ -102,7 +114,7 @@ def _say_silent(door: Door, now: datetime) -> None:
         plan = heartbeat.plan_of(door.settings)
     except (Rejected, ValueError, KeyError):
         log.exception("The heartbeat of %s has no plan that can be used.", door.name)
-        _settle(door.id)
+        _postpone(door.id, None)
         return
     with database.transaction() as connection:
         monitor = _monitor(connection, door.id)
@@ -119,9 +131,12 @@ def _say_silent(door: Door, now: datetime) -> None:
         _write(connection, door.id, after)
 
 
-def _settle(integration_id: int) -> None:
+def _postpone(integration_id: int, until: datetime | None) -> None:
+    """Has it looked at again then; None: when it pings."""
     with database.transaction() as connection:
-        connection.execute("UPDATE inbound_heartbeat SET due_at = NULL WHERE integration_id = %s", (integration_id,))
+        connection.execute(
+            "UPDATE inbound_heartbeat SET due_at = %s WHERE integration_id = %s", (until, integration_id)
+        )
 
 
 def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -> None:

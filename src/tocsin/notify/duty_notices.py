@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,8 @@ from tocsin.oncall import lookup, rota
 from tocsin.oncall.rota import OnCall
 from tocsin.people.members import MemberRole
 from tocsin.people.reminders import ReminderRule, rules_of
+
+log = logging.getLogger(__name__)
 
 #: What was written is mailed so soon.
 EVERY = timedelta(seconds=5)
@@ -120,10 +123,20 @@ def remind(now: datetime) -> bool:
                 None,
             )
             if person is not None:
-                _remind(connection, plan.name, person, row["before"], now)
+                _remind_alone(connection, plan.name, person, row["before"], now)
         if due:
             database.hint(connection, "outbox")
     return len(due) == BATCH
+
+
+def _remind_alone(connection: Connection, group: str, person: OnCall, before: timedelta, now: datetime) -> None:
+    try:
+        with connection.transaction():
+            _remind(connection, group, person, before, now)
+    except Exception as error:  # one reminder's edge: it is lost, and the others leave
+        if database.is_unavailable(error):
+            raise
+        log.exception("User %s cannot be reminded of a shift.", person.user_id)
 
 
 def _remind(connection: Connection, group: str, person: OnCall, before: timedelta, now: datetime) -> None:

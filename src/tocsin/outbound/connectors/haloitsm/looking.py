@@ -18,6 +18,7 @@ from tocsin.core import clock, database
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.ids import key_hash, uuid7
 from tocsin.core.loops import Loop
+from tocsin.core.storable import without_unstorable
 from tocsin.inbound import registry
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
@@ -351,6 +352,11 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
         one.carry_out()
     except (Temporary, Permanent) as error:
         problem = error
+    except Exception as error:  # one Halo's edge: it is said where people look, and the next look comes in its time
+        if database.is_unavailable(error):
+            raise
+        log.exception("The tickets of outbound integration %s cannot be read.", one.integration_id)
+        problem = Permanent(f"Tocsin itself failed at reading tickets: {type(error).__name__}. The log says more.")
     _write(one, opened.sender.rate, standing, problem)
     return True
 
@@ -377,7 +383,7 @@ def _write(one: Look, rate: pacing.Rate, standing: Mapping[str, Any], problem: T
                 "looked_at": one.now if problem is None else None,
                 "looked_to": one.looked_to,
                 "memory": as_json(one.memory),
-                "problem": text[:500],
+                "problem": without_unstorable(text)[:500],
                 "found": one.found,
                 "webhook": one.webhook_problem,
                 "granted": pacing.charged(rate, standing["granted_to"], one.line.requests, one.now),
