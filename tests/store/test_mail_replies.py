@@ -17,6 +17,7 @@ from tests.store.sending import Post, allow_loopback, post_office, provider
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock
+from tocsin.notify.mail_replies import acting
 from tocsin.notify.mail_replies.loop import Reader
 from tocsin.notify.models import MailReply
 from tocsin.web.home import mailbox_troubles
@@ -275,3 +276,40 @@ def test_a_server_that_changes_ids_is_answered_by_the_tagged_address(world: Worl
     world.answer("ack", In_Reply_To="<rewritten@server>", References="")
     world.reader.turn()
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"\x00\xff",
+        b"From: a\x00b@example.org\r\nSubject: \x00\r\n\r\n\x00",
+        b"From: =?utf-8?b?/////w==?= <@[>\r\nSubject: =?x?q?\r\nIn-Reply-To: <<<\r\nTo: ;:<\r\n\r\n--",
+        b'Content-Type: text/plain; charset=nothing\r\nFrom: "\r\nTo: ;:<\r\n\r\n\xff',
+    ],
+)
+def test_a_mail_that_nobody_can_read_keeps_no_answer_from_being_read(world: World, garbage: bytes) -> None:
+    alert = paged(world, "alice")
+    world.imap.receive(garbage)
+    held = world.answer("ack")
+    world.reader.turn()
+    assert held.is_read
+    assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
+
+
+def test_a_mail_at_which_tocsin_fails_keeps_no_answer_from_being_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert = paged(world, "alice")
+    world.imap.receive(b"Subject: breaks\r\n\r\nit")
+    world.answer("ack")
+    whole = acting.take
+
+    def failing(provider: str, raw: bytes, now: datetime) -> object:
+        if b"breaks" in raw:
+            raise KeyError("whatever it is")
+        return whole(provider, raw, now)
+
+    monkeypatch.setattr(acting, "take", failing)
+    world.reader.turn()
+    assert Alert.objects.get(pk=alert).acknowledgements.count() == 1

@@ -81,13 +81,14 @@ def turn(client: HttpClient, now: datetime) -> bool:
         return True
     try:
         read = ical_apart.read(_fetch(client, row["url"]), people, zone, now - BACK, now + AHEAD)
+        _keep(row, read, now)
     except (Temporary, Permanent, Unreadable) as error:
         _fail(row, str(error), now)
-    except Exception:  # one calendar's edge: the others are read all the same
+    except Exception as error:  # one calendar's edge: the others are read all the same
+        if database.is_unavailable(error):
+            raise
         log.exception("The calendar import %s failed.", row["id"])
         _fail(row, "Something in it could not be understood; the log says what.", now)
-    else:
-        _keep(row, read, now)
     return True
 
 

@@ -77,12 +77,20 @@ class Reader:
         found = 0
         for uid, raw in list(box.unread(MOST)):
             if raw:
-                acting.take(name, raw, clock.now())
+                self._act(name, raw)
             else:
                 log.warning("A mail in the mailbox for answers %s is too large to be an answer.", name)
             box.mark_read(uid)
             found += 1
         return found
+
+    def _act(self, name: str, raw: bytes) -> None:
+        try:
+            acting.take(name, raw, clock.now())
+        except Exception as error:  # one mail's edge: those behind it are answers of people who wait
+            if database.is_unavailable(error):
+                raise
+            log.exception("A mail in the mailbox for answers %s could not be understood; it is left there, read.", name)
 
     def _box(self, name: str, account: Account) -> Mailbox:
         known = self._open.get(name)
