@@ -76,7 +76,10 @@ def _handler(server: HaloServer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            if urlsplit(self.path).path == "/":
+            path = urlsplit(self.path).path
+            if path == "/favicon.ico":
+                self._write(204, b"", "image/x-icon")
+            elif path == "/":
                 self._write(200, desk.page(server.halo).encode(), "text/html; charset=utf-8")
             else:
                 self._answer()
