@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tocsin.alerts.states import CommandKind
 from tocsin.notify import links
-from tocsin.notify.mail_replies import asking, quotations, reading, references
+from tocsin.notify.mail_replies import asking, quotations, reading, reading_apart, references
 from tocsin.notify.mail_replies.asking import Wanted
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -105,9 +105,28 @@ def test_the_reference_survives_servers_that_rewrite_ids_and_change_the_case_of_
 def test_a_mail_that_takes_the_library_minutes_holds_up_nobody(hostile: str) -> None:
     """Two thousand letters were enough for half a minute, in which no other thread of the node did anything."""
     begun = time.process_time()
-    said = quotations.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=1)
+    said = quotations.new_part(f"ack\n{hostile}x\n> close\nclose", seconds=0.3)
     assert said.startswith("ack\n")
     assert "close" not in said
+    assert time.process_time() - begun < 1
+
+
+def test_a_mail_is_read_in_a_process_of_its_own_as_it_is_here() -> None:
+    raw = mail("I look.\n" + QUOTED + "> \n" * 100, Subject="Re: Zürich")
+    assert len(raw) > 500
+    assert reading_apart.read(raw) == reading.read(raw)
+    assert reading_apart.read(raw).text == "I look."
+
+
+@pytest.mark.parametrize(
+    "header", ["Content-Type: text/plain; " + "a=b;" * 100_000, "From: " + "<(," * 3_000, "To: " + "(" * 5_000]
+)
+def test_a_mail_that_cannot_be_read_is_nobodys_answer_and_does_not_come_again(header: str) -> None:
+    raw = f"{header}\nMessage-ID: <x@y>\n\nack".encode()
+    begun = time.process_time()
+    found = reading_apart.read(raw, seconds=1)
+    assert not found.sender
+    assert found.hash
     assert time.process_time() - begun < 1
 
 

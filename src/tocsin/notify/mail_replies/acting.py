@@ -15,7 +15,7 @@ from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.notify import answering, links, queue, receipts, replies
 from tocsin.notify.answering import Person
-from tocsin.notify.mail_replies import asking, reading
+from tocsin.notify.mail_replies import asking, reading_apart
 from tocsin.notify.mail_replies.asking import Wanted
 from tocsin.notify.mail_replies.bounces import Bounce
 from tocsin.notify.mail_replies.reading import MailReply
@@ -48,7 +48,7 @@ class Outcome:
 
 def take(provider: str, raw: bytes, now: datetime) -> Outcome | None:
     """Does what a mail asks for; None where that was done before."""
-    reply = reading.read(raw)
+    reply = reading_apart.read(raw)
     number = _begin(provider, reply, now)
     if number is None:
         return None

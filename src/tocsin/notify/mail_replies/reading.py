@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from email import message_from_bytes, policy
+from email.errors import MessageError
 from email.message import EmailMessage
 from email.utils import getaddresses
 
@@ -51,11 +52,11 @@ def read(raw: bytes) -> MailReply:
     known = _header(mail, "Message-ID").strip()
     return MailReply(
         hash=hashlib.sha256(known.encode("utf-8", "replace") if known else raw).hexdigest(),
-        sender=_sender(mail),
+        sender=without_unstorable(_sender(mail)),
         subject=wording.one_line(without_unstorable(_header(mail, "Subject")), 200),
         references=tuple(found_in(ids, sent_to)),
         text=new_part(_text(mail)),
-        automatic=automatic(mail),
+        automatic=without_unstorable(_quietly(lambda: automatic(mail), "")),
         bounce=_quietly(lambda: bounced(mail), None),
     )
 
@@ -100,7 +101,8 @@ def _text(mail: EmailMessage) -> str:
 
 
 def _sender(mail: EmailMessage) -> str:
-    found = [address for _name, address in getaddresses(_headers(mail, "From")) if "@" in address]
+    every = _quietly(lambda: getaddresses(_headers(mail, "From")), [])
+    found = [address for _name, address in every if "@" in address]
     return found[0].lower() if len(found) == 1 else ""
 
 
@@ -122,5 +124,5 @@ def _quietly[T](read: Callable[[], T], otherwise: T) -> T:
     """The library trips over what some programs send, in ways that it does not name."""
     try:
         return read()
-    except (LookupError, ValueError, AttributeError, TypeError, AssertionError):
+    except (MessageError, LookupError, ValueError, AttributeError, TypeError, AssertionError, RecursionError):
         return otherwise
