@@ -101,7 +101,7 @@ def _text(mail: EmailMessage) -> str:
 
 
 def _sender(mail: EmailMessage) -> str:
-    every = _quietly(lambda: getaddresses(_headers(mail, "From")), [])
+    every: list[tuple[str, str]] = _quietly(lambda: getaddresses(_headers(mail, "From")), [])
     found = [address for _name, address in every if "@" in address]
     return found[0].lower() if len(found) == 1 else ""
 
