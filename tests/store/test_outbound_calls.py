@@ -281,6 +281,9 @@ def test_settings_that_cannot_be_used_are_refused_by_name(at: Desk) -> None:
         with pytest.raises(Rejected) as refused:
             at.integration(**spec)
         assert place in refused.value.fields
+    with pytest.raises(Rejected) as refused:
+        at.integration(url="https://x", auth="oauth2", client_id="x")
+    assert refused.value.fields == {"token_url": "token_url: is needed."}
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/a", "http://pager.example/a", "https://pager.example:8443/a"])

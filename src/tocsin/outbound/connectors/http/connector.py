@@ -288,6 +288,9 @@ def _statuses(spec: Spec) -> list[int]:
 
 
 def _check_address(spec: Spec, key: str, url: str) -> None:
+    if not url:
+        # That it is needed is said already.
+        return
     try:
         egress.check_url(url)
     except Permanent as problem:
