@@ -5,7 +5,7 @@ Locks in the order of the whole product: keys, then alerts by key, then what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -136,14 +136,12 @@ def process(
     *,
     wait: bool = True,
     draining: bool = False,
-    decided: Callable[[], None] = lambda: None,
 ) -> list[Stored]:
     """Stores and decides messages in one transaction; returns what became of each, in their order, once committed.
 
     With `wait`, raises psycopg's LockNotAvailable when a key or an alert stays held for longer than the connection's
     `lock_timeout`; without, such messages become Pending. `draining` decides messages that are stored as Pending, and
-    leaves out those that another node has decided meanwhile. `decided` is called when all is decided and on its way to
-    the database, and not committed yet.
+    leaves out those that another node has decided meanwhile.
     """
     is_due = bool(incoming) and incoming[0].is_due
     # What is due goes behind an undecided message of its key; undecided messages are not behind themselves.
@@ -170,7 +168,6 @@ def process(
                 messages.insert(connection, [_row(one) for one in read])
             database.hint(connection, *_topics(read, fold))
             committed = connection.execute("COMMIT")
-            decided()
         if committed.statusmessage != "COMMIT":
             raise RuntimeError(f"The database answered COMMIT by {committed.statusmessage}.")
     numbers.committed()
