@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,12 @@ SAME_ON_ANY_SERVER = (
     "catalogue_samples",
     "channels_providers",
     "chat",
+    "cloudwatch_door",
     "configuration_docs",
+    "demo",
+    "imports",
+    "mail",
+    "mail_replies",
     "phones",
     "sample",
     "vendor_doors",
@@ -44,8 +50,14 @@ class Check:
 
 
 def main() -> None:
-    checks = quick() if "--quick" in sys.argv[1:] else [*quick(), *thorough()]
-    results = [(check, *run(check)) for check in checks]
+    is_quick = "--quick" in sys.argv[1:]
+    with ThreadPoolExecutor(1) as beside:
+        # It mostly waits for the network and the disk.
+        brought = None if is_quick else beside.submit(debian.bring)
+        results = together(quick())
+        if brought is not None:
+            brought.result()
+            results += [(check, *run(check)) for check in thorough()]
     print()
     for check, outcome, seconds in results:
         print(f"{outcome:8}{seconds:6.1f} s  {check.name}{f': {check.missing}' if check.missing else ''}")
@@ -53,6 +65,27 @@ def main() -> None:
     skipped = f", {count('skipped')} skipped" if count("skipped") else ""
     print(f"\nchecks: {count('passed')} passed, {count('FAILED')} failed{skipped}", flush=True)
     sys.exit(1 if count("FAILED") else 0)
+
+
+def together(checks: list[Check]) -> list[tuple[Check, str, float]]:
+    """Runs checks two at a time, and prints what each says when its turn comes. The longest begins first."""
+    with ThreadPoolExecutor(2) as pool:
+        running = {check.name: pool.submit(_quietly, check) for check in reversed(checks)}
+        results = []
+        for check in checks:
+            outcome, seconds, said = running[check.name].result()
+            print(f"\n── {check.name}\n{said}", end="", flush=True)
+            results.append((check, outcome, seconds))
+    return results
+
+
+def _quietly(check: Check) -> tuple[str, float, str]:
+    began = time.monotonic()
+    done = subprocess.run(
+        check.command, cwd=ROOT, env=_environ(check), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    return ("passed" if done.returncode == 0 else "FAILED"), time.monotonic() - began, done.stdout
 
 
 def quick() -> list[Check]:
@@ -72,7 +105,6 @@ def quick() -> list[Check]:
 
 def thorough() -> list[Check]:
     """What starts servers, a browser and the built package."""
-    debian.bring()
     pytest = [PYTHON, "-m", "pytest", "-q"]
     # Whole processes and a browser mostly wait; they do so beside each other, but not beside what works all the time.
     alone = ["tests/smoke", "tests/browser"]
@@ -98,10 +130,13 @@ def run(check: Check) -> tuple[str, float]:
         print(check.missing)
         return ("FAILED" if IN_CI else "skipped"), 0.0
     began = time.monotonic()
-    # A developer's own settings must not change what is tested.
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("TOCSIN_")} | check.environ
-    code = subprocess.run(check.command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL).returncode
+    code = subprocess.run(check.command, cwd=ROOT, env=_environ(check), stdin=subprocess.DEVNULL).returncode
     return ("passed" if code == 0 else "FAILED"), time.monotonic() - began
+
+
+def _environ(check: Check) -> dict[str, str]:
+    """A developer's own settings must not change what is tested."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("TOCSIN_")} | check.environ
 
 
 if __name__ == "__main__":

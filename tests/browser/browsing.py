@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from axe_playwright_python.sync_playwright import DEFAULT_OPTIONS, Axe
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 type Theme = Literal["light", "dark"]
@@ -46,6 +46,8 @@ _TOO_WIDE = """(() => {
   const beyond = every.filter((one) => one.getBoundingClientRect().right > width + 1);
   return beyond.length ? beyond[beyond.length - 1].outerHTML.slice(0, 200) : "something outside of main";
 })()"""
+
+_AXE = Axe()
 
 #: What axe finds that may differ between light and dark.
 _COLOURS = ("color-contrast", "link-in-text-block")
@@ -143,10 +145,16 @@ def _note_request(one: Visitor, url: str) -> None:
 
 def _axe(page: Page, *rules: str) -> list[str]:
     """What axe finds: by all of its rules, or by those given."""
-    options = DEFAULT_OPTIONS | ({"runOnly": list(rules)} if rules else {})
-    found = Axe().run(page, options=options)
+    if not page.evaluate("'axe' in window"):
+        # Half a megabyte, which a page that is looked at twice needs only once.
+        page.evaluate(_AXE.axe_script)
+    # What is told of findings is their HTML; style sheets from elsewhere, which axe would fetch, there are none.
+    options: dict[str, object] = {"resultTypes": ["violations"], "selectors": False, "preload": False}
+    if rules:
+        options["runOnly"] = list(rules)
+    found = page.evaluate("(options) => axe.run(options)", options)
     return [
         f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"
-        for violation in found.response["violations"]
+        for violation in found["violations"]
         for node in violation["nodes"]
     ]

@@ -545,7 +545,7 @@ def test_a_look_that_breaks_is_said_where_people_see_it(
         monkeypatch.setattr(looking.Look, "carry_out", broken)
         both.go(31)
         assert looking.look(both.directory, lambda: both.now)
-        assert both.standing().look_problem.startswith("Tocsin itself failed at reading tickets: KeyError")
+        assert both.standing().look_problem == "Something in it could not be understood; the log says what."
 
 
 def _set_up(both: Pair, door: Integration) -> webhook.SetUp:

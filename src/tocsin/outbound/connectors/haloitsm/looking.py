@@ -356,7 +356,7 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
         if database.is_unavailable(error):
             raise
         log.exception("The tickets of outbound integration %s cannot be read.", one.integration_id)
-        problem = Permanent(f"Tocsin itself failed at reading tickets: {type(error).__name__}. The log says more.")
+        problem = Permanent("Something in it could not be understood; the log says what.")
     _write(one, opened.sender.rate, standing, problem)
     return True
 
