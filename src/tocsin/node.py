@@ -100,6 +100,9 @@ class Node:
             self.mail_door.start()
         self._listener.start()
         self.worker.start()
+
+    def wait(self) -> None:
+        """Waits until pages can be made."""
         if self._pages is not None:
             self._pages.wait()
 

@@ -49,9 +49,6 @@ _TOO_WIDE = """(() => {
 
 _AXE = Axe()
 
-#: What axe finds that may differ between light and dark.
-_COLOURS = ("color-contrast", "link-in-text-block")
-
 #: The browser's own remarks about a page that loads as it should.
 _HARMLESS = ("[DOM] Password forms should have", "[DOM] Multiple forms should be contained")
 
@@ -82,13 +79,6 @@ class Visitor:
         shift = self.page.evaluate("window.layoutShift ?? 0")
         if shift > MOST_SHIFT:
             self.problems.append(f"{where}: it jumped by {shift:.3f} while it loaded")
-
-    def look_in_the_dark(self) -> None:
-        """Notes what is wrong with the colours of a page in the dark, one that has been looked at in the light."""
-        where = self.page.url.removeprefix(self.base)
-        self.page.emulate_media(color_scheme="dark")
-        self.problems += [f"{where}, dark: {problem}" for problem in _axe(self.page, *_COLOURS)]
-        self.page.emulate_media(color_scheme="light")
 
     def fits(self, place: str = "") -> None:
         """Notes whether the page as it is scrolls sideways."""
@@ -143,15 +133,10 @@ def _note_request(one: Visitor, url: str) -> None:
         one.problems.append(f"{one.page.url}: it asked {url}")
 
 
-def _axe(page: Page, *rules: str) -> list[str]:
-    """What axe finds: by all of its rules, or by those given."""
-    if not page.evaluate("'axe' in window"):
-        # Half a megabyte, which a page that is looked at twice needs only once.
-        page.evaluate(_AXE.axe_script)
+def _axe(page: Page) -> list[str]:
+    page.evaluate(_AXE.axe_script)
     # What is told of findings is their HTML; style sheets from elsewhere, which axe would fetch, there are none.
-    options: dict[str, object] = {"resultTypes": ["violations"], "selectors": False, "preload": False}
-    if rules:
-        options["runOnly"] = list(rules)
+    options = {"resultTypes": ["violations"], "selectors": False, "preload": False}
     found = page.evaluate("(options) => axe.run(options)", options)
     return [
         f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -56,11 +57,19 @@ def run(opened: Opened, host: str, port: int, role: str, *, on_ready: Callable[[
     )
     node.start()
     try:
+        # Work is done before the first page can be made: it ends in good order then, too.
+        signal.signal(signal.SIGTERM, _end)
+        node.wait()
         if on_ready is None:
             _offer_set_up()
         server.run(sockets=[socket])
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         node.stop()
+
+
+def _end(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 def _offer_set_up() -> None:

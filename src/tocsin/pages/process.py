@@ -88,7 +88,11 @@ def main() -> None:
     threading.Thread(target=_end_with_the_parent, args=(server,), name="parent", daemon=True).start()
     threading.Thread(target=_follow_the_clock, name="clock", daemon=True).start()
     os.write(orders.says_ready, b"ready\n")
-    server.run(sockets=[socket.socket(fileno=orders.socket)])
+    try:
+        server.run(sockets=[socket.socket(fileno=orders.socket)])
+    finally:
+        # Left to the end of the interpreter, the pool would wait for threads that are gone by then.
+        database.close()
 
 
 def door(django: Callable[..., object]) -> App:
