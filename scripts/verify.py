@@ -106,16 +106,17 @@ def quick() -> list[Check]:
 def thorough() -> list[Check]:
     """What starts servers, a browser and the built package."""
     pytest = [PYTHON, "-m", "pytest", "-q"]
-    # Whole processes and a browser mostly wait; they do so beside each other, but not beside what works all the time.
+    # Whole processes and a browser have limits of time: they get the machine for themselves. Of three others, one always
+    # waits for its PostgreSQL.
     alone = ["tests/smoke", "tests/browser"]
     others = ["tests", *(f"--ignore={folder}" for folder in alone)]
     distribution = debian.postgres_folder()
     return [
-        Check("tests", [*pytest, "-n", "2", *others]),
+        Check("tests", [*pytest, "-n", "3", *others]),
         Check("tests of the whole system", [*pytest, "-n", "2", "--dist", "worksteal", *alone]),
         Check(
             f"store tests on {distribution or 'the distribution'}",
-            [*pytest, "-n", "2", "tests/store", *(f"--ignore-glob=*/test_{name}.py" for name in SAME_ON_ANY_SERVER)],
+            [*pytest, "-n", "3", "tests/store", *(f"--ignore-glob=*/test_{name}.py" for name in SAME_ON_ANY_SERVER)],
             {"TOCSIN_TEST_POSTGRES_BIN": str(distribution)},
             None if distribution else f"no PostgreSQL server {debian.OLDEST_POSTGRES} or later in /usr/lib/postgresql",
         ),

@@ -21,9 +21,9 @@ import django  # noqa: E402
 
 django.setup()
 
-from tests.postgres import Postgres, database, django_db_setup, postgres, template  # noqa: E402
+from tests.postgres import Postgres, database, django_db_setup, postgres, spare, template  # noqa: E402
 
-__all__ = ["Postgres", "database", "django_db_setup", "now", "postgres", "template"]
+__all__ = ["Postgres", "database", "django_db_setup", "now", "postgres", "spare", "template"]
 
 
 @pytest.fixture

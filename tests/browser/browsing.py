@@ -49,8 +49,14 @@ _TOO_WIDE = """(() => {
 
 _AXE = Axe()
 
-#: The browser's own remarks about a page that loads as it should.
-_HARMLESS = ("[DOM] Password forms should have", "[DOM] Multiple forms should be contained")
+#: The browser's own remarks about a page that loads as it should; and htmx's about a look that a newer one replaced,
+#: as is meant where one types on (a request that fails has another name besides).
+_HARMLESS = (
+    "[DOM] Password forms should have",
+    "[DOM] Multiple forms should be contained",
+    "htmx:afterRequest",
+    "htmx:sendAbort",
+)
 
 
 @dataclass

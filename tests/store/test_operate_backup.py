@@ -21,7 +21,7 @@ import pytest
 from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
 
-from tests.postgres import Postgres, _in_use
+from tests.postgres import Postgres, in_use
 from tests.store.escalating import Desk, wired
 from tests.store.ingest import Ingest, halo, make_integration
 from tests.store.people import ACTOR
@@ -104,7 +104,7 @@ def using(url: str, monkeypatch: pytest.MonkeyPatch, data_dir: Path | None = Non
     if data_dir is not None:
         monkeypatch.setenv("TOCSIN_DATA_DIR", str(data_dir))
     config.current.cache_clear()
-    with _in_use(url):
+    with in_use(url):
         yield
 
 

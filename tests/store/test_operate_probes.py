@@ -14,16 +14,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.core.management import call_command
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from tests.postgres import Postgres, _in_use
+from tests.postgres import Postgres, in_use
 from tests.store.embedded import postmaster_pid
 from tests.store.escalating import Desk, wired
 from tests.store.people import ACTOR, make_user
 from tocsin.access import tokens
-from tocsin.core import clock, database
+from tocsin.core import clock, database, schema
 from tocsin.core.embedded import EmbeddedPostgres
 from tocsin.core.http import Message, Scope
 from tocsin.core.loops import Loop, Worker
@@ -198,7 +197,7 @@ def test_tables_that_are_too_old_are_not_ready(committer: Committer) -> None:
 def test_a_database_without_any_tables_is_not_ready(durable: str, postgres: Postgres) -> None:
     url = postgres.make("bare")
     try:
-        with _in_use(url):
+        with in_use(url):
             answer = ask(made(), "/readyz")
     finally:
         postgres.drop("bare")
@@ -226,8 +225,8 @@ def test_readiness_is_answered_in_bounded_time_while_postgresql_hangs_or_is_gone
 ) -> None:
     with django_db_blocker.unblock(), EmbeddedPostgres(data_dir) as embedded:
         url = embedded.start()
-        with _in_use(url):
-            call_command("migrate", verbosity=0, interactive=False)
+        with in_use(url):
+            schema.migrate()
             probes = made()
             assert ask(probes, "/readyz").status == 200
             processes = _processes(postmaster_pid(data_dir))

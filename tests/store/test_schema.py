@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
+from pytest_django import DjangoDbBlocker
 
+from tests.postgres import Postgres, in_use
 from tocsin.core import database, schema
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -16,6 +19,14 @@ _INDEX = """
 SELECT count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE relname = 'escalation_run_at_its_end' AND indisvalid
 """
+
+#: What migrations, and whoever listens to them, write.
+_FIRST_ROWS = (
+    "SELECT app, name FROM django_migrations ORDER BY id",
+    "SELECT app_label, model FROM django_content_type ORDER BY 1, 2",
+    "SELECT app_label, model, codename, name FROM auth_permission p "
+    "JOIN django_content_type t ON t.id = content_type_id ORDER BY 1, 2, 3",
+)
 
 
 def test_two_nodes_and_an_index_made_without_locking_do_not_wait_for_each_other() -> None:
@@ -38,3 +49,27 @@ def test_two_nodes_and_an_index_made_without_locking_do_not_wait_for_each_other(
     with connection.cursor() as cursor:
         cursor.execute(_INDEX)
         assert cursor.fetchone() == (1,)
+
+
+def test_the_tables_and_their_first_rows_are_those_that_django_makes(
+    postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker
+) -> None:
+    with django_db_blocker.unblock(), in_use(postgres.make("django")):
+        call_command("migrate", verbosity=0, interactive=False)
+        theirs = _first_rows()
+    with in_use(postgres.url(template)):
+        ours = _first_rows()
+    assert ours == theirs
+    assert _definitions(postgres, template) == _definitions(postgres, "django")
+    postgres.drop("django")
+
+
+def _first_rows() -> list[list[tuple[object, ...]]]:
+    with database.connect(name="test") as connection:
+        return [connection.execute(statement.encode()).fetchall() for statement in _FIRST_ROWS]
+
+
+def _definitions(postgres: Postgres, name: str) -> list[str]:
+    program = postgres.server.binaries.folder / "pg_dump"
+    done = subprocess.run([program, "--schema-only", postgres.url(name)], capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]

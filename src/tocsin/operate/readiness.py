@@ -39,7 +39,7 @@ def problem() -> str | None:
 def missing_migrations(connection: Connection) -> list[str]:
     """The migrations that this program knows and the database has not had, as `app.name`.
 
-    What `core.schema.missing` says, over a connection of the pool, in one small statement.
+    What `core.migrating.missing` says, over a connection of the pool, in one small statement.
     """
     try:
         applied = {(row[0], row[1]) for row in connection.execute("SELECT app, name FROM django_migrations")}

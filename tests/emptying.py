@@ -1,0 +1,84 @@
+"""Makes a database that a test has used what it was before, if only its rows have changed: every row goes, and every
+number begins at 1 again. What else a test may change (tables, indexes, statistics, settings) is noticed, and such a
+database is given up."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+#: Migrations fill these; no test writes to them.
+_FILLED = ("auth_permission", "django_content_type", "django_migrations")
+
+#: Beyond this size, in bytes, a table's dead rows would slow the next test, and change what PostgreSQL plans.
+_LARGEST = 512 * 1024
+
+_TABLES = "relnamespace = 'public'::regnamespace AND relkind = 'r'"
+
+#: What says of everything but rows how it is; whatever changes it writes here, by a transaction of its own.
+_CATALOGS = ("pg_attribute", "pg_attrdef", "pg_constraint", "pg_index", "pg_trigger", "pg_proc")
+
+#: Two databases with the same are alike but for their rows. (What ANALYZE finds is written without a transaction.)
+_SHAPE = f"""
+SELECT {", ".join(f"(SELECT (count(*), sum(xmin::text::bigint)) FROM {name})::text" for name in _CATALOGS)},
+       (SELECT (count(*), sum(xmin::text::bigint), sum(reltuples)) FROM pg_class)::text,
+       (SELECT count(*) FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%'),
+       (SELECT count(*) FROM pg_db_role_setting),
+       {", ".join(f"(SELECT count(*) FROM {name})" for name in _FILLED)},
+       (SELECT max(pg_relation_size(oid)) > {_LARGEST} FROM pg_class WHERE {_TABLES})
+"""
+
+#: Everybody else leaves, within seconds: a test that ends does not wait for what its threads and processes hold.
+_ALONE = """
+SELECT bool_and(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+class Emptied:
+    """A database, and the connection by which it is emptied."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.name = name
+        # One who holds a connection all the time spares PostgreSQL planning anew.
+        self._connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
+        self._connection.execute(_function(self._connection))
+        self._shape = self._look()
+
+    def empty(self) -> bool:
+        """Whether it is now what it was at first."""
+        try:
+            self._connection.execute(_ALONE)
+            if self._look() != self._shape:
+                return False
+            self._connection.execute("SELECT pg_temp.emptied()")
+        except psycopg.Error:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _look(self) -> tuple[object, ...] | None:
+        return self._connection.execute(_SHAPE).fetchone()
+
+
+def _function(connection: psycopg.Connection) -> sql.Composed:
+    """The statement that makes the function which empties all tables; what is in it is planned once."""
+    tables = connection.execute(f"SELECT relname FROM pg_class WHERE {_TABLES} ORDER BY relname").fetchall()
+    numbers = connection.execute("SELECT sequencename, start_value FROM pg_sequences WHERE schemaname = 'public'")
+    empty = [
+        sql.SQL("IF EXISTS (SELECT FROM {0}) THEN DELETE FROM {0}; END IF;").format(sql.Identifier(table))
+        for (table,) in tables
+        if table not in _FILLED
+    ]
+    begin = [
+        sql.SQL("PERFORM setval({}::regclass, {}, false);").format(f"public.{name}", start)
+        for name, start in numbers.fetchall()
+        if not name.startswith(_FILLED)
+    ]
+    # Without triggers the order of tables does not matter: all of them are emptied.
+    return sql.SQL(
+        "CREATE FUNCTION pg_temp.emptied() RETURNS void LANGUAGE plpgsql SET session_replication_role = replica "
+        "AS $$ BEGIN {} END $$"
+    ).format(sql.SQL("\n").join([*empty, *begin]))
