@@ -106,8 +106,8 @@ def quick() -> list[Check]:
 def thorough() -> list[Check]:
     """What starts servers, a browser and the built package."""
     pytest = [PYTHON, "-m", "pytest", "-q"]
-    # Whole processes and a browser have limits of time: they get the machine for themselves. Of three others, one always
-    # waits for its PostgreSQL.
+    # Whole processes and a browser have limits of time: they get the machine for themselves. Of three other tests, one
+    # always waits for its PostgreSQL.
     alone = ["tests/smoke", "tests/browser"]
     others = ["tests", *(f"--ignore={folder}" for folder in alone)]
     distribution = debian.postgres_folder()

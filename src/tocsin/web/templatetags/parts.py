@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from django import template
@@ -12,8 +13,8 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language, gettext_lazy, ngettext, pgettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext, pgettext
 
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import clock, durations
@@ -27,6 +28,13 @@ from tocsin.web.told import told_of
 from tocsin.web.told.reading import say_span
 
 register = template.Library()
+
+_PRIORITIES = {
+    Priority.CRITICAL: gettext_lazy("Critical"),
+    Priority.HIGH: gettext_lazy("High"),
+    Priority.MEDIUM: gettext_lazy("Medium"),
+    Priority.LOW: gettext_lazy("Low"),
+}
 
 #: How the subjects end that Tocsin writes itself: of what nobody can read, and of heartbeats.
 _OWN_SUBJECTS = (" sent something Tocsin cannot read", " is silent", " does not end", " says that it failed")
@@ -50,21 +58,31 @@ def moment(at: datetime | None, style: str = "relative") -> SafeString | str:
     if at is None:
         return "–"
     local = timezone.localtime(at)
-    texts = {
-        "relative": say_moment(at, clock.now()),
-        "clock": local.strftime("%H:%M:%S"),
-        "minute": local.strftime("%H:%M"),
-        "short": say_short(local),
-        "day": say_day(local),
-        "planned": f"{say_date(local)}, {local.strftime('%H:%M')} {local.tzname()}",
-    }
     return format_html(
         '<time datetime="{}" title="{}"{}>{}</time>',
         at.isoformat(),
         exact(local),
         SafeString(' data-relative=""') if style == "relative" else "",
-        texts.get(style) or exact(local),
+        _said(local, style),
     )
+
+
+def _said(local: datetime, style: str) -> str:
+    match style:
+        case "relative":
+            return say_moment(local, clock.now())
+        case "clock":
+            return f"{local:%H:%M:%S}"
+        case "minute":
+            return f"{local:%H:%M}"
+        case "short":
+            return say_short(local)
+        case "day":
+            return say_day(local)
+        case "planned":
+            return f"{say_date(local)}, {local:%H:%M} {local.tzname()}"
+        case _:
+            return exact(local)
 
 
 @register.simple_tag
@@ -122,7 +140,13 @@ def exact(local: datetime) -> str:
 
 def say_date(local: datetime) -> str:
     """ "Sat 5 Dec 2026"."""
-    return date_format(local, pgettext("date format", "D j M Y"))
+    return _date_in(get_language(), local.date())
+
+
+@lru_cache(maxsize=1_000)
+def _date_in(_language: str | None, day: date) -> str:
+    """Many moments of a page are of one day, and Django takes its time over a date."""
+    return date_format(day, pgettext("date format", "D j M Y"))
 
 
 def say_short(local: datetime) -> str:
@@ -219,14 +243,8 @@ def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
 @register.simple_tag
 def priority(value: str) -> SafeString:
     """The priority as a word."""
-    labels = {
-        Priority.CRITICAL: _("Critical"),
-        Priority.HIGH: _("High"),
-        Priority.MEDIUM: _("Medium"),
-        Priority.LOW: _("Low"),
-    }
     known = Priority(value)
-    return format_html('<span class="prio-{}">{}</span>', known.value, labels[known])
+    return format_html('<span class="prio-{}">{}</span>', known.value, _PRIORITIES[known])
 
 
 @register.simple_tag
