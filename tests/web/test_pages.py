@@ -208,6 +208,15 @@ def test_a_form_that_is_out_of_date_says_what_to_do(company: Company) -> None:
     assert "This form is out of date" in response.content.decode()
 
 
+def test_a_page_comes_compressed_to_whoever_takes_it_so(company: Company, browser_of: Callable[[User], Client]) -> None:
+    browser = browser_of(company.admin)
+    plain = browser.get("/alerts/")
+    small = browser.get("/alerts/", headers={"Accept-Encoding": "gzip"})
+    assert (plain.headers.get("Content-Encoding"), small.headers["Content-Encoding"]) == (None, "gzip")
+    assert len(small.content) < len(plain.content) / 2
+    assert gzip.decompress(small.content).endswith(b"</html>\n")
+
+
 def test_static_files_are_kept_for_ever_and_compressed(database: str) -> None:
     from tocsin.web.assets import static_url
 

@@ -212,8 +212,8 @@
     if (passkey) passkey.hidden = false;
   }
 
-  /* ---- the chosen tab is in sight, also where tabs scroll ---- */
-  document.querySelectorAll(".tabs [aria-current]").forEach((tab) => {
+  /* ---- the chosen tab is in sight, also where tabs scroll; the first is anyway, and asking for places costs time ---- */
+  document.querySelectorAll(".tabs [aria-current]:not(:first-child)").forEach((tab) => {
     tab.parentElement.scrollLeft = Math.max(0, tab.offsetLeft - tab.parentElement.offsetLeft - 60);
   });
 
