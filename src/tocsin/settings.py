@@ -73,8 +73,8 @@ MIDDLEWARE = [
     "tocsin.web.middleware.Moment",
     "django.middleware.security.SecurityMiddleware",
     "tocsin.web.static_files.StaticFiles",
-    # A list of alerts is a tenth of its size on a phone's slow line. What could be guessed by a page's length (BREACH) is
-    # blurred: each answer is longer by a random part, and its token against forgeries is masked anew.
+    # A list of alerts is a tenth of its size on a phone's slow line. What could be guessed by a page's length (BREACH)
+    # is blurred: each answer is longer by a random part, and its token against forgeries is masked anew.
     "django.middleware.gzip.GZipMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

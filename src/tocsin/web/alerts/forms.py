@@ -19,21 +19,17 @@ PRIORITIES = [
 
 
 class FilterForm(forms.Form):
-    """The filters of the alert list. What cannot be used is ignored, so that an old link still opens."""
+    """Reads the filters of the alert list, which its template draws: that is far quicker, and the list is opened most.
 
-    #: No field says of itself that it may be left out: all may.
-    all_optional = True
+    What cannot be used is ignored, so that an old link still opens.
+    """
 
-    integration = forms.ModelChoiceField(
-        Integration.objects.all(), label=_("Integration"), required=False, empty_label=_("All")
-    )
-    group = forms.ModelChoiceField(Group.objects.all(), label=_("Group"), required=False, empty_label=_("All"))
-    priority = forms.ChoiceField(label=_("Priority"), choices=[("", _("All")), *PRIORITIES], required=False)
-    client = forms.CharField(label=_("Client"), max_length=200, required=False)
-    tag = forms.CharField(label=_("Tag"), max_length=200, required=False, help_text=_("name=value, or a value"))
-    sort = forms.ChoiceField(
-        label=_("Order"), choices=[("", _("Newest first")), ("oldest", _("Oldest first"))], required=False
-    )
+    integration = forms.ModelChoiceField(Integration.objects.only("name"), required=False)
+    group = forms.ModelChoiceField(Group.objects.all(), required=False)
+    priority = forms.ChoiceField(choices=PRIORITIES, required=False)
+    client = forms.CharField(max_length=200, required=False)
+    tag = forms.CharField(max_length=200, required=False)
+    sort = forms.ChoiceField(choices=[("oldest", "oldest")], required=False)
 
 
 class NewAlertForm(forms.Form):

@@ -15,9 +15,11 @@ from tocsin.alerts.commands import act_on_many
 from tocsin.alerts.orders import Acknowledge, Assign, Close, Command
 from tocsin.alerts.states import Via
 from tocsin.core.errors import Rejected
+from tocsin.inbound.models import Integration
+from tocsin.people.models import Group
 from tocsin.web import keyset
 from tocsin.web.alerts import lists
-from tocsin.web.alerts.forms import FilterForm
+from tocsin.web.alerts.forms import PRIORITIES, FilterForm
 from tocsin.web.guard import alert_actor, needs
 from tocsin.web.request import Request, page
 
@@ -43,7 +45,10 @@ def alert_list(request: Request) -> HttpResponse:
         "tabs": lists.tabs(tab),
         "tab": tab,
         "text": text,
-        "filters": form,
+        "chosen": chosen,
+        "integrations": Integration.objects.order_by("name").values_list("pk", "name"),
+        "groups": Group.objects.order_by("name").values_list("pk", "name"),
+        "priorities": PRIORITIES,
         "filter_count": len(chosen.keys() - {"sort"}),
         "rows": lists.rows_of(found.rows, request.now),
         "page": found,

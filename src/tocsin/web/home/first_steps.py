@@ -8,14 +8,22 @@ from typing import Any
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from tocsin.alerts.models import Alert
-from tocsin.core import config
-from tocsin.escalation.models import Policy
-from tocsin.inbound.models import Integration
-from tocsin.notify.models import Delivery, Provider
+from tocsin.core import config, database
 from tocsin.notify.states import DeliveryStatus
-from tocsin.oncall.models import Schedule
-from tocsin.people.models import ContactMethod, Membership, User
+from tocsin.people.models import User
+
+_FOUND = """
+    SELECT
+        EXISTS (SELECT FROM notify_provider WHERE is_enabled) AS provider,
+        EXISTS (SELECT FROM people_contactmethod WHERE user_id = %(user)s AND is_enabled)
+        AND EXISTS (SELECT FROM notify_delivery WHERE user_id = %(user)s AND status = ANY(%(arrived)s)) AS reached,
+        EXISTS (SELECT FROM people_user WHERE is_active AND id <> %(user)s) AS others,
+        EXISTS (SELECT FROM people_membership WHERE roles @> ARRAY['primary']::varchar[]) AS on_call,
+        EXISTS (SELECT FROM oncall_schedule) AS schedule,
+        EXISTS (SELECT FROM escalation_policy) AS policy,
+        EXISTS (SELECT FROM inbound_integration) AS integration,
+        EXISTS (SELECT FROM alerts_alert) AS alert
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,57 +40,57 @@ class FirstStep:
 
 def left(user: User) -> list[FirstStep]:
     """All steps in order; none once the necessary ones are done."""
-    has_channel = config.current().smtp_url is not None or Provider.objects.filter(is_enabled=True).exists()
+    found = _found(user)
     steps = [
         FirstStep(
             _("A way out for messages"),
             _("Until there is one, everything goes to the sandbox."),
             reverse("providers"),
-            has_channel,
+            config.current().smtp_url is not None or found["provider"],
         ),
         FirstStep(
             _("How to reach you"),
             _("A contact method of your own: have it mail, text or call you now, and see that it arrives."),
             reverse("me"),
-            _was_reached(user),
+            found["reached"],
         ),
         FirstStep(
             _("The people to call"),
             _("Invite them one by one, or bring them all from a CSV. Each enters their own ways to be reached."),
             reverse("users"),
-            User.objects.filter(is_active=True).exclude(pk=user.pk).exists(),
+            found["others"],
             is_optional=True,
         ),
         FirstStep(
             _("A group with somebody on call"),
             _("Who is called first, and who next."),
             reverse("groups"),
-            Membership.objects.filter(roles__contains=["primary"]).exists(),
+            found["on_call"],
         ),
         FirstStep(
             _("A schedule"),
             _("Who is on call when, by weeks, nights or office hours. Without one the group's order always holds."),
             reverse("new_schedule"),
-            Schedule.objects.exists(),
+            found["schedule"],
             is_optional=True,
         ),
         FirstStep(
             _("An escalation policy"),
             _("After how many minutes the next person is called."),
             reverse("policies"),
-            Policy.objects.exists(),
+            found["policy"],
         ),
         FirstStep(
             _("The first integration"),
             _("A URL for HaloITSM, or for any tool that sends webhooks."),
             reverse("integrations"),
-            Integration.objects.exists(),
+            found["integration"],
         ),
         FirstStep(
             _("The first alert"),
             _("Send a sample, and answer it."),
             reverse("integrations"),
-            Alert.objects.exists(),
+            found["alert"],
         ),
         FirstStep(
             _("An outside heartbeat"),
@@ -95,9 +103,8 @@ def left(user: User) -> list[FirstStep]:
     return steps if not all(step.is_done or step.is_optional for step in steps) else []
 
 
-def _was_reached(user: User) -> bool:
-    """Whether there is a way to reach the user that has worked once, in a test or for real."""
-    if not ContactMethod.objects.filter(user=user, is_enabled=True).exists():
-        return False
+def _found(user: User) -> dict[str, bool]:
+    """What there is, in one statement. Somebody is reached once a way to them has worked, in a test or for real."""
     arrived = [DeliveryStatus.SENT, DeliveryStatus.DELIVERED]
-    return Delivery.objects.filter(user=user, status__in=arrived).exists()
+    with database.pool().connection() as connection:
+        return database.row(connection, _FOUND, {"user": user.pk, "arrived": arrived}) or {}

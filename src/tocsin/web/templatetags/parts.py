@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language, gettext_lazy, ngettext, pgettext
+from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
 
 from tocsin.alerts.states import AlertStatus, Priority
@@ -23,18 +23,15 @@ from tocsin.notify.channels import phone_numbers
 from tocsin.people import sealed
 from tocsin.people.models import User
 from tocsin.web import counting
+from tocsin.web.alerts.forms import PRIORITIES
+from tocsin.web.alerts.lists import Row
 from tocsin.web.told import told as _told
 from tocsin.web.told import told_of
 from tocsin.web.told.reading import say_span
 
 register = template.Library()
 
-_PRIORITIES = {
-    Priority.CRITICAL: gettext_lazy("Critical"),
-    Priority.HIGH: gettext_lazy("High"),
-    Priority.MEDIUM: gettext_lazy("Medium"),
-    Priority.LOW: gettext_lazy("Low"),
-}
+_PRIORITIES = dict(PRIORITIES)
 
 #: How the subjects end that Tocsin writes itself: of what nobody can read, and of heartbeats.
 _OWN_SUBJECTS = (" sent something Tocsin cannot read", " is silent", " does not end", " says that it failed")
@@ -238,6 +235,27 @@ def _state(status: AlertStatus, acknowledged: bool) -> tuple[str, str]:
             return _("Cancelled"), "quiet"
         case AlertStatus.MERGED:
             return _("Merged"), "quiet"
+
+
+@register.simple_tag
+def what_next(row: Row) -> SafeString | str:
+    """What happens next with an alert of a list, or when its last thing happened."""
+    alert = row.alert
+    match AlertStatus(alert.status):
+        case AlertStatus.ON_HOLD:
+            return format_html("<span>{} <strong>{}</strong></span>", _("Back"), moment(alert.hold_until))
+        case AlertStatus.ASSIGNED:
+            nothing = _("Nothing: %(name)s has it") % {"name": alert.owner or alert.owner_name}
+            return format_html('<span class="soft">{}</span>', nothing)
+        case AlertStatus.OPEN if row.next_at:
+            left = countdown(row.next_at)
+            return format_html('<span><strong>{}</strong> <span class="meta">{}</span></span>', left, row.next_text)
+        case AlertStatus.OPEN:
+            return format_html('<span class="meta">{}</span>', row.next_text or _("Nothing is planned"))
+        case _ if alert.closed_at:
+            return format_html('<span class="soft">{}</span>', moment(alert.closed_at))
+        case _:
+            return ""
 
 
 @register.simple_tag
