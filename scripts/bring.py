@@ -91,8 +91,11 @@ def static_files() -> None:
     script = ROOT / "scripts" / "build_static.py"
     vendor = STATIC / "vendor"
     own = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and vendor not in path.parents]
-    sources = [script, ROOT / "package-lock.json", ROOT / "scripts" / "icons.txt"]
+    sources = [script, *(ROOT / "scripts" / name for name in ("needed_styles.mjs", "icons.txt"))]
+    sources.append(ROOT / "package-lock.json")
     sources += [path for path in own if path.suffix not in {".br", ".gz"}]
+    # They name the styles that are needed.
+    sources += sorted(path for ending in ("html", "py") for path in STATIC.parent.rglob(f"*.{ending}"))
     # The stamp lies elsewhere: what is in that folder is served, and goes into the wheel.
     stamp = Stamp(TOOLS / "static.made-from", sources)
     if stamp.holds() and vendor.is_dir():

@@ -1,16 +1,22 @@
 """Copies what pages load from node_modules into the package: styles, scripts, the font, one icon sprite.
 
-Files are taken as their makers built them; only the pointers to source maps, which are not shipped, are cut off.
+Files are taken as their makers built them. What is cut off: pointers to source maps, which are not shipped, and of
+Tabler's styles those that no page can need, which are nine tenths of them.
 Each text file, Tocsin's own too, gets its .br and .gz beside it, as WhiteNoise serves them.
 """
 
 import gzip
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+import bring
 import brotli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,9 +25,9 @@ STATIC = ROOT / "src" / "tocsin" / "web" / "static"
 VENDOR = STATIC / "vendor"
 ICONS = ROOT / "scripts" / "icons.txt"
 
+STYLES = MODULES / "@tabler" / "core" / "dist" / "css" / "tabler.min.css"
 # From node_modules → below static/vendor.
 FILES = {
-    "@tabler/core/dist/css/tabler.min.css": "tabler/tabler.min.css",
     "htmx.org/dist/htmx.min.js": "htmx/htmx.min.js",
     "@fontsource-variable/inter/wght.css": "inter/inter.css",
 }
@@ -42,6 +48,7 @@ def main() -> None:
     shutil.rmtree(building, ignore_errors=True)
     for source, target in FILES.items():
         _write(building / target, _SOURCE_MAP.sub(b"\n", (MODULES / source).read_bytes()))
+    _write(building / "tabler" / STYLES.name, needed_styles(STYLES, _what_names_styles()).encode())
     for font in sorted(MODULES.glob(FONTS)):
         _write(building / "inter" / "files" / font.name, font.read_bytes())
     _write(building / "icons.svg", sprite(ICONS.read_text(), MODULES / "@tabler" / "icons" / "icons").encode())
@@ -49,6 +56,33 @@ def main() -> None:
     shutil.rmtree(VENDOR, ignore_errors=True)
     building.rename(VENDOR)
     compress(STATIC)
+
+
+def needed_styles(styles: Path, content: Sequence[str]) -> str:
+    """The rules whose names stand in a file that fits a pattern of `content`."""
+    _npm, path = bring.npm(bring.uv())
+    asked = json.dumps({"css": str(styles), "content": list(content)})
+    done = subprocess.run(
+        ["node", ROOT / "scripts" / "needed_styles.mjs"],
+        input=asked,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PATH": path},
+        check=True,
+    )
+    return done.stdout
+
+
+def _what_names_styles() -> list[str]:
+    """Templates, Tocsin's and its libraries', and code that writes class names."""
+    libraries = [
+        f"{Path(found.origin).parent}/**/templates/**/*.html"
+        for name in ("allauth", "django")
+        if (found := find_spec(name)) is not None and found.origin
+    ]
+    package = ROOT / "src" / "tocsin"
+    scripts = [f"{STATIC}/tocsin/*.js", str(MODULES / "htmx.org" / "dist" / "htmx.min.js")]
+    return [f"{package}/**/*.html", f"{package}/**/*.py", *scripts, *libraries]
 
 
 def sprite(listing: str, folder: Path) -> str:

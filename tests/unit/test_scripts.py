@@ -112,6 +112,15 @@ def test_the_sprite_holds_each_icon_of_the_list_under_its_name(script: ModuleTyp
 
 
 @of("build_static")
+def test_of_the_styles_those_stay_whose_names_stand_in_a_page(script: ModuleType, tmp_path: Path) -> None:
+    styles, page = tmp_path / "all.css", tmp_path / "page.html"
+    styles.write_text(".button:hover{color:red}.carousel .item{color:blue}@media print{.button{display:none}}")
+    page.write_text('<button class="button {{ tone }}">')
+    needed = script.needed_styles(styles, [str(page)])
+    assert needed == ".button:hover{color:red}@media print{.button{display:none}}"
+
+
+@of("build_static")
 def test_an_icon_that_does_not_exist_is_refused_with_its_line(script: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="line 2: Tabler has no icon “bel”"):
         script.sprite("# a comment\nbel\n", tmp_path)
