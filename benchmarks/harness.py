@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psycopg
+
+from tocsin.core.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent
 TOCSIN = Path(sys.executable).parent / "tocsin"
@@ -83,8 +86,13 @@ def _shared_out_mb(pid: str) -> float:
 
 
 @contextmanager
-def tocsin(*, policy: str = "Later", environment: Mapping[str, str] | None = None, users: int = 1) -> Iterator[Served]:
-    """`tocsin serve` with a HaloITSM integration behind TOKEN; fsync is on, as it always is."""
+def tocsin(
+    *, policy: str = "Later", environment: Mapping[str, str] | None = None, users: int = 1, more: str = ""
+) -> Iterator[Served]:
+    """`tocsin serve` with a HaloITSM integration behind TOKEN; fsync is on, as it always is.
+
+    `more` is a second file of configuration: what a benchmark has besides.
+    """
     home = Path(tempfile.mkdtemp(prefix="tocsin-bench-"))
     home.chmod(0o755)
     variables = _variables(home / "data") | dict(environment or {})
@@ -101,6 +109,10 @@ def tocsin(*, policy: str = "Later", environment: Mapping[str, str] | None = Non
             members="\n".join(f"      - {{user: user{n}, roles: [primary]}}" for n in range(users)),
         )
     )
+    files = [configuration]
+    if more:
+        files.append(home / "more.yaml")
+        files[-1].write_text(more)
     process = subprocess.Popen(
         [TOCSIN, "serve", "--port", "0"],
         env=variables,
@@ -113,7 +125,7 @@ def tocsin(*, policy: str = "Later", environment: Mapping[str, str] | None = Non
         ready = process.stdout.readline()
         if not ready.startswith("ready "):
             raise RuntimeError((home / "serve.log").read_text())
-        subprocess.run([TOCSIN, "apply", configuration], env=variables, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([TOCSIN, "apply", *files], env=variables, check=True, stdout=subprocess.DEVNULL)
         yield Served(ready.split()[1].strip(), home / "data", process)
     finally:
         _end(process)
@@ -145,6 +157,23 @@ def sign_in(served: Served) -> Iterator[httpx.Client]:
         form = {"csrfmiddlewaretoken": token.group(1), "login": "reader", "password": password}
         client.post("/account/login/", data=form, headers={"Origin": served.url}).raise_for_status()
         yield client
+
+
+@contextmanager
+def database(served: Served) -> Iterator[psycopg.Connection]:
+    """A connection to the server's embedded PostgreSQL, without a limit to how long a statement may take."""
+    server = EmbeddedPostgres(served.data_dir)
+    with server, psycopg.connect(server.start(), autocommit=True) as connection:
+        yield connection
+
+
+def api_token(served: Served) -> str:
+    """A token of the administrator whom `sign_in` made."""
+    made = subprocess.run(
+        [TOCSIN, "token", "create", "--user", "reader", "--name", "Benchmark"],
+        check=True, capture_output=True, text=True, env=_variables(served.data_dir),
+    )  # fmt: skip
+    return made.stdout.strip()
 
 
 @contextmanager

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import threading
 import time
 from typing import Any
 
 import httpx
 
-from benchmarks.harness import API_TOKEN, SECONDS, TOCSIN, _variables, free_port, report, tocsin
+from benchmarks.harness import API_TOKEN, SECONDS, free_port, report, tocsin
 
 USERS = 200
 #: What the provider takes for each message, in seconds.
@@ -104,11 +103,8 @@ def main() -> None:
     )
     words = [f"storm-{number}" for number in range(2000 * SECONDS if SECONDS > 1 else 200)]
     sent: dict[str, float] = {}
-    with tocsin(environment={"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}) as served:
-        configuration = served.data_dir.parent / "storm.yaml"
-        configuration.write_text(CONFIGURATION.format(users=users, other=OTHER, port=port))
-        variables = _variables(served.data_dir)
-        subprocess.run([TOCSIN, "apply", configuration], env=variables, check=True, stdout=subprocess.DEVNULL)
+    configuration = CONFIGURATION.format(users=users, other=OTHER, port=port)
+    with tocsin(environment={"TOCSIN_ALLOW_TARGETS": "127.0.0.0/8"}, more=configuration) as served:
         asyncio.run(run(served.url, phones, words, sent))
     came = [phones.received[word] for word in words if word in phones.received]
     waits = [

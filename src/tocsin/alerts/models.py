@@ -6,6 +6,7 @@ way in which those rows are written keeps them right.
 
 from __future__ import annotations
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -83,6 +84,30 @@ class Alert(models.Model):
             ),
             # The alerts of one integration, newest first.
             models.Index(fields=("integration", "id"), name="alerts_alert_integration"),
+        )
+
+
+class AlertText(models.Model):
+    """What is searched of an alert, in upper case. Filled by a loop (`alerts.searching`), so that whatever makes alerts
+    does not wait for it."""
+
+    alert = models.OneToOneField(
+        Alert, primary_key=True, on_delete=models.CASCADE, related_name="texts", db_constraint=False
+    )
+    subject = models.TextField()
+    client = models.TextField()
+    source_id = models.TextField()
+    #: As JSON.
+    tags = models.TextField()
+
+    class Meta:
+        indexes = (
+            # Alerts that are over, by a part of any of them: of a million, the few that fit. See `core.text_index`.
+            GinIndex(
+                fields=("subject", "client", "source_id", "tags"),
+                opclasses=("gin_trgm_ops",) * 4,
+                name="alerts_text_parts",
+            ),
         )
 
 

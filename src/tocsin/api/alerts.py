@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Action
+from tocsin.alerts import searching
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.alerts.states import LIVE, AlertStatus, Priority
 from tocsin.api.gate import caller
 from tocsin.api.lookup import Moment, find_named
 from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import database
 from tocsin.core.errors import Rejected
+from tocsin.core.text_index import Kept
 from tocsin.escalation import forecast, uncalled
 from tocsin.escalation.upcoming import next_steps
 from tocsin.inbound.models import Integration
@@ -29,6 +31,8 @@ routes = Routes("alerts")
 
 #: Kept out of lists: up to a mail's length each.
 _LONG = ("long_text",)
+
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class NextStep(BaseModel):
@@ -120,9 +124,8 @@ class EventFilters(PageQuery):
 
 @routes.get("", Action.SEE, answers=Page[AlertShape], summary="Alerts, newest first")
 def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
-    rows = _filtered(Alert.objects.defer(*_LONG), query)
+    rows = _filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
     now = caller(request).now
-    rows = rows.select_related("owner", "integration")
     return page(rows, query, lambda found: show(found, now), newest_first=True)
 
 
@@ -212,8 +215,25 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
     ]
 
 
-def _filtered(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
-    for name in ("source", "source_name", "source_id", "source_status", "client"):
+def _filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]]:
+    """The alerts asked for, as the parts of a page."""
+    rows = _filtered_by_people(_filtered_by_columns(rows, query), query)
+    wanted, kept = Q(), Q()
+    for name in ("source_id", "client"):
+        if (text := getattr(query, name)) is not None:
+            wanted &= Q(**{name: text})
+            kept &= Q(**{f"texts__{name}": Kept(text), name: text})
+    if query.subject is not None:
+        wanted &= Q(subject__icontains=query.subject)
+        kept &= Q(texts__subject__contains=Kept(query.subject))
+    if not wanted:
+        return [rows]
+    live, over = rows.filter(status__in=sorted(LIVE)), rows.filter(status__in=sorted(set(AlertStatus) - LIVE))
+    return [live.filter(wanted), *searching.parts(over, wanted, kept)]
+
+
+def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
+    for name in ("source", "source_name", "source_status"):
         if (text := getattr(query, name)) is not None:
             rows = rows.filter(**{name: text})
     for name in ("watch", "test"):
@@ -223,16 +243,25 @@ def _filtered(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
         rows = rows.filter(status__in=query.status)
     if query.priority:
         rows = rows.filter(priority__in=query.priority)
-    if query.subject is not None:
-        rows = rows.filter(subject__icontains=query.subject)
-    if query.opened_after is not None:
-        rows = rows.filter(opened_at__gte=query.opened_after)
-    if query.opened_before is not None:
-        rows = rows.filter(opened_at__lt=query.opened_before)
+    rows = _filtered_by_time(rows, query)
     if query.integration is not None:
         chosen = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
         rows = rows.filter(integration=chosen)
-    return _filtered_by_people(rows, query)
+    return rows
+
+
+def _filtered_by_time(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
+    after, before = query.opened_after, query.opened_before
+    if after is None and before is None:
+        return rows
+    with database.pool().connection() as connection:
+        if after is not None:
+            rows = rows.filter(opened_at__gte=after, pk__gte=searching.first_opened(connection, after))
+        if before is not None:
+            # Where the next hour begins, in which one may have overtaken another.
+            later = min(before, _LATEST) + timedelta(hours=2)
+            rows = rows.filter(opened_at__lt=before, pk__lt=searching.first_opened(connection, later))
+    return rows
 
 
 def _filtered_by_people(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:
@@ -240,7 +269,8 @@ def _filtered_by_people(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[
         outside = Q(owner__isnull=True, owner_name__iexact=query.owner)
         rows = rows.filter(Q(owner__username__iexact=query.owner) | outside)
     if query.acknowledged is not None:
-        rows = rows.filter(acknowledgements__isnull=not query.acknowledged).distinct()
+        anybody = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
+        rows = rows.filter(anybody if query.acknowledged else ~anybody)
     if query.acknowledged_by is not None:
         user = find_named(
             User.objects.all(), query.acknowledged_by, what="user", field="acknowledged_by", by="username"

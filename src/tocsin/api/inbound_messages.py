@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from ninja import Query
 from pydantic import BaseModel, Field
@@ -16,6 +17,10 @@ from tocsin.access.roles import Action
 from tocsin.api.lookup import Moment, find_by_uuid, find_named
 from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
+from tocsin.core import clock
+from tocsin.core.ids import first_uuid7
+from tocsin.core.text_index import Kept
+from tocsin.inbound import searching
 from tocsin.inbound.explained import explained
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
@@ -24,6 +29,9 @@ routes = Routes("inbound-messages")
 
 #: Kept out of lists.
 _LARGE = ("raw", "headers", "verdict")
+
+#: Moments that an id can say.
+_EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class MessageShape(BaseModel):
@@ -68,22 +76,43 @@ class MessageFilters(PageQuery):
 
 @routes.get("", Action.SEE, answers=Page[MessageShape], summary="The Inbound Log, newest first")
 def list_messages(request: HttpRequest, query: Query[MessageFilters]) -> dict[str, Any]:
+    return page(_filtered(query), query, show, newest_first=True)
+
+
+def _filtered(query: MessageFilters) -> list[QuerySet[InboundMessage]]:
+    """The messages asked for, as the parts of a page."""
     rows = InboundMessage.objects.defer(*_LARGE).select_related("integration")
-    for name in ("alert_id", "source_id", "source_status", "replay_of", "test"):
+    for name in ("alert_id", "source_status", "replay_of", "test"):
         if (value := getattr(query, name)) is not None:
             rows = rows.filter(**{name: value})
     if query.status:
         rows = rows.filter(status__in=query.status)
-    if query.subject is not None:
-        rows = rows.filter(subject__icontains=query.subject)
+    # Ids are in the order of the times, so the primary key leads there.
     if query.received_after is not None:
-        rows = rows.filter(received_at__gte=query.received_after)
+        rows = rows.filter(received_at__gte=query.received_after, pk__gte=_first_id(query.received_after, -_apart()))
     if query.received_before is not None:
-        rows = rows.filter(received_at__lt=query.received_before)
+        rows = rows.filter(received_at__lt=query.received_before, pk__lt=_first_id(query.received_before, _apart()))
     if query.integration is not None:
         chosen = find_named(Integration.objects.all(), query.integration, what="integration", field="integration")
         rows = rows.filter(integration=chosen)
-    return page(rows, query, show, newest_first=True)
+    wanted, kept = Q(), Q()
+    if query.source_id is not None:
+        wanted &= Q(source_id=query.source_id)
+        kept &= Q(source_id=query.source_id, texts__source_id=Kept(query.source_id))
+    if query.subject is not None:
+        wanted &= Q(subject__icontains=query.subject)
+        kept &= Q(texts__subject__contains=Kept(query.subject))
+    return [rows.filter(wanted, pk__gt=searching.newest_kept()), rows.filter(kept)] if wanted else [rows]
+
+
+def _first_id(at: datetime, later: timedelta) -> UUID:
+    """The smallest id of that much after the moment; of one that no id can say, of the nearest that can be said."""
+    return first_uuid7(min(max(at, _EARLIEST), _LATEST) + later)
+
+
+def _apart() -> timedelta:
+    """How far an id and its message's time may be apart: a node's clock is the one's, the database's the other's."""
+    return abs(clock.now() - datetime.now(UTC)) + timedelta(minutes=5)
 
 
 @routes.get("/{id}", Action.SEE, answers=MessageWhole, summary="One message, with its bytes, mapping and trace")

@@ -13,6 +13,7 @@ from ninja import Schema
 from pydantic import BaseModel, Field
 
 from tocsin.core.errors import Rejected
+from tocsin.core.parts import Rows, first, narrowed
 
 #: What fits PostgreSQL's bigint.
 Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -33,7 +34,7 @@ class Page[Item](BaseModel):
 
 
 def page[M: Model, Item](
-    rows: QuerySet[M],
+    rows: Rows[M],
     query: PageQuery,
     show: Callable[[Sequence[M]], list[Item]],
     *,
@@ -43,10 +44,10 @@ def page[M: Model, Item](
 
     Raises Rejected for a cursor that no list gave.
     """
-    order, beyond = ("-pk", "pk__lt") if newest_first else ("pk", "pk__gt")
     if query.cursor is not None:
-        rows = rows.filter(**{beyond: _key(rows.model, query.cursor)})
-    found = list(rows.order_by(order)[: query.limit + 1])
+        key = _key(rows.model if isinstance(rows, QuerySet) else rows[0].model, query.cursor)
+        rows = narrowed(rows, lambda part: part.filter(**{"pk__lt" if newest_first else "pk__gt": key}))
+    found = first(rows, query.limit + 1, descending=newest_first)
     shown = found[: query.limit]
     following = _cursor(shown[-1].pk) if len(found) > query.limit else None
     return {"items": show(shown), "next": following}

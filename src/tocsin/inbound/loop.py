@@ -1,4 +1,4 @@
-"""The worker's loops of this room: undecided messages are decided in order, and old ones pruned."""
+"""The worker's loops of this room; the one that decides undecided messages, in order, is here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from psycopg import errors
 
-from tocsin.core import clock, database, settings_store
+from tocsin.core import clock, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.loops import Loop
-from tocsin.inbound import batch, heartbeats, messages, other_side
+from tocsin.inbound import batch, heartbeats, messages, other_side, pruning, searching
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.messages import Incoming
@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 
 #: So many undecided messages are looked at in one turn, oldest first.
 DRAIN = 200
-
-#: So many messages are pruned in one turn.
-PRUNE = 5_000
 
 #: A message that failed so often is decided as Mapping Failed, and waits for a person.
 MAX_FAILURES = 5
@@ -44,7 +41,8 @@ def loops(registry: Registry) -> tuple[Loop, ...]:
         due.loop(registry),
         heartbeats.loop(registry),
         mailbox_loop.loop(registry),
-        Loop("inbound prune", lambda: prune(clock.now()), timedelta(minutes=1)),
+        pruning.loop(),
+        searching.loop(),
     )
 
 
@@ -165,43 +163,3 @@ def element_of(raw: bytes, content_type: str, *, lenient: bool) -> Element | Rej
     if len(decoded.elements) != 1:
         return Rejected("invalid_json", "a stored message is one object")
     return decoded.elements[0]
-
-
-def prune(now: datetime) -> bool:
-    """Removes messages past their retention, or the oldest over the size cap. True when there may be more."""
-    with database.transaction() as connection:
-        settings = settings_store.load(connection)
-        days, cap = settings["message_retention_days"], settings["message_size_cap_mb"]
-        size = database.row(connection, "SELECT pg_total_relation_size('inbound_inboundmessage') AS bytes")
-        assert size is not None
-        over = size["bytes"] > cap * 1024 * 1024
-        gone = connection.execute(
-            "DELETE FROM inbound_inboundmessage WHERE id IN (SELECT m.id FROM inbound_inboundmessage m "
-            "WHERE (m.received_at < %s OR %s) AND m.status NOT IN ('Pending', 'Mapped Delayed') "
-            "AND NOT EXISTS (SELECT 1 FROM alerts_alert a WHERE a.id = m.alert_id "
-            "AND a.status IN ('open', 'assigned', 'on_hold')) ORDER BY m.id LIMIT %s)",
-            (now - timedelta(days=days), over, PRUNE),
-        ).rowcount
-        connection.execute(
-            "DELETE FROM inbound_seendelivery s WHERE s.ctid IN (SELECT s.ctid FROM inbound_seendelivery s "
-            "LEFT JOIN inbound_inboundmessage m ON m.id = s.message WHERE m.id IS NULL LIMIT %s)",
-            (PRUNE,),
-        )
-        connection.execute(
-            "DELETE FROM inbound_keyclock k WHERE k.ctid IN (SELECT k.ctid FROM inbound_keyclock k WHERE "
-            "k.touched_at < %s AND NOT EXISTS (SELECT 1 FROM alerts_alert a WHERE a.key_hash = k.key_hash "
-            "AND a.holds_key) LIMIT %s)",
-            (now - timedelta(days=days), PRUNE),
-        )
-        connection.execute(
-            "DELETE FROM inbound_joinedkey j WHERE j.ctid IN (SELECT j.ctid FROM inbound_joinedkey j "
-            "LEFT JOIN alerts_alert a ON a.id = j.alert_id WHERE j.joined_at < %s AND a.holds_key IS NOT TRUE "
-            "LIMIT %s)",
-            (now - timedelta(days=days), PRUNE),
-        )
-        connection.execute(
-            "DELETE FROM inbound_tally t WHERE t.ctid IN (SELECT t.ctid FROM inbound_tally t WHERE t.touched_at < %s "
-            "LIMIT %s)",
-            (now - timedelta(days=days), PRUNE),
-        )
-    return gone == PRUNE and not over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -75,6 +76,10 @@ class IntegrationVersion(models.Model):
         )
 
 
+#: Outcomes that the log is asked for, and of which there may be one in millions.
+RARE_OUTCOMES = [str(MessageStatus.UPDATED), str(MessageStatus.CLOSED), str(MessageStatus.IGNORED)]
+
+
 class InboundMessage(models.Model):
     """One thing that arrived: raw bytes, time, outcome, reason. Nothing refers to it by foreign key."""
 
@@ -126,11 +131,40 @@ class InboundMessage(models.Model):
                 condition=Q(status__in=[str(MessageStatus.FAILED), str(MessageStatus.PENDING)]),
                 name="inbound_message_open",
             ),
+            # The outcomes that may be rare: without it, the log looks through everything for one of them. What opens
+            # an alert or is appended to one, which is most, has no place in it.
+            models.Index(
+                fields=("status", "id"),
+                condition=Q(status__in=RARE_OUTCOMES),
+                name="inbound_message_rare",
+            ),
+            # What a message was replayed as: hardly ever any.
+            models.Index(
+                fields=("replay_of", "id"), condition=Q(replay_of__isnull=False), name="inbound_message_replay"
+            ),
             # The messages of an opening that waits.
             models.Index(
                 fields=("key_hash", "id"),
                 condition=Q(status=str(MessageStatus.DELAYED)),
                 name="inbound_message_delayed",
+            ),
+        )
+
+
+class MessageText(models.Model):
+    """What is searched of a message, in upper case. Filled by a loop (`inbound.searching`), pruned with it."""
+
+    message = models.OneToOneField(
+        InboundMessage, primary_key=True, on_delete=models.CASCADE, related_name="texts", db_constraint=False
+    )
+    subject = models.TextField()
+    source_id = models.TextField()
+
+    class Meta:
+        indexes = (
+            # The log, by a part of the subject or a ticket's number. See `core.text_index`.
+            GinIndex(
+                fields=("subject", "source_id"), opclasses=("gin_trgm_ops",) * 2, name="inbound_messagetext_parts"
             ),
         )
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model
+
+from tocsin.core.parts import Rows, first, narrowed
 
 PAGE_SIZE = 50
 
@@ -21,20 +23,20 @@ class Page[M: Model]:
     is_later: bool = False
 
 
-def by_number[M: Model](rows: QuerySet[M], cursor: str, *, descending: bool = True, size: int = PAGE_SIZE) -> Page[M]:
+def by_number[M: Model](rows: Rows[M], cursor: str, *, descending: bool = True, size: int = PAGE_SIZE) -> Page[M]:
     """A page in the order of a numeric key. A cursor that is none counts as absent."""
     return _page(rows, _number(cursor), descending, size)
 
 
-def by_uuid[M: Model](rows: QuerySet[M], cursor: str, *, size: int = PAGE_SIZE) -> Page[M]:
+def by_uuid[M: Model](rows: Rows[M], cursor: str, *, size: int = PAGE_SIZE) -> Page[M]:
     """A page, newest first, in the order of a time-ordered UUID. A cursor that is none counts as absent."""
     return _page(rows, _uuid(cursor), True, size)
 
 
-def _page[M: Model](rows: QuerySet[M], after: object, descending: bool, size: int) -> Page[M]:
+def _page[M: Model](rows: Rows[M], after: object, descending: bool, size: int) -> Page[M]:
     if after is not None:
-        rows = rows.filter(**{"pk__lt" if descending else "pk__gt": after})
-    found = list(rows.order_by("-pk" if descending else "pk")[: size + 1])
+        rows = narrowed(rows, lambda part: part.filter(**{"pk__lt" if descending else "pk__gt": after}))
+    found = first(rows, size + 1, descending=descending)
     shown = found[:size]
     return Page(shown, str(shown[-1].pk) if len(found) > size else "", after is not None)
 

@@ -10,12 +10,15 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.alerts import searching
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.alerts.states import LIVE, AlertStatus, Priority
 from tocsin.core import database
+from tocsin.core.text_index import Kept
 from tocsin.escalation.forecast import NextStep
 from tocsin.escalation.models import Run
 from tocsin.escalation.runs import RunStatus
+from tocsin.inbound.models import Integration
 from tocsin.people.models import User
 from tocsin.web import counting
 from tocsin.web.alerts.upcoming import capitalised
@@ -148,20 +151,39 @@ def of_tab(key: str) -> QuerySet[Alert]:
             return rows.filter(status=AlertStatus.OPEN).filter(~_ACKNOWLEDGED)
 
 
-def filtered(rows: QuerySet[Alert], chosen: dict[str, Any], text: str) -> QuerySet[Alert]:
-    """`rows` with the list's filters and its search."""
+def filtered(tab: str, chosen: dict[str, Any], text: str) -> list[QuerySet[Alert]]:
+    """The alerts of a tab with the list's filters and its search, as the parts of a `keyset` page."""
+    rows = of_tab(tab)
     if chosen.get("integration"):
         rows = rows.filter(integration=chosen["integration"])
     if chosen.get("group"):
         group = chosen["group"]
-        rows = rows.filter(Q(integration__group=group) | Q(integration__recipient_groups=group)).distinct()
+        theirs = Integration.objects.filter(Q(group=group) | Q(recipient_groups=group))
+        # As numbers: a query inside the query is worked out for every alert that there ever was.
+        rows = rows.filter(integration__in=list(theirs.order_by().values_list("pk", flat=True).distinct()))
     if chosen.get("priority"):
         rows = rows.filter(priority=chosen["priority"])
+    wanted, kept = Q(), Q()
     if chosen.get("client"):
-        rows = rows.filter(client__icontains=chosen["client"])
+        wanted &= Q(client__icontains=chosen["client"])
+        kept &= Q(texts__client__contains=Kept(chosen["client"]))
     if chosen.get("tag"):
-        rows = rows.filter(_tag(chosen["tag"]))
-    return rows.filter(_search(text)) if text else rows
+        wanted &= _tag(chosen["tag"])
+        kept &= _kept_tag(chosen["tag"])
+    if text:
+        wanted &= _search(text)
+        kept &= _kept(text)
+    if tab != "closed":
+        return [rows.filter(wanted)]
+    found = searching.parts(rows, wanted, kept)
+    number = _number(text) if text else None
+    return found if number is None else [*found, rows.filter(wanted, pk=number)]
+
+
+def search(text: str) -> tuple[list[QuerySet[Alert]], list[QuerySet[Alert]]]:
+    """The live alerts that fit the words, and those that are over."""
+    live = all_alerts().filter(status__in=sorted(LIVE))
+    return [live.filter(_search(text))], filtered("closed", {}, text)
 
 
 def rows_of(alerts: Iterable[Alert], now: datetime) -> list[Row]:
@@ -200,9 +222,27 @@ def _tag(text: str) -> Q:
     return Q(tags__icontains=text)
 
 
+def _kept_tag(text: str) -> Q:
+    """As `_tag`. Of a name and its value the value leads to the few alerts of which it may be true."""
+    _name, separator, value = text.partition("=")
+    if separator:
+        return Q(texts__tags__contains=Kept(value.strip())) & _tag(text)
+    return Q(texts__tags__contains=Kept(text))
+
+
 def _search(text: str) -> Q:
     wanted = Q(subject__icontains=text) | Q(source_id__iexact=text.removeprefix("#")) | Q(client__icontains=text)
+    number = _number(text)
+    return wanted if number is None else wanted | Q(pk=number)
+
+
+def _kept(text: str) -> Q:
+    """As `_search`, without the alert's own number."""
+    part = Kept(text)
+    named = Q(texts__source_id=Kept(text.removeprefix("#")))
+    return Q(texts__subject__contains=part) | named | Q(texts__client__contains=part)
+
+
+def _number(text: str) -> int | None:
     number = text.removeprefix("#")
-    if number.isascii() and number.isdigit() and len(number) < 19:
-        wanted |= Q(pk=int(number))
-    return wanted
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None

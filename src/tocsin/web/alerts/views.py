@@ -39,7 +39,7 @@ def alert_list(request: Request) -> HttpResponse:
     form = FilterForm(request.GET)
     form.is_valid()
     chosen = {name: value for name, value in form.cleaned_data.items() if value}
-    rows = lists.filtered(lists.of_tab(tab), chosen, text)
+    rows = lists.filtered(tab, chosen, text)
     found = keyset.by_number(rows, request.GET.get("cursor", ""), descending=chosen.get("sort") != "oldest")
     context = {
         "tabs": lists.tabs(tab),

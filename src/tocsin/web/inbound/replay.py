@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from tocsin.access.roles import Action
+from tocsin.core import parts
 from tocsin.core.errors import Rejected
 from tocsin.inbound import replay as replays
 from tocsin.inbound.models import InboundMessage
@@ -71,7 +72,8 @@ def _asked(request: Request) -> list[InboundMessage]:
     """The chosen messages; or with `all`, the newest of those that fit the log's filters."""
     known = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
     if "all" in request.POST:
-        return list(fitting(request.POST).exclude(status=MessageStatus.PENDING).order_by("-pk")[: replays.MOST])
+        decided = [rows.exclude(status=MessageStatus.PENDING) for rows in fitting(request.POST)]
+        return parts.first(decided, replays.MOST)
     ids = []
     for text in request.POST.getlist("message")[: replays.MOST + 1]:
         try:

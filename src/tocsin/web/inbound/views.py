@@ -16,6 +16,8 @@ from django.views.decorators.http import require_safe
 
 from tocsin.access.roles import Action
 from tocsin.core.ids import first_uuid7
+from tocsin.core.text_index import Kept
+from tocsin.inbound import searching
 from tocsin.inbound.explained import explained
 from tocsin.inbound.models import DelayedOpening, InboundMessage, Integration
 from tocsin.inbound.outcomes import MessageStatus
@@ -111,8 +113,8 @@ def find(message_id: UUID) -> InboundMessage:
     return row
 
 
-def fitting(asked: QueryDict) -> QuerySet[InboundMessage]:
-    """The messages that fit the log's filters, as an address or a form names them."""
+def fitting(asked: QueryDict) -> list[QuerySet[InboundMessage]]:
+    """The messages that fit the log's filters, as an address or a form names them: the parts of a `keyset` page."""
     form = FilterForm(asked)
     form.is_valid()
     return _filtered(form.cleaned_data, _status(asked.get("outcome", "")))
@@ -122,7 +124,7 @@ def _status(chosen: object) -> MessageStatus | None:
     return next((status for key, _label, status in TABS if key == chosen), None)
 
 
-def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> QuerySet[InboundMessage]:
+def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> list[QuerySet[InboundMessage]]:
     rows = InboundMessage.objects.select_related("integration").defer("raw", "headers", "verdict")
     rows = rows.annotate(found_by=KeyTextTransform("x-tocsin-found-by", "headers"))
     if status is not None:
@@ -132,7 +134,11 @@ def _filtered(chosen: dict[str, Any], status: MessageStatus | None) -> QuerySet[
     if chosen.get("alert"):
         rows = rows.filter(alert=chosen["alert"])
     text = (chosen.get("q") or "").strip().replace("\x00", "")
-    if text:
-        wanted = Q(source_id__iexact=text.removeprefix("#")) | Q(subject__icontains=text)
-        rows = rows.filter(wanted | Q(integration__name__icontains=text))
-    return rows
+    if not text:
+        return [rows]
+    number = text.removeprefix("#")
+    wanted = Q(source_id__iexact=number) | Q(subject__icontains=text)
+    kept = Q(texts__source_id=Kept(number)) | Q(texts__subject__contains=Kept(text))
+    named = list(Integration.objects.filter(name__icontains=text).values_list("pk", flat=True))
+    of_named = [rows.filter(integration=integration) for integration in named]
+    return [rows.filter(wanted, pk__gt=searching.newest_kept()), rows.filter(kept), *of_named]

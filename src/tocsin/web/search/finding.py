@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from tocsin.access.roles import Action
-from tocsin.alerts.states import LIVE
+from tocsin.core import parts
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.oncall.models import Schedule
@@ -60,10 +60,10 @@ class Found:
 
 def found(text: str, viewer: Viewer, now: datetime) -> Found:
     """What fits `text`. Who may not see addresses does not find by them either."""
-    live = lists.filtered(lists.all_alerts().filter(status__in=sorted(LIVE)), {}, text)
-    over = lists.filtered(lists.of_tab("closed"), {}, text)
-    shown = list(live.order_by("-pk")[:SHOWN])
-    shown += list(over.order_by("-pk")[: SHOWN - len(shown)])
+    live, over = lists.search(text)
+    shown = parts.first(live, SHOWN)
+    if len(shown) < SHOWN:
+        shown += parts.first(over, SHOWN - len(shown))
     kinds = [kind for kind in _kinds(text, viewer) if kind.hits]
     return Found(lists.rows_of(shown, now), f"{reverse('alerts')}?{urlencode({'q': text})}", kinds)
 

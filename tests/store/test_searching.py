@@ -1,0 +1,217 @@
+"""Alerts and messages are found by a part of their words, whether a loop has kept those yet or not."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+
+from tests.store.ingest import make_integration
+from tests.store.test_pruning import rows_read, uuid_at
+from tocsin.alerts import searching as alerts
+from tocsin.alerts.models import Alert, AlertText
+from tocsin.core import database
+from tocsin.core.parts import first
+from tocsin.inbound import searching
+from tocsin.inbound.models import InboundMessage, Integration, MessageText
+from tocsin.inbound.pruning import Pruning
+from tocsin.web.alerts import lists
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def integration(database: object) -> Integration:
+    return make_integration()
+
+
+def alert(subject: str, at: datetime, status: str = "closed", **fields: object) -> Alert:
+    return Alert.objects.create(subject=subject, status=status, opened_at=at, last_message_at=at, **fields)
+
+
+def message(integration: Integration, at: datetime, subject: str, **fields: object) -> InboundMessage:
+    return InboundMessage.objects.create(
+        id=uuid_at(at),
+        integration=integration,
+        received_at=at,
+        raw=b"{}",
+        subject=subject,
+        **{"status": "Mapped Ignored", **fields},
+    )
+
+
+def closed(text: str = "", **chosen: str) -> list[str]:
+    return [one.subject for one in first(lists.filtered("closed", chosen, text), 50)]
+
+
+def kept() -> set[str]:
+    return set(MessageText.objects.values_list("subject", flat=True))
+
+
+def test_closed_alerts_are_found_alike_before_and_after_their_words_are_kept(now: datetime) -> None:
+    alert("VPN down in Zürich", now - 9 * MINUTE, client="Acme 100%", source_id="4711", tags={"site": "Rack-7"})
+    alert("Mail is slow", now - 8 * MINUTE, status="cancelled", client="Globex")
+    alert("VPN is slow", now - 7 * MINUTE, status="open")
+    alert("Ошибка диска C:\\Temp", now - 6 * MINUTE)
+    latest = alert("Disk full", now - 6 * MINUTE)
+    asked = [
+        ({"text": "vpn"}, ["VPN down in Zürich"]),
+        ({"text": "zÜRI"}, ["VPN down in Zürich"]),
+        ({"text": "00%"}, ["VPN down in Zürich"]),
+        ({"text": "o_n"}, []),
+        ({"text": "#4711"}, ["VPN down in Zürich"]),
+        ({"text": "471"}, []),
+        ({"text": "ОШИБКА ДИ"}, ["Ошибка диска C:\\Temp"]),
+        ({"text": "c:\\t"}, ["Ошибка диска C:\\Temp"]),
+        ({"text": "q"}, []),
+        ({"text": "globex"}, ["Mail is slow"]),
+        ({"text": "l"}, ["Disk full", "Mail is slow"]),
+        ({"text": f"#{latest.pk}"}, ["Disk full"]),
+        ({"client": "acme"}, ["VPN down in Zürich"]),
+        ({"tag": "rack-7"}, ["VPN down in Zürich"]),
+        ({"tag": "site=rack"}, ["VPN down in Zürich"]),
+        ({"tag": "room=rack"}, []),
+        ({"text": "slow", "client": "acme"}, []),
+    ]
+    for words, found in asked:
+        assert closed(**words) == found, words
+    searching.turn(now)
+    assert AlertText.objects.count() == 5
+    for words, found in asked:
+        assert closed(**words) == found, words
+
+
+def test_what_just_came_waits_until_nothing_older_can_come_beside_it(integration: Integration, now: datetime) -> None:
+    alert("old", now - MINUTE)
+    alert("new", now)
+    message(integration, now - MINUTE, "old")
+    message(integration, now - timedelta(seconds=5), "new")
+    searching.turn(now)
+    assert [one.subject for one in AlertText.objects.all()] == ["OLD"]
+    assert kept() == {"OLD"}
+    assert closed("e") == ["new"]
+    searching.turn(now + MINUTE)
+    assert kept() == {"OLD", "NEW"}
+    assert closed("e") == ["new"]
+
+
+def test_a_message_that_waits_to_be_decided_is_kept_with_what_it_is_then_known_by(
+    integration: Integration, now: datetime
+) -> None:
+    waiting = message(integration, now - 3 * MINUTE, "", status="Pending")
+    message(integration, now - 2 * MINUTE, "later")
+    searching.turn(now)
+    assert not kept()
+    InboundMessage.objects.filter(pk=waiting.pk).update(status="Mapped Opened", subject="decided")
+    searching.turn(now)
+    assert kept() == {"DECIDED", "LATER"}
+
+
+def test_one_that_waits_for_long_holds_the_others_up_no_more(integration: Integration, now: datetime) -> None:
+    message(integration, now - 11 * MINUTE, "", status="Pending")
+    message(integration, now - MINUTE, "later")
+    searching.turn(now)
+    assert kept() == {"", "LATER"}
+
+
+def test_words_follow_a_message_that_changed_its_alert(integration: Integration, now: datetime) -> None:
+    one = alert("VPN down", now - 5 * MINUTE)
+    searching.turn(now)
+    Alert.objects.update(subject="Router down")
+    assert closed("router") == []
+    message(integration, now - MINUTE, "Router down", alert=one, status="Mapped Updated")
+    searching.turn(now)
+    assert closed("router") == ["Router down"]
+    assert closed("vpn") == []
+
+
+def test_a_turn_takes_so_many_in_the_order_in_which_they_came(integration: Integration, now: datetime) -> None:
+    for number in range(5):
+        alert(f"a{number}", now - MINUTE)
+        message(integration, now - 9 * MINUTE + number * MINUTE, f"m{number}")
+    searching.turn(now, most=2)
+    assert kept() == {"M0", "M1"}
+    for _turn in range(3):
+        searching.turn(now, most=2)
+    assert kept() == {f"M{number}" for number in range(5)}
+    assert AlertText.objects.count() == 5
+
+
+def test_words_are_pruned_with_their_messages(integration: Integration, now: datetime) -> None:
+    message(integration, now - timedelta(days=91), "old")
+    message(integration, now - timedelta(days=1), "young")
+    MessageText.objects.create(message_id=UUID(int=1), subject="LEFT", source_id="")
+    searching.turn(now)
+    assert kept() == {"OLD", "YOUNG", "LEFT"}
+    Pruning().turn(now)
+    assert kept() == {"YOUNG"}
+
+
+def test_a_word_that_few_alerts_have_is_found_without_reading_the_others(now: datetime) -> None:
+    Alert.objects.bulk_create(
+        Alert(subject=f"VPN down {n}", status="closed", opened_at=now - MINUTE, last_message_at=now)
+        for n in range(3_000)
+    )
+    alert("Zanzibar", now - MINUTE)
+    for _turn in range(4):
+        searching.turn(now)
+    with database.pool().connection() as held:
+        held.execute("ANALYZE alerts_alert, alerts_alerttext")
+    for word in ("zanzibar", "qwertz"):
+        assert rows_read("alerts_alert", lambda word=word: closed(word)) < 100
+
+
+def test_alerts_opened_since_a_moment_are_found_by_halving_their_numbers(now: datetime) -> None:
+    made = [alert(f"a{n}", now - timedelta(days=30 - n)).pk for n in range(30)]
+    Alert.objects.filter(pk__in=made[10:15]).delete()
+    with database.transaction() as held:
+        assert alerts.first_opened(held, now - timedelta(days=30)) <= made[0]
+        for n in (9, 16, 29):
+            assert made[n - 1] < alerts.first_opened(held, now - timedelta(days=30 - n)) <= made[n]
+        assert alerts.first_opened(held, now - timedelta(days=19)) in range(made[9] + 1, made[15] + 1)
+        assert alerts.first_opened(held, now + timedelta(days=1)) == made[-1] + 1
+
+
+def test_no_alerts_are_halved_to_nothing(now: datetime) -> None:
+    with database.transaction() as held:
+        assert not Alert.objects.filter(pk__gte=alerts.first_opened(held, now)).exists()
+
+
+def test_without_the_extension_there_is_no_index_and_everything_is_found(now: datetime) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DROP EXTENSION pg_trgm CASCADE; CREATE ROLE modest; "
+            "GRANT SELECT ON django_migrations TO modest; SET ROLE modest"
+        )
+    try:
+        make_text_indexes()
+        assert text_indexes() == set()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET ROLE; DROP OWNED BY modest; DROP ROLE modest")
+    alert("VPN down", now - MINUTE)
+    searching.turn(now)
+    assert closed("vpn") == ["VPN down"]
+    make_text_indexes()
+    assert text_indexes() == {"alerts_text_parts", "inbound_messagetext_parts"}
+    assert closed("vpn") == ["VPN down"]
+
+
+def make_text_indexes() -> None:
+    """What the two migrations do at their end."""
+    loader = MigrationLoader(connection)
+    for app, name in (("alerts", "0004_words_for_searching"), ("inbound", "0007_words_for_searching")):
+        state = loader.project_state((app, name))
+        with connection.schema_editor() as editor:
+            loader.disk_migrations[app, name].operations[-1].database_forwards(app, editor, state, state)
+
+
+def text_indexes() -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%gin_trgm_ops%'")
+        return {row[0] for row in cursor.fetchall()}
