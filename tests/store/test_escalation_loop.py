@@ -106,6 +106,18 @@ def test_many_runs_are_decided_in_batches(desk: Desk, monkeypatch: pytest.Monkey
     assert all(len(desk.pages(alert)) == 2 for alert in alerts)
 
 
+def test_in_a_flood_the_turns_after_the_first_are_longer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(escalation_loop, "BATCH", 4)
+    monkeypatch.setattr(escalation_loop, "FLOOD", 10)
+    alerts = [desk.open() for _ in range(20)]
+    decided = []
+    for _turn in range(4):
+        desk.keeper.turn(desk.at(0))
+        decided.append(sum(bool(desk.pages(alert)) for alert in alerts))
+    assert decided == [4, 14, 20, 20]
+    assert not desk.keeper.is_flood
+
+
 def test_a_storm_of_one_integration_does_not_hold_up_the_first_page_of_another(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,8 +28,10 @@ from tocsin.notify import pause as pauses
 
 log = logging.getLogger(__name__)
 
-#: So many runs are decided in one transaction.
+#: So many runs are decided in one transaction: their alerts are locked for as long as it takes.
 BATCH = 100
+#: So many, when the turn before was full. What a turn asks once, of groups and people mostly, counts for more of them.
+FLOOD = 500
 
 #: A run that failed this often in a row is stuck.
 STUCK_AFTER = 5
@@ -47,18 +49,22 @@ def loop() -> Loop:
 
 @dataclass(slots=True)
 class Escalation:
-    """One worker's loop. It only remembers whether paging was paused, to notice when a pause ends before its time."""
+    """One worker's loop. It remembers whether paging was paused, to notice when a pause ends before its time, and
+    whether more runs are due than one turn takes."""
 
     was_paused: bool = True
+    is_flood: bool = False
 
     def turn(self, now: datetime) -> bool:
         """Decides one batch. Returns whether there may be more to do at once."""
         try:
-            return database.retry_once(lambda: self._batch(now, None))
+            self.is_flood = database.retry_once(lambda: self._batch(now, None))
+            return self.is_flood
         except Exception as error:  # a loop's edge: the batch is taken apart until the bad row is alone
             if database.is_unavailable(error):
                 raise
             log.exception("A batch of runs could not be decided; each is tried by itself.")
+        self.is_flood = False
         for row_id in _due(now):
             try:
                 database.retry_once(lambda row_id=row_id: self._batch(now, row_id))  # type: ignore[misc]
@@ -75,7 +81,11 @@ class Escalation:
             if pause is None and self.was_paused:
                 _release(connection, now)
             self.was_paused = pause is not None
-            ids, is_full = _claim(connection, now) if only is None else (_claim_one(connection, now, only), False)
+            ids, is_full = (
+                _claim(connection, now, FLOOD if self.is_flood else BATCH)
+                if only is None
+                else (_claim_one(connection, now, only), False)
+            )
             claimed = _read(connection, ids, now)
             if claimed:
                 _decide(connection, claimed, pause, now, alone=only is not None)
@@ -136,9 +146,9 @@ _READ = database.literal(
 )
 
 
-def _claim(connection: Connection, now: datetime) -> tuple[list[int], bool]:
+def _claim(connection: Connection, now: datetime, most: int) -> tuple[list[int], bool]:
     """The ids of runs that are due, their alerts locked; and whether an integration has used up its share."""
-    found = connection.execute(_CLAIM, {"now": now, "limit": BATCH}).fetchall()
+    found = connection.execute(_CLAIM, {"now": now, "limit": most}).fetchall()
     counts = Counter(lane for _, lane, _ in found)
     return [row[0] for row in found], any(counts[lane] >= most for _, lane, most in found)
 
