@@ -138,6 +138,8 @@ class InboundMessage(models.Model):
                 condition=Q(status__in=RARE_OUTCOMES),
                 name="inbound_message_rare",
             ),
+            # Messages of tests, of which there are few.
+            models.Index(fields=("id",), condition=Q(test=True), name="inbound_message_test"),
             # What a message was replayed as: hardly ever any.
             models.Index(
                 fields=("replay_of", "id"), condition=Q(replay_of__isnull=False), name="inbound_message_replay"

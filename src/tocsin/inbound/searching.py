@@ -15,7 +15,7 @@ from tocsin.core.text_index import kept
 from tocsin.inbound.models import MessageText
 
 #: So many messages, and alerts, a turn. A flood is followed at leisure: sending and paging come first.
-MOST = 1_000
+MOST = 500
 
 EVERY = timedelta(seconds=1)
 
