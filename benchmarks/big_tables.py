@@ -158,6 +158,18 @@ def measured(served: Served, client: httpx.Client, connection: psycopg.Connectio
         return found | {kind: p95(timed(script, addresses)) for kind, addresses in answers(at).items()}
 
 
+def until_quiet(connection: psycopg.Connection) -> None:
+    """Waits, five minutes at most, until the database has done with what filling left it to do."""
+    deadline = time.monotonic() + 300
+    busy = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker')"
+    while time.monotonic() < deadline:
+        found = connection.execute(busy).fetchone()
+        if found is None or not found[0]:
+            break
+        time.sleep(1)
+    connection.execute("CHECKPOINT")
+
+
 def pattern(served: Served, connection: psycopg.Connection) -> big_rows.Pattern:
     """The rows of a real message of 1.5 kB."""
     alert = open_alert(served.url, 1)
@@ -182,6 +194,7 @@ def main() -> None:
         filled = big_rows.fill(connection, pattern(served, connection), ALERTS, MESSAGES)
         size = connection.execute("SELECT pg_database_size(current_database()) / 1e9").fetchone()
         found = measured(served, client, connection)
+        until_quiet(connection)
         after = wrk(door, halo_script(size=1_500))
         left = connection.execute("SELECT count(*) FROM inbound_inboundmessage").fetchone()
     assert size is not None

@@ -229,7 +229,7 @@ def _filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert
     if not wanted:
         return [rows]
     live, over = rows.filter(status__in=sorted(LIVE)), rows.filter(status__in=sorted(set(AlertStatus) - LIVE))
-    return [live.filter(wanted), *searching.parts(over, wanted, kept)]
+    return [searching.live(live, wanted), *searching.parts(over, wanted, kept)]
 
 
 def _filtered_by_columns(rows: QuerySet[Alert], query: AlertFilters) -> QuerySet[Alert]:

@@ -174,7 +174,7 @@ def filtered(tab: str, chosen: dict[str, Any], text: str) -> list[QuerySet[Alert
         wanted &= _search(text)
         kept &= _kept(text)
     if tab != "closed":
-        return [rows.filter(wanted)]
+        return [searching.live(rows, wanted) if wanted else rows]
     found = searching.parts(rows, wanted, kept)
     number = _number(text) if text else None
     return found if number is None else [*found, rows.filter(wanted, pk=number)]
@@ -183,7 +183,7 @@ def filtered(tab: str, chosen: dict[str, Any], text: str) -> list[QuerySet[Alert
 def search(text: str) -> tuple[list[QuerySet[Alert]], list[QuerySet[Alert]]]:
     """The live alerts that fit the words, and those that are over."""
     live = all_alerts().filter(status__in=sorted(LIVE))
-    return [live.filter(_search(text))], filtered("closed", {}, text)
+    return [searching.live(live, _search(text))], filtered("closed", {}, text)
 
 
 def rows_of(alerts: Iterable[Alert], now: datetime) -> list[Row]:
