@@ -10,6 +10,7 @@ from enum import StrEnum
 from uuid import UUID
 
 import psycopg
+from django.db import connections
 
 from tocsin.asgi import FrontDoor
 from tocsin.core import clock, database
@@ -88,9 +89,13 @@ class Node:
 
     def start(self) -> None:
         """Starts the threads, once the clock is measured and the configuration is loaded; returns when all serve."""
-        if self._pages is not None:
-            self._pages.start()
         _calm_the_collector()
+        if self._pages is not None:
+            # No connection may be shared with what is forked.
+            connections.close_all()
+            database.close()
+            self._pages.fork()
+            self._pages.start()
         with database.pool().connection() as connection:
             clock.measure(connection)
         self._registry.refresh()

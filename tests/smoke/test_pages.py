@@ -13,12 +13,16 @@ def test_the_process_that_makes_pages_may_be_killed_and_ends_with_the_node(singl
     node = single.serve()
     assert ask("GET", f"{node.url}/account/login/").status == 200
     first = pages_of(node)
+    # It was forked, so that both have what is loaded once; what it shares besides is its own way to be asked.
+    assert command_of(first) == command_of(node.pid)
+    assert len(sockets_of(first) & sockets_of(node.pid)) == 1
     os.kill(first, signal.SIGKILL)
     assert single.post({"id": 1, "summary": "VPN down"}).status == 200
     # Who asks meanwhile waits for its successor.
     assert ask("GET", f"{node.url}/account/login/").status == 200
     second = pages_of(node)
     assert second != first
+    assert b"tocsin.pages.process" in command_of(second)
     assert "ended with -9, and is started again" in node.log
     assert ask("GET", f"{node.url}/readyz").status == 200
 
@@ -41,5 +45,16 @@ def pages_of(node: Node) -> int:
     """The number of the process that makes the node's pages."""
     tasks = Path(f"/proc/{node.pid}/task").iterdir()
     children = [int(number) for task in tasks for number in (task / "children").read_text().split()]
-    (found,) = [child for child in children if b"tocsin.pages" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    (found,) = [child for child in children if b"postgres" not in command_of(child)]
     return found
+
+
+def command_of(pid: int) -> bytes:
+    """The command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def sockets_of(pid: int) -> set[str]:
+    """The sockets that a process holds open."""
+    names = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    return {name for name in names if name.startswith("socket:")}

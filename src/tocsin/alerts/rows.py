@@ -30,8 +30,10 @@ def register_asked(lookup: AskedLookup) -> None:
 
 def ask_for_ids(connection: Connection, number: int) -> Cursor[tuple[int]]:
     """Asks for the numbers of `number` new alerts: a row each, which a pipeline brings with everything else."""
+    # The sequence is looked up once, in a query of its own, and not for each row.
     return connection.execute(
-        "SELECT nextval(pg_get_serial_sequence('alerts_alert', 'id')) FROM generate_series(1, %s)", (number,)
+        "SELECT nextval((SELECT pg_get_serial_sequence('alerts_alert', 'id')::regclass)) FROM generate_series(1, %s)",
+        (number,),
     )
 
 

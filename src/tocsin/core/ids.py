@@ -15,6 +15,8 @@ _lock = threading.Lock()
 _last = 0
 #: Random numbers of 64 bits that were fetched and not used yet.
 _random: list[int] = []
+# A forked process must not use what its parent uses too.
+os.register_at_fork(after_in_child=_random.clear)
 
 
 def uuid7() -> UUID:

@@ -182,12 +182,12 @@ class CommitterThread:
     def _try(self, incoming: list[Incoming]) -> list[Stored]:
         """One transaction, tried again while the connection or a conflict fails it, for `max_wait` seconds at most."""
         give_up_at = time.monotonic() + self._max_wait
-        wait, is_retry = True, False
+        wait, is_doubtful, has_clashed = True, False, False
         while True:
             try:
                 connection = self._connect()
-                if is_retry:
-                    # The lost connection may have committed: then the answer stands already.
+                if is_doubtful:
+                    # A try before this one may have committed: then the answers stand already.
                     known = messages.stored_already(connection, [one.id for one in incoming])
                     if (found := batch.answer_from(known, incoming)) is not None:
                         return found
@@ -198,9 +198,10 @@ class CommitterThread:
                     raise NotStored(f"somebody else is always in between: {error}") from error
                 wait = False
             except errors.UniqueViolation:
-                if not wait:
+                if has_clashed:
                     raise
-                wait = False
+                # Another node was quicker with a delivery, or the database ended what a lost connection left it.
+                wait, is_doubtful, has_clashed = False, True, True
             except errors.ProgramLimitExceeded:
                 # A limit that this very batch exceeds: no later try is better.
                 raise
@@ -208,7 +209,7 @@ class CommitterThread:
                 self._disconnect()
                 # Nobody knows whether the numbers of this try were used.
                 self._numbers.discard()
-                is_retry = True
+                is_doubtful = True
                 if time.monotonic() > give_up_at or self._stopping:
                     raise NotStored(f"the database cannot be used: {error}") from error
                 time.sleep(_RETRY_AFTER)

@@ -1,27 +1,20 @@
-"""The process that makes pages: Django in threads, behind a Unix socket that only its parent knows.
-
-It is told what to do by one line on its standard input, and ends when that input ends: with its parent, in any case.
-"""
+"""The process that makes pages: Django in threads, behind a Unix socket that only its parent knows."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import msgspec
 import psycopg
 import uvicorn
 from a2wsgi import WSGIMiddleware
 
-from tocsin.core import clock, config, database, logs
+from tocsin.core import clock, config, database, offspring
 from tocsin.core.http import App, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
@@ -35,37 +28,15 @@ CLIENT, PROTO = b"x-tocsin-address", b"x-tocsin-proto"
 #: Longer than the parent keeps an idle connection, so that a request never meets one that is just being closed.
 KEEP_ALIVE = 24 * 60 * 60
 
-#: Seconds that requests being answered may take at the end.
-GRACE = 10
-
 #: How often the clock is looked after.
 POLL = 1.0
 
 
-class Orders(msgspec.Struct, frozen=True):
-    """What the parent knows and this process does not. File descriptors are inherited under the same numbers."""
-
-    database_url: str
-    listens_at: str
-    socket: int
-    #: Told "ready" once; it is closed when this process ends.
-    says_ready: int
-
-
 def main() -> None:
     """Serves until the parent ends it, or ends."""
-    # A service manager tells all processes at once: this one goes on for what its parent still has to answer.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
-    logs.set_up(config.current().log_format)
-    config.listens_at(orders.listens_at)
-    database.use(orders.database_url)
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tocsin.settings")
-    import django
+    orders = offspring.begun()
     from django.core.handlers.wsgi import WSGIHandler
 
-    django.setup()
     app = door(WSGIHandler())
     gc.collect()
     gc.freeze()
@@ -82,12 +53,12 @@ def main() -> None:
             server_header=False,
             date_header=False,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=offspring.GRACE,
         )
     )
-    threading.Thread(target=_end_with_the_parent, args=(server,), name="parent", daemon=True).start()
+    offspring.end_with_the_parent(server.end)
     threading.Thread(target=_follow_the_clock, name="clock", daemon=True).start()
-    os.write(orders.says_ready, b"ready\n")
+    offspring.is_ready(orders)
     try:
         server.run(sockets=[socket.socket(fileno=orders.socket)])
     finally:
@@ -126,12 +97,9 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
-
-def _end_with_the_parent(server: uvicorn.Server) -> None:
-    sys.stdin.buffer.read()
-    server.should_exit = True
-    time.sleep(GRACE + 1)
-    os._exit(1)
+    def end(self) -> None:
+        """Ends gracefully, from any thread."""
+        self.should_exit = True
 
 
 def _follow_the_clock() -> None:

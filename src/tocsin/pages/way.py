@@ -1,28 +1,16 @@
-"""The way to the process that makes pages: started, watched and started again; requests handed over, answers passed on.
-
-The listening socket is this process's, so that requests that come while the other starts again wait for it.
-"""
+"""The way to the process that makes pages: requests handed over, answers passed on."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from pathlib import Path
 
 import httpcore
-import msgspec
 
-from tocsin.core import config
 from tocsin.core.http import Message, Receive, Scope, Send, refuse
-from tocsin.pages.process import CLIENT, GRACE, Orders
+from tocsin.core.offspring import Offspring
+from tocsin.pages.process import CLIENT
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +20,8 @@ MAX_CONNECTIONS = 500
 #: Idle connections are closed after so many seconds.
 IDLE = 60
 
-#: Seconds that a request waits for the process to be ready, and that a start may take until something is wrong.
+#: Seconds that a request waits for the process to be ready.
 PATIENCE = 10.0
-START_WITHIN = 60.0
-
-#: Seconds between the end of a process and the start of the next.
-PAUSE = 1.0
 
 #: What a message says of the one connection it came over (RFC 9110, 7.6.1 and 10.1.1).
 _OF_THE_CONNECTION = frozenset(
@@ -49,52 +33,24 @@ _SAFE = frozenset({"GET", "HEAD"})
 
 
 class Pages:
-    """An ASGI app that has its requests answered by the process. `start` first; `stop` ends the process."""
+    """An ASGI app that has its requests answered by the process. `start` first; `stop` ends the process.
+
+    `fork`, `start`, `wait`, `stop` and `problem` are those of `Offspring`.
+    """
 
     def __init__(self, database_url: str) -> None:
-        self._database_url = database_url
-        self._folder = Path(tempfile.mkdtemp(prefix="tocsin-pages-"))
-        path = str(self._folder / "socket")
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(path)
-        self._socket.listen(MAX_CONNECTIONS)
+        self._offspring = Offspring("tocsin.pages.process", "makes the pages", database_url)
         self._pool = httpcore.AsyncConnectionPool(
-            uds=path, max_connections=MAX_CONNECTIONS, max_keepalive_connections=None, keepalive_expiry=IDLE
+            uds=self._offspring.path,
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=None,
+            keepalive_expiry=IDLE,
         )
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ready = threading.Event()
-        self._stopping = threading.Event()
-        self._missing_since = time.monotonic()
-        self._watcher = threading.Thread(target=self._watch, name="pages", daemon=True)
-
-    def start(self) -> None:
-        """Starts the process; it gets ready meanwhile."""
-        self._watcher.start()
-
-    def wait(self) -> None:
-        """Waits until the process can answer, or START_WITHIN has passed."""
-        self._ready.wait(START_WITHIN)
-
-    def stop(self) -> None:
-        """Ends the process, once what it answers is answered."""
-        self._stopping.set()
-        process = self._process
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
-            try:
-                process.wait(GRACE + 2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        if self._watcher.is_alive():
-            self._watcher.join(PAUSE + 1)
-        self._socket.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def problem(self) -> str | None:
-        """Why there are no pages, as a sentence; None while there are, or soon will be."""
-        if self._ready.is_set() or time.monotonic() - self._missing_since < START_WITHIN:
-            return None
-        return "The process that makes the pages does not start."
+        self.fork = self._offspring.fork
+        self.start = self._offspring.start
+        self.wait = self._offspring.wait
+        self.stop = self._offspring.stop
+        self.problem = self._offspring.problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, whose body is read whole."""
@@ -139,48 +95,11 @@ class Pages:
 
     async def _is_there(self) -> bool:
         until = time.monotonic() + PATIENCE
-        while not self._ready.is_set():
+        while not self._offspring.ready.is_set():
             if time.monotonic() > until:
                 return False
             await asyncio.sleep(0.05)
         return True
-
-    def _watch(self) -> None:
-        """Starts the process, and again whenever it has ended."""
-        while not self._stopping.is_set():
-            try:
-                self._run_once()
-            except OSError as error:
-                log.error("The process that makes the pages cannot be started: %s", error)
-            self._stopping.wait(PAUSE)
-
-    def _run_once(self) -> None:
-        """One process, from its start to its end."""
-        hears, says = os.pipe()
-        try:
-            # A session of its own: what a terminal sends to all is this process's to pass on.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tocsin.pages.process"],
-                stdin=subprocess.PIPE,
-                pass_fds=[self._socket.fileno(), says],
-                start_new_session=True,
-            )
-        finally:
-            os.close(says)
-        with os.fdopen(hears, "rb") as heard, process:
-            self._process = process
-            assert process.stdin is not None
-            orders = Orders(self._database_url, config.current().public_url, self._socket.fileno(), says)
-            process.stdin.write(msgspec.json.encode(orders) + b"\n")
-            process.stdin.flush()
-            if heard.readline():
-                self._ready.set()
-                heard.read()
-            self._ready.clear()
-            self._missing_since = time.monotonic()
-            code = process.wait()
-        if not self._stopping.is_set():
-            log.error("The process that makes the pages ended with %d, and is started again.", code)
 
 
 class _Passing:

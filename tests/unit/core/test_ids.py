@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from uuid import UUID
 
@@ -42,3 +44,20 @@ def test_any_key_has_a_hash_and_a_lock_number_of_64_bits(text: str) -> None:
 
 def test_a_lone_surrogate_in_a_key_is_no_error() -> None:
     assert key_hash("\ud800") != key_hash("\ud801")
+
+
+def test_a_forked_process_makes_numbers_of_its_own() -> None:
+    script = """
+import os
+from tocsin.core import ids
+
+ids.uuid7()
+hears, says = os.pipe()
+if os.fork() == 0:
+    os.write(says, ids.uuid7().bytes[8:])
+    os._exit(0)
+assert os.read(hears, 8) != ids.uuid7().bytes[8:]
+os.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -28,7 +28,7 @@ ASKED = {
 def pages() -> Iterator[Pages]:
     """The way, to whatever listens at its socket."""
     way = Pages("postgresql:///none")
-    way._ready.set()
+    way._offspring.ready.set()
     yield way
     way.stop()
 
@@ -37,7 +37,7 @@ def ask(pages: Pages, answering: Any, **more: object) -> tuple[int, bytes, list[
     """Has `answering(reader, writer)` serve the socket, and asks once."""
 
     async def story() -> list[Message]:
-        server = await asyncio.start_unix_server(answering, sock=pages._socket.dup())
+        server = await asyncio.start_unix_server(answering, sock=pages._offspring._socket.dup())
         sent: list[Message] = []
 
         async def receive() -> Message:
