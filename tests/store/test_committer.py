@@ -100,6 +100,27 @@ def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
         assert result[0].status is wanted[status]
 
 
+def test_a_message_that_a_lost_transaction_had_stored_after_all_is_answered_as_it_was_decided(
+    registry: Registry, integration: Integration
+) -> None:
+    answered = Answered()
+    incoming = arriving(registry, integration, 1)
+    for number in range(2):
+        # The second time is a try whose transaction was believed to be lost, while the database still ended it.
+        made = Committer(registry)
+        assert made.put(answered.ticket(number, [incoming]))
+        made.start()
+        try:
+            answered.wait_for(number + 1)
+        finally:
+            made.stop(10)
+    first, second = answered.results[0], answered.results[1]
+    assert isinstance(first, list)
+    assert isinstance(second, list)
+    assert (second[0].status, second[0].alert_id) == (first[0].status, first[0].alert_id)
+    assert len(rows()) == 1
+
+
 def test_an_array_of_which_a_part_is_not_stored_is_refused_whole_and_once(
     registry: Registry, integration: Integration
 ) -> None:

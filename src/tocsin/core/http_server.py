@@ -38,6 +38,11 @@ MAX_CONNECTIONS = 2_000
 #: A client that sends so many requests without waiting for an answer is read no further until they are answered.
 MAX_OWED = 16
 
+#: A body of at most so many bytes that comes in pieces, as networks deliver it, may go the short way,
+LARGEST_IN_PIECES = 64 * 1024
+
+#: if it is whole within so many seconds. Whoever is slower has the ordinary way's deadlines, and is told of them.
+PATIENCE_FOR_PIECES = 1.0
 
 _HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -133,10 +138,11 @@ class _Owed:
 
 
 class ShortWayProtocol(DeadlineProtocol):
-    """Gives requests whose header and body came in one piece to `whole`, without a task or ASGI's messages for each.
+    """Gives requests that came whole, or are soon, to `whole`, without a task or ASGI's messages for each.
 
-    That halves what a small request costs. Whatever is unusual (a body in pieces, a request behind one that ASGI
-    answers, one that `whole` does not want) goes the ordinary way. Answers leave in the order of their requests.
+    That halves what a small request costs. Whatever is unusual (a large or slow body in pieces, a request behind one
+    that ASGI answers, one that `whole` does not want) goes the ordinary way. Answers leave in the order of their
+    requests.
     """
 
     def __init__(self, whole: WholeRequests, **given: Any) -> None:
@@ -144,15 +150,19 @@ class ShortWayProtocol(DeadlineProtocol):
         self._whole = whole
         self._wanted: object | None = None
         self._parts: list[bytes] = []
+        #: Runs while the rest of a body is waited for.
+        self._patience: asyncio.TimerHandle | None = None
         self._owed: deque[_Owed] = deque()
         #: Set once a request came that cannot be answered in its turn: the connection ends after what is owed.
         self._is_deaf = False
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._wanted is not None and not self.transport.is_closing():
-            # The rest of the body is yet to come, however slowly: ASGI has deadlines for that.
-            self._go_ordinarily()
+        if self._wanted is not None and self._patience is None and not self.transport.is_closing():
+            if 0 < self._declared() <= LARGEST_IN_PIECES:
+                self._patience = self.loop.call_later(PATIENCE_FOR_PIECES, self._lose_patience)
+            else:
+                self._go_ordinarily()
 
     def on_headers_complete(self) -> None:
         if self._may_be_short() and (wanted := self._whole.wants(self.url)) is not None:
@@ -173,6 +183,7 @@ class ShortWayProtocol(DeadlineProtocol):
             if not self._is_deaf:
                 super().on_message_complete()
             return
+        self._stop_waiting()
         owed = _Owed(keeps_alive=self.parser.should_keep_alive())
         self._owed.append(owed)
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
@@ -188,6 +199,8 @@ class ShortWayProtocol(DeadlineProtocol):
 
     def shutdown(self) -> None:
         """Ends the connection once everything that is owed was answered."""
+        if self._wanted is not None:
+            self._go_ordinarily()
         if self._owed:
             self._is_deaf = True
         else:
@@ -196,6 +209,7 @@ class ShortWayProtocol(DeadlineProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._owed.clear()
         self._wanted = None
+        self._stop_waiting()
         super().connection_lost(exc)
 
     def _may_be_short(self) -> bool:
@@ -208,8 +222,24 @@ class ShortWayProtocol(DeadlineProtocol):
             and self.parser.get_http_version() == "1.1"
         )
 
+    def _declared(self) -> int:
+        """The length that the header says the body has; 0 where it says none, or nothing that one could go by."""
+        texts = [value for name, value in self.headers if name == b"content-length"]
+        return int(texts[0]) if len(texts) == 1 and texts[0].isdigit() and len(texts[0]) < 10 else 0
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        if self._wanted is not None and not self.transport.is_closing():
+            self._go_ordinarily()
+
     def _go_ordinarily(self) -> bool:
         """Hands the request that was being collected to ASGI; False where that cannot be."""
+        self._stop_waiting()
         parts, self._parts, self._wanted = self._parts, [], None
         if not self._begin_ordinarily():
             return False

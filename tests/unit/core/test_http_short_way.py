@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tocsin.core import http_server
 from tocsin.core.http import AnswerWhole
-from tocsin.core.http_server import MAX_OWED, Server, listen, make_server
+from tocsin.core.http_server import LARGEST_IN_PIECES, MAX_OWED, Server, listen, make_server
 
 
 @dataclass
@@ -148,27 +149,71 @@ def test_who_does_not_wait_for_answers_is_read_no_further_for_a_while_and_loses_
     assert listening.counter.taken == [b"%03d" % index for index in range(number)]
 
 
+def read_between(listening: Listening) -> None:
+    """Returns when the server has read what was sent before: it has answered another connection since."""
+    other = listening.connect()
+    other.sendall(request(b"between", target=b"/long"))
+    until(other, b"from app")
+    listening.heard.clear()
+
+
+def test_a_small_body_in_pieces_is_taken_when_it_is_whole(listening: Listening) -> None:
+    connection = listening.connect()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for number in range(2):
+        head, _, body = request(b"in %d pieces" % number).partition(b"\r\n\r\n")
+        for piece in (head[:20], head[20:] + b"\r\n\r\n", body[:4], body[4:]):
+            assert len(listening.counter.taken) == number
+            connection.sendall(piece)
+            read_between(listening)
+        listening.counter.wait_for(number + 1)
+        listening.counter.answer(number)
+        until(connection, b"answer to in %d pieces" % number)
+    assert listening.heard == []
+
+
+def test_a_body_whose_rest_does_not_come_soon_is_waited_for_by_the_ordinary_way(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "PATIENCE_FOR_PIECES", 0.0)
+    connection = listening.connect()
+    connection.sendall(request(b"two pieces")[:-6])
+    read_between(listening)
+    read_between(listening)
+    connection.sendall(b"pieces" + request(b"behind"))
+    got = until(connection, b"from app")
+    if got.count(b"from app") == 1:
+        until(connection, b"from app")
+    assert sorted(listening.heard) == [b"behind", b"two pieces"]
+    assert listening.counter.taken == []
+
+
+def test_who_leaves_in_the_middle_of_a_body_leaves_nothing_behind(listening: Listening) -> None:
+    connection = listening.connect()
+    connection.sendall(request(b"two pieces")[:-6])
+    read_between(listening)
+    connection.close()
+    read_between(listening)
+    assert (listening.heard, listening.counter.taken) == ([], [])
+
+
 @pytest.mark.parametrize(
     "sent",
     [
-        (request(b"two pieces")[:-6], b"pieces"),
+        (request(b"x" * (LARGEST_IN_PIECES + 1))[:-6], b"x" * 6),
         (request(b"elsewhere", target=b"/long"),),
         (request(b"not this one"),),
         (request(b"carefully", b"Expect: 100-continue"),),
         (request(b"old").replace(b"HTTP/1.1", b"HTTP/1.0"),),
     ],
-    ids=["in two pieces", "not wanted", "not taken", "asks first", "of HTTP/1.0"],
+    ids=["large and in two pieces", "not wanted", "not taken", "asks first", "of HTTP/1.0"],
 )
 def test_what_is_unusual_goes_the_ordinary_way_whole(listening: Listening, sent: tuple[bytes, ...]) -> None:
     connection = listening.connect()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for index, piece in enumerate(sent):
         if index:
-            # The server has read what came before once another connection was answered.
-            other = listening.connect()
-            other.sendall(request(b"between", target=b"/long"))
-            until(other, b"from app")
-            listening.heard.clear()
+            read_between(listening)
         connection.sendall(piece)
     until(connection, b"from app")
     assert listening.heard == [b"".join(sent).partition(b"\r\n\r\n")[2]]
