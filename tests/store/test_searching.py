@@ -11,8 +11,11 @@ from django.db.migrations.loader import MigrationLoader
 
 from tests.store.ingest import make_integration
 from tests.store.test_pruning import rows_read, uuid_at
+from tocsin.alerts import commands
 from tocsin.alerts import searching as alerts
 from tocsin.alerts.models import Alert, AlertText
+from tocsin.alerts.orders import Actor
+from tocsin.alerts.states import ActorKind, Via
 from tocsin.core import database
 from tocsin.core.parts import first
 from tocsin.inbound import searching
@@ -84,6 +87,31 @@ def test_closed_alerts_are_found_alike_before_and_after_their_words_are_kept(now
     assert AlertText.objects.count() == 5
     for words, found in asked:
         assert closed(**words) == found, words
+
+
+def test_tags_that_somebody_sets_are_found_when_the_alert_is_over(now: datetime) -> None:
+    tagged = alert("VPN down", now - 9 * MINUTE, status="open")
+    searching.turn(now)
+    with database.transaction() as pooled:
+        commands.set_tags_within(
+            pooled, tagged.pk, {"site": "Rack-7"}, (), Actor(ActorKind.USER, "Alice"), Via.WEB, now
+        )
+    Alert.objects.filter(pk=tagged.pk).update(status="closed")
+    assert closed(tag="site=rack") == ["VPN down"]
+
+
+def test_an_alert_whose_number_was_given_away_long_before_it_opened_is_found(
+    integration: Integration, now: datetime
+) -> None:
+    number = alert("taken", now - 9 * MINUTE).pk
+    Alert.objects.filter(pk=number).delete()
+    alert("later", now - 8 * MINUTE)
+    searching.turn(now)
+    opened = alert("late comer", now - 2 * MINUTE, pk=number)
+    message(integration, now - 2 * MINUTE, "late comer", alert_id=opened.pk, status="Mapped Opened")
+    assert closed("late comer") == []
+    searching.turn(now)
+    assert closed("late comer") == ["late comer"]
 
 
 def test_what_just_came_waits_until_nothing_older_can_come_beside_it(integration: Integration, now: datetime) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from tocsin.alerts import lifecycle, rows
+from tocsin.alerts import lifecycle, rows, searching
 from tocsin.alerts.openings import NewAlert, Opening
 from tocsin.alerts.orders import Actor, AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
 from tocsin.alerts.reactors import AlertChange, Paging, react
@@ -198,6 +198,7 @@ def set_tags_within(
     data = {"changes": {f"tags.{name}": [before.get(name), after.get(name)] for name in names}}
     event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
     rows.write_tags(connection, alert_id, after)
+    searching.refresh(connection, [alert_id])
     write(connection, [AlertChange(state, state, (event,))], now)
     hint_alerts(connection, [alert_id])
     return f"Tags: {said}."

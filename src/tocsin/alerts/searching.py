@@ -1,7 +1,7 @@
 """The words of alerts, kept beside them for searching: filled by a loop, in the order of the alerts' numbers.
 
 What is not in it yet is searched where it is, so that everything is found at once. So are live alerts, whose fields
-still change; what changes later is brought up to date as the messages that changed it are read.
+still change; what changes is brought up to date as the messages that changed it are read, and with a command's change.
 """
 
 from __future__ import annotations
@@ -38,10 +38,15 @@ _OVERTAKEN = timedelta(hours=1)
 #: Of live alerts: so many numbers are named in a statement.
 _MANY = 5_000
 
+#: Not of those that `fill` has yet to come to: the newest number that is kept says how far it is.
 _REFRESH = f"""
-UPDATE alerts_alerttext t SET (subject, client, source_id, tags) = ROW({_TEXTS}) FROM alerts_alert a
-WHERE t.alert_id = ANY(%s) AND a.id = t.alert_id
-AND (t.subject, t.client, t.source_id, t.tags) IS DISTINCT FROM ({_TEXTS})
+INSERT INTO alerts_alerttext AS t (alert_id, subject, client, source_id, tags)
+SELECT a.id, {_TEXTS} FROM alerts_alert a
+WHERE a.id = ANY(%s) AND a.id <= (SELECT max(alert_id) FROM alerts_alerttext)
+ON CONFLICT (alert_id) DO UPDATE SET subject = excluded.subject, client = excluded.client,
+    source_id = excluded.source_id, tags = excluded.tags
+WHERE (t.subject, t.client, t.source_id, t.tags)
+    IS DISTINCT FROM (excluded.subject, excluded.client, excluded.source_id, excluded.tags)
 """
 
 
@@ -95,6 +100,7 @@ def fill(connection: Connection, now: datetime, most: int) -> int:
 
 
 def refresh(connection: Connection, alerts: Sequence[int]) -> None:
-    """Brings the kept words of these alerts up to date."""
+    """Brings the kept words of these alerts up to date: of those that changed, and of those whose number was given away
+    earlier than it was used, which `fill` has passed by."""
     if alerts:
         connection.execute(_REFRESH, (sorted(set(alerts)),))
