@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from tests.smoke.running import Node, Tocsin, ask, until
@@ -56,5 +57,8 @@ def command_of(pid: int) -> bytes:
 
 def sockets_of(pid: int) -> set[str]:
     """The sockets that a process holds open."""
-    names = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    names = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            names.add(str(path.readlink()))
     return {name for name in names if name.startswith("socket:")}

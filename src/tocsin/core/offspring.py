@@ -78,8 +78,12 @@ class Offspring:
     def fork(self) -> None:
         """Forks the first process, if that can be done: in a process without threads. Nothing may be connected to the
         database: a connection cannot be shared."""
-        if threading.active_count() == 1:
+        if threading.active_count() > 1:
+            return
+        try:
             self._begun = _begin(self._module, self._socket.fileno(), fork=True)
+        except OSError as error:
+            log.warning("The process that %s cannot be forked, and is started by itself: %s", self._what, error)
 
     def start(self) -> None:
         """Watches over the process, and starts it where it was not forked; it gets ready meanwhile."""

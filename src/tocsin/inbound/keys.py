@@ -51,11 +51,15 @@ FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
 WHERE a.key_hash = ANY({_HASHES}) AND a.holds_key ORDER BY a.key_hash FOR NO KEY UPDATE OF a
 """)
 
-_ACKNOWLEDGED = database.literal(f"""
+_ACKNOWLEDGED = """
 SELECT k.alert_id, k.user_id, k.at, coalesce(nullif(u.name, ''), u.username) AS name
-FROM alerts_alert a JOIN alerts_acknowledgement k ON k.alert_id = a.id JOIN people_user u ON u.id = k.user_id
-WHERE a.key_hash = ANY({_HASHES}) AND a.holds_key
-""")
+FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id WHERE k.alert_id = ANY(%s)
+"""
+
+_MERGED = """
+SELECT id, merged_into_id FROM alerts_alert WHERE merged_into_id = ANY(%s) AND status = 'merged'
+ORDER BY id FOR NO KEY UPDATE
+"""
 
 _LIVE_NOW = database.literal(_LIVE.rstrip() + " SKIP LOCKED")
 
@@ -83,7 +87,6 @@ class Asked(NamedTuple):
 
     locked: Cursor[Any]
     live: Cursor[DictRow]
-    acknowledged: Cursor[DictRow]
     clocks: Cursor[Any]
     seen: Cursor[Any]
     shaped: Cursor[DictRow]
@@ -120,7 +123,6 @@ def ask(
     return Asked(
         locked=connection.execute(_WAIT_FOR if wait else _TRY, (numbers,), binary=True),
         live=_dicts(connection, _LIVE if wait else _LIVE_NOW, packed),
-        acknowledged=_dicts(connection, _ACKNOWLEDGED, packed),
         clocks=connection.execute(_CLOCKS, packed, binary=True),
         seen=connection.execute(_SEEN, deliveries_packed, binary=True),
         shaped=_dicts(connection, _SHAPED, packed),
@@ -149,7 +151,7 @@ def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: 
         shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
     found_version = asked.version.fetchone()
     clock_rows = asked.clocks.fetchall()
-    states = _states(connection, live_rows, asked.acknowledged.fetchall(), clock_rows)
+    states = _states(connection, live_rows, clock_rows)
     tallies: dict[bytes, Tally] = {}
     lives: dict[int, LiveAlert] = {}
     if shaped_found or asked.counted:
@@ -230,16 +232,19 @@ def _not_locked(connection: Connection, free: set[int], live: Sequence[DictRow],
     return held | {bytes(row[0]) for row in alive if bytes(row[0]) not in mine}
 
 
-def _states(
-    connection: Connection, live: Sequence[DictRow], acknowledged: Sequence[DictRow], clocks: Sequence[Any]
-) -> dict[bytes, KeyState]:
+def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[Any]) -> dict[bytes, KeyState]:
     states = {bytes(key): KeyState(None, newest, last) for key, newest, last in clocks}
     if not live:
         return states
+    ids = [row["id"] for row in live]
+    # What only live alerts have is asked for in one more exchange, and not at all by messages that open new ones.
+    with connection.pipeline():
+        acknowledged = Cursor(connection, row_factory=dict_row).execute(_ACKNOWLEDGED, (ids,))
+        merged = connection.execute(_MERGED, (ids,))
     acks: dict[int, dict[int, Acknowledged]] = {}
     for row in acknowledged:
         acks.setdefault(row["alert_id"], {})[row["user_id"]] = Acknowledged(row["at"], row["name"])
-    children = _children(connection, [row["id"] for row in live])
+    children = _children(connection, merged.fetchall())
     for row in live:
         own = children.get(row["id"], {})
         state = _state(row, acks.get(row["id"], {}), tuple(own))
@@ -265,18 +270,13 @@ def _state(row: Mapping[str, Any], acknowledged: Mapping[int, Acknowledged], chi
     )
 
 
-def _children(connection: Connection, parents: Sequence[int]) -> dict[int, dict[int, AlertState]]:
-    """The alerts merged into `parents`, locked, by parent. They come after their parents in the order of locks."""
-    found = connection.execute(
-        "SELECT id, merged_into_id FROM alerts_alert WHERE merged_into_id = ANY(%s) AND status = 'merged' "
-        "ORDER BY id FOR NO KEY UPDATE",
-        (list(parents),),
-    ).fetchall()
-    if not found:
+def _children(connection: Connection, merged: Sequence[Any]) -> dict[int, dict[int, AlertState]]:
+    """The alerts that are merged into others, by parent. They come after their parents in the order of locks."""
+    if not merged:
         return {}
-    states = alert_rows.load(connection, [row[0] for row in found])
+    states = alert_rows.load(connection, [row[0] for row in merged])
     children: dict[int, dict[int, AlertState]] = {}
-    for number, parent in found:
+    for number, parent in merged:
         children.setdefault(parent, {})[number] = states[number]
     return children
 

@@ -31,10 +31,9 @@ MAX_FAILURES = 5
 
 def loops(registry: Registry) -> tuple[Loop, ...]:
     """The loops of a worker."""
-    numbers = batch.Numbers()
 
     def drain_turn() -> bool:
-        return drain(registry, numbers, clock.now())
+        return drain(registry, batch.Numbers(), clock.now())
 
     return (
         Loop("inbound drain", drain_turn, timedelta(seconds=1), frozenset({"pending"})),

@@ -56,10 +56,10 @@ WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
 
 def loop(registry: Registry) -> Loop:
     """The loop that opens what is due."""
-    numbers = batch.Numbers()
     return Loop(
         "inbound delayed openings",
-        lambda: open_due(registry, numbers, clock.now()),
+        # Numbers for each turn: one that was kept for long would be older than those whose words are kept already.
+        lambda: open_due(registry, batch.Numbers(), clock.now()),
         timedelta(seconds=1),
         frozenset({"delayed"}),
     )

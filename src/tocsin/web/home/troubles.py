@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.core.cache import cache
-from django.db.models import F
+from django.db.models import F, OuterRef, Subquery
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -179,11 +179,13 @@ def _coverage(connection: Connection, now: datetime) -> Iterator[tuple[int, Find
 
 def _silent(now: datetime) -> Iterator[Trouble]:
     """Integrations that used to get messages day by day, and got none for a day."""
-    for integration in Integration.objects.exclude(mode=IntegrationMode.DISABLED).order_by("name")[:MOST_LOOKED_AT]:
-        rows = InboundMessage.objects.filter(integration=integration)
-        newest = rows.order_by("-pk").values_list("received_at", flat=True).first()
+    last = InboundMessage.objects.filter(integration=OuterRef("pk")).order_by("-pk").values("received_at")[:1]
+    known = Integration.objects.exclude(mode=IntegrationMode.DISABLED).annotate(newest=Subquery(last)).order_by("name")
+    for integration in known[:MOST_LOOKED_AT]:
+        newest = integration.newest
         if newest is None or newest > now - DAY:
             continue
+        rows = InboundMessage.objects.filter(integration=integration)
         before = [newest - DAY * number for number in range(1, USUAL_DAYS + 1)]
         if all(rows.filter(pk__gte=first_uuid7(day), pk__lt=first_uuid7(day + DAY)).exists() for day in before):
             text = _("%(name)s got messages day by day, and none for %(span)s") % {
