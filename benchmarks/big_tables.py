@@ -7,7 +7,9 @@ The rows are made by `big_rows`. Notifications and deliveries are not among them
 from __future__ import annotations
 
 import base64
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -25,6 +27,8 @@ TIMES = 40 if SECONDS > 1 else 1
 PATIENCE = 15.0
 PROMISED_MS = 150.0
 INTEGRATIONS = 8
+#: What the full tables take on disk, and what the database writes beside them.
+NEEDED_GB = 20
 
 CONFIGURATION = "settings: {message_size_cap_mb: 100000}\nintegrations:\n" + "\n".join(
     f"  - {{name: Source {n}, kind: api, token: {n}edcba9876543210fedcba987654321{n}, escalation_policy: Later, "
@@ -184,8 +188,19 @@ def pattern(served: Served, connection: psycopg.Connection) -> big_rows.Pattern:
     return big_rows.Pattern(str(found[0]), alert)
 
 
+def see_that_there_is_room() -> None:
+    """Ends here, with a sentence, where the tables would fill the disk."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free / 1e9
+    if SECONDS > 1 and free < NEEDED_GB:
+        raise SystemExit(
+            f"big_tables needs {NEEDED_GB} GB of room, and {folder} has {free:.0f}: set TMPDIR to elsewhere."
+        )
+
+
 def main() -> None:
     """Measures ingest, fills the tables, measures pages, and ingest again."""
+    see_that_there_is_room()
     with tocsin(more=CONFIGURATION) as served, sign_in(served) as client, database(served) as connection:
         door = f"{served.url}/in/{TOKEN}"
         if SECONDS > 1:
