@@ -257,7 +257,11 @@ def begun() -> Orders:
     # A service manager tells all processes at once: this one goes on for what its parent still has to answer.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    told = sys.stdin.buffer.readline()
+    if not told:
+        # The parent ended before it could say anything: there is nothing to do, and nobody to tell.
+        os._exit(0)
+    orders = msgspec.json.decode(told, type=Orders)
     logs.set_up(config.current().log_format)
     config.listens_at(orders.listens_at)
     database.use(orders.database_url)

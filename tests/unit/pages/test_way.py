@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,3 +123,9 @@ def test_django_is_told_who_asks_and_by_which_scheme() -> None:
     heard.clear()
     asyncio.run(story([]))
     assert "REMOTE_ADDR" not in heard
+
+
+def test_a_process_whose_parent_ends_before_it_says_anything_ends_quietly() -> None:
+    command = [sys.executable, "-m", "tocsin.pages.process"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
