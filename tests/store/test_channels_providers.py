@@ -105,6 +105,37 @@ def test_a_secret_that_is_not_given_stays_and_an_empty_one_is_forgotten(now: dat
     assert made.secrets == ""
 
 
+@pytest.mark.parametrize(
+    ("spec", "secret"),
+    [
+        ({"kind": "twilio", "account_sid": "AC1", "auth_token": "t", "from_number": "+41440000000"}, "auth_token"),
+        ({"kind": "telnyx", "api_key": "KEY1", "from_number": "+41440000000", "public_key": "k"}, "api_key"),
+        ({"kind": "slack", "bot_token": "xoxb-1"}, "bot_token"),
+        ({"kind": "telegram", "bot_token": "1:A"}, "bot_token"),
+    ],
+)
+def test_a_secret_without_which_nothing_can_be_sent_is_neither_left_out_nor_emptied(
+    now: datetime, spec: dict[str, Any], secret: str
+) -> None:
+    spec = {"name": "Team", **spec}
+    without = {key: value for key, value in spec.items() if key != secret}
+    with pytest.raises(Rejected) as refused:
+        save(without, now)
+    assert refused.value.fields == {secret: f"{secret}: is needed."}
+    made = save(spec, now)
+    for empty in ("", "  "):
+        with pytest.raises(Rejected) as refused:
+            save({**commands.provider_spec(made), secret: empty}, now, made)
+        assert refused.value.fields == {secret: f"{secret}: is needed."}
+    made.refresh_from_db()
+    save({**commands.provider_spec(made), "order": 2}, now, made)
+    assert providers.secrets_of(made.secrets) == {secret: spec[secret]}
+    # What another kind knew is nothing to this one.
+    ntfy = save(NTFY, now)
+    with pytest.raises(Rejected, match=f"{secret}: is needed"):
+        save({**without, "name": "Push"}, now, ntfy)
+
+
 SMTP = {"name": "Mail", "kind": "smtp", "host": "mail.example.org", "port": 587, "security": "starttls",
         "username": "tocsin", "password": "sesame", "sender": "tocsin@example.org"}  # fmt: skip
 

@@ -292,6 +292,27 @@ def test_credentials_stay_when_left_out_and_a_secret_part_when_only_that_is(now:
     assert not any(secret in str(AuditEntry.objects.values()) for secret in ("p1", "p2", "s1"))
 
 
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"basic": {"username": "halo", "password": "p1"}}, "basic.password"),
+        ({"header": {"name": "X-Key", "value": "v"}}, "header.value"),
+        ({"hmac": {"header": "X-Signature", "secret": "s1"}}, "hmac.secret"),
+        ({"imap": {"mailbox": "imaps://alerts@imap.example.org", "password": "p1"}}, "imap.password"),
+    ],
+)
+def test_a_secret_part_cannot_be_emptied_or_anybody_could_sign_with_nothing(
+    now: datetime, given: dict[str, dict[str, str]], place: str
+) -> None:
+    integration = save(now, credentials=given)
+    kind, secret = place.split(".")
+    for empty in ("", "  "):
+        with pytest.raises(Rejected) as refused:
+            save(now, integration, credentials={kind: {**given[kind], secret: empty}})
+        assert refused.value.fields == {f"credentials.{place}": f"credentials.{place}: is needed."}
+    assert secrets.credentials_of(Integration.objects.get()) == given
+
+
 def test_a_kind_that_signs_knows_its_header_and_any_other_must_be_told(now: datetime) -> None:
     slack = save(now, name="Slack", kind="slack", credentials={"hmac": {"secret": "s"}})
     assert secrets.credentials_of(slack) == {"hmac": {"header": "X-Slack-Signature", "secret": "s"}}

@@ -7,6 +7,7 @@ import hmac
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import pytest
 from psycopg import DataError
@@ -282,8 +283,42 @@ def test_settings_that_cannot_be_used_are_refused_by_name(at: Desk) -> None:
             at.integration(**spec)
         assert place in refused.value.fields
     with pytest.raises(Rejected) as refused:
-        at.integration(url="https://x", auth="oauth2", client_id="x")
+        at.integration(url="https://x", auth="oauth2", client_id="x", client_secret="x")
     assert refused.value.fields == {"token_url": "token_url: is needed."}
+
+
+@pytest.mark.parametrize(
+    ("spec", "secret"),
+    [
+        ({"kind": "haloitsm", "base_url": "https://x.haloitsm.com", "client_id": "x"}, "client_secret"),
+        ({"url": "https://x", "auth": "bearer"}, "token"),
+        ({"url": "https://x", "auth": "header", "header_name": "X-Key"}, "token"),
+        ({"url": "https://x", "auth": "oauth2", "token_url": "https://x/t", "client_id": "x"}, "client_secret"),
+        ({"url": "https://x", "hmac_header": "X-Signature"}, "hmac_secret"),
+    ],
+)
+def test_a_secret_without_which_nothing_can_be_sent_is_neither_left_out_nor_emptied(
+    at: Desk, spec: dict[str, Any], secret: str
+) -> None:
+    with pytest.raises(Rejected) as refused:
+        at.integration(**spec)
+    assert refused.value.fields == {secret: f"{secret}: is needed."}
+    made = at.integration(**spec, **{secret: "hush"})
+    for empty in ("", "  "):
+        with pytest.raises(Rejected) as refused:
+            commands.save_outbound(
+                {**commands.outbound_spec(made), secret: empty}, existing=made, actor=ACTOR, now=at.now
+            )
+        assert refused.value.fields == {secret: f"{secret}: is needed."}
+    commands.save_outbound(commands.outbound_spec(made), existing=made, actor=ACTOR, now=at.now)
+    assert commands.outbound_spec(made, with_secrets=True)[secret] == "hush"
+
+
+def test_a_password_or_signature_that_nothing_needs_may_be_emptied(at: Desk) -> None:
+    made = at.integration(url="https://x", auth="basic", username="key", password="hush", hmac_secret="s")
+    spec = {**commands.outbound_spec(made), "password": "", "hmac_secret": ""}
+    commands.save_outbound(spec, existing=made, actor=ACTOR, now=at.now)
+    assert commands.secrets_set(made) == frozenset()
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/a", "http://pager.example/a", "https://pager.example:8443/a"])

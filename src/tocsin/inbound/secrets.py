@@ -123,8 +123,8 @@ def shown_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
 def read_credentials(value: object, known: Mapping[str, Any], signature_header: str = "") -> dict[str, Any]:
     """Credentials from a spec: `basic`, `header`, `hmac`, `addresses` (networks such as 10.1.0.0/16), `imap`.
 
-    A secret part that is left out stays as it is `known`; a signature stands in the `signature_header` of the kind
-    where no other is named. Raises Rejected, or RejectedAll, naming each place.
+    A secret part that is left out stays as it is `known`, and an empty one is refused; a signature stands in the
+    `signature_header` of the kind where no other is named. Raises Rejected, or RejectedAll, naming each place.
     """
     spec = Spec(value, "credentials")
     found: dict[str, Any] = {}
@@ -136,7 +136,8 @@ def read_credentials(value: object, known: Mapping[str, Any], signature_header: 
         usual = signature_header if kind == "hmac" else ""
         entry = {
             shown: part.text(shown, usual, required=not usual, longest=200),
-            secret: part.text(secret, before, required=not before, longest=1000),
+            # One that is given empty is no secret: anybody could sign with it, or sign in.
+            secret: part.text(secret, before, required=not before or part.has(secret), longest=1000),
         }
         if kind == "imap" and before and not part.has(secret) and is_elsewhere(known[kind][shown], entry[shown]):
             # Whoever may change the mailbox must not learn by it the password of another server.

@@ -58,7 +58,7 @@ def save_provider(
     spec: Mapping[str, object], *, existing: Provider | None = None, actor: Actor, now: datetime
 ) -> Provider:
     """Makes a provider, or makes `existing` what the spec says. A secret that the spec does not have stays as it is; an
-    empty one is forgotten.
+    empty one is forgotten, or refused where the kind cannot do without it.
 
     Raises Rejected that names the place of each problem.
     """
@@ -148,6 +148,11 @@ def _read(spec: Spec, existing: Provider | None) -> _Read:
         # What was entered for one server is not sent to another.
         for name_of in sorted(secrets_set(existing) - secrets.keys() - _NEVER_SENT):
             spec.refuse(name_of, "enter the secret again: the address has changed.", "missing")
+    stored = secrets_set(existing) if existing and existing.kind == kind.name else frozenset()
+    for setting in settings_of(kind):
+        if setting.is_secret and setting.is_required and not secrets.get(setting.name, setting.name in stored):
+            # Without it nothing can be sent.
+            _need(spec, setting)
     spec.finish()
     return _Read(name, kind, channels, order, is_enabled, {k: v for k, v in settings.items() if v != ""}, secrets)
 

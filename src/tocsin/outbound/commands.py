@@ -59,7 +59,8 @@ def save_outbound(
     spec: Mapping[str, object], *, existing: OutboundIntegration | None = None, actor: Actor, now: datetime
 ) -> OutboundIntegration:
     """Makes an outbound integration, or makes `existing` what the spec says. A secret that the spec does not have stays
-    as it is; an empty one is forgotten. Whatever waited for a person to act is tried again.
+    as it is; an empty one is forgotten, or refused where nothing works without it. Whatever waited for a person to act
+    is tried again.
 
     Raises Rejected that names the place of each problem.
     """
@@ -76,9 +77,12 @@ def save_outbound(
             # Whoever may change the address must not learn by it what was stored for another one.
             for key in sorted(known.keys() - given.keys()):
                 read.refuse(key, "enter the secret again: the address has changed.", "missing")
+        secrets = {key: text for key, text in {**known, **given}.items() if text}
+        for key in kind.needed(settings):
+            if key not in secrets:
+                read.refuse(key, "is needed.", "missing")
         read.finish()
         before = outbound_spec(existing) if existing else None
-        secrets = {key: text for key, text in {**known, **given}.items() if text}
         row = existing or OutboundIntegration(created_at=now)
         row.name, row.kind, row.group, row.is_enabled, row.settings = name, kind.name, group, enabled, settings
         changed = sorted(key for key in {*known, *secrets} if known.get(key) != secrets.get(key))

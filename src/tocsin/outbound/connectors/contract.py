@@ -164,6 +164,8 @@ class ConnectorKind:
     #: Reads its settings from a spec, noting what is wrong there; and the names of its secrets.
     read: Callable[[Spec], dict[str, Any]]
     secrets: tuple[str, ...]
+    #: Of those, the ones without which an integration with these settings could send nothing.
+    needed: Callable[[Mapping[str, Any]], tuple[str, ...]]
 
 
 def retry_after(answer: Answer) -> timedelta | None:

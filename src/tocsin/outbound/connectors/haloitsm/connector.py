@@ -308,4 +308,5 @@ HALOITSM = ConnectorKind(
     open=_open,
     read=_read,
     secrets=("client_secret",),
+    needed=lambda settings: ("client_secret",),
 )

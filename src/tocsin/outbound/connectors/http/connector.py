@@ -270,6 +270,16 @@ def _read(spec: Spec) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in ("", {}, [], None)}
 
 
+#: The secret that a way of signing in cannot do without; the password of Basic may be empty.
+_NEEDED = {Auth.BEARER: ("token",), Auth.HEADER: ("token",), Auth.OAUTH2: ("client_secret",)}
+
+
+def _needed(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    # Whoever names the header of a signature means to sign.
+    signed = ("hmac_secret",) if settings.get("hmac_header") else ()
+    return (*_NEEDED.get(Auth(settings["auth"]), ()), *signed)
+
+
 def _texts(spec: Spec, key: str) -> dict[str, str]:
     value = spec.raw(key, {})
     if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
@@ -308,4 +318,5 @@ HTTP = ConnectorKind(
     open=_open,
     read=_read,
     secrets=("password", "token", "client_secret", "hmac_secret"),
+    needed=_needed,
 )
