@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from tocsin.web.told import reading, told, told_in
@@ -138,6 +138,52 @@ def test_english_readers_get_what_is_stored() -> None:
 def test_what_people_or_sources_wrote_stays_as_it_is(german: None, text: str, kept: str) -> None:
     assert told(text) != text
     assert kept in told(text)
+
+
+@pytest.mark.parametrize(
+    ("language", "stored", "shown"),
+    [
+        (
+            "en",
+            "maintenance: Patch night, until 2026-11-24 23:30 UTC",
+            "maintenance: Patch night, until Wed 25 Nov 2026, 00:30 CET",
+        ),
+        (
+            "de",
+            "maintenance: Patch night, until 2026-07-24 10:00 UTC",
+            "Wartung: Patch night, bis Fr, 24. Jul 2026, 12:00 CEST",
+        ),
+        (
+            "de",
+            "Patch night, until 2026-11-24 10:00 UTC",
+            "Patch night, bis Di, 24. Nov 2026, 11:00 CET",
+        ),
+        (
+            "en",
+            "arrived late: it is of 2026-11-24 10:00:07 UTC, and one of 2026-11-24 10:01:00 UTC came before it",
+            "arrived late: it is of Tue 24 Nov 2026, 11:00:07 CET, and one of Tue 24 Nov 2026, 11:01:00 CET "
+            "came before it",
+        ),
+        (
+            "de",
+            "arrived late: it is of 2026-11-24 10:00:07 UTC, and one of 2026-11-24 10:01:00 UTC came before it",
+            "zu spät: sie ist von Di, 24. Nov 2026, 11:00:07 CET, "
+            "und eine von Di, 24. Nov 2026, 11:01:00 CET kam davor",
+        ),
+        ("en", "no moment: 2026-02-30 10:00 UTC", "no moment: 2026-02-30 10:00 UTC"),
+        ("en", "no moment here: 9999-12-31 23:30 UTC", "no moment here: 9999-12-31 23:30 UTC"),
+        (
+            "en",
+            'subject "Backup of 2026-11-24 10:00 UTC" contains Backup',
+            'subject "Backup of 2026-11-24 10:00 UTC" contains Backup',
+        ),
+    ],
+)
+def test_a_stored_moment_is_said_by_the_readers_own_clock(language: str, stored: str, shown: str) -> None:
+    with translation.override(language), timezone.override("Europe/Zurich"):
+        assert told(stored) == shown
+    # A message has no reader's clock: its moments name their zone.
+    assert "UTC" in told_in(stored, language)
 
 
 @pytest.mark.parametrize("text", ["", "…", "((((", "x" * 5_000, "a, b; c. d: " * 60, "Something that nobody foresaw."])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
 import re2
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.dates import MONTHS_3, WEEKDAYS_ABBR
-from django.utils.formats import number_format
+from django.utils.formats import date_format, number_format
 from django.utils.translation import get_language, gettext, ngettext, npgettext, pgettext
 
 from tocsin.web.told.duty_sentences import SENTENCES as OF_DUTY
@@ -34,6 +35,8 @@ _DAY = r"[A-Z][a-z]{2} \d{2} [A-Z][a-z]{2}(?: \d{4})? \d{2}:\d{2}"
 _PART = re.compile(r"(\d+) (day|hour|minute|second)s?")
 #: Where in a form or file something is wrong: `members[0].user: `. Whoever wrote the file knows it by that name.
 _WHERE = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*: ")
+#: A moment as a record has it; what is quoted is somebody else's, and stays.
+_MOMENT = re.compile(r'"[^"\n]*"|(\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?) UTC\b')
 #: What a ticket's fields are called in a sentence that says what changed; the longer names before the shorter.
 _FIELDS = (
     "requester phone", "source status", "ticket type", "respond by", "short text", "long text", "attachments",
@@ -50,6 +53,7 @@ _TAKES: Mapping[str, str] = {
     "span": _SPAN,
     "ago": rf"just now|{_SPAN} ago",
     "day": _DAY,
+    "moment": r"\d{4}-\d\d-\d\d \d\d:\d\d UTC",
     "role": r"[a-z]+",
     "priority": r"critical|high|medium|low",
     "said": r".+",
@@ -63,7 +67,11 @@ _TAKES: Mapping[str, str] = {
 
 
 def told(text: str) -> str:
-    """`text` in the reader's language, as far as it is known."""
+    """`text` in the reader's language, as far as it is known, with its moments in the reader's zone."""
+    return _MOMENT.sub(_say_here, _said(text))
+
+
+def _said(text: str) -> str:
     language = get_language() or "en"
     if language.startswith("en") or not text or len(text) > _LONGEST:
         return text
@@ -85,7 +93,7 @@ def told_in(text: str, language: str) -> str:
 def _line(text: str) -> str:
     """A line, also one of a list."""
     bullet = "- " if text.startswith("- ") else ""
-    return f"{bullet}{told(text.removeprefix(bullet))}"
+    return f"{bullet}{_said(text.removeprefix(bullet))}"
 
 
 @lru_cache(maxsize=8_192)
@@ -248,6 +256,19 @@ def _say_day(text: str) -> str:
     if year:
         return pgettext("a moment", "%(weekday)s %(day)s %(month)s %(year)s %(clock)s") % {**values, "year": year[0]}
     return pgettext("a moment", "%(weekday)s %(day)s %(month)s %(clock)s") % values
+
+
+def _say_here(found: re.Match[str]) -> str:
+    """ "2026-11-24 10:00 UTC" by the reader's own clock: "Tue 24 Nov 2026, 11:00 CET"."""
+    if found[1] is None:
+        return found[0]
+    try:
+        local = timezone.localtime(datetime.fromisoformat(f"{found[1]}Z"))
+    except (ValueError, OverflowError):
+        # Somebody's own, then, such as a 30th of February.
+        return found[0]
+    day = date_format(local, pgettext("date format", "D j M Y"))
+    return f"{day}, {local.strftime('%H:%M:%S' if found[2] else '%H:%M')} {local.tzname()}"
 
 
 def say_span(text: str, *, ago: bool = False) -> str:

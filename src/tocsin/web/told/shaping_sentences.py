@@ -14,6 +14,7 @@ SENTENCES = (
     _("gate"),
     _("no maintenance, parent, group, delay or limit holds it back"),
     _("maintenance: {name}, until {name_b}"),
+    _("{name}, until {moment}"),
     _("it waited for {span}, and opens {said}"),
     _("its alert opens {said}"),
     _("it joins alert {number}: {said}"),
