@@ -151,11 +151,16 @@ def test_mails_of_others_of_machines_and_without_our_reference_do_nothing_and_sa
     world.post.go(60)
     told = [mail.to for mail in world.smtp.mails if "Your answer" in str(mail.message["Subject"])]
     assert told == ["alice@example.org"], "strangers hear nothing"
-    browser = Client()
-    browser.force_login(world.post.user("root", role="admin"), backend="django.contrib.auth.backends.ModelBackend")
+    browser, root = Client(), world.post.user("root", role="admin")
+    browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")
     shown = browser.get("/providers/mail-replies/?outcome=refused").content.decode()
     assert "stranger@example.net" in shown
     assert "I am away" not in shown
+    root.language = "de"
+    root.save()
+    german = browser.get("/providers/mail-replies/").content.decode()
+    for said in ("ist keine von Alices eigenen Adressen", "wurde automatisch versendet", "keinen eigenen Text"):
+        assert said in german
 
 
 def came_back(mail: Mail, action: str = "failed", headers_only: bool = False) -> bytes:

@@ -15,6 +15,7 @@ from tocsin.web.told.duty_sentences import SENTENCES as OF_DUTY
 from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.findings import FINDINGS
 from tocsin.web.told.judgements import JUDGEMENTS
+from tocsin.web.told.mail_answers import SENTENCES as OF_MAIL_ANSWERS
 from tocsin.web.told.rejected_forms import REJECTED_FORMS
 from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
 from tocsin.web.told.sentences import SENTENCES
@@ -23,6 +24,7 @@ from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 
 EVERY = (
     *SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_DUTY, *FINDINGS, *REJECTED_FORMS, *REJECTED_MESSAGES, *FAILED_CALLS,
+    *OF_MAIL_ANSWERS,
 )  # fmt: skip
 
 
@@ -67,6 +69,51 @@ def german() -> Iterator[None]:
         (
             "Say who is told: users, groups, owner or paged.",
             "Sagen Sie, wer es erfährt: users, groups, owner oder paged.",
+        ),
+        (
+            'Opened by Halo: status "New" contains New; route night: client "Globex" equals Globex, outside Office',
+            'Eröffnet von Halo: Status "New" enthält New; Route night: Kunde "Globex" ist gleich Globex, '
+            "außerhalb von Office",
+        ),
+        (
+            'route night: client "Sales and Support" is one of Globex, Sales and Support and no value at team, '
+            "during Office: only recorded, nobody is paged",
+            'Route night: Kunde "Sales and Support" ist eines von Globex, Sales and Support und kein Wert bei team, '
+            "während Office: nur verzeichnet, niemand wird gerufen",
+        ),
+        ('status "a, outside b" contains x', 'Status "a, outside b" enthält x'),
+        (
+            "Step 1 of 2 is left out: only outside Office 2.0. The next step fires at once.",
+            "Schritt 1 von 2 entfällt: nur außerhalb von Office 2.0. Der nächste Schritt löst sofort aus.",
+        ),
+        (
+            "Step 1 of 2 is left out: only outside of mon, tue 08:00 to 18:00 (Europe/Zurich).",
+            "Schritt 1 von 2 entfällt: nur außerhalb von Mo, Di 08:00 bis 18:00 (Europe/Zurich).",
+        ),
+        (
+            "Step 1 of 2 is left out: only for critical and high alerts, and this one is low.",
+            "Schritt 1 von 2 entfällt: nur für Alarme mit der Priorität kritisch und hoch, und dieser hat niedrig.",
+        ),
+        (
+            "It was sent automatically (Auto-Submitted: auto-replied).",
+            "Sie wurde automatisch versendet (Auto-Submitted: auto-replied).",
+        ),
+        (
+            "It was sent automatically: nobody reads at its sender's.",
+            "Sie wurde automatisch versendet: bei ihrem Absender liest niemand.",
+        ),
+        ("It came from a mailing list.", "Sie kam von einer Mailingliste."),
+        (
+            "HaloITSM changed it: priority low → high; site Bern.",
+            "HaloITSM hat ihn geändert: Priorität niedrig → hoch; Standort Bern.",
+        ),
+        (
+            "eve@example.org is not one of Alice Andersson's own addresses.",
+            "eve@example.org ist keine von Alice Anderssons eigenen Adressen.",
+        ),
+        (
+            "8 alerts are open for you: #3, #4 and 2 more. Send ACK 3, or ACK ALL.",
+            "8 Alarme sind für Sie offen: #3, #4 und 2 weitere. Senden Sie ACK 3 oder ACK ALL.",
         ),
         ("members[0].user: is needed.", "members[0].user: wird gebraucht."),
         (
@@ -195,13 +242,15 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
 
 def test_no_sentence_is_there_twice() -> None:
     rejected = (*REJECTED_FORMS, *REJECTED_MESSAGES)
-    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_SHAPING, *OF_DUTY, *FINDINGS, *rejected, *FAILED_CALLS)
+    every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_SHAPING, *OF_DUTY, *FINDINGS, *rejected, *FAILED_CALLS,
+             *OF_MAIL_ANSWERS)  # fmt: skip
     assert len(every) == len(set(every))
 
 
 _FILLINGS = {
     "number": "7", "span": "5 minutes", "ago": "5 minutes ago", "role": "primary", "priority": "high",
     "step": "step 1 of 2", "quoted": '"Qwert"', "day": "Sat 28 Nov 18:00", "changes": "qwert asdf",
+    "priorities": "high and low", "window": "mon 08:00 to 18:00 (UTC)",
 }  # fmt: skip
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from typing import Any
 
 import re2
@@ -19,6 +19,7 @@ from tocsin.web.told.duty_sentences import SENTENCES as OF_DUTY
 from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.findings import FINDINGS
 from tocsin.web.told.judgements import JUDGEMENTS
+from tocsin.web.told.mail_answers import SENTENCES as OF_MAIL_ANSWERS
 from tocsin.web.told.rejected_forms import REJECTED_FORMS
 from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
 from tocsin.web.told.sentences import SENTENCES
@@ -32,9 +33,12 @@ _DEEPEST = 6
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _SPAN = r"\d+ (?:day|hour|minute|second)s?(?: \d+ (?:day|hour|minute|second)s?)?"
 _DAY = r"[A-Z][a-z]{2} \d{2} [A-Z][a-z]{2}(?: \d{4})? \d{2}:\d{2}"
+_WINDOW = r"(?:[a-z]{3}(?:, [a-z]{3})* )?\d\d:\d\d to \d\d:\d\d \([^()]+\)"
 _PART = re.compile(r"(\d+) (day|hour|minute|second)s?")
 #: Where in a form or file something is wrong: `members[0].user: `. Whoever wrote the file knows it by that name.
 _WHERE = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*: ")
+#: Between two facts that decided together. An "and" between anything else may be part of a name.
+_AND = re.compile(r' and (?=no value at |[^":;]+ "[^"]*" (?:contains|equals|starts|ends|matches|exists|is |does not ))')
 #: A moment as a record has it; what is quoted is somebody else's, and stays.
 _MOMENT = re.compile(r'"[^"\n]*"|(\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?) UTC\b')
 #: What a ticket's fields are called in a sentence that says what changed; the longer names before the shorter.
@@ -54,6 +58,10 @@ _TAKES: Mapping[str, str] = {
     "ago": rf"just now|{_SPAN} ago",
     "day": _DAY,
     "moment": r"\d{4}-\d\d-\d\d \d\d:\d\d UTC",
+    "window": _WINDOW,
+    "priorities": r"(?:critical|high|medium|low)(?: and (?:critical|high|medium|low))*",
+    # A name that ends before the next clause or sentence does.
+    "thing": r'(?:[^".:;\n]|\.[^ ])+',
     "role": r"[a-z]+",
     "priority": r"critical|high|medium|low",
     "said": r".+",
@@ -98,6 +106,8 @@ def _line(text: str) -> str:
 
 @lru_cache(maxsize=8_192)
 def _told(text: str, language: str, depth: int) -> str:
+    if " and " in text and (every := _facts(text, language, depth)):
+        return every
     whole = _whole(text, language, depth)
     if whole is not None or depth >= _DEEPEST:
         return text if whole is None else whole
@@ -119,6 +129,17 @@ def _told(text: str, language: str, depth: int) -> str:
         inner, _bracket, end = text[1:].rpartition(")")
         return f"({_pieces(inner, language, depth + 1)}){end}"
     return text
+
+
+def _facts(text: str, language: str, depth: int) -> str:
+    """Several facts that decided together: `client "Acme" equals Acme and no value at team`; empty for all else."""
+    pieces = _AND.split(text)
+    known = [said for piece in pieces if (said := _whole(piece, language, depth)) is not None]
+    return _in_turn(known) if len(pieces) == len(known) > 1 else ""
+
+
+def _in_turn(texts: Sequence[str]) -> str:
+    return reduce(lambda first, last: gettext("%(first)s and %(last)s") % {"first": first, "last": last}, texts)
 
 
 def _pieces(text: str, language: str, depth: int) -> str:
@@ -185,14 +206,16 @@ def _patterns() -> tuple[_Pattern, ...]:
         *OF_WORKFLOWS,
         *OF_SHAPING,
         *OF_DUTY,
+        *OF_MAIL_ANSWERS,
         *FINDINGS,
         *REJECTED_FORMS,
         *REJECTED_MESSAGES,
         *FAILED_CALLS,
     )
     made = [_pattern(text) for text in every if _PLACE.search(text)]
-    # The more of a sentence stands fast, the surer it is meant.
-    return tuple(sorted(made, key=lambda pattern: -len(_PLACE.sub("", pattern.text))))
+    # The more of a sentence stands fast, the surer it is meant. What may end any other is taken from it first.
+    ends = ("{said}, during {thing}", "{said}, outside {thing}")
+    return tuple(sorted(made, key=lambda pattern: (pattern.text not in ends, -len(_PLACE.sub("", pattern.text)))))
 
 
 def _pattern(text: str) -> _Pattern:
@@ -220,7 +243,13 @@ def _value(name: str, value: str, language: str, depth: int) -> str:
             if value == "just now":
                 return gettext("just now")
             return gettext("%(span)s ago") % {"span": say_span(value.removesuffix(" ago"), ago=True)}
-        case "role" | "priority" | "field":
+        case "priorities":
+            return _in_turn([_say_priority(one) for one in value.split(" and ")])
+        case "window":
+            return _say_window(value)
+        case "priority":
+            return _say_priority(value)
+        case "role" | "field":
             return gettext(value)
         case "changes":
             return "; ".join(_change(one, language, depth) for one in value.split("; "))
@@ -256,6 +285,20 @@ def _say_day(text: str) -> str:
     if year:
         return pgettext("a moment", "%(weekday)s %(day)s %(month)s %(year)s %(clock)s") % {**values, "year": year[0]}
     return pgettext("a moment", "%(weekday)s %(day)s %(month)s %(clock)s") % values
+
+
+def _say_priority(text: str) -> str:
+    """Within a sentence."""
+    return gettext(text.capitalize()).lower()
+
+
+def _say_window(text: str) -> str:
+    """ "mon, tue 08:00 to 18:00 (Europe/Zurich)", with or without the days."""
+    begin, _to, end = text.partition(" to ")
+    days, _space, clock = begin.rpartition(" ")
+    named = [WEEKDAYS_ABBR[_WEEKDAYS.index(day.capitalize())] for day in days.split(", ") if day]
+    values = {"begin": clock, "end": end}
+    return f"{', '.join(map(str, named))} {gettext('%(begin)s to %(end)s') % values}".strip()
 
 
 def _say_here(found: re.Match[str]) -> str:
