@@ -17,6 +17,8 @@ from psycopg import errors
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import ConnectionPool
 
+from tocsin.core.eager import EagerConnection
+
 type Connection = psycopg.Connection[TupleRow]
 
 #: What ends a statement, or a transaction that does nothing, which would hold locks for ever.
@@ -55,7 +57,7 @@ def url_in_use() -> str | None:
 
 def connect(*, name: str, autocommit: bool = True) -> Connection:
     """A connection of its own (committer, listener), set up like the pool's. pg_stat_activity shows `name`."""
-    return psycopg.connect(url(), autocommit=autocommit, **_settings(name))
+    return EagerConnection.connect(url(), autocommit=autocommit, **_settings(name))
 
 
 def pool() -> ConnectionPool[Connection]:

@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tocsin.core import processors
 from tocsin.core.http import WholeRequests
 
 #: A connection that has not sent a whole request header in this many seconds is closed.
@@ -290,6 +292,9 @@ class Server(uvicorn.Server):
         self._on_exit = on_exit
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # This thread may be kept on one processor: those that it starts are not.
+        helpers = ThreadPoolExecutor(thread_name_prefix="asyncio", initializer=processors.roam)
+        asyncio.get_running_loop().set_default_executor(helpers)
         await super().startup(sockets)
         self._on_ready()
 

@@ -21,6 +21,7 @@ from psycopg import errors
 from tocsin.core import clock, database, metrics
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.processors import SameProcessor
 from tocsin.inbound import batch, messages
 from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.registry import Registry, UnknownDoor
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 #: A batch has at most so many messages: advisory locks share PostgreSQL's lock table.
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+#: From so many requests in a batch on, the thread that reads them and this one are both busy.
+MANY = 8
 
 _RETRY_AFTER = 0.2
 
@@ -99,13 +103,19 @@ class CommitterThread:
         return self._waiting[0].put_at if self._waiting else None
 
     def _run(self) -> None:
+        together = SameProcessor(threading.main_thread().native_id or 0)
         while (tickets := self._take()) is not None:
+            if len(tickets) >= MANY:
+                together.share()
+            elif not tickets:
+                together.part()
             try:
                 self._process(tickets)
             except Exception as error:
                 # The edge of the loop: whatever happened, everybody who waits is told, and the next batch goes on.
                 log.exception("A batch of inbound messages failed.")
                 _tell([(ticket, NotStored(str(error))) for ticket in tickets])
+        together.part()
         self._disconnect()
 
     def _take(self) -> list[Ticket] | None:

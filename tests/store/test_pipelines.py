@@ -1,0 +1,59 @@
+"""Pipelines of a connection that writes without asking first: as psycopg's own, whatever their size."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+import pytest
+from psycopg import errors
+
+from tocsin.core import database
+from tocsin.core.database import Connection
+
+pytestmark = pytest.mark.usefixtures("database")
+
+LARGE = 4 * 1024 * 1024
+
+
+def _ask(connection: Connection, *queries: LiteralString) -> None:
+    with connection.pipeline():
+        for query in queries:
+            connection.execute(query)
+
+
+def test_more_than_a_socket_takes_is_written_all_the_same() -> None:
+    with database.connect(name="test") as connection:
+        with connection.pipeline():
+            asked = [connection.execute("SELECT length(%b::bytea)", (bytes(LARGE + number),)) for number in range(8)]
+        assert [one.fetchone() for one in asked] == [(LARGE + number,) for number in range(8)]
+
+
+def test_answers_that_fill_the_way_back_while_more_is_asked_do_not_stop_it() -> None:
+    with database.connect(name="test") as connection:
+        with connection.pipeline():
+            asked = [
+                connection.execute("SELECT repeat('x', %s), length(%b::bytea)", (LARGE, bytes(LARGE))) for _ in range(6)
+            ]
+        assert [len(row[0]) for one in asked for row in one] == [LARGE] * 6
+
+
+def test_many_small_statements_keep_their_order() -> None:
+    with database.connect(name="test") as connection:
+        with connection.pipeline():
+            asked = [connection.execute("SELECT %s::int", (number,)) for number in range(200)]
+        assert [one.fetchone() for one in asked] == [(number,) for number in range(200)]
+
+
+def test_what_fails_is_raised_and_the_connection_goes_on() -> None:
+    with database.connect(name="test") as connection:
+        with pytest.raises(errors.DivisionByZero):
+            _ask(connection, "SELECT 1", "SELECT 1 / 0", "SELECT 2")
+        assert connection.execute("SELECT 3").fetchone() == (3,)
+
+
+def test_a_statement_that_is_cancelled_is_told() -> None:
+    with database.connect(name="test") as connection:
+        connection.execute("SET statement_timeout = '50ms'")
+        with pytest.raises(errors.QueryCanceled):
+            _ask(connection, "SELECT pg_sleep(10)")
+        assert connection.execute("SELECT 1").fetchone() == (1,)
