@@ -190,6 +190,65 @@ def test_all_problems_of_all_users_are_told_at_once(now: datetime) -> None:
     assert [sentence.split(": ")[2] for sentence in refusals(now, text)] == ["email", "role", "username"]
 
 
+EVERY_KIND = """\
+settings:
+  bundle_pages: 7
+users:
+  - {username: alice, email: x}
+  - {username: bob, email: bob@acme.example, out_of_office: [{from: 2027-12-24, to: never}]}
+groups:
+  - {name: Desk, members: [{user: alice}, {user: bob}]}
+  - {name: Net, members: [{user: bob}, {user: nobody}]}
+holiday_calendars: [{name: Bern}]
+schedules: [{name: S, group: Desk, shifts: []}]
+support_hours: [{name: Office, time_zone: Mars/Base, windows: [{days: [mon], from: '08:00', to: '18:00'}]}]
+escalation_policies:
+  - {name: P, steps: [{notify: {roles: [boss]}}]}
+  - {name: Q, steps: [{notify: {roles: [primary]}, when: {during: Office}}]}
+client_tables: [{name: T, colour: red}]
+outbound_integrations:
+  - {name: Halo, kind: haloitsm, base_url: https://x.haloitsm.com, client_id: x}
+  - {name: Jira, kind: http, url: https://x, auth: bearer, token: {env: TOCSIN_NOT_THERE}, hmac_secret: {file: none}}
+integrations:
+  - {name: A, kind: haloitsm, escalation_policy: Q, recipients: {groups: [Desk]}, outbound: Halo}
+  - {name: B, kind: api, escalation_policy: P, recipients: {groups: [Net]}, colour: red}
+maintenance_windows: [{name: M, integrations: [A], starts: '2027-01-01 22:00', ends: soon}]
+workflows:
+  - {name: V, trigger: {on: opened}, actions: [{do: call, outbound: Jira}, {do: dance}]}
+  - {name: W, trigger: {on: opened}, actions: [{do: call, outbound: Nowhere}]}
+providers: [{name: X, kind: telex}]
+usres: [{username: carol}]
+"""
+
+
+def test_everything_that_is_wrong_with_a_file_is_told_at_once_and_not_what_only_follows_from_it(now: datetime) -> None:
+    follows = "groups: [{name: Ops, members: [{user: carol}]}]"
+    found = refusals(now, EVERY_KIND, follows)
+    assert [sentence.split(": ")[:3] for sentence in found] == [
+        ["t.yaml:18", "the environment variable TOCSIN_NOT_THERE is not set."],
+        ["t.yaml:18", "the file none cannot be read", "No such file or directory."],
+        ["t.yaml:27", 'unknown key "usres"; did you mean "users"?'],
+        ["t.yaml:2", "settings", "bundle_pages"],
+        ["t.yaml:4", "user alice", "email"],
+        ["t.yaml:8", "group Net", "members[1].user"],
+        ["t.yaml:9", "holiday calendar Bern", "country"],
+        ["t.yaml:10", "schedule S", "shifts"],
+        ["t.yaml:11", "support hours Office", "time_zone"],
+        ["t.yaml:13", "escalation policy P", "steps[0].notify.roles[0]"],
+        ["t.yaml:15", "client table T", "colour"],
+        ["t.yaml:17", "outbound integration Halo", "client_secret"],
+        ["t.yaml:21", "integration B", "colour"],
+        ["t.yaml:22", "maintenance window M", "ends"],
+        ["t.yaml:24", "workflow V", "actions[1].do"],
+        ["t.yaml:25", "workflow W", "actions[0].outbound"],
+        ["t.yaml:26", "provider X", "kind"],
+        ["t.yaml:5", "user bob", "out_of_office[0].to"],
+        ["t.yaml:5", "user bob", "out_of_office[0].to"],
+    ]
+    assert not User.objects.exists()
+    assert not AuditEntry.objects.exists()
+
+
 def test_an_integration_that_could_reach_nobody_names_its_line(now: datetime) -> None:
     (sentence,) = refusals(now, TEAM, DOOR.replace("    recipients: {groups: [Desk]}\n", ""))
     assert sentence.startswith("1t.yaml:4: integration HaloITSM: escalation_policy: It can reach nobody")

@@ -16,7 +16,7 @@ from django.db.models import Model
 from tocsin.access import installation
 from tocsin.access.audit import Actor
 from tocsin.configure.nouns import NOUNS, SETTINGS, Noun
-from tocsin.configure.sources import Entry, Sources
+from tocsin.configure.sources import Entry, Sources, each, texts
 from tocsin.core import configuration, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
@@ -86,15 +86,37 @@ def apply(sources: Sources, *, prune: bool, now: datetime, actor: Actor = ACTOR)
 
 def _run(sources: Sources, *, prune: bool, now: datetime, actor: Actor) -> Plan:
     configuration.lock()
-    lines = _settings(sources, prune, actor, now)
+    wrong = _Wrong(sources)
+    lines = _settings(sources, prune, actor, now, wrong)
     for noun in NOUNS:
-        lines += _saved(_in_order(sources.entries.get(noun.key, [])), actor, now)
-    lines = _with_late_keys(lines, sources, actor, now)
+        lines += _saved(_in_order(sources.entries.get(noun.key, [])), actor, now, wrong)
+    lines = _with_late_keys(lines, sources, actor, now, wrong)
+    raise_all(wrong.problems)
     if prune:
         for noun in reversed(NOUNS):
             if noun.key in sources.keys:
-                lines += _pruned(noun, sources.entries.get(noun.key, []), actor, now)
+                lines += _pruned(noun, sources.entries.get(noun.key, []), actor, now, wrong)
+        raise_all(wrong.problems)
     return Plan(tuple(lines))
+
+
+class _Wrong:
+    """Everything that is wrong with the files, in their order, so that it is mended in one go; but not what only
+    follows from something else that is: that there is no user whose own entry is refused.
+    """
+
+    def __init__(self, sources: Sources) -> None:
+        self.problems: list[Rejected] = list(sources.problems)
+        #: The names of what could not be saved, ignoring case.
+        self._missing = set(sources.unread)
+
+    def add(self, entry: Entry, problem: Rejected) -> None:
+        """Notes what is wrong with an entry, which is not saved."""
+        named = self._missing & set(texts(entry.spec)) - {entry.name.casefold()}
+        for one in each(problem):
+            if not any(f'"{name}"' in one.detail.casefold() for name in named):
+                self.problems.extend(entry.located(one))
+        self._missing.add(entry.name.casefold())
 
 
 def _in_order(entries: Sequence[Entry]) -> list[Entry]:
@@ -115,7 +137,7 @@ def _in_order(entries: Sequence[Entry]) -> list[Entry]:
     return found
 
 
-def _settings(sources: Sources, prune: bool, actor: Actor, now: datetime) -> list[Line]:
+def _settings(sources: Sources, prune: bool, actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:
     if SETTINGS not in sources.keys:
         return []
     wanted = dict(sources.settings)
@@ -129,22 +151,20 @@ def _settings(sources: Sources, prune: bool, actor: Actor, now: datetime) -> lis
     try:
         changed = installation.change_settings(wanted, actor=actor, now=now)
     except Rejected as problem:
-        raise_all(sources.locate_setting(problem))
-        raise
+        wrong.problems.extend(sources.locate_setting(problem))
+        return []
     keys = tuple(name for name in before if before[name] != settings_store.get(name))
     return [Line(Change.UPDATE if changed else Change.UNCHANGED, SETTINGS, "of the installation", keys)]
 
 
-def _saved(entries: Iterable[Entry], actor: Actor, now: datetime) -> list[Line]:
-    """Saves all of one noun, so that the problems of all are told at once; the next noun would only repeat them."""
+def _saved(entries: Iterable[Entry], actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:
+    """Saves all of one noun."""
     lines: list[Line] = []
-    problems: list[Rejected] = []
     for entry in entries:
         try:
             lines.append(_save(entry, actor, now))
         except Rejected as problem:
-            problems.extend(entry.located(problem))
-    raise_all(problems)
+            wrong.add(entry, problem)
     return lines
 
 
@@ -164,20 +184,20 @@ def _save(entry: Entry, actor: Actor, now: datetime) -> Line:
     return Line(Change.UPDATE, noun.word, entry.name, keys, was)
 
 
-def _with_late_keys(lines: list[Line], sources: Sources, actor: Actor, now: datetime) -> list[Line]:
+def _with_late_keys(lines: list[Line], sources: Sources, actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:
     """Saves the keys that refer to what came later, and says so in the lines of their objects."""
-    problems: list[Rejected] = []
     changed: dict[tuple[str, str], tuple[str, ...]] = {}
     for noun in NOUNS:
         for entry in sources.entries.get(noun.key, []):
-            for key in entry.spec.keys() & noun.late.keys():
+            keys = sorted(entry.spec.keys() & noun.late.keys())
+            row = noun.find(entry.name) if keys else None
+            for key in keys if row is not None else ():
                 try:
-                    if noun.late[key](noun.find(entry.name), entry.spec[key] or [], actor=actor, now=now):
+                    if noun.late[key](row, entry.spec[key] or [], actor=actor, now=now):
                         known = changed.get((noun.word, entry.name), ())
                         changed[noun.word, entry.name] = tuple(sorted((*known, key)))
                 except Rejected as problem:
-                    problems.extend(entry.located(problem))
-    raise_all(problems)
+                    wrong.add(entry, problem)
     return [_with_keys(line, changed.get((line.word, line.name), ())) for line in lines]
 
 
@@ -202,10 +222,9 @@ def _existing(entry: Entry) -> tuple[Model | None, str | None]:
     )
 
 
-def _pruned(noun: Noun, entries: Iterable[Entry], actor: Actor, now: datetime) -> list[Line]:
+def _pruned(noun: Noun, entries: Iterable[Entry], actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:
     kept = {entry.name.casefold() for entry in entries}
     lines: list[Line] = []
-    problems: list[Rejected] = []
     for row in noun.every():
         name = noun.name(row)
         if name.casefold() in kept:
@@ -213,8 +232,7 @@ def _pruned(noun: Noun, entries: Iterable[Entry], actor: Actor, now: datetime) -
         try:
             noun.delete(row, actor=actor, now=now)
         except Rejected as problem:
-            problems.append(Rejected(problem.code, f"--prune: {noun.word} {name}: {problem.detail}"))
+            wrong.problems.append(Rejected(problem.code, f"--prune: {noun.word} {name}: {problem.detail}"))
         else:
             lines.append(Line(Change.DELETE, noun.word, name))
-    raise_all(problems)
     return lines

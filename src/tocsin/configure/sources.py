@@ -6,7 +6,7 @@ Resolves `{env: NAME}` and `{file: PATH}` where a secret belongs, and knows the 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,7 +34,7 @@ class Entry:
 
     def located(self, problem: Rejected) -> list[Rejected]:
         """The problem, or each of several, with file, line and object in its sentence."""
-        return [_located(self.document, self.path, one, f"{self.noun.word} {self.name}") for one in _each(problem)]
+        return [_located(self.document, self.path, one, f"{self.noun.word} {self.name}") for one in each(problem)]
 
 
 @dataclass(slots=True)
@@ -45,12 +45,21 @@ class Sources:
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     #: The top keys that are there: what --prune may delete from.
     keys: set[str] = field(default_factory=set)
+    #: What is wrong with the files themselves; told with what is wrong with what they say.
+    problems: list[Rejected] = field(default_factory=list)
+    #: The names, ignoring case, that objects which could not be read may have.
+    unread: set[str] = field(default_factory=set)
     _settings_from: list[tuple[Document, str]] = field(default_factory=list)
+
+    def leave_out(self, value: object, problem: Rejected) -> None:
+        """Notes what is wrong with a part that is not read; what refers to it is not wrong for that."""
+        self.problems.extend(each(problem))
+        self.unread.update(texts(value))
 
     def locate_setting(self, problem: Rejected) -> list[Rejected]:
         """A problem with a setting, with file and line in its sentence."""
         found = []
-        for one in _each(problem):
+        for one in each(problem):
             name = one.field or ""
             document = next((doc for doc, key in self._settings_from if key == name), None)
             found.append(_located(document, (SETTINGS,), one, "settings") if document else one)
@@ -58,27 +67,26 @@ class Sources:
 
 
 def collect(documents: Sequence[Document]) -> Sources:
-    """What the documents say together. Raises Rejected, or RejectedAll, naming file and line: an unknown top key, what
-    this version cannot do yet, an object twice, a secret that is not there.
+    """What the documents say together. What cannot be read of them is kept as `problems`, which name file and line: an
+    unknown top key, an object twice, a secret that is not there.
     """
     sources = Sources()
-    problems: list[Rejected] = []
     for document in documents:
         if document.value is None:
             continue
         if not isinstance(document.value, Mapping):
-            problems.append(_at(document, (), "a configuration begins with keys such as users: or integrations:."))
+            problem = _at(document, (), "a configuration begins with keys such as users: or integrations:.")
+            sources.leave_out(document.value, problem)
             continue
         for key, value in document.value.items():
             try:
-                _take(document, key, value, sources, problems)
+                _take(document, key, value, sources)
             except Rejected as problem:
-                problems.extend(_each(problem))
-    raise_all(problems)
+                sources.leave_out(value, problem)
     return sources
 
 
-def _take(document: Document, key: str, value: Any, sources: Sources, problems: list[Rejected]) -> None:
+def _take(document: Document, key: str, value: Any, sources: Sources) -> None:
     if key == SETTINGS:
         _take_settings(document, value, sources)
     elif (noun := next((noun for noun in NOUNS if noun.key == key), None)) is not None:
@@ -87,7 +95,7 @@ def _take(document: Document, key: str, value: Any, sources: Sources, problems: 
             try:
                 _take_entry(document, noun, (key, number), item, sources)
             except Rejected as problem:
-                problems.extend(_each(problem))
+                sources.leave_out(item, problem)
     else:
         near = get_close_matches(key, TOP_KEYS, n=1)
         hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(TOP_KEYS)}."
@@ -126,7 +134,10 @@ def _take_entry(document: Document, noun: Noun, path: PathTo, item: Any, sources
     was = item.get("was")
     if was is not None and not isinstance(was, str):
         raise _at(document, (*path, "was"), "was: must be the name that it had before.")
-    spec = {key: _with_secrets(document, noun, (*path, key), key, value) for key, value in spec.items()}
+    problems: list[Rejected] = []
+    for key in spec.keys() if EVERY_KEY in noun.secret_keys else spec.keys() & noun.secret_keys:
+        spec[key] = _resolved(document, (*path, key), spec[key], problems)
+    raise_all(problems)
     entry = Entry(noun, name.strip(), was.strip() if was else None, spec, document, path)
     listed = sources.entries.setdefault(noun.key, [])
     for other in listed:
@@ -136,19 +147,19 @@ def _take_entry(document: Document, noun: Noun, path: PathTo, item: Any, sources
     listed.append(entry)
 
 
-def _with_secrets(document: Document, noun: Noun, path: PathTo, key: str, value: Any) -> Any:
-    return _resolved(document, path, value) if {key, EVERY_KEY} & noun.secret_keys else value
-
-
-def _resolved(document: Document, path: PathTo, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        if set(value) == {"env"}:
-            return _from_environment(document, path, value["env"])
-        if set(value) == {"file"}:
-            return _from_file(document, path, value["file"])
-        return {key: _resolved(document, (*path, key), held) for key, held in value.items()}
-    if isinstance(value, list):
-        return [_resolved(document, (*path, number), held) for number, held in enumerate(value)]
+def _resolved(document: Document, path: PathTo, value: Any, problems: list[Rejected]) -> Any:
+    """The value with its secrets; notes each that is not there."""
+    try:
+        if isinstance(value, Mapping):
+            if set(value) == {"env"}:
+                return _from_environment(document, path, value["env"])
+            if set(value) == {"file"}:
+                return _from_file(document, path, value["file"])
+            return {key: _resolved(document, (*path, key), held, problems) for key, held in value.items()}
+        if isinstance(value, list):
+            return [_resolved(document, (*path, number), held, problems) for number, held in enumerate(value)]
+    except Rejected as problem:
+        problems.append(problem)
     return value
 
 
@@ -175,7 +186,22 @@ def _from_file(document: Document, path: PathTo, name: Any) -> str:
     return secret
 
 
-def _each(problem: Rejected) -> Sequence[Rejected]:
+def texts(value: object) -> Iterator[str]:
+    """Every text in a value, ignoring case: the names that it may refer to."""
+    match value:
+        case str():
+            yield value.strip().casefold()
+        case Mapping():
+            for key, held in value.items():
+                yield from texts(key)
+                yield from texts(held)
+        case list():
+            for held in value:
+                yield from texts(held)
+
+
+def each(problem: Rejected) -> Sequence[Rejected]:
+    """Every problem of a rejection."""
     return problem.problems if isinstance(problem, RejectedAll) else [problem]
 
 

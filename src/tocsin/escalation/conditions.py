@@ -81,7 +81,7 @@ def read(spec: Spec, hours: Mapping[str, int]) -> Condition:
     number, is_outside = _during(spec, hours)
     condition = Condition(_priorities(spec), number, is_outside, _between(spec), _tags(spec))
     spec.done()
-    if condition == Condition():
+    if condition == Condition() and not spec.has("during"):
         spec.refuse("priority", "a condition says something of priority, during, between or tags.", "missing")
     return condition
 

@@ -210,6 +210,9 @@ def _action(spec: Spec, names: Names) -> Action:
         spec.refuse("do", f"is needed: one of {', '.join(ActionKind)}.", "missing")
         return Action(ActionKind.WAIT)
     do = spec.one_of("do", ActionKind, ActionKind.WAIT)
+    if do != spec.raw("do"):
+        # What it needs beside is not known.
+        return Action(do)
     keys = KEYS[do]
     found: dict[str, Any] = {}
     for key in keys:
