@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,10 @@ GRACE = 10
 PAUSE = 1.0
 
 
+#: The socket's name, in a folder that nobody else may enter.
+_SOCKET = "socket"
+
+
 class Orders(msgspec.Struct, frozen=True):
     """What the parent knows and its child does not. File descriptors have the same numbers in both."""
 
@@ -63,12 +68,17 @@ class Offspring:
         self._module = module
         self._what = what
         self._database_url = database_url
-        self._folder = Path(tempfile.mkdtemp(prefix=f"tocsin-{module.split('.')[1]}-"))
+        prefix = f"tocsin-{module.split('.')[1]}-"
+        _clear_away(Path(tempfile.gettempdir()), prefix)
+        self._folder = Path(tempfile.mkdtemp(prefix=prefix))
         #: Where to connect to it.
-        self.path = str(self._folder / "socket")
+        self.path = str(self._folder / _SOCKET)
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(self.path)
+        # It has its name once it listens, so that one at which nobody does is one of a node that was killed.
+        begun_as = self._folder / "begun"
+        self._socket.bind(str(begun_as))
         self._socket.listen(BACKLOG)
+        begun_as.rename(self.path)
         self.ready = threading.Event()
         self._stopping = threading.Event()
         self._missing_since = time.monotonic()
@@ -143,6 +153,28 @@ class Offspring:
             code = begun.wait()
         if not self._stopping.is_set():
             log.error("The process that %s ended with %d, and is started again.", self._what, code)
+
+
+def _clear_away(place: Path, prefix: str) -> None:
+    """Removes the folders that nodes left which were killed: this user's own, at whose socket no process listens."""
+    for folder in place.glob(f"{prefix}*"):
+        with suppress(OSError):
+            held = folder.lstat()
+            if stat.S_ISDIR(held.st_mode) and held.st_uid == os.geteuid() and _is_deserted(folder / _SOCKET):
+                (folder / _SOCKET).unlink()
+                folder.rmdir()
+
+
+def _is_deserted(path: Path) -> bool:
+    """Whether nobody listens at a socket that is there. Raises OSError where that cannot be told."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        # Whoever is busy is not waited for.
+        caller.setblocking(False)
+        try:
+            caller.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
 
 
 class _Forked:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -129,3 +133,46 @@ def test_a_process_whose_parent_ends_before_it_says_anything_ends_quietly() -> N
     command = [sys.executable, "-m", "tocsin.pages.process"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def _killed(place: Path, name: str) -> Path:
+    """The folder of a node that was killed: its socket is there, and nobody listens."""
+    folder = place / name
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(folder / "socket"))
+        left.listen()
+    return folder
+
+
+def test_a_node_that_starts_removes_what_killed_ones_left_and_nothing_of_anybody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as made:
+        place = Path(made)
+        monkeypatch.setattr(tempfile, "tempdir", made)
+        living = Pages("postgresql:///none")
+        dead = [_killed(place, f"tocsin-pages-{number}") for number in range(3)]
+        beginning = place / "tocsin-pages-beginning"
+        beginning.mkdir()
+        (beginning / "begun").touch()
+        used = _killed(place, "tocsin-pages-used")
+        (used / "notes.txt").write_text("somebody's own")
+        elsewhere = _killed(place, "elsewhere")
+        (place / "tocsin-pages-link").symlink_to(elsewhere)
+        (place / "tocsin-pages-file").touch()
+        another = Pages("postgresql:///none")
+        assert not any(folder.exists() for folder in dead)
+        for kept in (beginning, used / "notes.txt", elsewhere / "socket", place / "tocsin-pages-file"):
+            assert kept.exists()
+        for node in (living, another):
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.connect(node._offspring.path)
+            node.stop()
+        assert not Path(living._offspring.path).parent.exists()
+        # Another user's are nobody's but theirs.
+        theirs = _killed(place, "tocsin-pages-theirs")
+        with monkeypatch.context() as as_somebody:
+            as_somebody.setattr(os, "geteuid", lambda: theirs.stat().st_uid + 1)
+            Pages("postgresql:///none").stop()
+        assert (theirs / "socket").exists()
