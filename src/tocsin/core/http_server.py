@@ -54,7 +54,8 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     _open = 0
     _counted = False
-    #: Runs while a header is awaited or being read, and never else.
+    #: Whether a header is awaited or being read: then, and never else, its deadline runs.
+    _in_header = False
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _header_size = 0
@@ -67,6 +68,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         DeadlineProtocol._open += 1
         self._counted = True
+        self._in_header = True
         self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -78,10 +80,13 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feeds the parser; a header that grows and does not end is refused."""
+        """Feeds the parser; a header that does not end in time, or grows and does not end, is refused."""
         super().data_received(data)
-        if self._deadline is None:
+        if not self._in_header:
             return
+        if self._deadline is None:
+            # Most headers are whole by now, and never had a clock.
+            self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
         self._header_size += len(data)
         if self._header_size > LONGEST_HEADER and not self.transport.is_closing():
             self.transport.write(_HEADER_TOO_LONG)
@@ -89,13 +94,12 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Takes a header; not one that comes after the body (RFC 9110, 6.5), which no proxy has looked at."""
-        if self._deadline is not None:
+        if self._in_header:
             super().on_header(name, value)
 
     def on_message_begin(self) -> None:
-        """A header begins: on a kept-alive connection its clock starts here."""
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
+        """A header begins: on a kept-alive connection its clock starts once what has arrived is read."""
+        self._in_header = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -118,6 +122,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._stalled = None
 
     def _header_ended(self) -> None:
+        self._in_header = False
         self._header_size = 0
         if self._deadline is not None:
             self._deadline.cancel()

@@ -63,8 +63,13 @@ ORDER BY id FOR NO KEY UPDATE
 
 _LIVE_NOW = database.literal(_LIVE.rstrip() + " SKIP LOCKED")
 
-_WAIT_FOR = "SELECT pg_advisory_xact_lock(n), n FROM unnest(%s::bigint[]) AS n"
-_TRY = "SELECT pg_try_advisory_xact_lock(n), n FROM unnest(%s::bigint[]) AS n"
+#: Locks in the order of the numbers; a row at least, which says how new the configuration is.
+_LOCK = """
+SELECT (SELECT version FROM core_configversion WHERE id = 1), n, {how}(n)
+FROM (VALUES (1)) AS once LEFT JOIN unnest(%s::bigint[]) AS n ON true
+"""
+_WAIT_FOR = database.literal(_LOCK.format(how="pg_advisory_xact_lock"))
+_TRY = database.literal(_LOCK.format(how="pg_try_advisory_xact_lock"))
 
 _CLOCKS = database.literal(f"SELECT key_hash, newest, last_alert FROM inbound_keyclock WHERE key_hash = ANY({_HASHES})")
 
@@ -90,7 +95,6 @@ class Asked(NamedTuple):
     clocks: Cursor[Any]
     seen: Cursor[Any]
     shaped: Cursor[DictRow]
-    version: Cursor[Any]
     #: The keys, and what else is locked and counted with them.
     wanted: Sequence[bytes]
     scopes: Mapping[bytes, Scopes]
@@ -126,7 +130,6 @@ def ask(
         clocks=connection.execute(_CLOCKS, packed, binary=True),
         seen=connection.execute(_SEEN, deliveries_packed, binary=True),
         shaped=_dicts(connection, _SHAPED, packed),
-        version=connection.execute("SELECT version FROM core_configversion WHERE id = 1"),
         wanted=wanted,
         scopes=scopes,
         counted=counted,
@@ -140,8 +143,9 @@ def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: 
     wait, scopes = asked.wait, asked.scopes
     held: set[bytes] = set()
     live_rows = asked.live.fetchall()
+    locked = asked.locked.fetchall()
     if not wait:
-        free = {row[1] for row in asked.locked if row[0]}
+        free = {number for _, number, is_free in locked if is_free}
         held = _not_locked(connection, free, live_rows, asked.wanted)
         held |= {key for key, one in scopes.items() if any(lock_number(scope) not in free for scope in one.all)}
     shaped_found = asked.shaped.fetchall()
@@ -149,7 +153,6 @@ def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: 
         if not replaying:
             held |= {bytes(row["key_hash"]) for row in shaped_found if row["role"] == shaped_rows.PENDING}
         shaped_found = [row for row in shaped_found if row["role"] != shaped_rows.PENDING]
-    found_version = asked.version.fetchone()
     clock_rows = asked.clocks.fetchall()
     states = _states(connection, live_rows, clock_rows)
     tallies: dict[bytes, Tally] = {}
@@ -162,7 +165,7 @@ def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: 
         {(row[0], bytes(row[1])): Seen(row[2], row[3]) for row in asked.seen},
         frozenset(held),
         frozenset(row[0] for row in clock_rows),
-        found_version[0] if found_version else 0,
+        locked[0][0] or 0,
         tallies,
         lives,
     )
