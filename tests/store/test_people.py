@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.access import setup_link
@@ -17,7 +20,7 @@ from tocsin.core import dependents
 from tocsin.core.errors import Rejected
 from tocsin.core.models import ConfigVersion
 from tocsin.people import commands, groups, permissions
-from tocsin.people.models import ContactMethod, Group, User
+from tocsin.people.models import ContactMethod, Group, Membership, User
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -331,3 +334,26 @@ def test_a_user_who_has_a_live_alert_is_not_deleted_before_somebody_else_has_it(
     commands.delete_user(owner, actor=ACTOR, now=now)
     commands.delete_user(other, actor=ACTOR, now=now)
     assert Alert.objects.count() == 2
+
+
+def test_a_group_takes_as_many_statements_for_thirty_members_as_for_three(now: datetime) -> None:
+    names = [f"user{number}" for number in range(30)]
+    for name in names:
+        commands.save_user({"username": name, "email": f"{name}@example.org"}, actor=ACTOR, now=now)
+
+    def save(of: list[str], existing: Group | None = None, roles: Sequence[str] = ("primary",)) -> tuple[Group, int]:
+        spec = {"name": f"G{len(of)}", "members": [{"user": name.upper(), "roles": list(roles)} for name in of]}
+        with CaptureQueriesContext(connection) as taken:
+            group = groups.save_group(spec, existing=existing, actor=ACTOR, now=now)
+        found = Membership.objects.filter(group=group).values_list("user__username", "roles", "position")
+        assert list(found) == [(name, list(roles), position) for position, name in enumerate(of)]
+        return group, len(taken)
+
+    few, many = save(names[:3]), save(names)
+    assert few[1] == many[1]
+    kept = dict(Membership.objects.filter(group=many[0]).values_list("user__username", "pk"))
+    few, many = save(names[2::-1], few[0]), save(names[::-1], many[0])
+    assert few[1] == many[1]
+    assert dict(Membership.objects.filter(group=many[0]).values_list("user__username", "pk")) == kept
+    few, many = save(names[:3], few[0], ("secondary", "manager")), save(names[:29], many[0], ("manager",))
+    assert Membership.objects.filter(group=many[0]).count() == 29

@@ -1,4 +1,4 @@
-"""`tocsin apply`: prints what the YAML changes, then does it in one transaction."""
+"""`tocsin apply`: does what the YAML says in one transaction, and prints what it changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def apply(
 ) -> None:
     """Makes the configuration what the YAML says.
 
-    Prints a plan (create, update, unchanged, delete), then does it in one transaction; a second run changes nothing.
+    Does it in one transaction, and prints what (create, update, unchanged, delete); a second run changes nothing.
     """
     from tocsin.configure import documents
 
@@ -33,26 +33,21 @@ def apply(
         from tocsin.core import clock
 
         wanted = sources.collect(read)
-        announced = plan.preview(wanted, prune=prune, now=clock.now())
-        _print(announced)
+        run = plan.preview if dry_run else plan.apply
+        found = run(wanted, prune=prune, now=clock.now())
+        _print(found)
         if dry_run:
             typer.echo("Nothing was changed: this was a dry run.")
-        elif announced.is_empty:
-            typer.echo("Nothing to do.")
         else:
-            done = plan.apply(wanted, prune=prune, now=clock.now())
-            if done != announced:
-                typer.echo("Somebody else changed the configuration in between; this is what was done:")
-                _print(done)
-            typer.echo("Done.")
+            typer.echo("Nothing to do." if found.is_empty else "Done.")
 
 
-def _print(announced: Plan) -> None:
+def _print(found: Plan) -> None:
     from tocsin.configure.plan import Change
 
-    for line in announced.lines:
+    for line in found.lines:
         typer.echo(str(line))
-    counts = [f"{announced.count(change)} {_SAID[change]}" for change in Change if announced.count(change)]
+    counts = [f"{found.count(change)} {_SAID[change]}" for change in Change if found.count(change)]
     typer.echo(f"{', '.join(counts)}." if counts else "The files say nothing.")
 
 

@@ -81,7 +81,11 @@ def apply(sources: Sources, *, prune: bool, now: datetime, actor: Actor = ACTOR)
     Raises Rejected, or RejectedAll, whose sentences name file, line and object.
     """
     with transaction.atomic():
-        return _run(sources, prune=prune, now=now, actor=actor)
+        plan = _run(sources, prune=prune, now=now, actor=actor)
+        if plan.is_empty:
+            # What was saved as it was is not written again.
+            transaction.set_rollback(True)
+    return plan
 
 
 def _run(sources: Sources, *, prune: bool, now: datetime, actor: Actor) -> Plan:
@@ -174,10 +178,10 @@ def _save(entry: Entry, actor: Actor, now: datetime) -> Line:
     before = noun.spec(existing, True) if existing is not None else None
     spec = {key: value for key, value in entry.spec.items() if key not in noun.late}
     saved = noun.save(spec, existing=existing, actor=actor, now=now)
-    # Read again: the object may hold what it was asked for before.
-    after = noun.spec(noun.rows().get(pk=saved.pk), True)
     if before is None:
         return Line(Change.CREATE, noun.word, entry.name)
+    # Read again: the object may hold what it was asked for before.
+    after = noun.spec(noun.rows().get(pk=saved.pk), True)
     if before == after:
         return Line(Change.UNCHANGED, noun.word, entry.name)
     keys = tuple(key for key in {**after, **before} if before.get(key) != after.get(key))

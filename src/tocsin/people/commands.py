@@ -13,6 +13,7 @@ from allauth.account.models import EmailAddress
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Lower
 
 from tocsin.access import audit, setup_link
@@ -210,9 +211,11 @@ def _refuse_taken(read: UserSpec, existing: User | None) -> None:
     others = User.objects.annotate(folded_name=Lower("username"), folded_email=Lower("email"))
     if existing:
         others = others.exclude(pk=existing.pk)
+    wanted = (read.username.lower(), read.email.lower())
+    alike = others.filter(Q(folded_name__in=wanted) | Q(folded_email__in=wanted))
+    taken = {text for names in alike.values_list("folded_name", "folded_email") for text in names}
     for field, value in (("username", read.username), ("email", read.email)):
-        taken = others.filter(folded_name=value.lower()) | others.filter(folded_email=value.lower())
-        if taken.exists():
+        if value.lower() in taken:
             what = "username" if field == "username" else "e-mail address"
             problems.append(Rejected("name_taken", f'The {what} "{value}" is in use already.', field))
     raise_all(problems)
@@ -271,8 +274,8 @@ def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: b
     address = sealed.kept(read.address, method.address)
     if (method.channel, method.address) != (read.channel, address):
         method.verified_at = None
-        is_strange = read.channel in BY_CODE and not _is_known(method, read.channel, read.address)
-        method.awaits_code = is_own and is_strange
+        asks_for_code = is_own and read.channel in BY_CODE
+        method.awaits_code = asks_for_code and not _is_known(method, read.channel, read.address)
     elif not is_own:
         method.awaits_code = False
     method.label, method.channel, method.address = read.label, read.channel, address
@@ -283,6 +286,7 @@ def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: b
 
 def _write_contact_rules(user: User, read: UserSpec) -> None:
     """Makes the rules what the spec says; a spec without them leaves them, but for methods that are gone."""
+    before = user.contact_rules
     labels = list(ContactMethod.objects.filter(user=user).values_list("label", flat=True))
     if read.contact_rules is not None and read.rules_spec is not None:
         contact_rules.refuse_unknown(read.rules_spec, read.contact_rules, labels)
@@ -293,7 +297,8 @@ def _write_contact_rules(user: User, read: UserSpec) -> None:
         for gone in contact_rules.labels(rules) - {label.casefold() for label in labels}:
             rules = contact_rules.renamed(rules, gone, None)
         user.contact_rules = contact_rules.write(rules)
-    user.save(update_fields=["contact_rules"])
+    if user.contact_rules != before:
+        user.save(update_fields=["contact_rules"])
 
 
 def _relabel(user: User, old: str, new: str | None) -> None:
@@ -319,13 +324,17 @@ def move_contact_method(method: ContactMethod, places: int, *, actor: Actor, now
 
 def _write_email(user: User, *, is_verified: bool) -> None:
     """Keeps the account library's record of the user's one address in step."""
-    EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email).delete()
-    held, made = EmailAddress.objects.get_or_create(
-        user=user, email=user.email, defaults={"primary": True, "verified": is_verified}
-    )
-    if not made and is_verified and not held.verified:
-        held.verified = True
-        held.save(update_fields=["verified"])
+    held = None
+    for address in EmailAddress.objects.filter(user=user):
+        if address.email.lower() == user.email.lower():
+            held = address
+        else:
+            address.delete()
+    if held is None:
+        EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=is_verified)
+    elif held.email != user.email or (is_verified and not held.verified):
+        held.email, held.verified = user.email, is_verified or held.verified
+        held.save(update_fields=["email", "verified"])
 
 
 def _record(user: User, before: dict[str, Any] | None, actor: Actor, now: datetime) -> None:

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Lower
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
@@ -71,7 +73,10 @@ def delete_group(group: Group, *, actor: Actor, now: datetime) -> None:
 def _users(read: GroupSpec) -> dict[str, User]:
     """The members' users by lower-case username."""
     wanted = {member.user.lower() for member in read.members}
-    found = {user.username.lower(): user for user in User.objects.all() if user.username.lower() in wanted}
+    # By both: the database's own lower case may differ in letters beyond ASCII.
+    folded = User.objects.annotate(folded=Lower("username"))
+    known = folded.filter(Q(folded__in=wanted) | Q(username__in=[member.user for member in read.members]))
+    found: dict[str, User] = {user.username.lower(): user for user in known if user.username.lower() in wanted}
     raise_all(
         Rejected("not_found", f'{member.place}: there is no user "{member.user}".', member.place)
         for member in read.members
@@ -81,13 +86,21 @@ def _users(read: GroupSpec) -> dict[str, User]:
 
 
 def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User]) -> None:
-    group.memberships.exclude(user__in=users.values()).delete()
+    """A few statements for any number of them."""
+    known = {membership.user_id: membership for membership in Membership.objects.filter(group=group)}
+    fresh, changed = [], []
     for position, member in enumerate(read.members):
-        Membership.objects.update_or_create(
-            group=group,
-            user=users[member.user.lower()],
-            defaults={"roles": [str(role) for role in member.roles], "position": position},
-        )
+        user, roles = users[member.user.lower()], [str(role) for role in member.roles]
+        membership = known.pop(user.pk, None)
+        if membership is None:
+            fresh.append(Membership(group=group, user=user, roles=roles, position=position))
+        elif (membership.roles, membership.position) != (roles, position):
+            membership.roles, membership.position = roles, position
+            changed.append(membership)
+    if known:
+        group.memberships.filter(user__in=list(known)).delete()
+    Membership.objects.bulk_create(fresh)
+    Membership.objects.bulk_update(changed, ["roles", "position"])
 
 
 def _write_contacts(group: Group, read: GroupSpec) -> None:
