@@ -558,3 +558,15 @@ def test_workflows_are_made_from_yaml_exported_the_same_renamed_and_pruned(now: 
     assert refusals(now, TEAM, wrong)[0].startswith(
         '1t.yaml:9: workflow Nobody answers: actions[0].groups: there is no group "Desc"'
     )
+
+
+def test_the_plan_is_told_before_it_is_done_for_good(now: datetime) -> None:
+    seen: list[tuple[object, int]] = []
+
+    def announce(found: Plan) -> None:
+        with database.connect(name="test") as other:
+            seen.append((other.execute("SELECT count(*) FROM people_user").fetchone(), found.count(Change.CREATE)))
+
+    plan.apply(collect(TEAM), prune=False, now=now, announce=announce)
+    assert seen == [((0,), 3)]
+    assert User.objects.count() == 1

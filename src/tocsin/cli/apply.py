@@ -1,4 +1,4 @@
-"""`tocsin apply`: does what the YAML says in one transaction, and prints what it changes."""
+"""`tocsin apply`: prints what the YAML changes, and does it, in one transaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def apply(
 ) -> None:
     """Makes the configuration what the YAML says.
 
-    Does it in one transaction, and prints what (create, update, unchanged, delete); a second run changes nothing.
+    Prints a plan (create, update, unchanged, delete), then does it in one transaction; a second run changes nothing.
     """
     from tocsin.configure import documents
 
@@ -33,13 +33,12 @@ def apply(
         from tocsin.core import clock
 
         wanted = sources.collect(read)
-        run = plan.preview if dry_run else plan.apply
-        found = run(wanted, prune=prune, now=clock.now())
-        _print(found)
         if dry_run:
+            _print(plan.preview(wanted, prune=prune, now=clock.now()))
             typer.echo("Nothing was changed: this was a dry run.")
         else:
-            typer.echo("Nothing to do." if found.is_empty else "Done.")
+            done = plan.apply(wanted, prune=prune, now=clock.now(), announce=_print)
+            typer.echo("Nothing to do." if done.is_empty else "Done.")
 
 
 def _print(found: Plan) -> None:

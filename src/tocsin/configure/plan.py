@@ -5,7 +5,7 @@ The plan is found by doing it and rolling back, so that what is announced is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -74,14 +74,23 @@ def preview(sources: Sources, *, prune: bool, now: datetime, actor: Actor = ACTO
     return plan
 
 
-def apply(sources: Sources, *, prune: bool, now: datetime, actor: Actor = ACTOR) -> Plan:
+def apply(
+    sources: Sources,
+    *,
+    prune: bool,
+    now: datetime,
+    actor: Actor = ACTOR,
+    announce: Callable[[Plan], None] = lambda plan: None,
+) -> Plan:
     """Does all of it, or nothing. With `prune`, what the files do not name is deleted, of those nouns that they have a
-    key for; and settings that they do not name get their default, if they have settings.
+    key for; and settings that they do not name get their default, if they have settings. `announce` is told the plan
+    before it is done for good.
 
     Raises Rejected, or RejectedAll, whose sentences name file, line and object.
     """
     with transaction.atomic():
         plan = _run(sources, prune=prune, now=now, actor=actor)
+        announce(plan)
         if plan.is_empty:
             # What was saved as it was is not written again.
             transaction.set_rollback(True)
