@@ -12,7 +12,7 @@ from tests.store.people import make_user
 from tocsin.access.models import AuditEntry
 from tocsin.configure import documents, export, plan, sources
 from tocsin.configure.plan import Change, Plan
-from tocsin.core import database, settings_store
+from tocsin.core import config, database, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.models import ConfigVersion
 from tocsin.escalation.models import Policy, PolicyVersion
@@ -570,3 +570,18 @@ def test_the_plan_is_told_before_it_is_done_for_good(now: datetime) -> None:
     plan.apply(collect(TEAM), prune=False, now=now, announce=announce)
     assert seen == [((0,), 3)]
     assert User.objects.count() == 1
+
+
+def test_a_file_with_the_secrets_brings_back_what_a_lost_key_had_sealed(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "providers:\n  - {name: Phones, kind: ntfy, token: tk_secret}\n"
+    apply(now, TEAM, DOOR, text)
+    monkeypatch.setenv("TOCSIN_SECRET_KEY", "another-key-of-at-least-thirty-two-characters")
+    config.current.cache_clear()
+    try:
+        assert str(apply(now, TEAM, DOOR, text).lines[-1]).startswith("update")
+        assert apply(now, TEAM, DOOR, text).is_empty
+    finally:
+        monkeypatch.undo()
+        config.current.cache_clear()

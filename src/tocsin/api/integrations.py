@@ -132,7 +132,7 @@ def _show(integration: Integration, who: Caller, names: Names | None = None) -> 
     return {
         "id": integration.pk,
         **commands.integration_spec(integration, names),
-        "url": secrets.url_of(integration) if is_own else None,
+        "url": (secrets.shown_url(integration) or None) if is_own else None,
         "version": integration.current.number if integration.current else None,
         "created_at": integration.created_at,
         "old_token_until": integration.old_token_until,

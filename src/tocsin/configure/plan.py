@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Model
@@ -18,7 +19,7 @@ from tocsin.access.audit import Actor
 from tocsin.configure.nouns import NOUNS, SETTINGS, Noun
 from tocsin.configure.sources import Entry, Sources, each, texts
 from tocsin.core import configuration, settings_store
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.specs import raise_all
 
 #: Who `tocsin apply` is in the audit log.
@@ -184,17 +185,25 @@ def _saved(entries: Iterable[Entry], actor: Actor, now: datetime, wrong: _Wrong)
 def _save(entry: Entry, actor: Actor, now: datetime) -> Line:
     noun = entry.noun
     existing, was = _existing(entry)
-    before = noun.spec(existing, True) if existing is not None else None
+    before = _stored(noun, existing) if existing is not None else None
     spec = {key: value for key, value in entry.spec.items() if key not in noun.late}
     saved = noun.save(spec, existing=existing, actor=actor, now=now)
     if before is None:
         return Line(Change.CREATE, noun.word, entry.name)
     # Read again: the object may hold what it was asked for before.
-    after = noun.spec(noun.rows().get(pk=saved.pk), True)
+    after = _stored(noun, noun.rows().get(pk=saved.pk))
     if before == after:
         return Line(Change.UNCHANGED, noun.word, entry.name)
     keys = tuple(key for key in {**after, **before} if before.get(key) != after.get(key))
     return Line(Change.UPDATE, noun.word, entry.name, keys, was)
+
+
+def _stored(noun: Noun, row: Model) -> dict[str, Any]:
+    """What an object is, its secrets included, if the known secret keys open them."""
+    try:
+        return noun.spec(row, True)
+    except Permanent:
+        return noun.spec(row, False)
 
 
 def _with_late_keys(lines: list[Line], sources: Sources, actor: Actor, now: datetime, wrong: _Wrong) -> list[Line]:

@@ -68,6 +68,14 @@ def decrypt(token: str) -> str:
         ) from None
 
 
+def readable(token: str) -> str | None:
+    """The same; None when none of the known keys fits: what was stored is to be entered again."""
+    try:
+        return decrypt(token)
+    except Permanent:
+        return None
+
+
 @cache
 def _box(secret_keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())) for key in secret_keys])

@@ -16,7 +16,7 @@ from tocsin.access.audit import Actor
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import LIVE
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.core import configuration, dependents, ids
+from tocsin.core import configuration, crypto, dependents, ids
 from tocsin.core.errors import Rejected
 from tocsin.escalation import commands as policies
 from tocsin.escalation import reachable
@@ -60,11 +60,22 @@ def integration_spec(
     if references.has_names(definition):
         definition = references.definition_with_names(definition, names or specs.names())
     spec |= {key: definition[key] for key in specs.DEFINITION_KEYS if key in definition}
-    credentials = secrets.credentials_of(integration)
+    # An export with secrets must have all of them; without, one that cannot be read stops nothing.
+    credentials = secrets.credentials_of(integration) if with_secrets else secrets.known_credentials(integration)
     if with_secrets:
         spec["token"] = secrets.token_of(integration)
     if credentials:
         spec["credentials"] = credentials if with_secrets else secrets.shown_credentials(credentials)
+    return spec
+
+
+def _as_it_stands(integration: Integration) -> dict[str, Any]:
+    """The spec with those secrets that can be read: to tell, and to record, what changes."""
+    spec = integration_spec(integration)
+    if (token := crypto.readable(integration.token)) is not None:
+        spec["token"] = token
+    if credentials := secrets.known_credentials(integration):
+        spec["credentials"] = credentials
     return spec
 
 
@@ -85,11 +96,11 @@ def save_integration(
             raise Rejected("name_taken", f'There is an integration "{read.name}" already.', "name")
         if existing and existing.kind != read.kind.name:
             raise Rejected("invalid", "kind: stays what it was; make a new integration for another kind.", "kind")
-        before = integration_spec(existing, with_secrets=True) if existing else None
+        before = _as_it_stands(existing) if existing else None
         integration = existing or Integration(created_at=now)
         _write(integration, read, now)
         _write_version(integration, read.definition, actor, now)
-        after = integration_spec(Integration.objects.get(pk=integration.pk), with_secrets=True)
+        after = _as_it_stands(Integration.objects.get(pk=integration.pk))
         if before != after:
             _refuse_unreachable(read, now)
         _record(integration, before, after, actor, now)
@@ -108,7 +119,7 @@ def delete_integration(integration: Integration, *, actor: Actor, now: datetime)
         if live:
             what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
-        before = integration_spec(integration, with_secrets=True)
+        before = _as_it_stands(integration)
         Integration.objects.filter(pk=integration.pk).update(current=None)
         _record(integration, before, None, actor, now)
         Integration.objects.get(pk=integration.pk).delete()
@@ -189,14 +200,13 @@ def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> No
 def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
     is_new = integration._state.adding
     if read.token is not None:
-        known = None if is_new else integration
-        if is_new or read.token != secrets.token_of(integration):
-            token = secrets.checked_token(read.token, known)
+        if is_new or not secrets.keep_token(integration, read.token):
+            token = secrets.checked_token(read.token, None if is_new else integration)
             secrets.put_token(integration, token, overlap=secrets.DEFAULT_OVERLAP, now=now)
     elif is_new:
         secrets.put_token(integration, ids.token(), overlap=secrets.DEFAULT_OVERLAP, now=now)
     if read.credentials is not None:
-        known_credentials = secrets.credentials_of(integration)
+        known_credentials = secrets.known_credentials(integration)
         kind = load_kinds().get(integration.kind)
         header = kind.signature_header if kind is not None else ""
         wanted = secrets.read_credentials(read.credentials, known_credentials, header)

@@ -14,7 +14,7 @@ from django.db import transaction
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.core import config, configuration, crypto, ids
-from tocsin.core.errors import Rejected
+from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.origins import is_elsewhere
 from tocsin.core.specs import Spec
 from tocsin.inbound.mail import mailboxes
@@ -48,6 +48,13 @@ def token_of(integration: Integration) -> str:
 def url_of(integration: Integration) -> str:
     """Where the integration's senders post to."""
     return f"{config.current().public_url}/in/{token_of(integration)}"
+
+
+def shown_url(integration: Integration) -> str:
+    """The same for a page; empty where no known key opens it. Its senders still get in, by the hash of the token, but
+    the URL can only be made anew."""
+    token = crypto.readable(integration.token)
+    return f"{config.current().public_url}/in/{token}" if token is not None else ""
 
 
 def rotate_token(
@@ -91,6 +98,17 @@ def put_token(integration: Integration, token: str, *, overlap: timedelta, now: 
     integration.token_hash, integration.token = ids.token_hash(token), crypto.encrypt(token)
 
 
+def keep_token(integration: Integration, token: object) -> bool:
+    """Whether this is the integration's own token. It is sealed anew, without saving it, where it could not be read."""
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        return False
+    if ids.token_hash(token) != bytes(integration.token_hash):
+        return False
+    if crypto.readable(integration.token) is None:
+        integration.token = crypto.encrypt(token)
+    return True
+
+
 def checked_token(token: object, integration: Integration | None) -> str:
     """A token that somebody chose. Raises Rejected when its form is wrong, or another integration has or had it."""
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
@@ -110,6 +128,14 @@ def credentials_of(integration: Integration) -> dict[str, Any]:
         return {}
     stored: dict[str, Any] = json.loads(crypto.decrypt(integration.credentials))
     return stored
+
+
+def known_credentials(integration: Integration) -> dict[str, Any]:
+    """The same; nothing where no known key opens them. Nobody gets in then, until they are entered again."""
+    try:
+        return credentials_of(integration)
+    except Permanent:
+        return {}
 
 
 def shown_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:

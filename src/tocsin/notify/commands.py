@@ -48,10 +48,15 @@ def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str
 
 def secrets_set(provider: Provider) -> frozenset[str]:
     """The names of the secrets that are stored, for a form that shows only that."""
+    return frozenset(_known(provider))
+
+
+def _known(provider: Provider) -> dict[str, str]:
+    """The stored secrets; none where no known key opens them: they are entered again."""
     try:
-        return frozenset(secrets_of(provider.secrets))
+        return secrets_of(provider.secrets)
     except Permanent:
-        return frozenset()
+        return {}
 
 
 def save_provider(
@@ -66,14 +71,16 @@ def save_provider(
         configuration.lock()
         read = _read(Spec(spec), existing)
         before = provider_spec(existing) if existing else None
-        known = secrets_of(existing.secrets) if existing and existing.kind == read.kind.name else {}
+        is_same_kind = existing is not None and existing.kind == read.kind.name
+        known = _known(existing) if existing is not None and is_same_kind else {}
         secrets = {name: text for name, text in {**known, **read.secrets}.items() if text}
         provider = existing or Provider()
         provider.name, provider.kind, provider.channels = read.name, read.kind.name, list(read.channels)
         provider.order, provider.is_enabled, provider.settings = read.order, read.is_enabled, dict(read.settings)
-        provider.secrets = sealed(secrets)
-        provider.save()
         changed = sorted(name for name in {*known, *secrets} if known.get(name) != secrets.get(name))
+        if changed or not is_same_kind:
+            provider.secrets = sealed(secrets)
+        provider.save()
         name_before = "" if before is None else str(before["name"])
         if _record(provider, before, provider_spec(provider), changed, actor, now) and name_before:
             # What was known of it is known of another one: it is used in its turn, and shows how it does.

@@ -49,10 +49,15 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
 
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
     """The names of the secrets that are stored, for a form that shows only that."""
+    return frozenset(_known(integration))
+
+
+def _known(integration: OutboundIntegration) -> dict[str, str]:
+    """The stored secrets; none where no known key opens them: they are entered again."""
     try:
-        return frozenset(directory.secrets_of(integration.secrets))
+        return directory.secrets_of(integration.secrets)
     except Permanent:
-        return frozenset()
+        return {}
 
 
 def save_outbound(
@@ -72,7 +77,7 @@ def save_outbound(
         given = {key: read.text(key, longest=4000) for key in kind.secrets if read.has(key)}
         settings = kind.read(read)
         matches = _matches(read, settings.pop("agents", {}))
-        known = directory.secrets_of(existing.secrets) if existing else {}
+        known = _known(existing) if existing else {}
         if existing and leads_elsewhere(existing.settings, settings):
             # Whoever may change the address must not learn by it what was stored for another one.
             for key in sorted(known.keys() - given.keys()):

@@ -23,7 +23,7 @@ def check() -> Iterator[Finding]:
     pool = ThreadPoolExecutor(8, thread_name_prefix="doctor")
     asked: dict[str, Future[str]] = {}
     for integration in Integration.objects.exclude(credentials="").exclude(mode=IntegrationMode.DISABLED):
-        imap = secrets.credentials_of(integration).get("imap")
+        imap = secrets.known_credentials(integration).get("imap")
         if imap:
             asked[integration.name] = pool.submit(mailbox_loop.look_into, imap["mailbox"], imap.get("password", ""))
     wait(asked.values(), DEADLINE)

@@ -64,7 +64,7 @@ def security(request: Request, number: int) -> HttpResponse:
     require(request, Action.ROUTING, row.group_id)
     asked = request.POST.get("form")
     rotate = RotateForm(request.POST if asked == "rotate" else None)
-    known = secrets.shown_credentials(secrets.credentials_of(row))
+    known = secrets.shown_credentials(secrets.known_credentials(row))
     begin = {"addresses": "\n".join(known.pop("addresses", ()))} | {
         f"{kind_of}_{part}": value for kind_of, parts in known.items() for part, value in parts.items()
     }
@@ -76,7 +76,8 @@ def security(request: Request, number: int) -> HttpResponse:
         return redirect("integration_security", number)
     context = {
         **frame(request, row, kind, "security"),
-        "url": secrets.url_of(row),
+        "url": secrets.shown_url(row),
+        "is_locked": bool(row.credentials) and not known and not begin.get("addresses"),
         "rotate": rotate,
         "credentials": credentials,
         "has_mailbox": bool(begin.get("imap_mailbox")),
@@ -91,8 +92,8 @@ def guide(request: Request, number: int) -> HttpResponse:
     """How to set up the sender, with the integration's own URL in it."""
     row, kind = find(number)
     context = frame(request, row, kind, "guide")
-    url = secrets.url_of(row) if context["may_change"] else HIDDEN_URL
-    text = guide_text.of_kind(kind, url, row.settings) if kind else ""
+    url = secrets.shown_url(row) if context["may_change"] else ""
+    text = guide_text.of_kind(kind, url or HIDDEN_URL, row.settings) if kind else ""
     return page(request, "integrations/guide.html", {**context, "guide": text, "url": url})
 
 

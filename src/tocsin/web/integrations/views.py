@@ -102,11 +102,13 @@ def integration(request: Request, number: int) -> HttpResponse:
         InboundMessage.objects.filter(integration=row).defer("raw", "headers", "verdict").order_by("-pk")[:10]
     )
     today = counting.messages_today(request.now, [row.pk]).get(row.pk)
-    url = secrets.url_of(row) if may(request, Action.ROUTING, row.group_id) else ""
+    may_see = may(request, Action.ROUTING, row.group_id)
+    url = secrets.shown_url(row) if may_see else ""
     beat = heartbeats.standings([row])[row.pk] if row.kind == heartbeat.KIND else None
     context = {
         **frame(request, row, kind, "overview"),
         "url": url,
+        "is_lost": may_see and not url,
         "guide": guide_text.of_kind(kind, url or HIDDEN_URL, row.settings) if kind and not latest else "",
         "latest": latest,
         "health": overview.health(row, today, bool(latest), beat),
