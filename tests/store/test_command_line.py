@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from allauth.mfa.models import Authenticator
 
 from tocsin.access import tokens
 from tocsin.cli.main import run
@@ -153,3 +154,15 @@ def test_a_payload_is_simulated_from_a_file_at_a_time_as_text_or_json(
     assert status == 0
     message = json.loads(out)["messages"][0]
     assert (message["status"], message["pages"][0]["to"]) == ("Mapped Opened", "Bob Brown")
+
+
+def test_who_lost_a_second_factor_is_let_in_on_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    make = ("user", "create", "alice", "--email", "alice@example.org")
+    assert answer(capsys, *make)[0] == 0
+    Authenticator.objects.create(user=User.objects.get(), type="totp", data={"secret": "under a key that is lost"})
+    status, _, said = answer(capsys, "user", "reset-second-factor", "ALICE")
+    assert (status, said) == (0, "alice signs in by the password alone now.\n")
+    assert not Authenticator.objects.exists()
+    assert answer(capsys, "user", "reset-second-factor", "alice")[2] == "alice has no second factor.\n"
+    status, _, said = answer(capsys, "user", "reset-second-factor", "bob")
+    assert (status, 'There is no user "bob".' in said) == (1, True)

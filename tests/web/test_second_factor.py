@@ -1,15 +1,20 @@
-"""An authenticator app as second factor: setting it up, signing in with it, its secret at rest."""
+"""An authenticator app as second factor: setting it up, signing in with it, its secret at rest, and losing it."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from django.test import Client
 
 from tests.web.conftest import PASSWORD, Company
+from tocsin.access.models import AuditEntry
+from tocsin.people.models import User
+
+type BrowserOf = Callable[[User], Client]
 
 
 def code(secret: str, steps: int = 0) -> str:
@@ -47,3 +52,41 @@ def test_keys_are_changed_after_the_password_was_asked_for_again(company: Compan
     response = client.get("/account/2fa/totp/activate/")
     assert response.status_code == 302
     assert "reauthenticate" in response["Location"]
+
+
+def enrolled(user: User) -> None:
+    for kind in ("totp", "recovery_codes"):
+        Authenticator.objects.create(user=user, type=kind, data={"secret": "sealed", "seed": "sealed"})
+
+
+def test_an_administrator_lets_in_somebody_who_lost_theirs(company: Company, browser_of: BrowserOf) -> None:
+    bob = company.responder
+    enrolled(bob)
+    assert signed_in().get("/").status_code == 302
+    admin = browser_of(company.admin)
+    assert "Authenticator app" in admin.get(f"/users/{bob.pk}/").content.decode()
+    assert admin.get(f"/users/{bob.pk}/second-factor").status_code == 405
+    page = admin.post(f"/users/{bob.pk}/second-factor", follow=True).content.decode()
+    assert "by the password alone now" in page
+    assert "Authenticator app" not in page
+    assert signed_in().get("/").status_code == 200
+    entry = AuditEntry.objects.get(action="reset_second_factor")
+    assert (entry.actor_name, entry.object_name) == ("Alice Andersson", "bob")
+    assert entry.before == {"second_factors": ["recovery_codes", "totp"]}
+
+
+def test_nobody_else_takes_them_away(company: Company, browser_of: BrowserOf) -> None:
+    enrolled(company.responder)
+    manager = browser_of(company.manager)
+    assert manager.post(f"/users/{company.responder.pk}/second-factor").status_code == 403
+    assert manager.post(f"/api/v1/users/{company.responder.pk}/reset-second-factor").status_code == 403
+    assert Authenticator.objects.count() == 2
+
+
+def test_the_api_takes_them_away_too(company: Company, browser_of: BrowserOf) -> None:
+    enrolled(company.responder)
+    admin = browser_of(company.admin)
+    path = f"/api/v1/users/{company.responder.pk}/reset-second-factor"
+    assert admin.post(path).json() == {"taken_away": ["recovery_codes", "totp"]}
+    assert admin.post(path).json() == {"taken_away": []}
+    assert AuditEntry.objects.filter(action="reset_second_factor").count() == 1

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query
+from pydantic import BaseModel
 
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action, Role
@@ -16,7 +17,7 @@ from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core.errors import Rejected
-from tocsin.people import commands
+from tocsin.people import commands, second_factors
 from tocsin.people.models import Group, User
 
 routes = Routes("users")
@@ -56,6 +57,22 @@ def list_users(request: HttpRequest, query: Query[UserFilters]) -> dict[str, Any
         group = find_named(Group.objects.all(), query.group, what="group", field="group")
         rows = rows.filter(memberships__group=group)
     return page(rows, query, lambda found: [_show(user, who) for user in found])
+
+
+class TakenAwayShape(BaseModel):
+    #: `totp`, `webauthn` (passkeys and security keys), `recovery_codes`.
+    taken_away: list[str]
+
+
+@routes.post(
+    "/{id}/reset-second-factor",
+    Action.ADMINISTER,
+    answers=TakenAwayShape,
+    summary="For somebody who lost theirs: the password alone signs in, until another is set up",
+)
+def reset_second_factor(request: HttpRequest, id: str) -> dict[str, Any]:
+    who, user = caller(request), USERS.find(id)
+    return {"taken_away": second_factors.take_away(user, actor=changer(who), now=who.now)}
 
 
 def _rows() -> QuerySet[User]:

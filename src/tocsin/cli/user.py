@@ -1,4 +1,5 @@
-"""`tocsin user`: makes users. Whoever has a shell on the machine may: those users count as verified."""
+"""`tocsin user`: makes users, and lets in who lost a second factor. Whoever has a shell on the machine may: users who
+are made so count as verified."""
 
 from __future__ import annotations
 
@@ -11,12 +12,14 @@ from tocsin.access.roles import Role
 from tocsin.cli.session import DataDir, open_database
 from tocsin.core.errors import Rejected
 
-app = typer.Typer(help="Makes users.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Makes users, and lets in who lost a second factor.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()
 def _group() -> None:
-    """Makes users."""
+    """Makes users, and lets in who lost a second factor."""
 
 
 @app.command()
@@ -43,6 +46,28 @@ def create(
             {**spec, "time_zone": time_zone or None}, actor=COMMAND_LINE, now=clock.now(), password=password
         )
     typer.echo(f"{username} is {'an' if role in (Role.ADMIN, Role.OBSERVER) else 'a'} {role.value} now.", err=True)
+
+
+@app.command("reset-second-factor")
+def reset_second_factor(
+    username: Annotated[str, typer.Argument(metavar="NAME", help="The username.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Takes away what somebody who lost it signs in with besides the password: app, passkeys and recovery codes."""
+    with open_database(data_dir):
+        from tocsin.access.audit import COMMAND_LINE
+        from tocsin.core import clock
+        from tocsin.people import second_factors
+        from tocsin.people.models import User
+
+        user = User.objects.filter(username__iexact=username).first()
+        if user is None:
+            raise Rejected("not_found", f'There is no user "{username}".')
+        gone = second_factors.take_away(user, actor=COMMAND_LINE, now=clock.now())
+    typer.echo(
+        f"{user.username} signs in by the password alone now." if gone else f"{user.username} has no second factor.",
+        err=True,
+    )
 
 
 def _password() -> str:

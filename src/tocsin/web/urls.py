@@ -113,6 +113,7 @@ _users = [
     path("import/", users.import_csv, name="import_users"),
     path("<int:number>/", users.user, name="user"),
     path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
+    path("<int:number>/second-factor", users.reset_second_factor, name="reset_second_factor"),
     path("<int:number>/delete/", users.delete, name="delete_user"),
 ]
 

@@ -368,6 +368,10 @@ def _at(noun: str, make: Callable[[World], Any], body: Callable[[World], Any] = 
     return lambda world: (f"{noun}/{make(world).pk}", body(world))
 
 
+def _user_reset(world: World) -> tuple[str, Any]:
+    return f"users/{_user(world).pk}/reset-second-factor", None
+
+
 def _new(noun: str, body: Callable[[World], Any]) -> Example:
     return lambda world: (noun, body(world))
 
@@ -634,6 +638,7 @@ EXAMPLES: Mapping[str, Example] = {
     "POST delayed-openings/{id}/open": _delayed("/open"),
     "DELETE delayed-openings/{id}": _delayed(),
     **_configured("users", _user_spec, _user),
+    "POST users/{id}/reset-second-factor": _user_reset,
     "PATCH users/{id}": _at("users", _user, lambda _world: {"name": "Somebody"}),
     "GET contact-methods": _listed("contact-methods"),
     "POST contact-methods": _new("contact-methods", _method_spec),

@@ -22,6 +22,7 @@ WITHOUT_BODY = {
     "POST alerts/{id}/ticket",
     "POST imports/{id}/apply",
     "POST contact-methods/{id}/test",
+    "POST users/{id}/reset-second-factor",
     "POST groups/{id}/contacts/{label}/test",
     "POST contact-methods/{id}/send-code",
     "POST providers/{id}/test",

@@ -382,6 +382,7 @@ def done(action: str) -> str:
         "sign_in_failed": _("failed to sign in"),
         "sign_out": _("signed out"),
         "set_password": _("set a password of"),
+        "reset_second_factor": _("took away the second factors of"),
         "begin_import": _("began the"),
         "rotate_token": _("made a new URL of"),
         "revoke": _("ended"),

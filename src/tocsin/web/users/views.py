@@ -11,14 +11,14 @@ from django.db.models import Count
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tocsin.access.roles import Action
 from tocsin.core import csv_text
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.people import absences, commands
+from tocsin.people import absences, commands, second_factors
 from tocsin.people import groups as group_commands
 from tocsin.people.models import User
 from tocsin.web import mail
@@ -84,11 +84,29 @@ def user(request: Request, number: int) -> HttpResponse:
         # Without a mail server the link has to be handed over in another way.
         "link": invitation.link(row) if is_invited and row.is_active else "",
         "mail_leaves": mail.leaves_the_machine(),
+        "factors": [_FACTORS[kind] for kind in second_factors.kinds(row) if kind in _FACTORS],
         "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
         "memberships": row.memberships.select_related("group"),
         "absences": absences.current(row, request.now),
     }
     return page(request, "users/user.html", context, status=422 if form.errors else 200)
+
+
+_FACTORS = {
+    "recovery_codes": gettext_lazy("Recovery codes"),
+    "totp": gettext_lazy("Authenticator app"),
+    "webauthn": gettext_lazy("Passkeys and security keys"),
+}
+
+
+@require_POST
+@needs(Action.ADMINISTER)
+def reset_second_factor(request: Request, number: int) -> HttpResponse:
+    """For somebody who lost theirs."""
+    row = find(number)
+    second_factors.take_away(row, actor=actor(request), now=request.now)
+    messages.success(request, _("%(name)s signs in by the password alone now.") % {"name": row.display_name})
+    return redirect("user", number)
 
 
 @require_POST
