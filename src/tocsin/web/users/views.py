@@ -77,6 +77,7 @@ def user(request: Request, number: int) -> HttpResponse:
             messages.success(request, _("Saved."))
             return redirect("user", number)
     is_invited = not row.has_usable_password()
+    factors = second_factors.kinds(row)
     context = {
         "person": row,
         "form": form,
@@ -84,7 +85,7 @@ def user(request: Request, number: int) -> HttpResponse:
         # Without a mail server the link has to be handed over in another way.
         "link": invitation.link(row) if is_invited and row.is_active else "",
         "mail_leaves": mail.leaves_the_machine(),
-        "factors": [_FACTORS[kind] for kind in second_factors.kinds(row) if kind in _FACTORS],
+        "factors": [name for kind, name in _FACTORS.items() if kind in factors],
         "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
         "memberships": row.memberships.select_related("group"),
         "absences": absences.current(row, request.now),
@@ -93,9 +94,9 @@ def user(request: Request, number: int) -> HttpResponse:
 
 
 _FACTORS = {
-    "recovery_codes": gettext_lazy("Recovery codes"),
     "totp": gettext_lazy("Authenticator app"),
     "webauthn": gettext_lazy("Passkeys and security keys"),
+    "recovery_codes": gettext_lazy("Recovery codes"),
 }
 
 
