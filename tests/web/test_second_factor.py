@@ -64,12 +64,16 @@ def test_an_administrator_lets_in_somebody_who_lost_theirs(company: Company, bro
     enrolled(bob)
     assert signed_in().get("/").status_code == 302
     admin = browser_of(company.admin)
-    assert "Authenticator app" in admin.get(f"/users/{bob.pk}/").content.decode()
+    asking = admin.get(f"/users/{bob.pk}/").content.decode()
+    assert "Authenticator app" in asking
+    assert "Make sure that it is" in asking
     assert admin.get(f"/users/{bob.pk}/second-factor").status_code == 405
     page = admin.post(f"/users/{bob.pk}/second-factor", follow=True).content.decode()
     assert "by the password alone now" in page
     assert "Authenticator app" not in page
     assert signed_in().get("/").status_code == 200
+    again = admin.post(f"/users/{bob.pk}/second-factor", follow=True).content.decode()
+    assert "has no second factor" in again
     entry = AuditEntry.objects.get(action="reset_second_factor")
     assert (entry.actor_name, entry.object_name) == ("Alice Andersson", "bob")
     assert entry.before == {"second_factors": ["recovery_codes", "totp"]}

@@ -105,8 +105,10 @@ _FACTORS = {
 def reset_second_factor(request: Request, number: int) -> HttpResponse:
     """For somebody who lost theirs."""
     row = find(number)
-    second_factors.take_away(row, actor=actor(request), now=request.now)
-    messages.success(request, _("%(name)s signs in by the password alone now.") % {"name": row.display_name})
+    gone = second_factors.take_away(row, actor=actor(request), now=request.now)
+    # Somebody else may have been quicker, or the person.
+    said = _("%(name)s signs in by the password alone now.") if gone else _("%(name)s has no second factor.")
+    messages.success(request, said % {"name": row.display_name})
     return redirect("user", number)
 
 
