@@ -136,8 +136,9 @@ def run(check: Check) -> tuple[str, float]:
 
 
 def _environ(check: Check) -> dict[str, str]:
-    """A developer's own settings must not change what is tested."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("TOCSIN_")} | check.environ
+    """A developer's own settings must not change what is tested, nor have each process compile every module again."""
+    own = ("TOCSIN_", "PYTHONDONTWRITEBYTECODE")
+    return {key: value for key, value in os.environ.items() if not key.startswith(own)} | check.environ
 
 
 if __name__ == "__main__":
