@@ -141,10 +141,7 @@ def act_within(connection: Connection, alert_id: int, command: Command, now: dat
     if isinstance(command, Reopen | Undo):
         _lock_key(connection, alert_id)
     wanted = [alert_id, command.into.id] if isinstance(command, Merge) else [alert_id]
-    members = rows.family(connection, wanted)
-    rows.lock(connection, members)
-    # Read again under the lock: a merge that came between shows here, and its alerts are then left to the retry.
-    states = rows.load(connection, members)
+    states = rows.load(connection, _locked_family(connection, wanted))
     state = _found(states, alert_id)
     if isinstance(command, Merge):
         command = replace_command(command, into=_found(states, command.into.id))
@@ -154,6 +151,16 @@ def act_within(connection: Connection, alert_id: int, command: Command, now: dat
     if changes:
         hint_alerts(connection, [change.alert_id for change in changes])
     return Outcome(done.state, done.answer, done.is_change)
+
+
+def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Locks these alerts and all that a command on them may touch. A merge that came before the lock brings others
+    along, which then are locked too: under the lock nothing comes to them any more."""
+    members: list[int] = []
+    while (found := rows.family(connection, ids)) != members:
+        rows.lock(connection, found)
+        members = found
+    return members
 
 
 def set_priority_within(
