@@ -221,7 +221,8 @@ class _Turn:
 
     def _choose(self, step: Step, index: int, at: datetime, by: int | None) -> Choice:
         progress = self.run.progress
-        is_first = index == 0 and progress.group == 0
+        # Beside the first step that is not left out: those of a policy for day and night are paged at night too.
+        is_first = progress.group == 0 and (index == 0 or not progress.paged)
         return choose(
             step,
             self.roster,

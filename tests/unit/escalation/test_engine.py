@@ -122,6 +122,12 @@ def test_a_steps_own_groups_are_asked_instead_of_the_recipients() -> None:
     assert world.paged == [(0, DAVE)]
 
 
+def test_recipient_users_are_paged_beside_the_first_step_that_is_not_left_out() -> None:
+    night = {"when": {"priority": ["critical"]}}
+    world = World(plan(("secondary", 0, night), ("primary", 5)), users=(DAVE,)).to(0)
+    assert world.paged == [(0, ALICE), (0, DAVE)]
+
+
 def test_recipient_users_are_paged_when_the_first_step_fires_beside_its_targets() -> None:
     world = World(plan(("primary", 2), ("secondary", 5)), users=(DAVE, ALICE)).to(10)
     assert world.paged == [(2, ALICE), (2, DAVE), (7, BOB)]
