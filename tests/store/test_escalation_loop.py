@@ -309,6 +309,17 @@ def test_pages_that_waited_for_a_hold_leave_when_it_is_ended_by_hand(desk: Desk)
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(4)
 
 
+def test_pages_that_waited_for_a_hold_leave_at_its_end_although_it_was_to_last_longer(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(300)), 1)
+    Delivery.objects.filter(alert=alert, channel="sms").update(due_at=desk.at(300), reason=ON_HOLD)
+    desk.act(alert, Hold(actor=desk.actor("bob"), until=desk.at(20)), 10)
+    desk.turn(20)
+    assert desk.alert(alert).status == "open"
+    assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(20)
+
+
 # What comes next
 
 

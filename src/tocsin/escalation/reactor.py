@@ -34,13 +34,18 @@ _NO_PAGING = Paging(PagingMode.RECORD, reason="Nothing says whom it pages.")
 
 
 def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime) -> None:
-    """The reactor: starts, stops and replaces runs. What the loop itself decided comes back here and is left alone."""
+    """The reactor: starts, stops and replaces runs. What the loop itself decided comes back here, and its runs are left
+    alone."""
     openings = [change for change in changes if change.before is None]
     others = [change for change in changes if _concerns_a_run(change)]
     if openings:
         _start(connection, openings, now)
     if others:
         _follow(connection, others, now)
+    # Whoever ended the hold, the loop too: what waited for it may have been told of a later end.
+    resumed = [change.alert_id for change in changes if _has_resumed(change)]
+    if resumed:
+        queue.release(connection, resumed, now)
 
 
 def _concerns_a_run(change: AlertChange) -> bool:
@@ -110,9 +115,6 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
     table.insert(connection, [NewRun(alert_id, *new) for alert_id, new in successors.items()])
     rows.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     paging.carry_out(connection, decisions, now)
-    resumed = [change.alert_id for change in changes if _has_resumed(change)]
-    if resumed:
-        queue.release(connection, resumed, now)
     if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
         database.hint(connection, "runs")
 
