@@ -394,8 +394,10 @@ def _body(parts: Iterable[bytes], end: float, most: int) -> bytes:
 
 
 def _retry_after(text: str, now: float) -> timedelta | None:
-    if text.strip().isdigit():
-        return timedelta(seconds=min(int(text), 86_400))
+    digits = text.strip()
+    if digits.isascii() and digits.isdigit():
+        # More of them than Python reads as a number are a long time, too.
+        return timedelta(seconds=min(int(digits[:9]), 86_400))
     try:
         moment = parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError):

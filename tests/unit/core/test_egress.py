@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -219,3 +220,23 @@ def test_a_header_that_cannot_be_written_is_refused_without_its_value(
 def test_an_address_that_cannot_be_written_on_the_wire_is_refused(url: str) -> None:
     with pytest.raises(Permanent, match="not an address that can be called"):
         egress.HttpClient().request("GET", url)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("7", 7),
+        ("9" * 5000, 86_400),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
+        ("\u00b2", None),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_what_a_server_asks_to_wait_is_a_day_at_most_and_nothing_where_it_cannot_be_read(
+    said: str, seconds: int | None
+) -> None:
+    wanted = None if seconds is None else timedelta(seconds=seconds)
+    assert egress.Answer(429, {"retry-after": said}, b"").retry_after == wanted
