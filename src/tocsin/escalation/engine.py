@@ -402,7 +402,8 @@ class _Turn:
         )
         progress = self.run.progress
         busy = {user: until for user, until in progress.busy.items() if until > at}
-        new = with_progress(new, busy=busy, asked=progress.asked, heard=progress.heard)
+        soft = tuple(user for user in progress.soft if user in busy)
+        new = with_progress(new, busy=busy, soft=soft, asked=progress.asked, heard=progress.heard)
         self.successor = (settle(new, self.alert, self.now), successor)
         self._say(EventKind.ESCALATION_FINISHED, f"{text} Policy {successor.name} goes on.")
 

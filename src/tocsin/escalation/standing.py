@@ -72,9 +72,11 @@ def restart(run: RunState, at: datetime) -> RunState:
     """
     if run.mode is PagingMode.RECORD:
         return run
+    busy = {user: until for user, until in run.progress.busy.items() if until > at}
     fresh = Progress(
         step_due_at=at + run.plan.steps[0].after,
-        busy={user: until for user, until in run.progress.busy.items() if until > at},
+        busy=busy,
+        soft=tuple(user for user in run.progress.soft if user in busy),
         why=run.progress.why,
     )
     return replace(run, started_at=at, status=RunStatus.ACTIVE, progress=fresh)

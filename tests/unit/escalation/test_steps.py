@@ -73,6 +73,14 @@ def test_a_step_that_counts_only_until_acknowledged_is_left_out_and_its_pages_wi
     assert world.to(20).paged == [(0, ALICE), (10, CAROL)]
 
 
+def test_pages_of_such_a_step_are_withdrawn_also_after_the_escalation_began_anew() -> None:
+    policy = plan(("primary", 0, {"only_until_acknowledged": True}), acknowledge={"effect": "continue"})
+    world = World(policy, roster(offsets={ALICE: (0, 30)})).to(6)
+    world.act(Escalate(actor=actor(CAROL)))
+    world.to(7).act(Acknowledge(actor=actor(BOB)))
+    assert world.cancels[-1].user_ids == frozenset({ALICE, BOB})
+
+
 def test_recipient_groups_one_by_one_go_through_all_steps_each() -> None:
     policy = plan(("primary", 0), ("secondary", 5), groups_one_by_one="15m", repeat={"times": 1, "every": "30m"})
     world = World(policy, crew(), groups=(DESK, NETWORK)).to(200)
