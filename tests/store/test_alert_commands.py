@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
@@ -10,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tests.store.locks import wait_for_waiters
 from tocsin.alerts import commands
 from tocsin.alerts.models import Alert
 from tocsin.alerts.orders import Acknowledge, Actor, Assign, Cancel, Close, Hold, Reopen, Undo
@@ -137,23 +137,11 @@ def test_a_merge_that_comes_while_the_parent_is_being_closed_leaves_no_key_behin
             merged = commands.merge_into(parent, Acknowledge(actor=alice))
             commands.act_within(connection, child, merged, NOW)
             closing = pool.submit(commands.act, parent, Close(actor=alice), now=NOW)
-            wait_for_a_waiter()
+            wait_for_waiters()
         closing.result()
     assert [(a.status, a.holds_key) for a in Alert.objects.order_by("id")] == [("merged", False), ("closed", False)]
     (fresh,) = Ingest().send(integration, halo(1))
     assert fresh.status.value == "Mapped Opened"
-
-
-def wait_for_a_waiter() -> None:
-    """Returns once some other connection waits for a lock."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        with database.transaction() as connection:
-            found = connection.execute(waiting).fetchone()
-        if found is not None and found[0]:
-            return
-    raise AssertionError("nobody waits")
 
 
 def test_holding_an_alert_stops_its_timer_until_then(integration: Integration, alice: Actor) -> None:

@@ -40,6 +40,7 @@ from tocsin.notify import pause as pauses
 from tocsin.notify.due import ON_HOLD
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people import groups
+from tocsin.people.models import User
 from tocsin.web.home import troubles
 
 
@@ -229,6 +230,20 @@ def test_an_acknowledgement_is_asked_about_and_expires_and_escalation_starts_aga
     assert any("did not answer" in line for line in desk.timeline(alert))
 
 
+def test_somebody_who_was_switched_off_since_is_not_asked_and_the_escalation_starts_again(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    desk.act(alert, Acknowledge(actor=desk.actor("alice")), 1)
+    User.objects.filter(username="alice").update(is_active=False)
+    desk.turn(31)
+    assert desk.pages(alert, "still_on_it") == []
+    assert desk.timeline(alert)[-1] == (
+        "Alice acknowledged the alert and cannot be asked about it: the account is switched off."
+    )
+    desk.turn(36)
+    assert desk.pages(alert)[-1][0] == "bob"
+
+
 def test_acknowledging_again_answers_the_question(desk: Desk) -> None:
     alert = desk.open()
     desk.turn(0)
@@ -318,6 +333,20 @@ def test_pages_that_waited_for_a_hold_leave_at_its_end_although_it_was_to_last_l
     desk.turn(20)
     assert desk.alert(alert).status == "open"
     assert Delivery.objects.get(alert=alert, channel="sms").due_at == desk.at(20)
+
+
+def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk: Desk) -> None:
+    desk.save(steps=STEPS[:1])
+    alert = desk.open()
+    desk.turn(0)
+    planned = desk.pages(alert)
+    desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
+    assert {state for *_, state in desk.pages(alert)} == {"cancelled"}
+    desk.act(alert, Undo(actor=desk.actor("bob")), 1.5)
+    assert desk.pages(alert) == planned
+    desk.turn(2)
+    (until,) = desk.run(alert).progress["busy"].values()
+    assert datetime.fromisoformat(until) == desk.at(3)
 
 
 # What comes next

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from django.db import transaction
 from tests.doubles.http import Response
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
 from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.store.locks import wait_for_waiters
 from tests.store.sending import Post, allow_loopback, configured, post_office, provider
 from tocsin.alerts import rows as alert_rows
 from tocsin.alerts.models import AlertEvent
@@ -148,6 +150,35 @@ def test_the_next_provider_takes_over_at_once(post: Post, ntfy: NtfyDouble) -> N
     assert second.notification_id == first.notification_id
     assert len(ntfy.messages) == 1
     assert not AlertEvent.objects.filter(kind="page_failed").exists()
+
+
+def test_what_the_next_provider_is_handed_while_a_page_is_cancelled_is_cancelled_too(
+    post: Post, ntfy: NtfyDouble
+) -> None:
+    provider("First", "ntfy", ["ntfy"], 1, api_base=ntfy.url)
+    provider("Second", "ntfy", ["ntfy"], 2, api_base=ntfy.url)
+    ntfy.answers.append(Response(503, takes=0.3))
+    post.user("alice", PUSH)
+    post.page(alert := post.alert(), "alice")
+    box = post.outbox()
+    box.turn()
+    with ThreadPoolExecutor(1) as pool:
+        # What came of the send waits for this lock, and the cancelling waits for that.
+        with database.transaction() as connection:
+            connection.execute("SELECT FROM notify_delivery WHERE alert_id = %s FOR NO KEY UPDATE", (alert,))
+            wait_for_waiters(1)
+            cancelling = pool.submit(cancel, alert, post.now)
+            wait_for_waiters(2)
+        cancelling.result()
+    box.settle()
+    post.go(1, box)
+    assert ntfy.messages == []
+    assert post.states(alert) == [("Push", "failed", "First"), ("Push", "cancelled", "Second")]
+
+
+def cancel(alert: int, now: datetime) -> None:
+    with database.transaction() as connection:
+        queue.cancel(connection, [alert], None, "Bob acknowledged it.", now)
 
 
 def test_when_all_providers_fail_those_that_may_recover_are_tried_again(post: Post, ntfy: NtfyDouble) -> None:

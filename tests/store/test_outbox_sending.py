@@ -139,6 +139,26 @@ def test_nobody_is_paged_about_an_alert_that_is_over(post: Post, mail: SmtpDoubl
     assert post.deliveries(alert)[0].reason == "The alert was closed before this left."
 
 
+def test_a_page_follows_its_contact_method_to_another_address(post: Post, mail: SmtpDouble) -> None:
+    alice = post.user("alice", {"label": "Mail", "channel": "email", "address": "old@example.org", "wait": "3m"})
+    alert = post.alert()
+    post.page(alert, "alice")
+    alice.contact_methods.update(address="new@example.org")
+    post.go(180)
+    assert [sent.to for sent in mail.mails] == ["new@example.org"]
+
+
+def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: Post, mail: SmtpDouble) -> None:
+    first = {"label": "Mail", "channel": "email", "address": "alice@example.org", "wait": "3m"}
+    second = {"label": "Other", "channel": "email", "address": "other@example.org", "wait": "9m"}
+    alice = post.user("alice", first, second)
+    alert = post.alert()
+    post.page(alert, "alice")
+    alice.contact_methods.filter(label="Mail").update(is_enabled=False)
+    post.go(180)
+    assert [sent.to for sent in mail.mails] == ["other@example.org"]
+
+
 def test_a_page_waits_for_the_end_of_a_hold(post: Post, mail: SmtpDouble) -> None:
     post.user("alice")
     alert = post.alert()

@@ -21,7 +21,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database, settings_store
 from tocsin.core.errors import Rejected
-from tocsin.notify import commands, contact_tests, opt_outs, replies
+from tocsin.notify import commands, contact_tests, opt_outs, queue, replies
 from tocsin.notify.models import Delivery, Heard, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses
@@ -504,6 +504,22 @@ def places_of(text: str) -> list[str]:
                 SQL("SELECT 1 FROM {} t WHERE t::text ILIKE %s LIMIT 1").format(Identifier(name)), (f"%{text}%",)
             ).fetchone()
         ]
+
+
+def test_a_page_that_somebody_answered_is_not_handed_to_the_next_provider_when_its_receipt_says_failed(
+    world: World,
+) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    with database.transaction() as connection:
+        queue.cancel(connection, [alert], None, "Bob acknowledged it.", world.post.now)
+    world.first.message_status(world.first.messages[0], "failed", 30003)
+    world.post.go()
+    assert world.second.messages == []
+    assert world.post.states(alert) == [("SMS", "failed", "Twilio")]
+    assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 1
 
 
 def test_a_closed_alert_is_not_texted_again_when_its_receipt_says_failed(world: World) -> None:

@@ -22,7 +22,7 @@ from tocsin.escalation.follow import follow as follow_change
 from tocsin.escalation.follow import raise_priority, reroute
 from tocsin.escalation.plans import plans
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
-from tocsin.escalation.runs import Decision, RunState, from_row
+from tocsin.escalation.runs import Decision, RunState, from_row, with_progress
 from tocsin.escalation.standing import begin
 from tocsin.escalation.table import NewRun
 from tocsin.notify import queue
@@ -91,7 +91,8 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
     wanted = {row["version_id"] for row in held.values()}
     wanted |= {change.paging.version_id for change in changes if change.paging is not None}
     known = plans(connection, wanted)
-    runs = {alert_id: _readable(row, known) for alert_id, row in held.items()}
+    restored = queue.restore(connection, _undone(changes))
+    runs = {alert_id: _paging(_readable(row, known), restored.get(alert_id)) for alert_id, row in held.items()}
     written: dict[int, RunState] = {}
     successors: dict[int, tuple[RunState, int | None]] = {}
     decisions: list[tuple[int | None, Decision]] = []
@@ -117,6 +118,21 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
     paging.carry_out(connection, decisions, now)
     if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
         database.hint(connection, "runs")
+
+
+def _undone(changes: Sequence[AlertChange]) -> dict[int, tuple[datetime, str]]:
+    """By alert, when the act was done that is undone now, and what is said of that."""
+    return {
+        change.alert_id: (change.before.last.at, event.reason)
+        for change in changes
+        for event in change.events
+        if event.kind is EventKind.UNDONE and change.before is not None and change.before.last is not None
+    }
+
+
+def _paging(run: RunState, users: Mapping[int, datetime] | None) -> RunState:
+    """The run of an alert about which these users have pages to come again."""
+    return with_progress(run, busy={**run.progress.busy, **users}) if users else run
 
 
 def _has_resumed(change: AlertChange) -> bool:

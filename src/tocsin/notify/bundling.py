@@ -107,5 +107,6 @@ def arrange(ready: Iterable[Due], now: datetime, room: Callable[[str], Room]) ->
             bundles.append(Bundle((first,), is_first=True))
             waiting += [(due, now + WINDOW) for due in others]
         else:
-            waiting += [(due, left_at + WINDOW) for due in group]
+            # By a clock that was ahead it left later than now.
+            waiting += [(due, min(left_at, now) + WINDOW) for due in group]
     return Arrangement(tuple(bundles), tuple(waiting))

@@ -25,6 +25,9 @@ BROUGHT_FORWARD = "Brought forward"
 #: Why nothing is sent to an address from which somebody wrote STOP.
 OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
 
+#: What is sent to a person by one of their contact methods, wherever that leads now.
+_BY_METHOD = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT, Purpose.ALL_CLEAR})
+
 #: What is told to people, and so is not sent for an alert that is over.
 _ABOUT_LIVE = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT})
 
@@ -73,6 +76,8 @@ class Due:
     time_zone: str = "UTC"
     language: str = ""
     is_active: bool = True
+    #: Where the person's contact method leads now; empty where they use it no more.
+    address_now: str | None = None
     #: Somebody wrote STOP from this address.
     has_opted_out: bool = False
     #: Whether the person's acknowledgement of this alert stands.
@@ -96,6 +101,20 @@ class Due:
     left_before: tuple[datetime, ...] = ()
     #: Why nobody can send it.
     problem: str = ""
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the person's contact method has another address since."""
+        return self._is_by_method and bool(self.address_now) and self.address_now != self.address
+
+    @property
+    def is_by_unused(self) -> bool:
+        """Whether the person uses that contact method no more."""
+        return self._is_by_method and self.address_now == ""
+
+    @property
+    def _is_by_method(self) -> bool:
+        return self.user_id is not None and self.purpose in _BY_METHOD
 
     @property
     def name(self) -> str:
@@ -149,6 +168,9 @@ def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
         return Fail(OPTED_OUT)
     if (found := problem(due.channel, due.address)) is not None:
         return Fail(found)
+    if due.is_by_unused:
+        gone = f"{due.user_name} uses {due.label or due.channel} no more."
+        return Cancel(gone) if due.purpose is Purpose.ALL_CLEAR else Fail(gone)
     return Send()
 
 

@@ -170,6 +170,9 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
+       coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
+           AND m.is_enabled AND NOT m.awaits_code AND (m.address = d.address OR lower(m.label) = lower(n.label))
+           ORDER BY m.address = d.address DESC, m.position LIMIT 1), '') AS address_now,
        EXISTS (SELECT FROM notify_optout o WHERE o.channel = d.channel AND o.address = d.address) AS has_opted_out,
        coalesce(u.is_active, true) AS is_active,
        EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = d.alert_id AND k.user_id = d.user_id)
@@ -209,6 +212,9 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]
     if not ids:
         return []
     known = {due.id: due for due in facts(connection, ids)}
+    if moved := [due for due in known.values() if due.has_moved]:
+        _readdress(connection, moved)
+        known |= {due.id: due for due in facts(connection, [due.id for due in moved])}
     ready: list[Due] = []
     cancelled: list[tuple[Due, str]] = []
     waiting: list[tuple[Due, str, datetime]] = []
@@ -245,6 +251,18 @@ def _due(row: dict[str, Any]) -> Due:
 def _mapping(value: object) -> dict[str, Any]:
     """JSON that ought to be an object: another must not stop the rows beside it."""
     return value if isinstance(value, dict) else {}
+
+
+def _readdress(connection: Connection, moved: Sequence[Due]) -> None:
+    """Has them go where the people's contact methods lead now."""
+    addresses = {due.id: due.address_now for due in moved}
+    connection.execute(
+        "WITH moved AS (SELECT * FROM unnest(%s::uuid[], %s::text[]) AS m(id, address)), "
+        "told AS (UPDATE notify_delivery d SET address = m.address FROM moved m WHERE d.id = m.id "
+        "         RETURNING d.notification_id, d.address) "
+        "UPDATE notify_notification n SET address = t.address FROM told t WHERE n.id = t.notification_id",
+        (list(addresses), list(addresses.values())),
+    )
 
 
 def _cancel(connection: Connection, cancelled: Sequence[tuple[Due, str]], now: datetime) -> None:

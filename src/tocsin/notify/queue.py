@@ -127,19 +127,22 @@ def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[P
     return frozenset(number for number, page in enumerate(pages) if page.due_at == earliest.get(page.start.alert_id))
 
 
-_CANCEL = """
-WITH wanted AS (
-  SELECT id, status FROM notify_delivery
-  WHERE alert_id = ANY(%(alerts)s) AND status IN ('queued', 'sending') AND purpose = ANY(%(purposes)s)
-    AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
-  ORDER BY id FOR NO KEY UPDATE
-)
+# What was sent, and not reported as arrived, may still be reported as failed, which brings the next provider's turn.
+_WANTED = """
+SELECT id FROM notify_delivery
+WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
+  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = ''))
+  AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
+ORDER BY id FOR NO KEY UPDATE
+"""
+_CANCEL = f"""
+WITH wanted AS ({_WANTED})
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
     reason = CASE WHEN d.status = 'queued' THEN %(reason)s ELSE d.reason END,
     withdrawn = CASE WHEN d.status = 'queued' THEN d.withdrawn ELSE %(reason)s END,
-    ended_at = CASE WHEN d.status = 'queued' THEN %(now)s END
-FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending')
+    ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
+FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
 RETURNING d.alert_id, d.user_id, d.status
 """
 
@@ -166,23 +169,65 @@ def cancel(
 ) -> Cancelled:
     """Cancels what is queued for these alerts: of everybody, or of `user_ids` only. The rows stay, with the reason.
 
-    What is just being sent cannot be called back; should that try fail, it is not tried again, for the same reason.
+    What is just being sent, or has left, cannot be called back; should that fail, it is not tried again, for the same
+    reason.
     """
-    found = connection.execute(
-        _CANCEL,
-        {
-            "alerts": sorted(set(alert_ids)),
-            "users": None if user_ids is None else sorted(set(user_ids)),
-            "purposes": [str(purpose) for purpose in purposes],
-            "reason": reason,
-            "now": now,
-        },
-    ).fetchall()
+    parameters = {
+        "alerts": sorted(set(alert_ids)),
+        "users": None if user_ids is None else sorted(set(user_ids)),
+        "purposes": [str(purpose) for purpose in purposes],
+        "reason": reason,
+        "now": now,
+    }
+    # Locked by a statement of its own: where a failed try has just made the next provider's row, the next one sees it.
+    connection.execute(_WANTED, parameters)
+    found = connection.execute(database.literal(_CANCEL), parameters).fetchall()
     counts: dict[tuple[int, int | None], int] = {}
     for alert_id, user_id, status in found:
         if status == DeliveryStatus.CANCELLED:
             counts[alert_id, user_id] = counts.get((alert_id, user_id), 0) + 1
     return Cancelled(counts)
+
+
+_RESTORE = """
+WITH undone AS (
+  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(reasons)s::text[]) AS u(alert_id, at, reason)
+), wanted AS (
+  SELECT d.id, u.reason FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
+  WHERE d.purpose = 'page' AND ((d.status = 'cancelled' AND d.ended_at = u.at)
+        OR (d.status IN ('sending', 'sent') AND d.withdrawn <> ''))
+  ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE notify_delivery d
+SET status = CASE WHEN d.status = 'cancelled' THEN 'queued' ELSE d.status END,
+    reason = CASE WHEN d.status = 'cancelled' THEN w.reason ELSE d.reason END,
+    ended_at = CASE WHEN d.status = 'cancelled' THEN NULL ELSE d.ended_at END, withdrawn = ''
+FROM wanted w WHERE d.id = w.id
+RETURNING d.alert_id, d.user_id, d.due_at, d.status
+"""
+
+
+def restore(connection: Connection, undone: Mapping[int, tuple[datetime, str]]) -> dict[int, dict[int, datetime]]:
+    """Puts pages back that an act cancelled which is undone now: by alert, when it was done, and why they are back.
+
+    They leave when they were due. Returns by alert until when each user has pages to come.
+    """
+    if not undone:
+        return {}
+    parameters = {
+        "alerts": list(undone),
+        "moments": [at for at, _ in undone.values()],
+        "reasons": [reason for _, reason in undone.values()],
+    }
+    found: dict[int, dict[int, datetime]] = {}
+    for alert_id, user_id, due_at, status in connection.execute(_RESTORE, parameters).fetchall():
+        if status == DeliveryStatus.QUEUED:
+            users = found.setdefault(alert_id, {})
+            if user_id is not None:
+                users[user_id] = max(due_at, users.get(user_id, due_at))
+    if found:
+        database.hint(connection, "outbox")
+    return found
 
 
 def release(connection: Connection, alert_ids: Iterable[int], now: datetime) -> int:
@@ -273,11 +318,13 @@ def queue_still_on_it(connection: Connection, asked: Sequence[tuple[int, int]], 
         name = person.name if person else "Somebody"
         usable = [
             method
-            for method in (person.methods if person else ())
+            for method in (person.methods if person and person.is_active else ())
             if method.is_enabled and address_problem(method.channel, method.address) is None
         ]
         if not usable:
-            reason = f"{name} acknowledged the alert and cannot be asked about it: no contact method can be used."
+            is_off = person is not None and not person.is_active
+            why = "the account is switched off" if is_off else "no contact method can be used"
+            reason = f"{name} acknowledged the alert and cannot be asked about it: {why}."
             unreachable.append(Unreachable(Start(alert_id, now, reason, user_id), name, reason))
         rows += [
             Row(

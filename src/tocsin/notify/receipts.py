@@ -15,6 +15,7 @@ from tocsin.notify import awaited, health, outbox_rows, providers, record
 from tocsin.notify.channels.callbacks import Receipt, ReceiptState
 from tocsin.notify.retries import Failure
 from tocsin.notify.sending import Failed, without_address
+from tocsin.notify.states import DeliveryStatus
 
 #: By the vendor's id alone, messages of so long ago are found.
 LATEST = timedelta(days=2)
@@ -136,29 +137,34 @@ def _not_reached(connection: Connection, found: list[UUID], provider: str, recei
 
 _FAILED = """
 WITH held AS (
-  SELECT id, withdrawn FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
+  SELECT id, status, withdrawn FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
     AND receipt = '' ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d SET receipt = 'failed', external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
-FROM held WHERE d.id = held.id RETURNING d.id, held.withdrawn
+FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.withdrawn
 """
 
 
 def _failed(
     connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime, *, is_final: bool
 ) -> None:
-    changed = {
-        row[0]: row[1]
-        for row in connection.execute(_FAILED, {"ids": found, "external_id": receipt.external_id[:200]}).fetchall()
-    }
+    changed: dict[UUID, str] = {}
+    over: set[UUID] = set()
+    wanted = {"ids": found, "external_id": receipt.external_id[:200]}
+    for row_id, status, withdrawn in connection.execute(_FAILED, wanted).fetchall():
+        changed[row_id] = withdrawn if status == DeliveryStatus.SENDING else ""
+        if is_final or (withdrawn and status == DeliveryStatus.SENT):
+            # Nobody is paged by another provider about what somebody has answered since.
+            over.add(row_id)
     if not changed:
         return
     awaited.end(connection, found)
     failure = Failure.REFUSED if receipt.is_address else Failure.PERMANENT
     failed = Failed(failure, receipt.reason or f"{provider} reported it as not delivered.")
-    known = outbox_rows.facts(connection, sorted(changed))
-    if is_final:
-        known = [replace(due, problem=failed.error) for due in known]
+    known = [
+        replace(due, problem=failed.error) if due.id in over else due
+        for due in outbox_rows.facts(connection, sorted(changed))
+    ]
     tried = record.tried_of(connection, {due.notification_id for due in known})
     steps = [
         record.step(

@@ -51,6 +51,14 @@ def test_a_page_that_is_needed_no_more_is_cancelled_with_the_reason(alert: dict[
     assert judged(due(alert=replace(ALERT, **alert)), NOW) == Cancel(reason)
 
 
+def test_a_page_by_a_contact_method_that_the_person_uses_no_more_fails_with_the_reason() -> None:
+    assert judged(due(label="SMS", address_now=""), NOW) == Fail("Alice uses SMS no more.")
+    assert judged(due(label="SMS", address_now="", user_id=None), NOW) == Send()
+    cleared = due(label="SMS", address_now="", purpose=Purpose.ALL_CLEAR, has_been_paged=True)
+    assert judged(cleared, NOW) == Cancel("Alice uses SMS no more.")
+    assert judged(due(address_now="", purpose=Purpose.NOTICE), NOW) == Send()
+
+
 def test_a_page_of_an_alert_that_another_has_is_sent() -> None:
     # Somebody asked to wake the next person; what the taking stopped is cancelled already.
     assert judged(due(alert=replace(ALERT, status=AlertStatus.ASSIGNED, owner_id=2)), NOW) == Send()
@@ -99,6 +107,11 @@ def test_within_the_window_all_wait_until_ten_seconds_after_the_last() -> None:
     made = arrange(many(2, left_at=NOW - 4 * SECOND), NOW, lambda channel: Room(50, 50))
     assert made.bundles == ()
     assert {until for _, until in made.waiting} == {NOW + 6 * SECOND}
+
+
+def test_a_clock_that_was_wrong_delays_nothing_by_more_than_ten_seconds() -> None:
+    made = arrange(many(1, left_at=NOW + 3600 * SECOND), NOW, lambda channel: Room(50, 50))
+    assert [until for _, until in made.waiting] == [NOW + WINDOW]
 
 
 def test_what_has_waited_leaves_with_everything_else_that_is_due() -> None:

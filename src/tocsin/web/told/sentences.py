@@ -186,6 +186,8 @@ SENTENCES = (
     _("it names nobody"),
     # Messages to people, and what became of them.
     _("{name} was to be paged, but the account is switched off"),
+    _("{name} acknowledged the alert and cannot be asked about it: the account is switched off"),
+    _("{name} acknowledged the alert and cannot be asked about it: no contact method can be used"),
     _("{name} was to be paged and cannot be reached: {said}"),
     _("every contact method is switched off"),
     _("there is no contact method"),
