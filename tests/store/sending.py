@@ -17,8 +17,8 @@ from tocsin.alerts.openings import NewAlert
 from tocsin.alerts.orders import SYSTEM, Actor, NewEvent
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, EventKind, Priority
-from tocsin.core import config, database
-from tocsin.notify import providers, queue
+from tocsin.core import config, database, named_secrets
+from tocsin.notify import queue
 from tocsin.notify.models import Delivery, Provider
 from tocsin.notify.outbox import Outbox
 from tocsin.notify.plan import Start
@@ -98,7 +98,12 @@ def provider(name: str, kind: str, channels: Sequence[str], order: int = 1, **se
     """A row for a provider; `secrets` among the settings are sealed."""
     secrets = settings.pop("secrets", {})
     made = Provider.objects.create(
-        name=name, kind=kind, channels=list(channels), settings=settings, secrets=providers.sealed(secrets), order=order
+        name=name,
+        kind=kind,
+        channels=list(channels),
+        settings=settings,
+        secrets=named_secrets.sealed(secrets),
+        order=order,
     )
     changed()
     return made

@@ -13,9 +13,9 @@ from tests.doubles.smtp import smtp_double
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback, configured
 from tocsin.access.models import AuditEntry
-from tocsin.core import configuration, database
+from tocsin.core import configuration, database, named_secrets
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify import commands, providers
+from tocsin.notify import commands
 from tocsin.notify.models import Provider
 from tocsin.notify.providers import Directory
 
@@ -88,7 +88,7 @@ def test_a_provider_comes_back_as_it_was_written_without_its_secrets(now: dateti
 def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> None:
     made = save(NTFY, now)
     assert "tk_secret" not in f"{made.secrets}{made.settings}"
-    assert providers.secrets_of(made.secrets) == {"token": "tk_secret"}
+    assert named_secrets.opened(made.secrets) == {"token": "tk_secret"}
     save({**commands.provider_spec(made), "token": "tk_other"}, now, made)
     entries = list(AuditEntry.objects.filter(object_type="provider").order_by("id"))
     assert [entry.action for entry in entries] == ["create", "update"]
@@ -100,7 +100,7 @@ def test_a_secret_is_stored_encrypted_and_stands_nowhere_else(now: datetime) -> 
 def test_a_secret_that_is_not_given_stays_and_an_empty_one_is_forgotten(now: datetime) -> None:
     made = save(NTFY, now)
     save({**commands.provider_spec(made), "order": 2}, now, made)
-    assert providers.secrets_of(made.secrets) == {"token": "tk_secret"}
+    assert named_secrets.opened(made.secrets) == {"token": "tk_secret"}
     save({**commands.provider_spec(made), "token": ""}, now, made)
     assert made.secrets == ""
 
@@ -129,7 +129,7 @@ def test_a_secret_without_which_nothing_can_be_sent_is_neither_left_out_nor_empt
         assert refused.value.fields == {secret: f"{secret}: is needed."}
     made.refresh_from_db()
     save({**commands.provider_spec(made), "order": 2}, now, made)
-    assert providers.secrets_of(made.secrets) == {secret: spec[secret]}
+    assert named_secrets.opened(made.secrets) == {secret: spec[secret]}
     # What another kind knew is nothing to this one.
     ntfy = save(NTFY, now)
     with pytest.raises(Rejected, match=f"{secret}: is needed"):
@@ -161,7 +161,7 @@ def test_a_stored_secret_does_not_follow_its_provider_to_another_server(
     assert commands.provider_spec(made)["name"] == spec["name"]
     save({**there, secret: "another"}, now, made)
     save({**commands.provider_spec(made), "order": 3}, now, made)
-    assert providers.secrets_of(made.secrets) == {secret: "another"}
+    assert named_secrets.opened(made.secrets) == {secret: "another"}
 
 
 def test_what_others_prove_themselves_with_is_not_asked_for_again(now: datetime) -> None:
@@ -169,7 +169,7 @@ def test_what_others_prove_themselves_with_is_not_asked_for_again(now: datetime)
     made = save(spec, now)
     there = {**commands.provider_spec(made), "api_base": "https://slack.proxy.example"}
     save({**there, "bot_token": "xoxb-2"}, now, made)
-    assert providers.secrets_of(made.secrets) == {"bot_token": "xoxb-2", "signing_secret": "s3cret"}
+    assert named_secrets.opened(made.secrets) == {"bot_token": "xoxb-2", "signing_secret": "s3cret"}
 
 
 def test_a_name_is_taken_once_ignoring_case(now: datetime) -> None:

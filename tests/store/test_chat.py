@@ -161,8 +161,8 @@ def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(worl
 def test_without_a_way_back_there_are_no_buttons_and_the_link_leads_to_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from tocsin.core.named_secrets import sealed
     from tocsin.notify.models import Provider
-    from tocsin.notify.providers import sealed
 
     Provider.objects.filter(name="Slack").update(secrets=sealed({"bot_token": world.slack.token}))
     for name, sender in (("Slack", "signing secret"), ("Telegram", "come back")):

@@ -10,16 +10,14 @@ from django.test import Client
 
 from tests.web.conftest import Company
 from tocsin.access.audit import COMMAND_LINE
-from tocsin.core import config
+from tocsin.core import config, named_secrets
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound import commands as integrations
 from tocsin.inbound import secrets
 from tocsin.inbound.models import Integration
 from tocsin.notify import commands as providers
 from tocsin.notify.models import Provider
-from tocsin.notify.providers import secrets_of
 from tocsin.outbound import commands as outbound
-from tocsin.outbound import directory
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import User
 
@@ -113,11 +111,11 @@ def test_the_secrets_of_providers_and_outbound_integrations_are_entered_again(
         outbound.save_outbound(HALO, existing=halo, **by)  # type: ignore[arg-type]
     provider, halo = Provider.objects.get(pk=provider.pk), OutboundIntegration.objects.get(pk=halo.pk)
     with pytest.raises(Permanent):
-        secrets_of(provider.secrets)
+        named_secrets.opened(provider.secrets)
     providers.save_provider({**PROVIDER, "auth_token": "new"}, existing=provider, **by)  # type: ignore[arg-type]
     outbound.save_outbound({**HALO, "client_secret": "new"}, existing=halo, **by)  # type: ignore[arg-type]
-    assert secrets_of(Provider.objects.get(pk=provider.pk).secrets) == {"auth_token": "new"}
-    assert directory.secrets_of(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
+    assert named_secrets.opened(Provider.objects.get(pk=provider.pk).secrets) == {"auth_token": "new"}
+    assert named_secrets.opened(OutboundIntegration.objects.get(pk=halo.pk).secrets) == {"client_secret": "new"}
 
 
 def test_a_secret_that_is_not_needed_is_left_for_when_the_key_is_back(

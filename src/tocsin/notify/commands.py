@@ -15,7 +15,7 @@ from django.db import transaction
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
-from tocsin.core import configuration, egress
+from tocsin.core import configuration, egress, named_secrets
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.origins import leads_elsewhere
 from tocsin.core.specs import Spec
@@ -24,7 +24,7 @@ from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
 from tocsin.notify.channels.registry import BUILT_IN, KINDS
 from tocsin.notify.models import Provider, ProviderHealth
-from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, sealed, secrets_of, slug
+from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, slug
 
 #: Secrets by which others prove themselves to Tocsin; they never leave it.
 _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
@@ -43,20 +43,12 @@ def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str
     if not provider.is_enabled:
         spec["enabled"] = False
     spec |= {name: value for name, value in provider.settings.items() if value != ""}
-    return spec | secrets_of(provider.secrets) if with_secrets else spec
+    return spec | named_secrets.opened(provider.secrets) if with_secrets else spec
 
 
 def secrets_set(provider: Provider) -> frozenset[str]:
     """The names of the secrets that are stored, for a form that shows only that."""
-    return frozenset(_known(provider))
-
-
-def _known(provider: Provider) -> dict[str, str]:
-    """The stored secrets; none where no known key opens them: they are entered again."""
-    try:
-        return secrets_of(provider.secrets)
-    except Permanent:
-        return {}
+    return frozenset(named_secrets.readable(provider.secrets))
 
 
 def save_provider(
@@ -72,14 +64,14 @@ def save_provider(
         read = _read(Spec(spec), existing)
         before = provider_spec(existing) if existing else None
         is_same_kind = existing is not None and existing.kind == read.kind.name
-        known = _known(existing) if existing is not None and is_same_kind else {}
+        known = named_secrets.readable(existing.secrets) if existing is not None and is_same_kind else {}
         secrets = {name: text for name, text in {**known, **read.secrets}.items() if text}
         provider = existing or Provider()
         provider.name, provider.kind, provider.channels = read.name, read.kind.name, list(read.channels)
         provider.order, provider.is_enabled, provider.settings = read.order, read.is_enabled, dict(read.settings)
         changed = sorted(name for name in {*known, *secrets} if known.get(name) != secrets.get(name))
         if changed or not is_same_kind:
-            provider.secrets = sealed(secrets)
+            provider.secrets = named_secrets.sealed(secrets)
         provider.save()
         name_before = "" if before is None else str(before["name"])
         if _record(provider, before, provider_spec(provider), changed, actor, now) and name_before:
@@ -105,7 +97,7 @@ def test_provider(provider: Provider) -> str:
     kind = KINDS.get(provider.kind)
     if kind is None:
         raise Permanent(f"There is no kind of provider {provider.kind!r}.")
-    secrets = secrets_of(provider.secrets)
+    secrets = named_secrets.opened(provider.secrets)
     sender = kind.open(account_of(provider.name, provider.pk, kind, provider.settings, secrets))
     try:
         return sender.verify()

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from django.utils.text import slugify
 
-from tocsin.core import config, configuration, crypto, database, settings_store
+from tocsin.core import config, configuration, database, named_secrets, settings_store
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, TocsinError
 from tocsin.notify import health
@@ -234,7 +234,7 @@ class Directory:
         kind = KINDS.get(row["kind"])
         if kind is None:
             raise Permanent(f"There is no kind of provider {row['kind']!r}.")
-        account = account_of(row["name"], row["id"], kind, row["settings"], secrets_of(row["secrets"]))
+        account = account_of(row["name"], row["id"], kind, row["settings"], named_secrets.opened(row["secrets"]))
         channels = tuple(channel for channel in row["channels"] if channel in kind.channels)
         return self._opened_once(account, kind, row["id"], channels)
 
@@ -316,13 +316,3 @@ def environment_account() -> Account | None:
     user = urlsplit(settings.smtp_url).username or ""
     default = "" if "@" in user or "%40" in user else f"tocsin@{urlsplit(settings.public_url).hostname}"
     return account_of_url(ENVIRONMENT, settings.smtp_url, settings.email_from or default)
-
-
-def secrets_of(token: str) -> dict[str, str]:
-    """A provider's secrets by name, from the stored token. Raises Permanent when no known key fits."""
-    return dict(json.loads(crypto.decrypt(token))) if token else {}
-
-
-def sealed(secrets: Mapping[str, str]) -> str:
-    """The token that is stored of a provider's secrets; empty for none."""
-    return crypto.encrypt(json.dumps(dict(secrets))) if secrets else ""

@@ -19,9 +19,9 @@ from django.utils import timezone
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
-from tocsin.core import configuration, database, dependents
+from tocsin.core import configuration, database, dependents, named_secrets
 from tocsin.core.egress import HttpClient
-from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.errors import Rejected
 from tocsin.core.origins import leads_elsewhere
 from tocsin.core.specs import Spec
 from tocsin.outbound import calls, directory, pacing, record, tickets
@@ -44,20 +44,12 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     spec |= integration.settings
     if agents := {match.user.username: match.number for match in integration.matches.all()}:
         spec["agents"] = agents
-    return spec | directory.secrets_of(integration.secrets) if with_secrets else spec
+    return spec | named_secrets.opened(integration.secrets) if with_secrets else spec
 
 
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
     """The names of the secrets that are stored, for a form that shows only that."""
-    return frozenset(_known(integration))
-
-
-def _known(integration: OutboundIntegration) -> dict[str, str]:
-    """The stored secrets; none where no known key opens them: they are entered again."""
-    try:
-        return directory.secrets_of(integration.secrets)
-    except Permanent:
-        return {}
+    return frozenset(named_secrets.readable(integration.secrets))
 
 
 def save_outbound(
@@ -77,7 +69,7 @@ def save_outbound(
         given = {key: read.text(key, longest=4000) for key in kind.secrets if read.has(key)}
         settings = kind.read(read)
         matches = _matches(read, settings.pop("agents", {}))
-        known = _known(existing) if existing else {}
+        known = named_secrets.readable(existing.secrets) if existing else {}
         if existing and leads_elsewhere(existing.settings, settings):
             # Whoever may change the address must not learn by it what was stored for another one.
             for key in sorted(known.keys() - given.keys()):
@@ -92,7 +84,7 @@ def save_outbound(
         row.name, row.kind, row.group, row.is_enabled, row.settings = name, kind.name, group, enabled, settings
         changed = sorted(key for key in {*known, *secrets} if known.get(key) != secrets.get(key))
         if changed or existing is None:
-            row.secrets = directory.sealed(secrets)
+            row.secrets = named_secrets.sealed(secrets)
         row.save()
         row.matches.all().delete()
         AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)

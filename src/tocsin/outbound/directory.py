@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tocsin.core import configuration, crypto, database
+from tocsin.core import configuration, database, named_secrets
 from tocsin.core.database import Connection
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent
@@ -91,15 +91,5 @@ def opened(row: Mapping[str, Any], client: HttpClient) -> Open:
     kind = KINDS.get(row["kind"])
     if kind is None:
         raise Permanent(f"There is no kind of outbound integration {row['kind']!r}.")
-    account = Account(row["id"], row["name"], row["settings"], secrets_of(row["secrets"]))
+    account = Account(row["id"], row["name"], row["settings"], named_secrets.opened(row["secrets"]))
     return Open(account, kind, kind.open(account, client))
-
-
-def secrets_of(token: str) -> dict[str, str]:
-    """The secrets by name, from the stored token. Raises Permanent when no known key fits."""
-    return dict(json.loads(crypto.decrypt(token))) if token else {}
-
-
-def sealed(secrets: Mapping[str, str]) -> str:
-    """The token that is stored of secrets; empty for none."""
-    return crypto.encrypt(json.dumps(dict(secrets))) if secrets else ""

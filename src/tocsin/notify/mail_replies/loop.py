@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from tocsin.core import clock, configuration, database, imap, mailbox_troubles
+from tocsin.core import clock, configuration, database, imap, mailbox_troubles, named_secrets
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.imap import Account, Mailbox
 from tocsin.core.loops import Loop
@@ -120,7 +120,7 @@ class Reader:
         accounts = {}
         for row in rows:
             try:
-                secrets = providers.secrets_of(row["secrets"])
+                secrets = named_secrets.opened(row["secrets"])
             except Permanent as problem:
                 log.error("The mailbox for answers %s cannot be used: %s", row["name"], problem.detail)
                 continue

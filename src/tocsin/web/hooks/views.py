@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from tocsin.core import clock, config
+from tocsin.core import clock, config, named_secrets
 from tocsin.core.errors import Rejected
 from tocsin.notify import providers
 from tocsin.notify.channels.callbacks import Callback, Listener, NotGenuine
@@ -28,7 +28,7 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
     kind = KINDS.get(row.kind) if row else None
     if row is None or kind is None or not isinstance(kind, Listener):
         return HttpResponse("There is no such provider.\n", status=404, content_type="text/plain")
-    secrets = providers.secrets_of(row.secrets)
+    secrets = named_secrets.opened(row.secrets)
     account = providers.account_of(row.name, row.pk, kind, row.settings, secrets)
     callback = Callback(
         what=what,
