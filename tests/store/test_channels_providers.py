@@ -64,6 +64,20 @@ def test_a_bad_spec_is_refused_naming_the_place(
     assert Provider.objects.count() == 0
 
 
+@pytest.mark.parametrize("host", ["<b>", "mail example.org", "mail.example.org:587", "-mail.example.org", "smtp://x"])
+def test_a_server_that_can_be_none_is_refused(host: str, now: datetime) -> None:
+    with pytest.raises(Rejected) as caught:
+        save({"name": "Mail", "kind": "smtp", "host": host, "sender": "Tocsin"}, now)
+    assert "is not the name of a server" in caught.value.fields["host"]
+    assert "is not an e-mail address" in caught.value.fields["sender"]
+
+
+@pytest.mark.parametrize("host", ["mail", "mail_1.example.org", "MAIL.example.org.", "bücher.example", "192.0.2.1", "::1"])
+def test_every_name_and_address_of_a_server_is_taken(host: str, now: datetime) -> None:
+    made = save({"name": "Mail", "kind": "smtp", "host": host, "sender": "Tocsin <t@example.org>"}, now)
+    assert made.settings["host"] == host
+
+
 def test_everything_that_is_wrong_is_told_at_once(now: datetime) -> None:
     with pytest.raises(Rejected) as caught:
         save({"name": "1", "kind": "smtp", "port": 70_000, "security": "rot13"}, now)

@@ -16,6 +16,7 @@ from allauth.mfa.models import Authenticator
 from tocsin.access import tokens
 from tocsin.cli.main import run
 from tocsin.core import clock, config
+from tocsin.oncall.models import DutyNotice
 from tocsin.people.models import User
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tocsin.yaml"
@@ -163,6 +164,7 @@ def test_who_lost_a_second_factor_is_let_in_on_the_machine(capsys: pytest.Captur
     status, _, said = answer(capsys, "user", "reset-second-factor", "ALICE")
     assert (status, said) == (0, "alice signs in by the password alone now.\n")
     assert not Authenticator.objects.exists()
+    assert "Somebody on Tocsin's own machine took away" in DutyNotice.objects.get().text
     assert answer(capsys, "user", "reset-second-factor", "alice")[2] == "alice has no second factor.\n"
     status, _, said = answer(capsys, "user", "reset-second-factor", "bob")
     assert (status, 'There is no user "bob".' in said) == (1, True)

@@ -17,6 +17,8 @@ from tests.web.conftest import Company
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import clock
+from tocsin.escalation.models import Run
+from tocsin.escalation.runs import RunStatus
 from tocsin.notify.models import Delivery, Notification
 from tocsin.people.models import User
 from tocsin.web.alerts import timeline
@@ -289,3 +291,29 @@ def test_what_was_typed_stays_when_something_is_missing(company: Company, browse
     assert answer.status_code == 422
     assert "It smells." in text
     assert 'value="Acme"' in text
+
+
+def test_lists_say_in_the_readers_language_how_an_alert_came_and_how_it_stands(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    over = open_alert("VPN down")
+    Run.objects.filter(alert=over).update(
+        status=RunStatus.FINISHED, due_at=None, reason="Nobody answered, and the policy is at its end."
+    )
+    client = browser_of(company.responder)
+    client.post("/alerts/new/", {"subject": "Hot", "priority": "high", "groups": [company.desk.pk]})
+    Alert.objects.filter(pk=over).update(test=True)
+    text = text_of(client, "/alerts/", **{"Accept-Language": "de"})
+    assert "Niemand hat geantwortet, und der Eskalationsplan ist am Ende." in text
+    assert "von Hand eröffnet" in text
+    for path in ("/", "/wall/", "/search/?q=VPN"):
+        assert ">TEST<" in text_of(client, path), path
+
+
+def test_a_hold_until_a_day_that_there_is_not_says_what_to_write(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    number = open_alert()
+    answer = browser_of(company.responder).post(f"/alerts/{number}/hold", {"until": "2026-02-31T00:00"}, follow=True)
+    assert answer.status_code == 200
+    assert "Write until when, as date and time." in answer.content.decode()

@@ -30,6 +30,8 @@ def test_opening_the_link_shows_the_alert_and_changes_nothing(company: Company, 
     text = Client().get(link(number, company.responder)).content.decode()
     assert "VPN down" in text
     assert "You act as Bob Brown" in text
+    assert f'<span class="push soft">{company.responder.time_zone}</span>' in text
+    assert "Sign in to see everything" in text
     assert AlertEvent.objects.count() == before
 
 

@@ -415,3 +415,24 @@ def test_a_contact_of_a_group_is_tried_by_those_who_may_change_the_group(
     sent = Notification.objects.get(purpose="test")
     assert (sent.channel, sent.address, sent.user) == ("chat", "slack:C012AB3CD", company.admin)
     assert client.post(f"/groups/{desk.pk}/contacts/999999/test").status_code == 404
+
+
+def test_only_what_is_new_is_offered_the_browsers_own_time_zone(company: Company, browser_of: BrowserOf) -> None:
+    """A stored UTC that the page showed as another zone would become that zone with the next change of anything."""
+    anna = browser_of(company.admin)
+    night = {"between": {"from": "22:00", "to": "06:00", "time_zone": "UTC"}}
+    spec = {"name": "By night", "steps": [{"notify": {"roles": ["primary"]}, "when": night}]}
+    policy = save_policy(spec, actor=COMMAND_LINE, now=clock.now())
+    for path in ("/settings/", "/me/", f"/users/{company.admin.pk}/", f"/groups/{company.night.pk}/edit/"):
+        text = text_of(anna, path)
+        assert '<option value="UTC" selected' in text, path
+        assert "data-zones" not in text, path
+    selects = re.findall(r"<select[^>]*>", text_of(anna, f"/policies/{policy.pk}/edit/"))
+    first, empty = [one for one in selects if "-zone\"" in one]
+    assert "data-zones" not in first
+    assert "data-zones" in empty
+    for path in ("/users/invite/", "/groups/new/", "/policies/new/", "/on-call/schedules/new/", "/maintenance/new/"):
+        assert "data-zones" in text_of(anna, path), path
+    refused = anna.post("/groups/new/", {"name": "", "time_zone": "UTC"})
+    assert refused.status_code == 422
+    assert "data-zones" not in refused.content.decode()

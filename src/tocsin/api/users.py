@@ -17,7 +17,8 @@ from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core.errors import Rejected
-from tocsin.people import commands, second_factors
+from tocsin.notify import second_factors
+from tocsin.people import commands
 from tocsin.people.models import Group, User
 
 routes = Routes("users")

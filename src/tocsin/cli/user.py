@@ -57,7 +57,7 @@ def reset_second_factor(
     with open_database(data_dir):
         from tocsin.access.audit import COMMAND_LINE
         from tocsin.core import clock
-        from tocsin.people import second_factors
+        from tocsin.notify import second_factors
         from tocsin.people.models import User
 
         user = User.objects.filter(username__iexact=username).first()

@@ -36,7 +36,7 @@ def ready_made(time_zone: str) -> tuple[ReadyMade, ...]:
         ),
         ReadyMade(
             "five-tries",
-            "Five tries each",
+            "Five more tries each",
             "Calls each up to six times, five minutes apart, before the next role is called half an hour later.",
             {
                 "steps": [

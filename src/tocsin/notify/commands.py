@@ -6,9 +6,12 @@ Secrets are written and never read back. Who may do it is asked by the caller, b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parseaddr
+from ipaddress import ip_address
 from typing import Any
 
 from django.db import transaction
@@ -25,9 +28,13 @@ from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
 from tocsin.notify.channels.registry import BUILT_IN, KINDS
 from tocsin.notify.models import Provider, ProviderHealth
 from tocsin.notify.providers import ENVIRONMENT, SANDBOX, account_of, environment_account, slug
+from tocsin.people import addresses
 
 #: Secrets by which others prove themselves to Tocsin; they never leave it.
 _NEVER_SENT = frozenset({"signing_secret", "post_secret"})
+
+#: A part of a server's name. Letters of any script: they are encoded when it is called.
+_LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
 
 _RESERVED = {ENVIRONMENT.lower(), SANDBOX, *(kind.label.lower() for kind in BUILT_IN)}
 
@@ -197,12 +204,12 @@ def _setting(spec: Spec, setting: Setting) -> str | int | bool:
             url = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=2000)
             _check_url(spec, setting.name, url)
             return url.rstrip("/")
-        case SettingKind.TEXT:
+        case SettingKind.TEXT | SettingKind.HOST | SettingKind.MAILBOX:
             text = spec.text(setting.name, str(setting.default), required=setting.is_required, longest=500)
             if not text.isprintable():
                 spec.refuse(setting.name, "has a line break or control character in it.")
-            if setting is common.PREFIXES:
-                _check_prefixes(spec, setting.name, text)
+            elif text:
+                _check_text(spec, setting, text)
             return text
         case SettingKind.LONG_TEXT:
             return spec.text(setting.name, str(setting.default), required=setting.is_required, longest=20_000)
@@ -211,6 +218,29 @@ def _setting(spec: Spec, setting: Setting) -> str | int | bool:
 def _need(spec: Spec, setting: Setting) -> None:
     if setting.is_required:
         spec.refuse(setting.name, "is needed.", "missing")
+
+
+def _check_text(spec: Spec, setting: Setting, text: str) -> None:
+    if setting is common.PREFIXES:
+        _check_prefixes(spec, setting.name, text)
+    elif setting.kind is SettingKind.HOST and not _is_host(text):
+        spec.refuse(setting.name, f'"{text[:100]}" is not the name of a server; write one like mail.example.org.')
+    elif setting.kind is SettingKind.MAILBOX:
+        try:
+            addresses.email(parseaddr(text)[1])
+        except ValueError:
+            said = f'"{text[:100]}" is not an e-mail address; write one like Tocsin <tocsin@example.org>.'
+            spec.refuse(setting.name, said)
+
+
+def _is_host(text: str) -> bool:
+    """A name, also one with letters beyond ASCII, or an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        labels = text.removesuffix(".").split(".")
+        return len(text) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
+    return True
 
 
 def _check_prefixes(spec: Spec, name: str, text: str) -> None:

@@ -89,11 +89,20 @@ class ZoneSelect(forms.Select):
 
 
 class ZoneField(forms.ChoiceField):
-    """A choice among all time zones; a new form offers the browser's own."""
+    """A choice among all time zones."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("label", _("Time zone"))
-        super().__init__(choices=zones, widget=ZoneSelect(attrs={"data-zones": True}), **options)
+        super().__init__(choices=zones, widget=ZoneSelect(), **options)
+
+
+def offer_own_zone(form: forms.Form, name: str = "time_zone") -> None:
+    """Has a form for something new offer the browser's own time zone in place of UTC.
+
+    Never where a zone is stored: UTC that somebody chose would be another zone at the next change of anything else.
+    """
+    if not form.is_bound:
+        form.fields[name].widget.attrs["data-zones"] = True
 
 
 class DurationField(forms.CharField):

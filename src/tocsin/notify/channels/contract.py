@@ -181,6 +181,10 @@ class SettingKind(StrEnum):
     #: Several lines, such as a template.
     LONG_TEXT = "long_text"
     URL = "url"
+    #: A server's name or IP address.
+    HOST = "host"
+    #: An e-mail address, also with a name before it: Tocsin <tocsin@example.org>.
+    MAILBOX = "mailbox"
     NUMBER = "number"
     CHOICE = "choice"
     FLAG = "flag"

@@ -37,7 +37,12 @@ class MailRepliesKind(ProviderKind, Listener):
             default=False,
             help="As in alerts+…@example.org. Only where the mail server delivers such addresses to the mailbox.",
         ),
-        Setting("host", "IMAP server", help="Such as imap.example.org. Empty where mails are forwarded here instead."),
+        Setting(
+            "host",
+            "IMAP server",
+            SettingKind.HOST,
+            help="Such as imap.example.org. Empty where mails are forwarded here instead.",
+        ),
         Setting("port", "Port", SettingKind.NUMBER, help="Default 993, or 143 without TLS from the start."),
         Setting(
             "security",

@@ -20,7 +20,7 @@ from tocsin.people.models import User
 from tocsin.web.accounts import invitation
 from tocsin.web.accounts.adapter import AccountAdapter, address_of
 from tocsin.web.accounts.forms import SetupForm, WelcomeForm
-from tocsin.web.forms import show_rejection
+from tocsin.web.forms import offer_own_zone, show_rejection
 
 
 @login_not_required
@@ -32,6 +32,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
     if commands.has_administrator() or not setup_link.fits(token):
         return render(request, "account/setup_over.html", status=410)
     form = SetupForm(request.POST or None)
+    offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
         try:
             user = commands.create_first_administrator(
@@ -59,6 +60,7 @@ def welcome(request: HttpRequest, token: str) -> HttpResponse:
     except Rejected as rejected:
         return render(request, "account/welcome_over.html", {"reason": rejected.detail}, status=410)
     form = WelcomeForm(request.POST or None, initial={"time_zone": user.time_zone})
+    offer_own_zone(form)
     if request.method == "POST" and form.is_valid() and _take_password(form, user, request):
         return _come_in(request, user)
     return render(request, "account/welcome.html", {"form": form, "invited": user}, status=422 if form.errors else 200)

@@ -87,7 +87,7 @@ def read_command(request: Request, number: int, kind: CommandKind, actor: Actor,
     """The command that a form asks for. Raises Rejected that names the field."""
     form = request.POST
     common: dict[str, Any] = {"actor": actor, "via": via, "note": form.get("note", "")[:2000]}
-    seen = parse_datetime(form.get("seen_at", "") or "")
+    seen = _moment(form.get("seen_at", ""))
     if seen is not None and timezone.is_aware(seen):
         common["seen_at"] = seen
     match kind:
@@ -111,7 +111,7 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
         return Assign(**common, name=name.strip()[:200])
     if not user:
         return Assign(**common, name=actor.name, user_id=actor.user_id)
-    chosen = User.objects.filter(pk=user, is_active=True).first() if user.isdigit() else None
+    chosen = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
     if chosen is None:
         raise Rejected("invalid", _("Choose somebody."), "user")
     return Assign(**common, name=chosen.display_name, user_id=chosen.pk)
@@ -120,11 +120,19 @@ def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assig
 def _until(request: Request) -> datetime:
     text = request.POST.get("until", "")
     if text:
-        moment = parse_datetime(text)
+        moment = _moment(text)
         if moment is None:
             raise Rejected("invalid", _("Write until when, as date and time."), "until")
         return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
     return request.now + durations.parse(request.POST.get("for", ""), "for")
+
+
+def _moment(text: str) -> datetime | None:
+    """The moment; None of what is none, such as the 31st of February."""
+    try:
+        return parse_datetime(text)
+    except ValueError:
+        return None
 
 
 def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
@@ -189,16 +197,13 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
     known = [(name, _readable(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
     rest = [*known, *sorted(custom.items())]
     facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in rest]
-    facts += [(name.replace("_", " ").capitalize(), str(value)) for name, value in sorted(alert.tags.items())]
+    facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in sorted(alert.tags.items())]
     return [(label, value) for label, value in facts if value]
 
 
 def _readable(text: str) -> str:
     """A moment as people write it; anything else as it is."""
-    try:
-        moment = parse_datetime(text)
-    except ValueError:
-        return text
+    moment = _moment(text)
     if moment is None:
         return text
     if timezone.is_naive(moment):

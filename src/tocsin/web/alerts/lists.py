@@ -23,6 +23,7 @@ from tocsin.people.models import User
 from tocsin.web import counting
 from tocsin.web.alerts.upcoming import capitalised
 from tocsin.web.alerts.upcoming import steps_of as next_steps
+from tocsin.web.told import told
 
 #: Key in the address, label.
 TABS: tuple[tuple[str, Any], ...] = (
@@ -207,7 +208,7 @@ def _row(alert: Alert, people: list[User], step: NextStep | None, reason: str) -
     if alert.status == AlertStatus.ON_HOLD:
         return Row(alert, people, alert.hold_until, "")
     if step is None:
-        return Row(alert, people, None, reason)
+        return Row(alert, people, None, told(reason))
     return Row(alert, people, None if step.waits else step.at, capitalised(step.summary))
 
 

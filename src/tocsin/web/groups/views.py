@@ -20,7 +20,7 @@ from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import beside, each, show_rejection
+from tocsin.web.forms import beside, each, offer_own_zone, show_rejection
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.guard import actor, may, needs, require
 from tocsin.web.home import overview
@@ -80,6 +80,8 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     require(request, Action.TEAMS, row)
     written: dict[str, Any] | None = commands.group_spec(row) if row else None
     form = GroupForm(request.POST or None, initial=written or {"time_zone": request.user.time_zone})
+    if row is None:
+        offer_own_zone(form)
     begin = initial_members(written) if written else [{"user": request.user.pk, "roles": ["primary"], "position": 1}]
     members = MemberFormSet(request.POST or None, initial=begin, prefix="members")
     contacts = ContactFormSet(

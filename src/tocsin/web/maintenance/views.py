@@ -22,7 +22,7 @@ from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.simulate import caught
 from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import show_rejection
+from tocsin.web.forms import offer_own_zone, show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
 from tocsin.web.maintenance.sentence import sentence
@@ -75,9 +75,8 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         require(request, Action.ROUTING, row.group_id)
     form = WindowForm(request.POST or None, initial=initial(row) if row is not None else _new(request))
     offer_own_groups(request, form.fields["group"])
-    if row is not None:
-        # Its zone is said: the browser's own is offered for a new one only.
-        form.fields["time_zone"].widget.attrs.pop("data-zones", None)
+    if row is None:
+        offer_own_zone(form)
     preview: dict[str, Any] = {}
     if request.method == "POST" and form.is_valid():
         try:

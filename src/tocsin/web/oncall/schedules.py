@@ -19,7 +19,7 @@ from tocsin.people import permissions
 from tocsin.people.models import Group
 from tocsin.web import needed
 from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import reader_zone, typed
+from tocsin.web.forms import offer_own_zone, reader_zone, typed
 from tocsin.web.guard import actor, may, needs, offer_own_groups, require
 from tocsin.web.oncall import preview, shift_words
 from tocsin.web.oncall.preview import Preview
@@ -148,7 +148,9 @@ def _forms(request: Request, row: Schedule | None) -> tuple[ScheduleForm, Shifts
         "users": members, "roles": ["primary"], "start_day": _monday(request).isoformat(),
         "layer": 1, "move": 1,
     }  # fmt: skip
-    return ScheduleForm(data, initial=fresh), shifts_formset(data, [shift])
+    form = ScheduleForm(data, initial=fresh)
+    offer_own_zone(form)
+    return form, shifts_formset(data, [shift])
 
 
 def _monday(request: Request) -> date:

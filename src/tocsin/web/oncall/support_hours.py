@@ -19,7 +19,7 @@ from tocsin.oncall import commands, lookup
 from tocsin.oncall.models import HolidayCalendar, SupportHours
 from tocsin.people.models import Group
 from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import ZoneField, show_rejection
+from tocsin.web.forms import ZoneField, offer_own_zone, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.oncall import shift_words
 from tocsin.web.oncall.widgets import WindowsField
@@ -90,6 +90,8 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         }
     )  # fmt: skip
     form = SupportHoursForm(request.POST or None, initial=begin)
+    if row is None:
+        offer_own_zone(form)
     offer_own_groups(request, form.fields["group"])
     if request.method == "POST" and form.is_valid():
         require(request, Action.TEAMS, form.cleaned_data["group"])

@@ -17,7 +17,7 @@ from tocsin.escalation.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.forms import DurationField, ZoneField, in_picker, typed
+from tocsin.web.forms import DurationField, ZoneField, in_picker, offer_own_zone, typed
 from tocsin.web.groups.forms import channel_choices
 from tocsin.web.policies.forms import ROLES
 from tocsin.web.ways import Choices, Ways, initial_way, ways
@@ -103,6 +103,8 @@ class StepForm(forms.Form):
                 self.fields[name].widget = forms.MultipleHiddenInput()
         if not hours:
             self.fields["hours"].widget = forms.HiddenInput()
+        if not self.initial.get("between"):
+            offer_own_zone(self, "zone")
         rows = self.initial.get("by", []) if self.initial else []
         self.by: Ways = ways(self.data if self.is_bound else None, rows, f"{self.prefix}-by", way_choices())
 

@@ -105,7 +105,7 @@ def _field(setting: Setting, *, is_stored: bool) -> forms.Field:
             return forms.CharField(
                 max_length=2000, initial=setting.default, widget=forms.TextInput(attrs=attributes), **common
             )
-        case SettingKind.TEXT:
+        case SettingKind.TEXT | SettingKind.HOST | SettingKind.MAILBOX:
             return forms.CharField(max_length=500, initial=setting.default, **common)
         case SettingKind.LONG_TEXT:
             return CodeField(rows=4, max_length=20_000, initial=setting.default, **common)

@@ -16,8 +16,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
 
+from tocsin.alerts.models import Alert
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import clock, durations
+from tocsin.escalation import by_hand
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify.channels import phone_numbers
 from tocsin.people import sealed
@@ -28,6 +30,7 @@ from tocsin.web.alerts.lists import Row
 from tocsin.web.told import told as _told
 from tocsin.web.told import told_of
 from tocsin.web.told.reading import say_span
+from tocsin.workflows import acting
 
 register = template.Library()
 
@@ -185,6 +188,20 @@ def told_about(text: str, name: str) -> str:
 def own_words(subject: str) -> str:
     """A subject that Tocsin wrote itself, in the reader's language; everybody else's as it is."""
     return _told(subject) if subject.endswith(_OWN_SUBJECTS) else subject
+
+
+@register.simple_tag
+def comes_from(alert: Alert) -> str:
+    """The integration that an alert came in by, else its source; one that came from inside says how."""
+    if alert.integration is not None:
+        return alert.integration.name
+    match alert.source:
+        case by_hand.SOURCE:
+            return _("opened by hand")
+        case acting.SOURCE:
+            return _("opened by a workflow")
+        case other:
+            return other
 
 
 @register.simple_tag

@@ -18,6 +18,7 @@ from tocsin.access.roles import Action
 from tocsin.core import csv_text
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.notify.second_factors import take_away
 from tocsin.people import absences, commands, second_factors
 from tocsin.people import groups as group_commands
 from tocsin.people.models import User
@@ -25,7 +26,7 @@ from tocsin.web import mail
 from tocsin.web.accounts import invitation
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import show_rejection
+from tocsin.web.forms import offer_own_zone, show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.request import Request, page
 from tocsin.web.told import told
@@ -49,6 +50,7 @@ def user_list(request: Request) -> HttpResponse:
 def invite(request: Request) -> HttpResponse:
     """A new user, who is mailed a link to choose a password."""
     form = InviteForm(request.POST or None, initial={"time_zone": request.user.time_zone})
+    offer_own_zone(form)
     if request.method == "POST" and form.is_valid():
         try:
             user = _create(request, form)
@@ -105,7 +107,7 @@ _FACTORS = {
 def reset_second_factor(request: Request, number: int) -> HttpResponse:
     """For somebody who lost theirs."""
     row = find(number)
-    gone = second_factors.take_away(row, actor=actor(request), now=request.now)
+    gone = take_away(row, actor=actor(request), now=request.now)
     # Somebody else may have been quicker, or the person.
     said = _("%(name)s signs in by the password alone now.") if gone else _("%(name)s has no second factor.")
     messages.success(request, said % {"name": row.display_name})

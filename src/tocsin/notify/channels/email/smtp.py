@@ -49,7 +49,7 @@ class SmtpKind(ProviderKind):
     channels: tuple[str, ...] = ("email",)
     parallel = 20
     settings: tuple[Setting, ...] = (
-        Setting("host", "Server", is_required=True, help="Its name, such as smtp.example.org."),
+        Setting("host", "Server", SettingKind.HOST, is_required=True, help="Its name, such as smtp.example.org."),
         Setting("port", "Port", SettingKind.NUMBER, help="Default 587, or 465 with TLS from the start."),
         Setting(
             "security",
@@ -61,7 +61,7 @@ class SmtpKind(ProviderKind):
         ),
         Setting("username", "User name", help="Only where the server asks for one."),
         Setting("password", "Password", is_secret=True, help="Of that user."),
-        Setting("sender", "From", help="Such as Tocsin <tocsin@example.org>."),
+        Setting("sender", "From", SettingKind.MAILBOX, help="Such as Tocsin <tocsin@example.org>."),
     )
 
     def accepts(self, channel: str, address: str) -> bool:

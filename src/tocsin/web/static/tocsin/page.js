@@ -201,7 +201,7 @@
     document.querySelector(`[data-toggle-row="${event.target.id}"]`)?.setAttribute("aria-expanded", "true");
   });
 
-  /* ---- a new form offers this browser's own time zone ---- */
+  /* ---- a form for something new offers this browser's own time zone ---- */
   document.querySelectorAll("select[data-zones]").forEach((select) => {
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     const own = [...select.options].find((option) => option.value === zone);
