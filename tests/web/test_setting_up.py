@@ -436,3 +436,18 @@ def test_only_what_is_new_is_offered_the_browsers_own_time_zone(company: Company
     refused = anna.post("/groups/new/", {"name": "", "time_zone": "UTC"})
     assert refused.status_code == 422
     assert "data-zones" not in refused.content.decode()
+
+
+def test_the_note_of_a_policy_that_never_ends_is_in_the_readers_language(
+    company: Company, browser_of: BrowserOf
+) -> None:
+    spec = {
+        "name": "On and on",
+        "steps": [{"notify": {"roles": ["primary"]}}],
+        "end": {"then": "keep_last_step", "every": "15m"},
+    }
+    policy = save_policy(spec, actor=COMMAND_LINE, now=clock.now())
+    path = f"/policies/{policy.pk}/?for=group-{company.desk.pk}"
+    text = browser_of(company.admin).get(path, headers={"Accept-Language": "de"}).content.decode()
+    assert "until somebody answers" not in text
+    assert "bis jemand antwortet" in text

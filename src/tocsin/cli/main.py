@@ -49,7 +49,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         outcome = app(args=list(arguments), standalone_mode=False, prog_name="tocsin")
     except typer.TyperException as error:
-        return _say(error.format_message(), error.exit_code)
+        # The validator's own prefix says nothing to whoever typed.
+        return _say(error.format_message().replace(": Value error, ", ": "), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _say("Stopped.", 130)
     except RejectedAll as error:

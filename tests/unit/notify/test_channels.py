@@ -23,6 +23,8 @@ from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import Account, Channel, ProviderKind, Rendered, Sender
+from tocsin.notify.channels.http_gateway.kind import HttpGatewayKind
+from tocsin.notify.channels.http_gateway.template import NAMES
 from tocsin.notify.channels.registry import CHANNELS, KINDS
 
 ICONS = Path(__file__).parents[3] / "scripts"
@@ -303,3 +305,8 @@ def _elsewhere(account: Account, port: int) -> Account:
     else:
         settings["api_base"] = f"http://127.0.0.1:{port}"
     return Account(account.name, settings, account.secrets)
+
+
+def test_the_gateways_form_names_everything_that_is_filled_in() -> None:
+    body = next(setting for setting in HttpGatewayKind.settings if setting.name == "body")
+    assert [f"<{name}>" for name in NAMES] == re.findall(r"<\w+>", body.help.partition(". ")[0])

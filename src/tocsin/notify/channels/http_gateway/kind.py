@@ -28,7 +28,11 @@ class HttpGatewayKind(ProviderKind):
         Setting(
             "method", "Method", SettingKind.CHOICE, default="POST", choices=("POST", "PUT", "GET"), help="Usual: POST."
         ),
-        Setting("query", "Query", help=f"Added to the address, such as to=<to>&msg=<text>. Filled in: {_FILLED}."),
+        Setting(
+            "query",
+            "Query",
+            help="Added to the address, such as to=<to>&msg=<text>. Filled in as the body is.",
+        ),
         Setting(
             "body_format",
             "Body is",
@@ -42,7 +46,11 @@ class HttpGatewayKind(ProviderKind):
             "Body",
             SettingKind.LONG_TEXT,
             default='{"to": "<to>", "from": "<from>", "text": "<text>"}',
-            help=f"Filled in: {_FILLED}. <key> is the same when a message is sent again.",
+            # Written out, so that it can be translated; a test compares it with NAMES.
+            help=(
+                "Filled in: <to>, <to_digits>, <text>, <from>, <key>, <secret>. "
+                "<key> is the same when a message is sent again."
+            ),
         ),
         Setting("from_number", "From", help="What <from> stands for: a number or a sender name."),
         Setting("username", "User name", help="Only where the gateway asks for one (HTTP Basic)."),
