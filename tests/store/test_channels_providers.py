@@ -72,7 +72,9 @@ def test_a_server_that_can_be_none_is_refused(host: str, now: datetime) -> None:
     assert "is not an e-mail address" in caught.value.fields["sender"]
 
 
-@pytest.mark.parametrize("host", ["mail", "mail_1.example.org", "MAIL.example.org.", "bücher.example", "192.0.2.1", "::1"])
+@pytest.mark.parametrize(
+    "host", ["mail", "mail_1.example.org", "MAIL.example.org.", "bücher.example", "192.0.2.1", "::1"]
+)
 def test_every_name_and_address_of_a_server_is_taken(host: str, now: datetime) -> None:
     made = save({"name": "Mail", "kind": "smtp", "host": host, "sender": "Tocsin <t@example.org>"}, now)
     assert made.settings["host"] == host

@@ -428,7 +428,7 @@ def test_only_what_is_new_is_offered_the_browsers_own_time_zone(company: Company
         assert '<option value="UTC" selected' in text, path
         assert "data-zones" not in text, path
     selects = re.findall(r"<select[^>]*>", text_of(anna, f"/policies/{policy.pk}/edit/"))
-    first, empty = [one for one in selects if "-zone\"" in one]
+    first, empty = [one for one in selects if '-zone"' in one]
     assert "data-zones" not in first
     assert "data-zones" in empty
     for path in ("/users/invite/", "/groups/new/", "/policies/new/", "/on-call/schedules/new/", "/maintenance/new/"):

@@ -45,7 +45,10 @@ def test_the_commands_of_this_part_are_there() -> None:
         (["fly"], "No such command 'fly'."),
         (["export", "--loud"], "No such option: --loud"),
         (["user", "create", "alice"], "Missing option '--email'."),
-        (["user", "create", "alice", "--email", "a@example.org", "--role", "boss"], "Invalid value for '--role': 'boss' is not one of"),
+        (
+            ["user", "create", "alice", "--email", "a@example.org", "--role", "boss"],
+            "Invalid value for '--role': 'boss' is not one of",
+        ),
         (["apply"], "Missing argument 'FILE…'."),
     ],
 )
