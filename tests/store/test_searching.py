@@ -16,6 +16,7 @@ from tocsin.alerts import searching as alerts
 from tocsin.alerts.models import Alert, AlertText
 from tocsin.alerts.orders import Actor
 from tocsin.alerts.states import ActorKind, Via
+from tocsin.api.alerts import AlertFilters, filtered
 from tocsin.core import database
 from tocsin.core.parts import first
 from tocsin.inbound import searching
@@ -191,6 +192,27 @@ def test_a_word_that_few_alerts_have_is_found_without_reading_the_others(now: da
         held.execute("ANALYZE alerts_alert, alerts_alerttext")
     for word in ("zanzibar", "qwertz"):
         assert rows_read("alerts_alert", lambda word=word: closed(word)) < 100
+
+
+def test_a_priority_that_few_alerts_had_is_found_without_reading_the_others(now: datetime) -> None:
+    Alert.objects.bulk_create(
+        Alert(subject=f"VPN down {n}", status="closed", opened_at=now - MINUTE, last_message_at=now)
+        for n in range(3_000)
+    )
+    over = {alert(status, now - MINUTE, status, priority="low").pk for status in ("closed", "cancelled", "merged")}
+    live = {alert(status, now - MINUTE, status, priority="low").pk for status in ("open", "assigned", "on_hold")}
+    with database.pool().connection() as held:
+        held.execute("ANALYZE alerts_alert")
+
+    def asked(**query: list[str]) -> set[int]:
+        filters = AlertFilters.model_validate({"priority": ["low"], **query})
+        return {one.pk for one in first(filtered(Alert.objects.all(), filters), 50)}
+
+    assert set(closed(priority="low")) == {"closed", "cancelled", "merged"}
+    assert asked() == over | live
+    assert asked(status=["open", "closed"]) < over | live
+    for look in (lambda: closed(priority="low"), asked, lambda: asked(status=["closed"])):
+        assert rows_read("alerts_alert", look) < 100
 
 
 def test_alerts_opened_since_a_moment_are_found_by_halving_their_numbers(now: datetime) -> None:

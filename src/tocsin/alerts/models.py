@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from tocsin.alerts.states import LIVE, AlertStatus, Priority
+from tocsin.alerts.states import LIVE, NOT_LIVE, AlertStatus, Priority
 
 
 class Alert(models.Model):
@@ -84,6 +84,10 @@ class Alert(models.Model):
             ),
             # The alerts of one integration, newest first.
             models.Index(fields=("integration", "id"), name="alerts_alert_integration"),
+            # What is over, of one priority, newest first. An alert enters it as it ends: opening one costs no more.
+            models.Index(
+                fields=("priority", "id"), condition=Q(status__in=sorted(NOT_LIVE)), name="alerts_alert_priority"
+            ),
         )
 
 

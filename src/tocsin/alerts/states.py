@@ -17,6 +17,9 @@ class AlertStatus(StrEnum):
 #: The states of an alert that somebody must still answer.
 LIVE = frozenset({AlertStatus.OPEN, AlertStatus.ASSIGNED, AlertStatus.ON_HOLD})
 
+#: All others: what lists show as closed.
+NOT_LIVE = frozenset(AlertStatus) - LIVE
+
 #: The states of an alert that is over.
 OVER = frozenset({AlertStatus.CLOSED, AlertStatus.CANCELLED})
 

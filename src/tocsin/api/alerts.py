@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Action
 from tocsin.alerts import searching
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
-from tocsin.alerts.states import LIVE, AlertStatus, Priority
+from tocsin.alerts.states import LIVE, NOT_LIVE, AlertStatus, Priority
 from tocsin.api.gate import caller
 from tocsin.api.lookup import Moment, find_named
 from tocsin.api.paging import Number, Page, PageQuery, page
@@ -124,7 +124,7 @@ class EventFilters(PageQuery):
 
 @routes.get("", Action.SEE, answers=Page[AlertShape], summary="Alerts, newest first")
 def list_alerts(request: HttpRequest, query: Query[AlertFilters]) -> dict[str, Any]:
-    rows = _filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
+    rows = filtered(Alert.objects.defer(*_LONG).select_related("owner", "integration"), query)
     now = caller(request).now
     return page(rows, query, lambda found: show(found, now), newest_first=True)
 
@@ -215,7 +215,7 @@ def _show_events(events: Sequence[AlertEvent]) -> list[dict[str, Any]]:
     ]
 
 
-def _filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]]:
+def filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert]]:
     """The alerts asked for, as the parts of a page."""
     rows = _filtered_by_people(_filtered_by_columns(rows, query), query)
     wanted, kept = Q(), Q()
@@ -226,9 +226,9 @@ def _filtered(rows: QuerySet[Alert], query: AlertFilters) -> list[QuerySet[Alert
     if query.subject is not None:
         wanted &= Q(subject__icontains=query.subject)
         kept &= Q(texts__subject__contains=Kept(query.subject))
-    if not wanted:
+    if not wanted and not query.priority:
         return [rows]
-    live, over = rows.filter(status__in=sorted(LIVE)), rows.filter(status__in=sorted(set(AlertStatus) - LIVE))
+    live, over = rows.filter(status__in=sorted(LIVE)), rows.filter(status__in=sorted(NOT_LIVE))
     return [searching.live(live, wanted), *searching.parts(over, wanted, kept)]
 
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.alerts import searching
 from tocsin.alerts.models import Acknowledgement, Alert
-from tocsin.alerts.states import LIVE, AlertStatus, Priority
+from tocsin.alerts.states import LIVE, NOT_LIVE, AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.text_index import Kept
 from tocsin.escalation.forecast import NextStep
@@ -147,7 +147,7 @@ def of_tab(key: str) -> QuerySet[Alert]:
         case "on_hold":
             return rows.filter(status=AlertStatus.ON_HOLD)
         case "closed":
-            return rows.filter(status__in=[AlertStatus.CLOSED, AlertStatus.CANCELLED, AlertStatus.MERGED])
+            return rows.filter(status__in=sorted(NOT_LIVE))
         case _:
             return rows.filter(status=AlertStatus.OPEN).filter(~_ACKNOWLEDGED)
 
