@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from email.utils import parseaddr
 from pathlib import Path
@@ -240,6 +241,29 @@ def test_a_server_that_turns_everybody_away_is_tried_again() -> None:
         account = account_of_url("Mail", f"smtp://127.0.0.1:{listener.getsockname()[1]}", "t@example.org")
         with pytest.raises(Temporary, match=r"takes no connection now: 554 5\.3\.2 not today"):
             SmtpSender(account).verify()
+        thread.join()
+
+
+@pytest.mark.parametrize(("deadline", "line"), [(0.5, b""), (60.0, b"220-and so on\r\n" * 500)])
+def test_a_server_that_talks_without_end_holds_no_mail_for_ever(
+    monkeypatch: pytest.MonkeyPatch, deadline: float, line: bytes
+) -> None:
+    monkeypatch.setattr(smtp, "DEADLINE", deadline)
+    is_over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                while not is_over.wait(0 if line else 0.1):
+                    connection.sendall(line or b"220-hm\r\n")
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        account = account_of_url("Mail", f"smtp://127.0.0.1:{listener.getsockname()[1]}", "t@example.org")
+        with pytest.raises(Temporary, match="does not answer"):
+            SmtpSender(account).verify()
+        is_over.set()
         thread.join()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import smtplib
 import socket
@@ -16,7 +17,7 @@ from email.mime.nonmultipart import MIMENonMultipart
 from email.policy import compat32
 from email.utils import format_datetime, formataddr, parseaddr
 from ipaddress import ip_address
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from tocsin.core import clock, egress
@@ -28,6 +29,9 @@ from tocsin.notify.channels.email.channel import EmailChannel
 #: For each answer of the server; after the data it may look for viruses first.
 TIMEOUT = 15.0
 TIMEOUT_AFTER_DATA = 60.0
+#: Signing in, and each mail, however slowly the server talks; and so much it may say meanwhile, in bytes.
+DEADLINE = 120.0
+MOST_SAID = 64 * 1024
 #: A connection that was idle for longer, or carried so many mails, is not used again.
 MOST_IDLE = 60.0
 MOST_MAILS = 100
@@ -194,6 +198,31 @@ class _Stale(Exception):
     """A connection that was kept turned out to be closed, before anything was accepted."""
 
 
+class _Answers(io.RawIOBase):
+    """What a server says. One that never comes to an end would hold a mail for ever, since each of its lines is in
+    time."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        connection = self._connection
+        assert connection.sock is not None
+        left, usual = connection.until - time.monotonic(), connection.sock.gettimeout() or TIMEOUT
+        if left <= 0 or connection.heard > MOST_SAID:
+            raise TimeoutError("its answer does not come to an end")
+        connection.sock.settimeout(min(left, usual))
+        try:
+            number = connection.sock.recv_into(buffer)
+        finally:
+            connection.sock.settimeout(usual)
+        connection.heard += number
+        return number
+
+
 class _Connection(smtplib.SMTP):
     """One signed-in connection. `smtplib` speaks the protocol; where it connects to is checked first."""
 
@@ -203,10 +232,21 @@ class _Connection(smtplib.SMTP):
         self.mails = 0
         self.was_kept = False
         self.tls_version = ""
+        self._begin()
         # A name of our own for EHLO: looking up the machine's can take seconds.
         super().__init__(local_hostname=server.envelope.rpartition("@")[2] or "localhost", timeout=TIMEOUT)
         # What the certificate must name; `smtplib` sets it only where it connects by itself.
         self._host = server.host
+
+    def _begin(self) -> None:
+        """An exchange begins, which has its own deadline."""
+        self.until, self.heard = time.monotonic() + DEADLINE, 0
+
+    def getreply(self) -> tuple[int, bytes]:
+        """As `smtplib` has it, and no longer than the exchange may last."""
+        if self.file is None and self.sock is not None:
+            self.file = io.BufferedReader(_Answers(self))
+        return super().getreply()
 
     @classmethod
     def open(cls, server: _Server) -> _Connection:
@@ -264,6 +304,7 @@ class _Connection(smtplib.SMTP):
     def carry(self, sender: str, address: str, data: bytes) -> str:
         """Sends one mail and returns what the server said. Raises Temporary, Permanent, OutcomeUnknown, or _Stale."""
         self.mails += 1
+        self._begin()
         try:
             self._step(*self.mail(sender, self._options()))
             self._step(*self.rcpt(address))
