@@ -13,7 +13,8 @@ import pytest
 from tests.store.escalating import STEPS, Desk, wired
 from tests.store.people import ACTOR
 from tocsin.alerts import rows
-from tocsin.alerts.commands import write
+from tocsin.alerts.commands import open_alerts, write
+from tocsin.alerts.openings import NewAlert, Opening
 from tocsin.alerts.orders import (
     Acknowledge,
     Assign,
@@ -21,16 +22,17 @@ from tocsin.alerts.orders import (
     Close,
     Escalate,
     Hold,
+    NewEvent,
     Reopen,
     Resume,
     Unassign,
     Undo,
 )
 from tocsin.alerts.reactors import AlertChange, PagingMode
-from tocsin.alerts.states import Priority
+from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import database as tocsin_database
 from tocsin.core import ids
-from tocsin.escalation import at_work
+from tocsin.escalation import at_work, plans
 from tocsin.escalation import loop as escalation_loop
 from tocsin.escalation.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy, PolicyVersion, Run
@@ -199,6 +201,18 @@ def test_a_policy_that_is_deleted_leaves_its_runs_at_work(desk: Desk) -> None:
     delete_policy(desk.policy, actor=ACTOR, now=desk.start)
     desk.turn(5)
     assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice", "bob"]
+
+
+def test_an_alert_that_opens_while_its_policy_is_deleted_still_pages_by_it(desk: Desk) -> None:
+    with tocsin_database.transaction() as connection:
+        (alert,) = rows.new_ids(connection, 1)
+        new = NewAlert(alert, Priority.HIGH, "VPN down", desk.at(0))
+        event = NewEvent(alert, EventKind.OPENED, desk.at(0), desk.actor("erin"), "A message opened it.")
+        open_alerts(connection, [Opening(new, desk.paging(), event)], desk.at(0))
+        delete_policy(desk.policy, actor=ACTOR, now=desk.start)
+    plans._known.clear()  # another node has never read it
+    desk.turn(0)
+    assert [who for who, *_ in desk.pages(alert)] == ["alice", "alice"]
 
 
 # What people do

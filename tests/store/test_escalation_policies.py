@@ -108,10 +108,11 @@ def test_a_policy_that_is_needed_is_not_deleted(now: datetime) -> None:
     assert Policy.objects.count() == 1
 
 
-def test_deleting_a_policy_that_nothing_used_leaves_nothing(now: datetime) -> None:
+def test_deleting_a_policy_that_nothing_used_leaves_its_last_version_only(now: datetime) -> None:
     policy = save_policy(STANDARD, actor=ACTOR, now=now)
+    policy = save_policy({**STANDARD, "end_after": "9m"}, existing=policy, actor=ACTOR, now=now)
     delete_policy(policy, actor=ACTOR, now=now)
-    assert (Policy.objects.count(), PolicyVersion.objects.count()) == (0, 0)
+    assert (Policy.objects.count(), PolicyVersion.objects.count()) == (0, 1)
     assert AuditEntry.objects.latest("id").action == "delete"
 
 
