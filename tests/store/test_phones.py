@@ -460,6 +460,28 @@ def test_a_provider_with_a_limit_a_minute_leaves_the_rest_to_the_next(world: Wor
     assert len(world.first.messages) == 3
 
 
+def test_what_a_provider_with_a_limit_cannot_take_yet_keeps_nothing_else_waiting(world: World) -> None:
+    Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 12, "prefixes": "+1"})
+    Provider.objects.filter(name="Twilio two").update(settings={**world.second.settings, "prefixes": "+41"})
+    changed()
+    for number in range(8):
+        world.post.user(f"user{number}", {**SMS, "address": f"+120255501{number:02}"})
+        world.post.page(world.post.alert(), f"user{number}")
+    world.post.seconds = 1
+    world.post.user("alice", SMS)
+    world.post.page(world.post.alert(), "alice")
+    box = world.post.outbox(slots=6)
+    turns = 0
+    while box.turn() and turns < 20:
+        box.settle()
+        turns += 1
+    box.settle()
+    assert turns < 20, "nothing can leave now, and it goes on looking"
+    assert (len(world.first.messages), len(world.second.messages)) == (2, 1)
+    world.post.go(7, box)
+    assert len(world.first.messages) == 3
+
+
 def test_whoever_tests_a_phone_is_told_which_key_was_pressed(world: World) -> None:
     user = world.post.user("alice", {**CALL, "wait": "0s"})
     method = user.contact_methods.get()

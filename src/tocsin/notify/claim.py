@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from tocsin.core.database import Connection
@@ -14,11 +14,15 @@ from tocsin.notify import bundling, health, outbox_rows
 from tocsin.notify.bundling import MOST_TOGETHER, Bundle, Room
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.disclosure import Content
-from tocsin.notify.due import BUNDLED_LATER, Due, after_waiting
+from tocsin.notify.due import BUNDLED_LATER, USED_UP, Due, after_waiting
 from tocsin.notify.mail_replies.references import AnswersTo
 from tocsin.notify.outbox_rows import Full, Leased
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import SANDBOX, Carrier, Directory
+
+
+#: What nobody may take yet is looked at again so much later, so that it keeps nothing else from being looked at.
+USED_UP_FOR = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +82,8 @@ def claim(
         jobs = _bundled(connection, rooms, ready, now)
     else:
         jobs = rooms.jobs([Bundle((due,)) for due in ready])
+    later = [due for bundle in rooms.used_up for due in bundle.members]
+    outbox_rows.wait(connection, [(due, due.waited or USED_UP, now + USED_UP_FOR) for due in later])
     given = Counter(job.provider for job in jobs)
     health.use_up(connection, {n: entry.after(given[n], now) for n, entry in allowances.items() if given[n]})
     outbox_rows.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
@@ -126,6 +132,8 @@ class _Rooms:
         self._slots = slots
         #: What those with a limit a minute may be given now.
         self._allowed = dict(allowed)
+        #: Messages that every provider which carries there has used up its minute for.
+        self.used_up: list[Bundle] = []
         carriers = directory.all()
         self._crowded = [c.name for c in carriers if not self._has_room(c.name, c.kind.parallel)]
 
@@ -158,6 +166,7 @@ class _Rooms:
         carriers = self._directory.carriers(due.channel, due.address)
         carrier = self._chosen(carriers, due.provider_name)
         if carriers and carrier is None:
+            self.used_up.append(bundle)
             return None
         name, most = (carrier.name, carrier.kind.parallel) if carrier else (SANDBOX, self._slots)
         if not self._has_room(name, most):

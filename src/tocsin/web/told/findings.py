@@ -144,6 +144,7 @@ FINDINGS = (
     _("A message left for this address a moment ago; this leaves bundled, within 10 seconds"),
     _("So many messages an hour as the person wants have left for this address; this leaves with the others later"),
     _("The page is still on its way; this follows it"),
+    _("Its provider takes no more messages at this moment; this waits for its turn"),
     _("STOP was sent from this number, so it gets no text messages until START is sent from it"),
     _("The call ended before anybody was told anything"),
     _("{name} uses {name_b} no more"),
