@@ -94,7 +94,7 @@ def delete_policy(policy: Policy, *, actor: Actor, now: datetime) -> None:
         dependents.refuse_deletion("policy", policy.pk, policy.name)
         _record(policy, policy_spec(policy), None, actor, now)
         # An alert that is just opening may begin a run with the last one: that stays, used or not.
-        versions = list(policy.versions.exclude(pk=policy.current_id).values_list("pk", flat=True))
+        versions = [number for number in policy.versions.values_list("pk", flat=True) if number != policy.current_id]
         policy.delete()
         used = Run.objects.filter(version__in=versions).values("version")
         PolicyVersion.objects.filter(pk__in=versions).exclude(pk__in=used).delete()

@@ -20,7 +20,6 @@ from tocsin.notify.outbox_rows import Full, Leased
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import SANDBOX, Carrier, Directory
 
-
 #: What nobody may take yet is looked at again so much later, so that it keeps nothing else from being looked at.
 USED_UP_FOR = timedelta(seconds=1)
 
