@@ -15,7 +15,9 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.notify import contact_tests, pause, queue
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
+from tocsin.notify.plan import Start
 from tocsin.notify.queue import Notice, Over
+from tocsin.people.models import Group, GroupContact
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -157,6 +159,24 @@ def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: Post,
     alice.contact_methods.filter(label="Mail").update(is_enabled=False)
     post.go(180)
     assert [sent.to for sent in mail.mails] == ["other@example.org"]
+
+
+def test_a_page_to_a_groups_contact_follows_it_and_ends_with_it(post: Post, mail: SmtpDouble) -> None:
+    desk = Group.objects.create(name="Desk")
+    moved, gone, renamed = (
+        GroupContact.objects.create(group=desk, label=label, channel="email", address=f"{label}@example.org")
+        for label in ("moved", "gone", "renamed")
+    )
+    alert = post.alert()
+    starts = [Start(alert, post.at(180), "Step 1.", group_contact_id=one.pk) for one in (moved, gone, renamed)]
+    with database.transaction() as connection:
+        queue.queue(connection, starts, post.now)
+    GroupContact.objects.filter(pk=moved.pk).update(address="new@example.org")
+    gone.delete(), renamed.delete()
+    GroupContact.objects.create(group=desk, label="other", channel="email", address="renamed@example.org")
+    post.go(180)
+    assert sorted(sent.to for sent in mail.mails) == ["new@example.org", "renamed@example.org"]
+    assert post.deliveries(alert)[1].error == "gone is a contact of its group no more."
 
 
 def test_a_page_waits_for_the_end_of_a_hold(post: Post, mail: SmtpDouble) -> None:

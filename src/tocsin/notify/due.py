@@ -26,7 +26,7 @@ BROUGHT_FORWARD = "Brought forward"
 #: Why nothing is sent to an address from which somebody wrote STOP.
 OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
 
-#: What is sent to a person by one of their contact methods, wherever that leads now.
+#: What is sent by a contact method of a person's, or a group's contact, wherever that leads now.
 _BY_METHOD = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT, Purpose.ALL_CLEAR})
 
 #: What is told to people, and so is not sent for an alert that is over.
@@ -77,7 +77,7 @@ class Due:
     time_zone: str = "UTC"
     language: str = ""
     is_active: bool = True
-    #: Where the person's contact method leads now; empty where they use it no more.
+    #: Where the contact method leads now; empty where it is used no more.
     address_now: str | None = None
     #: Somebody wrote STOP from this address.
     has_opted_out: bool = False
@@ -105,17 +105,13 @@ class Due:
 
     @property
     def has_moved(self) -> bool:
-        """Whether the person's contact method has another address since."""
-        return self._is_by_method and bool(self.address_now) and self.address_now != self.address
+        """Whether the contact method has another address since."""
+        return self.purpose in _BY_METHOD and bool(self.address_now) and self.address_now != self.address
 
     @property
     def is_by_unused(self) -> bool:
-        """Whether the person uses that contact method no more."""
-        return self._is_by_method and self.address_now == ""
-
-    @property
-    def _is_by_method(self) -> bool:
-        return self.user_id is not None and self.purpose in _BY_METHOD
+        """Whether that contact method is used no more."""
+        return self.purpose in _BY_METHOD and self.address_now == ""
 
     @property
     def name(self) -> str:
@@ -170,7 +166,8 @@ def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
     if (found := problem(due.channel, due.address)) is not None:
         return Fail(found)
     if due.is_by_unused:
-        gone = f"{due.user_name} uses {due.label or due.channel} no more."
+        what = due.label or due.channel
+        gone = f"{due.user_name} uses {what} no more." if due.user_id else f"{what} is a contact of its group no more."
         return Cancel(gone) if due.purpose is Purpose.ALL_CLEAR else Fail(gone)
     return Send()
 

@@ -172,7 +172,10 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        coalesce(u.language, '') AS language,
        coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
            AND m.is_enabled AND NOT m.awaits_code AND (m.address = d.address OR lower(m.label) = lower(n.label))
-           ORDER BY m.address = d.address DESC, m.position LIMIT 1), '') AS address_now,
+           ORDER BY m.address = d.address DESC, m.position LIMIT 1),
+           (SELECT c.address FROM people_groupcontact c WHERE d.user_id IS NULL AND c.channel = d.channel
+           AND (c.address = d.address OR c.id = n.group_contact_id) ORDER BY c.address = d.address DESC LIMIT 1),
+           '') AS address_now,
        EXISTS (SELECT FROM notify_optout o WHERE o.channel = d.channel AND o.address = d.address) AS has_opted_out,
        coalesce(u.is_active, true) AS is_active,
        EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = d.alert_id AND k.user_id = d.user_id)

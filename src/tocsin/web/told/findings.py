@@ -148,6 +148,7 @@ FINDINGS = (
     _("STOP was sent from this number, so it gets no text messages until START is sent from it"),
     _("The call ended before anybody was told anything"),
     _("{name} uses {name_b} no more"),
+    _("{name} is a contact of its group no more"),
     _("Slack knows no such member or room, or the app may not see it"),
     _("The app takes no direct messages: switch on its Messages Tab"),
     _("The workspace does not let the app write there"),
