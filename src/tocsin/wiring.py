@@ -7,7 +7,7 @@ from uuid import UUID
 from tocsin.alerts import needs, reactors, rows
 from tocsin.core import dependents
 from tocsin.core.loops import Loop
-from tocsin.escalation import at_work, reachable
+from tocsin.escalation import at_work, departed, reachable
 from tocsin.escalation import commands as policies
 from tocsin.escalation import loop as escalation
 from tocsin.escalation import reactor as escalation_reactor
@@ -90,6 +90,7 @@ def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:
     return (
         *inbound.loops(registry),
         escalation.loop(),
+        departed.loop(),
         *notify.loops(),
         *duty_notices.loops(),
         imports_loop.loop(),

@@ -32,7 +32,7 @@ from tocsin.alerts.reactors import AlertChange, PagingMode
 from tocsin.alerts.states import EventKind, Priority
 from tocsin.core import database as tocsin_database
 from tocsin.core import ids
-from tocsin.escalation import at_work, plans
+from tocsin.escalation import at_work, departed, plans
 from tocsin.escalation import loop as escalation_loop
 from tocsin.escalation.commands import delete_policy, save_policy
 from tocsin.escalation.models import Policy, PolicyVersion, Run
@@ -306,6 +306,25 @@ def test_taking_giving_back_and_reopening_start_again_on_the_same_run(desk: Desk
     emails = [(who, at) for who, channel, at, _ in desk.pages(alert) if channel == "email"]
     assert emails == [("alice", 0), ("alice", 9), ("alice", 11)]
     assert Run.objects.filter(alert=alert).count() == 1
+
+
+def test_what_somebody_has_who_is_switched_off_is_given_back_and_pages_again(desk: Desk) -> None:
+    alerts = [desk.open() for _ in range(3)]
+    desk.turn(0)
+    for alert, name in zip(alerts, ("alice", "alice", "bob"), strict=True):
+        order = Assign(actor=desk.actor(name), user_id=desk.users[name].pk, name=name.title())
+        desk.act(alert, order, 1)
+    desk.act(alerts[1], Hold(actor=desk.actor("alice"), until=desk.at(60)), 2)
+    User.objects.filter(username="alice").update(is_active=False)
+    assert departed.turn(desk.at(3)) is False
+    assert [(desk.alert(alert).status, desk.alert(alert).owner_id) for alert in alerts] == [
+        ("open", None),
+        ("on_hold", None),
+        ("assigned", desk.users["bob"].pk),
+    ]
+    assert "Tocsin took it from Alice; nobody has it: the account was switched off" in desk.timeline(alerts[0])
+    desk.turn(3)
+    assert desk.pages(alerts[0])[-1][:3] == ("bob", "email", 3)
 
 
 def test_escalate_is_done_by_the_next_turn(desk: Desk) -> None:

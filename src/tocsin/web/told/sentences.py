@@ -16,6 +16,7 @@ SENTENCES = (
     _("{name} assigned it to {name_b}, from {name_c}"),
     _("{name} gave it back; nobody has it"),
     _("{name} took it from {name_b}; nobody has it"),
+    _("{name} took it from {name_b}; nobody has it: the account was switched off"),
     _("{name} gave it to {name_b}"),
     _("{name} asked to notify the next step now"),
     _("{name} put it on hold for {span}"),
