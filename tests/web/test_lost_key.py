@@ -16,6 +16,7 @@ from tocsin.inbound import commands as integrations
 from tocsin.inbound import secrets
 from tocsin.inbound.models import Integration
 from tocsin.notify import commands as providers
+from tocsin.notify.channels.web_push import keys
 from tocsin.notify.models import Provider
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import OutboundIntegration
@@ -127,3 +128,15 @@ def test_a_secret_that_is_not_needed_is_left_for_when_the_key_is_back(
     lose_key()
     renamed = {"name": "Telephones", "kind": "ntfy"}
     assert providers.save_provider(renamed, existing=provider, actor=COMMAND_LINE, now=company.now).secrets == sealed
+
+
+def test_devices_are_shown_and_subscribe_with_the_key_that_is_no_secret(
+    company: Company, browser_of: BrowserOf, lose_key: Callable[[], None]
+) -> None:
+    client = browser_of(company.admin)
+    key = client.get("/api/v1/push-devices/key").json()["public"]
+    lose_key()
+    assert key in client.get("/me/devices/").content.decode()
+    assert client.get("/api/v1/push-devices/key").json() == {"public": key}
+    with pytest.raises(Permanent, match="cannot be decrypted"):
+        keys.pair(company.now)

@@ -69,7 +69,7 @@ def list_push_devices(request: HttpRequest, query: Query[PushDeviceFilters]) -> 
 
 @routes.get("/key", Action.OWN, answers=PushKeyShape, summary="The key that a browser subscribes with")
 def get_push_key(request: HttpRequest) -> dict[str, str]:
-    return {"public": keys.pair(caller(request).now).public}
+    return {"public": keys.public(caller(request).now)}
 
 
 @routes.get("/{int:id}", Action.OWN, answers=PushDeviceShape, summary="One device")

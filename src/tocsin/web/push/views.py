@@ -45,7 +45,7 @@ def devices(request: Request) -> HttpResponse:
         "devices": found,
         "method": rows.contact_method(request.user),
         "is_only_way": is_only_way(request.user),
-        "key": keys.pair(request.now).public,
+        "key": keys.public(request.now),
         "name": device_name(request.headers.get("User-Agent", "")),
     }
     return page(request, "me/devices.html", context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -25,7 +26,18 @@ class KeyPair:
 
 
 def pair(now: datetime) -> KeyPair:
-    """The installation's key pair; made by the first who asks, whoever else asks at the same time."""
+    """The installation's key pair; made by the first who asks, whoever else asks at the same time. Raises Permanent
+    when no known secret key opens it."""
+    row = _row(now)
+    return KeyPair(row["public"], crypto.decrypt(row["private"]))
+
+
+def public(now: datetime) -> str:
+    """Its public half, which browsers subscribe with and is no secret: whatever became of the secret key."""
+    return str(_row(now)["public"])
+
+
+def _row(now: datetime) -> dict[str, Any]:
     with database.transaction() as connection:
         found = _stored(connection)
         if found is None:
@@ -35,9 +47,8 @@ def pair(now: datetime) -> KeyPair:
     return found
 
 
-def _stored(connection: Connection) -> KeyPair | None:
-    row = database.row(connection, "SELECT public, private FROM notify_pushkey WHERE id = 1")
-    return KeyPair(row["public"], crypto.decrypt(row["private"])) if row else None
+def _stored(connection: Connection) -> dict[str, Any] | None:
+    return database.row(connection, "SELECT public, private FROM notify_pushkey WHERE id = 1")
 
 
 def _store(connection: Connection, made: KeyPair, now: datetime) -> None:
