@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -480,6 +481,30 @@ def test_what_a_provider_with_a_limit_cannot_take_yet_keeps_nothing_else_waiting
     assert (len(world.first.messages), len(world.second.messages)) == (2, 1)
     world.post.go(7, box)
     assert len(world.first.messages) == 3
+
+
+def test_a_provider_that_hangs_for_its_own_countries_keeps_no_others_waiting(world: World) -> None:
+    Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "prefixes": "+1"})
+    Provider.objects.filter(name="Twilio two").update(settings={**world.second.settings, "prefixes": "+41"})
+    changed()
+    world.second.takes = 2.0
+    for number in range(9):
+        world.post.user(f"user{number}", {**SMS, "address": f"+4179000010{number}"})
+        world.post.page(world.post.alert(), f"user{number}")
+    world.post.seconds = 1
+    world.post.user("alice", {**SMS, "address": "+12025550101"})
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    box = world.post.outbox(slots=6)
+    begun = time.monotonic()
+    for _ in range(8):
+        box.turn()
+    assert time.monotonic() - begun < 2.0, "it waits for the one that hangs"
+    assert world.post.deliveries(alert)[0].status in ("sending", "sent")
+    world.second.takes = 0.0
+    box.settle()
+    world.post.go(3, box)
+    assert (len(world.first.messages), len(world.second.messages)) == (1, 9)
 
 
 def test_whoever_tests_a_phone_is_told_which_key_was_pressed(world: World) -> None:

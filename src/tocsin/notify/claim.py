@@ -14,14 +14,14 @@ from tocsin.notify import bundling, health, outbox_rows
 from tocsin.notify.bundling import MOST_TOGETHER, Bundle, Room
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.disclosure import Content
-from tocsin.notify.due import BUNDLED_LATER, USED_UP, Due, after_waiting
+from tocsin.notify.due import BUNDLED_LATER, NO_TURN_YET, Due, after_waiting
 from tocsin.notify.mail_replies.references import AnswersTo
 from tocsin.notify.outbox_rows import Full, Leased
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import SANDBOX, Carrier, Directory
 
 #: What nobody may take yet is looked at again so much later, so that it keeps nothing else from being looked at.
-USED_UP_FOR = timedelta(seconds=1)
+LOOKED_AT_AGAIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +81,8 @@ def claim(
         jobs = _bundled(connection, rooms, ready, now)
     else:
         jobs = rooms.jobs([Bundle((due,)) for due in ready])
-    later = [due for bundle in rooms.used_up for due in bundle.members]
-    outbox_rows.wait(connection, [(due, due.waited or USED_UP, now + USED_UP_FOR) for due in later])
+    later = [due for bundle in rooms.later for due in bundle.members]
+    outbox_rows.wait(connection, [(due, due.waited or NO_TURN_YET, now + LOOKED_AT_AGAIN) for due in later])
     given = Counter(job.provider for job in jobs)
     health.use_up(connection, {n: entry.after(given[n], now) for n, entry in allowances.items() if given[n]})
     outbox_rows.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
@@ -131,8 +131,9 @@ class _Rooms:
         self._slots = slots
         #: What those with a limit a minute may be given now.
         self._allowed = dict(allowed)
-        #: Messages that every provider which carries there has used up its minute for.
-        self.used_up: list[Bundle] = []
+        #: Messages that nobody may take yet, although there is room for their channel: those who carry there have used
+        #: up their minute, or had as much on its way as they may before this turn.
+        self.later: list[Bundle] = []
         carriers = directory.all()
         self._crowded = [c.name for c in carriers if not self._has_room(c.name, c.kind.parallel)]
 
@@ -165,10 +166,12 @@ class _Rooms:
         carriers = self._directory.carriers(due.channel, due.address)
         carrier = self._chosen(carriers, due.provider_name)
         if carriers and carrier is None:
-            self.used_up.append(bundle)
+            self.later.append(bundle)
             return None
         name, most = (carrier.name, carrier.kind.parallel) if carrier else (SANDBOX, self._slots)
         if not self._has_room(name, most):
+            if name in self._crowded:
+                self.later.append(bundle)
             return None
         self._busy[name] = self._busy.get(name, 0) + 1
         if name in self._allowed:

@@ -18,7 +18,7 @@ ON_HOLD = "The alert is on hold; this waits for the end of that."
 BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundled, within 10 seconds."
 PAUSED = "All paging is paused"
 CAPPED = "So many messages an hour as the person wants have left for this address; this leaves with the others later."
-USED_UP = "Its provider takes no more messages at this moment; this waits for its turn."
+NO_TURN_YET = "Its provider takes no more messages at this moment; this waits for its turn."
 PAGE_LEAVING = "The page is still on its way; this follows it."
 #: Begins what is said of a page that leaves before its wait is over.
 BROUGHT_FORWARD = "Brought forward"
