@@ -25,6 +25,7 @@ from tocsin.alerts.orders import (
     NewEvent,
     Reopen,
     Resume,
+    Unacknowledge,
     Unassign,
     Undo,
 )
@@ -380,6 +381,20 @@ def test_undoing_an_acknowledgement_brings_back_the_pages_that_it_cancelled(desk
     desk.turn(2)
     (until,) = desk.run(alert).progress["busy"].values()
     assert datetime.fromisoformat(until) == desk.at(3)
+
+
+def test_taking_an_acknowledgement_back_brings_back_the_pages_that_were_still_to_come(desk: Desk) -> None:
+    desk.save(steps=STEPS[:1])
+    first, second = desk.open(), desk.open()
+    desk.turn(0)
+    for alert in (first, second):
+        desk.act(alert, Acknowledge(actor=desk.actor("bob")), 1)
+    desk.act(second, Acknowledge(actor=desk.actor("carol")), 1.5)
+    for alert in (first, second):
+        desk.act(alert, Unacknowledge(actor=desk.actor("bob")), 2)
+    assert desk.pages(first) == [("alice", "email", 0, "cancelled"), ("alice", "sms", 3, "queued")]
+    # Of this one another acknowledgement stands.
+    assert {state for *_, state in desk.pages(second)} == {"cancelled"}
 
 
 # What comes next

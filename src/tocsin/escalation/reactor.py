@@ -21,11 +21,12 @@ from tocsin.escalation import paging, table
 from tocsin.escalation.follow import follow as follow_change
 from tocsin.escalation.follow import raise_priority, reroute
 from tocsin.escalation.plans import plans
-from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
+from tocsin.escalation.policy import RECIPIENTS_ONLY, AcknowledgeEffect, PolicyPlan
 from tocsin.escalation.runs import Decision, RunState, from_row, with_progress
-from tocsin.escalation.standing import begin
+from tocsin.escalation.standing import begin, has_enough
 from tocsin.escalation.table import NewRun
 from tocsin.notify import queue
+from tocsin.notify.queue import Undone
 
 #: Events that concern a run although the alert's state stays as it is.
 _TOLD = frozenset({EventKind.ESCALATED, EventKind.REPLIED})
@@ -91,8 +92,10 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
     wanted = {row["version_id"] for row in held.values()}
     wanted |= {change.paging.version_id for change in changes if change.paging is not None}
     known = plans(connection, wanted)
-    restored = queue.restore(connection, _undone(changes))
-    runs = {alert_id: _paging(_readable(row, known), restored.get(alert_id)) for alert_id, row in held.items()}
+    runs = {alert_id: _readable(row, known) for alert_id, row in held.items()}
+    for alert_id, users in queue.restore(connection, _undone(changes, runs, now)).items():
+        # They have pages to come again.
+        runs[alert_id] = with_progress(runs[alert_id], busy={**runs[alert_id].progress.busy, **users})
     written: dict[int, RunState] = {}
     successors: dict[int, tuple[RunState, int | None]] = {}
     decisions: list[tuple[int | None, Decision]] = []
@@ -120,19 +123,26 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
         database.hint(connection, "runs")
 
 
-def _undone(changes: Sequence[AlertChange]) -> dict[int, tuple[datetime, str]]:
-    """By alert, when the act was done that is undone now, and what is said of that."""
-    return {
-        change.alert_id: (change.before.last.at, event.reason)
-        for change in changes
-        for event in change.events
-        if event.kind is EventKind.UNDONE and change.before is not None and change.before.last is not None
-    }
+def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: datetime) -> dict[int, Undone]:
+    """What counts no more, by alert: an act that was undone, an acknowledgement that was taken back."""
+    found: dict[int, Undone] = {}
+    for change in changes:
+        before, run = change.before, runs.get(change.alert_id)
+        if before is None or run is None:
+            continue
+        for event in change.events:
+            own = before.acknowledged.get(event.actor.user_id or 0)
+            if event.kind is EventKind.UNDONE and before.last is not None:
+                found[change.alert_id] = Undone(before.last.at, event.reason)
+            elif event.kind is EventKind.UNACKNOWLEDGED and own is not None and not _still_stops(run, change):
+                # It may have stood for long: what was due meanwhile is not made up for.
+                found[change.alert_id] = Undone(own.at, event.reason, due_after=now)
+    return found
 
 
-def _paging(run: RunState, users: Mapping[int, datetime] | None) -> RunState:
-    """The run of an alert about which these users have pages to come again."""
-    return with_progress(run, busy={**run.progress.busy, **users}) if users else run
+def _still_stops(run: RunState, change: AlertChange) -> bool:
+    """Whether the acknowledgements that stand hold everybody's pages back."""
+    return run.plan.effect is not AcknowledgeEffect.CONTINUE and has_enough(run.plan, change.after)
 
 
 def _has_resumed(change: AlertChange) -> bool:

@@ -191,11 +191,13 @@ def cancel(
 
 _RESTORE = """
 WITH undone AS (
-  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(reasons)s::text[]) AS u(alert_id, at, reason)
+  SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(reasons)s::text[], %(after)s::timestamptz[])
+    AS u(alert_id, at, reason, due_after)
 ), wanted AS (
   SELECT d.id, u.reason FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
-  WHERE d.purpose = 'page' AND ((d.status = 'cancelled' AND d.ended_at = u.at)
-        OR (d.status IN ('sending', 'sent') AND d.withdrawn <> ''))
+  WHERE d.purpose = 'page' AND (
+    (d.status = 'cancelled' AND d.ended_at = u.at AND (u.due_after IS NULL OR d.due_at > u.due_after))
+    OR (d.status IN ('sending', 'sent') AND d.withdrawn <> ''))
   ORDER BY d.id FOR NO KEY UPDATE OF d
 )
 UPDATE notify_delivery d
@@ -207,17 +209,28 @@ RETURNING d.alert_id, d.user_id, d.due_at, d.status
 """
 
 
-def restore(connection: Connection, undone: Mapping[int, tuple[datetime, str]]) -> dict[int, dict[int, datetime]]:
-    """Puts pages back that an act cancelled which is undone now: by alert, when it was done, and why they are back.
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """That an act counts no more which cancelled pages: when it was done, and why they are back."""
 
-    They leave when they were due. Returns by alert until when each user has pages to come.
+    at: datetime
+    reason: str
+    #: Only those are back that are due after this; None: all.
+    due_after: datetime | None = None
+
+
+def restore(connection: Connection, undone: Mapping[int, Undone]) -> dict[int, dict[int, datetime]]:
+    """Puts pages back that an act cancelled, by alert; they leave when they were due.
+
+    Returns by alert until when each user has pages to come.
     """
     if not undone:
         return {}
     parameters = {
         "alerts": list(undone),
-        "moments": [at for at, _ in undone.values()],
-        "reasons": [reason for _, reason in undone.values()],
+        "moments": [act.at for act in undone.values()],
+        "reasons": [act.reason for act in undone.values()],
+        "after": [act.due_after for act in undone.values()],
     }
     found: dict[int, dict[int, datetime]] = {}
     for alert_id, user_id, due_at, status in connection.execute(_RESTORE, parameters).fetchall():
