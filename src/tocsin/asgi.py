@@ -21,10 +21,10 @@ from tocsin.core.http import (
     TooLarge,
     TooSlow,
     client_address,
-    header,
     is_from_trusted_proxy,
     refuse,
 )
+from tocsin.core.http import headers as headers_of
 from tocsin.inbound.asgi import PREFIXES as INBOUND
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def for_django(scope: Scope) -> Scope:
         parts = urlsplit(base)
         headers.append((b"host", parts.netloc.encode()))
         if is_from_trusted_proxy(scope):
-            scheme = header(scope, b"x-forwarded-proto") or parts.scheme
+            scheme = (headers_of(scope, b"x-forwarded-proto") or [parts.scheme])[-1]
         elif parts.scheme == "https":
             scheme = "https"
     headers.append((b"x-tocsin-proto", b"https" if scheme == "https" else b"http"))

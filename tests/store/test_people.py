@@ -357,3 +357,15 @@ def test_a_group_takes_as_many_statements_for_thirty_members_as_for_three(now: d
     assert dict(Membership.objects.filter(group=many[0]).values_list("user__username", "pk")) == kept
     few, many = save(names[:3], few[0], ("secondary", "manager")), save(names[:29], many[0], ("manager",))
     assert Membership.objects.filter(group=many[0]).count() == 29
+
+
+def test_what_somebody_saves_of_themselves_gives_back_no_role_that_was_taken_from_them_meanwhile(now: datetime) -> None:
+    """Their request began before, and waited for the lock."""
+    boss = make_user("boss", now, role="manager")
+    held = User.objects.get(pk=boss.pk)
+    spec = {**commands.user_spec(boss), "role": "observer", "active": False}
+    commands.save_user(spec, existing=User.objects.get(pk=boss.pk), actor=ACTOR, now=now, password=PASSWORD)
+    commands.save_contact_rules(held, {"most_per_hour": 20}, actor=Actor.of(held, "web"), now=now)
+    after = User.objects.get(pk=boss.pk)
+    assert (after.role, after.is_active, after.check_password(PASSWORD)) == ("observer", False, True)
+    assert after.contact_rules == {"most_per_hour": 20}

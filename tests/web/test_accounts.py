@@ -11,11 +11,14 @@ from django.test import Client
 
 from tests.web.conftest import PASSWORD, Company
 from tocsin.access import setup_link
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core import config
 from tocsin.notify.models import SandboxMessage
+from tocsin.people import commands
 from tocsin.people.models import User
 from tocsin.web.accounts import invitation
+from tocsin.web.accounts.adapter import AccountAdapter
 
 
 def sign_in(login: str, password: str = PASSWORD, client: Client | None = None, **headers: str) -> tuple[Client, int]:
@@ -158,6 +161,50 @@ def test_an_invitation_lets_nobody_in_who_has_a_password(company: Company) -> No
     assert stranger.post(path, {"password": f"{PASSWORD} too", "time_zone": "UTC"}).status_code == 410
     assert not is_in(stranger)
     assert User.objects.get(pk=company.responder.pk).check_password(PASSWORD)
+
+
+def test_an_invitation_that_was_mailed_to_a_wrong_address_ends_when_the_address_is_put_right(company: Company) -> None:
+    spec = {"username": "nora", "name": "Nora New", "email": "nroa@example.org", "role": "admin"}
+    nora = commands.save_user(spec, actor=COMMAND_LINE, now=company.now)
+    astray = invitation.link(nora).removeprefix(config.current().public_url)
+    commands.save_user({**spec, "email": "nora@example.org"}, existing=nora, actor=COMMAND_LINE, now=company.now)
+    stranger = Client()
+    assert stranger.post(astray, {"password": PASSWORD, "time_zone": "UTC"}).status_code == 410
+    assert not is_in(stranger)
+    right = invitation.link(nora).removeprefix(config.current().public_url)
+    assert Client().get(right).status_code == 200
+
+
+def test_of_two_who_use_an_invitation_at_once_only_the_first_comes_in(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {"username": "nora", "name": "Nora New", "email": "nora@example.org", "role": "responder"}
+    nora = commands.save_user(spec, actor=COMMAND_LINE, now=company.now)
+    path = invitation.link(nora).removeprefix(config.current().public_url)
+    second = Client()
+
+    def meanwhile(password: str, user: User) -> None:
+        """The second looked at the link before the first chose a password, and is done after."""
+        monkeypatch.undo()
+        Client().post(path, {"password": PASSWORD, "time_zone": "UTC"})
+
+    monkeypatch.setattr("tocsin.web.accounts.views.validate_password", meanwhile)
+    assert second.post(path, {"password": f"{PASSWORD} too", "time_zone": "UTC"}).status_code == 410
+    assert not is_in(second)
+    assert User.objects.get(pk=nora.pk).check_password(PASSWORD)
+
+
+def test_a_password_that_is_changed_while_an_administrator_takes_the_role_away_gives_no_role_back(
+    company: Company,
+) -> None:
+    """What is saved of somebody who changes their own password is that alone."""
+    held = User.objects.get(pk=company.manager.pk)
+    spec = {**commands.user_spec(held), "role": "observer", "active": False}
+    commands.save_user(spec, existing=User.objects.get(pk=held.pk), actor=COMMAND_LINE, now=company.now)
+    AccountAdapter().set_password(held, "another long word")
+    after = User.objects.get(pk=held.pk)
+    assert (after.role, after.is_active) == ("observer", False)
+    assert after.check_password("another long word")
 
 
 def test_a_forgotten_password_is_chosen_anew_by_mail_on_the_public_address(company: Company) -> None:

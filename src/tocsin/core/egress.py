@@ -37,6 +37,9 @@ MOST_BYTES = 64 * 1024
 
 #: IPv6 addresses that carry an IPv4 address in their last 32 bits (RFC 6052), which is what must be judged.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: IPv6 networks that belong to whoever runs them, and that Python takes for public: local translation (RFC 8215),
+#: addresses of a site (RFC 3879), and IPv4 in IPv6 as it once was (RFC 4291, 2.5.5.1).
+_LOCAL = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b:1::/48", "fec0::/10", "::/96"))
 
 
 class Refused(Permanent):
@@ -66,7 +69,8 @@ def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
     plain = _unwrapped(address)
     if any(plain.version == network.version and plain in network for network in allowed):
         return True
-    return plain.is_global and not plain.is_multicast
+    is_local = plain.version == 6 and any(plain in network for network in _LOCAL)
+    return plain.is_global and not plain.is_multicast and not is_local
 
 
 def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket.AddressFamily, str]]:

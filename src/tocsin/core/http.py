@@ -147,6 +147,11 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+def headers(scope: Scope, name: bytes) -> list[str]:
+    """Every header of that lower-case name, in order."""
+    return [str(value, "latin-1") for key, value in scope["headers"] if key == name]
+
+
 def content_length(scope: Scope) -> int | None:
     """The declared length of the body, or None when it is not said, or not in digits."""
     text = header(scope, b"content-length")
@@ -159,7 +164,9 @@ def client_address(scope: Scope) -> str | None:
     trusted = config.current().trusted_proxies
     if peer is None or not trusted or not _is_in(peer, trusted):
         return peer
-    chain = [part.strip() for part in (header(scope, b"x-forwarded-for") or "").split(",") if part.strip()]
+    # Several headers are one list (RFC 9110, 5.3): a proxy may add its own behind one that the sender made up.
+    said = ",".join(headers(scope, b"x-forwarded-for"))
+    chain = [part.strip() for part in said.split(",") if part.strip()]
     for address in reversed(chain):
         if not _is_in(address, trusted):
             return address if _parses(address) else peer

@@ -102,8 +102,21 @@ def save_user(
 def save_contact_rules(user: User, rules: object, *, actor: Actor, now: datetime) -> User:
     """Makes a user's contact rules what `rules` says, and leaves the rest. Raises Rejected that names the place, from
     `contact_rules` on."""
-    spec = {key: value for key, value in user_spec(user).items() if key != "contact_methods"}
-    return save_user({**spec, "contact_rules": rules}, existing=user, actor=actor, now=now)
+    return change_own(user, {"contact_rules": rules}, actor=actor, now=now)
+
+
+def change_own(
+    user: User, changes: Mapping[str, object], *, actor: Actor, now: datetime, password: str | None = None
+) -> User:
+    """Changes what somebody may change of themselves, and nothing else: what was taken from them since their request
+    began, such as a role, stays taken. Raises Rejected as `save_user` does, or "not_found" for who is gone."""
+    with transaction.atomic():
+        configuration.lock()
+        held = User.objects.filter(pk=user.pk).first()
+        if held is None:
+            raise Rejected("not_found", "This user is gone.")
+        spec = {key: value for key, value in user_spec(held).items() if key != "contact_methods"}
+        return save_user({**spec, **changes}, existing=held, actor=actor, now=now, password=password)
 
 
 def checked(spec: Mapping[str, object], *, existing: User | None = None, password: str | None = None) -> UserSpec:

@@ -48,6 +48,9 @@ def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         "2002:7f00:1::",
         "64:ff9b::7f00:1",
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a00:1",
+        "fec0::1",
+        "::7f00:1",
     ],
 )
 def test_an_address_inside_the_house_is_not_allowed(address: str) -> None:

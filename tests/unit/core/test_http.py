@@ -76,6 +76,16 @@ def test_forwarding_headers_are_believed_from_trusted_proxies_only(behind_proxy:
     assert http.client_address(scope([(b"x-forwarded-for", b"garbage")])) == "127.0.0.1"
 
 
+def test_a_sender_who_forwards_for_somebody_is_not_believed_where_the_proxy_adds_a_header_of_its_own(
+    behind_proxy: None,
+) -> None:
+    """HAProxy's `option forwardfor` adds a second header behind the one that the sender made up."""
+    forwarded = [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-for", b"203.0.113.9")]
+    assert http.client_address(scope(forwarded)) == "203.0.113.9"
+    told = for_django(scope([(b"x-forwarded-proto", b"http"), (b"x-forwarded-proto", b"https")]))
+    assert [value for key, value in told["headers"] if key == b"x-tocsin-proto"] == [b"https"]
+
+
 def test_a_request_with_forwarding_headers_is_never_from_this_machine() -> None:
     assert http.is_loopback(scope())
     assert not http.is_loopback(scope([(b"x-forwarded-for", b"127.0.0.1")]))

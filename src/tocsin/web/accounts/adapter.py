@@ -43,6 +43,11 @@ class AccountAdapter(DefaultAccountAdapter):
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         super().send_mail(template_prefix, email, {**context, "public_url": config.current().public_url})
 
+    def set_password(self, user: AbstractBaseUser, password: str) -> None:
+        """The password alone is saved: a role that was taken from them since this request began stays taken."""
+        user.set_password(password)
+        user.save(update_fields=["password"])
+
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
         super().login(request, user)
         assert isinstance(user, User)

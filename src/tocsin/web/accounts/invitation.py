@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.core import signing
+from django.db import transaction
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from tocsin.core import config
+from tocsin.access.audit import Actor
+from tocsin.core import config, configuration
 from tocsin.core.errors import Rejected
+from tocsin.people import commands
 from tocsin.people.models import User
 from tocsin.web.accounts.adapter import AccountAdapter, public_url
 
 WORKS_FOR = timedelta(days=7)
+
+#: The code of a link by which nobody comes in.
+OVER = "invitation_over"
 
 _SALT = "tocsin.invitation"
 
@@ -30,12 +36,24 @@ def user_of(token: str) -> User:
     try:
         number, stamp = signing.loads(token, salt=_SALT, max_age=WORKS_FOR)
     except (signing.BadSignature, ValueError, TypeError):
-        raise Rejected("invitation_invalid", _("This link is too old, or not whole.")) from None
+        raise Rejected(OVER, _("This link is too old, or not whole.")) from None
     user = User.objects.filter(pk=number, is_active=True).first()
     # Who has a password has come in before: this link would pass by a second factor.
     if user is None or user.has_usable_password() or stamp != _stamp(user):
-        raise Rejected("invitation_used", _("This link has been used."))
+        raise Rejected(OVER, _("This link has been used."))
     return user
+
+
+def take(token: str, *, password: str, time_zone: str, address: str | None, now: datetime) -> User:
+    """Uses the link up: the person has that password from then on. Of two who do so at once, the first comes in.
+
+    Raises Rejected as `user_of` does, or for a bad password or zone.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        user = user_of(token)
+        actor = Actor.of(user, "web", address)
+        return commands.change_own(user, {"time_zone": time_zone}, actor=actor, now=now, password=password)
 
 
 def send(user: User, inviter: User) -> None:
@@ -45,5 +63,5 @@ def send(user: User, inviter: User) -> None:
 
 
 def _stamp(user: User) -> str:
-    """Differs as soon as a password is set."""
-    return hashlib.sha256(f"{user.pk} {user.password}".encode()).hexdigest()[:16]
+    """Differs as soon as a password is set, or the address to which it was mailed proves wrong."""
+    return hashlib.sha256(f"{user.pk} {user.email.lower()} {user.password}".encode()).hexdigest()[:16]

@@ -12,7 +12,6 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from tocsin.access import setup_link
-from tocsin.access.audit import Actor
 from tocsin.core import clock
 from tocsin.core.errors import Rejected
 from tocsin.people import commands
@@ -57,31 +56,31 @@ def welcome(request: HttpRequest, token: str) -> HttpResponse:
     """Lets an invited person choose a password, and signs them in."""
     try:
         user = invitation.user_of(token)
+        form = WelcomeForm(request.POST or None, initial={"time_zone": user.time_zone})
+        offer_own_zone(form)
+        if request.method == "POST" and form.is_valid() and (taken := _take_password(form, user, token, request)):
+            return _come_in(request, taken)
     except Rejected as rejected:
         return render(request, "account/welcome_over.html", {"reason": rejected.detail}, status=410)
-    form = WelcomeForm(request.POST or None, initial={"time_zone": user.time_zone})
-    offer_own_zone(form)
-    if request.method == "POST" and form.is_valid() and _take_password(form, user, request):
-        return _come_in(request, user)
     return render(request, "account/welcome.html", {"form": form, "invited": user}, status=422 if form.errors else 200)
 
 
-def _take_password(form: WelcomeForm, user: User, request: HttpRequest) -> bool:
+def _take_password(form: WelcomeForm, user: User, token: str, request: HttpRequest) -> User | None:
+    """The person, who has the password now; None: the form says why not. Raises Rejected for a link that is over."""
     password = form.cleaned_data["password"]
     try:
         validate_password(password, user)
     except ValidationError as error:
         form.add_error("password", error)
-        return False
-    spec = {**commands.user_spec(user), "time_zone": form.cleaned_data["time_zone"]}
-    spec.pop("contact_methods")
-    actor = Actor.of(user, "web", address_of(request))
+        return None
+    zone, address = form.cleaned_data["time_zone"], address_of(request)
     try:
-        commands.save_user(spec, existing=user, actor=actor, now=clock.now(), password=password)
+        return invitation.take(token, password=password, time_zone=zone, address=address, now=clock.now())
     except Rejected as rejected:
+        if rejected.code == invitation.OVER:
+            raise
         show_rejection(form, rejected)
-        return False
-    return True
+        return None
 
 
 def _come_in(request: HttpRequest, user: User) -> HttpResponse:

@@ -184,12 +184,11 @@ def revoke_token(request: Request, number: int) -> HttpResponse:
 
 def _save_preferences(request: Request, form: PreferencesForm) -> bool:
     data = form.cleaned_data
-    spec = {key: value for key, value in commands.user_spec(request.user).items() if key != "contact_methods"}
-    spec |= {"name": data["name"], "time_zone": data["time_zone"]}
+    changes = {"name": data["name"], "time_zone": data["time_zone"]}
     if "language" in data:
-        spec["language"] = data["language"]
+        changes["language"] = data["language"]
     try:
-        commands.save_user(spec, existing=request.user, actor=actor(request), now=request.now)
+        commands.change_own(request.user, changes, actor=actor(request), now=request.now)
     except Rejected as rejected:
         show_rejection(form, rejected)
         return False
