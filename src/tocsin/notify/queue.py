@@ -131,7 +131,7 @@ def _first_pages(connection: Connection, alert_ids: list[int], pages: Sequence[P
 _WANTED = """
 SELECT id FROM notify_delivery
 WHERE alert_id = ANY(%(alerts)s) AND purpose = ANY(%(purposes)s)
-  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = ''))
+  AND (status IN ('queued', 'sending') OR (status = 'sent' AND receipt = '' AND withdrawn = ''))
   AND (%(users)s::bigint[] IS NULL OR user_id = ANY(%(users)s))
 ORDER BY id FOR NO KEY UPDATE
 """
