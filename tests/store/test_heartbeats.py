@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.store.doors import Doors, Reply, doors, path_of, rows
@@ -16,8 +18,10 @@ from tocsin.alerts.models import Alert
 from tocsin.core import clock, configuration
 from tocsin.inbound import heartbeats, secrets, taking
 from tocsin.inbound.commands import integration_spec, save_integration
+from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.models import Heartbeat, Integration
+from tocsin.inbound.registry import Registry
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +126,69 @@ def test_a_node_that_was_away_raises_no_false_alarm(node: Doors, backup: Integra
     assert Alert.objects.count() == 0
     heartbeats.notice(node.registry, now + timedelta(minutes=1))
     assert Alert.objects.count() == 1
+
+
+def test_a_database_that_was_away_raises_no_false_alarm(
+    node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(registry: Registry, now: datetime) -> bool:
+        raise psycopg.OperationalError("the connection is lost")
+
+    turn = heartbeats.loop(node.registry).turn
+    ping(node, backup)
+    turn()
+    with monkeypatch.context() as patched:
+        patched.setattr(heartbeats, "notice", away)
+        with pytest.raises(psycopg.OperationalError):
+            turn()
+    Heartbeat.objects.update(due_at=clock.now() - timedelta(minutes=1))
+    turn()
+    assert not Alert.objects.exists()
+    assert row().due_at > clock.now()  # type: ignore[operator]
+
+
+def test_a_silence_that_opened_nothing_is_told_again_while_it_lasts(node: Doors, backup: Integration) -> None:
+    ping(node, backup)
+    end = clock.now() + timedelta(hours=3)
+    spec = {"name": "Patch night", "starts": "2000-01-01 00:00", "ends": "2000-12-01 00:00"}
+    window = maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
+    window.times = {**window.times, "starts": "2026-01-01 00:00", "ends": end.strftime("%Y-%m-%d %H:%M")}
+    window.save()
+    configuration.changed()
+    later(node, minutes=66)
+    later(node, hours=2, minutes=30)
+    assert not Alert.objects.exists()
+    later(node, hours=3, minutes=20)
+    assert Alert.objects.get().subject == "Backup is silent"
+    later(node, hours=9)
+    assert (row().health, row().due_at, Alert.objects.get().count) == ("late", None, 1)
+
+
+def test_a_silence_that_began_while_it_was_switched_off_is_told_when_it_is_on_again(
+    node: Doors, backup: Integration
+) -> None:
+    ping(node, backup)
+    Integration.objects.update(mode="disabled")
+    configuration.changed()
+    later(node, minutes=66)
+    later(node, hours=8)
+    Integration.objects.update(mode="page")
+    configuration.changed()
+    later(node, hours=9)
+    assert Alert.objects.get().subject == "Backup is silent"
+
+
+def test_a_failure_with_much_to_say_is_one(node: Doors, backup: Integration) -> None:
+    ping(node, backup, body=json.dumps({"heartbeat": "fail", "output": "x" * 20_000}).encode())
+    assert row().health == "failed"
+    assert Alert.objects.get().subject == "Backup says that it failed"
+
+
+def test_a_run_that_begins_again_and_again_and_never_ends_is_told_of(node: Doors, backup: Integration) -> None:
+    ping(node, backup, "/start")
+    first = row().due_at
+    ping(node, backup, "/start")
+    assert row().due_at == first
 
 
 def test_one_sender_s_silence_is_not_another_s(node: Doors, backup: Integration) -> None:

@@ -20,6 +20,9 @@ KIND: Final = "heartbeat"
 
 _UTC: Final = ZoneInfo("UTC")
 
+#: A silence that opened nothing is told again this much later, if it lasts.
+ASK_AGAIN: Final = timedelta(minutes=10)
+
 
 class Ping(StrEnum):
     """What a sender says, by the end of the address it asks."""
@@ -110,6 +113,9 @@ def pinged(monitor: Monitor, plan: Plan, ping: Ping, now: datetime) -> Monitor:
             due = now + plan.longest_run if plan.longest_run is not None else monitor.due_at
             if due is None:
                 due = expected_after(plan, now) + plan.grace
+            if monitor.health is Health.RUNNING and monitor.due_at is not None:
+                # The run before it never ended: beginning again and again is no way to be never late.
+                return Monitor(Health.RUNNING, now, monitor.started_at, min(due, monitor.due_at))
             return Monitor(Health.RUNNING, now, now, due)
         case _:
             assert_never(ping)
@@ -122,6 +128,13 @@ def silent(monitor: Monitor, plan: Plan, now: datetime) -> tuple[Silence, Monito
     is_overrun = monitor.health is Health.RUNNING and plan.longest_run is not None
     after = replace(monitor, health=Health.LATE, due_at=None)
     return (Silence.OVERRUN if is_overrun else Silence.MISSED), after
+
+
+def untold(monitor: Monitor, silence: Silence, now: datetime) -> Monitor:
+    """The monitor after a silence that opened nothing, because of maintenance say: it is asked about again."""
+    if silence is Silence.OVERRUN:
+        return replace(monitor, due_at=now + ASK_AGAIN)
+    return replace(monitor, health=Health.LATE, due_at=now + ASK_AGAIN)
 
 
 def replanned(monitor: Monitor, plan: Plan, now: datetime) -> Monitor:

@@ -24,6 +24,7 @@ from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.heartbeat import Health, Monitor, Ping
 from tocsin.inbound.messages import Incoming
+from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
 from tocsin.inbound.registry import Registry
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ _UNHEARD = timedelta(seconds=30)
 
 #: A silence that could not be told is told this much later: others are not to wait behind it.
 _LATER = timedelta(seconds=10)
+
+#: One that is due while its integration is switched off is looked at again this much later.
+_SWITCHED_OFF = timedelta(minutes=1)
 
 _COLUMNS = "health, last_at, started_at, due_at"
 _TAKE = f"SELECT {_COLUMNS} FROM inbound_heartbeat WHERE integration_id = %s FOR UPDATE"
@@ -63,15 +67,20 @@ def record(door: Door, ping: Ping, said: object, now: datetime) -> dict[str, obj
 
 def loop(registry: Registry) -> Loop:
     """The loop that notices who is silent."""
-    first = True
+    is_anew = True
 
     def turn() -> bool:
-        nonlocal first
+        nonlocal is_anew
         now = clock.now()
-        if first:
+        if is_anew:
             wait_anew(now)
-            first = False
-        return notice(registry, now)
+            is_anew = False
+        try:
+            return notice(registry, now)
+        except Exception as error:
+            # Without the database nobody listens: what pinged meanwhile was turned away.
+            is_anew = database.is_unavailable(error)
+            raise
 
     return Loop("inbound heartbeats", turn, timedelta(seconds=1))
 
@@ -102,11 +111,14 @@ def notice(registry: Registry, now: datetime) -> bool:
 
 
 def _look_at(door: Door | None, integration_id: int, now: datetime) -> None:
-    if door is not None:
-        _say_silent(door, now)
-    else:
+    if door is None:
         # Its integration is not to be used now; it is asked about again when it pings.
         _postpone(integration_id, None)
+    elif door.mode is IntegrationMode.DISABLED:
+        # Nothing is said while it is switched off; whether it is silent is asked again when it is on.
+        _postpone(integration_id, now + _SWITCHED_OFF)
+    else:
+        _say_silent(door, now)
 
 
 def _say_silent(door: Door, now: datetime) -> None:
@@ -127,7 +139,10 @@ def _say_silent(door: Door, now: datetime) -> None:
         payload["delivery"] = f"{silence} {monitor.due_at.isoformat() if monitor.due_at else ''}"
         raw = msgspec.json.encode(payload)
         incoming = Incoming(uuid7(), door.id, now, raw, Element(payload, raw), "application/json")
-        taking.take_in([incoming], now)
+        (stored,) = taking.take_in([incoming], now)
+        if stored.status is MessageStatus.IGNORED and stored.alert_id is None:
+            # It opened nothing. The silence may outlast the reason why.
+            after = heartbeat.untold(monitor, silence, now)
         _write(connection, door.id, after)
 
 
