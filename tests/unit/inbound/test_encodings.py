@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import tracemalloc
 import zlib
 
@@ -76,3 +77,12 @@ def test_bytes_that_are_not_what_is_said_of_them_are_refused_in_words(body: byte
 
 def test_nothing_and_identity_are_not_packed() -> None:
     assert [is_packed(one) for one in ("", "identity", "Identity ", "gzip")] == [False, False, False, True]
+
+
+def test_very_many_members_are_refused_before_they_take_minutes() -> None:
+    member = gzip.compress(b"x")
+    assert unpacked(member * 1_000, "gzip", MOST) == b"x" * 1_000
+    began = time.process_time()
+    with pytest.raises(Rejected, match="more than 1,000 members"):
+        unpacked(member * 200_000, "gzip", MOST)
+    assert time.process_time() - began < 5

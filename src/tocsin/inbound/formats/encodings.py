@@ -17,6 +17,9 @@ _RAW: Final = -15
 
 _FORMS: Final = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _RAW)}
 
+#: A gzip may have so many members. What is behind each is copied, so very many of them would take minutes.
+MAX_MEMBERS: Final = 1_000
+
 #: What says that a body is as it is.
 _NONE: Final = frozenset({"", "identity"})
 
@@ -48,7 +51,7 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
 def _inflated(body: bytes, form: int, most: int) -> bytes:
     """Raises zlib.error; Rejected for more than `most` bytes. A gzip may have several members, one after the other."""
     found = bytearray()
-    while True:
+    for _ in range(MAX_MEMBERS):
         stream = zlib.decompressobj(form)
         found += stream.decompress(body, most + 1 - len(found))
         if len(found) > most:
@@ -60,3 +63,4 @@ def _inflated(body: bytes, form: int, most: int) -> bytes:
             return bytes(found)
         if form != _GZIP:
             raise zlib.error("something comes after its end")
+    raise Rejected("invalid_encoding", f"The gzip has more than {MAX_MEMBERS:,} members.")
