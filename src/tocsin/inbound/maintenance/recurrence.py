@@ -92,7 +92,8 @@ class Recurrence:
     def after(self, now: datetime) -> Iterator[Span]:
         """The occurrences that begin after `now`, in their order."""
         first = max(now.astimezone(self.zone).date() - timedelta(days=1), self.begin.date())
-        last = min(self.until or date.max - timedelta(days=2), first + _HORIZON)
+        end = date.max - LONGEST - timedelta(days=2)
+        last = min(self.until or end, end, first + _HORIZON if first < end - _HORIZON else end)
         if self.repeat is Repeat.ONCE:
             first = last = self.begin.date()
         when = first

@@ -22,6 +22,7 @@ LONGEST_ONCE = timedelta(days=366)
 KEYS = ("repeat", "time_zone", "starts", "ends", "days", "from", "to", "lasts", "first_day", "last_day")
 
 _FIRST = date(2000, 1, 1)
+_LAST_YEAR = 2200
 
 
 def read(spec: Spec) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _moment(spec: Spec, key: str) -> datetime | None:
         found = datetime.fromisoformat(text) if text else None
     except ValueError:
         found = None
-    if found is None or found.tzinfo is not None or not 2000 <= found.year <= 2200:
+    if found is None or found.tzinfo is not None or not 2000 <= found.year <= _LAST_YEAR:
         spec.refuse(key, 'is needed, by the clock of the time zone: write it like "2026-12-01 22:00".')
         return None
     return found.replace(second=0, microsecond=0)
@@ -163,7 +164,10 @@ def _hours(spec: Spec) -> dict[str, str]:
 def _date(spec: Spec, key: str) -> str:
     text = str(spec.raw(key, "")).strip()
     try:
-        return date.fromisoformat(text).isoformat() if text else ""
+        found = date.fromisoformat(text) if text else None
     except ValueError:
         spec.refuse(key, 'must be a day such as "2026-12-01".')
         return ""
+    if key == "first_day" and found is not None and found.year > _LAST_YEAR:
+        spec.refuse(key, f"must be a day before the year {_LAST_YEAR + 1}.")
+    return found.isoformat() if found else ""
