@@ -46,7 +46,7 @@ _BESIDE: dict[LiteralString, LiteralString] = {
     "SELECT FROM alerts_alert a WHERE a.key_hash = t.key_hash AND a.holds_key)",
     "inbound_joinedkey": "t.joined_at < %(before)s AND NOT EXISTS ("
     "SELECT FROM alerts_alert a WHERE a.id = t.alert_id AND a.holds_key)",
-    "inbound_tally": "t.touched_at < %(before)s",
+    "inbound_tally": "t.touched_at < %(before)s AND (t.until IS NULL OR t.until < %(now)s)",
 }
 
 
@@ -76,17 +76,17 @@ class Pruning:
             return True
         for table in _BESIDE:
             with database.transaction() as connection:
-                self._prune_beside(connection, table, before)
+                self._prune_beside(connection, table, before, now)
         return False
 
-    def _prune_beside(self, connection: Connection, table: LiteralString, before: datetime) -> None:
+    def _prune_beside(self, connection: Connection, table: LiteralString, before: datetime, now: datetime) -> None:
         """Looks through the next slice of a table that has no order in which its oldest rows could be found."""
         blocks = _blocks(connection, table)
         begin = self._places.get(table, 0)
         end = begin + max(LEAST_BLOCKS, blocks // TURNS)
         connection.execute(
             database.literal(f"DELETE FROM {table} t WHERE {_SLICE} AND {_BESIDE[table]}"),
-            {"begin": begin, "end": end, "before": before},
+            {"begin": begin, "end": end, "before": before, "now": now},
         )
         self._places[table] = end if end < blocks else 0
 
