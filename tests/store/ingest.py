@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,7 +70,10 @@ class Ingest:
         self, integration: Integration, *payloads: Mapping[str, Any] | bytes, now: datetime = NOW, wait: bool = True
     ) -> list[Stored]:
         """All payloads as one batch."""
-        incoming = [message(integration, payload, now) for payload in payloads]
+        return self.decide([message(integration, payload, now) for payload in payloads], now=now, wait=wait)
+
+    def decide(self, incoming: Sequence[Incoming], *, now: datetime = NOW, wait: bool = True) -> list[Stored]:
+        """These messages as one batch."""
         with database.connect(name="test committer") as connection:
             connection.execute("SET lock_timeout = '50ms'")
             messages.prepare(connection)

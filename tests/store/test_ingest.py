@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 from psycopg import errors
 
 from tests.store.ingest import NOW, Ingest, halo, make_integration, message
+from tests.store.test_ingest_faults import SpoiledRegistry
 from tocsin.alerts.models import Alert
 from tocsin.core import database as db
-from tocsin.core.ids import lock_number
+from tocsin.core.ids import lock_number, uuid7
 from tocsin.inbound import batch, messages
 from tocsin.inbound.loop import drain
 from tocsin.inbound.messages import Stored
@@ -118,6 +121,35 @@ def test_a_key_that_somebody_holds_waits_and_is_decided_in_order() -> None:
     decided = InboundMessage.objects.filter(source_id="7").order_by("pk").values_list("status", flat=True)
     assert list(decided) == ["Mapped Opened", "Mapped Closed", "Mapped Opened", "Mapped Appended"]
     assert Alert.objects.filter(source_id="7", status="open").count() == 1
+
+
+def test_undecided_messages_of_two_nodes_are_decided_in_the_order_in_which_they_came() -> None:
+    integration, ingest = make_integration(), Ingest()
+    (first,) = ingest.send(integration, halo(7))
+    ahead = UUID(int=uuid7().int + (1500 << 80))
+    with db.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
+        # Its node's own clock is a second and a half ahead, which is within what is allowed.
+        early = replace(message(integration, halo(7)), id=ahead)
+        assert statuses(ingest.decide([early], wait=False)) == ["Pending"]
+        ingest.send(integration, halo(7, "Closed"), now=NOW + timedelta(seconds=1), wait=False)
+    drain(ingest.registry, ingest.numbers, NOW)
+    assert not Alert.objects.filter(status="open").exists()
+
+
+def test_an_undecided_message_that_breaks_the_code_is_counted_and_holds_up_no_other() -> None:
+    integration, ingest = make_integration(), Ingest()
+    (first, other) = ingest.send(integration, halo(7), halo(8))
+    with db.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert FOR NO KEY UPDATE")
+        poison = {**halo(7, "Closed"), "poison": True}
+        stored = ingest.send(integration, poison, halo(8, "Closed"), wait=False)
+        assert statuses(stored) == ["Pending", "Pending"]
+    for _ in range(5):
+        drain(SpoiledRegistry(), ingest.numbers, NOW)
+    assert Alert.objects.get(pk=other.alert_id).status == "closed"
+    assert "could not decide it" in InboundMessage.objects.get(status="Mapping Failed").reason
+    assert Alert.objects.get(pk=first.alert_id).status == "open"
 
 
 def test_a_message_that_another_node_has_decided_meanwhile_is_not_decided_again() -> None:

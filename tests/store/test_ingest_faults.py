@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import errors, sql
 
 from tests.doubles.postgres_wire import wire_to
 from tests.store.doors import Doors, doors, path_of, rows
@@ -139,6 +139,17 @@ def test_what_can_be_neither_decided_nor_kept_is_answered_not_stored_and_the_oth
     assert isinstance(results[1], NotStored)
     assert [found[0].status.value for found in (results[0], results[2])] == ["Mapped Opened"] * 2
     assert len(rows()) == 2
+
+
+def test_a_batch_for_which_the_table_of_locks_has_no_room_is_decided_in_parts() -> None:
+    integration = make_integration()
+    with db.connect(name="somebody with very many locks") as holder:
+        with pytest.raises(errors.OutOfMemory):
+            holder.execute("SELECT count(pg_advisory_lock(1, i)) FROM generate_series(1, 1000000) AS i")
+        holder.execute("SELECT count(pg_advisory_unlock(1, i)) FROM generate_series(1, 200) AS i")
+        results, _ = decide_together([integration] * 400, [halo(number) for number in range(1, 401)])
+    assert {found[0].status.value for found in results if isinstance(found, list)} == {"Mapped Opened"}
+    assert Alert.objects.count() == 400
 
 
 def test_what_breaks_the_code_already_where_it_arrives_is_kept_too() -> None:

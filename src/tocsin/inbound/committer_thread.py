@@ -216,6 +216,9 @@ class CommitterThread:
                 # A limit that this very batch exceeds: no later try is better.
                 raise
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if isinstance(error, errors.OutOfMemory) and len(incoming) > 1:
+                    # The table of locks is full: half as many messages need half as many.
+                    raise
                 self._disconnect()
                 # Nobody knows whether the numbers of this try were used.
                 self._numbers.discard()

@@ -17,7 +17,7 @@ from tocsin.inbound import batch, heartbeats, messages, other_side, pruning, sea
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.messages import Incoming
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.registry import Registry, UnknownDoor
 from tocsin.inbound.shaping import due
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ def drain(registry: Registry, numbers: batch.Numbers, now: datetime) -> bool:
         if not found:
             return False
         known = registry.doors()
+        # By the database's clock: a node's own, by which ids are ordered, may be ahead of another's.
+        found.sort(key=lambda row: (row["received_at"], row["id"]))
         waiting = [incoming_of(row, registry, now) for row in found if row["integration_id"] in known]
         with messages.ready(connection):
             decided = _drain_batch(connection, registry, numbers, waiting, now)
@@ -101,8 +103,12 @@ def _drain_batch(
         )
     except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure):
         return 0
-    except errors.Error:
+    except Exception as error:  # one message's edge: the others are decided all the same
+        if isinstance(error, UnknownDoor):
+            raise
         if len(waiting) == 1:
+            if database.is_unavailable(error):
+                raise
             log.exception("The undecided message %s cannot be decided.", waiting[0].id)
             _count_failure(connection, waiting[0])
             return 0
