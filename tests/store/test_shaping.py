@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
 from psycopg import errors
 
-from tests.store.ingest import NOW, Ingest, make_integration
+from tests.store.ingest import NOW, Ingest, make_integration, message
+from tests.store.locks import wait_for_waiters
+from tests.store.test_ingest_faults import SpoiledRegistry
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts import commands
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Actor as By
 from tocsin.alerts.orders import Close
 from tocsin.alerts.states import ActorKind, Via
-from tocsin.core import clock, database
+from tocsin.core import clock, configuration, database, settings_store
+from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
-from tocsin.inbound import batch
+from tocsin.inbound import batch, messages
 from tocsin.inbound.explained import explained
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.messages import Stored
@@ -322,6 +327,19 @@ def test_a_flood_is_one_alert_that_says_so() -> None:
     assert Alert.objects.filter(status="open").count() == 3
 
 
+def test_enough_that_come_in_a_flood_let_go_of_those_that_wait_with_them() -> None:
+    desk = Desk({"delay": {"alerts": 2, "per": "integration"}, "flood": {"burst": 1, "every": "1h"}})
+    assert statuses(desk.send(1) + desk.send(2)) == ["Delayed", "Opened"]
+    desk.wait(timedelta(seconds=1))
+    assert statuses(desk.send(3) + desk.send(4)) == ["Delayed", "Opened"]
+    desk.wait(10 * MINUTE)
+    assert statuses(desk.send(5) + desk.send(6)) == ["Delayed", "Appended"]
+    desk.wait(timedelta(seconds=1))
+    assert not DelayedOpening.objects.exists()
+    flood = Alert.objects.get(subject__startswith="Flood")
+    assert JoinedKey.objects.filter(alert=flood).count() == 4
+
+
 def gate_of(number: int) -> list[tuple[str, bool, str]]:
     """What the trace of the so-manieth message says of the gate."""
     row = list(InboundMessage.objects.select_related("integration__current", "version").order_by("pk"))[number]
@@ -450,6 +468,32 @@ def test_a_window_that_cannot_be_read_holds_back_nothing_and_stops_no_integratio
     assert maintenance_windows.in_force(desk.now) == []
 
 
+def test_of_very_many_that_wait_the_first_and_the_newest_are_decided() -> None:
+    desk = Desk({})
+    window(action="hold")
+    for _ in range(21):
+        desk.send(*[1] * 10, priority="low")
+    desk.send(1, priority="critical", subject="Host 1 is on fire")
+    desk.wait(60 * MINUTE)
+    assert (Alert.objects.get().priority, Alert.objects.get().subject) == ("critical", "Host 1 is on fire")
+    opened = InboundMessage.objects.order_by("pk")[0]
+    assert opened.status == "Mapped Opened"
+    assert not InboundMessage.objects.filter(status="Mapped Delayed").exists()
+
+
+def test_a_window_that_begins_at_the_end_of_all_time_is_refused_and_a_stored_one_stops_nothing() -> None:
+    spec = {"name": "Never", "repeat": "daily", "from": "22:00", "to": "02:00", "first_day": "9999-12-31"}
+    with pytest.raises(Rejected, match="first_day"):
+        maintenance_windows.save_window(spec, actor=COMMAND_LINE, now=NOW)
+    desk = Desk({})
+    row = maintenance_windows.save_window({**spec, "first_day": "2100-01-01"}, actor=COMMAND_LINE, now=NOW)
+    row.times = {**row.times, "first_day": "9999-12-31"}
+    row.save()
+    configuration.changed()
+    assert statuses(desk.send(1)) == ["Opened"]
+    assert maintenance_windows.next_times(row, NOW, 5) == []
+
+
 # --- Crashes and several nodes -------------------------------------------------------------------------------------
 
 
@@ -488,6 +532,52 @@ def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
     desk.wait(timedelta(seconds=1))
     assert not Alert.objects.exists()
     assert log() == ["1 Ignored", "1 Ignored"]
+
+
+def _decide_patiently(desk: Desk, payload: dict[str, Any]) -> None:
+    with database.connect(name="a patient batch") as connection:
+        messages.prepare(connection)
+        incoming = [message(desk.integration, payload, desk.now)]
+        batch.process(connection, desk.ingest.registry, batch.Numbers(), incoming, desk.now)
+
+
+def _delete(window: Any, now: datetime) -> None:
+    try:
+        maintenance_windows.delete_window(window, actor=COMMAND_LINE, now=now)
+    finally:
+        connections.close_all()
+
+
+def test_what_is_let_go_while_another_message_of_it_is_being_decided_is_let_go() -> None:
+    desk = Desk({})
+    held = window(action="hold")
+    desk.send(1)
+    stored = DelayedOpening.objects.get()
+    with ThreadPoolExecutor(2) as pool, database.connect(name="in between") as holder:
+        # The batch has read how its key stands, and waits before it writes.
+        holder.execute("BEGIN")
+        holder.execute("SELECT 1 FROM inbound_keyclock WHERE key_hash = %s FOR UPDATE", (bytes(stored.key_hash),))
+        deciding = pool.submit(_decide_patiently, desk, {"id": "1", "status": "New", "subject": "Host 1"})
+        wait_for_waiters()
+        ending = pool.submit(_delete, held, desk.now)
+        wait_for_waiters(2, unless=ending.done)
+        holder.execute("COMMIT")
+        deciding.result(10)
+        ending.result(10)
+    desk.wait(timedelta(seconds=1))
+    assert Alert.objects.get().subject == "Host 1"
+
+
+def test_what_breaks_the_code_when_it_is_due_is_put_off_and_holds_up_no_other() -> None:
+    desk = Desk({"delay": {"wait": "5m"}})
+    desk.send(1, poison=True)
+    desk.send(2)
+    desk.now += 5 * MINUTE
+    due.open_due(SpoiledRegistry(), batch.Numbers(), desk.now)
+    assert Alert.objects.get().subject == "Host 2"
+    assert DelayedOpening.objects.get().due_at == desk.now + timedelta(seconds=30)
+    desk.wait(timedelta(seconds=30))
+    assert Alert.objects.count() == 2
 
 
 def test_a_group_whose_alert_somebody_holds_lets_its_members_wait_their_turn() -> None:
@@ -549,6 +639,17 @@ def test_what_is_over_is_pruned_with_the_messages() -> None:
     assert not Tally.objects.exists()
     # What still waits is never pruned.
     assert log() == ["2 Delayed"]
+
+
+def test_what_is_counted_stays_until_its_time_is_over_however_short_messages_are_kept() -> None:
+    from tocsin.inbound.pruning import Pruning
+
+    settings_store.set(settings_store.MESSAGE_RETENTION_DAYS, 1)
+    desk = Desk({"delay": {"every": "7d"}})
+    assert statuses(desk.send(1) + desk.send(1, status="Closed")) == ["Opened", "Closed"]
+    desk.now += timedelta(days=2)
+    Pruning().turn(desk.now)
+    assert statuses(desk.send(1)) == ["Delayed"]
 
 
 def test_an_integration_that_is_switched_off_meanwhile_opens_nothing_and_leaves_nothing_behind() -> None:

@@ -17,11 +17,12 @@ from tocsin.core.ids import lock_number
 from tocsin.core.loops import Loop
 from tocsin.inbound import batch, messages
 from tocsin.inbound.messages import Incoming
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.registry import Registry, UnknownDoor
 
 log = logging.getLogger(__name__)
 
-#: So many openings at most are taken in one turn, and so many messages of each; the others follow them as they are.
+#: So many openings at most are taken in one turn, and of each the first message and so many of the newest; those in
+#: between follow them as they are.
 MOST = 100
 _MESSAGES = 200
 
@@ -35,8 +36,11 @@ SELECT key_hash, integration_id FROM inbound_delayedopening WHERE due_at <= %s O
 _MESSAGES_OF = """
 SELECT m.id, m.integration_id, m.received_at, m.raw, m.content_type, m.headers, m.replay_of, m.verdict
 FROM unnest(%s::bytea[]) AS k(key_hash) CROSS JOIN LATERAL (
-    SELECT * FROM inbound_inboundmessage m WHERE m.status = 'Mapped Delayed' AND m.key_hash = k.key_hash
-    ORDER BY m.id LIMIT %s) AS m
+    (SELECT w.id FROM inbound_inboundmessage w WHERE w.status = 'Mapped Delayed' AND w.key_hash = k.key_hash
+     ORDER BY w.id LIMIT 1)
+    UNION
+    (SELECT w.id FROM inbound_inboundmessage w WHERE w.status = 'Mapped Delayed' AND w.key_hash = k.key_hash
+     ORDER BY w.id DESC LIMIT %s)) AS w JOIN inbound_inboundmessage m ON m.id = w.id
 ORDER BY m.id
 """
 
@@ -48,7 +52,7 @@ DELETE FROM inbound_delayedopening d WHERE d.key_hash = ANY(%s) AND d.due_at <= 
 
 _FOLLOW = """
 UPDATE inbound_inboundmessage m SET status = 'Mapped Ignored', key_hash = NULL,
-       reason = 'one of very many that waited together: the first of them say what came of it'
+       reason = 'one of very many that waited together: the first and the newest of them say what came of it'
 WHERE m.status = 'Mapped Delayed' AND m.key_hash = ANY(%s)
       AND NOT EXISTS (SELECT 1 FROM inbound_delayedopening d WHERE d.key_hash = m.key_hash)
 """
@@ -87,12 +91,16 @@ def _open(connection: Connection, registry: Registry, numbers: batch.Numbers, ke
     except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation):
         # Somebody else has one of them: its next turn comes in a second.
         return
-    except errors.Error:
+    except Exception as error:  # one opening's edge: the others open all the same
+        if isinstance(error, UnknownDoor):
+            raise
         if len(keys) > 1:
             half = len(keys) // 2
             _open(connection, registry, numbers, keys[:half], now)
             _open(connection, registry, numbers, keys[half:], now)
             return
+        if database.is_unavailable(error):
+            raise
         log.exception("A delayed opening cannot be decided; it is tried again in %s.", _LATER)
         connection.execute(
             "UPDATE inbound_delayedopening SET due_at = %s WHERE key_hash = ANY(%s)", (now + _LATER, keys)

@@ -274,7 +274,9 @@ def _limited(asked: _Asked, shaping: Shaping, opens: Answer) -> Answer:
         return replace(answer, tallies={**answer.tallies, scope: left})
     live = asked.standing.live(tally)
     if live is not None:
-        return Answer(joins=live, part="flood", why=f"more than {limit.burst} alerts at once")
+        why = f"more than {limit.burst} alerts at once"
+        # Those that waited with it go on, and join too when their turn comes.
+        return Answer(joins=live, part="flood", why=why, released=answer.released)
     flood = replace(tally, tokens=tokens, at=asked.now)
     return Answer(
         gathers=True,

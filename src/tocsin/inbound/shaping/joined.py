@@ -67,6 +67,7 @@ def join(
             settled=waited,
             join=Join(number, answer.role, _subject(reading), reading.source_id or ""),
             lives={number: after},
+            released=answer.released,
         ),
     )
 

@@ -18,10 +18,12 @@ from tocsin.inbound.decisions import LiveAlert
 from tocsin.inbound.shaping.standing import Delayed, Join, Settled, Tally, Wait
 
 #: The undecided messages, openings that wait and joined keys among some keys: one statement, as most batches have none.
+#: What waits is locked: who lets it go without its key, such as the end of a maintenance window, comes before or after.
 STANDING = """
 SELECT d.key_hash, NULL::bigint AS alert_id, NULL::text AS role, d.wait, d.since, d.due_at, d.why, d.opens, d.messages,
        d.priority, d.scope, d.released, d.window_id, d.subject, d.source_id
-FROM inbound_delayedopening d WHERE d.key_hash = ANY({hashes})
+FROM (SELECT * FROM inbound_delayedopening w WHERE w.key_hash = ANY({hashes})
+      FOR NO KEY UPDATE) AS d
 UNION ALL
 SELECT j.key_hash, j.alert_id, j.role, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM inbound_joinedkey j WHERE j.key_hash = ANY({hashes}) AND j.over_at IS NULL
