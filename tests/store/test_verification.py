@@ -76,6 +76,25 @@ def test_a_way_is_used_only_after_its_code_came_back(now: datetime) -> None:
         _changed_again(post, user, method)
 
 
+def test_a_code_confirms_the_address_it_was_sent_to_and_no_other_that_came_meanwhile(now: datetime) -> None:
+    """Whoever confirms their own number in one request, and enters another's in a second that is quicker."""
+    with post_office(now) as post:
+        user = make_user("alice", now, role="responder")
+        method = enter(user, now)
+        verification.send_code(method, now=post.now)
+        post.go()
+        commands.save_contact_method(
+            user,
+            {**PHONE, "address": "+41790000009"},
+            existing=ContactMethod.objects.get(pk=method.pk),
+            actor=own(user),
+            now=post.now,
+        )
+        with pytest.raises(Rejected, match="none was sent"):
+            verification.confirm(method, code_in_sandbox(), actor=own(user), now=post.now)
+        assert ContactMethod.objects.get(pk=method.pk).awaits_code
+
+
 def _changed_again(post: Post, user: User, method: ContactMethod) -> None:
     """Another address is another matter."""
     spec = {**PHONE, "address": "+41790000077"}

@@ -59,6 +59,8 @@ def confirm(method: ContactMethod, text: str, *, actor: Actor, now: datetime) ->
     """
     with transaction.atomic():
         configuration.lock()
+        # Read anew: the address that is confirmed is the one that stands there now.
+        method = ContactMethod.objects.select_related("user").get(pk=method.pk)
         held = VerificationCode.objects.select_for_update().filter(method=method).first()
         problem = _problem(held, method, text, now)
         if problem is None:

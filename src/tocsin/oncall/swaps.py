@@ -78,8 +78,10 @@ def fill(schedule: Schedule, stretch: Stretch, *, user: User, actor: Actor, now:
 
 
 def may_take_back(override: Override, user: User) -> bool:
-    """Whether it is the user's own doing: a shift that they took, handed over or filled. A swap took two."""
-    return override.created_by_id == user.pk and override.swap_id is None
+    """Whether it is the user's own doing: a shift that they took, handed over or filled. A swap took two, and what
+    somebody arranged for others, as a manager, is the managers'."""
+    is_about_them = user.pk in (override.user_id, override.instead_of_id)
+    return override.created_by_id == user.pk and override.swap_id is None and is_about_them
 
 
 def ask(

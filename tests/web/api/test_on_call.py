@@ -144,6 +144,17 @@ def test_what_nobody_has_is_taken_by_a_member_and_taken_back_by_whoever_took_it(
     refused(bob.post(f"overrides/{made.body['id']}/take-back"), 404, "not_found")
 
 
+def test_what_a_manager_arranged_for_others_stays_when_they_are_none_any_more(
+    ready: Api, company: Company, caller: Callable[[User], Api]
+) -> None:
+    bobs: dict[str, Any] = {"from": "2036-12-23T10:00:00Z", "to": "2036-12-23T18:00:00Z"}
+    made = ready.post("schedules/Desk%2024x7/hand-over", {**bobs, "user": "olga", "instead_of": "bob"})
+    assert (made.status, made.body["created_by"]) == (201, "mia")
+    User.objects.filter(pk=company.mia.pk).update(role="observer")
+    mia = caller(User.objects.get(pk=company.mia.pk))
+    refused(mia.post(f"overrides/{made.body['id']}/take-back"), 403, "forbidden")
+
+
 def _not_on_call(answer: Answer) -> None:
     refused(answer, 400, "invalid", "from")
     assert "is not on call" in answer.body["detail"]

@@ -1,4 +1,4 @@
-"""One override: who made it and what it covers; managers change it, they and whoever made it take it away."""
+"""One override: who made it and what it covers; managers change it, they and whoever took or gave it take it away."""
 
 from __future__ import annotations
 
