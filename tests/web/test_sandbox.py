@@ -13,11 +13,11 @@ from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core import clock, database
 from tocsin.notify import queue
-from tocsin.notify.models import SandboxMessage
+from tocsin.notify.models import OptOut, SandboxMessage
 from tocsin.notify.outbox import Outbox
 from tocsin.notify.plan import Start
 from tocsin.people import commands as people
-from tocsin.people.models import User
+from tocsin.people.models import ContactMethod, User
 
 type SignIn = Callable[[User], Client]
 
@@ -103,6 +103,26 @@ def test_a_reply_a_button_and_the_phones_keys_act_as_their_reader(
     assert (Alert.objects.get(pk=alert).status, AlertEvent.objects.get(kind="closed").via) == ("closed", "voice")
     late = bob.post(f"/sandbox/{message('chat')}/act", {"command": "acknowledge"}, **json).json()["text"]
     assert f"Alert {alert} was already closed by Bob Brown" in late
+
+
+def test_a_number_that_somebody_enters_as_their_own_does_not_answer_for_whoever_has_it(
+    company: Company, browser_of: SignIn, alert: int
+) -> None:
+    """The code that confirms it lies in the sandbox of whoever asked for it, with a field to answer from that number."""
+    olga = browser_of(company.observer)
+    olga.post("/me/contact-methods/new/", {"label": "Text", "channel": "sms", "address": "+41790000002"})
+    method = ContactMethod.objects.get(user=company.observer, channel="sms")
+    assert method.awaits_code
+    box = Outbox()
+    while box.turn():
+        box.settle()
+    box.settle()
+    box.close()
+    row = SandboxMessage.objects.get(user=company.observer, channel="sms")
+    said = olga.post(f"/sandbox/{row.pk}/text", {"text": "ack"}, headers={"Accept": "application/json"}).json()["text"]
+    assert not AlertEvent.objects.filter(kind="acknowledged").exists(), said
+    olga.post(f"/sandbox/{row.pk}/text", {"text": "stop"})
+    assert not OptOut.objects.exists()
 
 
 def test_the_phone_works_without_scripts(company: Company, browser_of: SignIn, alert: int) -> None:

@@ -39,6 +39,8 @@ class Hearing:
 
     provider: str
     now: datetime
+    #: Whose words alone are taken, where it is known who speaks; None: whoever has the sender's address.
+    speaker: int | None = None
 
     def receipt(self, receipt: Receipt) -> None:
         database.retry_once(lambda: self._receipt(receipt))
@@ -48,7 +50,7 @@ class Hearing:
         if said.opt_out is not None or wants.what in (Word.STOP, Word.START):
             return self._opt(said, wants.what is Word.STOP if said.opt_out is None else said.opt_out)
         with database.transaction() as connection:
-            user_id = answering.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
+            user_id = self._whose(connection, said)
             who = answering.person(connection, user_id) if user_id is not None else None
             # Who is not known is told nothing, not even that.
             if who is None:
@@ -90,13 +92,17 @@ class Hearing:
     def _opt(self, said: SaidByText, is_out: bool) -> str:
         """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it."""
         with database.transaction() as connection:
-            if answering.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now) is None:
+            if self._whose(connection, said) is None:
                 return ""
             if is_out:
                 opt_outs.opt_out(connection, said.channel, said.sender, self.provider, self.now)
                 return ""
             came_back = opt_outs.opt_in(connection, said.channel, said.sender)
         return opt_outs.START_ANSWER if came_back and said.opt_out is None else ""
+
+    def _whose(self, connection: Connection, said: SaidByText) -> int | None:
+        user_id = answering.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
+        return user_id if self.speaker in (None, user_id) else None
 
     def _answer(self, who: Person, wants: Asked, via: Via) -> str:
         match wants.what:

@@ -97,7 +97,8 @@ def text(request: Request, number: int) -> HttpResponse:
     if row.channel != "sms":
         raise Http404(_("Only a text message is answered so."))
     said = request.POST.get("text", "")[:2000]
-    answer = Hearing(SANDBOX, request.now).text(SaidByText("sms", row.address, said))
+    # A number that its reader entered may be another's: then nobody answers by it.
+    answer = Hearing(SANDBOX, request.now, speaker=row.user_id).text(SaidByText("sms", row.address, said))
     return _answered(request, row, answer or _("To this, Tocsin would answer nothing."))
 
 
