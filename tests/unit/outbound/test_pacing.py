@@ -47,6 +47,9 @@ def test_templates_replace_what_is_known_and_leave_the_rest() -> None:
     )
     assert templates.render('{"s": "<subject>"}', values, templates.in_json) == '{"s": "a \\"b\\""}'
     assert templates.render("/x?s=<subject>", values, templates.in_url) == "/x?s=a%20%22b%22"
+    # A ticket of that number must not lead to another address: two dots are the folder above.
+    assert templates.render("/tickets/<id>/close", {"id": ".."}, templates.in_url) == "/tickets/%2E%2E/close"
+    assert templates.render("/v/<id>", {"id": "1.2"}, templates.in_url) == "/v/1.2"
     assert templates.references("<a.b> <c>") == {"a.b", "c"}
 
 
