@@ -108,7 +108,7 @@ def test_a_reply_a_button_and_the_phones_keys_act_as_their_reader(
 def test_a_number_that_somebody_enters_as_their_own_does_not_answer_for_whoever_has_it(
     company: Company, browser_of: SignIn, alert: int
 ) -> None:
-    """The code that confirms it lies in the sandbox of whoever asked for it, with a field to answer from that number."""
+    """The code that confirms it lies in the sandbox of whoever asked for it, with a field to answer from there."""
     olga = browser_of(company.observer)
     olga.post("/me/contact-methods/new/", {"label": "Text", "channel": "sms", "address": "+41790000002"})
     method = ContactMethod.objects.get(user=company.observer, channel="sms")

@@ -45,7 +45,7 @@ def in_json(text: str) -> str:
 
 
 def in_url(text: str) -> str:
-    """A value inside a path or a query of an address; one of dots alone would lead to a folder above (RFC 3986, 5.2.4)."""
+    """A value inside a path or a query of an address; dots alone would lead to a folder above (RFC 3986, 5.2.4)."""
     return quote(text, safe="") if text not in (".", "..") else text.replace(".", "%2E")
 
 
