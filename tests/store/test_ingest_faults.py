@@ -14,16 +14,18 @@ from psycopg import errors, sql
 
 from tests.doubles.postgres_wire import wire_to
 from tests.store.doors import Doors, doors, path_of, rows
+from tests.store.escalating import Desk
 from tests.store.ingest import NOW, halo, make_integration, message
 from tocsin.access.audit import Actor
 from tocsin.alerts.models import Alert
 from tocsin.core import configuration
 from tocsin.core import database as db
 from tocsin.core.errors import Rejected
-from tocsin.inbound import committer
+from tocsin.escalation.models import Policy
+from tocsin.inbound import committer, registry
 from tocsin.inbound.committer import Committer, NotStored, Ticket
 from tocsin.inbound.decode import Element
-from tocsin.inbound.door import Door
+from tocsin.inbound.door import Directory, Door
 from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.reading import Reader, Reading
@@ -326,6 +328,26 @@ def test_a_batch_decides_by_the_configuration_that_its_own_transaction_sees(node
 
 
 # --- limits
+
+
+def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two_and_never_half_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    integration = make_integration()
+    whole = registry.load_directory
+
+    def while_a_policy_is_added(connection: db.Connection) -> Directory:
+        found = whole(connection)
+        if not Policy.objects.exists():
+            Integration.objects.filter(pk=integration.pk).update(policy=Desk(NOW).policy)
+            configuration.changed()
+        return found
+
+    monkeypatch.setattr(registry, "load_directory", while_a_policy_is_added)
+    known = Registry()
+    known.refresh()
+    door = known.door(integration.pk)
+    assert door.policy_id in door.directory.policies
 
 
 def test_more_than_may_wait_is_turned_away() -> None:

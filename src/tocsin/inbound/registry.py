@@ -28,6 +28,10 @@ from tocsin.oncall import lookup
 log = logging.getLogger(__name__)
 
 
+#: A configuration that is saved while it is loaded is loaded once more, so often at most.
+_TRIES = 5
+
+
 class UnknownDoor(LookupError):
     """The integration is gone."""
 
@@ -110,7 +114,12 @@ class Registry:
             version = configuration.version(connection)
             if not self.is_older_than(version):
                 return
-            self._snapshot = _load(connection, version)
+            for _ in range(_TRIES):
+                snapshot, before = _load(connection, version), version
+                # Each statement sees what was saved before it: nothing may have been in between.
+                if (version := configuration.version(connection)) == before:
+                    break
+            self._snapshot = snapshot
             log.info("Configuration %s is loaded: %s integrations.", version, len(self._snapshot.doors))
 
 
