@@ -17,6 +17,8 @@ class Held:
 
     data: bytes
     is_read: bool = False
+    #: It was found, and is deleted before it is read.
+    is_gone: bool = False
 
 
 @dataclass
@@ -118,6 +120,8 @@ class _Session(socketserver.StreamRequestHandler):
         wanted = re.match(r"(\d+) \((.+)\)", rest)
         assert wanted, rest
         number, data = int(wanted[1]), self.double.mails[int(wanted[1]) - 1].data
+        if self.double.mails[number - 1].is_gone:
+            return
         if "SIZE" in wanted[2]:
             self._say(f"* {number} FETCH (UID {number} RFC822.SIZE {len(data)})")
         else:

@@ -19,7 +19,7 @@ from tests.store.sending import allow_loopback
 from tocsin.access import installation
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
-from tocsin.core import clock, configuration
+from tocsin.core import clock, configuration, database
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound import secrets
 from tocsin.inbound.mail import mailbox_loop
@@ -244,6 +244,27 @@ def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
     assert Alert.objects.count() == 1
     assert "The mailbox of Away cannot be read" in caplog.text
     assert "sesame" not in caplog.text
+
+
+def test_a_mail_that_cannot_be_decided_is_kept_and_does_not_hold_up_what_is_behind_it(
+    box: ImapDouble, node: Doors
+) -> None:
+    with database.connect(name="test") as connection:
+        connection.execute("ALTER TABLE alerts_alert ADD CONSTRAINT no_poison CHECK (subject <> 'poison')")
+    box.receive(mail("poison").as_bytes())
+    box.receive(mail("Second", 2).as_bytes())
+    mailbox_loop.read_all(node.registry)
+    assert [row.status for row in rows()] == ["Mapping Failed", "Mapped Opened"]
+    assert "could not decide it: CheckViolation" in rows()[0].reason
+    assert all(held.is_read for held in box.mails)
+
+
+def test_a_mail_that_somebody_deletes_before_it_is_read_is_no_mail(box: ImapDouble, node: Doors) -> None:
+    box.receive(mail().as_bytes()).is_gone = True
+    box.receive(mail("Second", 2).as_bytes())
+    mailbox_loop.read_all(node.registry)
+    assert [alert.subject for alert in Alert.objects.all()] == ["Second"]
+    assert len(rows()) == 1
 
 
 def test_a_mail_that_says_nonsense_does_not_hold_up_what_is_behind_it(box: ImapDouble, node: Doors) -> None:

@@ -64,7 +64,9 @@ class Mailbox:
             # The server may not have told yet of what came since.
             self._box.client.noop()
             for uid in self._box.uids("UNSEEN")[:most]:
-                yield uid, self._whole(uid)
+                # Somebody may have deleted it meanwhile.
+                if (whole := self._whole(uid)) is not None:
+                    yield uid, whole
         except (imaplib.IMAP4.error, OSError, _library_error()) as error:
             _fail(self._account, error)
 
@@ -92,11 +94,14 @@ class Mailbox:
         except (imaplib.IMAP4.error, OSError):
             self._box.client.shutdown()
 
-    def _whole(self, uid: str) -> bytes:
+    def _whole(self, uid: str) -> bytes | None:
+        """No bytes of one that is too large or that the server refuses; None of one that is gone."""
         status, size = self._box.client.uid("FETCH", uid, "(RFC822.SIZE)")
         if status != "OK" or _number(size) > MOST_BYTES:
             return b""
-        _status, found = self._box.client.uid("FETCH", uid, "(BODY.PEEK[])")
+        status, found = self._box.client.uid("FETCH", uid, "(BODY.PEEK[])")
+        if status == "OK" and not any(found):
+            return None
         return next((part[1] for part in found if isinstance(part, tuple)), b"")
 
 

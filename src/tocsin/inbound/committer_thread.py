@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
-from msgspec.structs import replace
 from psycopg import errors
 
 from tocsin.core import clock, database, metrics
@@ -183,11 +182,10 @@ class CommitterThread:
             half = len(incoming) // 2
             return self._decide(incoming[:half]) + self._decide(incoming[half:])
         (poison,) = incoming
-        if isinstance(poison.element, Rejected) and poison.element.code == "cannot_be_decided":
+        if isinstance(poison.element, Rejected) and poison.element.code == messages.UNDECIDABLE:
             return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
         log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
-        detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
-        return self._decide([replace(poison, element=Rejected("cannot_be_decided", detail), prepared=None)])
+        return self._decide([messages.undecidable(poison, error)])
 
     def _try(self, incoming: list[Incoming]) -> list[Stored]:
         """One transaction, tried again while the connection or a conflict fails it, for `max_wait` seconds at most."""

@@ -20,6 +20,9 @@ from tocsin.inbound.mapping.fields import line
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.prepared import Prepared
 
+#: The code of a message that cannot be decided.
+UNDECIDABLE = "cannot_be_decided"
+
 
 class Incoming(msgspec.Struct, frozen=True):
     """One element that is to be stored and decided: a message of its own, or one of an array."""
@@ -58,6 +61,12 @@ class Incoming(msgspec.Struct, frozen=True):
 def due(incoming: Incoming) -> Incoming:
     """The message as one whose opening is due."""
     return replace(incoming, is_due=True)
+
+
+def undecidable(incoming: Incoming, error: Exception) -> Incoming:
+    """The message as one that is kept as Mapping Failed, because deciding it fails."""
+    detail = f"Tocsin could not decide it: {type(error).__name__}. It can be replayed."
+    return replace(incoming, element=Rejected(UNDECIDABLE, detail), prepared=None)
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from tocsin.core.database import Connection
 from tocsin.inbound import batch, messages, registry
 from tocsin.inbound.messages import Incoming, Stored
 
-_CONFLICTS = (
+CONFLICTS = (
     errors.LockNotAvailable,
     errors.DeadlockDetected,
     errors.SerializationFailure,
@@ -29,7 +29,7 @@ def take_in(incoming: Sequence[Incoming], now: datetime) -> list[Stored]:
     with database.pool().connection() as connection, messages.ready(connection):
         try:
             return _process(connection, incoming, now, wait=True)
-        except _CONFLICTS:
+        except CONFLICTS:
             # Somebody else was in between: once more, and without waiting for anybody.
             return _process(connection, incoming, now, wait=False)
 

@@ -11,13 +11,13 @@ from tocsin.core.ids import uuid7
 from tocsin.core.imap import Account, Mailbox, Security
 from tocsin.core.loops import Loop
 from tocsin.core.mailbox_troubles import Reads
-from tocsin.inbound import taking
+from tocsin.inbound import messages, taking
 from tocsin.inbound.door import Door
 from tocsin.inbound.mail import mailboxes
 from tocsin.inbound.mail import message as mail
 from tocsin.inbound.mail import taking as mail_taking
 from tocsin.inbound.messages import Incoming
-from tocsin.inbound.registry import Registry
+from tocsin.inbound.registry import Registry, UnknownDoor
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +104,25 @@ def _read(door: Door, now: datetime) -> int:
     try:
         for uid, raw in box.unread(_MOST):
             number += 1
-            taking.take_in([_incoming(door, raw, place.host, now)], now)
+            _take(_incoming(door, raw, place.host, now), now)
             # Only now: a mail that is not stored stays unread, and comes again.
             box.mark_read(uid)
     finally:
         box.close()
     return number
+
+
+def _take(incoming: Incoming, now: datetime) -> None:
+    """Has a mail decided; one that cannot be is kept as Mapping Failed, as it would come again and again."""
+    try:
+        taking.take_in([incoming], now)
+    except (UnknownDoor, *taking.CONFLICTS):
+        raise
+    except Exception as error:  # one mail's edge: those behind it are taken all the same
+        if database.is_unavailable(error):
+            raise
+        log.exception("The mail %s cannot be decided and is kept as Mapping Failed.", incoming.id)
+        taking.take_in([messages.undecidable(incoming, error)], now)
 
 
 def _incoming(door: Door, raw: bytes, host: str, now: datetime) -> Incoming:
