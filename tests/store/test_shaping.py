@@ -298,6 +298,18 @@ def test_children_join_the_alert_of_their_parent_and_never_close_it() -> None:
     assert statuses(desk.send(1, status="Closed") + desk.send(5)) == ["Closed", "Opened"]
 
 
+def test_a_child_whose_source_repeats_itself_opens_once_its_parent_is_closed() -> None:
+    desk = Desk({"parent": "<field:client>"})
+    mapping = {**desk.integration.current.definition["mapping"], "delivery_id": "delivery"}  # type: ignore[union-attr]
+    desk.integration.current.definition["mapping"] = mapping  # type: ignore[union-attr]
+    desk.integration.current.save()  # type: ignore[union-attr]
+    configuration.changed()
+    desk.send("Acme", client="")
+    assert statuses(desk.send(1, delivery="1") + desk.send(1, delivery="1")) == ["Appended", "Appended"]
+    desk.send("Acme", client="", status="Closed")
+    assert statuses(desk.send(1, delivery="1") + desk.send(1, delivery="1")) == ["Opened", "Ignored"]
+
+
 def test_a_flapping_alert_opens_only_after_it_was_there_for_a_while() -> None:
     desk = Desk({"flapping": {"alerts": 2, "within": "30m", "stable": "10m"}})
     assert statuses(desk.send(1) + desk.send(1, status="Closed") + desk.send(1) + desk.send(1, status="Closed")) == [
@@ -424,6 +436,17 @@ def test_in_a_maintenance_window_nothing_opens_but_a_live_alert_hears_everything
     assert stored[1].reason == "maintenance: Patch night, until 2026-11-24 10:00 UTC"
     desk.now += 45 * MINUTE
     assert statuses(desk.send(2)) == ["Opened"]
+
+
+def test_what_a_window_or_a_filter_suppressed_opens_when_its_source_tells_it_again() -> None:
+    door, ingest = make_integration("Alertmanager", "alertmanager"), Ingest()
+    firing = {"status": "firing", "fingerprint": "c0ffee", "startsAt": "2026-11-24T09:10:00Z"}
+    told = {"alert": {**firing, "labels": {"alertname": "Disk"}}, "delivery": "c0ffee|2026-11-24T09:10:00Z|firing"}
+    window(door)
+    assert statuses(ingest.send(door, told, told)) == ["Ignored", "Ignored"]
+    opened, again = ingest.send(door, told, told, now=NOW + 46 * MINUTE)
+    assert statuses([opened, again]) == ["Opened", "Ignored"]
+    assert "same delivery" in again.reason
 
 
 def test_a_window_that_holds_opens_at_its_end_what_did_not_close() -> None:

@@ -314,7 +314,7 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
         scopes = one.scopes
         standing = ALONE if scopes is None else fold.board.standing(scopes)
         decision = decide(one.door, arrival, one.reading, key, seen, one.key, numbers.take, now, scopes, standing)
-        if one.delivery is not None and seen is None:
+        if one.delivery is not None and seen is None and not decision.may_come_again:
             found = Seen(incoming.id, decision.alert_id)
             fold.seen[one.delivery] = fold.new_seen[one.delivery] = found
     one.decision = decision

@@ -172,7 +172,7 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
     allowed = reading.filter_verdict()
     if not allowed.is_true:
         decision = _ignored(f"filter: {allowed.reason}", key)
-        return replace(decision, verdict={"filter": allowed.reason})
+        return replace(decision, verdict={"filter": allowed.reason}, is_refused=True)
     paging, route = why_it_pages(door, arrival, reading, now)
     answer = gate.OPENS
     if door.is_shaped and arrival.test_user_id is None:
@@ -182,7 +182,7 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
     if door.is_shaped and arrival.test_user_id is None:
         verdict[GATE] = verdicts(answer, arrival.waited, now)
     if answer.suppressed:
-        return replace(_ignored(answer.suppressed, key), verdict=verdict)
+        return replace(_ignored(answer.suppressed, key), verdict=verdict, is_refused=True)
     if answer.waits is not None:
         waits = _waits(arrival, reading, replace(key, delayed=answer.waits), answer.waits)
         shaped = Shaped(tallies=answer.tallies) if answer.tallies else None

@@ -88,3 +88,11 @@ class Decision(Struct, frozen=True):
     verdict: Mapping[str, object] = field(default_factory=dict)
     #: What it changes beside its key; None: nothing, as most do.
     shaped: Shaped | None = None
+    #: A filter or maintenance said no to an alert that would open.
+    is_refused: bool = False
+
+    @property
+    def may_come_again(self) -> bool:
+        """Whether the same delivery is decided again when it comes again: a source that repeats what still is may
+        open an alert then, once nothing says no any more or the alert of its parent is closed."""
+        return self.is_refused or self.key.role is Role.CHILD

@@ -143,7 +143,7 @@ class World:
         seen = self._seen.get(prepared.delivery) if prepared.delivery is not None else None
         scopes, standing = prepared.scopes, self._board.standing(prepared.scopes)
         decision = decide(self.door, arrival, reading, key, seen, prepared.key, self._number, now, scopes, standing)
-        if prepared.delivery is not None and seen is None:
+        if prepared.delivery is not None and seen is None and not decision.may_come_again:
             self._seen[prepared.delivery] = Seen(arrival.message_id, decision.alert_id)
         return decision
 
