@@ -317,3 +317,22 @@ def test_a_hold_until_a_day_that_there_is_not_says_what_to_write(
     answer = browser_of(company.responder).post(f"/alerts/{number}/hold", {"until": "2026-02-31T00:00"}, follow=True)
     assert answer.status_code == 200
     assert "Write until when, as date and time." in answer.content.decode()
+
+
+def test_a_reply_with_what_cannot_be_stored_is_kept_without_it(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    number = open_alert()
+    assert browser_of(company.responder).post(f"/alerts/{number}/reply", {"text": "On\0 it"}).status_code == 302
+    assert "On\ufffd it" in str(AlertEvent.objects.filter(alert_id=number, kind="replied").values())
+
+
+def test_the_description_is_not_shown_again_with_its_html(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    number = open_alert(long_text="Nobody receives mail.")
+    Alert.objects.filter(pk=number).update(custom={"details": "<p>Nobody receives mail.</p>"})
+    client = browser_of(company.responder)
+    assert "&lt;p&gt;" not in text_of(client, f"/alerts/{number}/")
+    Alert.objects.filter(pk=number).update(long_text="")
+    assert "&lt;p&gt;" in text_of(client, f"/alerts/{number}/"), "nothing that was sent is left out"

@@ -27,7 +27,7 @@ from tocsin.alerts.orders import (
 )
 from tocsin.alerts.states import LIFE, LIVE, AlertStatus, CommandKind, EventKind, Via
 from tocsin.alerts.undo import WITHIN
-from tocsin.core import durations
+from tocsin.core import durations, storable
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import JoinedKey
 from tocsin.outbound import alert_ticket
@@ -86,17 +86,17 @@ def command(request: Request, number: int, kind: str) -> HttpResponse:
 def read_command(request: Request, number: int, kind: CommandKind, actor: Actor, via: Via) -> Command:
     """The command that a form asks for. Raises Rejected that names the field."""
     form = request.POST
-    common: dict[str, Any] = {"actor": actor, "via": via, "note": form.get("note", "")[:2000]}
+    common: dict[str, Any] = {"actor": actor, "via": via, "note": _typed(request, "note", 2000)}
     seen = _moment(form.get("seen_at", ""))
     if seen is not None and timezone.is_aware(seen):
         common["seen_at"] = seen
     match kind:
         case CommandKind.ASSIGN:
-            return _assign(form.get("user", ""), form.get("name", ""), actor, common)
+            return _assign(form.get("user", ""), _typed(request, "name", 200), actor, common)
         case CommandKind.HOLD:
             return Hold(**common, until=_until(request))
         case CommandKind.REPLY:
-            return Reply(**common, text=form.get("text", "")[:20_000])
+            return Reply(**common, text=_typed(request, "text", 20_000))
         case CommandKind.MERGE:
             into = form.get("into", "").strip().removeprefix("#")
             if not (into.isascii() and into.isdigit() and len(into) < 19):
@@ -106,9 +106,14 @@ def read_command(request: Request, number: int, kind: CommandKind, actor: Actor,
             return CLASSES[kind](**common)  # type: ignore[return-value] # the others need nothing else
 
 
+def _typed(request: Request, field: str, most: int) -> str:
+    """What was written into a field, as it can be stored."""
+    return storable.without_unstorable(request.POST.get(field, ""))[:most]
+
+
 def _assign(user: str, name: str, actor: Actor, common: dict[str, Any]) -> Assign:
     if name.strip():
-        return Assign(**common, name=name.strip()[:200])
+        return Assign(**common, name=name.strip())
     if not user:
         return Assign(**common, name=actor.name, user_id=actor.user_id)
     chosen = User.objects.filter(pk=user, is_active=True).first() if user.isascii() and user.isdigit() else None
@@ -194,6 +199,9 @@ def _facts(alert: Alert, custom: dict[str, Any]) -> list[tuple[str, str]]:
     if alert.source_agent:
         # Kept to compare with; people read the name.
         custom.pop("agent_id", None)
+    if alert.long_text:
+        # The description, as its source wrote it: with its HTML.
+        custom.pop("details", None)
     known = [(name, _readable(str(custom.pop(name, "")))) for name in _KNOWN_CUSTOM]
     rest = [*known, *sorted(custom.items())]
     facts += [(told(name.replace("_", " ").capitalize()), str(value)) for name, value in rest]
