@@ -166,6 +166,8 @@ def test_the_pictures_of_the_documentation_are_taken(browser: Browser, evening: 
         with _signed_in(browser, evening, width, theme) as alice:
             alice.open(path)
             alice.page.evaluate("document.fonts.ready")
+            # What a schedule would do is asked for once its form is there.
+            expect(alice.page.get_by_text("Fill in the form: what it would do")).to_have_count(0)
             alice.page.screenshot(path=str(PICTURES / f"{name}.png"))
             alice.check()
 
