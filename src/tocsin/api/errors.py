@@ -204,4 +204,14 @@ def _sentence(problem: Mapping[str, Any]) -> str:
             return "is not known here"
         case "timezone_aware":
             return "needs a time zone, such as 2026-12-25T03:00:00Z"
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "must be an object"
+        case "list_type":
+            return "must be a list"
+        case "string_type":
+            return "must be text"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return "must be a whole number"
+        case "bool_type" | "bool_parsing":
+            return "must be true or false"
     return str(problem["msg"]).removeprefix("Value error, ")

@@ -159,3 +159,18 @@ def test_a_database_that_does_not_answer_in_time_is_worth_another_try(admin: Api
 
 def test_answers_are_not_kept_by_caches(admin: Api) -> None:
     assert admin.get("alerts").headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "said"),
+    [
+        ([{"before": "1d"}], "body", "body: must be an object"),
+        ({"reminders": "1d"}, "reminders", "reminders: must be a list"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_in_the_words_of_this_api(
+    admin: Api, body: Any, place: str, said: str
+) -> None:
+    detail = refused(admin.put("reminders", body), 400, "invalid", place)
+    assert said in detail
+    assert "Input" not in detail
