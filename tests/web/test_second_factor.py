@@ -39,6 +39,9 @@ def test_an_authenticator_app_is_set_up_and_asked_for(company: Company) -> None:
     secret = shown[1]
     assert client.post("/account/2fa/totp/activate/", {"code": "000000"}).status_code == 200
     assert client.post("/account/2fa/totp/activate/", {"code": code(secret)}).status_code == 302
+    codes = re.search(r"<textarea[^>]*>([^<]*)</textarea>", client.get("/account/2fa/recovery-codes/").content.decode())
+    assert codes, "the recovery codes are there to be written down"
+    assert len(codes[1].split()) == 10
     stored = Authenticator.objects.get(type="totp").data
     assert secret not in str(stored), "the secret is encrypted at rest"
 
