@@ -47,6 +47,8 @@ def test_an_authenticator_app_is_set_up_and_asked_for(company: Company) -> None:
 
     again = signed_in()
     assert again.get("/").status_code == 302, "the password alone does not sign in"
+    asking = again.get("/account/2fa/authenticate/", headers={"Accept-Language": "de"}).content.decode()
+    assert "einen Ihrer Wiederherstellungscodes" in asking
     assert again.post("/account/2fa/authenticate/", {"code": code(secret, 1)}).status_code == 302
     assert again.get("/").status_code == 200
 
