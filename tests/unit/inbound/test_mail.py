@@ -62,6 +62,13 @@ def test_a_mail_program_may_send_more_style_than_text() -> None:
     assert mail.read(raw)["body"] == "VPN is down"
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
+def test_a_subject_in_plain_bytes_is_read_all_the_same(charset: str) -> None:
+    raw = "From: Jörg <mon@example.org>\r\nSubject: Störung in Köln\r\n\r\nAlles aus.".encode(charset)
+    read = mail.read(raw)
+    assert (read["subject"], read["from_name"]) == ("Störung in Köln", "Jörg")
+
+
 def test_html_alone_reads_as_what_a_person_sees() -> None:
     made = written()
     made.set_content("<style>p{}</style><p>One</p><script>x()</script><p>Two</p>", subtype="html")

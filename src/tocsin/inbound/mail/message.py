@@ -14,6 +14,7 @@ from email.errors import MessageError
 from email.header import decode_header
 from email.message import Message
 from email.utils import getaddresses, parsedate_to_datetime
+from itertools import islice
 from typing import Final, NamedTuple
 
 from tocsin.core.errors import Rejected
@@ -200,8 +201,18 @@ def _attachment(part: Message, number: int) -> Attachment:
 
 
 def _header(mail: Message, name: str) -> str:
-    value = mail.get(name)
-    return "" if value is None else _decoded(str(value))[:_HEADER_LENGTH]
+    return next((_decoded(value)[:_HEADER_LENGTH] for value in _values(mail, name)), "")
+
+
+def _values(mail: Message, name: str) -> Iterator[str]:
+    """A header's values. Bytes beyond ASCII, which RFC 5322 forbids and many programs write, are UTF-8, else Latin."""
+    for key, value in mail.raw_items():
+        if key.lower() == name:
+            raw = str(value).encode("utf-8", "surrogateescape")
+            try:
+                yield raw.decode()
+            except UnicodeDecodeError:
+                yield raw.decode("windows-1252", "replace")
 
 
 def _decoded(value: str) -> str:
@@ -218,7 +229,7 @@ def _decoded(value: str) -> str:
 
 
 def _addresses(mail: Message, name: str) -> list[tuple[str, str]]:
-    values = [str(one)[: 10 * _HEADER_LENGTH] for one in mail.get_all(name, [])][:20]
+    values = [one[: 10 * _HEADER_LENGTH] for one in islice(_values(mail, name), 20)]
     try:
         found = getaddresses(values)
     except _FAULTS:
