@@ -6,8 +6,9 @@ import re
 import time
 from collections.abc import Callable
 
+import pytest
 from allauth.mfa.models import Authenticator
-from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
+from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, generate_totp_secret, hotp_value
 from django.test import Client
 
 from tests.web.conftest import PASSWORD, Company
@@ -51,6 +52,22 @@ def test_an_authenticator_app_is_set_up_and_asked_for(company: Company) -> None:
     assert "einen Ihrer Wiederherstellungscodes" in asking
     assert again.post("/account/2fa/authenticate/", {"code": code(secret, 1)}).status_code == 302
     assert again.get("/").status_code == 200
+
+
+def test_a_code_signs_in_once_however_long_it_would_still_fit(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 6238, 5.2. A code fits for a minute and a half, since clocks differ."""
+    secret, begin = generate_totp_secret(), int(time.time()) // 30 * 30
+    TOTP.activate(company.responder, secret)
+    seen = format_hotp_value(hotp_value(secret, begin // 30 + 1))
+    for seconds, lets_in in ((0, True), (31, False), (61, False), (89, False)):
+        monkeypatch.setattr(time, "time", lambda at=begin + seconds: float(at))
+        client = signed_in()
+        client.post("/account/2fa/authenticate/", {"code": seen})
+        assert (client.get("/").status_code == 200) is lets_in, seconds
+    client.post("/account/2fa/authenticate/", {"code": format_hotp_value(hotp_value(secret, begin // 30 + 2))})
+    assert client.get("/").status_code == 200
 
 
 def test_keys_are_changed_after_the_password_was_asked_for_again(company: Company) -> None:

@@ -1,10 +1,17 @@
-"""django-allauth's forms in our words."""
+"""django-allauth's forms in our words; and codes that sign in once."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from allauth.account.forms import LoginForm, ResetPasswordForm
+from allauth.core.internal.cryptokit import normalize_user_code
+from allauth.mfa import app_settings as factors
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.base.forms import AuthenticateForm, BaseAuthenticateForm, ReauthenticateForm
+from allauth.mfa.base.internal.flows import check_rate_limit
+from django.core.cache import cache
 from django.utils.translation import gettext_lazy as _
 
 
@@ -33,3 +40,27 @@ class ForgottenForm(ResetPasswordForm):
         super().__init__(*args, **kwargs)
         self.fields["email"].label = _("E-mail")
         self.fields["email"].widget.attrs = {"autocomplete": "email"}
+
+
+class _OnceForm(BaseAuthenticateForm):
+    """A code of an authenticator app is taken once (RFC 6238, 5.2) for as long as it fits: the library forgets it after
+    one step, and takes it for the steps around as well, since clocks differ."""
+
+    def clean_code(self) -> str:
+        said = f"{self.user.pk} {normalize_user_code(self.cleaned_data['code'])}"
+        used = f"second-factor-{hashlib.sha256(said.encode()).hexdigest()}"
+        if cache.get(used):
+            # It counts as a guess: else whoever saw one could guess the next without end.
+            check_rate_limit(self.user)
+            raise get_adapter().validation_error("incorrect_code")
+        code: str = super().clean_code()
+        cache.set(used, True, timeout=factors.TOTP_PERIOD * (2 * factors.TOTP_TOLERANCE + 1))
+        return code
+
+
+class SecondFactorForm(_OnceForm, AuthenticateForm):
+    """The code after the password."""
+
+
+class AgainForm(_OnceForm, ReauthenticateForm):
+    """The code before something that matters."""
