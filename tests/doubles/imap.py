@@ -7,7 +7,7 @@ import re
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -23,7 +23,8 @@ class Held:
 
 @dataclass
 class ImapDouble:
-    """`hangs_up` ends the next connections when they select a folder."""
+    """`hangs_up` ends the next connections when they select a folder; from the command `drips_at` on (or GREETING) what
+    it says never comes to an end."""
 
     username: str = "tocsin@example.org"
     password: str = "s3cret-Of-The-Mailbox"
@@ -31,8 +32,10 @@ class ImapDouble:
     port: int = 0
     mails: list[Held] = field(default_factory=list)
     hangs_up: int = 0
+    drips_at: str = ""
     logins: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def receive(self, data: bytes) -> Held:
         """A mail arrives."""
@@ -45,6 +48,8 @@ class _Session(socketserver.StreamRequestHandler):
     double: ImapDouble
 
     def handle(self) -> None:
+        if self._drips("GREETING"):
+            return
         self._say("* OK ready")
         while line := self._line():
             tag, _, rest = line.partition(" ")
@@ -54,6 +59,8 @@ class _Session(socketserver.StreamRequestHandler):
     def _do(self, tag: str, rest: str) -> bool:
         """One command; False ends the connection."""
         name, _, arguments = rest.partition(" ")
+        if self._drips(*rest.upper().split(" ")[:4]):
+            return False
         match name.upper():
             case "CAPABILITY":
                 self._say("* CAPABILITY IMAP4rev1 AUTH=PLAIN")
@@ -78,6 +85,15 @@ class _Session(socketserver.StreamRequestHandler):
                 self._say(f"{tag} BAD unknown command")
                 return True
         self._say(f"{tag} OK done")
+        return True
+
+    def _drips(self, *words: str) -> bool:
+        """Says something now and then, until the other side goes."""
+        if not self.double.drips_at or self.double.drips_at not in words:
+            return False
+        with suppress(OSError):
+            while not self.double.ended.wait(0.01):
+                self.wfile.write(b"* OK ")
         return True
 
     def _authenticate(self, tag: str) -> bool:
@@ -153,5 +169,6 @@ def imap_double() -> Iterator[ImapDouble]:
         try:
             yield double
         finally:
+            double.ended.set()
             server.shutdown()
             thread.join(5)

@@ -6,12 +6,14 @@ Connects by `egress`, so private servers need an allowance, and certificates are
 from __future__ import annotations
 
 import imaplib
+import io
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tocsin.core import egress
 from tocsin.core.errors import Permanent, Temporary
@@ -21,8 +23,16 @@ if TYPE_CHECKING:
 
 #: For each answer of the server, in seconds.
 TIMEOUT = 20.0
+#: Signing in, each look for what is unread, and each mail, however slowly the server talks; a mail has more by its
+#: size, in bytes a second.
+DEADLINE = 60.0
+SLOWEST = 64 * 1024
 #: A larger mail is not read: it is no answer, and would fill the memory.
 MOST_BYTES = 10 * 1024 * 1024
+#: So much a server may say meanwhile.
+MOST_HEARD = 2 * MOST_BYTES
+_LONGEST_LINE = 1_000_000
+_ENDLESS = "its answer does not come to an end"
 
 
 class Security(StrEnum):
@@ -55,14 +65,15 @@ class Mailbox:
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._box = _opened(account)
+        self._box, self._client = _opened(account)
 
     def unread(self, most: int) -> Iterator[tuple[str, bytes]]:
         """The number and the bytes of mails that are not read, oldest first; at most `most` of them. One that is too
         large comes with no bytes. Reading does not mark them."""
         try:
+            self._client.begin()
             # The server may not have told yet of what came since.
-            self._box.client.noop()
+            self._client.noop()
             for uid in self._box.uids("UNSEEN")[:most]:
                 # Somebody may have deleted it meanwhile.
                 if (whole := self._whole(uid)) is not None:
@@ -72,13 +83,15 @@ class Mailbox:
 
     def mark_read(self, uid: str) -> None:
         """Marks one mail as read."""
+        self._client.begin()
         try:
-            self._box.client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
+            self._client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
         except (imaplib.IMAP4.error, OSError) as error:
             _fail(self._account, error)
 
     def describe(self) -> str:
         """A sentence on what was found."""
+        self._client.begin()
         try:
             waiting = len(self._box.uids("UNSEEN"))
         except (imaplib.IMAP4.error, OSError, _library_error()) as error:
@@ -90,45 +103,99 @@ class Mailbox:
     def close(self) -> None:
         """Signs out, as far as the server still listens."""
         try:
-            self._box.client.logout()
+            self._client.logout()
         except (imaplib.IMAP4.error, OSError):
-            self._box.client.shutdown()
+            self._client.shutdown()
 
     def _whole(self, uid: str) -> bytes | None:
         """No bytes of one that is too large or that the server refuses; None of one that is gone."""
-        status, size = self._box.client.uid("FETCH", uid, "(RFC822.SIZE)")
-        if status != "OK" or _number(size) > MOST_BYTES:
+        self._client.begin()
+        status, answer = self._client.uid("FETCH", uid, "(RFC822.SIZE)")
+        size = _number(answer)
+        if status != "OK" or size > MOST_BYTES:
             return b""
-        status, found = self._box.client.uid("FETCH", uid, "(BODY.PEEK[])")
+        self._client.begin(size)
+        status, found = self._client.uid("FETCH", uid, "(BODY.PEEK[])")
         if status == "OK" and not any(found):
             return None
         return next((part[1] for part in found if isinstance(part, tuple)), b"")
 
 
-def _opened(account: Account) -> BaseMailBox:
+def _opened(account: Account) -> tuple[BaseMailBox, _Client]:
     # Loaded where a mailbox is read, not when Tocsin starts.
     from imap_tools import BaseMailBox
 
     class Box(BaseMailBox):
         def _get_mailbox_client(self) -> imaplib.IMAP4:
-            return _client(account)
+            return client
 
-    box: BaseMailBox | None = None
+    try:
+        client = _client(account)
+    except (imaplib.IMAP4.error, OSError) as error:
+        _fail(account, error)
     try:
         box = Box()
         box.login_utf8(account.username, account.password, account.folder)
     except (imaplib.IMAP4.error, OSError, _library_error()) as error:
-        box.client.shutdown() if box else None
+        client.shutdown()
         _fail(account, error)
-    return box
+    return box, client
+
+
+class _Answers(io.RawIOBase):
+    """What a server says. One that never comes to an end would hold all mailboxes for ever, since each of its lines is
+    in time."""
+
+    def __init__(self, client: _Client) -> None:
+        self.client, self.connection = client, client.sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.client.until - time.monotonic()
+        if left <= 0 or self.client.heard > MOST_HEARD:
+            raise TimeoutError(_ENDLESS)
+        self.connection.settimeout(min(left, TIMEOUT))
+        try:
+            number = self.connection.recv_into(buffer)
+        except TimeoutError:
+            raise TimeoutError(_ENDLESS if left < TIMEOUT else "it does not answer") from None
+        finally:
+            self.connection.settimeout(TIMEOUT)
+        self.client.heard += number
+        return number
 
 
 class _Client(imaplib.IMAP4):
-    """`imaplib` speaks the protocol; where it connects to is checked first."""
+    """`imaplib` speaks the protocol; where it connects to is checked first, and how long it listens is bounded."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
+        self._answers: tuple[socket.socket, io.BufferedReader] | None = None
+        self.begin()
         super().__init__(account.host, account.port_used, timeout=TIMEOUT)
+
+    def begin(self, size: int = 0) -> None:
+        """An exchange begins, which has its own deadline; `size` is how much is to come, in bytes."""
+        self.until, self.heard = time.monotonic() + DEADLINE + size / SLOWEST, 0
+
+    def read(self, size: int) -> bytes:
+        """As `imaplib` has it, and no longer than the exchange may last."""
+        return self._heard().read(size)
+
+    def readline(self) -> bytes:
+        """As `imaplib` has it, and no longer than the exchange may last."""
+        line = self._heard().readline(_LONGEST_LINE + 1)
+        if len(line) > _LONGEST_LINE:
+            raise self.error(f"got more than {_LONGEST_LINE} bytes in a line")
+        return line
+
+    def _heard(self) -> io.BufferedReader:
+        # After STARTTLS it is another socket, and what was heard before it counts no more.
+        if self._answers is None or self._answers[0] is not self.sock:
+            self._answers = self.sock, io.BufferedReader(_Answers(self))
+        return self._answers[1]
 
     def _create_socket(self, timeout: float | None) -> socket.socket:
         connection = egress.connect(self.host, self.port, trusted=self._account.is_trusted)
@@ -138,7 +205,7 @@ class _Client(imaplib.IMAP4):
         return egress.tls_context().wrap_socket(connection, server_hostname=self.host)
 
 
-def _client(account: Account) -> imaplib.IMAP4:
+def _client(account: Account) -> _Client:
     client = _Client(account)
     match account.security:
         case Security.STARTTLS:

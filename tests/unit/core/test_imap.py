@@ -1,0 +1,61 @@
+"""A mailbox's server that talks without end is left."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.doubles.imap import imap_double
+from tocsin.core import imap
+from tocsin.core.errors import Temporary
+from tocsin.core.imap import Account, Mailbox, Security
+
+
+@pytest.mark.parametrize("drips_at", ["GREETING", "SELECT", "NOOP", "SEARCH", "(RFC822.SIZE)", "STORE"])
+def test_a_server_whose_answers_never_end_is_left(drips_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imap, "DEADLINE", 0.3)
+    with imap_double() as double:
+        double.receive(b"Subject: yes\n\nYes")
+        double.drips_at = drips_at
+        account = Account("127.0.0.1", double.username, double.password, "INBOX", double.port, Security.NONE, True)
+        with pytest.raises(Temporary, match="does not come to an end"):
+            _read(account)
+
+
+def test_a_server_that_says_too_much_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imap, "MOST_HEARD", 100_000)
+    with imap_double() as double:
+        double.receive(b"Subject: yes\n\n" + b"Yes" * 50_000)
+        account = Account("127.0.0.1", double.username, double.password, "INBOX", double.port, Security.NONE, True)
+        with pytest.raises(Temporary, match="does not come to an end"):
+            _read(account)
+        monkeypatch.undo()
+        _read(account)
+        assert double.mails[0].is_read
+
+
+def test_an_exchange_has_a_deadline_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is kept for long is not at its end by that."""
+    with imap_double() as double:
+        account = Account("127.0.0.1", double.username, double.password, "INBOX", double.port, Security.NONE, True)
+        box = Mailbox(account)
+        double.receive(b"Subject: yes\n\nYes")
+        begun = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: begun + 3600)
+        [(uid, raw)] = list(box.unread(5))
+        monkeypatch.setattr(time, "monotonic", lambda: begun + 7200)
+        box.mark_read(uid)
+        monkeypatch.setattr(time, "monotonic", lambda: begun + 10800)
+        assert raw.endswith(b"Yes")
+        assert box.describe().endswith("has no unread mail.")
+        box.close()
+
+
+def _read(account: Account) -> None:
+    box = Mailbox(account)
+    try:
+        for uid, _raw in box.unread(5):
+            box.mark_read(uid)
+    finally:
+        box.close()
