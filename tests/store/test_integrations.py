@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.store.ingest import Ingest
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
@@ -384,3 +385,28 @@ def test_an_integration_with_live_alerts_is_not_deleted_and_afterwards_goes_with
     entry = AuditEntry.objects.latest("id")
     assert (entry.action, entry.object_name) == ("delete", "HaloITSM")
     assert entry.before["token"] == "•••"
+
+
+def test_an_integration_that_is_renamed_keeps_its_alerts_and_another_of_its_old_name_has_its_own(now: datetime) -> None:
+    status = {"field": "source_status", "operator": "equals"}
+    more = {"mapping": {"source_id": "id", "source_status": "status"}, "kind": "api",
+            "rules": {"open": {**status, "value": "New"}, "close": {**status, "value": "Closed"}}}  # fmt: skip
+    ingest = Ingest()
+
+    def send(integration: Integration, said: str) -> str:
+        (stored,) = ingest.send(integration, {"id": "1", "status": said})
+        return stored.status.value
+
+    first = save(now, name="Monitoring", **more)
+    assert send(first, "New") == "Mapped Opened"
+    first = save(now, first, name="Monitoring of Zurich", **more)
+    assert send(first, "New") == "Mapped Appended"
+    assert "keyed" not in str(commands.integration_spec(first))
+    # A setting is changed, and the name once more: nothing of that is about its keys.
+    first = save(now, first, name="Monitoring of Zurich", settings={"fail_open": False}, **more)
+    first = save(now, first, name="Zurich", **more)
+    second = save(now, name="Monitoring", **more)
+    assert send(second, "New") == "Mapped Opened"
+    assert send(save(now, second, name="Monitoring", mode="watch", **more), "New") == "Mapped Appended"
+    assert send(first, "Closed") == "Mapped Closed"
+    assert Alert.objects.get(status="open").integration_id == second.pk

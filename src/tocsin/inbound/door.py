@@ -16,6 +16,10 @@ from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reader, Reading
 from tocsin.inbound.routes import Reference
 
+#: Among an integration's settings, and none: by which name its dedup keys are made, where it has no Source and was
+#: renamed. Its alerts stay its alerts.
+KEYED_AS = "keyed_as"
+
 
 class Hours(Protocol):
     """Support hours: whether they are at an instant."""
@@ -93,6 +97,8 @@ class Door:
     outbound_id: int | None = None
     #: Why its configuration cannot be used: then nothing is read, and every message is kept as Mapping Failed.
     problem: Rejected | None = None
+    #: What stands for the source in dedup keys, where it is another than that.
+    keyed_as: str = ""
     #: The maintenance windows that may be about its alerts.
     windows: tuple[DoorWindow, ...] = ()
 
@@ -105,6 +111,11 @@ class Door:
     def shown_source(self) -> str:
         """How the timeline calls the sender."""
         return self.source or self.name
+
+    @property
+    def key_source(self) -> str:
+        """What its dedup keys begin with."""
+        return self.keyed_as or self.source
 
     def agent(self, reading: Reading) -> Agent:
         """Who has the ticket, as the message says; found among the users by e-mail or name."""
@@ -122,10 +133,10 @@ class Door:
     def dedup_key(self, reading: Reading) -> str | None:
         """What makes a message the same problem as another; None: it is a problem of its own."""
         if reading.dedup_key:
-            return f"{self.source}\x1f{reading.dedup_key}"
+            return f"{self.key_source}\x1f{reading.dedup_key}"
         if reading.source_id is None:
             return None
-        return f"{self.source}\x1f{reading.source_name}\x1f{reading.source_id}"
+        return f"{self.key_source}\x1f{reading.source_name}\x1f{reading.source_id}"
 
     def in_hours(self, reference: Reference, now: datetime) -> bool:
         """Whether the support hours that a route names are now. Ones that are gone are never."""

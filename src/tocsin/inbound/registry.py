@@ -18,7 +18,7 @@ from tocsin.core import configuration, crypto, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound.credentials import Credentials
-from tocsin.inbound.door import ClientEntry, Clients, Directory, Door, PolicyEntry
+from tocsin.inbound.door import KEYED_AS, ClientEntry, Clients, Directory, Door, PolicyEntry
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
@@ -251,6 +251,7 @@ def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference
         directory=directory,
         outbound_id=row["outbound_id"],
         problem=problem,
+        keyed_as="" if row["source"] or kind.source else str(row["settings"].get(KEYED_AS) or ""),
     )
 
 

@@ -114,7 +114,7 @@ def scopes_of(door: Door, reading: Reading, key: bytes) -> Scopes | None:
     parent_key = None
     if parent is not None:
         named = parent if door.reader.has_key_template else f"{reading.source_name}\x1f{parent}"
-        parent_key = key_hash(f"{door.source}\x1f{named}")
+        parent_key = key_hash(f"{door.key_source}\x1f{named}")
     return Scopes(
         group=scope_hash(Scope.GROUP, door.id, group) if group is not None else None,
         limit=scope_hash(Scope.LIMIT, door.id) if shaping.limit is not None else None,
