@@ -8,14 +8,14 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query, Schema
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action
 from tocsin.alerts.states import Priority
 from tocsin.api.config_nouns import ConfigNoun, Spec, register
 from tocsin.api.gate import Caller, caller, changer
-from tocsin.api.lookup import find_named
+from tocsin.api.lookup import ScheduleMoment, find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import settings_store
@@ -73,7 +73,7 @@ class SimulateBody(Schema):
 
     model_config = {"extra": "forbid"}
 
-    at: AwareDatetime | None = Field(default=None, description="When; now, if it is left out.")
+    at: ScheduleMoment | None = Field(default=None, description="When; now, if it is left out.")
     priority: Priority | None = Field(default=None, description="The policy's own, if it is left out.")
     integration: str | None = Field(default=None, description="Whose recipients: by number or name.")
     groups: list[str] = Field(default=[], description="Recipient groups, beside or instead of the integration's.")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Action
 from tocsin.api.gate import caller, changer
 from tocsin.api.integrations import INTEGRATIONS, routes
-from tocsin.api.lookup import Moment
+from tocsin.api.lookup import ScheduleMoment
 from tocsin.core.errors import Rejected
 from tocsin.inbound import registry, sample
 from tocsin.inbound.registry import UnknownDoor
@@ -97,7 +97,7 @@ _EMPTY = SampleBody()
     summary="What a payload would do, now or `at` a moment, and who would be paged: the body is the payload",
     extra={"requestBody": _PAYLOAD},
 )
-def try_payload(request: HttpRequest, id: str, at: Query[Moment | None] = None) -> dict[str, Any]:
+def try_payload(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
     """Nothing is stored or sent. The answer has one entry in `messages` for each message of the payload: its status
     and reason, the alert, the pages with their minutes from the opening, and the trace of the mapping and rules.
     """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from django.db.models import Model, QuerySet
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from tocsin.core.errors import Rejected
 
@@ -56,3 +57,13 @@ def _moment(value: object) -> object:
 
 #: A moment in a query, with its time zone.
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+
+
+def _in_reach(value: datetime) -> datetime:
+    if not 1970 < value.year < 2200:
+        raise ValueError("must be a moment between 1970 and 2200")
+    return value
+
+
+#: One that schedules are asked about: around the ends of the calendar there is no day before or after.
+ScheduleMoment = Annotated[Moment, AfterValidator(_in_reach)]

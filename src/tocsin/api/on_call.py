@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from tocsin.access.roles import Action
 from tocsin.api.gate import caller
 from tocsin.api.groups import GROUPS, routes
-from tocsin.api.lookup import Moment
+from tocsin.api.lookup import ScheduleMoment
 from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.oncall import health, lookup, rota
@@ -108,12 +108,12 @@ class CoverageAnswer(BaseModel):
 class RangeQuery(Schema):
     """From when to when."""
 
-    since: Moment | None = Field(default=None, alias="from", description="Now, where it is not given.")
-    until: Moment | None = Field(default=None, alias="to")
+    since: ScheduleMoment | None = Field(default=None, alias="from", description="Now, where it is not given.")
+    until: ScheduleMoment | None = Field(default=None, alias="to")
 
 
 @routes.get("/{id}/on-call", Action.SEE, answers=OnCallAnswer, summary="Who is on call in it, now or `at` a moment")
-def on_call(request: HttpRequest, id: str, at: Query[Moment | None] = None) -> dict[str, Any]:
+def on_call(request: HttpRequest, id: str, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
     group, moment = GROUPS.find(id), at or caller(request).now
     people = rota.on_call(_plan(group, moment), moment)
     names = _usernames(person.user_id for person in people)

@@ -8,10 +8,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
-from pydantic import AwareDatetime, BaseModel
+from ninja import Query
+from pydantic import BaseModel
 
 from tocsin.access.roles import Action
 from tocsin.api.gate import Caller, caller
+from tocsin.api.lookup import ScheduleMoment
 from tocsin.api.routes import Routes
 from tocsin.core import settings_store
 from tocsin.inbound import registry
@@ -94,7 +96,7 @@ def get_doctor(request: HttpRequest) -> dict[str, Any]:
     answers=PreflightShape,
     summary="Whom a critical alert would page at a moment, for each integration; sends nothing",
 )
-def get_preflight(request: HttpRequest, at: AwareDatetime | None = None) -> dict[str, Any]:
+def get_preflight(request: HttpRequest, at: Query[ScheduleMoment | None] = None) -> dict[str, Any]:
     """Without `at`: the next three in the morning, in the installation's time zone."""
     who = caller(request)
     moment = at or preflight.next_at(NIGHT, who.now.astimezone(ZoneInfo(settings_store.get(settings_store.TIME_ZONE))))

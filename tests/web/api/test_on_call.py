@@ -72,6 +72,16 @@ def test_a_range_that_cannot_be_is_refused_in_words(span: dict[str, str], field:
     assert field in answer.body["fields"]
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_moment_that_no_schedule_reaches_is_refused_in_words(at: str, ready: Api) -> None:
+    for path, field in (
+        ("groups/Service%20Desk/on-call", "at"),
+        ("groups/Service%20Desk/timeline", "from"),
+        ("groups/Service%20Desk/coverage", "from"),
+    ):
+        assert "1970" in refused(ready.get(path, **{field: at}), 400, "invalid", field)
+
+
 def test_what_is_wrong_is_told_and_a_calendars_address_is_for_managers_only(
     ready: Api, company: Company, caller: Callable[[User], Api]
 ) -> None:

@@ -88,6 +88,8 @@ def test_a_dry_run_is_for_any_moment(door: Integration, manager: Api) -> None:
     answer = manager.post("/api/v1/integrations/Tool/test?at=2026-12-25T03:00:00Z", {"title": "x"})
     assert answer.body["at"] == "2026-12-25T03:00:00Z"
     refused(manager.post("/api/v1/integrations/Tool/test?at=tonight", {"title": "x"}), 400, "invalid", "at")
+    last = "/api/v1/integrations/Tool/test?at=9999-12-31T23:59:59Z"
+    refused(manager.post(last, {"title": "x"}), 400, "invalid", "at")
 
 
 def test_a_dry_run_of_what_cannot_be_read_says_why(door: Integration, manager: Api) -> None:
