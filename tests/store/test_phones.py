@@ -483,6 +483,22 @@ def test_what_a_provider_with_a_limit_cannot_take_yet_keeps_nothing_else_waiting
     assert len(world.first.messages) == 3
 
 
+def test_what_waits_for_a_provider_with_a_limit_leaves_in_the_order_in_which_it_came(world: World) -> None:
+    Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 12, "prefixes": "+1"})
+    Provider.objects.filter(name="Twilio two").update(settings={**world.second.settings, "prefixes": "+41"})
+    changed()
+    addresses = [f"+120255501{number:02}" for number in (7, 3, 9, 1, 8, 2, 6, 4)]
+    for number, address in enumerate(addresses):
+        world.post.user(f"user{number}", {**SMS, "address": address})
+    box = world.post.outbox()
+    # Each comes at another part of a second, and more of them than may leave.
+    for step in range(200):
+        if step % 9 == 0 and step // 9 < len(addresses):
+            world.post.page(world.post.alert(), f"user{step // 9}")
+        world.post.go(0.3 * step, box)
+    assert [message["To"] for message in world.first.messages] == addresses
+
+
 def test_a_provider_that_hangs_for_its_own_countries_keeps_no_others_waiting(world: World) -> None:
     Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "prefixes": "+1"})
     Provider.objects.filter(name="Twilio two").update(settings={**world.second.settings, "prefixes": "+41"})

@@ -70,11 +70,18 @@ class Allowance:
     def _interval(self) -> timedelta:
         return timedelta(minutes=1) / self.per_minute
 
+    @property
+    def _burst(self) -> int:
+        return max(1, self.per_minute // 6)
+
     def room(self, now: datetime) -> int:
         """So many may leave at `now`."""
-        burst = max(1, self.per_minute // 6)
         ahead = max(self.free_at or now, now) - now
-        return max(0, burst - -(-ahead // self._interval))
+        return max(0, self._burst - -(-ahead // self._interval))
+
+    def next_room(self, now: datetime) -> datetime:
+        """From when on one may leave, `now` at the earliest."""
+        return max(now, (self.free_at or now) - (self._burst - 1) * self._interval)
 
     def after(self, given: int, now: datetime) -> datetime:
         """`free_at` after so many more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from tocsin.core.database import Connection
 from tocsin.notify import bundling, health, outbox_rows
 from tocsin.notify.bundling import MOST_TOGETHER, Bundle, Room
 from tocsin.notify.channels.registry import CHANNELS
+from tocsin.notify.circuit import Allowance
 from tocsin.notify.disclosure import Content
 from tocsin.notify.due import BUNDLED_LATER, NO_TURN_YET, Due, after_waiting
 from tocsin.notify.mail_replies.references import AnswersTo
@@ -20,8 +21,11 @@ from tocsin.notify.outbox_rows import Full, Leased
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.providers import SANDBOX, Carrier, Directory
 
-#: What nobody may take yet is looked at again so much later, so that it keeps nothing else from being looked at.
+#: What waits for a provider that has much on its way is looked at again so much later.
 LOOKED_AT_AGAIN = timedelta(seconds=1)
+
+#: By so much later comes what has just begun to wait; nothing of it is left after a quarter of an hour.
+_BY_AGE = timedelta(seconds=0.1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,10 +85,11 @@ def claim(
         jobs = _bundled(connection, rooms, ready, now)
     else:
         jobs = rooms.jobs([Bundle((due,)) for due in ready])
-    later = [due for bundle in rooms.later for due in bundle.members]
-    outbox_rows.wait(connection, [(due, due.waited or NO_TURN_YET, now + LOOKED_AT_AGAIN) for due in later])
     given = Counter(job.provider for job in jobs)
-    health.use_up(connection, {n: entry.after(given[n], now) for n, entry in allowances.items() if given[n]})
+    used_up = {name: entry.after(given[name], now) for name, entry in allowances.items() if given[name]}
+    health.use_up(connection, used_up)
+    allowances |= {name: replace(allowances[name], free_at=moment) for name, moment in used_up.items()}
+    outbox_rows.wait(connection, rooms.turns(allowances, now))
     outbox_rows.lease(connection, [leased for job in jobs for leased in _leased(job)], node)
     outbox_rows.note_bundles(connection, _told_later(jobs), now)
     return Claimed(tuple(jobs), len(ids), is_full=len(ids) >= free or rooms.is_crowded)
@@ -179,10 +184,27 @@ class _Rooms:
         answers_to = self._directory.answers_to if due.channel == "email" else None
         return Job(bundle, carrier, content=self._directory.content(due.channel), answers_to=answers_to)
 
+    def turns(self, allowances: Mapping[str, Allowance], now: datetime) -> list[tuple[Due, str, datetime]]:
+        """When each message that nobody may take yet is looked at again: at the moment at which it may leave if all
+        leave in the order in which they came. So it keeps nothing else from being looked at, nor is it overtaken."""
+        left = dict(allowances)
+        found = []
+        for bundle in sorted(self.later, key=lambda bundle: bundle.lead.queued_at):
+            at = now + LOOKED_AT_AGAIN
+            carriers = self._directory.carriers(bundle.lead.channel, bundle.lead.address)
+            limited = [one.name for one in _named(carriers, bundle.lead.provider_name) if one.name in left]
+            if limited and not any(self._is_allowed(name) for name in limited):
+                name = min(limited, key=lambda name: left[name].next_room(now))
+                at = left[name].next_room(now)
+                left[name] = replace(left[name], free_at=left[name].after(1, now))
+            # Others were told of the same moment in other turns: whoever has waited longest comes first then.
+            at += max(timedelta(0), _BY_AGE - (at - bundle.lead.queued_at) / 10_000)
+            found += [(due, due.waited or NO_TURN_YET, at) for due in bundle.members]
+        return found
+
     def _chosen(self, carriers: Sequence[Carrier], wanted: str) -> Carrier | None:
         """The provider that was named, where it still carries there; else the first that has not used up its minute."""
-        named = [carrier for carrier in carriers if carrier.name == wanted]
-        return next((carrier for carrier in named or carriers if self._is_allowed(carrier.name)), None)
+        return next((one for one in _named(carriers, wanted) if self._is_allowed(one.name)), None)
 
     def _is_allowed(self, name: str) -> bool:
         return self._allowed.get(name, 1) > 0
@@ -192,6 +214,11 @@ class _Rooms:
         hang, the less each (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998)."""
         left = self._slots - sum(self._busy.values())
         return self._busy.get(name, 0) < min(most, 4 * left)
+
+
+def _named(carriers: Sequence[Carrier], wanted: str) -> Sequence[Carrier]:
+    """The provider that was named, where it still carries there; else all that do."""
+    return [carrier for carrier in carriers if carrier.name == wanted] or carriers
 
 
 def _room(name: str) -> Room:

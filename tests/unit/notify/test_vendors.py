@@ -167,6 +167,11 @@ def test_no_more_leaves_in_any_minute_than_the_limit_and_ten_seconds_worth(limit
         room = allowance.room(now)
         free_at = allowance.after(room, now)
         sent.append((now, room))
+        next_room = Allowance(limit, free_at).next_room(now)
+        assert now < next_room
+        # A moment that is no whole number of microseconds is the one after it.
+        assert Allowance(limit, free_at).room(next_room + timedelta(milliseconds=1)) >= 1
+        assert Allowance(limit, free_at).room(next_room - timedelta(milliseconds=1)) == 0
     for begin, _ in sent:
         within = sum(number for at_, number in sent if begin <= at_ < begin + timedelta(minutes=1))
         assert within <= limit + max(1, limit // 6)
