@@ -20,6 +20,9 @@ KIND: Final = "heartbeat"
 
 _UTC: Final = ZoneInfo("UTC")
 
+#: A sender's clock may be so much ahead.
+AHEAD: Final = timedelta(seconds=10)
+
 #: A silence that opened nothing is told again this much later, if it lasts.
 ASK_AGAIN: Final = timedelta(minutes=10)
 
@@ -94,12 +97,13 @@ def plan_of(settings: Mapping[str, object]) -> Plan:
 
 
 def expected_after(plan: Plan, at: datetime) -> datetime:
-    """When the ping after one of that moment is expected, without grace."""
+    """When the ping after one of that moment is expected, without grace. One just before the moment of a cron line is
+    that moment's."""
     if not plan.cron:
         return at + plan.interval
     from cronsim import CronSim
 
-    return next(CronSim(plan.cron, at.astimezone(plan.zone))).astimezone(UTC)
+    return next(CronSim(plan.cron, (at + AHEAD).astimezone(plan.zone))).astimezone(UTC)
 
 
 def pinged(monitor: Monitor, plan: Plan, ping: Ping, now: datetime) -> Monitor:

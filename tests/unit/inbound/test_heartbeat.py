@@ -79,6 +79,14 @@ def test_a_cron_line_follows_the_zones_own_clock(at: datetime, expected: datetim
     assert found > at
 
 
+def test_a_ping_of_a_clock_that_is_a_little_ahead_is_the_one_that_is_expected() -> None:
+    plan = plan_of({"cron": "30 2 * * *", "time_zone": "UTC", "grace": "20m"})
+    early = datetime(2026, 3, 10, 2, 29, 57, tzinfo=UTC)
+    assert pinged(Monitor(), plan, Ping.BEAT, early).due_at == datetime(2026, 3, 11, 2, 50, tzinfo=UTC)
+    much = datetime(2026, 3, 10, 2, 25, tzinfo=UTC)
+    assert pinged(Monitor(), plan, Ping.BEAT, much).due_at == datetime(2026, 3, 10, 2, 50, tzinfo=UTC)
+
+
 def test_a_new_plan_raises_no_alarm_for_the_past() -> None:
     up = pinged(Monitor(), RUN, Ping.BEAT, NOW)
     sooner = replanned(up, HOURLY, after(600))
