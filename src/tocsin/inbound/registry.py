@@ -222,9 +222,10 @@ def _reader(row: Mapping[str, Any], hours: Mapping[Reference, str]) -> tuple[Rea
         stored: Mapping[str, Any] = row["definition"] or {}
         definition = Definition.of(stored, row["settings"])
         return compile_reader(kind, definition, hours), None
-    except Rejected as rejected:
-        log.error("Integration %s cannot be used: %s", row["name"], rejected.detail)
-        detail = f"The integration's own configuration cannot be used: {rejected.detail}"
+    except Exception as error:  # one integration's edge: such as a row that a newer version wrote
+        said = error.detail if isinstance(error, Rejected) else type(error).__name__
+        log.error("Integration %s cannot be used: %s", row["name"], said, exc_info=not isinstance(error, Rejected))
+        detail = f"The integration's own configuration cannot be used: {said}"
         return compile_reader(kind or load_kinds()[_STAND_IN], Definition()), Rejected("not_compiled", detail)
 
 
