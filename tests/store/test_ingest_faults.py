@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -348,6 +350,32 @@ def test_a_configuration_that_is_loaded_while_another_is_saved_is_one_of_the_two
     known.refresh()
     door = known.door(integration.pk)
     assert door.policy_id in door.directory.policies
+
+
+def test_an_integration_whose_row_breaks_the_code_stops_no_other(node: Doors) -> None:
+    broken, other = make_integration("Broken"), make_integration("Other", source="Other")
+    IntegrationVersion.objects.filter(pk=broken.current_id).update(definition={"rules": ["open"], "mapping": 7})
+    configuration.changed()
+    assert node.post(other, halo(1)).body["status"] == "Mapped Opened"
+    assert node.post(broken, halo(2)).body["status"] == "Mapping Failed"
+
+
+def test_the_bytes_that_wait_are_those_of_all_messages_of_a_body() -> None:
+    integration, node = make_integration("Alertmanager", "alertmanager"), Doors()
+    node.registry.refresh()
+    alerts = [{"status": "firing", "fingerprint": str(number), "labels": {}} for number in range(100)]
+    body = {"version": "4", "commonAnnotations": {"text": "x" * 10_000}, "alerts": alerts}
+
+    async def waiting() -> int:
+        asking = asyncio.ensure_future(
+            node.ask(path_of(integration), [{"type": "http.request", "body": json.dumps(body).encode()}])
+        )
+        while not node.committer.waiting().messages:
+            await asyncio.sleep(0)
+        asking.cancel()
+        return node.committer.waiting().size
+
+    assert asyncio.run(waiting()) > 100 * 10_000
 
 
 def test_more_than_may_wait_is_turned_away() -> None:

@@ -164,7 +164,9 @@ class Reception:
             numbers = ids or [uuid7() for _ in elements]
             read = partial(_incoming, door, make, elements, numbers, test.id if test is not None else "")
             incoming = await asyncio.to_thread(read) if len(body) > LARGE else read()
-        return Taken(incoming, await self._committed(incoming, len(body)))
+        # What a kind makes of a body may be far more than that: each message repeats what they share.
+        size = max(len(body), sum([len(one.raw) for one in incoming])) if len(incoming) > 1 else len(body)
+        return Taken(incoming, await self._committed(incoming, size))
 
     async def _committed(self, incoming: Sequence[Incoming], size: int) -> list[Stored]:
         loop = asyncio.get_running_loop()
