@@ -318,3 +318,30 @@ def test_a_mail_at_which_tocsin_fails_keeps_no_answer_from_being_read(
     monkeypatch.setattr(acting, "take", failing)
     world.reader.turn()
     assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
+
+
+class Killed(BaseException):
+    """A process that ends between two statements."""
+
+
+def test_an_answer_whose_reader_was_killed_in_the_middle_comes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert = paged(world, "alice")
+    held, later = world.answer("ack"), world.answer("The line is back.")
+    with monkeypatch.context() as killing:
+
+        def die(*_: object) -> None:
+            raise Killed
+
+        killing.setattr(acting, "_outcome", die)
+        with pytest.raises(Killed):
+            world.reader.turn()
+    # Started again at once, or read by another node: somebody may still be at it.
+    world.reader.turn()
+    assert (held.is_read, later.is_read) == (False, True)
+    world.post.go(180)
+    world.reader.turn()
+    assert held.is_read
+    assert Alert.objects.get(pk=alert).acknowledgements.count() == 1
+    assert AlertEvent.objects.filter(kind="replied").count() == 1

@@ -46,8 +46,12 @@ class Outcome:
     alert_id: int | None = None
 
 
+class UnderWay(Exception):
+    """Somebody else is at it, or began and was stopped: whoever has the mail keeps it, and comes with it again."""
+
+
 def take(provider: str, raw: bytes, now: datetime) -> Outcome | None:
-    """Does what a mail asks for; None where that was done before."""
+    """Does what a mail asks for; None where that was done before. Raises UnderWay."""
     reply = reading_apart.read(raw)
     number = _begin(provider, reply, now)
     if number is None:
@@ -70,9 +74,11 @@ WHERE notify_mailreply.outcome = '' AND notify_mailreply.received_at < %(abandon
 RETURNING id
 """
 
+_IS_UNDER_WAY = "SELECT 1 FROM notify_mailreply WHERE mail_hash = %s AND outcome = ''"
+
 
 def _begin(provider: str, reply: MailReply, now: datetime) -> int | None:
-    """The row of a mail that is nobody else's to work on, and was not done yet."""
+    """The row of a mail; None where it was done. Raises UnderWay while it is somebody else's to work on."""
     with database.transaction() as connection:
         connection.execute(
             "DELETE FROM notify_mailreply WHERE id IN "
@@ -90,6 +96,8 @@ def _begin(provider: str, reply: MailReply, now: datetime) -> int | None:
                 "abandoned": now - _ABANDONED,
             },
         ).fetchone()
+        if row is None and connection.execute(_IS_UNDER_WAY, (reply.hash,)).fetchone():
+            raise UnderWay
     return None if row is None else row[0]
 
 

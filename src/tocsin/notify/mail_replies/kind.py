@@ -74,7 +74,10 @@ class MailRepliesKind(ProviderKind, Listener):
         # What acts knows the registry of kinds, and this kind is in it.
         from tocsin.notify.mail_replies import acting
 
-        outcome = acting.take(account.name, whole_mail(callback), callback.at)
+        try:
+            outcome = acting.take(account.name, whole_mail(callback), callback.at)
+        except acting.UnderWay:
+            return CallbackAnswer(503, "It is being worked on: send it again in two minutes.\n")
         return CallbackAnswer(200, f"{outcome.reason if outcome else 'It was taken before.'}\n")
 
 

@@ -12,6 +12,7 @@ from tocsin.core.loops import Loop
 from tocsin.core.mailbox_troubles import Reads
 from tocsin.notify import providers
 from tocsin.notify.mail_replies import acting
+from tocsin.notify.mail_replies.acting import UnderWay
 from tocsin.notify.mail_replies.kind import MailRepliesKind, mailbox_of
 
 log = logging.getLogger(__name__)
@@ -76,21 +77,26 @@ class Reader:
     def _take(self, name: str, box: Mailbox) -> int:
         found = 0
         for uid, raw in list(box.unread(MOST)):
-            if raw:
-                self._act(name, raw)
-            else:
+            if not raw:
                 log.warning("A mail in the mailbox for answers %s is too large to be an answer.", name)
+            elif not self._act(name, raw):
+                continue
             box.mark_read(uid)
             found += 1
         return found
 
-    def _act(self, name: str, raw: bytes) -> None:
+    def _act(self, name: str, raw: bytes) -> bool:
+        """Whether the mail is done with."""
         try:
             acting.take(name, raw, clock.now())
+        except UnderWay:
+            # Whoever is at it may be stopped: it is left unread until it is done.
+            return False
         except Exception as error:  # one mail's edge: those behind it are answers of people who wait
             if database.is_unavailable(error):
                 raise
             log.exception("A mail in the mailbox for answers %s could not be understood; it is left there, read.", name)
+        return True
 
     def _box(self, name: str, account: Account) -> Mailbox:
         known = self._open.get(name)
