@@ -30,9 +30,9 @@ from tocsin.operate.doctor import examine
 from tocsin.outbound import commands as outbound
 from tocsin.outbound.models import Call
 from tocsin.people import groups
-from tocsin.workflows import acting, buttons, commands, loop, ready_made, standings, trial
+from tocsin.workflows import acting, buttons, commands, loop, reading, ready_made, standings, table, trial
 from tocsin.workflows import reactor as workflow_reactor
-from tocsin.workflows.decide import MOST_A_MINUTE, MOST_DEPTH
+from tocsin.workflows.decide import MOST_A_MINUTE, MOST_DEPTH, End
 from tocsin.workflows.models import Limit, Run, Workflow
 from tocsin.workflows.states import RunStatus
 
@@ -723,3 +723,37 @@ def test_priorities_that_a_workflow_raises_page_again(desk: Desk) -> None:
     desk.go(2)
     assert desk.alert(alert).priority == Priority.CRITICAL
     assert [row[:3] for row in desk.pages(alert) if row[1] == "email"] == [("alice", "email", 0), ("alice", "email", 2)]
+
+
+def test_an_update_while_an_earlier_one_is_being_looked_at_is_looked_at_too(desk: Desk) -> None:
+    desk.workflow(trigger={"on": "updated"}, start={"field": "custom^room", "operator": "equals", "value": "cold"})
+    alert = desk.open()
+    message(desk, alert, 1, room="warm")
+    with connections.transaction() as connection:
+        # A worker has read how the alert stands, and not yet written what follows.
+        (run,) = table.claim_looking(connection, desk.at(1), 10)
+        known = reading.facts(connection, [alert])
+        with ThreadPoolExecutor(1) as other:
+            other.submit(message, desk, alert, 1.1, room="cold").result(20)
+        found = loop._next(run, known, desk.at(1))
+        assert isinstance(found, End)
+        table.write(connection, [(run, found)], desk.at(1))
+    desk.go(2)
+    assert desk.told(alert) == ["carol"]
+
+
+def test_an_update_that_is_not_committed_yet_keeps_its_run_from_being_looked_at(desk: Desk) -> None:
+    desk.workflow(trigger={"on": "updated"}, start={"field": "custom^room", "operator": "equals", "value": "cold"})
+    alert = desk.open()
+    message(desk, alert, 1, room="warm")
+    with connections.transaction() as connection:
+        rows.lock(connection, [alert])
+        state = rows.load(connection, [alert])[alert]
+        event = NewEvent(alert, EventKind.UPDATED, desk.at(1), AlertActor(ActorKind.INTEGRATION, "Halo"), "Cold.",
+                         Via.INBOUND, {"changes": {"custom.room": ["warm", "cold"]}})  # fmt: skip
+        connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (rows.as_json({"room": "cold"}), alert))
+        write(connection, [AlertChange(state, state, (event,))], desk.at(1))
+        with ThreadPoolExecutor(1) as other:
+            other.submit(loop.turn, desk.at(1)).result(20)
+    desk.go(2)
+    assert desk.told(alert) == ["carol"]

@@ -36,7 +36,8 @@ _ENABLED = (
     "ORDER BY position, id"
 )
 
-# Of updates that come close together, one run looks at all.
+# Of updates that come close together, one run looks at all. Not one that is looking already, and may have read the
+# alert as it was before; and one that has not begun to look waits until this update is there to be seen.
 _INSERT = """
 INSERT INTO workflows_run (workflow_id, alert_id, status, cause, depth, created_at, due_at)
 SELECT n.workflow_id, n.alert_id, 'waiting', n.cause,
@@ -46,7 +47,7 @@ FROM ROWS FROM (jsonb_to_recordset(%(runs)s) AS (workflow_id bigint, alert_id bi
                 depth, due_at, once, of_paging, place)
 LEFT JOIN workflows_origin o ON o.alert_id = n.alert_id
 WHERE NOT (n.once AND EXISTS (SELECT 1 FROM workflows_run r WHERE r.alert_id = n.alert_id
-           AND r.workflow_id = n.workflow_id AND r.due_at IS NOT NULL AND r.begun_at IS NULL))
+           AND r.workflow_id = n.workflow_id AND r.due_at IS NOT NULL AND r.begun_at IS NULL FOR SHARE SKIP LOCKED))
 ORDER BY n.place
 """
 
