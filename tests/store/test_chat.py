@@ -19,9 +19,9 @@ from tests.store.people import ACTOR
 from tests.store.sending import Post, allow_loopback, changed, post_office, provider
 from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import AlertEvent
-from tocsin.core import clock
+from tocsin.core import clock, database
 from tocsin.core.errors import Rejected
-from tocsin.notify import commands
+from tocsin.notify import commands, contact_tests
 from tocsin.notify.channels.telegram.kind import TelegramKind, secret_of
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.plan import Start
@@ -67,6 +67,25 @@ def world(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         provider("Slack", "slack", ["chat"], api_base=slack.api, secrets=secrets)
         provider("Telegram", "telegram", ["chat"], 2, api_base=telegram.http.url, secrets={"bot_token": telegram.token})
         yield World(post, slack, telegram)
+
+
+def test_a_button_is_pressed_by_whoever_was_paged_and_not_by_who_sends_tests_to_their_chat(world: World) -> None:
+    """Nobody is asked for a code of a chat: whoever enters another's would answer in their place, and be refused."""
+    bob = world.post.user("bob", SLACK, role="observer")
+    alice = world.post.user("alice", SLACK)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    with database.transaction() as connection:
+        contact_tests.queue_test(connection, bob.pk, bob.contact_methods.get(label="Slack").pk, world.post.now)
+    world.post.go()
+    page = next(one for one in world.slack.messages if "VPN down" in one["text"])
+    body = world.slack.press(page, "acknowledge", "U012AB3CD")
+    headers = world.slack.signed(body, world.post.now)
+    form = "application/x-www-form-urlencoded"
+    assert Client().post("/hooks/slack/interact", body, content_type=form, headers=headers).status_code == 200
+    event = AlertEvent.objects.get(alert=alert, kind="acknowledged")
+    assert event.actor_id == alice.pk
 
 
 def test_a_page_in_slack_is_answered_by_its_buttons_and_the_message_says_so(world: World) -> None:
