@@ -806,6 +806,26 @@ def test_a_status_that_was_renamed_is_set_as_it_is_called_now_when_the_write_is_
     assert len(both.notes(ticket)) == 1
 
 
+def test_what_is_sent_again_sets_nothing_that_was_set_since(both: Pair) -> None:
+    both.change(
+        sync={
+            "acknowledge": {"note": True, "status": "Doing"},
+            "close": {"note": "Done", "status": "Closed"},
+        }
+    )
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    both.act(both.alert(ticket).pk, Close, who="bob")
+    both.go(5)
+    closed = both.halo.tickets[ticket]["status_id"]
+    both.change(sync={"acknowledge": {"note": True, "status": "In Progress"}, "close": {"status": "Closed"}})
+    assert commands.send_all_again(both.outbound, actor=ACTOR, now=both.now) == 1
+    both.go(10)
+    assert both.halo.tickets[ticket]["status_id"] == closed
+    assert both.calls()[0].status == "sent"
+
+
 def test_a_ticket_that_nobody_acknowledges_is_told_to_the_manager_and_noted_on_the_ticket(both: Pair) -> None:
     workflow_reactor.look_again()
     spec = {

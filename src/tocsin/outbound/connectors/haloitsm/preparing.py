@@ -27,6 +27,16 @@ FROM outbound_call WHERE integration_id = %s AND order_key = ANY(%s) AND status 
 GROUP BY order_key
 """
 
+# One that is sent again after it had failed for good is older than what was written meanwhile.
+_SINCE = """
+SELECT c.id, bool_or(e.progress ? 'status' AND e.wrote ? 'status') AS status,
+       bool_or(e.progress ? 'fields' AND e.wrote ? 'agent') AS agent,
+       bool_or(e.progress ? 'fields' AND e.wrote ? 'priority') AS priority,
+       bool_or(e.progress ? 'fields' AND e.wrote ? 'team') AS team
+FROM outbound_call c JOIN outbound_call e ON e.integration_id = c.integration_id AND e.ticket = c.ticket AND e.id > c.id
+WHERE c.id = ANY(%s) AND c.action = 'write' AND e.ticket <> '' GROUP BY c.id
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class HaloPreparer:
@@ -35,6 +45,7 @@ class HaloPreparer:
     def prepare(self, connection: Connection, opened: Open, jobs: Sequence[Job]) -> Sequence[Job]:
         """The jobs with the numbers of what they name."""
         number = opened.account.id
+        jobs = _without_what_was_set_since(connection, jobs)
         lists = load(connection, number)
         people = _people(connection, number, jobs)
         links = _links(connection, number, [job.alert_id for job in jobs if not job.ticket and job.alert_id])
@@ -64,6 +75,16 @@ class HaloPreparer:
                     "WHERE integration_id = %s AND alert_id = %s",
                     (result.outcome.ticket, result.at, opened.account.id, result.job.alert_id),
                 )
+
+
+def _without_what_was_set_since(connection: Connection, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without what a later write has set on the ticket already."""
+    found = {row["id"]: row for row in database.rows(connection, _SINCE, ([job.id for job in jobs],))}
+    return [
+        replace(job, content={name: value for name, value in job.content.items() if not row.get(name)})
+        for job in jobs
+        for row in [found.get(job.id, {})]
+    ]
 
 
 _SAME = """
