@@ -70,6 +70,17 @@ def test_a_code_signs_in_once_however_long_it_would_still_fit(
     assert client.get("/").status_code == 200
 
 
+def test_a_wrong_code_after_the_right_password_is_on_record(company: Company) -> None:
+    """Whoever gets so far has somebody's password."""
+    TOTP.activate(company.responder, generate_totp_secret())
+    client = signed_in()
+    for _try in range(8):
+        client.post("/account/2fa/authenticate/", {"code": "000000"})
+    failed = AuditEntry.objects.filter(action="sign_in_failed")
+    assert {(one.actor_name, one.object_name, one.address) for one in failed} == {("Bob Brown", "bob", "127.0.0.1")}
+    assert len(failed) == 5, "those that were not looked at are not recorded"
+
+
 def test_keys_are_changed_after_the_password_was_asked_for_again(company: Company) -> None:
     client = Client()
     client.force_login(company.responder, backend="django.contrib.auth.backends.ModelBackend")

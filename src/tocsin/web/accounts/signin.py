@@ -6,13 +6,19 @@ import hashlib
 from typing import Any
 
 from allauth.account.forms import LoginForm, ResetPasswordForm
+from allauth.core import context
 from allauth.core.internal.cryptokit import normalize_user_code
 from allauth.mfa import app_settings as factors
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base.forms import AuthenticateForm, BaseAuthenticateForm, ReauthenticateForm
 from allauth.mfa.base.internal.flows import check_rate_limit
+from django import forms
 from django.core.cache import cache
 from django.utils.translation import gettext_lazy as _
+
+from tocsin.access import audit
+from tocsin.core import clock
+from tocsin.web.accounts.adapter import address_of
 
 
 class SignInForm(LoginForm):
@@ -59,7 +65,16 @@ class _OnceForm(BaseAuthenticateForm):
 
 
 class SecondFactorForm(_OnceForm, AuthenticateForm):
-    """The code after the password."""
+    """The code after the password. A wrong one is recorded: whoever gets so far has somebody's password."""
+
+    def clean_code(self) -> str:
+        try:
+            return super().clean_code()
+        except forms.ValidationError as error:
+            if error.code != "too_many_login_attempts":
+                address = address_of(context.request)
+                audit.record_sign_in(self.user, self.user.username, succeeded=False, address=address, now=clock.now())
+            raise
 
 
 class AgainForm(_OnceForm, ReauthenticateForm):
