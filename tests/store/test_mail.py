@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
@@ -22,6 +23,7 @@ from tocsin.alerts.models import Alert
 from tocsin.core import clock, configuration, database
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound import secrets
+from tocsin.inbound.mail import listener as mail_listener
 from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.mail.listener import MailDoor
 from tocsin.inbound.models import Integration
@@ -178,6 +180,32 @@ def test_mails_come_from_named_networks_only_where_an_integration_says_so(
     node.registry.refresh()
     send(mail())
     assert rows()[0].headers == {"sender's address": "present, valid"}
+
+
+def test_a_place_that_cannot_be_listened_at_is_left_again_for_the_one_before(
+    node: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail_listener, "_LOOK", 0.01)
+    good, bad = "127.0.0.1:0", "192.0.2.1:2525"
+    wanted, looked = [good], threading.Semaphore(0)
+
+    def listen() -> str:
+        looked.release()
+        return wanted[0]
+
+    made = MailDoor(node.app.reception, listen)
+    made.start()
+    try:
+        for place, is_open in ((good, True), (bad, False), (good, True)):
+            wanted[0] = place
+            while looked.acquire(blocking=False):
+                pass
+            # Each look begins when what the one before it asked for is done.
+            for _ in range(3):
+                assert looked.acquire(timeout=10)
+            assert (made.address is not None) is is_open
+    finally:
+        made.stop(10)
 
 
 # --- a mailbox that is read

@@ -79,7 +79,7 @@ class MailDoor:
                 if wanted != opened:
                     if server is not None:
                         server.close()
-                        server, self.address = None, None
+                        server, self.address, opened = None, None, ""
                     server = await self._open(wanted) if wanted else None
                     opened = wanted
             except psycopg.Error:
