@@ -664,6 +664,18 @@ def test_a_lost_right_and_a_token_that_ended_early(both: Pair) -> None:
     assert dead.error.startswith("Halo does not let Tocsin write a note (403). It does not say why.")
 
 
+@pytest.mark.parametrize("body", [{"error": "Not now"}, {"Message": "Not now"}, "Not now"])
+def test_an_error_that_comes_with_a_status_of_success_is_no_success(both: Pair, body: object) -> None:
+    ticket = both.log()
+    both.server.api.fault = lambda method, path: (
+        Reply(200, body) if (method, path) == ("POST", "/api/Actions") else None
+    )
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go()
+    (dead,) = both.calls(status=CallStatus.DEAD)
+    assert dead.error == "Halo refused to write a note (200). It said: Not now"
+
+
 def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_tried(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

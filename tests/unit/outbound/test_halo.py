@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
-from tocsin.core.egress import Answer, OutcomeUnknown
+from tocsin.core.egress import Answer, HttpClient, OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.outbound.connectors.contract import Barred, Throttled
+from tocsin.outbound.connectors.contract import Account, Barred, Line, Throttled
 from tocsin.outbound.connectors.haloitsm import problems, reading, sync
 from tocsin.outbound.connectors.haloitsm.address import clean_address
-from tocsin.outbound.connectors.haloitsm.client import rows_of, whole
+from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
 from tocsin.outbound.states import Event
 
 
@@ -130,3 +133,37 @@ def test_a_note_says_when_and_after_how_many_pages() -> None:
     assert sync.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 e-mails and 1 page"
     values = {"who": "Alice", "time": "03:12", "after": " after 1 call"}
     assert sync.note_text(sync.TEXTS[Event.ASSIGN], values) == "Alice took this at 03:12 after 1 call."
+
+
+class _Renewing:
+    """A Halo whose first token ended early, and in which every new token ends those before it."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.while_refusing: Callable[[], object] = lambda: None
+
+    def request(self, method: str, url: str, *, headers: Mapping[str, str], **_: Any) -> Answer:
+        if "/auth/token" in url:
+            self.tokens += 1
+            return Answer(200, {}, json.dumps({"access_token": f"token {self.tokens}", "expires_in": 3600}).encode())
+        if headers["Authorization"] == "Bearer token 1":
+            self.while_refusing()
+            return Answer(401, {}, b"")
+        return Answer(200 if headers["Authorization"] == f"Bearer token {self.tokens}" else 401, {}, b"[]")
+
+
+def test_a_token_that_another_thread_has_renewed_is_not_thrown_away() -> None:
+    now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+    server = _Renewing()
+    client = Client(Account(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"}))
+
+    def read() -> object:
+        return client.get(Line(cast(HttpClient, server), lambda: now), "Status", now, "read")
+
+    def meanwhile() -> None:
+        server.while_refusing = lambda: None
+        assert read() == []
+
+    server.while_refusing = meanwhile
+    assert read() == []
+    assert server.tokens == 2

@@ -81,7 +81,10 @@ class Client:
         if answer.status not in (200, 201):
             raise problems.of_answer(answer, doing, is_write=True, ticket=ticket)
         found = _json(answer, doing)
-        return found[-1] if isinstance(found, list) and found else found
+        one = found[-1] if isinstance(found, list) and found else found
+        if path in ("Actions", "Tickets") and problems.is_refusal(one):
+            raise problems.of_refusal(answer, doing)
+        return one
 
     def delete(self, line: Line, path: str, now: datetime, doing: str) -> None:
         """Removes something. What is gone already is fine."""
@@ -133,21 +136,23 @@ class Client:
         found = self.get(line, "Agent/me", now, "see which agent it is")
         return found if isinstance(found, dict) else {}
 
-    def forget_token(self) -> None:
-        """The next request asks for a new one: rights are taken when a token is made."""
+    def forget_token(self, used: str = "") -> None:
+        """The next request asks for a new one: rights are taken when a token is made. `used`: unless another thread has
+        a newer one already."""
         with self._lock:
-            self._token = None
+            if not used or (self._token is not None and self._token.text == used):
+                self._token = None
 
     def _request(self, line: Line, method: str, url: str, content: bytes, now: datetime) -> Answer:
-        answer = self._once(line, method, url, content, now)
+        token = self._current(line, now)
+        answer = self._once(line, method, url, content, token)
         if answer.status == 401:
             # A token that ended early. With a fresh one Halo means it.
-            self.forget_token()
-            answer = self._once(line, method, url, content, now)
+            self.forget_token(token)
+            answer = self._once(line, method, url, content, self._current(line, now))
         return answer
 
-    def _once(self, line: Line, method: str, url: str, content: bytes, now: datetime) -> Answer:
-        token = self._current(line, now)
+    def _once(self, line: Line, method: str, url: str, content: bytes, token: str) -> Answer:
         line.hide(token)
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "Tocsin"}
         if content:

@@ -156,6 +156,20 @@ def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -
     return _of_text(answer, said, doing)
 
 
+def is_refusal(found: object) -> bool:
+    """Whether what came with a status of success is a text, or an error, instead of what was written."""
+    if isinstance(found, str):
+        return bool(found.strip())
+    if not isinstance(found, Mapping) or "id" in found:
+        return False
+    return any(str(key).casefold() in ("error", "errors", "message") and value for key, value in found.items())
+
+
+def of_refusal(answer: Answer, doing: str) -> TocsinError:
+    """Why a request did not work although its status says so."""
+    return _of_text(answer, words(answer.body), doing)
+
+
 def _gone(answer: Answer, ticket: str, quoted: str) -> Gone:
     return Gone(
         f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not see "
