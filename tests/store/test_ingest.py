@@ -148,7 +148,10 @@ def test_an_undecided_message_that_breaks_the_code_is_counted_and_holds_up_no_ot
     for _ in range(5):
         drain(SpoiledRegistry(), ingest.numbers, NOW)
     assert Alert.objects.get(pk=other.alert_id).status == "closed"
-    assert "could not decide it" in InboundMessage.objects.get(status="Mapping Failed").reason
+    failed = InboundMessage.objects.get(status="Mapping Failed")
+    assert "could not decide it" in failed.reason
+    # Fail open: somebody is told that there is something to look at.
+    assert Alert.objects.get(pk=failed.alert_id).subject == "HaloITSM sent something Tocsin cannot read"
     assert Alert.objects.get(pk=first.alert_id).status == "open"
 
 

@@ -110,7 +110,10 @@ def _drain_batch(
             if database.is_unavailable(error):
                 raise
             log.exception("The undecided message %s cannot be decided.", waiting[0].id)
-            _count_failure(connection, waiting[0])
+            if _count_failure(connection, waiting[0]) == MAX_FAILURES:
+                # Fail open, as where it arrives; should that fail too, it is kept at its next turn.
+                kept = [messages.undecidable(waiting[0], error)]
+                return _drain_batch(connection, registry, numbers, kept, now)
             return 0
         half = len(waiting) // 2
         return _drain_batch(connection, registry, numbers, waiting[:half], now) + _drain_batch(
@@ -118,14 +121,16 @@ def _drain_batch(
         )
 
 
-def _count_failure(connection: Connection, incoming: Incoming) -> None:
-    connection.execute(
+def _count_failure(connection: Connection, incoming: Incoming) -> int:
+    """How often it has failed; beyond `MAX_FAILURES` it is Mapping Failed."""
+    counted = connection.execute(
         "UPDATE inbound_inboundmessage SET failures = failures + 1, "
-        "status = CASE WHEN failures + 1 >= %s THEN 'Mapping Failed' ELSE status END, "
-        "reason = CASE WHEN failures + 1 >= %s THEN 'Tocsin could not decide it. It can be replayed.' ELSE reason END "
-        "WHERE id = %s",
+        "status = CASE WHEN failures + 1 > %s THEN 'Mapping Failed' ELSE status END, "
+        "reason = CASE WHEN failures + 1 > %s THEN 'Tocsin could not decide it. It can be replayed.' ELSE reason END "
+        "WHERE id = %s RETURNING failures",
         (MAX_FAILURES, MAX_FAILURES, incoming.id),
-    )
+    ).fetchone()
+    return counted[0] if counted is not None else 0
 
 
 def incoming_of(row: Mapping[str, Any], registry: Registry, now: datetime) -> Incoming:
