@@ -87,6 +87,17 @@ def test_somebody_who_is_switched_off_does_not_come_in(company: Company) -> None
     assert not is_in(client)
 
 
+def test_one_person_has_one_count_of_tries_by_whatever_name(company: Company) -> None:
+    """Some databases take a dotless i for an i as well, as all do upper for lower case."""
+    for name in ("alice", "alıce", "alice@example.org", "ALICE", "Alice@example.org", "aLICE"):
+        sign_in(name, "not her password")
+    client, status = sign_in("alice")
+    assert not is_in(client)
+    assert status == 200
+    bob, _status = sign_in("bob")
+    assert is_in(bob)
+
+
 def test_nobody_signs_up(company: Company) -> None:
     page = Client().get("/account/signup/").content.decode()
     assert "By invitation only" in page

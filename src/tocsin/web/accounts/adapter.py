@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
@@ -64,8 +65,11 @@ class AccountAdapter(DefaultAccountAdapter):
         audit.record_sign_in(None, tried, succeeded=False, address=address_of(request), now=clock.now())
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        # By the name alone: the host that a request names would give everybody fresh tries.
-        return str(credentials.get("email", credentials.get("username", ""))).lower()
+        # By the person alone, whom the database finds by more names than one: each, and each host that a request
+        # names, would give everybody fresh tries.
+        name = str(credentials.get("email", credentials.get("username", "")))
+        found = User.objects.filter(Q(username__iexact=name) | Q(email__iexact=name)).order_by("pk").first()
+        return name.lower() if found is None else f"user {found.pk}"
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):
