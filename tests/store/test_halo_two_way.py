@@ -818,6 +818,16 @@ def test_a_status_that_was_renamed_is_set_as_it_is_called_now_when_the_write_is_
     assert len(both.notes(ticket)) == 1
 
 
+def test_the_note_of_a_write_that_failed_otherwise_opens_no_alert_when_it_comes_back(both: Pair) -> None:
+    both.change(sync={"close": {"note": "Done", "status": "Doing"}})
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Close)
+    both.go()
+    assert [call.status for call in both.calls()] == ["dead"]
+    assert both.notes(ticket) == ["Done"]
+    assert [alert.status for alert in both.alerts(ticket)] == ["closed"]
+
+
 def test_what_is_sent_again_sets_nothing_that_was_set_since(both: Pair) -> None:
     both.change(
         sync={
