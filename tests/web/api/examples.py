@@ -230,7 +230,7 @@ def _override_spec(world: World) -> dict[str, Any]:
 def _take_back(world: World) -> tuple[str, None]:
     """An override that the asker made, as taking a shift does."""
     override = save_override(_override_spec(world), **world.by)
-    Override.objects.filter(pk=override.pk).update(created_by=world.asker)
+    Override.objects.filter(pk=override.pk).update(created_by=world.asker, user=world.asker)
     return f"overrides/{override.pk}/take-back", None
 
 
