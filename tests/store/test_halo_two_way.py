@@ -818,6 +818,23 @@ def test_a_status_that_was_renamed_is_set_as_it_is_called_now_when_the_write_is_
     assert len(both.notes(ticket)) == 1
 
 
+def test_a_note_of_a_write_that_failed_otherwise_does_not_stand_for_a_later_one_of_the_same_words(both: Pair) -> None:
+    both.change(sync={"hold": {"note": False}, "reply": {"note": "Done"}, "close": {"note": "Done", "status": "Doing"}})
+    ticket = both.log()
+    both.act(both.alert(ticket).pk, Close)
+    both.go()
+    both.act(both.alert(ticket).pk, Reopen)
+    both.go(5)
+    both.act(both.alert(ticket).pk, Say, text="x")
+    # It does not arrive, and Halo does not say so.
+    answers = iter([TIMEOUT])
+    both.server.api.fault = lambda method, path: next(answers, None) if path == "/api/Actions" else None
+    both.go(10)
+    both.go(60)
+    assert [call.status for call in both.calls() if call.content["event"] == "reply"] == ["sent"]
+    assert both.notes(ticket).count("Done") == 2
+
+
 def test_the_note_of_a_write_that_failed_otherwise_opens_no_alert_when_it_comes_back(both: Pair) -> None:
     both.change(sync={"close": {"note": "Done", "status": "Doing"}})
     ticket = both.log()

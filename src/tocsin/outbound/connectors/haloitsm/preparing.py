@@ -89,7 +89,8 @@ def _without_what_was_set_since(connection: Connection, jobs: Sequence[Job]) -> 
 
 _SAME = """
 SELECT c.id, (SELECT count(*) FROM outbound_call e WHERE e.integration_id = c.integration_id AND e.ticket = c.ticket
-              AND e.ticket <> '' AND e.id < c.id AND e.status = 'sent' AND e.content ->> 'note' = c.content ->> 'note')
+              AND e.ticket <> '' AND e.id < c.id AND e.progress ? 'note'
+              AND e.content ->> 'note' = c.content ->> 'note')
 FROM outbound_call c WHERE c.id = ANY(%s)
 """
 
