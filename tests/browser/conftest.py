@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.browsing import ARGUMENTS
 from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble, smtp_double
+
+# A page that is right is seen at once; how long a wrong one is waited for costs nothing, and processors may be busy.
+expect.set_options(timeout=15_000)
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 

@@ -45,6 +45,7 @@ def test_a_rotation_is_made_overridden_by_hand_and_shows_who_would_be_paged(
         alice.check("a rotation while it is made")
         page.get_by_role("button", name="Save").last.click()
         expect(page.get_by_text("Saved.")).to_be_visible()
+        page.wait_for_load_state()  # what is dragged is heard by a script
 
         # Drag from before now to ten hours on: the sheet says who has it and why.
         first = page.locator("svg[data-pick=primary] text.tl-text").first.text_content()

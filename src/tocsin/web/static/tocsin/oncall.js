@@ -30,6 +30,7 @@
   /* ---- a stretch of a track ---- */
   let chosen = null; // { track, begin, end }, in milliseconds
   let dragged = false;
+  let held = null; // what the pointer is down on: { track, at, x }
   let from = null; // what had the focus
 
   const holder = (track) => track.closest("[data-timeline]");
@@ -67,10 +68,15 @@
     }).format(at);
   }
 
+  // While a track is held or something on it is chosen, what changes elsewhere waits.
+  function wait() {
+    const busy = chosen !== null || held !== null;
+    document.querySelectorAll("[data-timeline]").forEach((timeline) => timeline.toggleAttribute("data-opened", busy));
+  }
+
   function draw() {
     document.querySelectorAll(".tl-picked").forEach((old) => old.remove());
-    // While something is chosen, what changes elsewhere waits.
-    document.querySelectorAll("[data-timeline]").forEach((timeline) => timeline.toggleAttribute("data-opened", chosen !== null));
+    wait();
     const box = document.getElementById("tl-said");
     if (!chosen) { if (box) box.textContent = ""; return; }
     const { track, begin, end } = chosen;
@@ -107,12 +113,12 @@
   }
 
   /* ---- by pointer ---- */
-  let held = null; // { track, at, x }
   document.addEventListener("pointerdown", (event) => {
     const track = event.target.closest?.("svg[data-pick]");
     dragged = false;
     if (!track || event.button || !event.isPrimary) return;
     held = { track, at: snap(track, momentAt(track, event.clientX)), x: event.clientX };
+    wait();
   });
   document.addEventListener("dragstart", (event) => { if (held) event.preventDefault(); });
   document.addEventListener("pointermove", (event) => {
@@ -123,6 +129,7 @@
   document.addEventListener("pointerup", () => {
     if (held && dragged) { from = held.track.closest(".tl-row").querySelector("[data-pick-button]"); go(); setTimeout(() => { dragged = false; }, 0); }
     held = null;
+    wait();
   });
   document.addEventListener("pointercancel", () => { held = null; dragged = false; drop(); });
 
