@@ -22,12 +22,15 @@ from tocsin.access.roles import Role
 from tocsin.core import configuration, dependents, durations, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.specs import raise_all
-from tocsin.people import contact_rules, sealed, specs
+from tocsin.people import contact_rules, sealed, sessions, specs
 from tocsin.people.models import BY_CODE, ContactMethod, User
 from tocsin.people.specs import ContactSpec, UserSpec
 
 #: The contact method of a user who was made without any.
 FIRST_LABEL = "Email-Official"
+
+#: What a spec says of a user who is there already.
+_WRITTEN = ("username", "name", "email", "role", "time_zone", "is_active", "language")
 
 #: Whoever has the machine's shell vouches for an e-mail address.
 _TRUSTED = ("cli", "yaml")
@@ -251,9 +254,15 @@ def _write_user(user: User, read: UserSpec, password: str | None) -> None:
         user.language = read.language
     if password is not None:
         user.set_password(password)
-    elif user._state.adding:
-        user.set_unusable_password()
-    user.save()
+    if user._state.adding:
+        if password is None:
+            user.set_unusable_password()
+        user.save()
+        return
+    # Nothing else: a password that was changed since the user was read stays changed.
+    user.save(update_fields=[*_WRITTEN, *(["password"] if password is not None else [])])
+    if not user.is_active:
+        sessions.end_all(user)
 
 
 def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:

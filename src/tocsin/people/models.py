@@ -39,6 +39,8 @@ class User(AbstractBaseUser):
     contact_rules = models.JSONField(default=dict, db_default={})
     #: Before a shift of theirs they are told, as they write it: before (1h), and the label of the contact method.
     reminders = models.JSONField(default=list, db_default=[])
+    #: Part of the hash that each session carries, where there is one: see `sessions`.
+    session_stamp = models.CharField(max_length=16, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
     USERNAME_FIELD = "username"
@@ -64,6 +66,10 @@ class User(AbstractBaseUser):
 
     def get_full_name(self) -> str:
         return self.display_name
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        hashed: str = super()._get_session_auth_hash(secret=secret)  # type: ignore[misc]
+        return f"{hashed}{self.session_stamp}"
 
 
 #: The channels on which a code can say that an address is the person's own.

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
+from tocsin.people import sessions
 from tocsin.people.models import User
 
 
@@ -21,11 +22,12 @@ def kinds(user: User) -> list[str]:
 
 def take_away(user: User, *, actor: Actor, now: datetime) -> list[str]:
     """Takes all of them away, recovery codes and passkeys too, and returns which there were: from then on the password
-    alone signs in, until the person sets up others."""
+    alone signs in, until the person sets up others. Their sessions end."""
     with transaction.atomic():
         gone = kinds(user)
         if gone:
             Authenticator.objects.filter(user=user).delete()
+            sessions.end_all(user)
             audit.record(
                 actor,
                 "reset_second_factor",

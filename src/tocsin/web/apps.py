@@ -5,3 +5,11 @@ class WebConfig(AppConfig):
     name = "tocsin.web"
     label = "web"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from allauth.mfa.signals import authenticator_removed
+
+        from tocsin.web.accounts.sessions import end_others
+
+        # The library's pages remove a factor by themselves, and tell it in no other way.
+        authenticator_removed.connect(end_others, dispatch_uid="end_others")

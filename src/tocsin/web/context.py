@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 
+from tocsin.access.models import ApiToken
 from tocsin.access.roles import Action, Reach, Role, reach
 from tocsin.core import clock
 from tocsin.notify.models import Pause
@@ -90,6 +91,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "navigation": SimpleLazyObject(lambda: list(_navigation(request))),
         "open_count": SimpleLazyObject(lists.open_count),
         "pause": SimpleLazyObject(lambda: _pause(request)),
+        "own_tokens": SimpleLazyObject(lambda: ApiToken.objects.filter(user=request.user, revoked_at=None).count()),
         "clock_jump": clock.jump(),
         "may_act": reach(Role(request.user.role), Action.ACT) is not Reach.NONE,
         "is_admin": request.user.role == Role.ADMIN,

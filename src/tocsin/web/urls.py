@@ -114,6 +114,7 @@ _users = [
     path("<int:number>/", users.user, name="user"),
     path("<int:number>/invitation", users.send_invitation, name="send_invitation"),
     path("<int:number>/second-factor", users.reset_second_factor, name="reset_second_factor"),
+    path("<int:number>/tokens/<int:token>/delete/", users.revoke_token, name="revoke_token_of"),
     path("<int:number>/delete/", users.delete, name="delete_user"),
 ]
 

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
 from django.db import transaction
 from django.db.models import Count
 from django.http import Http404, HttpResponse
@@ -14,6 +15,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from tocsin.access import tokens
+from tocsin.access.models import ApiToken
 from tocsin.access.roles import Action
 from tocsin.core import csv_text
 from tocsin.core.egress import OutcomeUnknown
@@ -29,6 +32,7 @@ from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import offer_own_zone, show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.request import Request, page
+from tocsin.web.templatetags.parts import say_moment
 from tocsin.web.told import told
 from tocsin.web.users.forms import CsvForm, EditUserForm, InviteForm
 
@@ -88,6 +92,7 @@ def user(request: Request, number: int) -> HttpResponse:
         "link": invitation.link(row) if is_invited and row.is_active else "",
         "mail_leaves": mail.leaves_the_machine(),
         "factors": [name for kind, name in _FACTORS.items() if kind in factors],
+        "tokens": ApiToken.objects.filter(user=row, revoked_at=None).order_by("-created_at"),
         "methods": [(method, channel_name(method.channel)) for method in row.contact_methods.all()],
         "memberships": row.memberships.select_related("group"),
         "absences": absences.current(row, request.now),
@@ -108,9 +113,27 @@ def reset_second_factor(request: Request, number: int) -> HttpResponse:
     """For somebody who lost theirs."""
     row = find(number)
     gone = take_away(row, actor=actor(request), now=request.now)
+    if row.pk == request.user.pk:
+        update_session_auth_hash(request, row)
     # Somebody else may have been quicker, or the person.
     said = _("%(name)s signs in by the password alone now.") if gone else _("%(name)s has no second factor.")
     messages.success(request, said % {"name": row.display_name})
+    return redirect("user", number)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs(Action.ADMINISTER)
+def revoke_token(request: Request, number: int, token: int) -> HttpResponse:
+    """Asks first; then ends one of somebody's API tokens, at once and for good."""
+    held = ApiToken.objects.select_related("user").filter(pk=token, user=number).first()
+    if held is None:
+        raise Http404(_("There is no such token."))
+    if request.method != "POST":
+        used = say_moment(held.last_used_at, request.now) if held.last_used_at else _("never")
+        about = _("Whatever sends this token is refused from then on. It was used last: %(when)s.") % {"when": used}
+        return page(request, "parts/delete.html", {"what": held.name, "about": about, "back": ("user", number)})
+    tokens.revoke(held, actor=actor(request), now=request.now)
+    messages.success(request, _("The token %(name)s works no more.") % {"name": held.name})
     return redirect("user", number)
 
 
