@@ -51,6 +51,18 @@ def test_only_what_people_enter_themselves_waits_for_a_code(now: datetime) -> No
     assert not enter(admin, now, address="+41790000009").awaits_code
 
 
+def test_a_chat_that_answers_waits_for_a_code_too(now: datetime) -> None:
+    """Who enters a colleague's would be answered for by that colleague: a button counts for whoever was paged there."""
+    user = make_user("alice", now, role="responder")
+    slack = enter(user, now, label="Slack", channel="chat", address="slack:U012AB3CD")
+    telegram = enter(user, now, label="Telegram", channel="chat", address="telegram:123456789")
+    assert (slack.awaits_code, slack.can_confirm) == (True, True)
+    assert (telegram.awaits_code, telegram.can_confirm) == (True, True)
+    # Nobody answers by a service's own address, which is a secret.
+    gotify = enter(user, now, label="Gotify", channel="chat", address="gotifys://gotify.example.org/Aabcdefghijklmn")
+    assert (gotify.awaits_code, gotify.can_confirm) == (False, False)
+
+
 def test_a_way_is_used_only_after_its_code_came_back(now: datetime) -> None:
     with post_office(now) as post:
         user = post.user("alice", role="responder")

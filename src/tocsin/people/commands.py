@@ -23,7 +23,7 @@ from tocsin.core import configuration, dependents, durations, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.specs import raise_all
 from tocsin.people import contact_rules, sealed, sessions, specs
-from tocsin.people.models import BY_CODE, ContactMethod, User
+from tocsin.people.models import ContactMethod, User, takes_code
 from tocsin.people.specs import ContactSpec, UserSpec
 
 #: The contact method of a user who was made without any.
@@ -287,7 +287,7 @@ def _is_known(method: ContactMethod, channel: str, address: str) -> bool:
     """Whether the person's address is known to be right: they sign in with it, or another way of theirs has it."""
     if channel == "email" and address.lower() == method.user.email.lower():
         return True
-    ways = (channel,) if channel == "email" else ("sms", "voice")
+    ways = ("sms", "voice") if channel in ("sms", "voice") else (channel,)
     others = ContactMethod.objects.filter(user=method.user, channel__in=ways, address__iexact=address)
     return others.filter(awaits_code=False).exclude(pk=method.pk).exists()
 
@@ -296,7 +296,7 @@ def _write_contact_method(method: ContactMethod, read: ContactSpec, *, is_own: b
     address = sealed.kept(read.address, method.address)
     if (method.channel, method.address) != (read.channel, address):
         method.verified_at = None
-        asks_for_code = is_own and read.channel in BY_CODE
+        asks_for_code = is_own and takes_code(read.channel, address)
         method.awaits_code = asks_for_code and not _is_known(method, read.channel, read.address)
     elif not is_own:
         method.awaits_code = False

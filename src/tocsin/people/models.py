@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access.roles import Role
 from tocsin.core.name_field import validate_name
+from tocsin.people import sealed
 from tocsin.people.members import MemberRole
 
 
@@ -73,7 +74,13 @@ class User(AbstractBaseUser):
 
 
 #: The channels on which a code can say that an address is the person's own.
-BY_CODE = ("email", "sms", "voice")
+_BY_CODE = ("email", "sms", "voice")
+
+
+def takes_code(channel: str, address: str) -> bool:
+    """Whether a code sent there can show that it is the person's own. In a chat that is so where people answer: at a
+    provider's, such as `slack:U012AB3CD`. A service's own address is sealed, and nobody answers by it."""
+    return channel in _BY_CODE or (channel == "chat" and not sealed.is_sealed(address))
 
 
 class ContactMethod(models.Model):
@@ -102,7 +109,7 @@ class ContactMethod(models.Model):
     @property
     def can_confirm(self) -> bool:
         """Whether a code sent to it can show that it is right."""
-        return self.channel in BY_CODE
+        return takes_code(self.channel, self.address)
 
 
 class Group(models.Model):

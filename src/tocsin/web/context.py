@@ -91,7 +91,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "navigation": SimpleLazyObject(lambda: list(_navigation(request))),
         "open_count": SimpleLazyObject(lists.open_count),
         "pause": SimpleLazyObject(lambda: _pause(request)),
-        "own_tokens": SimpleLazyObject(lambda: ApiToken.objects.filter(user=request.user, revoked_at=None).count()),
+        "own_tokens": SimpleLazyObject(lambda: _own_tokens(request)),
         "clock_jump": clock.jump(),
         "may_act": reach(Role(request.user.role), Action.ACT) is not Reach.NONE,
         "is_admin": request.user.role == Role.ADMIN,
@@ -112,6 +112,10 @@ def _shown(entry: Entry, request: HttpRequest) -> Shown:
     return Shown(
         entry.label, entry.icon, url, here == url if url == "/" else here.startswith(url), entry.view, entry.key
     )
+
+
+def _own_tokens(request: HttpRequest) -> int:
+    return ApiToken.objects.filter(user=request.user.pk, revoked_at=None).count()
 
 
 def _pause(request: HttpRequest) -> Pause | None:
