@@ -24,7 +24,7 @@ class Held:
 @dataclass
 class ImapDouble:
     """`hangs_up` ends the next connections when they select a folder; from the command `drips_at` on (or GREETING) what
-    it says never comes to an end."""
+    it says never comes to an end; `keeps_flags` lets nobody mark a mail."""
 
     username: str = "tocsin@example.org"
     password: str = "s3cret-Of-The-Mailbox"
@@ -33,6 +33,7 @@ class ImapDouble:
     mails: list[Held] = field(default_factory=list)
     hangs_up: int = 0
     drips_at: str = ""
+    keeps_flags: bool = False
     logins: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -73,6 +74,9 @@ class _Session(socketserver.StreamRequestHandler):
                 self.double.logins += 1
             case "SELECT":
                 return self._select(tag, arguments.strip('"'))
+            case "UID" if self.double.keeps_flags and arguments.upper().startswith("STORE"):
+                self._say(f"{tag} NO [NOPERM] You may not change flags here")
+                return True
             case "UID":
                 self._uid(arguments)
             case "LOGOUT":
@@ -116,6 +120,7 @@ class _Session(socketserver.StreamRequestHandler):
             self._say(f"{tag} NO [NONEXISTENT] Unknown Mailbox: {folder}")
             return True
         self._say(f"* {len(self.double.mails)} EXISTS")
+        self._say("* OK [UIDVALIDITY 3857529045] UIDs valid")
         self._say(f"{tag} OK [READ-WRITE] selected")
         return True
 

@@ -21,6 +21,7 @@ from tocsin.access import installation
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core import clock, configuration, database
+from tocsin.core import mailbox_troubles as troubles
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound import secrets
 from tocsin.inbound.mail import listener as mail_listener
@@ -272,6 +273,30 @@ def test_a_mailbox_that_is_away_stops_no_other_and_loses_nothing(
     assert Alert.objects.count() == 1
     assert "The mailbox of Away cannot be read" in caplog.text
     assert "sesame" not in caplog.text
+
+
+def test_a_mail_that_cannot_be_marked_as_read_is_taken_once_and_it_is_told(box: ImapDouble, node: Doors) -> None:
+    """Those without an id of their own too, and those behind it all the same."""
+    box.keeps_flags = True
+    plain = b"Subject: One\r\nFrom: a@b.example\r\n\r\nIt burns.\r\n"
+    box.receive(plain)
+    box.receive(plain.replace(b"One", b"Two"))
+    for _turn in range(2):
+        mailbox_loop.read_all(node.registry)
+        assert [alert.subject for alert in Alert.objects.order_by("pk")] == ["One", "Two"]
+        with database.transaction() as connection:
+            (trouble,) = troubles.known(connection, troubles.Reads.INBOUND)
+        assert "as read" in trouble.error
+        assert "You may not change flags here" in trouble.error
+    box.receive(plain.replace(b"One", b"Three"))
+    mailbox_loop.read_all(node.registry)
+    assert Alert.objects.count() == 3
+    box.keeps_flags = False
+    mailbox_loop.read_all(node.registry)
+    assert all(held.is_read for held in box.mails)
+    assert Alert.objects.count() == 3
+    with database.transaction() as connection:
+        assert troubles.known(connection, troubles.Reads.INBOUND) == []
 
 
 def test_a_mail_that_cannot_be_decided_is_kept_and_does_not_hold_up_what_is_behind_it(

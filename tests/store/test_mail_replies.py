@@ -267,6 +267,23 @@ def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> N
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
 
 
+def test_an_answer_that_cannot_be_marked_as_read_acts_once_and_it_is_told(world: World) -> None:
+    paged(world, "alice")
+    world.imap.keeps_flags = True
+    world.answer("ack")
+    for _turn in range(9):
+        world.reader.turn()
+    ((text, _url, _is_urgent),) = mailbox_troubles.found()
+    assert "does not let its mails be marked as read" in text
+    assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
+    assert len(world.outcomes()) == 1
+    world.imap.keeps_flags = False
+    for _turn in range(8):
+        world.reader.turn()
+    assert list(mailbox_troubles.found()) == []
+    assert world.imap.mails[0].is_read
+
+
 def test_a_server_that_changes_ids_is_answered_by_the_tagged_address(world: World) -> None:
     from tocsin.notify.models import Provider
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import imaplib
 import io
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tocsin.core import egress
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.exchange import Exchange
 
 if TYPE_CHECKING:
     from imap_tools import BaseMailBox
@@ -32,7 +32,12 @@ MOST_BYTES = 10 * 1024 * 1024
 #: So much a server may say meanwhile.
 MOST_HEARD = 2 * MOST_BYTES
 _LONGEST_LINE = 1_000_000
-_ENDLESS = "its answer does not come to an end"
+#: So many mails of a mailbox are remembered that could not be marked.
+_MOST_UNMARKED = 10_000
+
+#: The mails that are done with, where the server did not let them be marked as read: by mailbox, as long as its numbers
+#: mean the same (UIDVALIDITY). Else each look would take them again, and never come to those behind them.
+_unmarked: dict[tuple[str, int, str, str, str], dict[str, None]] = {}
 
 
 class Security(StrEnum):
@@ -66,28 +71,51 @@ class Mailbox:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._box, self._client = _opened(account)
+        _status, told = self._client.response("UIDVALIDITY")
+        valid = next((part.decode("ascii", "replace") for part in told if isinstance(part, bytes)), "")
+        place = (account.host, account.port_used, account.username, account.folder, valid)
+        self._unmarked = _unmarked.setdefault(place, {})
+        #: What the server said last where it marked none.
+        self._refusal = ""
 
     def unread(self, most: int) -> Iterator[tuple[str, bytes]]:
         """The number and the bytes of mails that are not read, oldest first; at most `most` of them. One that is too
-        large comes with no bytes. Reading does not mark them."""
+        large comes with no bytes. Reading does not mark them. At the end it raises Permanent where one that is done
+        with cannot be marked: it does not come again all the same, as long as this process lives."""
         try:
             self._client.begin()
             # The server may not have told yet of what came since.
             self._client.noop()
-            for uid in self._box.uids("UNSEEN")[:most]:
+            found = self._box.uids("UNSEEN")
+            wanted = [uid for uid in found if uid not in self._unmarked][:most]
+            self._mark_again(found)
+            for uid in wanted:
                 # Somebody may have deleted it meanwhile.
                 if (whole := self._whole(uid)) is not None:
                     yield uid, whole
         except (imaplib.IMAP4.error, OSError, _library_error()) as error:
             _fail(self._account, error)
+        if self._refusal:
+            raise Permanent(
+                f"The mailbox at {self._account.host} does not let its mails be marked as read: {self._refusal}.",
+                "Let that user change flags in it.",
+            )
 
     def mark_read(self, uid: str) -> None:
-        """Marks one mail as read."""
+        """Marks one mail as read. Where the server refuses, `unread` says so at its end."""
         self._client.begin()
         try:
-            self._client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
+            status, said = self._client.uid("STORE", uid, "+FLAGS", r"(\Seen)")
         except (imaplib.IMAP4.error, OSError) as error:
             _fail(self._account, error)
+        if status == "OK":
+            self._unmarked.pop(uid, None)
+            return
+        reasons = (part for part in said if isinstance(part, bytes))
+        self._refusal = _said(self._account, next(reasons, b"no reason given"))
+        self._unmarked[uid] = None
+        if len(self._unmarked) > _MOST_UNMARKED:
+            del self._unmarked[next(iter(self._unmarked))]
 
     def describe(self) -> str:
         """A sentence on what was found."""
@@ -106,6 +134,17 @@ class Mailbox:
             self._client.logout()
         except (imaplib.IMAP4.error, OSError):
             self._client.shutdown()
+
+    def _mark_again(self, unread: list[str]) -> None:
+        """What could not be marked before; at the first that still cannot, it would be so with the rest. Those that
+        somebody else has marked, or deleted, are known no longer."""
+        self._refusal = ""
+        for uid in set(self._unmarked).difference(unread):
+            del self._unmarked[uid]
+        for uid in list(self._unmarked):
+            self.mark_read(uid)
+            if self._refusal:
+                return
 
     def _whole(self, uid: str) -> bytes | None:
         """No bytes of one that is too large or that the server refuses; None of one that is gone."""
@@ -142,43 +181,19 @@ def _opened(account: Account) -> tuple[BaseMailBox, _Client]:
     return box, client
 
 
-class _Answers(io.RawIOBase):
-    """What a server says. One that never comes to an end would hold all mailboxes for ever, since each of its lines is
-    in time."""
-
-    def __init__(self, client: _Client) -> None:
-        self.client, self.connection = client, client.sock
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self.client.until - time.monotonic()
-        if left <= 0 or self.client.heard > MOST_HEARD:
-            raise TimeoutError(_ENDLESS)
-        self.connection.settimeout(min(left, TIMEOUT))
-        try:
-            number = self.connection.recv_into(buffer)
-        except TimeoutError:
-            raise TimeoutError(_ENDLESS if left < TIMEOUT else "it does not answer") from None
-        finally:
-            self.connection.settimeout(TIMEOUT)
-        self.client.heard += number
-        return number
-
-
 class _Client(imaplib.IMAP4):
     """`imaplib` speaks the protocol; where it connects to is checked first, and how long it listens is bounded."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
+        self._exchange = Exchange()
         self._answers: tuple[socket.socket, io.BufferedReader] | None = None
         self.begin()
         super().__init__(account.host, account.port_used, timeout=TIMEOUT)
 
     def begin(self, size: int = 0) -> None:
         """An exchange begins, which has its own deadline; `size` is how much is to come, in bytes."""
-        self.until, self.heard = time.monotonic() + DEADLINE + size / SLOWEST, 0
+        self._exchange.begin(DEADLINE + size / SLOWEST, MOST_HEARD)
 
     def read(self, size: int) -> bytes:
         """As `imaplib` has it, and no longer than the exchange may last."""
@@ -194,7 +209,7 @@ class _Client(imaplib.IMAP4):
     def _heard(self) -> io.BufferedReader:
         # After STARTTLS it is another socket, and what was heard before it counts no more.
         if self._answers is None or self._answers[0] is not self.sock:
-            self._answers = self.sock, io.BufferedReader(_Answers(self))
+            self._answers = self.sock, self._exchange.answers(self.sock)
         return self._answers[1]
 
     def _create_socket(self, timeout: float | None) -> socket.socket:
@@ -226,8 +241,7 @@ def _library_error() -> type[Exception]:
 
 def _fail(account: Account, error: Exception) -> NoReturn:
     """What went wrong, as Temporary: a mailbox that is away comes back."""
-    said = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:200].rstrip(".")
-    said = said.replace(account.password, "•••") if account.password else said
+    said = _said(account, str(getattr(error, "strerror", None) or error or type(error).__name__).encode())
     if (
         "AUTHENTICATIONFAILED" in said.upper()
         or "login failed" in said.lower()
@@ -240,6 +254,12 @@ def _fail(account: Account, error: Exception) -> NoReturn:
     if "NONEXISTENT" in said.upper() or "doesn't exist" in said.lower():
         raise Permanent(f"{account.host} has no folder {account.folder}.", "Enter the folder's name.") from None
     raise Temporary(f"The mailbox at {account.host} cannot be read: {said}.") from None
+
+
+def _said(account: Account, text: bytes) -> str:
+    """One line of what was said, without the password."""
+    line = " ".join(text.decode("utf-8", "replace").split())[:200].rstrip(".")
+    return line.replace(account.password, "•••") if account.password else line
 
 
 def _number(size: list[bytes | tuple[bytes, bytes] | None]) -> int:

@@ -76,7 +76,7 @@ class Reader:
 
     def _take(self, name: str, box: Mailbox) -> int:
         found = 0
-        for uid, raw in list(box.unread(MOST)):
+        for uid, raw in box.unread(MOST):
             if not raw:
                 log.warning("A mail in the mailbox for answers %s is too large to be an answer.", name)
             elif not self._act(name, raw):

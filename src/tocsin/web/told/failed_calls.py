@@ -26,6 +26,7 @@ FAILED_CALLS = (
     _("{name} does not accept the user name and password ({number})"),
     _("{name} has no folder {name_b}"),
     _("The mailbox at {name} cannot be read: {said}"),
+    _("The mailbox at {name} does not let its mails be marked as read: {said}"),
     _("User name and password must be ASCII, as `smtplib` sends them"),
     _("{name} offers no STARTTLS"),
     _("{name} offers no encryption, so the password was not sent"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import smtplib
 import socket
@@ -17,12 +16,13 @@ from email.mime.nonmultipart import MIMENonMultipart
 from email.policy import compat32
 from email.utils import format_datetime, formataddr, parseaddr
 from ipaddress import ip_address
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from tocsin.core import clock, egress
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.exchange import Exchange
 from tocsin.notify.channels.contract import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
 from tocsin.notify.channels.email.channel import EmailChannel
 
@@ -198,31 +198,6 @@ class _Stale(Exception):
     """A connection that was kept turned out to be closed, before anything was accepted."""
 
 
-class _Answers(io.RawIOBase):
-    """What a server says. One that never comes to an end would hold a mail for ever, since each of its lines is in
-    time."""
-
-    def __init__(self, connection: _Connection) -> None:
-        self._connection = connection
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        connection = self._connection
-        assert connection.sock is not None
-        left, usual = connection.until - time.monotonic(), connection.sock.gettimeout() or TIMEOUT
-        if left <= 0 or connection.heard > MOST_SAID:
-            raise TimeoutError("its answer does not come to an end")
-        connection.sock.settimeout(min(left, usual))
-        try:
-            number = connection.sock.recv_into(buffer)
-        finally:
-            connection.sock.settimeout(usual)
-        connection.heard += number
-        return number
-
-
 class _Connection(smtplib.SMTP):
     """One signed-in connection. `smtplib` speaks the protocol; where it connects to is checked first."""
 
@@ -232,6 +207,7 @@ class _Connection(smtplib.SMTP):
         self.mails = 0
         self.was_kept = False
         self.tls_version = ""
+        self._exchange = Exchange()
         self._begin()
         # A name of our own for EHLO: looking up the machine's can take seconds.
         super().__init__(local_hostname=server.envelope.rpartition("@")[2] or "localhost", timeout=TIMEOUT)
@@ -240,12 +216,12 @@ class _Connection(smtplib.SMTP):
 
     def _begin(self) -> None:
         """An exchange begins, which has its own deadline."""
-        self.until, self.heard = time.monotonic() + DEADLINE, 0
+        self._exchange.begin(DEADLINE, MOST_SAID)
 
     def getreply(self) -> tuple[int, bytes]:
         """As `smtplib` has it, and no longer than the exchange may last."""
         if self.file is None and self.sock is not None:
-            self.file = io.BufferedReader(_Answers(self))
+            self.file = self._exchange.answers(self.sock)
         return super().getreply()
 
     @classmethod
