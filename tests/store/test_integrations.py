@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import connection
 
 from tests.store.ingest import Ingest
 from tests.store.people import ACTOR, make_group, make_user
@@ -402,6 +404,7 @@ def test_an_integration_that_is_renamed_keeps_its_alerts_and_another_of_its_old_
     first = save(now, first, name="Monitoring of Zurich", **more)
     assert send(first, "New") == "Mapped Appended"
     assert "keyed" not in str(commands.integration_spec(first))
+    assert (first.keyed_as, first.settings) == ("Monitoring", {})
     # A setting is changed, and the name once more: nothing of that is about its keys.
     first = save(now, first, name="Monitoring of Zurich", settings={"fail_open": False}, **more)
     first = save(now, first, name="Zurich", **more)
@@ -410,3 +413,15 @@ def test_an_integration_that_is_renamed_keeps_its_alerts_and_another_of_its_old_
     assert send(save(now, second, name="Monitoring", mode="watch", **more), "New") == "Mapped Appended"
     assert send(first, "Closed") == "Mapped Closed"
     assert Alert.objects.get(status="open").integration_id == second.pk
+
+
+def test_the_name_for_keys_that_stood_among_the_settings_moves_to_its_column(now: datetime) -> None:
+    first, second = save(now, name="Zurich", kind="api"), save(now, name="Bern", kind="api")
+    call_command("migrate", "inbound", "0009", verbosity=0)
+    stored = '{"fail_open": false, "keyed_as": "Monitoring"}'
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE inbound_integration SET settings = %s WHERE id = %s", (stored, first.pk))
+    call_command("migrate", "inbound", verbosity=0)
+    first, second = Integration.objects.get(pk=first.pk), Integration.objects.get(pk=second.pk)
+    assert (first.keyed_as, first.settings) == ("Monitoring", {"fail_open": False})
+    assert (second.keyed_as, second.settings) == ("", {})

@@ -23,7 +23,6 @@ from tocsin.escalation import reachable
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
 from tocsin.inbound import heartbeat, heartbeats, references, secrets, specs
-from tocsin.inbound.door import KEYED_AS
 from tocsin.inbound.models import ClientTable, Integration, IntegrationVersion
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import GROUP, HOURS, POLICY, TABLE, USER, Names
@@ -50,7 +49,7 @@ def integration_spec(
     if integration.outbound:
         spec["outbound"] = integration.outbound.name
     spec |= _recipients_spec(integration)
-    settings = {key: value for key, value in integration.settings.items() if key not in specs.NO_SETTINGS}
+    settings = {key: value for key, value in integration.settings.items() if key != specs.ANYWAY}
     if settings:
         spec["settings"] = settings
     if integration.settings.get(specs.ANYWAY):
@@ -186,10 +185,10 @@ def _recipients_spec(integration: Integration) -> dict[str, Any]:
 
 
 def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
-    keyed_as = _keyed_as(integration, read)
+    integration.keyed_as = _keyed_as(integration, read)
     integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
     integration.mode = read.mode
-    integration.settings = {**read.settings, **({KEYED_AS: keyed_as} if keyed_as else {})}
+    integration.settings = read.settings
     integration.group_id, integration.policy_id = read.group_id, read.policy_id
     integration.outbound_id = read.outbound_id
     _write_secrets(integration, read, now)
@@ -205,11 +204,11 @@ def _keyed_as(integration: Integration, read: IntegrationSpec) -> str:
     if read.source or read.kind.source:
         return ""
     if not integration._state.adding and not integration.source:
-        known = str(integration.settings.get(KEYED_AS) or integration.name)
+        known = integration.keyed_as or integration.name
     else:
         known = read.name
     others = Integration.objects.exclude(pk=integration.pk) if integration.pk else Integration.objects.all()
-    if known == read.name and others.filter(**{f"settings__{KEYED_AS}": known}).exists():
+    if known == read.name and others.filter(keyed_as=known).exists():
         # Another one had that name, and its alerts are its own.
         return f"{known} {ids.token()}"
     return "" if known == read.name else known

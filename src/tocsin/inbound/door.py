@@ -16,10 +16,6 @@ from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Reader, Reading
 from tocsin.inbound.routes import Reference
 
-#: Among an integration's settings, and none: by which name its dedup keys are made, where it has no Source and was
-#: renamed. Its alerts stay its alerts.
-KEYED_AS = "keyed_as"
-
 
 class Hours(Protocol):
     """Support hours: whether they are at an instant."""

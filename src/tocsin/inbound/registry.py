@@ -18,7 +18,7 @@ from tocsin.core import configuration, crypto, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.inbound.credentials import Credentials
-from tocsin.inbound.door import KEYED_AS, ClientEntry, Clients, Directory, Door, PolicyEntry
+from tocsin.inbound.door import ClientEntry, Clients, Directory, Door, PolicyEntry
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.reading import Definition, Reader, compile_reader
@@ -137,8 +137,8 @@ def shared() -> Registry:
 
 
 _INTEGRATIONS = """
-SELECT i.id, i.name, i.kind, i.source, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash, i.old_token_hash,
-       i.old_token_until, i.credentials, i.current_id, v.definition,
+SELECT i.id, i.name, i.kind, i.source, i.keyed_as, i.mode, i.settings, i.policy_id, i.outbound_id, i.token_hash,
+       i.old_token_hash, i.old_token_until, i.credentials, i.current_id, v.definition,
        ARRAY(SELECT user_id FROM inbound_integration_recipient_users r WHERE r.integration_id = i.id ORDER BY r.id)
            AS users,
        ARRAY(SELECT group_id FROM inbound_integration_recipient_groups r WHERE r.integration_id = i.id ORDER BY r.id)
@@ -252,7 +252,7 @@ def _door(row: Mapping[str, Any], directory: Directory, hours: Mapping[Reference
         directory=directory,
         outbound_id=row["outbound_id"],
         problem=problem,
-        keyed_as="" if row["source"] or kind.source else str(row["settings"].get(KEYED_AS) or ""),
+        keyed_as="" if row["source"] or kind.source else row["keyed_as"],
     )
 
 

@@ -16,7 +16,6 @@ from tocsin.core.errors import Rejected
 from tocsin.core.specs import Spec, raise_all, storable
 from tocsin.escalation.models import Policy
 from tocsin.inbound import references
-from tocsin.inbound.door import KEYED_AS
 from tocsin.inbound.mapping.fields import FIELDS
 from tocsin.inbound.models import ClientTable
 from tocsin.inbound.outcomes import IntegrationMode
@@ -37,8 +36,6 @@ _TOP = FIELDS.keys() | {CUSTOM, TAGS}
 FAIL_OPEN = "fail_open"
 #: Kept among the settings too: that this integration may be saved although it reaches nobody.
 ANYWAY = "anyway"
-#: What stands among the settings, and is none.
-NO_SETTINGS = frozenset({ANYWAY, KEYED_AS})
 
 
 @dataclass(frozen=True, slots=True)
