@@ -112,6 +112,14 @@ class ContactMethod(models.Model):
         return takes_code(self.channel, self.address)
 
 
+class UsedCode(models.Model):
+    """A code of a second factor that was used, until it fits no more: see `second_factors`."""
+
+    #: Of the person and the code, hashed.
+    key = models.CharField(max_length=64, primary_key=True)
+    at = models.DateTimeField()
+
+
 class Group(models.Model):
     """People with roles and an order, and group contacts such as a chat channel."""
 

@@ -1,17 +1,22 @@
-"""The second factors of people who have lost theirs: an administrator, or whoever has a shell on the machine, takes
-them away. They are the account library's own records."""
+"""Second factors: a code of one signs in once, and an administrator, or whoever has a shell on the machine, takes them
+away from somebody who lost theirs. They are the account library's own records."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import hashlib
+from datetime import datetime, timedelta
 
+from allauth.mfa import app_settings as factors
 from allauth.mfa.models import Authenticator
-from django.db import transaction
+from django.db import connection, transaction
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.people import sessions
-from tocsin.people.models import User
+from tocsin.people.models import UsedCode, User
+
+#: A code of an authenticator app fits for so long, since clocks differ.
+FITS_FOR = timedelta(seconds=factors.TOTP_PERIOD * (2 * factors.TOTP_TOLERANCE + 1))
 
 
 def kinds(user: User) -> list[str]:
@@ -39,3 +44,24 @@ def take_away(user: User, *, actor: Actor, now: datetime) -> list[str]:
                 after={"second_factors": []},
             )
     return gone
+
+
+def is_used_up(user: User, code: str, *, now: datetime) -> bool:
+    """Whether that code of theirs was used, and might still fit."""
+    return UsedCode.objects.filter(key=_key(user, code), at__gt=now - FITS_FOR).exists()
+
+
+def use_up(user: User, code: str, *, now: datetime) -> bool:
+    """Uses up a code that fits (RFC 6238, 5.2). Of several who do so at once, in whatever process, one hears True."""
+    with transaction.atomic():
+        UsedCode.objects.filter(at__lte=now - FITS_FOR).delete()
+        with connection.cursor() as cursor:
+            cursor.execute(_USE_UP, (_key(user, code), now))
+            return bool(cursor.rowcount)
+
+
+_USE_UP = "INSERT INTO people_usedcode (key, at) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING"
+
+
+def _key(user: User, code: str) -> str:
+    return hashlib.sha256(f"{user.pk} {code}".encode()).hexdigest()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from allauth.account.forms import LoginForm, ResetPasswordForm
 from allauth.core import context
 from allauth.core.internal.cryptokit import normalize_user_code
-from allauth.mfa import app_settings as factors
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base.forms import AuthenticateForm, BaseAuthenticateForm, ReauthenticateForm
 from allauth.mfa.base.internal.flows import check_rate_limit
 from django import forms
-from django.core.cache import cache
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
-from tocsin.core import clock
-from tocsin.web.accounts.adapter import address_of
+from tocsin.people import second_factors
+from tocsin.web.accounts.adapter import address_of, moment_of
 
 
 class SignInForm(LoginForm):
@@ -49,18 +46,18 @@ class ForgottenForm(ResetPasswordForm):
 
 
 class _OnceForm(BaseAuthenticateForm):
-    """A code of an authenticator app is taken once (RFC 6238, 5.2) for as long as it fits: the library forgets it after
-    one step, and takes it for the steps around as well, since clocks differ."""
+    """A code is taken once for as long as it fits, by whatever process: the library forgets it after one step, and
+    knows only those that its own process took."""
 
     def clean_code(self) -> str:
-        said = f"{self.user.pk} {normalize_user_code(self.cleaned_data['code'])}"
-        used = f"second-factor-{hashlib.sha256(said.encode()).hexdigest()}"
-        if cache.get(used):
+        said, now = normalize_user_code(self.cleaned_data["code"]), moment_of(context.request)
+        if second_factors.is_used_up(self.user, said, now=now):
             # It counts as a guess: else whoever saw one could guess the next without end.
             check_rate_limit(self.user)
             raise get_adapter().validation_error("incorrect_code")
         code: str = super().clean_code()
-        cache.set(used, True, timeout=factors.TOTP_PERIOD * (2 * factors.TOTP_TOLERANCE + 1))
+        if not second_factors.use_up(self.user, said, now=now):
+            raise get_adapter().validation_error("incorrect_code")
         return code
 
 
@@ -72,8 +69,9 @@ class SecondFactorForm(_OnceForm, AuthenticateForm):
             return super().clean_code()
         except forms.ValidationError as error:
             if error.code != "too_many_login_attempts":
-                address = address_of(context.request)
-                audit.record_sign_in(self.user, self.user.username, succeeded=False, address=address, now=clock.now())
+                request = context.request
+                address, now = address_of(request), moment_of(request)
+                audit.record_sign_in(self.user, self.user.username, succeeded=False, address=address, now=now)
             raise
 
 
