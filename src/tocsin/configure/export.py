@@ -24,8 +24,11 @@ _WRITTEN = (
 )
 _ORDER = {key: number for number, key in enumerate(_WRITTEN)}
 
-#: Words and times that readers of YAML 1.1 take for something else.
-_MISREAD = re.compile(r"y|n|yes|no|on|off|[0-9]+(:[0-9]+)+", re.IGNORECASE)
+#: Words and times that readers of YAML 1.1 take for something else; and what the library would write so that it is read
+#: as something else, or not at all: what begins with ? or : within a line, and line breaks of other kinds.
+_MISREAD = re.compile(
+    r"y|n|yes|no|on|off|[0-9]+(:[0-9]+)+|[?:].*|.*[\x85\u2028\u2029\ufeff].*", re.IGNORECASE | re.DOTALL
+)
 
 
 def everything(*, with_secrets: bool) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def _tidy(value: Any) -> Any:
     """The same value, keys in the order in which people write them, short lists and conditions in one line."""
     match value:
         case dict():
-            tidy = CommentedMap({key: _tidy(value[key]) for key in sorted(value, key=_rank)})
+            tidy = CommentedMap({_tidy(key): _tidy(value[key]) for key in sorted(value, key=_rank)})
             if "operator" in value and not any(isinstance(held, dict) for held in value.values()):
                 tidy.fa.set_flow_style()
             return tidy

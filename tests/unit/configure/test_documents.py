@@ -169,3 +169,10 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from(["users", "groups", "settings"]), VALUES, min_size=1))
 def test_what_is_exported_reads_back_the_same(value: dict[str, Any]) -> None:
     assert parse(export.write(value)).value == value
+
+
+@pytest.mark.parametrize("word", ["? x", "?", ":fire:", ":a_", "a\x85b", "a\u2028b", "\ufeffx", "a\n\x85"])
+def test_a_word_that_yaml_reads_as_something_else_is_exported_in_quotes_wherever_it_stands(word: str) -> None:
+    condition = {"field": word, "operator": "contains", "value": [word]}
+    value = {"users": [word, {"name": word, word: {word: word}}], "groups": {"when": condition, "tags": {word: word}}}
+    assert parse(export.write(value)).value == value
