@@ -335,3 +335,42 @@ def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Sc
     told = Notification.objects.get()
     assert (told.user, told.label, told.purpose) == (bob, "Email-Official", "notice")
     assert told.data["title"] == "On call in 1 hour: primary of Desk"
+
+
+SHORT = "{name: Short, user: bob, from: 2026-12-24T12:00, to: 2026-12-26T12:00}"
+LONG = "{name: Long, user: carol, from: 2026-12-23T12:00, to: 2026-12-27T12:00}"
+CHRISTMAS = datetime(2026, 12, 25, 12, tzinfo=UTC)
+
+
+def with_overrides(*entries: str) -> sources.Sources:
+    rotate = '{every: 1w, at: "09:00", on: monday, users: [alice, bob]}'
+    shift = f"{{name: Weekly, rotate: {rotate}, start: 2026-01-05}}"
+    return collected(
+        f"schedules: [{{name: S, group: Desk, time_zone: UTC, shifts: [{shift}], overrides: [{', '.join(entries)}]}}]"
+    )
+
+
+def test_of_two_overrides_the_later_made_one_wins_on_an_installation_made_from_the_export_too(
+    desk: Group, now: datetime
+) -> None:
+    plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
+    assert primary(desk, CHRISTMAS) == ("Carol", "override Long")
+    text = export.write(export.everything(with_secrets=False))
+    commands.delete_schedule(Schedule.objects.get(), actor=ACTOR, now=now)
+    plan.apply(collected(text), prune=False, now=now)
+    assert primary(desk, CHRISTMAS) == ("Carol", "override Long")
+    assert export.write(export.everything(with_secrets=False)) == text
+    assert plan.apply(collected(text), prune=False, now=now).is_empty
+
+
+def test_overrides_that_overlap_are_made_again_where_the_file_has_another_order(desk: Group, now: datetime) -> None:
+    apart = "{name: Apart, user: carol, from: 2026-12-28T12:00, to: 2026-12-29T12:00}"
+    plan.apply(with_overrides(SHORT, LONG), prune=False, now=now)
+    before = {override.name: override.pk for override in Override.objects.all()}
+    DutyNotice.objects.all().delete()
+    plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now)
+    assert primary(desk, CHRISTMAS) == ("Bob", "override Short")
+    after = {override.name: override.pk for override in Override.objects.all()}
+    assert after["Long"] == before["Long"], "only what must follow another one is made again"
+    assert not DutyNotice.objects.exists(), "nobody stands in for anybody else by that"
+    assert plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now).is_empty

@@ -39,7 +39,8 @@ def schedule_spec(
     spec = spec_without_overrides(schedule, names, calendars)
     current = overrides.current(schedule, now or clock.now())
     if current:
-        spec["overrides"] = [overrides.nested_spec(override) for override in current]
+        # In the order in which they were made, which says which of two wins.
+        spec["overrides"] = [overrides.nested_spec(override) for override in sorted(current, key=lambda one: one.pk)]
     return spec
 
 

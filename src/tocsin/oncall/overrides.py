@@ -98,24 +98,44 @@ def delete_override(override: Override, *, actor: Actor, now: datetime) -> None:
 
 
 def replace_all(schedule: Schedule, wanted: Sequence[OverrideSpec], *, actor: Actor, now: datetime) -> None:
-    """Makes the schedule's overrides those, inside the caller's transaction; what is over is left as it is."""
+    """Makes the schedule's overrides those, inside the caller's transaction; what is over is left as it is. Of two that
+    overlap the later in the list is the later made one, which wins.
+    """
     if len(wanted) > MOST:
         raise Rejected("invalid", f"overrides: a schedule has at most {MOST}.", "overrides")
     held = _coming(schedule, now)
     users = _users(wanted)
+    placed: list[Override] = []
     for read in wanted:
         if read.ends_at <= now:
             continue
         fresh = Override(created_at=now, created_by_id=actor.user_id)
         _fill(fresh, schedule, read, users)
         same = next((one for one in held if nested_spec(one) == nested_spec(fresh)), None)
-        if same is not None:
+        if same is None:
+            fresh.save()
+            _record(fresh, None, override_spec(fresh), actor, now)
+        else:
             held.remove(same)
-            continue
-        fresh.save()
-        _record(fresh, None, override_spec(fresh), actor, now)
+            fresh = same
+            if any(one.pk > same.pk and _overlap(one, same) for one in placed):
+                _make_again(same, actor, now)
+        placed.append(fresh)
     for gone in held:
         delete_override(gone, actor=actor, now=now)
+
+
+def _overlap(one: Override, other: Override) -> bool:
+    return one.starts_at < other.ends_at and other.starts_at < one.ends_at
+
+
+def _make_again(override: Override, actor: Actor, now: datetime) -> None:
+    """Makes it the one that was made last."""
+    _record(override, override_spec(override), None, actor, now)
+    Override.objects.filter(pk=override.pk).delete()
+    override.pk = None
+    override.save(force_insert=True)
+    _record(override, None, override_spec(override), actor, now)
 
 
 def drop_orphans(schedule: Schedule, *, actor: Actor, now: datetime) -> None:
