@@ -6,7 +6,8 @@ may neither be taken from another group nor be given to one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from tocsin.access.roles import Action
 from tocsin.api.gate import Caller, caller, changer, require
 from tocsin.api.lookup import find
 from tocsin.api.routes import Routes
+from tocsin.core import configuration
 
 type Spec = Mapping[str, object]
 
@@ -91,18 +93,29 @@ def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
     @routes.put("/{id}", action, summary="Make it what the body says: what is left out gets its default", extra=extra)
     def replace(request: HttpRequest, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         who = caller(request)
-        return _save(noun, body, noun.find_own(id, who, action), who)
+        with _alone():
+            return _save(noun, body, noun.find_own(id, who, action), who)
 
     @routes.patch("/{id}", action, summary="Change the keys of the body; the others stay, null takes one away")
     def change(request: HttpRequest, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         who = caller(request)
-        existing = noun.find_own(id, who, action)
-        return _save(noun, {**noun.spec_of(existing), **body}, existing, who)
+        with _alone():
+            existing = noun.find_own(id, who, action)
+            return _save(noun, {**noun.spec_of(existing), **body}, existing, who)
 
     @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it")
     def delete(request: HttpRequest, id: str) -> None:
         who = caller(request)
-        noun.delete(noun.find_own(id, who, action), changer(who), who)
+        with _alone():
+            noun.delete(noun.find_own(id, who, action), changer(who), who)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """While nobody else changes configuration: what is read of an object is still so when it is saved."""
+    with transaction.atomic():
+        configuration.lock()
+        yield
 
 
 def _save[M: Model](noun: ConfigNoun[M], body: Spec, existing: M | None, who: Caller) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.db import connections, transaction
 
+from tests.store.locks import wait_for_waiters
+from tests.store.people import ACTOR
 from tests.web.api.conftest import Api, Company, moment
 from tests.web.api.test_errors import refused
 from tocsin.access.models import AuditEntry
@@ -23,10 +27,11 @@ from tocsin.api import (
     users,
 )
 from tocsin.api import settings as settings_api
-from tocsin.core import clock
+from tocsin.core import clock, configuration
 from tocsin.core.ids import uuid7
 from tocsin.core.models import ConfigVersion
 from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.people import groups as group_commands
 from tocsin.people.models import User
 
 NOUNS: dict[str, dict[str, Any]] = {
@@ -159,6 +164,32 @@ def test_what_cannot_be_saved_names_its_place_and_changes_nothing(
     if field is not None:
         assert field in answer.body["fields"], answer.body
     assert (_version(), len(ready.get(noun).body["items"])) == (before, count)
+
+
+def test_of_two_who_change_different_keys_at_once_neither_loses_what_the_other_said(
+    company: Company, admin: Api
+) -> None:
+    answers: list[int] = []
+
+    def change() -> None:
+        try:
+            answers.append(admin.patch("groups/Network", {"time_zone": "Asia/Tokyo"}).status)
+        finally:
+            connections.close_all()
+
+    other = threading.Thread(target=change)
+    with transaction.atomic():
+        configuration.lock()
+        other.start()
+        wait_for_waiters(unless=lambda: bool(answers))
+        spec = {**group_commands.group_spec(company.network), "description": "Switches and cables"}
+        group_commands.save_group(spec, existing=company.network, actor=ACTOR, now=company.now)
+    other.join(timeout=30)
+    assert answers == [200]
+    shown = admin.get("groups/Network").body
+    assert (shown["description"], shown["time_zone"]) == ("Switches and cables", "Asia/Tokyo")
+    entry = AuditEntry.objects.filter(object_type="group").latest("pk")
+    assert (entry.before, entry.after) == ({"time_zone": "UTC"}, {"time_zone": "Asia/Tokyo"})
 
 
 @pytest.mark.parametrize("noun", NOUNS)
