@@ -195,7 +195,7 @@ settings:
   bundle_pages: 7
 users:
   - {username: alice, email: x}
-  - {username: bob, email: bob@acme.example, out_of_office: [{from: 2027-12-24, to: never}]}
+  - {username: bob, email: bob@acme.example, out_of_office: [{from: 2027-12-24T00:00, to: never}]}
 groups:
   - {name: Desk, members: [{user: alice}, {user: bob}]}
   - {name: Net, members: [{user: bob}, {user: nobody}]}

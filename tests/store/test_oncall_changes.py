@@ -123,7 +123,7 @@ def test_whoever_is_out_of_office_is_covered_and_stays_marked_where_nobody_does(
     absence = absences.save_absence(alice, {**span, "covers": {"desk": "carol"}}, actor=ACTOR, now=now)
     assert primary(desk, at) == ("Carol", "covers for Alice, who is out of office")
     with pytest.raises(Rejected, match="may not overlap") as raised:
-        absences.save_absence(alice, {"from": "2026-11-24T11:00:00Z", "to": "2026-11-25"}, actor=ACTOR, now=now)
+        absences.save_absence(alice, {"from": "2026-11-24T11:00:00Z", "to": "2026-11-25T00:00"}, actor=ACTOR, now=now)
     assert raised.value.code == "overlap"
     for bad in ({"cover": "alice"}, {"cover": "mallory"}, {"covers": {"Nowhere": "bob"}}, {"to": span["from"]}):
         with pytest.raises(Rejected):
@@ -374,3 +374,75 @@ def test_overrides_that_overlap_are_made_again_where_the_file_has_another_order(
     assert after["Long"] == before["Long"], "only what must follow another one is made again"
     assert not DutyNotice.objects.exists(), "nobody stands in for anybody else by that"
     assert plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now).is_empty
+
+
+AWAY = """
+users:
+  - username: alice
+    email: alice@example.org
+    out_of_office: [{from: "2026-12-24T12:00", to: "2027-01-04T08:00", cover: carol}]
+"""
+
+
+def test_an_absence_whose_cover_was_switched_off_is_applied_again_and_is_chosen_by_nobody(
+    desk: Group, now: datetime
+) -> None:
+    plan.apply(collected(AWAY), prune=False, now=now)
+    carol = {**people.user_spec(user("carol")), "active": False}
+    people.save_user(carol, existing=user("carol"), actor=ACTOR, now=now)
+    text = export.write(export.everything(with_secrets=False))
+    assert plan.apply(collected(text), prune=False, now=now).is_empty
+    plan.apply(collected("users: [{username: alice, email: alice@example.org, out_of_office: []}]"), prune=False, now=now)
+    plan.apply(collected(text), prune=False, now=now)
+    assert export.write(export.everything(with_secrets=False)) == text
+    chosen = {"from": "2026-12-01T12:00", "to": "2026-12-02T12:00", "cover": "carol"}
+    with pytest.raises(Rejected, match="cover: Carol is switched off"):
+        absences.save_absence(user("bob"), chosen, actor=ACTOR, now=now)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("false", r"a\.yaml:5.*out_of_office: must be a list"),
+        ("''", "must be a list"),
+        ('[{from: "2026-12-24", to: "2026-12-26T12:00"}]', r"out_of_office\[0\].from.*is not a moment"),
+        (
+            '[{from: "2026-12-24T12:00", to: "2026-12-26T12:00", covers: {Desk: bob, desk: carol}}]',
+            r'out_of_office\[0\].covers: "desk" is there twice',
+        ),
+    ],
+)
+def test_absences_that_cannot_be_read_take_none_away(desk: Group, now: datetime, given: str, said: str) -> None:
+    plan.apply(collected(AWAY), prune=False, now=now)
+    text = f"users:\n  - username: alice\n    email: alice@example.org\n    name: A\n    out_of_office: {given}\n"
+    with pytest.raises(Rejected, match=said):
+        plan.apply(collected(text), prune=False, now=now)
+    assert len(absences.current(user("alice"), now)) == 1
+
+
+def test_a_reminder_follows_its_contact_method_by_its_new_name_and_by_mail_once_that_is_gone(
+    desk: Group, now: datetime
+) -> None:
+    alice = user("alice")
+    sms = people.save_contact_method(
+        alice, {"label": "SMS", "channel": "sms", "address": "+41790000001"}, actor=ACTOR, now=now
+    )
+    wanted = [{"before": "1d", "by": "SMS"}, {"before": "1h"}, {"before": "1h", "by": "SMS"}]
+    reminders.replace_all(alice, wanted, actor=ACTOR, now=now)
+    renamed = {**people.contact_method_spec(sms), "label": "Mobile"}
+    people.save_contact_method(alice, renamed, existing=sms, actor=ACTOR, now=now)
+    assert user("alice").reminders[0] == {"before": "1d", "by": "Mobile"}
+    assert plan.apply(collected(export.write(export.everything(with_secrets=False))), prune=True, now=now).is_empty
+    people.delete_contact_method(sms, actor=ACTOR, now=now)
+    assert user("alice").reminders == [{"before": "1d"}, {"before": "1h"}]
+    assert plan.apply(collected(export.write(export.everything(with_secrets=False))), prune=True, now=now).is_empty
+
+
+def test_a_contact_method_that_a_file_takes_away_is_named_by_no_reminder(desk: Group, now: datetime) -> None:
+    alice = user("alice")
+    sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
+    people.save_contact_method(alice, sms, actor=ACTOR, now=now)
+    reminders.replace_all(alice, [{"before": "1d", "by": "SMS"}], actor=ACTOR, now=now)
+    without = "users: [{username: alice, email: alice@example.org, contact_methods: []}]"
+    plan.apply(collected(without), prune=False, now=now)
+    assert user("alice").reminders == [{"before": "1d"}]

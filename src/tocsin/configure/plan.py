@@ -214,8 +214,9 @@ def _with_late_keys(lines: list[Line], sources: Sources, actor: Actor, now: date
             keys = sorted(entry.spec.keys() & noun.late.keys())
             row = noun.find(entry.name) if keys else None
             for key in keys if row is not None else ():
+                wanted = [] if entry.spec[key] is None else entry.spec[key]
                 try:
-                    if noun.late[key](row, entry.spec[key] or [], actor=actor, now=now):
+                    if noun.late[key](row, wanted, actor=actor, now=now):
                         known = changed.get((noun.word, entry.name), ())
                         changed[noun.word, entry.name] = tuple(sorted((*known, key)))
                 except Rejected as problem:

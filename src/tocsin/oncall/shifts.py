@@ -10,7 +10,7 @@ from __future__ import annotations
 import calendar
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -226,6 +226,12 @@ class Imported:
     """Stretches read from a calendar elsewhere: (user, from, to) with moments in UTC, in order."""
 
     spans: tuple[tuple[int, datetime, datetime], ...] = ()
+    #: As long as the longest of them: no other reaches further.
+    _longest: timedelta = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        longest = max((until - since for _, since, until in self.spans), default=timedelta())
+        object.__setattr__(self, "_longest", longest)
 
     @property
     def users(self) -> tuple[int, ...]:
@@ -239,7 +245,7 @@ class Imported:
     def edges(self, zone: ZoneInfo, since: datetime, until: datetime) -> Iterator[datetime]:
         """Every moment after `since` and before `until` at which a stretch begins or ends."""
         del zone
-        begin = bisect_right(self.spans, since - timedelta(days=367), key=lambda span: span[1])
+        begin = bisect_right(self.spans, since - self._longest - _DAY, key=lambda span: span[1])
         for _, *span in self.spans[begin:]:
             yield from (edge for edge in span if since < edge < until)
 

@@ -83,6 +83,7 @@ def save_absence(
         _refuse_overlaps(user, [(one.starts_at, one.ends_at, "") for one in others], read)
         before = absence_spec(existing) if existing else None
         absence = existing or OutOfOffice(user=user)
+        _refuse_switched_off(read)
         _write(absence, read)
         _record(absence, before, absence_spec(rows().get(pk=absence.pk)), actor, now)
     return absence
@@ -151,8 +152,11 @@ def _read(spec: Spec, zone: str) -> AbsenceSpec:
     if not isinstance(given, Mapping):
         spec.refuse("covers", "must be groups with a user each, such as {Service Desk: bob}.")
     else:
+        folded = [str(group).casefold() for group in given]
         for group, user in given.items():
-            if isinstance(user, str) and user.strip():
+            if folded.count(str(group).casefold()) > 1:
+                spec.refuse("covers", f'"{group}" is there twice.')
+            elif isinstance(user, str) and user.strip():
                 covers[str(group)] = user.strip()
             else:
                 spec.refuse("covers", f'"{group}" needs a user\'s name.')
@@ -176,7 +180,8 @@ def _moment(spec: Spec, key: str, zone: str) -> datetime:
             found = datetime.fromisoformat(text)
         except ValueError:
             found = None
-        if found is not None and 1970 < found.year < 2200:
+        # A day alone says nothing of whether it is the last one away, or the first one back.
+        if found is not None and len(text) >= len("2026-12-24T17:00") and 1970 < found.year < 2200:
             return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
         spec.refuse(key, f'"{text}" is not a moment; write it like 2026-12-24T17:00 or 2026-12-24T16:00:00Z.')
     return datetime(1970, 1, 1, tzinfo=UTC)
@@ -216,9 +221,17 @@ def _user(name: str, place: str, away: User) -> User:
         raise Rejected("not_found", f'{place}: there is no user "{name}".', place)
     if found.pk == away.pk:
         raise Rejected("invalid", f"{place}: {found.display_name} cannot cover for themselves.", place)
-    if not found.is_active:
-        raise Rejected("invalid", f"{place}: {found.display_name} is switched off.", place)
     return found
+
+
+def _refuse_switched_off(read: AbsenceSpec) -> None:
+    """Nobody is chosen who is switched off already. A file may still name who was switched off since: it is told where
+    gaps are."""
+    for name, key in ((read.cover, "cover"), *((user, "covers") for user in read.covers.values())):
+        found = User.objects.filter(username__iexact=name, is_active=False).first() if name else None
+        if found is not None:
+            place = f"{read.place}{key}"
+            raise Rejected("invalid", f"{place}: {found.display_name} is switched off.", place)
 
 
 def _group(name: str, place: str) -> Group:

@@ -22,7 +22,7 @@ from tocsin.access.roles import Role
 from tocsin.core import configuration, dependents, durations, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.specs import raise_all
-from tocsin.people import contact_rules, sealed, sessions, specs
+from tocsin.people import contact_rules, reminders, sealed, sessions, specs
 from tocsin.people.models import ContactMethod, User, takes_code
 from tocsin.people.specs import ContactSpec, UserSpec
 
@@ -272,6 +272,8 @@ def _write_contact_methods(user: User, wanted: Sequence[ContactSpec]) -> None:
     for label, method in known.items():
         if label not in kept:
             method.delete()
+            user.reminders = reminders.renamed(user.reminders, label, None)
+            user.save(update_fields=["reminders"])
     for position, read in enumerate(wanted):
         method = known.get(read.label.lower()) or ContactMethod(user=user)
         method.position = position
@@ -324,10 +326,11 @@ def _write_contact_rules(user: User, read: UserSpec) -> None:
 
 
 def _relabel(user: User, old: str, new: str | None) -> None:
-    """The rules speak of methods by label: they follow a label that changed, or a method that went."""
+    """Rules and reminders speak of methods by label: they follow a label that changed, or a method that went."""
     held = User.objects.get(pk=user.pk)
     held.contact_rules = contact_rules.write(contact_rules.renamed(contact_rules.load(held.contact_rules), old, new))
-    held.save(update_fields=["contact_rules"])
+    held.reminders = reminders.renamed(held.reminders, old, new)
+    held.save(update_fields=["contact_rules", "reminders"])
 
 
 def move_contact_method(method: ContactMethod, places: int, *, actor: Actor, now: datetime) -> None:

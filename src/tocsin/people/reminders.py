@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,12 @@ class ReminderRule:
 def rules_of(stored: Any) -> tuple[ReminderRule, ...]:
     """The rules from their stored form, which is the one people write."""
     return tuple(ReminderRule(durations.parse(rule["before"]), rule.get("by", "")) for rule in stored)
+
+
+def renamed(stored: Any, old: str, new: str | None) -> list[dict[str, str]]:
+    """The rules, in their stored form, after a method's label changed; None: after the method went, by mail then."""
+    rules = [replace(rule, by=new or "") if rule.by.casefold() == old.casefold() else rule for rule in rules_of(stored)]
+    return [_written(rule) for rule in dict.fromkeys(rules)]
 
 
 def replace_all(user: User, wanted: object, *, actor: Actor, now: datetime) -> bool:

@@ -28,6 +28,7 @@ from tocsin.oncall import rota
 from tocsin.oncall.holiday_days import HolidayDays, OwnDay, load
 from tocsin.oncall.plans import Absence, GroupPlan, Member
 from tocsin.oncall.schedules import Override
+from tocsin.oncall.shifts import Imported
 from tocsin.people.members import MemberRole
 
 ALL_WEEK = (["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "00:00", "24:00")
@@ -272,3 +273,13 @@ def test_a_rotation_leaves_no_gap_hands_over_in_order_and_never_to_two(
     assert drawn.gaps == ()
     assert all(one.until == other.since for one, other in pairwise(drawn.segments))
     assert all((s.since or begin) < (s.until or begin + timedelta(days=9)) for s in drawn.segments)
+
+
+def test_a_turn_of_a_calendar_that_lasts_more_than_a_year_ends_in_a_gap_that_is_seen() -> None:
+    since, until = local("2025-01-01T00:00"), local("2026-12-01T00:00")
+    feed = {"name": "Feed", "calendar": {"url": "https://example.org/a.ics", "roles": ["primary"]}}
+    read = Imported(((ALICE, since, until), (BOB, local("2026-12-08T00:00"), local("2026-12-09T00:00"))))
+    group = plan(schedule(feed, imported={"Feed": read}))
+    drawn = rota.timeline(group, local("2026-11-24T09:00"), local("2026-12-20T09:00"))
+    assert [(one.name, one.until) for one in drawn.segments] == [("Alice", until), ("Bob", local("2026-12-09T00:00"))]
+    assert [(gap.since, gap.until) for gap in drawn.gaps][0] == (until, local("2026-12-08T00:00"))
