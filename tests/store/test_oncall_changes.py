@@ -392,7 +392,9 @@ def test_an_absence_whose_cover_was_switched_off_is_applied_again_and_is_chosen_
     people.save_user(carol, existing=user("carol"), actor=ACTOR, now=now)
     text = export.write(export.everything(with_secrets=False))
     assert plan.apply(collected(text), prune=False, now=now).is_empty
-    plan.apply(collected("users: [{username: alice, email: alice@example.org, out_of_office: []}]"), prune=False, now=now)
+    plan.apply(
+        collected("users: [{username: alice, email: alice@example.org, out_of_office: []}]"), prune=False, now=now
+    )
     plan.apply(collected(text), prune=False, now=now)
     assert export.write(export.everything(with_secrets=False)) == text
     chosen = {"from": "2026-12-01T12:00", "to": "2026-12-02T12:00", "cover": "carol"}
