@@ -282,4 +282,4 @@ def test_a_turn_of_a_calendar_that_lasts_more_than_a_year_ends_in_a_gap_that_is_
     group = plan(schedule(feed, imported={"Feed": read}))
     drawn = rota.timeline(group, local("2026-11-24T09:00"), local("2026-12-20T09:00"))
     assert [(one.name, one.until) for one in drawn.segments] == [("Alice", until), ("Bob", local("2026-12-09T00:00"))]
-    assert [(gap.since, gap.until) for gap in drawn.gaps][0] == (until, local("2026-12-08T00:00"))
+    assert (drawn.gaps[0].since, drawn.gaps[0].until) == (until, local("2026-12-08T00:00"))
