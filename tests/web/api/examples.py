@@ -696,6 +696,8 @@ EXAMPLES: Mapping[str, Example] = {
     "PUT out-of-office/{int:id}": _at("out-of-office", _absence, _absence_spec),
     "PATCH out-of-office/{int:id}": _at("out-of-office", _absence, lambda _world: {"note": "Away"}),
     "DELETE out-of-office/{int:id}": _at("out-of-office", _absence),
+    "GET preferences": _listed("preferences"),
+    "PATCH preferences": lambda _world: ("preferences", {"theme": "dark"}),
     "GET contact-rules": _listed("contact-rules"),
     "PUT contact-rules": _new("contact-rules", lambda _world: {"contact_rules": {"most_per_hour": 20}}),
     "GET reminders": _listed("reminders"),

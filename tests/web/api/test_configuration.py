@@ -434,6 +434,22 @@ def test_settings_are_read_and_changed_by_name(admin: Api) -> None:
     assert settings_api.routes.noun == "settings"
 
 
+def test_everybody_says_what_they_are_called_and_how_their_pages_look(observer: Api) -> None:
+    assert (
+        observer.patch("preferences", {"time_zone": "Asia/Kathmandu", "language": "de", "theme": "dark"}).status == 200
+    )
+    expected = {"name": "Olga Andersson", "time_zone": "Asia/Kathmandu", "language": "de", "theme": "dark"}
+    assert observer.get("preferences").body == expected
+    assert observer.patch("preferences", {"language": None, "theme": None, "name": "Olga"}).body == {
+        **expected, "name": "Olga", "language": "", "theme": "",
+    }  # fmt: skip
+    refused(observer.patch("preferences", {"theme": "pink", "language": "de"}), 400, "invalid", "theme")
+    refused(observer.patch("preferences", {"time_zone": "Mars"}), 400, "invalid_time_zone", "time_zone")
+    assert observer.patch("preferences", {"role": "admin"}).status == 400
+    assert observer.get("preferences").body["language"] == ""
+    assert User.objects.get(username="olga").role == "observer"
+
+
 def test_a_token_is_shown_once_and_works_until_it_is_revoked(responder: Api) -> None:
     made = responder.post("tokens", {"name": "script"})
     assert (made.status, made.body["user"]) == (201, "bob")

@@ -20,7 +20,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify import contact_tests
 from tocsin.notify.models import Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
-from tocsin.people import commands, contact_rules
+from tocsin.people import commands, contact_rules, preferences
 from tocsin.people.models import ContactMethod, User
 from tocsin.web import keyset
 from tocsin.web.alerts.timeline import channel_name
@@ -41,8 +41,7 @@ _SHIFTS_AHEAD = timedelta(days=21)
 def me(request: Request) -> HttpResponse:
     """Everything about oneself on one page."""
     user = request.user
-    begin = {"name": user.name, "time_zone": user.time_zone, "language": user.language, "theme": user.theme}
-    form = PreferencesForm(request.POST or None, initial=begin)
+    form = PreferencesForm(request.POST or None, initial=preferences.spec_of(user))
     if request.method == "POST" and form.is_valid() and _save_preferences(request, form):
         messages.success(request, _("Saved."))
         return redirect("me")
@@ -183,17 +182,11 @@ def revoke_token(request: Request, number: int) -> HttpResponse:
 
 
 def _save_preferences(request: Request, form: PreferencesForm) -> bool:
-    data = form.cleaned_data
-    changes = {"name": data["name"], "time_zone": data["time_zone"]}
-    if "language" in data:
-        changes["language"] = data["language"]
     try:
-        commands.change_own(request.user, changes, actor=actor(request), now=request.now)
+        preferences.change(request.user, form.cleaned_data, actor=actor(request), now=request.now)
     except Rejected as rejected:
         show_rejection(form, rejected)
         return False
-    # How the screens look is nobody else's business, and no configuration.
-    User.objects.filter(pk=request.user.pk).update(theme=data["theme"])
     return True
 
 
