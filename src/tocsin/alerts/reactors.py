@@ -35,6 +35,17 @@ class Paging:
     reason: str = ""
 
 
+class Waking(msgspec.Struct, frozen=True):
+    """That an alert which has paged nobody so far, because it was only recorded or watched, pages from now on."""
+
+    #: The beginning of a sentence.
+    why: str
+    #: When its first step counts from; None: now.
+    at: datetime | None = None
+    #: The same in words, as the end of a sentence.
+    when: str = ""
+
+
 class AlertChange(msgspec.Struct, frozen=True):
     """What happened to one alert in this transaction: one command, one message's effect, or its opening."""
 
@@ -52,6 +63,8 @@ class AlertChange(msgspec.Struct, frozen=True):
     moved: str = ""
     #: Whether its priority is one that Tocsin itself wrote at the source: nobody's act, so it pages nobody anew.
     is_own_priority: bool = False
+    #: Why it pages from now on, though it has paged nobody so far; `paging` is then by what.
+    waking: Waking | None = None
     #: Which integration it belongs to.
     integration_id: int | None = None
 

@@ -288,6 +288,12 @@ def count_messages(connection: Connection, counted: Sequence[Counted]) -> None:
         )
 
 
+def watch_no_more(connection: Connection, ids: Sequence[int]) -> None:
+    """Alerts that were only watched page from now on: they are alerts like any other."""
+    if ids:
+        connection.execute("UPDATE alerts_alert SET watch = false WHERE id = ANY(%s) AND watch", (list(ids),))
+
+
 def tags_of(connection: Connection, alert_id: int) -> dict[str, str]:
     """The tags of an alert."""
     found = connection.execute("SELECT tags FROM alerts_alert WHERE id = %s", (alert_id,)).fetchone()

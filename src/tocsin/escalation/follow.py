@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tocsin.alerts.orders import SYSTEM, AlertState, NewEvent
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.reactors import PagingMode, Waking
 from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
 from tocsin.core.durations import say
 from tocsin.escalation.policy import AcknowledgeEffect, PolicyPlan
@@ -87,6 +87,25 @@ def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: 
     if alert.status not in LIVE or fresh.mode is PagingMode.RECORD or (is_same and fresh.mode is run.mode):
         return Decision(run)
     return _replaced(run, fresh, alert, f"{moved}, and the routes name others for it", TellWhy.MOVED, now)
+
+
+def wake(run: RunState, alert: AlertState, fresh: RunState, waking: Waking, now: datetime) -> Decision:
+    """What becomes of a run that was only recorded or watched, when a message would open its alert and page: `fresh`
+    takes its place. Whoever has the alert, or acknowledged it, knows of it: they are not told, and it pages once that
+    stands no more. A run that pages already is left alone.
+    """
+    if alert.status not in LIVE or run.mode is PagingMode.PAGE or fresh.mode is not PagingMode.PAGE:
+        return Decision(run)
+    reason = f"{waking.why}; a newer run replaced this one."
+    old = replace(run, status=RunStatus.ENDED, due_at=None, reason=reason)
+    new = settle(with_progress(fresh, asked=run.progress.asked, heard=run.progress.heard), alert, now)
+    said = f"Escalation starts at step 1{f' {waking.when}' if waking.when else ''}."
+    if alert.is_owned or has_enough(fresh.plan, alert):
+        said = f"Nobody is paged now: {new.reason}"
+    elif alert.status is AlertStatus.ON_HOLD:
+        said = "Escalation starts at step 1 at the end of the hold."
+    event = NewEvent(alert.id, EventKind.ESCALATION_STARTED, now, SYSTEM, f"{waking.why}. {said}", Via.POLICY)
+    return Decision(old, events=(event,), successor=new)
 
 
 def _recipients(run: RunState) -> tuple[tuple[int, ...], tuple[int, ...]]:

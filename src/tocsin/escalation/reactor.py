@@ -19,7 +19,7 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.escalation import paging, table
 from tocsin.escalation.follow import follow as follow_change
-from tocsin.escalation.follow import raise_priority, reroute
+from tocsin.escalation.follow import raise_priority, reroute, wake
 from tocsin.escalation.plans import plans
 from tocsin.escalation.policy import RECIPIENTS_ONLY, AcknowledgeEffect, PolicyPlan
 from tocsin.escalation.runs import Decision, RunState, from_row, with_progress
@@ -53,7 +53,7 @@ def _concerns_a_run(change: AlertChange) -> bool:
     if change.before is None or (change.command is not None and change.command.via is Via.POLICY):
         return False
     is_told = any(event.kind in _TOLD for event in change.events)
-    return change.before != change.after or is_told or bool(change.moved)
+    return change.before != change.after or is_told or bool(change.moved) or change.waking is not None
 
 
 def _start(connection: Connection, openings: Sequence[AlertChange], now: datetime) -> None:
@@ -117,10 +117,15 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
         runs[change.alert_id] = run
     table.update(connection, written)
     table.insert(connection, [NewRun(alert_id, *new) for alert_id, new in successors.items()])
+    rows.watch_no_more(connection, [alert for alert, new in successors.items() if _no_more_watched(held[alert], new)])
     rows.insert_events(connection, [event for _row, decision in decisions for event in decision.events])
     paging.carry_out(connection, decisions, now)
     if any(run.due_at is not None and run.due_at <= now for run in runs.values()):
         database.hint(connection, "runs")
+
+
+def _no_more_watched(row: Mapping[str, Any], successor: tuple[RunState, int | None]) -> bool:
+    return row["mode"] == PagingMode.WATCH and successor[0].mode is PagingMode.PAGE
 
 
 def _undone(changes: Sequence[AlertChange], runs: Mapping[int, RunState], now: datetime) -> dict[int, Undone]:
@@ -173,4 +178,7 @@ def _decide(change: AlertChange, run: RunState, known: dict[int | None, PolicyPl
         decisions.append(raise_priority(run, change.after, fresh, now))
     elif change.moved and change.paging is not None:
         decisions.append(reroute(run, change.after, _begin(change, change.paging, known, now), change.moved, now))
+    elif change.waking is not None and change.paging is not None:
+        fresh = _begin(change, change.paging, known, change.waking.at or now)
+        decisions.append(wake(run, change.after, fresh, change.waking, now))
     return decisions

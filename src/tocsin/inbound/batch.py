@@ -289,7 +289,7 @@ def _decide(one: _Read, fold: _Fold, numbers: Numbers, now: datetime) -> None:
         fold.held.add(one.key)
         return
     key = fold.board.states.get(one.key, _NEW)
-    if key.shared is not None:
+    if key.shared is not None or (key.live is not None and key.live.parent_id is not None):
         key = fold.board.key(one.key)
     incoming = one.incoming
     own = fold.own.get((one.door.outbound_id or 0, _ticket(one) or ""))
@@ -354,6 +354,11 @@ def _fold_in(key: bytes, decision: Decision, fold: _Fold) -> None:
     if decision.opening is not None:
         fold.openings.append(decision.opening)
     fold.changes.extend(decision.changes)
+    fold.board.freed.update(
+        change.alert_id
+        for change in decision.changes
+        if change.before is not None and change.before.holds_key and not change.after.holds_key
+    )
     fold.came_back.extend(decision.came_back)
     counted = decision.counted
     if counted is not None:

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from tocsin.alerts import lifecycle, source
 from tocsin.alerts.openings import Counted
 from tocsin.alerts.orders import Actor, AlertState, Cancel, Close
-from tocsin.alerts.reactors import AlertChange
+from tocsin.alerts.reactors import AlertChange, PagingMode
 from tocsin.alerts.states import ActorKind, AlertStatus, Via
 from tocsin.core.errors import Rejected
+from tocsin.inbound import parents, waking
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert, Seen
 from tocsin.inbound.door import Door
 from tocsin.inbound.opening import columns_of, custom_of, open_alert, priority_of, why_it_pages
@@ -27,6 +28,7 @@ from tocsin.inbound.rules import Intent
 from tocsin.inbound.shaping import gate, joined
 from tocsin.inbound.shaping.standing import ALONE, UNCOUNTED, Delayed, Role, Scopes, Shaped, Standing
 from tocsin.inbound.shaping.verdicts import GATE, verdicts
+from tocsin.inbound.waking import Woken
 
 MAX_REASON = 300
 
@@ -202,7 +204,8 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
         given = source.agent_changed(state, source.Agent(), agent, actor_of(door), now)
         changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
         state = given.state
-    live = LiveAlert(state, fields, members=1 if answer.gathers else 0)
+    pages = paging.mode is PagingMode.PAGE
+    live = LiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages)
     after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
     shaped = None
     if answer.gathers or answer.tallies or key.delayed is not None:
@@ -258,9 +261,15 @@ def _refresh(
     moved = _moved_team(live, mapped) if arrival.may_page and "team" not in own else ""
     is_own = "source_priority" in own
     rises = after.priority.is_above(state.priority) and not is_own
-    if (moved or rises) and state.status is not AlertStatus.MERGED:
+    woken = waking.wake(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
+    wakes = woken.waking if woken is not None else None
+    if (moved or rises or wakes) and state.status is not AlertStatus.MERGED:
         paging, _ = why_it_pages(door, arrival, reading, now)
-        changes.append(AlertChange(state, after, tuple(events), paging=paging, moved=moved, is_own_priority=is_own))
+        change = AlertChange(
+            state, after, tuple(events), paging=paging, moved=moved, is_own_priority=is_own, waking=wakes
+        )
+        changes.append(change)
+        live = replace(live, pages=live.pages or paging.mode is PagingMode.PAGE)
     elif events or after != state:
         changes.append(AlertChange(state, after, tuple(events), is_own_priority=is_own))
     state = after
@@ -269,19 +278,25 @@ def _refresh(
     if given is not None:
         changes.append(given)
         state = given.after
+    shaped = None
+    if key.parent is not None:
+        told = parents.tell(door, arrival, reading, key.parent, live, status, after.priority if rises else None, now)
+        changes.extend(told.changes)
+        woken, shaped = told.woken, Shaped(lives={key.parent.state.id: told.parent})
     # An open of a merged alert's key counts on the alert that people look at.
     counted_on = live.parent_id if status is MessageStatus.APPENDED and live.parent_id is not None else live.state.id
     written = found.changes if counted_on == live.state.id else None
     after_key = replace(_moved(key, arrival, reading), live=_refreshed(live, state, found.changes))
     return Decision(
         status,
-        _refresh_reason(reading, status, found, counted_on),
+        _refresh_reason(reading, status, found, counted_on, woken),
         after_key,
         counted_on,
         changes=tuple(changes),
         counted=Counted(counted_on, 1, arrival.received_at, written or None),
         counts=True,
         came_back=_no_longer_awaited(arrival, echo, given, own),
+        shaped=shaped,
     )
 
 
@@ -321,9 +336,12 @@ def _refreshed(live: LiveAlert, state: AlertState, changes: Mapping[str, object]
     return replace(live, state=state, fields={**live.fields, **changes} if changes else live.fields)
 
 
-def _refresh_reason(reading: Reading, status: MessageStatus, found: source.Refresh, alert_id: int) -> str:
+def _refresh_reason(
+    reading: Reading, status: MessageStatus, found: source.Refresh, alert_id: int, woken: Woken | None
+) -> str:
     if status is MessageStatus.APPENDED:
-        return f"{reading.verdict.reason}, and alert {alert_id} is open for {_what(reading)}: counted, nobody is paged"
+        said = woken.said if woken is not None else "counted, nobody is paged"
+        return f"{reading.verdict.reason}, and alert {alert_id} is open for {_what(reading)}: {said}"
     if found.event is not None:
         return f"{reading.verdict.reason}; {found.event.reason}"
     return f"{reading.verdict.reason}; nothing new"

@@ -48,6 +48,8 @@ class LiveAlert(Struct, frozen=True):
     children: Mapping[int, AlertState] = field(default_factory=dict)
     #: How many keys share it that are not over; children of its own key are not counted.
     members: int = 0
+    #: Whether its escalation pages. Without: it was only recorded, or watched, and has paged nobody.
+    pages: bool = True
 
 
 class KeyState(Struct, frozen=True):
@@ -61,6 +63,8 @@ class KeyState(Struct, frozen=True):
     #: The alert that it shares with other keys (`live` is that one), and what it is to it.
     shared: int | None = None
     role: Role | None = None
+    #: Where `live` is merged into another alert: that one.
+    parent: LiveAlert | None = None
 
 
 class Seen(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from psycopg.rows import DictRow, dict_row
 from tocsin.alerts import rows as alert_rows
 from tocsin.alerts.openings import SOURCE_COLUMNS
 from tocsin.alerts.orders import Acknowledged, AlertState
-from tocsin.alerts.states import AlertStatus, Priority
+from tocsin.alerts.states import LIVE, AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.ids import lock_number
@@ -46,7 +46,8 @@ _HASHES = "ARRAY(SELECT substring(%(hashes)s::bytea FROM i FOR 32) FROM generate
 _LIVE = database.literal(f"""
 SELECT a.id, a.key_hash, a.status, a.priority, a.opened_at, a.owner_id,
        coalesce(nullif(u.name, ''), u.username, a.owner_name) AS owner_name,
-       a.hold_until, a.merged_into_id, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)}
+       a.hold_until, a.merged_into_id, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
+       {shaped_rows.PAGES} AS pages
 FROM alerts_alert a LEFT JOIN people_user u ON u.id = a.owner_id
 WHERE a.key_hash = ANY({_HASHES}) AND a.holds_key ORDER BY a.key_hash FOR NO KEY UPDATE OF a
 """)
@@ -157,9 +158,10 @@ def standing(connection: Connection, asked: Asked, *, now: datetime, replaying: 
     states = _states(connection, live_rows, clock_rows)
     tallies: dict[bytes, Tally] = {}
     lives: dict[int, LiveAlert] = {}
-    if shaped_found or asked.counted:
+    parents = {live.parent_id for state in states.values() if (live := state.live) is not None and live.parent_id}
+    if shaped_found or asked.counted or parents:
         tallies = shaped_rows.tallies(connection, asked.counted, now) if asked.counted else {}
-        lives = _shared(connection, states, shaped_found, tallies, held, scopes, wait=wait)
+        lives = _shared(connection, states, shaped_found, tallies, parents, held, scopes, wait=wait)
     return Keys(
         states,
         {(row[0], bytes(row[1])): Seen(row[2], row[3]) for row in asked.seen},
@@ -176,13 +178,14 @@ def _shared(
     states: dict[bytes, KeyState],
     shaped: Sequence[DictRow],
     tallies: Mapping[bytes, Tally],
+    parents: Collection[int],
     held: set[bytes],
     scopes: Mapping[bytes, Scopes],
     *,
     wait: bool,
 ) -> dict[int, LiveAlert]:
-    """Adds what waits and what joined to the keys; locks and returns the alerts that keys share. A key whose shared
-    alert somebody else holds is added to `held`."""
+    """Adds what waits and what joined to the keys; locks and returns the alerts that keys share, and the `parents` of
+    merged ones. A key for whose shared alert or parent somebody else holds the lock is added to `held`."""
     joined: dict[bytes, DictRow] = {}
     for row in shaped:
         key = bytes(row["key_hash"])
@@ -192,10 +195,12 @@ def _shared(
             states[key] = replace(states.get(key, KeyState()), delayed=shaped_rows.delayed_of(row))
     named = {tally.alert_id for tally in tallies.values() if tally.alert_id is not None}
     named |= {row["alert_id"] for row in joined.values()}
+    named |= set(parents)
     found = shaped_rows.lives(connection, named, wait=wait)
     if not wait:
         missing = _alive(connection, named - found.keys())
         held |= {key for key, row in joined.items() if row["alert_id"] in missing}
+        held |= {key for key, state in states.items() if state.live is not None and state.live.parent_id in missing}
         held |= {
             key
             for key, one in scopes.items()
@@ -214,7 +219,9 @@ def _shared(
 def _alive(connection: Connection, ids: set[int]) -> set[int]:
     if not ids:
         return set()
-    rows = connection.execute("SELECT id FROM alerts_alert WHERE id = ANY(%s) AND holds_key", (list(ids),))
+    rows = connection.execute(
+        "SELECT id FROM alerts_alert WHERE id = ANY(%s) AND (holds_key OR status = ANY(%s))", (list(ids), sorted(LIVE))
+    )
     return {row[0] for row in rows}
 
 
@@ -252,7 +259,7 @@ def _states(connection: Connection, live: Sequence[DictRow], clocks: Sequence[An
         own = children.get(row["id"], {})
         state = _state(row, acks.get(row["id"], {}), tuple(own))
         fields: dict[str, object] = {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")}
-        alert = LiveAlert(state, fields, row["merged_into_id"], own)
+        alert = LiveAlert(state, fields, row["merged_into_id"], own, pages=row["pages"])
         key = bytes(row["key_hash"])
         states[key] = replace(states.get(key, KeyState()), live=alert, last_alert=row["id"])
     return states

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tocsin.alerts.openings import Counted, NewAlert, Opening
 from tocsin.alerts.orders import Actor, AlertState, NewEvent
-from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.reactors import AlertChange, Paging, PagingMode, Waking
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority, Via
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import key_hash
@@ -46,8 +46,7 @@ def fail_open(
     if door.settings.get("fail_open", True) is False:
         return replace(decision, key=key)
     if key.live is not None:
-        counted = Counted(key.live.state.id, 1, arrival.received_at)
-        return replace(decision, key=key, counted=counted, alert_id=key.live.state.id)
+        return _count(door, arrival, decision, key, key.live)
     if key.newest is not None and now - key.newest < EVERY:
         return replace(decision, key=key)
     number = next_id()
@@ -55,11 +54,23 @@ def fail_open(
     state = AlertState(number, AlertStatus.OPEN, opening.alert.priority, now)
     return replace(
         decision,
-        key=KeyState(LiveAlert(state, {}), now, number),
+        key=KeyState(LiveAlert(state, {}, pages=opening.paging.mode is PagingMode.PAGE), now, number),
         alert_id=number,
         opening=opening,
         counts=True,
     )
+
+
+def _count(door: Door, arrival: Arrival, decision: Decision, key: KeyState, live: LiveAlert) -> Decision:
+    """One more on the live alert, which pages from now on if it has paged nobody."""
+    counted = Counted(live.state.id, 1, arrival.received_at)
+    said = replace(decision, key=key, counted=counted, alert_id=live.state.id)
+    paging = _paging(door, arrival, _policy(door))
+    if live.pages or paging.mode is not PagingMode.PAGE:
+        return said
+    waking = Waking(f"{door.name} sent more that Tocsin cannot read, and so far nobody was paged about it")
+    change = AlertChange(live.state, live.state, (), paging=paging, waking=waking)
+    return replace(said, key=replace(key, live=replace(live, pages=True)), changes=(change,))
 
 
 def _opening(
@@ -72,7 +83,7 @@ def _opening(
     previous: int | None,
     now: datetime,
 ) -> Opening:
-    policy = door.directory.policies.get(door.policy_id) if door.policy_id is not None else None
+    policy = _policy(door)
     paging = _paging(door, arrival, policy)
     shown = without_unstorable(raw[:SHOWN].decode("utf-8", "replace"))
     alert = NewAlert(
@@ -94,6 +105,10 @@ def _opening(
     data: dict[str, object] = {"message_id": str(arrival.message_id)}
     event = NewEvent(number, EventKind.OPENED, now, actor, reason, Via.INBOUND, data)
     return Opening(alert, paging, event)
+
+
+def _policy(door: Door) -> PolicyEntry | None:
+    return door.directory.policies.get(door.policy_id) if door.policy_id is not None else None
 
 
 def _paging(door: Door, arrival: Arrival, policy: PolicyEntry | None) -> Paging:

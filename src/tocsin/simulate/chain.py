@@ -148,6 +148,8 @@ def _decided(door: Door, reading: Reading, element: Element, trace: Trace, board
     if fresh.opening is None:
         return outcome
     note = f"Alert {decision.alert_id} is live, so nobody would be paged again. What follows is as if it were not."
+    if any(change.waking is not None for change in decision.changes):
+        note = f"Alert {decision.alert_id} is live, but so far nobody was paged about it: its escalation would start."
     return replace(
         _outcome(fresh, trace, at),
         status=decision.status,

@@ -22,10 +22,16 @@ class Board:
     states: dict[bytes, KeyState] = field(default_factory=dict)
     tallies: dict[bytes, Tally] = field(default_factory=dict)
     lives: dict[int, LiveAlert] = field(default_factory=dict)
+    #: Merged alerts whose parent ended meanwhile: their keys are free.
+    freed: set[int] = field(default_factory=set)
 
     def key(self, hashed: bytes) -> KeyState:
         """A key, after everything that was put before."""
         state = self.states.get(hashed, _NEW)
+        if state.live is not None and state.live.parent_id is not None:
+            if state.live.state.id in self.freed:
+                return replace(state, live=None, shared=None, role=None, parent=None)
+            state = replace(state, parent=self.lives.get(state.live.parent_id))
         if state.shared is None:
             return state
         live = self.lives.get(state.shared)

@@ -104,6 +104,45 @@ def ask(
     return _with(_limited(asked, shaping, _with(delayed, flaps)), flaps)
 
 
+class Held(Struct, frozen=True):
+    """What holds back the pages of an alert that is live already: for good (`suppressed`), or until a moment."""
+
+    suppressed: str = ""
+    until: datetime | None = None
+    #: The same as the end of a sentence.
+    why: str = ""
+
+
+def holds_back(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    route: RouteChoice,
+    groups: tuple[int, ...],
+    since: datetime,
+    now: datetime,
+) -> Held:
+    """Whether an alert that is live since then, and has paged nobody, may begin to. A delay that waits for others, and
+    a limit, ask how many alerts there are: this one is there."""
+    if not door.is_shaped:
+        return Held()
+    caught = caught_by(door.windows, reading.payload, reading.mapped, groups, now)
+    if caught is not None:
+        if caught.window.action is WindowAction.SUPPRESS:
+            return Held(suppressed=_suppressed(caught))
+        return Held(until=caught.span[1], why=_until_its_end(caught))
+    shaping = door.reader.shaping
+    delay = None if shaping is None else route.delay if route.has_delay else shaping.delay
+    if delay is None or arrival.replay_of is not None:
+        return Held()
+    until = None
+    if delay.kind is DelayKind.WAIT:
+        until = since + delay.span
+    elif delay.kind is DelayKind.HOURS and delay.hours is not None:
+        until = door.next_hours(delay.hours, now)
+    return Held(until=until, why=delay.said()) if until is not None and until > now else Held()
+
+
 def scopes_of(door: Door, reading: Reading, key: bytes) -> Scopes | None:
     """What a message that may open counts on; None where the integration counts nothing."""
     shaping = door.reader.shaping
@@ -145,9 +184,16 @@ def _is_more_urgent(reading: Reading, delayed: Delayed) -> bool:
 def _in_maintenance(asked: _Asked, caught: Caught) -> Answer:
     window, (_, end) = caught.window, caught.span
     if window.action is WindowAction.SUPPRESS:
-        return Answer(suppressed=f"maintenance: {window.name}, until {_clock(end)}")
-    why = f"when the maintenance {window.name} ends"
-    return Answer(waits=_waiting(asked, Wait.MAINTENANCE, end, why, window_id=window.id))
+        return Answer(suppressed=_suppressed(caught))
+    return Answer(waits=_waiting(asked, Wait.MAINTENANCE, end, _until_its_end(caught), window_id=window.id))
+
+
+def _suppressed(caught: Caught) -> str:
+    return f"maintenance: {caught.window.name}, until {_clock(caught.span[1])}"
+
+
+def _until_its_end(caught: Caught) -> str:
+    return f"when the maintenance {caught.window.name} ends"
 
 
 def _flaps(asked: _Asked, shaping: Shaping) -> Answer:

@@ -24,6 +24,7 @@ from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.shaping.gate import Answer
 from tocsin.inbound.shaping.standing import Delayed, Join, Role, Settled, Shaped, Wait
+from tocsin.inbound.waking import Woken, wake
 
 
 def join(
@@ -51,12 +52,14 @@ def join(
         {"message_id": str(arrival.message_id), "source_id": reading.source_id or ""},
     )
     change, state = _risen(live, priority_of(reading) if arrival.may_page else None, paging, event)
+    woken = wake(door, arrival, reading, live, now)
+    change = _woken(change, woken)
     members = live.members + (answer.role is not Role.CHILD)
-    after = replace(live, state=state, members=members)
+    after = replace(live, state=state, members=members, pages=live.pages or change.waking is not None)
     waited = _settled(key, MessageStatus.APPENDED, f"it waited, and joined alert {number} then", number)
     return Decision(
         MessageStatus.APPENDED,
-        f"{reading.verdict.reason}; it joins alert {number}: {answer.why}",
+        f"{reading.verdict.reason}; it joins alert {number}: {answer.why}{_said(woken)}",
         replace(key, live=after, shared=number, role=answer.role, last_alert=number, delayed=None),
         number,
         changes=(change,),
@@ -132,6 +135,7 @@ def count(
     number = live.state.id
     changes: tuple[AlertChange, ...] = ()
     state = live.state
+    woken = wake(door, arrival, reading, live, now) if status is MessageStatus.APPENDED else None
     risen = priority_of(reading) if arrival.may_page else None
     if risen is not None and risen.is_above(state.priority):
         paging, _route = why_it_pages(door, arrival, reading, now)
@@ -139,11 +143,14 @@ def count(
         said = f"{what_is(reading)}, which joined it, is {risen} now."
         event = NewEvent(number, EventKind.UPDATED, now, actor, said, Via.INBOUND)
         change, state = _risen(live, risen, paging, event)
-        changes = (change,)
+        changes = (_woken(change, woken),)
+    elif woken is not None and woken.waking is not None:
+        changes = (_woken(AlertChange(state, state, ()), woken),)
+    pages = live.pages or any(change.waking is not None for change in changes)
     return Decision(
         status,
-        f"{reading.verdict.reason}; counted on alert {number}, which it joined",
-        replace(key, live=replace(live, state=state)),
+        f"{reading.verdict.reason}; counted on alert {number}, which it joined{_said(woken)}",
+        replace(key, live=replace(live, state=state, pages=pages)),
         number,
         changes=changes,
         counted=Counted(number, 1, arrival.received_at),
@@ -229,6 +236,17 @@ def _risen(
         return AlertChange(state, state, (event,)), state
     risen = dataclass_replace(state, priority=priority)
     return AlertChange(state, risen, (event,), paging=paging), risen
+
+
+def _woken(change: AlertChange, woken: Woken | None) -> AlertChange:
+    """The change, with which the alert pages from now on, if it has paged nobody."""
+    if woken is None or woken.waking is None:
+        return change
+    return replace(change, paging=woken.paging, waking=woken.waking)
+
+
+def _said(woken: Woken | None) -> str:
+    return f"; {woken.said}" if woken is not None else ""
 
 
 def what_is(reading: Reading) -> str:

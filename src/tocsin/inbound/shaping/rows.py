@@ -11,7 +11,7 @@ from typing import Any
 
 from tocsin.alerts import rows
 from tocsin.alerts.openings import SOURCE_COLUMNS
-from tocsin.alerts.states import Priority
+from tocsin.alerts.states import LIVE, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.inbound.decisions import LiveAlert
@@ -42,11 +42,15 @@ SELECT w.hash, t.alert_id, t.until, t.tokens, t.at, t.times,
 FROM unnest(%(scopes)s::bytea[]) AS w(hash) LEFT JOIN inbound_tally t ON t.hash = w.hash
 """
 
+#: Whether the escalation of the alert `a` pages; an alert that has none counts as paging, for none can begin to.
+PAGES = """coalesce((SELECT r.mode = 'page' FROM escalation_run r WHERE r.alert_id = a.id ORDER BY r.id DESC LIMIT 1),
+                    true)"""
+
 _LIVES = database.literal(f"""
 SELECT a.id, a.key_hash, a.merged_into_id, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
        (SELECT count(*) FROM inbound_joinedkey j WHERE j.alert_id = a.id AND j.over_at IS NULL AND j.role <> 'child')
-           AS members
-FROM alerts_alert a WHERE a.id = ANY(%s) AND a.holds_key ORDER BY a.id FOR NO KEY UPDATE OF a
+           AS members, {PAGES} AS pages
+FROM alerts_alert a WHERE a.id = ANY(%s) AND (a.holds_key OR a.status = ANY(%s)) ORDER BY a.id FOR NO KEY UPDATE OF a
 """)
 _LIVES_NOW = database.literal(_LIVES.rstrip() + " SKIP LOCKED")
 
@@ -63,7 +67,8 @@ def tallies(connection: Connection, scopes: Iterable[bytes], now: datetime) -> d
 
 
 def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int, tuple[bytes, LiveAlert]]:
-    """The live alerts among `ids` with their own keys, locked. Without `wait`, those that somebody holds are left out.
+    """The live alerts among `ids` with their own keys and the alerts merged into them, locked. Without `wait`, those
+    that somebody holds are left out.
 
     They come after the alerts of the batch's own keys: somebody who takes them the other way round is waited for no
     longer than the connection's `lock_timeout`.
@@ -71,8 +76,12 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
     wanted = sorted(set(ids))
     if not wanted:
         return {}
-    found = database.rows(connection, _LIVES if wait else _LIVES_NOW, (wanted,))
+    found = database.rows(connection, _LIVES if wait else _LIVES_NOW, (wanted, sorted(LIVE)))
     states = rows.load(connection, [row["id"] for row in found])
+    merged = [child for state in states.values() for child in state.children]
+    if merged:
+        rows.lock(connection, merged)
+    children = rows.load(connection, merged) if merged else {}
     return {
         row["id"]: (
             bytes(row["key_hash"] or b""),
@@ -80,7 +89,9 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
                 states[row["id"]],
                 {name: row[name] for name in (*SOURCE_COLUMNS, "tags", "custom")},
                 row["merged_into_id"],
-                members=row["members"],
+                {number: children[number] for number in states[row["id"]].children},
+                row["members"],
+                row["pages"],
             ),
         )
         for row in found

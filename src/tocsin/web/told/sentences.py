@@ -141,6 +141,13 @@ SENTENCES = (
         "taken nor closed"
     ),
     _("{number} of {number_b} people have acknowledged it; escalation goes on until {number_c} have"),
+    _("{name} opened it again, and so far nobody was paged about it; {said}"),
+    _("{name} sent more that Tocsin cannot read, and so far nobody was paged about it"),
+    _("Escalation starts at step 1"),
+    _("Escalation starts at step 1 {said}"),
+    _("Escalation starts at step 1 at the end of the hold"),
+    _("Nobody is paged now: {said}"),
+    _("Alert {number}, which is merged into this one, is {priority} now; it was {priority_b}"),
     _("The priority rose from {priority} to {priority_b}: escalation starts again at step 1"),
     _("The priority rose from {priority} to {priority_b}"),
     _("It has neither an escalation policy nor recipient users, so it pages nobody"),
