@@ -25,6 +25,7 @@ from tocsin.inbound.outcomes import MessageStatus
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people import commands as people
 from tocsin.people.models import User
+from tocsin.workflows import commands as workflows
 from tocsin.workflows.models import Workflow
 
 pytestmark = pytest.mark.browser
@@ -56,7 +57,7 @@ class Evening:
         ]  # fmt: skip
 
     def _workflows(self) -> list[str]:
-        first, tagged, _sla, _button = Workflow.objects.values_list("pk", flat=True)
+        first, tagged, *_others = Workflow.objects.values_list("pk", flat=True)
         place = f"/workflows/{first}/"
         return [
             "/workflows/", "/workflows/new/", "/workflows/new/?from=unacknowledged", place, f"{place}edit/",
@@ -113,6 +114,13 @@ ODD = {
     "subject": "الشبكة معطلة 🔥👩🏽 " + "a-name-without-any-space-in-it." * 9 + " <b>not bold</b> & more words",
     "client": "Ünïcödé & Söhne " * 8, "long_text": "<h1>Big</h1><img src=x onerror=alert(1)>" + "line\n" * 60,
     "requester": "\u202eevil\u202c name", "tags": {"environment": "x" * 200},
+}  # fmt: skip
+
+#: A button whose name is as long as a name may be.
+ODD_BUTTON = {
+    "name": "Restart all services of the warehouse management system in the branch office and inform everybody",
+    "trigger": {"on": "manual", "confirm": "Now?"}, "actions": [{"do": "reply", "text": "It restarts."}],
+    "start": {"field": "subject", "operator": "contains", "value": "<b>not bold</b>"},
 }  # fmt: skip
 
 
@@ -210,6 +218,8 @@ def test_an_observer_on_the_smallest_screen_reads_and_is_offered_nothing(browser
 def _receive_odd_texts(evening: Evening) -> int:
     answer = httpx.post(evening.running.url + evening.desk.monitoring_path, json=ODD).json()
     evening.numbers["odd"] = int(answer["alert_id"])
+    if not Workflow.objects.filter(name=ODD_BUTTON["name"]).exists():
+        workflows.save_workflow(ODD_BUTTON, actor=COMMAND_LINE, now=clock.now())
     return evening.numbers["odd"]
 
 

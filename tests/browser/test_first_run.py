@@ -104,6 +104,11 @@ def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Runni
             assert httpx.request(method, address).status_code == 200
         admin.open(f"/alerts/{number}/")
         expect(admin.page.locator("#state")).to_contain_text("Open")
+    with visitor(browser, tocsin.url, width=PHONE) as phone:
+        phone.open(address)
+        phone.page.get_by_label("More actions").click()
+        expect(phone.page.get_by_role("button", name="Wake the next person")).to_be_in_viewport()
+        phone.check("the link of a mail, on a phone")
 
 
 def test_the_setup_link_works_once(browser: Browser, tocsin: Running) -> None:

@@ -204,6 +204,37 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: 
         assert len(asked) == 2
 
 
+def test_an_answer_without_a_connection_leaves_the_alert_in_sight(
+    browser: Browser, running: Running, desk: Desk
+) -> None:
+    number = post(running, desk, "1", "VPN down")
+    with visitor(browser, running.url, width=PHONE) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        alice.open(f"/alerts/{number}/")
+        acknowledge = page.get_by_role("button", name="Acknowledge")
+        alice.context.set_offline(True)
+        acknowledge.click()
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached. Nothing was changed")
+        alice.context.set_offline(False)
+        acknowledge.click()
+        expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
+
+
+def test_a_menu_that_one_opened_is_no_change_of_the_alert(browser: Browser, running: Running, desk: Desk) -> None:
+    number = post(running, desk, "1", "VPN down")
+    with visitor(browser, running.url, width=PHONE) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        alice.open(f"/alerts/{number}/")
+        expect(page.locator("html")).to_have_attribute("data-live", "open")
+        page.get_by_label("More actions").click()
+        with page.expect_response(lambda answer: answer.request.headers.get("x-part") == "state"):
+            post(running, desk, "1", "VPN down")
+        expect(page.locator("#story")).to_contain_text("×2")
+        expect(page.get_by_role("button", name="Changed: show")).to_have_count(0)
+
+
 def test_without_scripts_reading_and_answering_still_work(browser: Browser, running: Running, desk: Desk) -> None:
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE, scripts=False) as alice:

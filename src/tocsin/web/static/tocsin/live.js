@@ -55,19 +55,29 @@
     const current = document.getElementById(element.id);
     if (!current) return;
     const fresh = new DOMParser().parseFromString(html, "text/html").getElementById(element.id);
-    if (!fresh || same(fresh, current)) { waiting.delete(element.id); hidePill(current); return; }
+    if (!fresh || same(fresh, current)) {
+      // What one sees is how it stands by now, whatever came in between.
+      const seen = fresh?.querySelector("input[name=seen_at]");
+      if (seen) current.querySelectorAll("input[name=seen_at]").forEach((field) => { field.value = seen.value; });
+      waiting.delete(element.id);
+      hidePill(current);
+      return;
+    }
     if (isHeld(current)) { waiting.set(element.id, fresh); showPill(current, fresh); } else swap(current, fresh);
   }
 
-  // Moments and countdowns move by themselves: they are no difference.
+  // Moments and countdowns move by themselves, and when a form was seen is what a press says: they are no difference.
   function same(one, other) {
     const plain = (element) => {
       const copy = element.cloneNode(true);
       copy.querySelectorAll("time").forEach((time) => { time.textContent = ""; });
       copy.querySelectorAll(".pill-new").forEach((pill) => pill.remove());
       copy.querySelectorAll(".fresh").forEach((row) => row.classList.remove("fresh"));
+      // What one opened or folded, to read or to type in.
+      copy.querySelectorAll("details").forEach((part) => part.removeAttribute("open"));
       copy.querySelectorAll('[class=""]').forEach((row) => row.removeAttribute("class"));
-      copy.querySelectorAll("input[name=csrfmiddlewaretoken]").forEach((field) => field.remove());
+      copy.querySelectorAll("input[name=csrfmiddlewaretoken], input[name=seen_at]").forEach((field) => field.remove());
+      copy.querySelectorAll("[data-sent], [data-pressed]").forEach((part) => { delete part.dataset.sent; delete part.dataset.pressed; });
       // What a script added for those who have scripts.
       copy.querySelectorAll("[data-dressed]").forEach((part) => part.remove());
       copy.querySelectorAll("[data-copy-button]").forEach((button) => { button.hidden = true; });

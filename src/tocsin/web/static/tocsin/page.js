@@ -92,24 +92,41 @@
     const form = event.target;
     if (form.method !== "post" || form.hasAttribute("hx-post")) { typed.delete(form); return; }
     if (form.dataset.sent) { event.preventDefault(); return; }
-    if (form.hasAttribute("data-guard") && document.getElementById("failed") && !form.dataset.reached) {
+    const mayFail = form.hasAttribute("data-guard") || isCutOff();
+    if (mayFail && document.getElementById("failed") && !form.dataset.reached) {
       event.preventDefault();
-      form.dataset.sent = "yes";
+      showSent(form, event.submitter);
       sendOnceReached(form, event.submitter);
       return;
     }
     delete form.dataset.reached;
     // Another form beside it, such as Acknowledge beside a reply that is begun, would lose what stands in this one.
     typed.delete(form);
-    form.dataset.sent = "yes";
-    setTimeout(() => { delete form.dataset.sent; }, 4000);
+    showSent(form, event.submitter);
+    setTimeout(() => showUnsent(form), SENT_FOR);
   });
+
+  /* A button that was pressed looks so until the answer is there; one that never comes may be asked for again. */
+  const SENT_FOR = 10000;
+  function showSent(form, submitter) {
+    form.dataset.sent = "yes";
+    if (submitter) submitter.dataset.pressed = "yes";
+  }
+  function showUnsent(form) {
+    delete form.dataset.sent;
+    for (const button of form.elements) delete button.dataset.pressed;
+  }
+
+  function isCutOff() {
+    const lost = document.getElementById("lost");
+    return !navigator.onLine || (lost !== null && !lost.hidden);
+  }
 
   // Sent into the void, a form would make room for the browser's own page of an error, and what stood in it be gone.
   async function sendOnceReached(form, submitter) {
     const problem = await problemWithSending();
-    delete form.dataset.sent;
-    if (problem) { sayFailed(problem, 60000); return; }
+    showUnsent(form);
+    if (problem) { sayFailed(problem === "unsent" && !form.hasAttribute("data-guard") ? "unchanged" : problem, 60000); return; }
     // Whoever signed in again meanwhile has another token than the page.
     const token = document.cookie.split("; ").find((pair) => pair.startsWith("tocsin_csrf="));
     const field = form.querySelector("input[name=csrfmiddlewaretoken]");
@@ -121,12 +138,15 @@
   async function problemWithSending() {
     try {
       const answer = await fetch("/api/v1/pause", { cache: "no-store", signal: AbortSignal.timeout(8000) });
-      return answer.ok ? "" : answer.status === 401 ? "signedOut" : "unsent";
+      if (answer.ok) return "";
+      // A page that acts by its link needs nobody signed in.
+      if (answer.status === 401) return "signedOut" in document.getElementById("failed").dataset ? "signedOut" : "";
+      return "unsent";
     } catch {
       return "unsent";
     }
   }
-  window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => { delete form.dataset.sent; }));
+  window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(showUnsent));
   window.addEventListener("beforeunload", (event) => { if ([...typed].some((form) => form.isConnected)) event.preventDefault(); });
 
   /* ---- what could not be fetched in place says so, instead of nothing ---- */
