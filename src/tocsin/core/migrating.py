@@ -34,13 +34,18 @@ def apply_missing() -> None:
     emit_post_migrate_signal(0, False, connection.alias, plan=plan)
 
 
+def of_nothing(executor: MigrationExecutor) -> ProjectState:
+    """The models before the first migration: `executor.migrate` is quick where it begins with it."""
+    return _State(real_apps=executor.loader.unmigrated_apps)
+
+
 def _plan(executor: MigrationExecutor) -> list[tuple[Any, bool]]:
     return executor.migration_plan(executor.loader.graph.leaf_nodes())
 
 
 def _reached(executor: MigrationExecutor) -> ProjectState:
     """The models as the migrations that were applied have left them."""
-    state: ProjectState = _State(real_apps=executor.loader.unmigrated_apps)
+    state = of_nothing(executor)
     applied = executor.loader.applied_migrations
     for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True):
         if (migration.app_label, migration.name) in applied:

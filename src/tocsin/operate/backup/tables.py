@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from django.db import connection as django_connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
+from tocsin.core import migrating
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 
@@ -38,12 +40,18 @@ def unknown(migrations: Iterable[Migration]) -> list[Migration]:
 
 def tables_at(migrations: Collection[Migration]) -> list[str]:
     """The tables that there are after exactly these migrations, in alphabetical order, without Django's own list."""
+    return list(_tables_at(frozenset(migrations)))
+
+
+@lru_cache(maxsize=8)
+def _tables_at(migrations: frozenset[Migration]) -> tuple[str, ...]:
+    """What was found is kept: a restore asks about the same state several times."""
     if not migrations:
-        return []
+        return ()
     loader = MigrationLoader(None, ignore_no_migrations=True)
     state = loader.project_state(list(migrations))
     models = state.apps.get_models(include_auto_created=True)
-    return sorted({model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy})
+    return tuple(sorted({model._meta.db_table for model in models if model._meta.managed and not model._meta.proxy}))
 
 
 def migrate_to(migrations: Collection[Migration]) -> None:
@@ -61,4 +69,4 @@ def migrate_to(migrations: Collection[Migration]) -> None:
         if not {parent.key for parent in needed} <= done:
             raise Rejected("damaged", f"The backup is damaged: {migration} lacks what comes before it.")
         done.add((migration.app_label, migration.name))
-    executor.migrate(None, plan=plan)
+    executor.migrate(None, plan=plan, state=migrating.of_nothing(executor))
