@@ -12,7 +12,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max, QuerySet
 
-from tocsin.access import audit
+from tocsin.access import changes
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, dependents
 from tocsin.core.errors import Rejected
@@ -24,6 +24,7 @@ from tocsin.escalation.policy import PolicyPlan, References
 from tocsin.escalation.steps import Names
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import Group, User
+from tocsin.people.named import free_name, group_of
 
 type NamesById = Mapping[str, Mapping[int, str]]
 
@@ -69,7 +70,11 @@ def save_policy(spec: Mapping[str, object], *, existing: Policy | None = None, a
     with transaction.atomic():
         configuration.lock()
         read = Spec(spec)
-        name, group, plan = _name(read, existing), _group(read), definitions.read(read, _names())
+        name, group, plan = (
+            free_name(read, Policy, existing, "an escalation policy"),
+            group_of(read),
+            definitions.read(read, _names()),
+        )
         anyway = read.flag("anyway", False)
         read.finish()
         _refuse_circle(plan, existing)
@@ -80,7 +85,7 @@ def save_policy(spec: Mapping[str, object], *, existing: Policy | None = None, a
         policy.name, policy.group = name, group
         policy.save()
         _write_version(policy, plan, now)
-        _record(policy, before, policy_spec(policy), actor, now)
+        changes.record("escalation_policy", policy, before, policy_spec(policy), actor=actor, now=now)
     return policy
 
 
@@ -92,7 +97,7 @@ def delete_policy(policy: Policy, *, actor: Actor, now: datetime) -> None:
     with transaction.atomic():
         configuration.lock()
         dependents.refuse_deletion("policy", policy.pk, policy.name)
-        _record(policy, policy_spec(policy), None, actor, now)
+        changes.record("escalation_policy", policy, policy_spec(policy), None, actor=actor, now=now)
         # An alert that is just opening may begin a run with the last one: that stays, used or not.
         versions = [number for number in policy.versions.values_list("pk", flat=True) if number != policy.current_id]
         policy.delete()
@@ -150,22 +155,6 @@ def _names() -> Names:
     )
 
 
-def _name(read: Spec, existing: Policy | None) -> str:
-    name = read.name()
-    others = Policy.objects.exclude(pk=existing.pk) if existing else Policy.objects.all()
-    if name and others.filter(name__iexact=name).exists():
-        read.refuse("name", f'there is an escalation policy "{name}" already.', "name_taken")
-    return name
-
-
-def _group(read: Spec) -> Group | None:
-    name = read.text("group")
-    group = Group.objects.filter(name__iexact=name).first() if name else None
-    if name and group is None:
-        read.refuse("group", f'there is no group "{name}".', "not_found")
-    return group
-
-
 def _refuse_circle(plan: PolicyPlan, existing: Policy | None) -> None:
     """Policies that hand over in a circle would never come to an end."""
     names: list[str] = []
@@ -195,18 +184,3 @@ def _write_version(policy: Policy, plan: PolicyPlan, now: datetime) -> None:
     last = policy.versions.aggregate(last=Max("number"))["last"] or 0
     policy.current = PolicyVersion.objects.create(policy=policy, number=last + 1, definition=stored, created_at=now)
     policy.save(update_fields=["current"])
-
-
-def _record(
-    policy: Policy, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
-) -> None:
-    if audit.record_change(
-        actor,
-        now=now,
-        object_type="escalation_policy",
-        object_id=policy.pk,
-        object_name=policy.name,
-        before=before,
-        after=after,
-    ):
-        configuration.changed()

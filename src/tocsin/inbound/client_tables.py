@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from tocsin.access import audit
+from tocsin.access import changes
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, csv_text, dependents
 from tocsin.core.errors import Rejected
@@ -19,6 +19,7 @@ from tocsin.core.specs import Spec, raise_all
 from tocsin.escalation.models import Policy
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
+from tocsin.people.named import free_name, group_of
 
 MOST_CLIENTS = 5_000
 
@@ -56,13 +57,13 @@ def save_client_table(
     with transaction.atomic():
         configuration.lock()
         read = Spec(spec)
-        name, group, clients = _name(read, existing), _group(read), _clients(read)
+        name, group, clients = free_name(read, ClientTable, existing, "a client table"), group_of(read), _clients(read)
         read.finish()
         before = client_table_spec(existing) if existing else None
         table = existing or ClientTable()
         table.name, table.group, table.clients = name, group, clients
         table.save()
-        _record(table, before, client_table_spec(table), actor, now)
+        changes.record("client_table", table, before, client_table_spec(table), actor=actor, now=now)
     return table
 
 
@@ -71,7 +72,7 @@ def delete_client_table(table: ClientTable, *, actor: Actor, now: datetime) -> N
     with transaction.atomic():
         configuration.lock()
         dependents.refuse_deletion("client_table", table.pk, table.name)
-        _record(table, client_table_spec(table), None, actor, now)
+        changes.record("client_table", table, client_table_spec(table), None, actor=actor, now=now)
         table.delete()
 
 
@@ -118,22 +119,6 @@ def to_csv(clients: Sequence[Mapping[str, str]]) -> str:
     return csv_text.write([["client", "group", "policy"], *rows])
 
 
-def _name(read: Spec, existing: ClientTable | None) -> str:
-    name = read.name()
-    others = ClientTable.objects.exclude(pk=existing.pk) if existing else ClientTable.objects.all()
-    if name and others.filter(name__iexact=name).exists():
-        read.refuse("name", f'there is a client table "{name}" already.', "name_taken")
-    return name
-
-
-def _group(read: Spec) -> Group | None:
-    name = read.text("group")
-    group = Group.objects.filter(name__iexact=name).first() if name else None
-    if name and group is None:
-        read.refuse("group", f'there is no group "{name}".', "not_found")
-    return group
-
-
 def _clients(read: Spec) -> list[dict[str, Any]]:
     raw = read.raw("clients", [])
     if not isinstance(raw, list | tuple) or len(raw) > MOST_CLIENTS:
@@ -167,18 +152,3 @@ def _clients(read: Spec) -> list[dict[str, Any]]:
             read.note(problem)
         found.append(entry)
     return found
-
-
-def _record(
-    table: ClientTable, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
-) -> None:
-    if audit.record_change(
-        actor,
-        now=now,
-        object_type="client_table",
-        object_id=table.pk,
-        object_name=table.name,
-        before=before,
-        after=after,
-    ):
-        configuration.changed()

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from tocsin.access import audit
+from tocsin.access import changes
 from tocsin.access.audit import Actor
 from tocsin.alerts.models import Alert
 from tocsin.alerts.states import LIVE
@@ -103,7 +103,7 @@ def save_integration(
         after = _as_it_stands(Integration.objects.get(pk=integration.pk))
         if before != after:
             _refuse_unreachable(read, now)
-        _record(integration, before, after, actor, now)
+        changes.record("integration", integration, before, after, actor=actor, now=now)
     return integration
 
 
@@ -121,7 +121,7 @@ def delete_integration(integration: Integration, *, actor: Actor, now: datetime)
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
         before = _as_it_stands(integration)
         Integration.objects.filter(pk=integration.pk).update(current=None)
-        _record(integration, before, None, actor, now)
+        changes.record("integration", integration, before, None, actor=actor, now=now)
         Integration.objects.get(pk=integration.pk).delete()
 
 
@@ -299,22 +299,3 @@ def _plan(policy_id: int | None) -> PolicyPlan:
     if policy_id is None:
         return RECIPIENTS_ONLY
     return policies.plan_of(Policy.objects.select_related("current").get(pk=policy_id))
-
-
-def _record(
-    integration: Integration,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-    actor: Actor,
-    now: datetime,
-) -> None:
-    if audit.record_change(
-        actor,
-        now=now,
-        object_type="integration",
-        object_id=integration.pk,
-        object_name=integration.name,
-        before=before,
-        after=after,
-    ):
-        configuration.changed()

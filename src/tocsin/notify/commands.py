@@ -16,7 +16,7 @@ from typing import Any
 
 from django.db import transaction
 
-from tocsin.access import audit
+from tocsin.access import changes
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, egress, named_secrets
 from tocsin.core.errors import Permanent, Rejected
@@ -81,7 +81,10 @@ def save_provider(
             provider.secrets = named_secrets.sealed(secrets)
         provider.save()
         name_before = "" if before is None else str(before["name"])
-        if _record(provider, before, provider_spec(provider), changed, actor, now) and name_before:
+        is_change = changes.record(
+            "provider", provider, before, provider_spec(provider), actor=actor, now=now, secrets=changed
+        )
+        if is_change and name_before:
             # What was known of it is known of another one: it is used in its turn, and shows how it does.
             ProviderHealth.objects.filter(name__in=(name_before, provider.name)).delete()
     return provider
@@ -91,7 +94,7 @@ def delete_provider(provider: Provider, *, actor: Actor, now: datetime) -> None:
     """Deletes a provider. What waits goes by the next one, or into the sandbox if there is none."""
     with transaction.atomic():
         configuration.lock()
-        _record(provider, provider_spec(provider), None, [], actor, now)
+        changes.record("provider", provider, provider_spec(provider), None, actor=actor, now=now)
         ProviderHealth.objects.filter(name=provider.name).delete()
         provider.delete()
 
@@ -257,29 +260,3 @@ def _check_url(spec: Spec, name: str, url: str) -> None:
         egress.check_url(url)
     except Permanent as problem:
         spec.refuse(name, problem.detail)
-
-
-def _record(
-    provider: Provider,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-    changed_secrets: list[str],
-    actor: Actor,
-    now: datetime,
-) -> bool:
-    """Whether anything changed."""
-    if after is not None and changed_secrets:
-        # That a secret changed is on record; what it was or is, never.
-        after = {**after, "secrets_changed": changed_secrets}
-    is_change = audit.record_change(
-        actor,
-        now=now,
-        object_type="provider",
-        object_id=provider.pk,
-        object_name=provider.name,
-        before=before,
-        after=after,
-    )
-    if is_change:
-        configuration.changed()
-    return bool(is_change)

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from tocsin.access import audit
+from tocsin.access import changes
 from tocsin.access.audit import Actor
 from tocsin.core import clock, configuration, dependents, settings_store
 from tocsin.core.errors import Rejected
@@ -96,7 +96,7 @@ def save_schedule(
         if read.overrides is not None:
             overrides.replace_all(schedule, read.overrides, actor=actor, now=now)
         overrides.drop_orphans(schedule, actor=actor, now=now)
-        _record("schedule", schedule, before, spec_without_overrides(schedule), actor, now)
+        changes.record("schedule", schedule, before, spec_without_overrides(schedule), actor=actor, now=now)
     return schedule
 
 
@@ -126,7 +126,7 @@ def delete_schedule(schedule: Schedule, *, actor: Actor, now: datetime) -> None:
     with transaction.atomic():
         configuration.lock()
         dependents.refuse_deletion("schedule", schedule.pk, schedule.name)
-        _record("schedule", schedule, schedule_spec(schedule, now=now), None, actor, now)
+        changes.record("schedule", schedule, schedule_spec(schedule, now=now), None, actor=actor, now=now)
         schedule.delete()
 
 
@@ -156,7 +156,7 @@ def save_support_hours(
         hours.windows = windows.write(read.windows)
         hours.holiday_calendars = _calendar_ids(read.holiday_calendars)
         hours.save()
-        _record("support_hours", hours, before, support_hours_spec(hours), actor, now)
+        changes.record("support_hours", hours, before, support_hours_spec(hours), actor=actor, now=now)
     return hours
 
 
@@ -165,7 +165,7 @@ def delete_support_hours(hours: SupportHours, *, actor: Actor, now: datetime) ->
     with transaction.atomic():
         configuration.lock()
         dependents.refuse_deletion("support_hours", hours.pk, hours.name)
-        _record("support_hours", hours, support_hours_spec(hours), None, actor, now)
+        changes.record("support_hours", hours, support_hours_spec(hours), None, actor=actor, now=now)
         hours.delete()
 
 
@@ -198,7 +198,7 @@ def save_holiday_calendar(
         calendar.name, calendar.group = read.name, _group(read.group)
         calendar.country, calendar.region, calendar.days = read.country, read.region, list(read.days)
         calendar.save()
-        _record("holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor, now)
+        changes.record("holiday_calendar", calendar, before, holiday_calendar_spec(calendar), actor=actor, now=now)
     return calendar
 
 
@@ -207,7 +207,7 @@ def delete_holiday_calendar(calendar: HolidayCalendar, *, actor: Actor, now: dat
     with transaction.atomic():
         configuration.lock()
         dependents.refuse_deletion("holiday_calendar", calendar.pk, calendar.name)
-        _record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor, now)
+        changes.record("holiday_calendar", calendar, holiday_calendar_spec(calendar), None, actor=actor, now=now)
         calendar.delete()
 
 
@@ -303,17 +303,3 @@ def _shifts_with_ids(read: ScheduleSpec) -> list[dict[str, Any]]:
         if user.lower() not in ids
     )
     return [shift.with_users([ids[user.lower()] for user in shift.users]) for shift in read.shifts]
-
-
-def _record(
-    noun: str,
-    row: Schedule | SupportHours | HolidayCalendar,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-    actor: Actor,
-    now: datetime,
-) -> None:
-    if audit.record_change(
-        actor, now=now, object_type=noun, object_id=row.pk, object_name=row.name, before=before, after=after
-    ):
-        configuration.changed()

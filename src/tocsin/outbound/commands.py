@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from tocsin.access import audit
+from tocsin.access import audit, changes
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, database, dependents, named_secrets
 from tocsin.core.egress import HttpClient
@@ -31,7 +31,8 @@ from tocsin.outbound.connectors.registry import KINDS
 from tocsin.outbound.models import AgentMatch, Call, OutboundIntegration, Standing
 from tocsin.outbound.queue import TOPIC
 from tocsin.outbound.states import ENDED, CallStatus, Event
-from tocsin.people.models import Group, User
+from tocsin.people.models import User
+from tocsin.people.named import free_name, group_of
 
 
 def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = False) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def save_outbound(
     with transaction.atomic():
         configuration.lock()
         read = Spec(spec)
-        name, kind, group = _name(read, existing), _kind(read, existing), _group(read)
+        name = free_name(read, OutboundIntegration, existing, "an outbound integration")
+        kind, group = _kind(read, existing), group_of(read)
         enabled = read.flag("enabled", True)
         given = {key: read.text(key, longest=4000) for key in kind.secrets if read.has(key)}
         settings = kind.read(read)
@@ -89,7 +91,9 @@ def save_outbound(
         row.matches.all().delete()
         AgentMatch.objects.bulk_create(AgentMatch(integration=row, user=user, number=to) for user, to in matches)
         Standing.objects.get_or_create(integration=row, defaults={"look_at": now})
-        if _record(row, before, outbound_spec(row), changed, actor, now):
+        if changes.record(
+            "outbound_integration", row, before, outbound_spec(row), actor=actor, now=now, secrets=changed
+        ):
             _try_again(row.pk, now)
     return row
 
@@ -104,7 +108,7 @@ def delete_outbound(integration: OutboundIntegration, *, actor: Actor, now: date
             detail = f"{integration.name} cannot be deleted: {', '.join(users)} writes back by it. Take it away there."
             raise Rejected("in_use", detail)
         dependents.refuse_deletion("outbound", integration.pk, integration.name)
-        _record(integration, outbound_spec(integration), None, [], actor, now)
+        changes.record("outbound_integration", integration, outbound_spec(integration), None, actor=actor, now=now)
         integration.delete()
 
 
@@ -276,14 +280,6 @@ def _wake() -> None:
         cursor.execute("SELECT pg_notify(%s, %s)", (database.CHANNEL, f"{TOPIC} outbound-log clock"))
 
 
-def _name(spec: Spec, existing: OutboundIntegration | None) -> str:
-    name = spec.name()
-    others = OutboundIntegration.objects.exclude(pk=existing.pk) if existing else OutboundIntegration.objects.all()
-    if name and others.filter(name__iexact=name).exists():
-        spec.refuse("name", f'there is an outbound integration "{name}" already.', "name_taken")
-    return name
-
-
 def _kind(spec: Spec, existing: OutboundIntegration | None) -> ConnectorKind:
     kind = KINDS.get(spec.text("kind", required=True))
     if kind is None:
@@ -313,38 +309,3 @@ def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
         else:
             found.append((user, number))
     return found
-
-
-def _group(spec: Spec) -> Group | None:
-    name = spec.text("group")
-    if not name:
-        return None
-    group = Group.objects.filter(name__iexact=name).first()
-    if group is None:
-        spec.refuse("group", f'there is no group "{name}".', "not_found")
-    return group
-
-
-def _record(
-    row: OutboundIntegration,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-    changed_secrets: list[str],
-    actor: Actor,
-    now: datetime,
-) -> bool:
-    if after is not None and changed_secrets:
-        # That a secret changed is on record; what it was or is, never.
-        after = {**after, "secrets_changed": changed_secrets}
-    is_change = audit.record_change(
-        actor,
-        now=now,
-        object_type="outbound_integration",
-        object_id=row.pk,
-        object_name=row.name,
-        before=before,
-        after=after,
-    )
-    if is_change:
-        configuration.changed()
-    return is_change

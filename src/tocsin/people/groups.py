@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from tocsin.access import audit
+from tocsin.access import changes
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, dependents, settings_store
 from tocsin.core.errors import Rejected
@@ -50,10 +50,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         _write_members(group, read, users)
         _write_contacts(group, read)
         after = group_spec(Group.objects.get(pk=group.pk))
-        if audit.record_change(
-            actor, now=now, object_type="group", object_id=group.pk, object_name=group.name, before=before, after=after
-        ):
-            configuration.changed()
+        changes.record("group", group, before, after, actor=actor, now=now)
     return group
 
 
@@ -62,12 +59,8 @@ def delete_group(group: Group, *, actor: Actor, now: datetime) -> None:
     with transaction.atomic():
         configuration.lock()
         dependents.refuse_deletion("group", group.pk, group.name)
-        before, number = group_spec(group), group.pk
+        changes.record("group", group, group_spec(group), None, actor=actor, now=now)
         group.delete()
-        audit.record_change(
-            actor, now=now, object_type="group", object_id=number, object_name=group.name, before=before, after=None
-        )
-        configuration.changed()
 
 
 def _users(read: GroupSpec) -> dict[str, User]:

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max, QuerySet
 
-from tocsin.access import audit
+from tocsin.access import audit, changes
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, database
 from tocsin.core.errors import Rejected
@@ -21,6 +21,7 @@ from tocsin.core.specs import Spec
 from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
+from tocsin.people.named import free_name, group_of
 from tocsin.workflows import definition as definitions
 from tocsin.workflows import loop, reactor, reading
 from tocsin.workflows.decide import End, Owner, Progress, decide
@@ -107,7 +108,7 @@ def save_workflow(
     with transaction.atomic():
         configuration.lock()
         read = Spec(spec)
-        name, group = _name(read, existing), _group(read)
+        name, group = free_name(read, Workflow, existing, "a workflow"), group_of(read)
         enabled = read.flag("enabled", True)
         last = Workflow.objects.aggregate(last=Max("position"))["last"] or 0
         position = read.whole("order", existing.position if existing else last + 1, most=MOST_POSITION)
@@ -119,7 +120,7 @@ def save_workflow(
         row.name, row.group, row.is_enabled, row.position = name, group, enabled, position
         row.trigger, row.definition = str(plan.trigger.on), definitions.stored(plan)
         row.save()
-        _record(row, before, workflow_spec(row), actor, now)
+        changes.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
     reactor.look_again()
     return row
 
@@ -139,7 +140,7 @@ def delete_workflow(workflow: Workflow, *, actor: Actor, now: datetime) -> None:
     """Deletes a workflow with its runs. What waits is not done any more."""
     with transaction.atomic():
         configuration.lock()
-        _record(workflow, workflow_spec(workflow), None, actor, now)
+        changes.record("workflow", workflow, workflow_spec(workflow), None, actor=actor, now=now)
         workflow.delete()
     reactor.look_again()
 
@@ -151,7 +152,7 @@ def set_enabled(workflow: Workflow, is_enabled: bool, *, actor: Actor, now: date
         before = workflow_spec(workflow)
         workflow.is_enabled = is_enabled
         workflow.save(update_fields=["is_enabled"])
-        _record(workflow, before, workflow_spec(workflow), actor, now)
+        changes.record("workflow", workflow, before, workflow_spec(workflow), actor=actor, now=now)
     reactor.look_again()
 
 
@@ -171,7 +172,7 @@ def move(workflow: Workflow, by: int, *, actor: Actor, now: datetime) -> None:
                 before = workflow_spec(row)
                 row.position = place
                 row.save(update_fields=["position"])
-                _record(row, before, workflow_spec(row), actor, now)
+                changes.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
     reactor.look_again()
 
 
@@ -264,34 +265,3 @@ def _names() -> Names:
         return known[noun].get(name.casefold())
 
     return Names(find, kinds)
-
-
-def _name(read: Spec, existing: Workflow | None) -> str:
-    name = read.name()
-    others = Workflow.objects.exclude(pk=existing.pk) if existing else Workflow.objects.all()
-    if name and others.filter(name__iexact=name).exists():
-        read.refuse("name", f'there is a workflow "{name}" already.', "name_taken")
-    return name
-
-
-def _group(read: Spec) -> Group | None:
-    name = read.text("group")
-    group = Group.objects.filter(name__iexact=name).first() if name else None
-    if name and group is None:
-        read.refuse("group", f'there is no group "{name}".', "not_found")
-    return group
-
-
-def _record(
-    row: Workflow, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
-) -> None:
-    if audit.record_change(
-        actor,
-        now=now,
-        object_type="workflow",
-        object_id=row.pk,
-        object_name=row.name,
-        before=before,
-        after=after,
-    ):
-        configuration.changed()

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connection as django_connection
 from django.db import transaction
 
-from tocsin.access import audit
+from tocsin.access import changes
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, database
 from tocsin.core.errors import Rejected
@@ -25,6 +25,7 @@ from tocsin.inbound.maintenance.recurrence import Recurrence, Span
 from tocsin.inbound.maintenance.windows import Clock, Window, WindowAction
 from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.people.models import Group
+from tocsin.people.named import free_name, group_of
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ def save_window(
         read = Spec(spec)
         window = existing or MaintenanceWindow(created_at=now)
         before = window_spec(existing) if existing else None
-        window.name = _name(read, existing)
-        window.group = _group(read)
+        window.name = free_name(read, MaintenanceWindow, existing, "a maintenance window")
+        window.group = group_of(read)
         window.times = maintenance_times.read(read)
         window.action = read.one_of("action", WindowAction, WindowAction.SUPPRESS)
         window.integrations = _ids(read, "integrations", "integration", Integration.objects.values_list("name", "pk"))
@@ -86,7 +87,7 @@ def save_window(
         read.finish()
         window.save()
         _move_waiting(window, now)
-        _record(window, before, window_spec(window), actor, now)
+        changes.record("maintenance_window", window, before, window_spec(window), actor=actor, now=now)
     return window
 
 
@@ -95,7 +96,7 @@ def delete_window(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> 
     with transaction.atomic():
         configuration.lock()
         _due(window.pk, now)
-        _record(window, window_spec(window), None, actor, now)
+        changes.record("maintenance_window", window, window_spec(window), None, actor=actor, now=now)
         window.delete()
 
 
@@ -214,7 +215,7 @@ def draft(spec: Mapping[str, object]) -> MaintenanceWindow:
     """The window that a spec describes, not saved. Raises Rejected as saving does, but for its name."""
     read = Spec({"name": "draft", **{key: value for key, value in spec.items() if value not in (None, "")}})
     read.text("name")
-    window = MaintenanceWindow(name="draft", group=_group(read), times=maintenance_times.read(read))
+    window = MaintenanceWindow(name="draft", group=group_of(read), times=maintenance_times.read(read))
     window.action = read.one_of("action", WindowAction, WindowAction.SUPPRESS)
     window.integrations = _ids(read, "integrations", "integration", Integration.objects.values_list("name", "pk"))
     window.groups = _ids(read, "groups", "group", Group.objects.values_list("name", "pk"))
@@ -224,22 +225,6 @@ def draft(spec: Mapping[str, object]) -> MaintenanceWindow:
 
 
 # --- Reading -------------------------------------------------------------------------------------------------------
-
-
-def _name(spec: Spec, existing: MaintenanceWindow | None) -> str:
-    name = spec.name()
-    others = MaintenanceWindow.objects.exclude(pk=existing.pk) if existing else MaintenanceWindow.objects.all()
-    if name and others.filter(name__iexact=name).exists():
-        spec.refuse("name", f'there is a maintenance window "{name}" already.', "name_taken")
-    return name
-
-
-def _group(spec: Spec) -> Group | None:
-    name = spec.text("group")
-    found = Group.objects.filter(name__iexact=name).first() if name else None
-    if name and found is None:
-        spec.refuse("group", f'there is no group "{name}".', "not_found")
-    return found
 
 
 def _ids(spec: Spec, key: str, word: str, known: Iterable[tuple[str, int]]) -> list[int]:
@@ -289,20 +274,3 @@ def _move_waiting(window: MaintenanceWindow, now: datetime) -> None:
 def _due(window_id: int, at: datetime) -> None:
     with django_connection.cursor() as cursor:
         cursor.execute("UPDATE inbound_delayedopening SET due_at = %s WHERE window_id = %s", [at, window_id])
-
-
-def _record(
-    window: MaintenanceWindow, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: Actor, now: datetime
-) -> None:
-    if before == after:
-        return
-    configuration.changed()
-    audit.record_change(
-        actor,
-        now=now,
-        object_type="maintenance_window",
-        object_id=window.pk,
-        object_name=window.name,
-        before=before,
-        after=after,
-    )
