@@ -110,7 +110,7 @@ class Pair:
         self.seconds = self.seconds if seconds is None else seconds
         for _ in range(turns):
             self.box.turn()
-            was_busy = bool(self.box._leased)
+            was_busy = bool(self.box.in_flight.jobs())
             self.box.settle()
             sent = self.server.hooks.run()
             asked = asking.ask_about(self.directory, lambda: self.now)

@@ -51,7 +51,7 @@ class Desk:
         box = (self.outboxes or [self.outbox()])[0]
         for _ in range(turns):
             box.turn()
-            if not box._leased:
+            if not box.in_flight.jobs():
                 return
             box.settle()
 

@@ -318,10 +318,7 @@ def test_a_provider_that_hangs_leaves_room_for_the_others(post: Post, ntfy: Ntfy
         post.page(post.alert("Push"), "push")
         for _ in range(5):
             box.turn()
-        with box._changed:
-            assert box._changed.wait_for(
-                lambda: not any(job.provider == "Works" for job in box._leased.values()), timeout=10
-            )
+        assert box.in_flight.wait_until(lambda jobs: not any(job.provider == "Works" for job in jobs), timeout=10)
         assert len(ntfy.messages) == 1
         assert mail.mails == []
         held.set()

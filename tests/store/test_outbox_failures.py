@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import transaction
@@ -23,6 +24,7 @@ from tocsin.notify import contact_tests, queue
 from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.outbox import Outbox
 from tocsin.notify.queue import Over
+from tocsin.notify.record import record
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -438,20 +440,17 @@ def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_aw
     post.user("alice")
     post.page(alert := post.alert(), "alice")
     box = post.outbox()
-    original = box._record
-    refused: list[int] = []
+    refused = threading.Event()
 
-    def away(results: object) -> None:
-        if not refused:
-            refused.append(1)
+    def away(*given: Any) -> None:
+        if not refused.is_set():
+            refused.set()
             raise OperationalError("the server closed the connection")
-        original(results)  # type: ignore[arg-type]
+        record(*given)
 
-    monkeypatch.setattr(box, "_record", away)
+    monkeypatch.setattr("tocsin.notify.outbox.record", away)
     box.turn()
-    # The sending thread has ended, and could not write down what came of it.
-    box._senders.shutdown(wait=True)
-    assert refused == [1]
+    assert refused.wait(10)
     assert post.states(alert)[0][1] == "sending"
     box.turn()
     assert len(mail.mails) == 1

@@ -8,18 +8,15 @@ from __future__ import annotations
 import logging
 import random
 import socket
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-
-from psycopg.errors import DataError, IntegrityError
 
 from tocsin.core import clock, database, ids
 from tocsin.core.database import Connection
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.in_flight import InFlight
 from tocsin.core.loops import Loop
 from tocsin.core.storable import without_unstorable
 from tocsin.outbound import preparing
@@ -48,29 +45,28 @@ class Outbox:
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
         self.directory = directory or Directory()
-        self._slots = slots
         self._now = now
         self._jitter = jitter
-        self._senders = ThreadPoolExecutor(slots, thread_name_prefix="outbound")
-        self._changed = threading.Condition()
-        self._leased: dict[int, Job] = {}
-        self._results: list[Result] = []
-        self._writing = threading.Lock()
+        self.in_flight = InFlight[int, Job, Result](
+            "outbound",
+            slots,
+            key=lambda job: job.id,
+            work=lambda job: make(self.directory, job, self._now),
+            write=self._record,
+            salvage=_mark,
+        )
 
     def turn(self) -> bool:
         """Claims what is due and begins to send it; True when there may be more at once. Never waits for a send."""
-        self._write_down()
-        with self._changed:
-            free = self._slots - len(self._leased)
-        jobs = database.retry_once(lambda: self._claim(free)) if free > 0 else []
-        for job in jobs:
-            self._senders.submit(self._send, job)
+        self.in_flight.write_down()
+        free = self.in_flight.free()
+        if free > 0:
+            self.in_flight.begin(database.retry_once(lambda: self._claim(free)))
         return False
 
     def keep_leases(self) -> bool:
         """Renews the leases of what is on its way here, and puts back what another process left."""
-        with self._changed:
-            ours = list(self._leased)
+        ours = [job.id for job in self.in_flight.jobs()]
         with database.transaction() as connection:
             self.directory.refresh(connection)
             connection.execute(
@@ -83,16 +79,11 @@ class Outbox:
 
     def settle(self) -> None:
         """Returns when nothing is on its way any more, and all of it is written down."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._results) == len(self._leased))
-        self._write_down()
+        self.in_flight.settle()
 
     def close(self, timeout: float = 20.0) -> None:
         """Lets what is on its way end, for `timeout` seconds at most, and writes it down."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._results) == len(self._leased), timeout)
-        self._write_down()
-        self._senders.shutdown(wait=False, cancel_futures=True)
+        self.in_flight.close(timeout)
         self.directory.close()
 
     def _claim(self, free: int) -> list[Job]:
@@ -100,49 +91,9 @@ class Outbox:
         with database.transaction() as connection:
             self.directory.refresh(connection)
             jobs = claim(connection, self.directory, free, self.node, now)
-            jobs = preparing.prepare(connection, self.directory, jobs)
-        with self._changed:
-            self._leased |= {job.id: job for job in jobs}
-        return jobs
+            return preparing.prepare(connection, self.directory, jobs)
 
-    def _send(self, job: Job) -> None:
-        result = make(self.directory, job, self._now)
-        with self._changed:
-            self._results.append(result)
-            self._changed.notify_all()
-        try:
-            self._write_down()
-        except Exception:  # a thread's edge: the next turn writes it down
-            log.exception("What came of the outbound call %s could not be written down yet.", job.id)
-
-    def _write_down(self) -> None:
-        with self._writing:
-            with self._changed:
-                results = list(self._results)
-            if not results:
-                return
-            try:
-                database.retry_once(lambda: self._record(results))
-            except (DataError, IntegrityError):
-                # One of them cannot be written: alone, it hurts no other.
-                self._write_each(results)
-            done = {result.job.id for result in results}
-            with self._changed:
-                self._results = [result for result in self._results if result.job.id not in done]
-                for number in done:
-                    self._leased.pop(number, None)
-                self._changed.notify_all()
-
-    def _write_each(self, results: list[Result]) -> None:
-        for result in results:
-            try:
-                self._record([result])
-            except (DataError, IntegrityError):
-                log.exception("What came of the outbound call %s cannot be written down.", result.job.id)
-                with database.transaction() as connection:
-                    mark(connection, result)
-
-    def _record(self, results: list[Result]) -> None:
+    def _record(self, results: Sequence[Result]) -> None:
         with database.transaction() as connection:
             # It may lock alerts, which come before calls.
             preparing.conclude(connection, self.directory, results)
@@ -151,6 +102,11 @@ class Outbox:
     def _take_up(self, ours: list[int]) -> None:
         with database.transaction() as connection:
             _take_up(connection, ours, self._now())
+
+
+def _mark(result: Result) -> None:
+    with database.transaction() as connection:
+        mark(connection, result)
 
 
 def make(directory: Directory, job: Job, now: Callable[[], datetime]) -> Result:
