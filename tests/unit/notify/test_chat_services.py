@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,10 +14,11 @@ import pytest
 from tests.doubles.http import HttpDouble, Response, http_double
 from tests.unit.notify.messages import EXTREME, every_purpose, page
 from tocsin.core import config, egress, sealing
-from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.egress import Answer, HttpClient, OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify.channels.chat.channel import ChatChannel
-from tocsin.notify.channels.chat_services import services
+from tocsin.notify.channels.chat_services import sender, services
+from tocsin.notify.channels.chat_services.carriage import carried
 from tocsin.notify.channels.chat_services.sender import ChatServicesSender, words
 from tocsin.notify.channels.push.channel import PushChannel
 from tocsin.people import addresses, sealed
@@ -115,6 +117,35 @@ def test_every_message_is_taken_whatever_is_in_it(server: HttpDouble) -> None:
     for message in messages:
         sender.send(ChatChannel().render(message), "chat", address, KEY)
     assert len(server.requests) == len(messages)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "tgram://123456789:abcdefg_hijklmnop/12315544",
+        "https://discord.com/api/webhooks/4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js",
+        "mmosts://mattermost.example.org/3ccdd113474722377935511fc85d3dd4",
+        "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+    ],
+)
+def test_what_a_ticket_says_is_no_markup_and_calls_nobody(url: str) -> None:
+    """Telegram's messages lost what stood between < and >, and all that came after <script>."""
+    said = "<db01> <script>alert</script> @everyone @here @channel @all <!channel> <@4711>, ann@all.example"
+    rendered = ChatChannel().render(replace(page(), alerts=(replace(page().alerts[0], subject=said, short_text=""),)))
+    sent: list[bytes] = []
+
+    class Recording(HttpClient):
+        def request(self, method: str, url: str, *, content: bytes = b"", **_more: Any) -> Answer:
+            sent.append(content)
+            return Answer(200, {}, b"ok")
+
+    with carried(Recording(), KEY):
+        sender._notify(services.opened(url), rendered)
+    text = html.unescape(str(json.loads(sent[-1])))
+    for word in ("db01>", "script>", "alert", "everyone", "ann@all.example", "Open the ticket"):
+        assert word in text, word
+    for call in ("@everyone", "@here", "@channel", "@all ", "<!channel", "<@4711"):
+        assert call not in text, call
 
 
 def test_a_short_limit_cuts_the_text_and_never_the_link() -> None:

@@ -16,6 +16,9 @@ from tocsin.notify.channels.chat_services.carriage import Carriage, carried
 from tocsin.notify.channels.contract import Account, OutcomeUnknown, ProviderKind, Rendered, Sender, Sent, Setting
 from tocsin.people import sealed
 
+#: `<db01>`, `<!channel>`, `<@4711>`; `@everyone`, and Zulip's `@**all**`, but no e-mail address.
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?@#&])|(?<![\w.+-])@(?=(?:everyone|here|channel|all)\b|[*_])")
+
 #: A shorter part of a URL is a word, and no secret.
 _SHORTEST_SECRET = 6
 
@@ -79,10 +82,16 @@ def words(rendered: Rendered, longest_title: int, longest_body: int) -> tuple[st
     links = "\n".join(f"{button.label}: {button.url}" for button in rendered.buttons)
     if not links and rendered.link:
         links = rendered.link
-    title = wording.cut(rendered.subject, longest_title or 200)
+    title = wording.cut(_as_words(rendered.subject), longest_title or 200)
     # Without a title of its own the service puts it before the text.
     room = longest_body - len(links) - (0 if longest_title else len(title)) - 10
-    return title, "\n".join(part for part in (wording.cut(rendered.text, max(0, room)), links) if part)
+    return title, "\n".join(part for part in (wording.cut(_as_words(rendered.text), max(0, room)), links) if part)
+
+
+def _as_words(text: str) -> str:
+    """The text with an unseen space where a service would take it for a tag, which it strips with its words, or for a
+    call to everybody: whoever writes a ticket rings nobody's phone."""
+    return _MARKUP.sub("\\g<0>\u200b", text)
 
 
 def _kind(rendered: Rendered) -> Any:
