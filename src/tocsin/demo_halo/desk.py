@@ -81,11 +81,11 @@ def _ticket(halo: Halo, number: int) -> str:
 
 def act(halo: Halo, verb: str, form: Mapping[str, str]) -> str:
     """What a button does; returns what went wrong, or ""."""
-    number = int(form["ticket"]) if form.get("ticket", "").isdigit() else 0
+    number = int(form["ticket"]) if form.get("ticket", "").isdecimal() else 0
     try:
         match verb:
             case "log":
-                priority = int(form["priority"]) if form.get("priority", "").isdigit() else 3
+                priority = int(form["priority"]) if form.get("priority", "").isdecimal() else 3
                 halo.log({"summary": form.get("summary", "")[:200], "priority_id": priority}, DESK_AGENT)
             case "take":
                 halo.change(number, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)

@@ -186,7 +186,7 @@ class _Ids(dict[str, int]):
     """Reads `#7` as 7, so that one parser serves both forms."""
 
     def __missing__(self, key: str) -> int:
-        if key.startswith("#") and key[1:].isdigit():
+        if key.startswith("#") and key[1:].isdecimal():
             return int(key[1:])
         raise KeyError(key)
 

@@ -302,7 +302,7 @@ def _matches(spec: Spec, agents: Mapping[str, str]) -> list[tuple[User, str]]:
         user = known.get(username.casefold())
         if user is None:
             spec.refuse("agents", f'there is no user "{username}".', "not_found")
-        elif not number.isdigit():
+        elif not number.isdecimal():
             spec.refuse("agents", f"{username}: give the agent's number in Halo.")
         elif any(user == other for other, _ in found):
             spec.refuse("agents", f'names the user "{user.username}" twice.')

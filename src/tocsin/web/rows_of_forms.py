@@ -14,7 +14,7 @@ def rearranged(data: QueryDict, prefix: str) -> QueryDict | None:
     """What was sent with its parts added, moved or removed, if such a button was pressed; else None."""
     asked = re.fullmatch(r"(add|up|down|remove)(?:-(\d{1,3}))?", data.get(BUTTON, ""))
     count = data.get(f"{prefix}-TOTAL_FORMS", "")
-    if asked is None or not count.isdigit() or int(count) > 1000:
+    if asked is None or not count.isdecimal() or int(count) > 1000:
         return None
     order: list[int | None] = list(range(int(count)))
     at = int(asked[2]) if asked[2] else -1

@@ -151,7 +151,7 @@ def _reset_after(answer: Answer) -> timedelta | None:
     """How long until the limit is reset, as some say instead of Retry-After: in seconds."""
     for name in ("ratelimit-reset", "x-ratelimit-reset-in-seconds"):
         text = answer.headers.get(name, "")
-        if text.isdigit() and len(text) < 6:
+        if text.isdecimal() and len(text) < 6:
             return timedelta(seconds=int(text))
     return None
 

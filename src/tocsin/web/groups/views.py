@@ -139,7 +139,7 @@ def _show(rejected: Rejected, form: GroupForm, members: Any, contacts: Any) -> N
         place = problem.field or ""
         index = place.partition("[")[2].partition("]")[0]
         text = beside(problem)
-        if place.startswith("contacts[") and index.isdigit() and int(index) < len(kept_contacts):
+        if place.startswith("contacts[") and index.isdecimal() and int(index) < len(kept_contacts):
             field = place.rpartition(".")[2]
             target = kept_contacts[int(index)]
             target.add_error(field if field in target.fields else None, text)

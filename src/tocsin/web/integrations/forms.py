@@ -14,7 +14,7 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.people.models import Group, User
-from tocsin.web.forms import CodeField, DurationField
+from tocsin.web.forms import CodeField, DurationField, MomentField
 from tocsin.web.told import told
 
 MODES = [
@@ -241,11 +241,9 @@ class TestForm(forms.Form):
 
     chosen = forms.ChoiceField(label=_("Message"), required=False)
     payload = CodeField(label=_("Payload"), required=False, rows=18, max_length=LONGEST_PAYLOAD)
-    at = forms.DateTimeField(
+    at = MomentField(
         label=_("At"),
         required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
         help_text=_("Such as tonight at three: who is on call then? Empty: now."),
     )
 

@@ -135,6 +135,6 @@ def _save_reminders(request: Request, rows: Iterable[ReminderForm]) -> list[str]
 def _shown(problem: Rejected, rows: Sequence[ReminderForm]) -> str:
     place = problem.field or ""
     index, _end, field = place.removeprefix("reminders[").partition("].")
-    if index.isdigit() and int(index) < len(rows):
+    if index.isdecimal() and int(index) < len(rows):
         rows[int(index)].add_error(field if field in ("before", "by") else None, beside(problem))
     return beside(problem)

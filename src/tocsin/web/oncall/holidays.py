@@ -205,7 +205,7 @@ def _show(rejected: Rejected, form: CalendarForm, days: Sequence[DayForm]) -> No
     for problem in each(rejected):
         place = problem.field or ""
         index, _end, field = place.removeprefix("days[").partition("].")
-        if place.startswith("days[") and index.isdigit() and int(index) < len(days):
+        if place.startswith("days[") and index.isdecimal() and int(index) < len(days):
             days[int(index)].add_error(field if field in ("date", "name") else None, beside(problem))
         else:
             show_rejection(form, problem)

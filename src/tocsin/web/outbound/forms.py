@@ -213,7 +213,7 @@ class HttpForm(CommonForm):
     def spec(self, known: Mapping[str, Any]) -> dict[str, Any]:
         data = self.cleaned_data
         statuses = [part.strip() for part in data["expected_status"].split(",") if part.strip()]
-        if not all(part.isdigit() for part in statuses):
+        if not all(part.isdecimal() for part in statuses):
             raise Rejected("invalid", str(_("expected_status: are numbers such as 200, 204.")), "expected_status")
         return {
             **super().spec(known),

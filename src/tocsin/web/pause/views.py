@@ -18,7 +18,7 @@ from tocsin.access.roles import Action
 from tocsin.core.errors import Rejected
 from tocsin.notify import pause as pauses
 from tocsin.notify.models import Pause
-from tocsin.web.forms import show_rejection
+from tocsin.web.forms import MomentField, show_rejection
 from tocsin.web.guard import actor, needs
 from tocsin.web.request import Request, page
 
@@ -29,10 +29,8 @@ class PauseForm(forms.Form):
     reason = forms.CharField(
         label=gettext_lazy("Why?"), max_length=500, help_text=gettext_lazy("Everybody reads it on every page.")
     )
-    until = forms.DateTimeField(
+    until = MomentField(
         label=gettext_lazy("Until"),
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"],
         help_text=gettext_lazy("In your time zone; seven days at most. Then the step that is due fires."),
     )
 

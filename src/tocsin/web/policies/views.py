@@ -224,7 +224,7 @@ def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
         place = problem.field or ""
         if place.startswith("steps["):
             index, _end, rest = place.removeprefix("steps[").partition("]")
-            if index.isdigit() and int(index) < len(steps):
+            if index.isdecimal() and int(index) < len(steps):
                 steps[int(index)].add_error(_step_field(rest.lstrip(".")), beside(problem))
                 continue
         show_rejection(form, problem, _PLACES)

@@ -17,6 +17,7 @@ from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.simulate import preflight
 from tocsin.simulate.escalation import PlannedPage
 from tocsin.web.alerts.timeline import channel_name
+from tocsin.web.forms import MomentField
 from tocsin.web.request import Request
 
 #: The hour that a night's pager is about.
@@ -64,11 +65,7 @@ class Row:
 class MomentForm(forms.Form):
     """The moment that the pre-flight is about, in the reader's zone."""
 
-    at = forms.DateTimeField(
-        label=_("If a critical alert opened at"),
-        required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-    )
+    at = MomentField(label=_("If a critical alert opened at"), required=False)
 
 
 def read(request: Request) -> dict[str, Any]:

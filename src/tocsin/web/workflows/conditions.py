@@ -45,7 +45,7 @@ class Conditions:
         kind, _colon, rest = button.partition(":")
         row, _colon, what = rest.partition(":")
         name, *path = row.split(".")
-        if kind != "cond" or name not in self.rows or not all(part.isdigit() and len(part) < 4 for part in path):
+        if kind != "cond" or name not in self.rows or not all(part.isdecimal() and len(part) < 4 for part in path):
             return False
         self.rows[name] = condition_rows.change(self.rows[name], [int(part) for part in path], what)
         return True

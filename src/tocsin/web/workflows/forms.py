@@ -226,10 +226,6 @@ class ActionForm(forms.Form):
         """Each field with the classes that say for which actions it is shown."""
         return [(self[name], _CLASSES[name]) for name in self.fields if name != "do"]
 
-    def is_empty(self) -> bool:
-        """Whether nobody chose anything here."""
-        return not self.has_changed() and not self.initial
-
     def spec(self) -> dict[str, Any]:
         """The action in a spec's shape."""
         data = self.cleaned_data
@@ -282,7 +278,11 @@ else:
 
 
 class Actions(_FormSet):
-    """The actions in order."""
+    """The actions in order. Each that is sent counts, whatever the form says of how many there were: none may be
+    empty."""
+
+    def _construct_form(self, i: int, **options: Any) -> ActionForm:
+        return super()._construct_form(i, **{**options, "empty_permitted": False})  # type: ignore[misc, no-any-return]
 
     def as_typed(self) -> list[dict[str, Any]]:
         """What was typed, for forms to begin with that are shown again before they are finished."""

@@ -38,7 +38,7 @@ def log(request: Request, number: int) -> HttpResponse:
         rows = rows.filter(status__in=_SHOWN[show])
     text = request.GET.get("q", "").strip().lstrip("#")
     if text:
-        rows = rows.filter(alert=int(text)) if text.isdigit() and len(text) < 19 else rows.none()
+        rows = rows.filter(alert=int(text)) if text.isdecimal() and len(text) < 19 else rows.none()
     found = by_number(rows, request.GET.get("cursor", ""))
     context = {
         "workflow": row,

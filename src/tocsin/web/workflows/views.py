@@ -93,7 +93,7 @@ def _tried(row: Workflow, asked: str, request: Request) -> tuple[Trial | None, s
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise Rejected("invalid", _("Write the number of an alert, such as 42."), "alert")
     return int(text)
 
@@ -177,7 +177,7 @@ def _show(rejected: Rejected, form: WorkflowForm, actions: Actions, conditions: 
         place = problem.field or ""
         if place.startswith("actions["):
             index, _end, rest = place.removeprefix("actions[").partition("]")
-            if index.isdigit() and int(index) < len(actions.forms):
+            if index.isdecimal() and int(index) < len(actions.forms):
                 actions.forms[int(index)].add_problem(rest.lstrip("."), beside(problem))
                 continue
         if not conditions.show(problem):

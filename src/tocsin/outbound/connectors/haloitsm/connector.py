@@ -210,7 +210,7 @@ class _Writing:
         if not stand_in:
             me = self.client.me(self.line, self.now)
             stand_in = {"number": whole(me.get("id")), "name": me.get("name") or "Tocsin's agent"}
-        if not str(stand_in["number"]).isdigit():
+        if not str(stand_in["number"]).isdecimal():
             raise AssignFirst("Halo closes no ticket that has no agent, and does not say who Tocsin's agent is.")
         self._post_ticket({"agent_id": int(stand_in["number"]), "_forcereassign": True}, "assign the ticket")
         return str(stand_in["name"])
@@ -236,7 +236,7 @@ def text_of_note(action: Mapping[str, Any]) -> str:
 
 def _outcome(action: str) -> dict[str, object]:
     """An action by its number, or by its name."""
-    return {"outcome_id": int(action)} if action.isdigit() else {"outcome": action}
+    return {"outcome_id": int(action)} if action.isdecimal() else {"outcome": action}
 
 
 def _read(spec: Spec) -> dict[str, Any]:
@@ -289,7 +289,7 @@ def _read_create(create: Spec) -> dict[str, Any]:
     for key in ("ticket_type", "team", "priority", "client", "site", "user"):
         found[key] = create.text(key, longest=100)
     for key in ("client", "site", "user"):
-        if found[key] and not found[key].isdigit():
+        if found[key] and not found[key].isdecimal():
             create.refuse(key, f"give the {key}'s number in Halo: names there are not unique.")
     found["summary"] = create.text("summary", longest=500)
     found["details"] = create.text("details", longest=5000)

@@ -118,7 +118,7 @@ class Look:
             for ticket in rows:
                 changed = reading.moment(ticket.get("last_update"))
                 # A filter that this Halo does not know, it ignores.
-                if whole(ticket.get("id")).isdigit() and not (changed and earliest and changed < earliest):
+                if whole(ticket.get("id")).isdecimal() and not (changed and earliest and changed < earliest):
                     found.append((ticket, at))
         # So much changed that one look does not see all of it: the next one goes on from there.
         self.next_page = first + pages if pages == MOST_PAGES and full else 0
@@ -192,7 +192,7 @@ class Look:
         again: list[tuple[dict[str, Any], datetime]] = []
         waiting = self._live(list(gone)) if gone else {}
         for ticket, alert_id in {**live, **waiting}.items():
-            if ticket in changed or not ticket.isdigit():
+            if ticket in changed or not ticket.isdecimal():
                 continue
             try:
                 whole_ticket, at = self.client.ticket(self.line, ticket, self.now)

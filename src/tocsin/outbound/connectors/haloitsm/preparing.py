@@ -256,7 +256,7 @@ def _fields(content: Mapping[str, Any], lists: Lists) -> dict[str, Any]:
     if content.get("team"):
         fields["team"] = content["team"]
     for key in ("client", "site", "user"):
-        if str(content.get(key, "")).isdigit():
+        if str(content.get(key, "")).isdecimal():
             fields[f"{key}_id"] = int(content[key])
     return {"fields": fields}
 

@@ -84,7 +84,7 @@ def _differs(name: str, value: str, columns: Mapping[str, str]) -> bool:
 def merged_into(ticket: Mapping[str, Any]) -> str:
     """The number of the ticket that this one was merged into, or ""."""
     found = (whole(ticket.get(key)) for key in _MERGED)
-    return next((number for number in found if number.isdigit() and int(number) > 0), "")
+    return next((number for number in found if number.isdecimal() and int(number) > 0), "")
 
 
 def moment(text: object) -> datetime | None:
@@ -133,7 +133,7 @@ def notes(actions: Sequence[Mapping[str, Any]], me: str, application: str, text_
         number, agent = whole(action.get("id")), whole(action.get("who_agentid"))
         by = str(action.get("actionby_application_id") or "")
         is_own = (me and agent == me) or (application and by.casefold() == application.casefold())
-        if is_own or not number.isdigit() or not agent.isdigit() or int(agent) < 2:
+        if is_own or not number.isdecimal() or not agent.isdecimal() or int(agent) < 2:
             continue
         text = str(text_of(action)).strip()
         if text:

@@ -173,7 +173,7 @@ def _numbers(client: Client, line: Line, now: datetime) -> dict[str, int]:
     return {
         str(row.get("name", "")).casefold().removesuffix("- all").removesuffix("(all)").strip(): int(number)
         for row in rows
-        if (number := whole(row.get("id"))).lstrip("-").isdigit() and "assigned" not in _flavour(row)
+        if (number := whole(row.get("id"))).lstrip("-").isdecimal() and "assigned" not in _flavour(row)
     }
 
 
