@@ -157,6 +157,9 @@ ACCOUNT_ADAPTER = "tocsin.web.accounts.adapter.AccountAdapter"
 ACCOUNT_FORMS = {
     "login": "tocsin.web.accounts.signin.SignInForm",
     "reset_password": "tocsin.web.accounts.signin.ForgottenForm",
+    "reset_password_from_key": "tocsin.web.accounts.signin.ChosenPasswordForm",
+    "change_password": "tocsin.web.accounts.signin.NewPasswordForm",
+    "reauthenticate": "tocsin.web.accounts.signin.StillYouForm",
 }
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]

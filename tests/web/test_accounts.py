@@ -218,6 +218,15 @@ def test_a_password_that_is_changed_while_an_administrator_takes_the_role_away_g
     assert after.check_password("another long word")
 
 
+def test_changing_the_password_is_said_in_the_words_of_the_other_pages(company: Company) -> None:
+    client = Client(headers={"Accept-Language": "de"})
+    client.post("/account/login/", {"login": "bob", "password": PASSWORD})
+    text = client.post("/account/password/change/", {"oldpassword": "wrong"}).content.decode()
+    assert "Dieses Passwort stimmt nicht." in text
+    assert "Bitte gib" not in text
+    assert "placeholder" not in text.partition("<main")[2]
+
+
 def test_a_forgotten_password_is_chosen_anew_by_mail_on_the_public_address(company: Company) -> None:
     client = Client()
     client.post("/account/password/reset/", {"email": "bob@example.org"}, headers={"Host": "evil.example.org"})

@@ -30,6 +30,7 @@ class AccountAdapter(DefaultAccountAdapter):
         "account_inactive": _("This user is switched off. Ask an administrator."),
         "incorrect_code": _("That code is not right. Codes change every 30 seconds."),
         "incorrect_password": _("That password is not right."),
+        "enter_current_password": _("That password is not right."),
     }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:

@@ -13,6 +13,8 @@ from tocsin.web.forms import ZoneField, each, show_rejection
 
 _OF_USER = ("name", "email", "username", "time_zone")
 
+PASSWORD_HELP = _("At least ten characters. A few words in a row are easy to keep in mind.")
+
 
 def _new_password(label: Any) -> forms.CharField:
     return forms.CharField(
@@ -20,7 +22,7 @@ def _new_password(label: Any) -> forms.CharField:
         strip=False,
         max_length=200,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text=_("At least ten characters. A few words in a row are easy to keep in mind."),
+        help_text=PASSWORD_HELP,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.forms import LoginForm, ResetPasswordForm
+from allauth.account.forms import ChangePasswordForm, LoginForm, ResetPasswordForm, ResetPasswordKeyForm
+from allauth.account.forms import ReauthenticateForm as PasswordAgainForm
 from allauth.core import context
 from allauth.core.internal.cryptokit import normalize_user_code
 from allauth.mfa.adapter import get_adapter
@@ -16,6 +17,14 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.access import audit
 from tocsin.people import second_factors
 from tocsin.web.accounts.adapter import address_of, moment_of
+from tocsin.web.accounts.forms import PASSWORD_HELP
+
+_LABELS = {
+    "oldpassword": _("Password until now"),
+    "password": _("Password"),
+    "password1": _("New password"),
+    "password2": _("New password, once more"),
+}
 
 
 class SignInForm(LoginForm):
@@ -43,6 +52,31 @@ class ForgottenForm(ResetPasswordForm):
         super().__init__(*args, **kwargs)
         self.fields["email"].label = _("E-mail")
         self.fields["email"].widget.attrs = {"autocomplete": "email"}
+
+
+class _PasswordsForm(forms.Form):
+    """Passwords under our labels. A placeholder that repeats one tells nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, label in _LABELS.items():
+            if name in self.fields:
+                self.fields[name].label = label
+                self.fields[name].widget.attrs.pop("placeholder", None)
+        if "password1" in self.fields:
+            self.fields["password1"].help_text = PASSWORD_HELP
+
+
+class NewPasswordForm(_PasswordsForm, ChangePasswordForm):
+    """A new password, after the old one."""
+
+
+class ChosenPasswordForm(_PasswordsForm, ResetPasswordKeyForm):
+    """A new password, by the link of a mail."""
+
+
+class StillYouForm(_PasswordsForm, PasswordAgainForm):
+    """The password before something that matters."""
 
 
 class _OnceForm(BaseAuthenticateForm):
