@@ -18,6 +18,7 @@ from tocsin.notify import contact_tests
 from tocsin.people import groups as commands
 from tocsin.people import permissions
 from tocsin.people.models import Group
+from tocsin.web import meanwhile
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import beside, each, offer_own_zone, show_rejection
@@ -87,7 +88,9 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     contacts = ContactFormSet(
         request.POST or None, initial=initial_contacts(written) if written else [], prefix="contacts"
     )
-    if request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()]):
+    now = meanwhile.stamp(written)
+    is_whole = request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()])
+    if is_whole and not meanwhile.refuses(request, now, form):
         try:
             saved = commands.save_group(
                 spec(form, members, contacts), existing=row, actor=actor(request), now=request.now
@@ -98,7 +101,13 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
             messages.success(request, _("Saved."))
             return redirect("group", saved.pk)
     failed = form.errors or any(one.errors for one in [*members.forms, *contacts.forms])
-    context = {"group": row, "form": form, "members": members, "contacts": contacts}
+    context = {
+        "group": row,
+        "form": form,
+        "members": members,
+        "contacts": contacts,
+        "seen": meanwhile.seen(request, now),
+    }
     return page(request, "groups/edit.html", context, status=422 if failed else 200)
 
 

@@ -17,7 +17,7 @@ from tocsin.oncall import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group
-from tocsin.web import needed
+from tocsin.web import meanwhile, needed
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import offer_own_zone, reader_zone, typed
 from tocsin.web.guard import actor, may, needs, offer_own_groups, require
@@ -65,9 +65,10 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         shifts = shifts_formset(None, shifts_formset(moved, ()).as_typed())
     offer_own_groups(request, form.fields["group"])
     shown: Preview | None = None
+    now = meanwhile.stamp(commands.spec_without_overrides(row) if row else None)
     if form.is_bound and form.is_valid() and shifts.is_valid():
         if not only_shown:
-            saved = _saved(request, row, form, shifts)
+            saved = None if meanwhile.refuses(request, now, form) else _saved(request, row, form, shifts)
             if saved is not None:
                 messages.success(request, _("Saved."))
                 return redirect("group_schedule", saved.group_id)
@@ -80,6 +81,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         "shifts": shifts,
         "preview": shown,
         "imports": list(row.imports.all()) if row else [],
+        "seen": meanwhile.seen(request, now, is_only_shown=only_shown),
     }
     return page(request, "oncall/edit.html", context, status=422 if failed and not only_shown else 200)
 

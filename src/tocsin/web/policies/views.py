@@ -24,7 +24,7 @@ from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.simulate.escalation import Stage
 from tocsin.simulate.policy import Supposed, simulate
-from tocsin.web import needed
+from tocsin.web import meanwhile, needed
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.deleting import ask_and_delete
@@ -105,8 +105,9 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         form = PolicyForm(initial=typed(form), existing=row)
         steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").as_typed(), prefix="steps")
     offer_own_groups(request, form.fields["group"])
+    now = meanwhile.stamp(spec if row else None)
     if form.is_bound and form.is_valid() and steps.is_valid():
-        saved = _saved(request, row, form, steps)
+        saved = None if meanwhile.refuses(request, now, form) else _saved(request, row, form, steps)
         if saved is not None:
             messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
             return redirect("policy", saved.pk)
@@ -118,6 +119,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         "numbered": list(zip(steps.forms, steps.minutes(), strict=True)),
         "templates": [] if row else ready_made(_zone()),
         "chosen": request.GET.get("from", ""),
+        "seen": meanwhile.seen(request, now, is_only_shown=moved is not None),
     }
     return page(request, "policies/edit.html", context, status=422 if failed else 200)
 
