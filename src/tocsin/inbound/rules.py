@@ -108,7 +108,11 @@ def compile_rules(
 
     def rule(name: str) -> CompiledCondition | None:
         definition = rules.get(name)
-        return None if definition in (None, False) else compile_condition(definition, f"{where}.{name}", known)
+        return (
+            None
+            if definition is None or definition is False
+            else compile_condition(definition, f"{where}.{name}", known)
+        )
 
     return CompiledRules(
         cancel=rule("cancel"),
@@ -117,7 +121,7 @@ def compile_rules(
         update=rule("update"),
         ignore=_sentences(rules.get("ignore"), f"{where}.ignore", known),
         veto=_sentences(rules.get("veto"), f"{where}.veto", known),
-        filters=None if filters in (None, {}, True) else compile_condition(filters, "filters", known),
+        filters=None if filters is True or filters in (None, {}) else compile_condition(filters, "filters", known),
     )
 
 

@@ -119,6 +119,7 @@ def test_first_and_last_day_bound_it_and_then_it_is_over() -> None:
         ({"repeat": "weekly", "days": ["someday"], "from": "22:00", "to": "23:00"}, "days"),
         ({"repeat": "monthly", "days": ["32"], "from": "22:00", "to": "23:00"}, "days"),
         ({"repeat": "daily", "from": "22:00"}, "to"),
+        ({"repeat": "daily", "from": "22:00", "to": ""}, "to"),
         ({"repeat": "daily", "from": "22:00", "to": "23:00", "lasts": "1h"}, "to"),
         ({"repeat": "daily", "from": "25:00", "to": "23:00"}, "from"),
         ({"repeat": "daily", "from": "22:00", "lasts": "8d"}, "lasts"),

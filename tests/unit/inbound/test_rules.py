@@ -85,6 +85,8 @@ def test_vetoes_come_before_filters_and_both_say_no_with_a_reason() -> None:
         ([], None, "rules"),
         ({"opens": True}, None, "rules.opens"),
         ({"open": "New"}, None, "rules.open"),
+        ({"open": 0}, None, "rules.open"),
+        ({}, 1, "filters"),
         ({"close": {"all": [has("a", "b"), {"field": "c", "operator": "is"}]}}, None, "rules.close.all[1].operator"),
         ({"ignore": {}}, None, "rules.ignore"),
         ({"ignore": [{"when": True}]}, None, "rules.ignore[0]"),

@@ -145,7 +145,7 @@ def _days(spec: Spec, repeat: Repeat) -> dict[str, list[str]]:
 def _hours(spec: Spec) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in ("from", "to"):
-        text = spec.text(key, required=key == "from")
+        text = spec.text(key, required=key == "from" or spec.has(key))
         if text:
             try:
                 found[key] = clock(minutes(text) % (24 * 60) if key == "from" else minutes(text))
