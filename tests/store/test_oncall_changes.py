@@ -259,6 +259,27 @@ def test_a_shift_is_read_from_a_calendar_and_stays_as_it_was_while_that_fails(
         assert len(server.requests) == 4, "not before its time"
 
 
+def test_a_calendars_turns_stay_under_another_name_of_the_shift_and_are_read_at_once_by_another_time_zone(
+    desk: Group, now: datetime, client: HttpClient
+) -> None:
+    local = CALENDAR.replace("T080000Z", "T080000").replace("T200000Z", "T200000")
+    answers = [Response(200, local.encode()), Response(503), Response(200, local.encode())]
+    with http_double(lambda request: answers.pop(0)) as server:
+        address = {"url": f"{server.url}/a.ics"}
+        spec = {**SPEC, "shifts": [{"name": "Elsewhere", "calendar": address}]}
+        schedule = commands.save_schedule(spec, actor=ACTOR, now=now)
+        imports_loop.turn(client, now)
+        later = now + timedelta(minutes=1)
+        spec = {**SPEC, "shifts": [{"name": "elsewhere, by Carol", "calendar": address}], "time_zone": "Asia/Tokyo"}
+        commands.save_schedule(spec, existing=schedule, actor=ACTOR, now=later)
+        imports_loop.turn(client, later)
+        assert "answers 503" in CalendarImport.objects.get().error
+        assert primary(desk, now)[0] == "Carol", "what was read last stays in force"
+        imports_loop.turn(client, later + imports_loop.AFTER_FAILURE)
+        assert primary(desk, datetime(2026, 11, 23, 23, 30, tzinfo=UTC))[0] == "Carol", "08:30 in Tokyo"
+        assert primary(desk, datetime(2026, 11, 24, 11, 30, tzinfo=UTC))[0] == "Alice", "20:30 in Tokyo"
+
+
 def test_a_calendar_feed_is_read_by_its_secret_address_until_that_is_rotated(schedule: Schedule, now: datetime) -> None:
     alice = user("alice")
     made = feeds.make(alice, FeedKind.PERSON, actor=ACTOR, now=now)

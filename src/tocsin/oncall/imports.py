@@ -13,17 +13,24 @@ from tocsin.oncall.models import CalendarImport, Schedule
 def follow(schedule: Schedule, now: datetime) -> None:
     """Keeps a row for each of the schedule's shifts that take their turns from a calendar, in the caller's transaction.
 
-    A new address is read at once, and what was read of the old one is forgotten.
+    A new address is read at once, and what was read of the old one is forgotten. A known one is read at once too, since
+    the time zone may be another, and stays in force until then, under another name of the shift as well.
     """
     wanted = {shift["name"]: shift["calendar"]["url"] for shift in schedule.definition["shifts"] if "calendar" in shift}
     held = {row.shift: row for row in schedule.imports.all()}
-    schedule.imports.exclude(shift__in=wanted).delete()
-    for name, url in wanted.items():
-        row = held.get(name)
-        if row is not None and row.url == url:
-            continue
+    renamed = {row.url: row for name, row in held.items() if name not in wanted}
+    kept = {
+        name: row
+        for name, url in wanted.items()
+        if (row := held[name] if name in held else renamed.pop(url, None)) is not None and row.url == url
+    }
+    schedule.imports.exclude(pk__in=[row.pk for row in kept.values()]).exclude(shift__in=wanted).delete()
+    for name, row in kept.items():
+        row.shift, row.due_at = name, now
+        row.save(update_fields=["shift", "due_at"])
+    for name in wanted.keys() - kept.keys():
         CalendarImport.objects.update_or_create(
             schedule=schedule,
             shift=name,
-            defaults={"url": url, "due_at": now, "read_at": None, "error": "", "unknown": [], "spans": []},
+            defaults={"url": wanted[name], "due_at": now, "read_at": None, "error": "", "unknown": [], "spans": []},
         )
