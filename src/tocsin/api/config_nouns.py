@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from django.db import transaction
@@ -56,6 +56,8 @@ class ConfigNoun[M: Model]:
     by: str = "name"
     #: What is shown beside the spec; a body may bring it back, and it changes nothing.
     shown_only: frozenset[str] = frozenset({"id"})
+    #: Keys that stay where they are left out, and how each is written to take it away.
+    without: Mapping[str, object] = field(default_factory=dict)
     #: What it takes to see one.
     see: Action = Action.SEE
 
@@ -101,7 +103,8 @@ def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
         who = caller(request)
         with _alone():
             existing = noun.find_own(id, who, action)
-            return _save(noun, {**noun.spec_of(existing), **body}, existing, who)
+            given = {key: noun.without.get(key) if value is None else value for key, value in body.items()}
+            return _save(noun, {**noun.spec_of(existing), **given}, existing, who)
 
     @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it")
     def delete(request: HttpRequest, id: str) -> None:

@@ -115,5 +115,6 @@ SCHEDULES = ConfigNoun(
     delete=_delete,
     owner=lambda schedule: schedule.group_id,
     example=EXAMPLE,
+    without={"overrides": []},
 )
 register(SCHEDULES)

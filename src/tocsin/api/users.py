@@ -113,5 +113,6 @@ USERS = ConfigNoun(
     owner=lambda _user: None,
     example=EXAMPLE,
     by="username",
+    without={"language": "", "contact_rules": {}},
 )
 register(USERS)
