@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,9 @@ def read(body: bytes, people: Mapping[str, int], zone: ZoneInfo, since: datetime
             continue
         begin, end = _moment(_value(event, "DTSTART"), zone), _end(event, zone)
         found = [people[name.lower()] for name in _names(event) if name.lower() in people]
-        if not found:
+        if found:
+            unknown |= dict.fromkeys(_strangers(event, people))
+        else:
             unknown[(_names(event) or ("an event without a title",))[0][:200]] = None
         spans += [(user, begin, end) for user in dict.fromkeys(found) if begin < end]
     return Read(tuple(sorted(set(spans), key=lambda span: (span[1], span[2], span[0]))), tuple(unknown), flaws)
@@ -152,6 +154,15 @@ def _names(event: Component) -> tuple[str, ...]:
     # "Alice: primary of Desk" and "On call: Alice" are both common.
     parts = [part.strip() for part in title.split(":")] if ":" in title else []
     return tuple(name for name in (title, *parts) if name)
+
+
+def _strangers(event: Component, people: Mapping[str, int]) -> Iterator[str]:
+    """Attendees that are nobody here, where another one is somebody; rooms and the like are not meant."""
+    held = event.get("ATTENDEE")
+    for value in held if isinstance(held, list) else [held] if held is not None else []:
+        address = str(value).split(":", 1)[-1].strip()
+        if address.lower() not in people and str(value.params.get("CUTYPE", "")).upper() not in ("ROOM", "RESOURCE"):
+            yield address[:200]
 
 
 def _end(event: Component, zone: ZoneInfo) -> datetime:

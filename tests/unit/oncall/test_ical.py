@@ -51,6 +51,15 @@ def test_an_event_is_somebodys_by_attendee_organizer_or_title(named: str, user: 
     assert span[0] == user
 
 
+def test_an_attendee_who_is_nobody_here_is_named_beside_one_who_is_and_a_room_is_not() -> None:
+    found = read(
+        "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nATTENDEE:mailto:alice@example.org\r\n"
+        "ATTENDEE:mailto:bobby@example.org\r\nATTENDEE;CUTYPE=RESOURCE:mailto:room@example.org\r\nSUMMARY:Shift"
+    )
+    assert [user for user, _, _ in found.spans] == [ALICE]
+    assert found.unknown == ("bobby@example.org",)
+
+
 def test_who_is_nobody_here_is_named_and_a_cancelled_event_is_left_out() -> None:
     found = read(
         "DTSTART:20260401T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Mallory",
