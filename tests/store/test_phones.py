@@ -18,6 +18,7 @@ from tests.store.hooks import hook_server
 from tests.store.people import ACTOR
 from tests.store.sending import Post, allow_loopback, changed, post_office, provider
 from tocsin.access.models import AuditEntry
+from tocsin.alerts.commands import merge_into
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database, settings_store
@@ -165,6 +166,36 @@ def test_who_has_several_alerts_says_which_or_all(world: World) -> None:
     )
     assert world.hear(ALICE, "help") == replies.HELP
     assert world.hear(ALICE, "what?") == replies.UNKNOWN
+
+
+@pytest.mark.parametrize("text", ["ack", "ack {child}", "ack {parent}", "reply On my way", "reply {child} On my way"])
+def test_an_answer_about_an_alert_that_was_merged_since_acts_on_the_one_it_is_merged_into(
+    world: World, text: str
+) -> None:
+    world.post.user("alice", SMS)
+    child, parent = world.post.alert(), world.post.alert("Everything down")
+    world.post.page(child, "alice")
+    world.post.go()
+    world.post.act(child, merge_into(parent, Close(actor=world.post.actor("alice"))))
+    said = world.hear(ALICE, text.format(child=child, parent=parent))
+    told = "Your reply is on" if "reply" in text else "You acknowledged"
+    direct = text in ("ack", "ack {parent}", "reply On my way")
+    assert said == ("" if direct else f"Alert {child} is merged into {parent}. ") + f"{told} alert {parent}."
+    kind = "replied" if "reply" in text else "acknowledged"
+    assert AlertEvent.objects.get(kind=kind).alert_id == parent
+
+
+def test_a_call_about_an_alert_that_was_merged_since_is_about_the_one_it_is_merged_into(world: World) -> None:
+    world.post.user("alice", {**CALL, "wait": "0s"})
+    child, parent = world.post.alert(), world.post.alert("Everything down")
+    world.post.page(child, "alice")
+    world.post.go()
+    (call,) = world.first.calls
+    world.post.act(child, merge_into(parent, Close(actor=world.post.actor("alice"))))
+    heard = world.first.pick_up(call)
+    assert "Everything down" in heard.text
+    world.first.press(call, heard, "7")
+    assert AlertEvent.objects.get(kind="acknowledged").alert_id == parent
 
 
 def test_nobody_who_is_not_known_gets_an_answer_and_second_comers_hear_how_it_stands(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
 from tocsin.core import clock, dependents
 from tocsin.core import database as connections
 from tocsin.core.errors import Rejected
+from tocsin.escalation.commands import save_policy
 from tocsin.inbound import commands as integrations
 from tocsin.notify.models import Notification
 from tocsin.operate import retention
@@ -166,6 +168,30 @@ def test_the_policys_own_sla_counts_where_the_ticket_brings_no_date(desk: Desk) 
     desk.go(10)
     desk.go(60)
     assert sorted(run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE) == ["Over", "Soon"]
+
+
+@pytest.mark.parametrize("how", ["workflow", "hand over", "rise"])
+def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(desk: Desk, how: str) -> None:
+    own: dict[str, Any] = {"steps": [{"notify": {"roles": ["primary"]}, "after": "0m"}], "end_after": "1m"}
+    dated = save_policy({"name": "Dated", **own, "sla": {"respond_by": "30m"}}, actor=ACTOR, now=desk.start)
+    desk.save(**own, **({"end": {"then": "hand_over", "policy": "Dated"}} if how == "hand over" else {}))
+    if how == "workflow":
+        desk.workflow("Start", {"do": "start_policy", "policy": "Dated"}, trigger={"on": "every", "every": "1m"})
+    desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
+    alert = desk.open()
+    desk.go(0)
+    assert ("Soon", RunStatus.SKIPPED, "The alert has no date for the respond-by time.") in desk.said(alert)
+    if how == "rise":
+        with connections.transaction() as connection:
+            state = rows.load(connection, [alert])[alert]
+            risen = replace(state, priority=Priority.CRITICAL)
+            change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_id))
+            write(connection, [change], desk.at(1))
+    desk.go(2)
+    waits = ("Soon", RunStatus.WAITING, "It waits for the respond-by time, 2026-11-24 09:45 UTC.")
+    assert waits in desk.said(alert)
+    desk.go(25)
+    assert [run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE].count("Soon") == 1
 
 
 def test_what_recurs_goes_on_while_the_alert_lives_and_ends_by_its_stop_condition_or_with_it(desk: Desk) -> None:

@@ -9,11 +9,14 @@ import pytest
 from django.test import Client
 
 from tests.web.conftest import Company
+from tocsin.alerts import commands
 from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.orders import Close
 from tocsin.alerts.states import AlertStatus
 from tocsin.core import clock
 from tocsin.notify import links
 from tocsin.people.models import User
+from tocsin.web.guard import alert_actor
 
 type Opens = Callable[..., int]
 
@@ -51,6 +54,19 @@ def test_the_link_acts_as_its_person_whoever_is_signed_in(
     number = open_alert()
     browser_of(company.admin).post(link(number, company.responder), {"command": "assign"})
     assert Alert.objects.get(pk=number).owner == company.responder
+
+
+def test_a_link_to_an_alert_that_was_merged_since_leads_to_the_one_it_is_merged_into(
+    company: Company, open_alert: Opens
+) -> None:
+    child, parent = open_alert(), open_alert()
+    order = Close(actor=alert_actor(company.admin))
+    commands.act(child, commands.merge_into(parent, order), now=clock.now())
+    client = Client()
+    text = client.get(link(child, company.responder)).content.decode()
+    assert f"Alert {child}, about which you were paged, is merged into this one." in text
+    client.post(link(child, company.responder), {"command": "acknowledge"})
+    assert AlertEvent.objects.get(kind="acknowledged").alert_id == parent
 
 
 def test_who_pressed_too_late_hears_how_it_stands(company: Company, open_alert: Opens) -> None:

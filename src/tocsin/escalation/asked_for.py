@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from tocsin.alerts import lifecycle, rows
+from tocsin.alerts import lifecycle, reactors, rows
 from tocsin.alerts.orders import Actor, AlertState, NewEvent
-from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.reactors import AlertChange, Paging, PagingMode
 from tocsin.alerts.states import LIVE, EventKind, Via
 from tocsin.core import database
 from tocsin.core.database import Connection
@@ -64,6 +64,8 @@ def start_policy(
         table.insert(connection, [table.NewRun(alert.id, new, version)])
         rows.insert_events(connection, [event])
         paging.carry_out(connection, [(held["id"], Decision(ended, cancels=(CancelPages(None, said),)))], now)
+    by = Paging(new.mode, version, new.recipient_users, new.recipient_groups, said)
+    reactors.react(connection, [AlertChange(alert, alert, (event,), paging=by)], now)
     database.hint(connection, "runs")
     rest = "" if new.status is RunStatus.ACTIVE else f" It waits: {new.reason}"
     return f"Policy {policy['name']} started.{rest}"

@@ -65,12 +65,14 @@ def follow(run: RunState, before: AlertState, after: AlertState, events: Iterabl
 def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now: datetime) -> Decision:
     """What a priority does that rose above what `run` was started for; anything else leaves the run alone.
 
-    `fresh` is what the routes say now, as `begin` makes it; None keeps policy and recipients. The new run replaces
-    the old. If nobody has the alert, escalation starts again, once; if somebody has, or acknowledged, they are told.
+    `fresh` is what the routes say now, as `begin` makes it; None keeps policy and recipients. So does one that pages
+    nobody, where people are paged: they are never silently dropped. The new run replaces the old. If nobody has the
+    alert, escalation starts again, once; if somebody has, or acknowledged, they are told.
     """
     if alert.status not in LIVE or not alert.priority.is_above(run.priority):
         return Decision(run)
-    new = replace(fresh or _anew(run, now), priority=alert.priority)
+    is_dropped = fresh is not None and run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE
+    new = replace(_anew(run, now) if fresh is None or is_dropped else fresh, priority=alert.priority)
     if new.mode is PagingMode.RECORD and run.mode is PagingMode.RECORD:
         return Decision(replace(run, priority=alert.priority))
     rose = f"The priority rose from {run.priority} to {alert.priority}"
@@ -80,11 +82,12 @@ def raise_priority(run: RunState, alert: AlertState, fresh: RunState | None, now
 def reroute(run: RunState, alert: AlertState, fresh: RunState, moved: str, now: datetime) -> Decision:
     """What becomes of a run whose alert moved to where the routes name others: `fresh` takes its place.
 
-    The same policy for the same people leaves the run alone, and so does a route that only records: who is being paged
-    is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
+    The same policy for the same people leaves the run alone, and so does what only records or watches: who is being
+    paged is never silently dropped. If somebody has the alert, they are told, and nobody else is paged.
     """
     is_same = fresh.plan == run.plan and _recipients(fresh) == _recipients(run)
-    if alert.status not in LIVE or fresh.mode is PagingMode.RECORD or (is_same and fresh.mode is run.mode):
+    is_dropped = fresh.mode is PagingMode.RECORD or (run.mode is PagingMode.PAGE and fresh.mode is not PagingMode.PAGE)
+    if alert.status not in LIVE or is_dropped or (is_same and fresh.mode is run.mode):
         return Decision(run)
     return _replaced(run, fresh, alert, f"{moved}, and the routes name others for it", TellWhy.MOVED, now)
 

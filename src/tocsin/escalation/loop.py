@@ -15,7 +15,7 @@ from typing import Any
 
 from tocsin.alerts import commands, lifecycle, reactors, rows
 from tocsin.alerts.orders import AlertState
-from tocsin.alerts.reactors import AlertChange
+from tocsin.alerts.reactors import AlertChange, Paging
 from tocsin.core import clock, database
 from tocsin.core.database import Connection
 from tocsin.core.loops import Loop
@@ -220,8 +220,18 @@ def _tell(
     connection: Connection, decisions: list[tuple[int, Decision]], states: Mapping[int, AlertState], now: datetime
 ) -> None:
     """Hands what the escalation did (a step that fired, its end) to whatever else follows an alert's events."""
-    told = [(states[decision.run.alert_id], decision.events) for _row, decision in decisions if decision.events]
-    reactors.react(connection, [AlertChange(state, state, tuple(events)) for state, events in told], now)
+    told = [(states[decision.run.alert_id], decision) for _row, decision in decisions if decision.events]
+    changes = [AlertChange(state, state, one.events, paging=_handed_over(one)) for state, one in told]
+    reactors.react(connection, changes, now)
+
+
+def _handed_over(decision: Decision) -> Paging | None:
+    """By what the alert pages from now on, where its policy handed over to another."""
+    new = decision.successor
+    if new is None:
+        return None
+    why = new.progress.why
+    return Paging(new.mode, decision.successor_version, new.recipient_users, new.recipient_groups, why)
 
 
 def _changes(

@@ -98,6 +98,7 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
         runs[alert_id] = with_progress(runs[alert_id], busy={**runs[alert_id].progress.busy, **users})
     written: dict[int, RunState] = {}
     successors: dict[int, tuple[RunState, int | None]] = {}
+    versions: dict[int, int | None] = {alert_id: row["version_id"] for alert_id, row in held.items()}
     decisions: list[tuple[int | None, Decision]] = []
     for change in changes:
         run = runs.get(change.alert_id)
@@ -110,8 +111,10 @@ def _follow(connection: Connection, changes: Sequence[AlertChange], now: datetim
             if change.alert_id not in successors:
                 written[row["id"]] = decision.run
             if decision.successor is not None:
-                version = change.paging.version_id if change.paging else row["version_id"]
-                successors[change.alert_id] = (run, version)
+                by = change.paging
+                if by is not None and by.mode is decision.successor.mode:
+                    versions[change.alert_id] = by.version_id
+                successors[change.alert_id] = (run, versions[change.alert_id])
             elif change.alert_id in successors:
                 successors[change.alert_id] = (run, successors[change.alert_id][1])
         runs[change.alert_id] = run

@@ -80,7 +80,8 @@ def whose(connection: Connection, channels: Sequence[str], address: str, now: da
 
 
 _OPEN = """
-SELECT DISTINCT a.id FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id
+SELECT DISTINCT a.id FROM notify_notification n JOIN alerts_alert p ON p.id = n.alert_id
+JOIN alerts_alert a ON a.id = CASE WHEN p.status = 'merged' THEN p.merged_into_id ELSE p.id END
 WHERE n.user_id = %(user)s AND n.id >= %(since)s AND n.purpose IN ('page', 'still_on_it') AND a.status = ANY(%(live)s)
   AND EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id
               AND d.status IN ('sending', 'sent', 'delivered'))
@@ -89,32 +90,45 @@ ORDER BY a.id
 
 
 def open_for(connection: Connection, user_id: int, now: datetime) -> list[int]:
-    """The live alerts that this person was paged about, by number."""
+    """The live alerts that this person was paged about, by number; of a merged one, the one it was merged into."""
     wanted = {"user": user_id, "since": ids.first_uuid7(now - RECENT), "live": sorted(LIVE)}
     return [row[0] for row in connection.execute(_OPEN, wanted).fetchall()]
 
 
 def is_theirs(connection: Connection, user_id: int, alert_id: int) -> bool:
-    """Whether this person was ever paged about that alert, or has it."""
+    """Whether this person was ever paged about that alert, or one that is merged into it, or has it."""
     found = connection.execute(
-        "SELECT 1 FROM notify_notification WHERE alert_id = %(alert)s AND user_id = %(user)s UNION ALL "
+        "SELECT 1 FROM notify_notification n JOIN alerts_alert a ON a.id = n.alert_id WHERE n.user_id = %(user)s "
+        "AND (a.id = %(alert)s OR (a.merged_into_id = %(alert)s AND a.status = 'merged')) UNION ALL "
         "SELECT 1 FROM alerts_alert WHERE id = %(alert)s AND owner_id = %(user)s LIMIT 1",
         {"alert": alert_id, "user": user_id},
     ).fetchone()
     return found is not None
 
 
+def meant(alert_id: int) -> int:
+    """The alert that people look at: the one that it is merged into, else itself."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT merged_into_id FROM alerts_alert WHERE id = %s AND status = 'merged'", (alert_id,)
+        ).fetchone()
+    return alert_id if row is None or row[0] is None else row[0]
+
+
 def act(who: Person, alert_id: int, kind: CommandKind, via: Via, now: datetime, text: str = "") -> Answer:
-    """Gives the command. Never raises for what the alert's state, or a person's role, does not allow."""
+    """Gives the command: for a merged alert to the one that it is merged into, which the answer says. Never raises for
+    what the alert's state, or a person's role, does not allow."""
     if not who.may_act:
         return Answer(False, "Your role may look at alerts, and not act on them. Ask an administrator.")
     if kind not in OFFERED:
         return Answer(False, "That cannot be asked for here. Open the alert.")
+    number = meant(alert_id)
+    merged = f"Alert {alert_id} is merged into {number}. " if number != alert_id else ""
     try:
-        outcome = commands.act(alert_id, _command(who, kind, via, text), now=now)
+        outcome = commands.act(number, _command(who, kind, via, text), now=now)
     except Rejected as rejected:
-        return Answer(False, rejected.detail)
-    return Answer(True, outcome.sentence)
+        return Answer(False, f"{merged}{rejected.detail}")
+    return Answer(True, f"{merged}{outcome.sentence}")
 
 
 def _command(who: Person, kind: CommandKind, via: Via, text: str) -> Command:

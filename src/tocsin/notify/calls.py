@@ -33,7 +33,8 @@ def go_on(provider: str, turn: CallTurn, now: datetime) -> CallStep:
     """What the call says next. Notes that somebody picked up, pressed a key, or that a machine answered."""
     with database.transaction() as connection:
         found = _deliveries(connection, provider, turn, now)
-        heard = outbox_rows.facts(connection, found)
+        # What is merged meanwhile is told, and answered, as the alert that people look at.
+        heard = outbox_rows.facts(connection, found, meant=True)
         if turn.is_machine and not turn.digits:
             _note(connection, provider, turn, heard, ReceiptState.NOT_REACHED, now)
             return CallStep()

@@ -165,6 +165,12 @@ def _gate(connection: Connection, keys: Iterable[Key], now: datetime, window: fl
     return {Key(*row) for row in found}
 
 
+_OWN = "a.id = d.alert_id"
+
+#: The alert that people look at: of a merged one, the one that it is merged into.
+_MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id ELSE m.id END
+                   FROM alerts_alert m WHERE m.id = d.alert_id)"""
+
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
@@ -203,7 +209,7 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
        a.merged_into_id AS a_merged_into, a.test AS a_is_test
 FROM notify_delivery d
 JOIN notify_notification n ON n.id = d.notification_id
-LEFT JOIN alerts_alert a ON a.id = d.alert_id
+LEFT JOIN alerts_alert a ON {alert}
 LEFT JOIN people_user u ON u.id = d.user_id
 WHERE d.id = ANY(%s)
 """
@@ -236,9 +242,10 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]
     return ready
 
 
-def facts(connection: Connection, ids: Sequence[UUID]) -> list[Due]:
-    """What is known of these deliveries now."""
-    return [_due(row) for row in database.rows(connection, _FACTS, (list(ids),))]
+def facts(connection: Connection, ids: Sequence[UUID], *, meant: bool = False) -> list[Due]:
+    """What is known of these deliveries now; with `meant`, the alert of a merged one is the one it was merged into."""
+    query = database.literal(_FACTS.format(alert=_MEANT if meant else _OWN))
+    return [_due(row) for row in database.rows(connection, query, (list(ids),))]
 
 
 def _due(row: dict[str, Any]) -> Due:

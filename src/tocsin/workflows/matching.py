@@ -30,7 +30,8 @@ def happened(change: AlertChange) -> dict[TriggerKind, str]:
     if change.before is None:
         wait = (TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY, *SLA)
         return dict.fromkeys((TriggerKind.OPENED, *wait), said)
-    found: dict[TriggerKind, str] = {}
+    # By another policy it may have another SLA.
+    found: dict[TriggerKind, str] = dict.fromkeys(SLA, said) if change.paging is not None else {}
     for event in change.events:
         kind = _BY_EVENT.get(event.kind)
         if event.kind is EventKind.STEP_FIRED and (event.data.get("step"), event.data.get("pass")) != (1, 1):

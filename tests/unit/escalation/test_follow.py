@@ -481,18 +481,18 @@ def test_escalating_a_watched_alert_pages_nobody_still() -> None:
 # The priority
 
 
-def rise(world: World, priority: Priority, fresh_plan: object = None) -> Decision:
+def rise(world: World, priority: Priority, fresh_plan: object = None, mode: PagingMode = PagingMode.PAGE) -> Decision:
     world.alert = replace(world.alert, priority=priority)
     fresh = None
     if fresh_plan is not None:
         fresh = begin(
             42,
-            fresh_plan,
-            PagingMode.PAGE,
+            fresh_plan,  # type: ignore[arg-type]
+            mode,
             priority,
             world.now,
             recipient_groups=(DESK,),
-            why="Route 2.",  # type: ignore[arg-type]
+            why="Route 2.",
         )
     decision = raise_priority(world._reread(), world.alert, fresh, world.now)
     world._keep(decision)
@@ -554,6 +554,17 @@ def test_a_recorded_alert_whose_priority_rises_pages_if_the_routes_now_say_so() 
     world = World(plan(*STANDARD), mode=PagingMode.RECORD)
     rise(world, Priority.CRITICAL, plan(("primary", 0)))
     assert world.to(1).users() == [ALICE]
+
+
+@pytest.mark.parametrize("mode", [PagingMode.RECORD, PagingMode.WATCH])
+def test_who_is_paged_is_not_dropped_by_a_priority_that_rises_or_a_team_where_the_routes_say_nobody(
+    mode: PagingMode,
+) -> None:
+    world = World(plan(*STANDARD)).to(6)
+    rise(world, Priority.CRITICAL, plan(("secondary", 0)), mode)
+    assert world.run.mode is PagingMode.PAGE
+    assert world.to(6).users() == [ALICE, BOB, ALICE], "it starts again by the policy that it had"
+    assert move(world, plan(("secondary", 0)), mode=mode).successor is None
 
 
 # Another team

@@ -18,7 +18,7 @@ from tocsin.access.roles import Action, Reach, Role
 from tocsin.alerts import commands
 from tocsin.alerts.states import CommandKind, Via
 from tocsin.core.errors import Rejected
-from tocsin.notify import links
+from tocsin.notify import answering, links
 from tocsin.people.models import User
 from tocsin.web.alerts.detail import alert_context, read_command
 from tocsin.web.guard import alert_actor
@@ -35,17 +35,19 @@ OFFERED = (CommandKind.ACKNOWLEDGE, CommandKind.ASSIGN, CommandKind.ESCALATE, Co
 def link_page(request: Request, token: str) -> HttpResponse:
     """Shows the alert, or does what a button says."""
     try:
-        number, user_id = links.verify(token, request.now)
+        sent, user_id = links.verify(token, request.now)
     except Rejected as rejected:
         return render(request, "alerts/link_over.html", {"reason": rejected.detail}, status=410)
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None or roles.reach(Role(user.role), Action.ACT) is Reach.NONE:
         return render(request, "alerts/link_over.html", {"reason": "", "is_gone": True}, status=403)
+    number = answering.meant(sent)
     with timezone.override(zone(user.time_zone)):
         if request.method == "POST":
             _act(request, number, user)
             return redirect("link_page", token)
         context = {**alert_context(request, number, user), "person": user, "token": token, "hide_nav": True}
+        context["merged"] = sent if sent != number else None
         return render(request, "alerts/link_page.html", context)
 
 
