@@ -656,3 +656,14 @@ def test_a_number_without_a_country_code_is_of_the_installations_own_country_or_
         addresses.checked("sms", "079 000 00 01")
     settings_store.set(settings_store.PHONE_REGION, "CH")
     assert addresses.checked("sms", "079 000 00 01") == ALICE
+
+
+def test_a_text_with_characters_that_cannot_be_stored_is_taken_without_them(world: World) -> None:
+    world.post.user("alice", SMS)
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    assert world.hear(ALICE, "reply mail me\x00 example.org")
+    event = AlertEvent.objects.get(alert=alert, kind="replied")
+    assert event.data["text"] == "mail me\ufffd example.org"
+    assert not world.hear(f"\x00{ALICE}", "ack")

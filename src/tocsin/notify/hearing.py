@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from tocsin.alerts.states import CommandKind, Via
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.storable import without_unstorable
 from tocsin.notify import answering, calls, opt_outs, receipts, replies
 from tocsin.notify.answering import Person
 from tocsin.notify.channels.callbacks import CallStep, CallTurn, Receipt, SaidByText
@@ -46,6 +47,9 @@ class Hearing:
         database.retry_once(lambda: self._receipt(receipt))
 
     def text(self, said: SaidByText) -> str:
+        # A gateway that takes the 7-bit alphabet for ASCII makes a NUL of each @.
+        sender, text = without_unstorable(said.sender), without_unstorable(said.text)
+        said = replace(said, sender=sender, text=text)
         wants = replies.asked(said.text)
         if said.opt_out is not None or wants.what in (Word.STOP, Word.START):
             return self._opt(said, wants.what is Word.STOP if said.opt_out is None else said.opt_out)
