@@ -10,7 +10,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from tocsin.core import durations
 from tocsin.oncall import schedules, windows
@@ -176,12 +176,17 @@ def _long_day(day: str) -> str:
 
 def _day(text: str) -> str:
     found = datetime.fromisoformat(text)
-    return date_format(found, "j M Y") if len(text) == len("2026-01-05") else _moment(text)
+    return date_format(found, pgettext("date format", "j M Y")) if len(text) == len("2026-01-05") else _moment(text)
 
 
 def _moment(text: str) -> str:
     found = datetime.fromisoformat(text)
-    return f"{date_format(found, 'D j M Y')} {found:%H:%M}"
+    return f"{date_format(found, pgettext('date format', 'D j M Y'))} {found:%H:%M}"
+
+
+def day(at: date) -> str:
+    """ "Mon 30 Nov"; the German has its dot."""
+    return date_format(at, pgettext("date format", "D j M"))
 
 
 def between(since: datetime | None, until: datetime | None) -> str:
@@ -193,4 +198,4 @@ def _at(at: datetime | None, missing: str) -> str:
     if at is None:
         return missing
     here = timezone.localtime(at)
-    return f"{date_format(here, 'D j M')} {here.strftime('%H:%M')}"
+    return f"{day(here)} {here.strftime('%H:%M')}"

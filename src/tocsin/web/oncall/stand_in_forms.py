@@ -8,7 +8,6 @@ from typing import Any
 
 from django import forms
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -18,7 +17,7 @@ from tocsin.oncall.rota import OnCall
 from tocsin.oncall.swaps import Stretch
 from tocsin.people.members import MemberRole
 from tocsin.web.forms import MomentField
-from tocsin.web.oncall.shift_words import role_name
+from tocsin.web.oncall.shift_words import day, role_name
 from tocsin.web.policies.forms import ROLES
 
 #: So many shifts of others are offered in return.
@@ -123,5 +122,5 @@ def _said(one: OnCall) -> str:
     assert one.since is not None
     assert one.until is not None
     begin, end = timezone.localtime(one.since), timezone.localtime(one.until)
-    span = f"{date_format(begin, 'D j M')} {begin:%H:%M} – {date_format(end, 'D j M')} {end:%H:%M}"
+    span = f"{day(begin)} {begin:%H:%M} – {day(end)} {end:%H:%M}"
     return f"{one.name}, {role_name(one.role)}: {span}"

@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from tocsin.oncall import windows
 from tocsin.web.forms import reader_zone
@@ -105,12 +106,19 @@ def range_name(shown: Range) -> str:
     """ "30 Nov – 6 Dec 2026", "November 2026", "Monday 30 November 2026"."""
     match shown.span:
         case Span.DAY:
-            return date_format(shown.first, "l j F Y")
+            return date_format(shown.first, pgettext("date format", "l j F Y"))
         case Span.MONTH:
             return date_format(shown.first, "F Y")
         case Span.WEEK:
             last = shown.end - timedelta(days=1)
-            return f"{date_format(shown.first, 'j M')} – {date_format(last, 'j M Y')}"
+            begin = date_format(shown.first, pgettext("date format", "j M"))
+            return f"{begin} – {date_format(last, pgettext('date format', 'j M Y'))}"
+
+
+@register.filter
+def on_day(day: date) -> str:
+    """ "Mon 30 Nov"."""
+    return shift_words.day(day)
 
 
 @register.filter
@@ -122,7 +130,7 @@ def midnights(shown: Range) -> str:
 @register.filter
 def weekday(day: date) -> str:
     """ "Mon 30"; the first of a month with its name."""
-    return date_format(day, "j M" if day.day == 1 else "D j")
+    return date_format(day, pgettext("date format", "j M") if day.day == 1 else "D j")
 
 
 def _clock(at: datetime) -> str:
