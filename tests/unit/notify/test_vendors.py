@@ -18,16 +18,31 @@ from tocsin.core.egress import Answer
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify import circuit, keypad, replies
 from tocsin.notify.channels import common, http_status, phone_numbers
+from tocsin.notify.channels.callbacks import CallStep
 from tocsin.notify.channels.http_gateway.template import Form, at, filled, in_address, unknown
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.channels.telnyx import troubles as telnyx
 from tocsin.notify.channels.twilio import troubles as twilio
+from tocsin.notify.channels.twilio import twiml
 from tocsin.notify.circuit import Allowance, Circuit
 from tocsin.notify.disclosure import Content, disclosed
 from tocsin.notify.replies import Asked, Word
 from tocsin.notify.states import Purpose
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+
+def test_a_call_about_a_ticket_with_characters_that_no_xml_can_hold_is_one_that_twilio_can_read() -> None:
+    """Else it says that there is an application error, and hangs up."""
+    alert = replace(page().alerts[0], subject="VPN\uffff is\ufffe down\x01", short_text="")
+    rendered = CHANNELS["voice"].render(replace(page(), alerts=(alert,)))
+    for made in (
+        twiml.step(CallStep(script=rendered.script), "https://tocsin.example.org/hooks/twilio/voice"),
+        twiml.spoken_once(rendered),
+        twiml.text_answer("Taken by Ann\x02."),
+    ):
+        said = " ".join(" ".join(ET.fromstring(made).itertext()).split())
+        assert "VPN is down" in said or "Taken by Ann" in said
 
 
 @pytest.mark.parametrize("status", range(300, 600))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from tocsin.notify.channels.callbacks import CallStep
 from tocsin.notify.channels.contract import CallScript, Rendered
 
 #: In seconds: so long a key is awaited after the last word.
 PATIENCE = 8
+
+#: What no XML can hold, escaped or not (https://www.w3.org/TR/xml/#charsets): Twilio reads out that there is an error.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def step(made: CallStep, action: str) -> str:
@@ -19,7 +24,7 @@ def step(made: CallStep, action: str) -> str:
         if made.say:
             response.say(made.say, language=made.language)
         response.hangup()
-        return str(response)
+        return _written(response)
     gather = Gather(num_digits=1, timeout=PATIENCE, action=action, method="POST")
     if made.say:
         gather.say(made.say, language=made.language)
@@ -31,7 +36,7 @@ def step(made: CallStep, action: str) -> str:
         again = Gather(num_digits=1, timeout=PATIENCE, action=action, method="POST")
         again.say(made.script.menu, language=made.script.language)
         response.append(again)
-    return str(response)
+    return _written(response)
 
 
 def spoken_once(rendered: Rendered) -> str:
@@ -41,7 +46,7 @@ def spoken_once(rendered: Rendered) -> str:
     response = VoiceResponse()
     script = rendered.script or CallScript("", rendered.text, "")
     _read(response, CallScript(script.greeting, script.said, "", script.language))
-    return str(response)
+    return _written(response)
 
 
 def text_answer(text: str) -> str:
@@ -51,7 +56,11 @@ def text_answer(text: str) -> str:
     response = MessagingResponse()
     if text:
         response.message(text)
-    return str(response)
+    return _written(response)
+
+
+def _written(response: object) -> str:
+    return _NO_XML.sub(" ", str(response))
 
 
 def _read(verb: object, script: CallScript) -> None:
