@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from tocsin.web.request import Request
 
-#: The hidden field, which `parts/seen.html` writes.
+#: The hidden field, which `seen.html` writes.
 FIELD = "seen"
 
 
