@@ -187,6 +187,7 @@ def _recipients_spec(integration: Integration) -> dict[str, Any]:
 def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> None:
     integration.keyed_as = _keyed_as(integration, read)
     integration.name, integration.kind, integration.source = read.name, read.kind.name, read.source
+    begins_to_page = integration.mode == IntegrationMode.WATCH and read.mode is IntegrationMode.PAGE
     integration.mode = read.mode
     integration.settings = read.settings
     integration.group_id, integration.policy_id = read.group_id, read.policy_id
@@ -197,6 +198,8 @@ def _write(integration: Integration, read: IntegrationSpec, now: datetime) -> No
     integration.recipient_groups.set(read.group_ids)
     if read.kind.name == heartbeat.KIND:
         heartbeats.replan(integration.pk, {**read.kind.default_settings, **read.settings}, now)
+        if begins_to_page:
+            heartbeats.tell_again(integration.pk, now)
 
 
 def _keyed_as(integration: Integration, read: IntegrationSpec) -> str:

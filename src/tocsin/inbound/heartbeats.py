@@ -166,6 +166,14 @@ def replan(integration_id: int, settings: Mapping[str, object], now: datetime) -
     row.save(update_fields=["due_at"])
 
 
+def tell_again(integration_id: int, now: datetime) -> None:
+    """Has a silence told once more that was only watched so far: nothing else comes while its sender is silent. Within
+    the caller's Django transaction."""
+    from tocsin.inbound.models import Heartbeat
+
+    Heartbeat.objects.filter(integration_id=integration_id, health=Health.LATE, due_at=None).update(due_at=now)
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A monitored sender as people are shown it; `expected` says when it should ping, in words."""
