@@ -32,7 +32,7 @@ def test_a_rotation_is_made_overridden_by_hand_and_shows_who_would_be_paged(
         sign_in(alice, "alice")
         page = alice.page
         alice.open(f"/on-call/schedules/new/?group={desk.group}")
-        page.get_by_label("Name", exact=True).nth(1).fill("Desk 24x7")
+        page.get_by_label("Name", exact=True).first.fill("Desk 24x7")
         people = page.locator("[data-ordered]").first
         expect(people.locator("select")).to_have_count(4)
         people.get_by_role("button", name="Move up").nth(1).click()
