@@ -57,6 +57,7 @@ EXAMPLES = {
     "◦ is not on call◦ in ◦ from ◦.": "Ann is not on call as primary in Nights from Fri 01 May 08:00 to "
     "Sat 02 May 08:00 (UTC).",
     "◦ ◦ alert ◦ ◦. Nothing to do.": "Ann took alert 7 2 minutes ago. Nothing to do.",
+    'there is ◦ "◦" already.': 'there is a schedule "Alpha" already.',
     "Alert ◦ ended ◦; only the last 24 hours can be reopened.": "Alert 7 ended 2 days ago; only the last 24 hours can "
     "be reopened.",
     "Halo could not ◦ now (◦).◦": "Halo could not write a note now (503). Halo said: busy",
