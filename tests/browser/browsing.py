@@ -92,6 +92,17 @@ class Visitor:
         if wide is not None:
             self.problems.append(f"{place or self.page.url.removeprefix(self.base)}: it scrolls sideways, by {wide}")
 
+    @contextmanager
+    def narrowed(self, width: int) -> Iterator[None]:
+        """The page as it is, for a while in a window of that width."""
+        was = self.page.viewport_size
+        assert was is not None
+        self.page.set_viewport_size({"width": width, "height": was["height"]})
+        try:
+            yield
+        finally:
+            self.page.set_viewport_size(was)
+
 
 @contextmanager
 def visitor(
