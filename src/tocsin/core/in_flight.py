@@ -31,9 +31,9 @@ class InFlight[K, J, R]:
         write: Callable[[Sequence[R]], None],
         salvage: Callable[[R], None],
     ) -> None:
-        """`key` tells jobs apart. `work` does one, in a thread, and never raises. `write` writes what came of several,
-        in a transaction, and may be called again for the same; `salvage` the least there is to say of one that
-        `write` cannot write. `name` is the threads' and the log's."""
+        """`key` tells jobs apart. `work` does one, in a thread; one that breaks is forgotten, as if this process had
+        ended with it. `write` writes what came of several, in a transaction, and may be called again for the same;
+        `salvage` the least there is to say of one that `write` cannot write. `name` is the threads' and the log's."""
         self._name = name
         self._slots = slots
         self._key = key
@@ -96,7 +96,12 @@ class InFlight[K, J, R]:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _do(self, job: J) -> None:
-        result = self._work(job)
+        try:
+            result = self._work(job)
+        except Exception:  # a thread's edge: the job's lease runs out, and whoever takes it up tries again
+            log.exception("%s of %s broke.", self._key(job), self._name)
+            self._forget([self._key(job)])
+            return
         with self._changed:
             self._results[self._key(job)] = result
             self._changed.notify_all()
@@ -116,5 +121,6 @@ class InFlight[K, J, R]:
     def _forget(self, done: Iterable[K]) -> None:
         with self._changed:
             for key in done:
-                del self._results[key], self._jobs[key]
+                self._results.pop(key, None)
+                del self._jobs[key]
             self._changed.notify_all()

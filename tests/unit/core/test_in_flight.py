@@ -83,3 +83,20 @@ def test_closing_waits_no_longer_than_it_was_told() -> None:
     assert flight.jobs() == ["slow"]
     assert table.batches == []
     release.set()
+
+
+def test_a_job_whose_work_breaks_is_on_its_way_no_more() -> None:
+    """Else its lease would be kept for ever, and nobody would try it again."""
+    table = Written()
+
+    def work(job: str) -> str:
+        if job == "broken":
+            raise RuntimeError("this should not be")
+        return job
+
+    flight = table.made(work)
+    flight.begin(["a", "broken"])
+    assert flight.wait_until(lambda jobs: not jobs, 10)
+    flight.close(10)
+    assert table.batches == [["a"]]
+    assert flight.free() == 4
