@@ -102,7 +102,7 @@ def tocsin(
             policy=policy,
             token=TOKEN,
             users="\n".join(
-                f"  - {{username: user{n}, email: user{n}@example.org, role: admin, contact_methods: "
+                f"  - {{username: user{n}, email: user{n}@example.org, contact_methods: "
                 f"[{{label: Email, channel: email, address: user{n}@example.org}}]}}"
                 for n in range(users)
             ),
