@@ -10,7 +10,7 @@ import pytest
 
 from tests.doubles.http import Response, http_double
 from tests.store.escalating import Desk, wired
-from tests.store.ingest import make_integration
+from tests.store.ingest import Ingest, halo, make_integration
 from tests.store.people import make_user
 from tocsin.alerts.models import Alert
 from tocsin.core import clock, database
@@ -310,3 +310,22 @@ def test_an_audit_of_many_open_alerts_reads_little(now: datetime) -> None:
     begin = datetime.now(UTC)
     assert ids(now) == []
     assert datetime.now(UTC) - begin < timedelta(seconds=2)
+
+
+def test_a_key_that_an_old_fault_left_with_what_is_over_is_freed_and_told_on_the_timeline(desk: Desk) -> None:
+    integration = make_integration()
+    ingest = Ingest()
+    numbers = [one.alert_id or 0 for one in ingest.send(integration, *map(halo, range(1, 6)))]
+    merged, closed, lost, held, parent = numbers
+    over = desk.open()
+    Alert.objects.filter(pk=over).update(status="closed")
+    Alert.objects.filter(pk=merged).update(status="merged", merged_into_id=over)
+    Alert.objects.filter(pk=closed).update(status="closed")
+    Alert.objects.filter(pk=lost).update(status="merged")
+    Alert.objects.filter(pk=held).update(status="merged", merged_into_id=parent)
+    assert Auditor(now=lambda: desk.at(1)).turn() is False
+    holding = Alert.objects.filter(pk__in=numbers, holds_key=True).values_list("pk", flat=True)
+    assert sorted(holding) == [held, parent]
+    assert "still held its key" in desk.timeline(merged)[-1]
+    again = ingest.send(integration, halo(1), halo(2), halo(3), halo(4))
+    assert [one.status.value for one in again] == [*["Mapped Opened"] * 3, "Mapped Appended"]

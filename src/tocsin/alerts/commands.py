@@ -163,6 +163,20 @@ def _locked_family(connection: Connection, ids: Sequence[int]) -> list[int]:
     return members
 
 
+def free_keys_left_behind(now: datetime) -> list[int]:
+    """Frees the keys of alerts that are over, or merged into one that is not live: what no command leaves behind, and
+    on which messages would count that nobody sees. Returns the numbers of these alerts; one that somebody works on is
+    left for the next time."""
+    with database.transaction() as connection:
+        ids = rows.holding_keys_in_vain(connection, CHUNK)
+        states = rows.load(connection, ids)
+        freed = [(state, lifecycle.key_left_behind(state, now)) for state in states.values()]
+        write(connection, [AlertChange(state, done.state, done.events) for state, done in freed], now)
+        if freed:
+            hint_alerts(connection, ids)
+        return ids
+
+
 def set_priority_within(
     connection: Connection, alert_id: int, priority: Priority, actor: Actor, via: Via, now: datetime
 ) -> str:

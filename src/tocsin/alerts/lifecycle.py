@@ -120,6 +120,12 @@ def parent_ended(child: AlertState, now: datetime) -> Transition:
     return _silent(child, replace(child, holds_key=False), now, EventKind.KEY_FREED, reason)
 
 
+def key_left_behind(state: AlertState, now: datetime) -> Transition:
+    """An alert that is over, or merged into one that nobody acts on, holds its key by a fault: it is free."""
+    reason = "It still held its key, though nobody acts on it any more; a new message opens a new alert."
+    return _silent(state, replace(state, holds_key=False), now, EventKind.KEY_FREED, reason)
+
+
 def parent_returned(child: AlertState, now: datetime) -> Transition:
     """The parent of a merged alert lives again: the child holds its key again, unless a newer alert has it."""
     if child.holds_key or child.key_taken_by is not None:

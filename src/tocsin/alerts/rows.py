@@ -14,7 +14,7 @@ from psycopg import Cursor
 
 from tocsin.alerts.openings import SOURCE_COLUMNS, Counted, NewAlert
 from tocsin.alerts.orders import Acknowledged, AlertState, LastEvent, NewEvent
-from tocsin.alerts.states import LIFE, ActorKind, AlertStatus, EventKind, Priority
+from tocsin.alerts.states import LIFE, LIVE, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
 
@@ -57,6 +57,23 @@ def lock(connection: Connection, ids: Iterable[int]) -> None:
     connection.execute(
         "SELECT 1 FROM alerts_alert WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (sorted(set(ids)),)
     )
+
+
+# Those that hold a key first, by the index that guards it: of what is over there is ever more.
+_IN_VAIN = """
+WITH holders AS MATERIALIZED (SELECT id, status, merged_into_id FROM alerts_alert WHERE holds_key)
+SELECT a.id FROM alerts_alert a WHERE a.holds_key AND a.id IN (
+  SELECT h.id FROM holders h WHERE h.status <> ALL(%(live)s) AND NOT (h.status = 'merged' AND EXISTS (
+    SELECT FROM alerts_alert p WHERE p.id = h.merged_into_id AND p.status = ANY(%(live)s))))
+ORDER BY a.id LIMIT %(most)s FOR NO KEY UPDATE OF a SKIP LOCKED
+"""
+
+
+def holding_keys_in_vain(connection: Connection, most: int) -> list[int]:
+    """Locks and returns alerts that hold a dedup key though they are over, or merged into one that is not live; those
+    that somebody else holds are left out."""
+    found = connection.execute(_IN_VAIN, {"live": sorted(LIVE), "most": most})
+    return [row[0] for row in found]
 
 
 _LOAD = """

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from tocsin.alerts import commands
 from tocsin.core import clock, config, database
 from tocsin.core.database import Connection
 from tocsin.notify import queue
@@ -38,7 +39,8 @@ class Auditor:
         self._name = name or socket.gethostname()
 
     def turn(self) -> bool:
-        """Audits, unless another node just has, and pings after the commit if nothing is wrong."""
+        """Audits, unless another node just has, and pings after the commit if nothing is wrong. Then it frees keys that
+        were left behind: a fault that mends itself is no problem to tell of."""
         with database.transaction() as connection:
             if not _claim(connection, self._name):
                 return False
@@ -46,6 +48,8 @@ class Auditor:
         # The transaction has committed: a write works.
         if not found and (url := self._heartbeat_url()) is not None:
             self._ping(url)
+        for number in commands.free_keys_left_behind(self._now()):
+            log.warning("Alert #%s held its key though nobody acts on it any more; it is free now.", number)
         return False
 
     def _ping(self, url: str) -> None:
