@@ -712,6 +712,25 @@ def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_trie
     assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:16 UTC."]
 
 
+def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(both: Pair) -> None:
+    both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
+    spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "watch", "anyway": True}
+    api = integrations.save_integration(spec, actor=ACTOR, now=both.now)
+
+    def arrive() -> int | None:
+        payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full"}
+        (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+        both.go()
+        return stored.alert_id
+
+    number = arrive()
+    assert not both.halo.tickets
+    integrations.save_integration(spec | {"mode": "page"}, existing=api, actor=ACTOR, now=both.now)
+    assert arrive() == number
+    assert TicketLink.objects.get().alert_id == number
+    assert len(both.halo.tickets) == 1
+
+
 def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_has_passed(
     both: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

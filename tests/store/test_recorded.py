@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.store import workflows
 from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE
@@ -115,6 +116,45 @@ def test_a_message_that_opens_what_was_watched_has_it_page_once_the_integration_
     assert door.pages(number, 3) == ["alice", "alice"]
     # It is watched no more: its ticket hears of what people do, and workflows act on it.
     assert not door.desk.alert(number).watch
+
+
+def test_workflows_that_start_when_an_alert_opens_run_as_what_was_watched_begins_to_page() -> None:
+    with workflows.wired():
+        desk = workflows.Desk(NOW)
+        door = Door(mode="watch", desk=desk)
+        desk.workflow("Tell Carol")
+        desk.workflow("Nobody answers", trigger={"on": "unacknowledged", "for": "5m"})
+        (opened,) = door.send(0)
+        number = opened.alert_id or 0
+        desk.go(6)
+        assert {status for _, status, _ in desk.said(number)} == {"skipped"}
+        door.becomes("page")
+        # Two in one batch: it begins to page once.
+        door.send(10, 20817, 20817)
+        desk.go(10)
+        assert desk.told(number) == ["carol"]
+        assert ("Tell Carol", "done", "It has no conditions.") in desk.said(number)
+        desk.go(15)
+        assert desk.told(number) == ["carol", "carol"]
+        door.send(16)
+        desk.go(30)
+        assert desk.told(number) == ["carol", "carol"]
+
+
+def test_workflows_run_once_for_what_was_recorded_and_pages_later() -> None:
+    with workflows.wired():
+        desk = workflows.Desk(NOW)
+        door = Door({"routes": [{"name": "Quiet", "action": "record"}]}, desk=desk)
+        desk.workflow("Tell Carol")
+        (opened,) = door.send(0)
+        number = opened.alert_id or 0
+        desk.go(0)
+        assert desk.told(number) == ["carol"]
+        door.redefine()
+        door.send(2)
+        desk.go(2)
+        assert door.pages(number, 2) == ["alice", "alice"]
+        assert desk.told(number) == ["carol"]
 
 
 def test_what_a_route_only_recorded_pages_once_a_route_pages() -> None:

@@ -65,12 +65,21 @@ class AlertChange(msgspec.Struct, frozen=True):
     is_own_priority: bool = False
     #: Why it pages from now on, though it has paged nobody so far; `paging` is then by what.
     waking: Waking | None = None
+    #: Whether it was only watched until this change.
+    was_watched: bool = False
     #: Which integration it belongs to.
     integration_id: int | None = None
 
     @property
     def alert_id(self) -> int:
         return self.after.id
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it opens for whatever leaves alerts alone that are only watched: just now, or because it pages from
+        now on."""
+        pages = self.paging is not None and self.paging.mode is PagingMode.PAGE
+        return self.before is None or (self.was_watched and pages)
 
     @property
     def has_risen(self) -> bool:

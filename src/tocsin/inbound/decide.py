@@ -205,7 +205,7 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
         changes = (AlertChange(state, given.state, given.events),) if given.is_change else ()
         state = given.state
     pages = paging.mode is PagingMode.PAGE
-    live = LiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages)
+    live = LiveAlert(state, fields, members=1 if answer.gathers else 0, pages=pages, watch=alert.watch)
     after = replace(_moved(key, arrival, reading), live=live, last_alert=number, delayed=None)
     shaped = None
     if answer.gathers or answer.tallies or key.delayed is not None:
@@ -266,7 +266,14 @@ def _refresh(
     if (moved or rises or wakes) and state.status is not AlertStatus.MERGED:
         paging, _ = why_it_pages(door, arrival, reading, now)
         change = AlertChange(
-            state, after, tuple(events), paging=paging, moved=moved, is_own_priority=is_own, waking=wakes
+            state,
+            after,
+            tuple(events),
+            paging=paging,
+            moved=moved,
+            is_own_priority=is_own,
+            waking=wakes,
+            was_watched=live.is_watched,
         )
         changes.append(change)
         live = replace(live, pages=live.pages or paging.mode is PagingMode.PAGE)

@@ -50,6 +50,13 @@ class LiveAlert(Struct, frozen=True):
     members: int = 0
     #: Whether its escalation pages. Without: it was only recorded, or watched, and has paged nobody.
     pages: bool = True
+    #: Whether it was opened while its integration only watched.
+    watch: bool = False
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether it is only watched still."""
+        return self.watch and not self.pages
 
 
 class KeyState(Struct, frozen=True):

@@ -55,5 +55,5 @@ def tell(
     if not events and waking is None:
         return Told(parent, woken=woken)
     paging = woken.paging if woken is not None else None
-    change = AlertChange(state, after, events, paging=paging, waking=waking)
+    change = AlertChange(state, after, events, paging=paging, waking=waking, was_watched=parent.is_watched)
     return Told(replace(parent, state=after, pages=parent.pages or paging is not None), (change,), woken)

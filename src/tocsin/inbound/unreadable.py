@@ -69,7 +69,7 @@ def _count(door: Door, arrival: Arrival, decision: Decision, key: KeyState, live
     if live.pages or paging.mode is not PagingMode.PAGE:
         return said
     waking = Waking(f"{door.name} sent more that Tocsin cannot read, and so far nobody was paged about it")
-    change = AlertChange(live.state, live.state, (), paging=paging, waking=waking)
+    change = AlertChange(live.state, live.state, (), paging=paging, waking=waking, was_watched=live.is_watched)
     return replace(said, key=replace(key, live=replace(live, pages=True)), changes=(change,))
 
 

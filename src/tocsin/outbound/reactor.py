@@ -67,10 +67,11 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
 def _opened(connection: Connection, changes: Sequence[AlertChange]) -> set[int]:
     """The alerts that have just opened and want a ticket in Halo."""
     openings = [change for change in changes if change.before is None and change.integration_id is not None]
+    unwatched = {change.alert_id for change in changes if change.before is not None and change.is_opening}
     if not openings:
-        return set()
+        return unwatched
     makers = _makers.current(connection)
-    return {change.alert_id for change in openings if change.integration_id in makers}
+    return unwatched | {change.alert_id for change in openings if change.integration_id in makers}
 
 
 @dataclass(slots=True)

@@ -21,15 +21,20 @@ _BY_EVENT: Mapping[EventKind, TriggerKind] = {
     EventKind.CANCELLED: TriggerKind.CLOSED,
 }
 
+_AT_OPENING = (TriggerKind.OPENED, TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY, *SLA)
+
 _MOMENTS = ("custom.respond_by", "custom.fix_by")
 
 
 def happened(change: AlertChange) -> dict[TriggerKind, str]:
-    """The triggers, each with what happened. Timed ones begin to wait."""
+    """The triggers, each with what happened. Timed ones begin to wait. What was only watched opens as it begins to
+    page."""
     said = next((event.reason for event in change.events), "")
     if change.before is None:
-        wait = (TriggerKind.UNACKNOWLEDGED, TriggerKind.UNASSIGNED, TriggerKind.EVERY, *SLA)
-        return dict.fromkeys((TriggerKind.OPENED, *wait), said)
+        return dict.fromkeys(_AT_OPENING, said)
+    opens: dict[TriggerKind, str] = {}
+    if change.is_opening:
+        opens = dict.fromkeys(_AT_OPENING, f"{change.waking.why}." if change.waking is not None else said)
     # By another policy it may have another SLA.
     found: dict[TriggerKind, str] = dict.fromkeys(SLA, said) if change.paging is not None else {}
     for event in change.events:
@@ -44,7 +49,7 @@ def happened(change: AlertChange) -> dict[TriggerKind, str]:
                 found |= dict.fromkeys(SLA, event.reason)
             if "source_status" in changes and "source_status" not in _own(event):
                 found[TriggerKind.STATUS_CHANGED] = event.reason
-    return found | _by_state(change.before, change.after, said)
+    return found | _by_state(change.before, change.after, said) | opens
 
 
 def _is_own(event: NewEvent) -> bool:

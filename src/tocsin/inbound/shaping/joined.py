@@ -53,7 +53,7 @@ def join(
     )
     change, state = _risen(live, priority_of(reading) if arrival.may_page else None, paging, event)
     woken = wake(door, arrival, reading, live, now)
-    change = _woken(change, woken)
+    change = _woken(change, live, woken)
     members = live.members + (answer.role is not Role.CHILD)
     after = replace(live, state=state, members=members, pages=live.pages or change.waking is not None)
     waited = _settled(key, MessageStatus.APPENDED, f"it waited, and joined alert {number} then", number)
@@ -143,9 +143,9 @@ def count(
         said = f"{what_is(reading)}, which joined it, is {risen} now."
         event = NewEvent(number, EventKind.UPDATED, now, actor, said, Via.INBOUND)
         change, state = _risen(live, risen, paging, event)
-        changes = (_woken(change, woken),)
+        changes = (_woken(change, live, woken),)
     elif woken is not None and woken.waking is not None:
-        changes = (_woken(AlertChange(state, state, ()), woken),)
+        changes = (_woken(AlertChange(state, state, ()), live, woken),)
     pages = live.pages or any(change.waking is not None for change in changes)
     return Decision(
         status,
@@ -235,14 +235,14 @@ def _risen(
     if priority is None or not priority.is_above(state.priority) or state.status is AlertStatus.MERGED:
         return AlertChange(state, state, (event,)), state
     risen = dataclass_replace(state, priority=priority)
-    return AlertChange(state, risen, (event,), paging=paging), risen
+    return AlertChange(state, risen, (event,), paging=paging, was_watched=live.is_watched), risen
 
 
-def _woken(change: AlertChange, woken: Woken | None) -> AlertChange:
+def _woken(change: AlertChange, live: LiveAlert, woken: Woken | None) -> AlertChange:
     """The change, with which the alert pages from now on, if it has paged nobody."""
     if woken is None or woken.waking is None:
         return change
-    return replace(change, paging=woken.paging, waking=woken.waking)
+    return replace(change, paging=woken.paging, waking=woken.waking, was_watched=live.is_watched)
 
 
 def _said(woken: Woken | None) -> str:

@@ -47,7 +47,8 @@ PAGES = """coalesce((SELECT r.mode = 'page' FROM escalation_run r WHERE r.alert_
                     true)"""
 
 _LIVES = database.literal(f"""
-SELECT a.id, a.key_hash, a.merged_into_id, a.tags, a.custom, {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
+SELECT a.id, a.key_hash, a.merged_into_id, a.watch, a.tags, a.custom,
+       {", ".join(f"a.{name}" for name in SOURCE_COLUMNS)},
        (SELECT count(*) FROM inbound_joinedkey j WHERE j.alert_id = a.id AND j.over_at IS NULL AND j.role <> 'child')
            AS members, {PAGES} AS pages
 FROM alerts_alert a WHERE a.id = ANY(%s) AND (a.holds_key OR a.status = ANY(%s)) ORDER BY a.id FOR NO KEY UPDATE OF a
@@ -92,6 +93,7 @@ def lives(connection: Connection, ids: Iterable[int], *, wait: bool) -> dict[int
                 {number: children[number] for number in states[row["id"]].children},
                 row["members"],
                 row["pages"],
+                row["watch"],
             ),
         )
         for row in found
