@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,10 @@ MOST_TURNS = 5000
 _PRODUCT = "-//Tocsin//On call//EN"
 #: What makes a turn: an event in which one of these cannot be understood is left out, or taken in part.
 _TIMES = ("DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
+#: Of these an event has one at most.
+_ONCE = ("DTSTART", "DTEND", "DURATION", "RECURRENCE-ID")
+#: What the two libraries raise for what is no calendar, or one with impossible dates in it.
+_BROKEN = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 
 
 class Unreadable(Exception):
@@ -86,16 +90,14 @@ def read(body: bytes, people: Mapping[str, int], zone: ZoneInfo, since: datetime
     """
     # Imported here, as above.
     import icalendar
-    import recurring_ical_events
 
     _refuse_other(body)
     try:
         calendar = icalendar.Calendar.from_ical(body)
-        flaws = _flaws(calendar, zone)
-        events = recurring_ical_events.of(calendar, skip_bad_series=True).between(since, until)
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError) as error:
-        # What the two libraries raise for what is no calendar, or one with impossible dates in it.
+    except _BROKEN as error:
         raise Unreadable(f"It is not a calendar that can be read: {str(error)[:200]}.") from None
+    flaws: dict[str, None] = {}
+    events = list(_events(calendar, zone, since, until, flaws))
     if len(events) > MOST_TURNS:
         raise Unreadable(f"It has {len(events)} events in the time looked at; {MOST_TURNS} are taken at most.")
     spans: list[tuple[int, datetime, datetime]] = []
@@ -104,13 +106,17 @@ def read(body: bytes, people: Mapping[str, int], zone: ZoneInfo, since: datetime
         if str(event.get("STATUS", "")).upper() == "CANCELLED":
             continue
         begin, end = _moment(_value(event, "DTSTART"), zone), _end(event, zone)
-        found = [people[name.lower()] for name in _names(event) if name.lower() in people]
-        if found:
-            unknown |= dict.fromkeys(_strangers(event, people))
-        else:
-            unknown[(_names(event) or ("an event without a title",))[0][:200]] = None
+        invited = _invited(event)
+        names = [_name(value) for value in invited if _comes(value)] if invited else _names(event)
+        found = [people[name.lower()] for name in names if name.lower() in people]
+        if invited and not names:
+            flaws[f"{_title(event)} on {begin.astimezone(zone):%Y-%m-%d} (whoever is invited does not come)"] = None
+        elif not found:
+            unknown[(names or ("an event without a title",))[0][:200]] = None
+        elif invited:
+            unknown |= dict.fromkeys(name[:200] for name in names if name.lower() not in people)
         spans += [(user, begin, end) for user in dict.fromkeys(found) if begin < end]
-    return Read(tuple(sorted(set(spans), key=lambda span: (span[1], span[2], span[0]))), tuple(unknown), flaws)
+    return Read(tuple(sorted(set(spans), key=lambda span: (span[1], span[2], span[0]))), tuple(unknown), tuple(flaws))
 
 
 def _refuse_other(body: bytes) -> None:
@@ -125,50 +131,135 @@ def _refuse_other(body: bytes) -> None:
         raise Unreadable("It is not a calendar to its end: its server was too slow, or sent only a part.")
 
 
-def _flaws(calendar: Component, zone: ZoneInfo) -> tuple[str, ...]:
-    """What is wrong with single events. Those without a beginning are taken out: they are never on."""
-    found: dict[str, None] = {}
-    for event in calendar.walk("VEVENT"):
-        title = str(event.get("SUMMARY", "")).strip()[:100] or "an event without a title"
-        wrong = [key for key, _ in event.errors if key in _TIMES]
-        begins = event.get("DTSTART")
-        if wrong:
-            found[f"{title} ({', '.join(dict.fromkeys(wrong))} cannot be understood)"] = None
-        elif begins is None:
-            found[f"{title} (no DTSTART)"] = None
-        elif (named := begins.params.get("TZID")) and isinstance(begins.dt, datetime) and begins.dt.tzinfo is None:
-            found[f"{title} (time zone {str(named)[:60]} is not known, {zone.key} is taken)"] = None
-    calendar.subcomponents = [part for part in calendar.subcomponents if part.name != "VEVENT" or "DTSTART" in part]
-    return tuple(found)
+def _events(
+    calendar: Component, zone: ZoneInfo, since: datetime, until: datetime, flaws: dict[str, None]
+) -> Iterator[Component]:
+    """Every event of the calendar in the range, each time one of its own. What is wrong with one is added to `flaws`,
+    and keeps no other from being taken."""
+    import icalendar  # as above
+    import recurring_ical_events
+
+    for series in _series(calendar.walk("VEVENT")):
+        wrong = [f"{_title(event)} ({flaw})" for event in series for flaw in _flaws(event, zone)]
+        alone = icalendar.Calendar(calendar)
+        # Without a beginning it is never on; with two, nobody knows when.
+        alone.subcomponents = [event for event in series if event.get("DTSTART") and not _doubles(event)]
+        try:
+            yield from recurring_ical_events.of(alone).between(since, until)
+        except _BROKEN:
+            wrong = wrong or [f"{_title(series[0])} (its times cannot be understood)"]
+        flaws |= dict.fromkeys(wrong)
 
 
-def _names(event: Component) -> tuple[str, ...]:
-    """Whom the event may be about: all of the first kind of property that it has."""
-    for key in ("ATTENDEE", "ORGANIZER"):
-        held = event.get(key)
-        values: Sequence[object] = held if isinstance(held, list) else [held] if held is not None else []
-        addresses = [str(value) for value in values]
-        if addresses:
-            return tuple(address.split(":", 1)[-1].strip() for address in addresses)
+def _series(events: Iterable[Component]) -> Iterator[list[Component]]:
+    """Each event with the changes to single times of it. Several with the same id are taken one by one, since not all
+    calendars give each its own; of several versions of one, the newest is."""
+    same: dict[str, list[Component]] = {}
+    for number, event in enumerate(events):
+        same.setdefault(str(event.get("UID") or f"the one at {number}"), []).append(event)
+    for several in same.values():
+        whole = [event for event in several if "RECURRENCE-ID" not in event]
+        newest = max(map(_version, whole), default=0)
+        first, *others = [[event] for event in whole if _version(event) == newest] or [[]]
+        yield [*first, *(event for event in several if "RECURRENCE-ID" in event)]
+        yield from others
+
+
+def _version(event: Component) -> int:
+    held = event.get("SEQUENCE")
+    return held if isinstance(held, int) else 0
+
+
+def _flaws(event: Component, zone: ZoneInfo) -> Iterator[str]:
+    """What is wrong with the event, or is not taken as it is meant."""
+    if wrong := [key for key, _ in event.errors if key in _TIMES]:
+        yield f"{', '.join(dict.fromkeys(wrong))} cannot be understood"
+    elif "DTSTART" not in event:
+        yield "no DTSTART"
+    elif doubles := _doubles(event):
+        yield f"{', '.join(doubles)} is there twice"
+    else:
+        for named in dict.fromkeys(named for key in _TIMES for named in _unknown_zones(event.get(key))):
+            yield f"time zone {named[:60]} is not known, {zone.key} is taken"
+        if "EXRULE" in event:
+            yield "EXRULE is not minded: it is on then too"
+        if (lasts := _lasts(event, zone)) is None:
+            yield "it has no end, and is left out"
+        elif lasts <= timedelta():
+            yield "its end is not after its beginning"
+
+
+def _doubles(event: Component) -> list[str]:
+    return [key for key in _ONCE if isinstance(event.get(key), list)]
+
+
+def _unknown_zones(held: Any) -> Iterator[str]:
+    """The names of time zones of a property that are not known: its moments are without one then."""
+    for value in held if isinstance(held, list) else [held]:
+        if named := getattr(value, "params", {}).get("TZID"):
+            moments = [one.dt for one in getattr(value, "dts", [value])]
+            begins = [moment[0] if isinstance(moment, tuple) else moment for moment in moments]
+            if any(isinstance(moment, datetime) and moment.tzinfo is None for moment in begins):
+                yield str(named)
+
+
+def _lasts(event: Component, zone: ZoneInfo) -> timedelta | None:
+    """How long it is on; None for a moment without an end."""
+    if isinstance(_value(event, "DTSTART"), datetime) and "DTEND" not in event and "DURATION" not in event:
+        return None
+    try:
+        return _end(event, zone) - _moment(_value(event, "DTSTART"), zone)
+    except OverflowError:
+        return timedelta.max
+
+
+def _title(event: Component) -> str:
+    return str(event.get("SUMMARY", "")).strip()[:100] or "an event without a title"
+
+
+def _listed(event: Component, key: str) -> list[Any]:
+    held: Any = event.get(key)
+    return held if isinstance(held, list) else [held] if held is not None else []
+
+
+def _invited(event: Component) -> list[Any]:
+    """Its attendees; rooms and the like are not meant."""
+    return [value for value in _listed(event, "ATTENDEE") if _said(value, "CUTYPE") not in ("ROOM", "RESOURCE")]
+
+
+def _comes(attendee: Any) -> bool:
+    """Whether the attendee has not said no, passed it on, or is only told of it."""
+    is_away = _said(attendee, "PARTSTAT") in ("DECLINED", "DELEGATED")
+    return not is_away and _said(attendee, "ROLE") != "NON-PARTICIPANT"
+
+
+def _said(value: Any, parameter: str) -> str:
+    return str(value.params.get(parameter, "")).upper()
+
+
+def _name(value: Any) -> str:
+    """The address of an attendee or organizer, without `mailto:`; the mail beside it where it is none."""
+    address, mail = str(value), str(value.params.get("EMAIL", "")).strip()
+    return mail if mail and not address.lower().startswith("mailto:") else address.split(":", 1)[-1].strip()
+
+
+def _names(event: Component) -> list[str]:
+    """Whom an event to which nobody is invited may be about: its organizer, or what its title says."""
+    if organizers := _listed(event, "ORGANIZER"):
+        return [_name(value) for value in organizers]
     title = str(event.get("SUMMARY", "")).strip()
     # "Alice: primary of Desk" and "On call: Alice" are both common.
     parts = [part.strip() for part in title.split(":")] if ":" in title else []
-    return tuple(name for name in (title, *parts) if name)
-
-
-def _strangers(event: Component, people: Mapping[str, int]) -> Iterator[str]:
-    """Attendees that are nobody here, where another one is somebody; rooms and the like are not meant."""
-    held = event.get("ATTENDEE")
-    for value in held if isinstance(held, list) else [held] if held is not None else []:
-        address = str(value).split(":", 1)[-1].strip()
-        if address.lower() not in people and str(value.params.get("CUTYPE", "")).upper() not in ("ROOM", "RESOURCE"):
-            yield address[:200]
+    return [name for name in (title, *parts) if name]
 
 
 def _end(event: Component, zone: ZoneInfo) -> datetime:
     start = _value(event, "DTSTART")
     if "DTEND" in event:
-        return _moment(_value(event, "DTEND"), zone)
+        end = _value(event, "DTEND")
+        # Some programs end a whole day where it begins.
+        is_that_day = end == start and not isinstance(start, datetime)
+        return _moment(end + timedelta(days=1) if is_that_day else end, zone)
     if "DURATION" in event:
         lasts: timedelta = _value(event, "DURATION")
         return _moment(start, zone) + lasts

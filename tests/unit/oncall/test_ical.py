@@ -128,3 +128,70 @@ def test_shifts_written_as_a_calendar_can_be_read_again() -> None:
     )
     assert b"On call: Desk" in body
     assert timedelta(hours=1) == ical.REFRESH
+
+
+HOUR = "DTSTART:20260401T080000Z\r\nDTEND:20260401T090000Z"
+
+
+@pytest.mark.parametrize("answer", ["PARTSTAT=DECLINED", "PARTSTAT=delegated", "ROLE=NON-PARTICIPANT"])
+def test_whoever_declined_or_is_only_told_is_not_on_call(answer: str) -> None:
+    attendees = f"ATTENDEE;{answer}:mailto:alice@example.org\r\nATTENDEE;PARTSTAT=ACCEPTED:mailto:bob"
+    assert [user for user, _, _ in read(f"{HOUR}\r\n{attendees}\r\nSUMMARY:Alice").spans] == [BOB]
+
+
+def test_an_event_that_everybody_declined_is_nobodys_and_is_told_with_its_day() -> None:
+    everybody = "ATTENDEE;PARTSTAT=DECLINED:mailto:alice@example.org\r\nATTENDEE;CUTYPE=ROOM:mailto:room@example.org"
+    found = read(f"{HOUR}\r\n{everybody}\r\nORGANIZER:mailto:bob\r\nSUMMARY:Early")
+    assert (found.spans, found.unknown) == ((), ())
+    assert found.flaws == ("Early on 2026-04-01 (whoever is invited does not come)",)
+
+
+def test_an_attendee_whose_address_is_no_mail_is_known_by_the_mail_beside_it() -> None:
+    found = read(f"{HOUR}\r\nATTENDEE;EMAIL=alice@example.org:urn:uuid:17\r\nSUMMARY:Early")
+    assert [user for user, _, _ in found.spans] == [ALICE]
+
+
+def test_two_events_with_the_same_id_are_both_taken_and_of_two_versions_the_newer() -> None:
+    second = "DTSTART:20260402T080000Z\r\nDURATION:PT1H\r\nSUMMARY:Bob"
+    again = "DTSTART:20260403T080000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=DAILY;COUNT=2\r\nSUMMARY:Alice"
+    moved = "DTSTART:20260404T100000Z\r\nDURATION:PT1H\r\nRECURRENCE-ID:20260404T080000Z\r\nSUMMARY:Bob"
+
+    def same(*events: str) -> list[tuple[int, int]]:
+        body = calendar(*events)
+        for number in range(1, len(events)):
+            body = body.replace(f"UID:{number}@x".encode(), b"UID:0@x")
+        return [(user, at.day) for user, at, _ in ical.read(body, PEOPLE, ZURICH, SINCE, UNTIL).spans]
+
+    assert same(f"{HOUR}\r\nSUMMARY:Alice", second) == [(ALICE, 1), (BOB, 2)]
+    assert same(f"{HOUR}\r\nSUMMARY:Alice\r\nSTATUS:CANCELLED", second) == [(BOB, 2)]
+    assert same(f"{HOUR}\r\nSUMMARY:Alice", f"{second}\r\nSEQUENCE:1") == [(BOB, 2)]
+    assert same(again, moved) == [(ALICE, 3), (BOB, 4)]
+
+
+@pytest.mark.parametrize(
+    ("event", "users", "said"),
+    [
+        ("DTSTART:20260401T080000Z\r\nDTEND;TZID=Mars/X:20260401T190000", [BOB], "time zone Mars/X is not known"),
+        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2\r\nEXDATE;TZID=Mars/X:20260402T080000", [BOB], "Mars/X is not known"),
+        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2\r\nEXRULE:FREQ=DAILY", [BOB, BOB], "EXRULE is not minded"),
+        (f"{HOUR}\r\nRRULE:FREQ=DAILY;COUNT=2;X-A=1", [], "cannot be understood"),
+        (f"{HOUR}\r\nRRULE:INTERVAL=2", [], "cannot be understood"),
+        ("DTSTART:00010101T000000Z\r\nDTEND:20260701T000000Z", [], "cannot be understood"),
+        (f"DTSTART:20260401T070000Z\r\n{HOUR}", [], "DTSTART is there twice"),
+        ("DTSTART:20260401T080000Z", [], "it has no end"),
+        ("DTSTART:20260401T080000Z\r\nDTEND:20260401T070000Z", [BOB], "its end is not after its beginning"),
+        ("DTSTART:20260401T080000Z\r\nDURATION:PT0S", [], "its end is not after its beginning"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_event_is_told_and_the_others_are_taken(event: str, users: list[int], said: str) -> None:
+    found = read(f"{event}\r\nSUMMARY:Bob", f"{HOUR}\r\nSUMMARY:Alice")
+    assert [user for user, _, _ in found.spans if user == BOB] == users
+    assert [user for user, _, _ in found.spans if user != BOB] == [ALICE]
+    (flaw,) = found.flaws
+    assert flaw.startswith("Bob (")
+    assert said in flaw
+
+
+def test_a_day_that_ends_where_it_begins_is_that_day() -> None:
+    (span,) = read("DTSTART;VALUE=DATE:20260401\r\nDTEND;VALUE=DATE:20260401\r\nSUMMARY:Bob").spans
+    assert span == (BOB, local("2026-04-01T00:00"), local("2026-04-02T00:00"))

@@ -122,6 +122,12 @@ def on_day(day: date) -> str:
 
 
 @register.filter
+def on_day_of_year(day: date) -> str:
+    """ "Mon 30 Nov 2026"."""
+    return date_format(day, pgettext("date format", "D j M Y"))
+
+
+@register.filter
 def midnights(shown: Range) -> str:
     """The moments at which its days begin and it ends, for the script that measures what is dragged."""
     return " ".join(at.isoformat() for at in shown.midnights)
@@ -130,7 +136,7 @@ def midnights(shown: Range) -> str:
 @register.filter
 def weekday(day: date) -> str:
     """ "Mon 30"; the first of a month with its name."""
-    return date_format(day, pgettext("date format", "j M") if day.day == 1 else "D j")
+    return date_format(day, pgettext("date format", "j M") if day.day == 1 else pgettext("date format", "D j"))
 
 
 def _clock(at: datetime) -> str:
