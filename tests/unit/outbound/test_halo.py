@@ -135,6 +135,43 @@ def test_a_note_says_when_and_after_how_many_pages() -> None:
     assert sync.note_text(sync.TEXTS[Event.ASSIGN], values) == "Alice took this at 03:12 after 1 call."
 
 
+_PAGE = b"<!DOCTYPE html><html><head><title>Sign in\n to Acme</title></head><body><form>\xff</form></body></html>"
+
+
+class _Behind:
+    """A Halo whose proxy answers some paths with a page of its own."""
+
+    def __init__(self, *paths: str) -> None:
+        self.paths = paths
+
+    def request(self, method: str, url: str, **_: Any) -> Answer:
+        if any(path in url for path in self.paths):
+            return Answer(200, {"content-type": "text/html"}, _PAGE)
+        return Answer(200, {}, b'{"access_token": "x"}')
+
+
+@pytest.mark.parametrize(
+    ("path", "ask", "kind", "doing"),
+    [
+        ("Status", lambda halo, line, now: halo.get(line, "Status", now, "read"), Temporary, "read"),
+        ("Actions", lambda halo, line, now: halo.post(line, "Actions", {}, now, "note it"), OutcomeUnknown, "note"),
+        ("Webhook", lambda halo, line, now: halo.delete(line, "Webhook/1", now, "end it"), OutcomeUnknown, "end it"),
+        ("/auth/token", lambda halo, line, now: halo.me(line, now), Temporary, "token"),
+    ],
+)  # fmt: skip
+def test_a_page_of_a_proxy_in_the_place_of_an_answer_is_tried_again_and_told_by_its_title(
+    path: str, ask: Callable[[Client, Line, datetime], object], kind: type[Exception], doing: str
+) -> None:
+    now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+    client = Client(Account(1, "Halo", {"base_url": "https://halo.example.org"}, {"client_secret": "secret"}))
+    with pytest.raises(Temporary) as told:
+        ask(client, Line(cast(HttpClient, _Behind(path)), lambda: now), now)
+    assert type(told.value) is kind
+    assert "answered with a web page" in str(told.value)
+    assert "(200): Sign in to Acme." in str(told.value)
+    assert doing in str(told.value)
+
+
 class _Renewing:
     """A Halo whose first token ended early, and in which every new token ends those before it."""
 

@@ -92,6 +92,11 @@ FAILED_CALLS = (
     _("There is no kind of outbound integration {name}"),
     _("The body is not JSON once its values are in it: {said}"),
     _("Halo answered something else than ticket {number}"),
+    _("Halo answered with a web page when asked to {said} ({number}): {name}"),
+    _("Halo answered with a web page when asked to {said} ({number})"),
+    _("Halo answered with a web page when asked for a token ({number}): {name}"),
+    _("Halo answered with a web page when asked for a token ({number})"),
+    _("A sign-in page or a proxy may stand in between; check the address if it stays so"),
     _("Halo answered something else than JSON when asked to {said}: {name}"),
     _("Halo could not {said} now ({number})"),
     _("Halo does not let Tocsin {said} ({number})"),
@@ -129,5 +134,6 @@ FAILED_CALLS = (
     _("take the webhook away"),
     _("write a note"),
     _("The token server refused the credentials ({said})"),
+    _("The token server answered {number} without a token"),
     _("{name} refused the credentials (401)"),
 )

@@ -70,7 +70,7 @@ class Client:
         answer = self._request(line, "GET", f"{self.base}/api/{path}{asked}", b"", now)
         if answer.status != 200:
             raise problems.of_answer(answer, doing, is_write=False, ticket=ticket)
-        return _json(answer, doing), _date(answer, now)
+        return _json(answer, doing, is_write=False), _date(answer, now)
 
     def post(
         self, line: Line, path: str, body: Mapping[str, object], now: datetime, doing: str, ticket: str = ""
@@ -80,7 +80,7 @@ class Client:
         answer = self._request(line, "POST", f"{self.base}/api/{path}", content, now)
         if answer.status not in (200, 201):
             raise problems.of_answer(answer, doing, is_write=True, ticket=ticket)
-        found = _json(answer, doing)
+        found = _json(answer, doing, is_write=True)
         one = found[-1] if isinstance(found, list) and found else found
         if path in ("Actions", "Tickets") and problems.is_refusal(one):
             raise problems.of_refusal(answer, doing)
@@ -91,6 +91,8 @@ class Client:
         answer = self._request(line, "DELETE", f"{self.base}/api/{path}", b"", now)
         if answer.status not in (200, 201, 202, 204, 404):
             raise problems.of_answer(answer, doing, is_write=True)
+        if problems.is_page(answer):
+            raise problems.of_page(answer, f"to {doing}", is_write=True)
 
     def items(self, line: Line, noun: str, now: datetime) -> list[dict[str, Any]]:
         """One of Halo's lists, whole: bare, or wrapped under a name."""
@@ -219,7 +221,9 @@ def _said(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _json(answer: Answer, doing: str) -> Any:
+def _json(answer: Answer, doing: str, *, is_write: bool) -> Any:
+    if problems.is_page(answer):
+        raise problems.of_page(answer, f"to {doing}", is_write=is_write)
     if not answer.body.strip():
         return {}
     try:

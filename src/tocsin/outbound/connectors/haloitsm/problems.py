@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from html import unescape
 
 from tocsin.core.egress import Answer, OutcomeUnknown
 from tocsin.core.errors import Permanent, Temporary, TocsinError
@@ -22,6 +23,9 @@ _NO_RECORD = re.compile(
 #: What it says of whoever asks, not of the ticket.
 _NO_ENTRY = re.compile(r"authori[sz]|token|log ?in|sign ?in|application", re.IGNORECASE)
 _NO_OUTCOME = re.compile(r"outcome must be entered", re.IGNORECASE)
+
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
 class AssignFirst(Permanent):
@@ -91,6 +95,8 @@ def of_token(answer: Answer, base: str, scopes: list[str], bad: list[str]) -> To
         return Throttled("Halo asks for patience (429).", answer.retry_after)
     if answer.status >= 500 or answer.status == 408:
         return Temporary(f"Halo answers {answer.status} when asked for a token.", answer.retry_after)
+    if is_page(answer):
+        return of_page(answer, "for a token", is_write=False)
     match code:
         case "invalid_client" | "unauthorized_client":
             return Barred(
@@ -154,6 +160,23 @@ def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -
         case 404:
             return Permanent(f"Halo knows nothing there when asked to {doing} (404).{quoted}")
     return _of_text(answer, said, doing)
+
+
+def is_page(answer: Answer) -> bool:
+    """Whether a web page came with a status of success: a proxy's that signs people in, or says that Halo is closed."""
+    said = answer.headers.get("content-type", "").lower().startswith("text/html")
+    return 200 <= answer.status < 300 and (said or answer.body.lstrip()[:1] == b"<")
+
+
+def of_page(answer: Answer, doing: str, *, is_write: bool) -> TocsinError:
+    """Why a request that a page answered is to be tried again. `doing` ends a sentence: "to write a note"."""
+    named = _TITLE.search(answer.body.decode("utf-8", "replace"))
+    title = _line(unescape(named[1]))[:100] if named is not None else ""
+    detail = (
+        f"Halo answered with a web page when asked {doing} ({answer.status}){_ended(f': {title}' if title else '')} "
+        "A sign-in page or a proxy may stand in between; check the address if it stays so."
+    )
+    return (OutcomeUnknown if is_write else Temporary)(detail, answer.retry_after)
 
 
 def is_refusal(found: object) -> bool:

@@ -77,12 +77,14 @@ class HttpSender:
         headers.setdefault("Idempotency-Key", f"tocsin-call-{job.id}")
         headers.setdefault("User-Agent", "Tocsin")
         headers |= self._signature(body)
-        answer = line.request(method, url, headers=headers | self._credentials(line, now), content=body)
+        credentials = self._credentials(line, now)
+        answer = line.request(method, url, headers=headers | credentials, content=body)
         if answer.status == 401 and self._auth is Auth.OAUTH2:
             # A token that ended early: one more try with a fresh one.
-            self._forget_token()
-            answer = line.request(method, url, headers=headers | self._credentials(line, now), content=body)
-        self._check(answer)
+            self._forget_token(credentials)
+            credentials = self._credentials(line, now)
+            answer = line.request(method, url, headers=headers | credentials, content=body)
+        self._check(answer, credentials)
         captured = self._captured(answer)
         missing = [path for name, path in self.account.settings.get("capture", {}).items() if name not in captured]
         said = f" It has no {', '.join(missing)} to capture." if missing else ""
@@ -165,6 +167,9 @@ class HttpSender:
             token, lasts = str(found["access_token"]), int(found.get("expires_in") or 3600)
         except (ValueError, KeyError, TypeError, AttributeError):
             said = _error_of(answer)
+            if 200 <= answer.status < 300 and not said:
+                # No refusal: a page of a proxy, mostly, that signs people in or says that the server is closed.
+                raise Temporary(f"The token server answered {answer.status} without a token.") from None
             raise Barred(
                 f"The token server refused the credentials ({answer.status}{f', {said}' if said else ''}).",
                 "Enter client id and secret again.",
@@ -177,9 +182,11 @@ class HttpSender:
         url = self.account.settings["token_url"]
         return line.request("POST", url, headers={**form, **headers}, content=content, shown="(the credentials)")
 
-    def _forget_token(self) -> None:
+    def _forget_token(self, used: Mapping[str, str]) -> None:
+        """The next call asks for a new one, unless another thread has a newer one than that in `used` already."""
         with self._lock:
-            self._token = None
+            if self._token is not None and used.get("Authorization") == f"Bearer {self._token.text}":
+                self._token = None
 
     def _signature(self, body: bytes) -> dict[str, str]:
         secret = self.account.secrets.get("hmac_secret", "")
@@ -189,13 +196,13 @@ class HttpSender:
         name = self.account.settings.get("hmac_header", "X-Tocsin-Signature")
         return {name: f"{self.account.settings.get('hmac_prefix', 'sha256=')}{digest}"}
 
-    def _check(self, answer: Answer) -> None:
+    def _check(self, answer: Answer, credentials: Mapping[str, str]) -> None:
         expected = self.account.settings.get("expected_status") or []
         if answer.status in expected or (not expected and 200 <= answer.status < 300):
             return
         _raise_passing(answer)
         if answer.status == 401 and self._auth is not Auth.NONE:
-            self._forget_token()
+            self._forget_token(credentials)
             raise Barred(f"{self.account.name} refused the credentials (401).", "Enter them again.")
         wanted = ", ".join(map(str, expected)) or "200 to 299"
         text = " ".join(answer.body.decode("utf-8", "replace").split())[:200]

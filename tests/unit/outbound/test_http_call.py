@@ -1,0 +1,69 @@
+"""A templated HTTP call and its token, without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from tocsin.core.egress import Answer, HttpClient
+from tocsin.core.errors import Temporary
+from tocsin.outbound.connectors.contract import Account, Job, Line, Sender
+from tocsin.outbound.connectors.http.connector import HTTP
+
+NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+
+
+def _sender(server: object) -> Sender:
+    url = "https://93.184.216.34"
+    settings = {"url": url, "auth": "oauth2", "token_url": f"{url}/token"}
+    return HTTP.open(Account(1, "Desk", settings, {"client_secret": "secret"}), cast(HttpClient, server))
+
+
+def _line(server: object) -> Line:
+    return Line(cast(HttpClient, server), lambda: NOW)
+
+
+class _Renewing:
+    """A server whose first token ended early, and in which every new token ends those before it."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.while_refusing: Callable[[], object] = lambda: None
+
+    def request(self, method: str, url: str, *, headers: Mapping[str, str], **_: Any) -> Answer:
+        if url.endswith("/token"):
+            self.tokens += 1
+            return Answer(200, {}, json.dumps({"access_token": f"token {self.tokens}", "expires_in": 3600}).encode())
+        if headers["Authorization"] == "Bearer token 1":
+            self.while_refusing()
+            return Answer(401, {}, b"")
+        return Answer(200 if headers["Authorization"] == f"Bearer token {self.tokens}" else 401, {}, b"{}")
+
+
+def test_a_page_in_the_place_of_a_token_is_tried_again() -> None:
+    class Page:
+        def request(self, method: str, url: str, **_: Any) -> Answer:
+            return Answer(200, {"content-type": "text/html"}, b"<html><title>Closed</title></html>")
+
+    with pytest.raises(Temporary, match="answered 200 without a token"):
+        _sender(Page()).verify(_line(Page()), NOW)
+
+
+def test_a_token_that_another_thread_has_renewed_is_not_thrown_away() -> None:
+    server = _Renewing()
+    sender = _sender(server)
+
+    def send() -> str:
+        return sender.send(Job(1, 1, 7, "alert:7", "call", "", {}, 0, False, NOW), _line(server), NOW).result
+
+    def meanwhile() -> None:
+        server.while_refusing = lambda: None
+        assert send() == "Answered 200."
+
+    server.while_refusing = meanwhile
+    assert send() == "Answered 200."
+    assert server.tokens == 2
