@@ -34,12 +34,15 @@ class Known:
 
     username: str
     role: str
+    name: str = ""
+    time_zone: str = "UTC"
+    is_active: bool = True
 
 
 class Draft:
     """Collects what a translation comes to.
 
-    `known` are the users that there are, by e-mail in lower case: they keep their username, role and contact methods.
+    `known` are the users that there are, by e-mail in lower case: they stay as they are, but for who covers them.
     """
 
     def __init__(self, product: str, now: datetime, known: Mapping[str, Known] | None = None) -> None:

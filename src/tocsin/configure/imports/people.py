@@ -50,29 +50,29 @@ class Person:
 
 
 def add(draft: Draft, person: Person, username: str) -> None:
-    """Adds the user. Whoever is here already keeps their role and contact methods."""
+    """Adds the user. Whoever is here already stays as they are; only their absences are taken over."""
+    entry: dict[str, Any] = {"username": username, "email": person.email}
     known = draft.known.get(person.email.casefold())
-    entry: dict[str, Any] = {
-        "username": username,
-        "name": person.name[:200] if person.name != username else "",
-        "email": person.email,
-        "role": known.role if known else person.role,
-        "time_zone": draft.zone(person.time_zone, f"user {username}"),
-    }
-    if not person.is_active:
-        entry["active"] = False
     if known is not None:
+        # Said all the same: what a user's entry leaves out is the default, and would switch them on again.
+        entry |= {"name": known.name, "role": known.role, "time_zone": known.time_zone}
+        is_active = known.is_active
         draft.together(
             Weight.CHANGED,
             "users",
             username,
-            "keep their role and contact methods",
+            "keep their name, role, time zone and contact methods",
             "They are users here already.",
             "Add what is missing under Users.",
         )
     else:
+        entry["name"] = person.name[:200] if person.name != username else ""
+        entry |= {"role": person.role, "time_zone": draft.zone(person.time_zone, f"user {username}")}
+        is_active = person.is_active
         methods, rules = _methods(draft, person, username)
         entry |= {"contact_methods": methods, "contact_rules": rules}
+    if not is_active:
+        entry["active"] = False
     draft.add("users", entry | {"out_of_office": list(person.out_of_office)})
 
 

@@ -98,6 +98,76 @@ def test_mapping_rules_and_filters_are_the_same_words_here(moved: Translation) -
     assert named(moved, "integrations", "Beat")["mode"] == "disabled"
 
 
+def with_integration(**given: Any) -> Translation:
+    one = {
+        "inbound_integration_name": "One",
+        "type": "API",
+        "escalation_policy": "Escalate",
+        "recipient_groups": ["SRE"],
+        **given,
+    }
+    return translate({**account.documents(), "integrations": [one]}, NOW)
+
+
+def test_statuses_that_halo_opens_and_closes_by_are_kept() -> None:
+    rules = {
+        "open_alert_when": {"field_name": "ticket^status^name", "type": "contains", "values": ["Awaiting"]},
+        "close_alert_when": {"type": "contains", "values": ["Resolved", "Closed"]},
+    }
+    moved = with_integration(inbound_integration_name="HaloITSM", api_settings={"url_mapping": rules})
+    assert named(moved, "integrations", "HaloITSM")["rules"] == {
+        "open": {"field": "source_status", "operator": "contains", "value": "Awaiting"},
+        "close": {
+            "any": [
+                {"field": "source_status", "operator": "contains", "value": "Resolved"},
+                {"field": "source_status", "operator": "contains", "value": "Closed"},
+            ]
+        },
+    }
+
+
+def test_a_heartbeat_is_expected_as_often_as_there() -> None:
+    moved = with_integration(type="Heartbeat", heartbeat_settings={"heartbeat_interval_in_min": 15})
+    assert named(moved, "integrations", "One")["settings"] == {"interval": "15m"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"delaying_rule": {"delay": True, "every_x_alerts": 3}}, "opens alerts at once"),
+        ({"grouping_rule": {"group": True}}, "puts no alerts together"),
+        ({"escalation_policy_override": {"based_on_source_data": [{"policy": "Off"}]}}, "has one policy for all"),
+        ({"based_on_time_of_day": [{"policy": "Off"}]}, "has one policy for all"),
+        ({"dynamic_recipient_groups": [{"recipient_group": "SRE"}]}, "has the same recipients for all"),
+        ({"url_mapping": {"alert_tags": {"environment": "env"}}}, "has no alert_tags"),
+        ({"url_mapping": {"custom_alert_fields": [{"attribute_name": "x"}]}}, "has no custom_alert_fields"),
+        ({"url_mapping": {"recipient_group": "team"}}, "has no recipient_group"),
+        (
+            {"url_mapping": {"open_alert_when": {"field_name": "a", "type": "sounds like", "values": ["x"]}}},
+            "does not open by its own rule (sounds like x)",
+        ),
+        (
+            {"url_mapping": {"close_alert_when": {"type": "equals", "values": ["done"]}}},
+            "does not close by its own rule (equals done)",
+        ),
+        (
+            {"add_any_filter": {"filters": [{"condition": {"field_name": "env", "type": "is like", "value": "x"}}]}},
+            "does not filter by env (is like x)",
+        ),
+    ],
+)
+def test_what_an_integration_does_there_and_not_here_is_told_by_its_name(given: dict[str, Any], said: str) -> None:
+    assert f"integration One: {said}" in as_text(with_integration(api_settings=given))
+    assert "integration One" not in as_text(with_integration(api_settings={"delaying_rule": {"delay": False}}))
+
+
+def test_a_mailbox_with_rules_of_its_own_says_that_every_mail_opens_an_alert_here() -> None:
+    settings = {"every_incoming_email_will_open_an_alert": False, "open_alert_when": {"values": ["PROBLEM"]}}
+    said = "integration One: opens an alert for every mail"
+    assert said in as_text(with_integration(type="Email", email_settings=settings))
+    assert said not in as_text(with_integration(type="Email", email_settings={}))
+
+
 def test_the_report_names_the_rest_and_no_secret(moved: Translation) -> None:
     said = as_text(moved)
     for wanted in (

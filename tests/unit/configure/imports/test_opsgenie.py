@@ -191,6 +191,15 @@ def test_whoever_is_here_keeps_their_name_role_and_methods() -> None:
     assert named(moved, "groups", "Ops-Night")["members"][1]["user"] == "robert"
 
 
+def test_whoever_was_switched_off_here_stays_so_and_keeps_name_and_time_zone() -> None:
+    held = Known("robert", "admin", name="Robert B.", time_zone="Asia/Tokyo", is_active=False)
+    robert = named(translate(account.documents(), NOW, {"bob@example.org": held}), "users", "robert", "username")
+    assert (robert["name"], robert["time_zone"], robert["active"]) == ("Robert B.", "Asia/Tokyo", False)
+    blocked = {**account.documents(), "users": [{**one, "blocked": True} for one in account.documents()["users"]]}
+    admin = named(translate(blocked, NOW, {"bob@example.org": Known("robert", "admin")}), "users", "robert", "username")
+    assert "active" not in admin, "who may sign in here is decided here"
+
+
 def test_what_the_backup_tool_wrote_comes_to_the_same(moved: Translation) -> None:
     packed = io.BytesIO()
     whole = account.documents()
