@@ -19,7 +19,10 @@ from tests.doubles.certificates import make_certificate
 from tests.store.doors import Doors, doors, rows, served
 from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, make_integration
+from tocsin.alerts import commands
 from tocsin.alerts.models import Acknowledgement, Alert, AlertEvent
+from tocsin.alerts.orders import Actor, Merge
+from tocsin.alerts.states import ActorKind
 from tocsin.core import clock, configuration
 from tocsin.inbound import secrets
 from tocsin.inbound.models import Integration
@@ -208,6 +211,7 @@ class Sdk:
         configuration.api_key["Authorization"] = token
         configuration.retry_enabled = False
         client = opsgenie_sdk.ApiClient(configuration=configuration)
+        self.token = token
         self.models = opsgenie_sdk
         self.alerts = opsgenie_sdk.AlertApi(api_client=client)
         self.heartbeats = opsgenie_sdk.HeartbeatApi(api_client=client)
@@ -329,6 +333,40 @@ def test_an_alert_is_found_by_its_own_integration_only(sdk: Sdk, desk: Desk, url
         other.alerts.close_alert(identifier, identifier_type=kind)
     assert alert().status == "open"
     assert other.alerts.list_alerts().data == []
+
+
+def test_a_verb_about_a_merged_alert_is_for_the_one_it_is_merged_into(sdk: Sdk, desk: Desk) -> None:
+    m = sdk.models
+    by = {"identifier_type": "alias"}
+    sdk.create("Site down", alias="site")
+    site = alert().pk
+    sdk.create("Disk full", alias="disk")
+    disk = alert().pk
+    alice = Actor(ActorKind.USER, "alice", desk.users["alice"].pk)
+    commands.act(disk, Merge(actor=alice, into=commands.state_of(site)), now=clock.now())
+    sdk.alerts.acknowledge_alert("disk", acknowledge_alert_payload={"user": "alice"}, **by)
+    assert Acknowledgement.objects.get().alert_id == site
+    sdk.alerts.add_note("disk", m.AddNoteToAlertPayload(note="looking"), **by)
+    assert any("looking" in str(event.data) for event in AlertEvent.objects.filter(alert=site, kind="replied"))
+    sdk.alerts.acknowledge_alert(str(disk), acknowledge_alert_payload={"user": "Zoe of the NOC"})
+    assert Alert.objects.get(pk=site).owner_name == "Zoe of the NOC"
+
+
+def test_what_became_of_a_message_that_was_posted_otherwise_is_told_too(sdk: Sdk, url: str) -> None:
+    token = sdk.token
+    headers = {"Authorization": f"GenieKey {token}"}
+    for body, kind in (
+        (b'{"action": 5, "message": "x", "alias": "y"}', "json"),
+        (b"message=x", "x-www-form-urlencoded"),
+    ):
+        sent = httpx.post(f"{url}/in/{token}", content=body, headers={"Content-Type": f"application/{kind}"})
+        found = httpx.get(f"{url}/v2/alerts/requests/{sent.json()['message_id']}", headers=headers)
+        assert (found.status_code, found.json()["data"]["action"]) == (200, "Update")
+
+
+def test_a_query_for_an_alias_that_nothing_can_have_finds_nothing(sdk: Sdk, url: str) -> None:
+    headers = {"Authorization": f"GenieKey {sdk.token}"}
+    assert httpx.get(f"{url}/v2/alerts?query=alias:a%00b", headers=headers).json()["data"] == []
 
 
 @pytest.mark.parametrize(

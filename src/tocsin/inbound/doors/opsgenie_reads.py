@@ -14,6 +14,7 @@ from tocsin.alerts.states import LIVE, AlertStatus
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.ids import uuid7
+from tocsin.core.storable import without_unstorable
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.doors.opsgenie_orders import DONE, Verb
@@ -99,8 +100,7 @@ def request_status(door: Door, number: str) -> dict[str, object] | None:
         )
     if found is None or found["status"] == MessageStatus.PENDING:
         return None
-    said = msgspec.json.decode(bytes(found["raw"]), type=_Said).action
-    verb = Verb(said) if said in set(Verb) else Verb.UPDATE
+    verb = _verb(bytes(found["raw"]))
     action, done = DONE[verb]
     is_done = found["alert_id"] is not None
     missing = found["reason"] if verb is Verb.CREATE else "Alert does not exist"
@@ -114,6 +114,14 @@ def request_status(door: Door, number: str) -> dict[str, object] | None:
         "alertId": str(found["alert_id"]) if is_done else "",
         "alias": found["source_id"] if is_done else "",
     }
+
+
+def _verb(raw: bytes) -> Verb:
+    """What a message asks for; a message that came by another way than this API may be anything."""
+    try:
+        return Verb(msgspec.json.decode(raw, type=_Said).action)
+    except (msgspec.MsgspecError, ValueError):
+        return Verb.UPDATE
 
 
 def below(door: Door, identifier: str, identifier_type: str, what: str) -> list[dict[str, object]] | None:
@@ -205,7 +213,7 @@ _TERM: Final = re.compile(r'\s*(\w+)\s*[:=]\s*(?:"([^"]*)"|(\S+))\s*(?:and\b)?',
 
 def _where(query: Mapping[str, str]) -> tuple[str, list[object]]:
     """The terms of a query as SQL. Raises Refusal for what is not understood: a wrong list would be worse than none."""
-    text, at = query.get("query", "").strip(), 0
+    text, at = without_unstorable(query.get("query", "")).strip(), 0
     where, values = "", list[object]()
     while at < len(text):
         found = _TERM.match(text, at)

@@ -1,7 +1,7 @@
 """What a sender orders about an alert that is no message of its source: acknowledge, assign, snooze, note, escalate.
 
 The actor is the user whom the sender names, if Tocsin knows them, else the sending system. An order that changes
-nothing (any more) is no error: senders order blindly.
+nothing (any more) is no error: senders order blindly. One about a merged alert is for the alert that people look at.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tocsin.alerts.orders import (
     Unacknowledge,
     Unassign,
 )
-from tocsin.alerts.states import ActorKind, Via
+from tocsin.alerts.states import ActorKind, AlertStatus, Via
 from tocsin.core.errors import Rejected
 from tocsin.inbound.decide import actor_of
 from tocsin.inbound.door import Door
@@ -41,7 +41,7 @@ def acknowledge(door: Door, alert_id: int, by: str, note: str, now: datetime) ->
     user = user_of(door, by)
     if user is not None:
         _act(alert_id, Acknowledge(actor=user, note=_note(door, note), via=Via.INBOUND), now)
-    elif not commands.state_of(alert_id).is_owned:
+    elif not commands.state_of(_meant(alert_id)).is_owned:
         name = by.strip() or door.shown_source
         said = _note(door, note or "acknowledged there")
         _act(alert_id, Assign(actor=actor_of(door), name=name[:100], note=said, via=Via.INBOUND), now)
@@ -53,7 +53,7 @@ def unacknowledge(door: Door, alert_id: int, by: str, note: str, now: datetime) 
     if user is not None:
         _act(alert_id, Unacknowledge(actor=user, note=_note(door, note), via=Via.INBOUND), now)
         return
-    state = commands.state_of(alert_id)
+    state = commands.state_of(_meant(alert_id))
     if state.owner_id is None and state.is_owned:
         _act(alert_id, Unassign(actor=actor_of(door), note=_note(door, note), via=Via.INBOUND), now)
 
@@ -87,9 +87,15 @@ def add_note(door: Door, alert_id: int, text: str, by: str, now: datetime) -> No
 
 def _act(alert_id: int, command: Command, now: datetime) -> None:
     try:
-        commands.act(alert_id, command, now=now)
+        commands.act(_meant(alert_id), command, now=now)
     except Rejected as rejected:
         log.info("An order about alert %s changes nothing: %s", alert_id, rejected.detail)
+
+
+def _meant(alert_id: int) -> int:
+    """The alert that this one is merged into, else itself."""
+    state = commands.state_of(alert_id)
+    return state.merged_into if state.status is AlertStatus.MERGED and state.merged_into is not None else alert_id
 
 
 def _note(door: Door, note: str) -> str:
