@@ -5,6 +5,7 @@ Phone numbers are read by the rules of their country; steps of a person's own no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,7 @@ from tocsin.notify.channels import phone_numbers
 from tocsin.people import addresses
 from tocsin.people.contact_rules import LONGEST_WAIT, MOST_REPEATS, PRIORITIES
 
+_NUMBER = re.compile(r"[0-9\s+()./-]*")
 _LABELS = {"email": "Email-Official", "sms": "SMS-Official", "voice": "Phone-Official-Mobile"}
 
 
@@ -77,7 +79,11 @@ def add(draft: Draft, person: Person, username: str) -> None:
 
 
 def phone(text: str) -> str:
-    """A number as it is stored, from what a product writes with its country code. Raises Rejected."""
+    """A number as it is stored, from what a product writes with its country code. Raises Rejected, also for one with an
+    extension: its digits behind the others would be somebody else's number.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise Rejected("invalid_address", "It has more than a phone number in it.", "address")
     digits = "".join(character for character in text if character.isascii() and character.isdigit())
     return phone_numbers.entered(f"+{digits.removeprefix('00')}", "")
 
@@ -161,7 +167,7 @@ def _is_usable(draft: Draft, way: Way, username: str) -> bool:
         draft.leave_out(
             f"user {username}",
             f"has one number for {way.channel} less ({shown})",
-            "No country has such a number.",
+            "No country has such a number, or an extension follows it.",
             "They enter the right one under Me.",
         )
         return False

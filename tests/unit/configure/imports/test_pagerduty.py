@@ -10,6 +10,7 @@ import pytest
 from tests.doubles import pagerduty as account
 from tests.unit.configure.imports.duty import local, moments, on_call, utc
 from tocsin.configure.imports.pagerduty.translating import translate
+from tocsin.configure.imports.people import phone
 from tocsin.configure.imports.report import Translation, as_text
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
@@ -137,3 +138,12 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
             for name in (key for key in one if key not in ("id", "email", "name")):
                 spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
                 assert translate(spoilt, NOW).configuration["users"]
+
+
+def test_a_number_with_an_extension_is_told_and_never_becomes_somebody_elses() -> None:
+    whole = account.documents()
+    method = {"id": "X", "type": "phone_contact_method", "country_code": 49, "address": "301234567,,12"}
+    moved = translate({**whole, "users": [{**whole["users"][0], "contact_methods": [method]}]}, NOW)
+    assert "+493012345671" not in str(moved.configuration)
+    assert "has one number for voice less" in as_text(moved)
+    assert phone("+49 (0)30/123 45-67") == "+49301234567"
