@@ -69,6 +69,25 @@ def test_a_subject_in_plain_bytes_is_read_all_the_same(charset: str) -> None:
     assert (read["subject"], read["from_name"]) == ("Störung in Köln", "Jörg")
 
 
+@pytest.mark.parametrize("said", ["", "; charset=us-ascii", "; charset=made-up", "; charset=punycode"])
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
+def test_a_text_that_names_no_charset_or_a_wrong_one_is_read_all_the_same(charset: str, said: str) -> None:
+    head = f"From: mon@example.org\r\nSubject: x\r\nContent-Type: text/plain{said}\r\n\r\n"
+    assert mail.read((head + "Störung in Köln").encode(charset))["body"] == "Störung in Köln"
+
+
+def test_a_subject_with_a_piece_in_an_unknown_charset_is_read_but_for_that() -> None:
+    raw = b"From: a@b.example\r\nSubject: =?utf-8?B?w7xi?= =?made-up?Q?er_voll=FF?=\r\n\r\nx"
+    assert mail.read(raw)["subject"] == "über voll\xff"
+
+
+def test_a_text_in_a_charset_that_is_none_takes_no_time() -> None:
+    raw = b"From: a@b.example\nSubject: x\nContent-Type: text/plain; charset=punycode\n\nabc-" + b"a" * 200_000
+    begun = time.monotonic()
+    assert str(mail.read(raw)["body"]).startswith("abc-aaa")
+    assert time.monotonic() - begun < 1.5
+
+
 def test_html_alone_reads_as_what_a_person_sees() -> None:
     made = written()
     made.set_content("<style>p{}</style><p>One</p><script>x()</script><p>Two</p>", subtype="html")

@@ -6,6 +6,7 @@ mails that would go round in circles why they are ignored.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,10 @@ _HEADERS: Final = (
     "references", "reply-to", "return-path", "sender", "to", "x-priority", "x-mailer", "x-spam-flag",
 )  # fmt: skip
 _HEADER_LENGTH: Final = 1000
+
+#: Codecs of Python's that are no charset of a text, of which some take minutes for a long one; and ASCII, which many
+#: programs name whatever they write.
+_NO_CHARSETS: Final = frozenset({"ascii", "idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
 
 #: What Python's parser raises for bytes that are no mail as it should be; a header error of its is no ValueError.
 _FAULTS: Final = (
@@ -177,9 +182,26 @@ def _is_text(part: Message) -> bool:
 def _text(part: Message) -> str:
     content = _bytes(part)[: 4 * MAX_TEXT]
     try:
-        return content.decode(part.get_content_charset() or "utf-8", "replace").replace("\x00", "\ufffd")
+        charset = part.get_content_charset()
     except _FAULTS:
-        return content.decode("utf-8", "replace")
+        charset = None
+    return _characters(content, charset).replace("\x00", "\ufffd")
+
+
+def _characters(content: bytes, charset: str | None) -> str:
+    """The text of bytes in a charset. Where none is named, none that there is, or one that many name without meaning
+    it, they are UTF-8, else Latin."""
+    try:
+        name = codecs.lookup(charset or "ascii").name
+        if name not in _NO_CHARSETS:
+            return content.decode(name, "replace")
+    except _FAULTS:
+        pass
+    try:
+        # What is cut off may end within a character.
+        return codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return content.decode("windows-1252", "replace")
 
 
 def _bytes(part: Message) -> bytes:
@@ -208,18 +230,14 @@ def _values(mail: Message, name: str) -> Iterator[str]:
     """A header's values. Bytes beyond ASCII, which RFC 5322 forbids and many programs write, are UTF-8, else Latin."""
     for key, value in mail.raw_items():
         if key.lower() == name:
-            raw = str(value).encode("utf-8", "surrogateescape")
-            try:
-                yield raw.decode()
-            except UnicodeDecodeError:
-                yield raw.decode("windows-1252", "replace")
+            yield _characters(str(value).encode("utf-8", "surrogateescape"), None)
 
 
 def _decoded(value: str) -> str:
     """A header's text: encoded words (RFC 2047) as what they stand for, one line."""
     try:
         pieces = [
-            piece.decode(charset or "utf-8", "replace") if isinstance(piece, bytes) else piece
+            _characters(piece, charset) if isinstance(piece, bytes) else piece
             for piece, charset in decode_header(value[: 4 * _HEADER_LENGTH])
         ]
         text = "".join(pieces)
