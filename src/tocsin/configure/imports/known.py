@@ -8,5 +8,8 @@ from tocsin.people.models import User
 
 def users() -> dict[str, Known]:
     """By e-mail in lower case."""
-    rows = User.objects.values_list("email", "username", "role", "name", "time_zone", "is_active")
-    return {email.casefold(): Known(*held) for email, *held in rows if email}
+    return {
+        user.email.casefold(): Known(user.username, user.role, user.name, user.time_zone, user.is_active)
+        for user in User.objects.only("email", "username", "role", "name", "time_zone", "is_active")
+        if user.email
+    }
