@@ -15,8 +15,10 @@ from tocsin.core import database
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound.outcomes import MessageStatus
 
-#: Counted so far; one more stands for all that there are beyond.
+#: Messages are counted so far; one more stands for all that there are beyond.
 MOST = 10_000
+#: And alerts: nobody tells a thousand that need somebody from more.
+MOST_ALERTS = 1_000
 
 DAY = timedelta(hours=24)
 
@@ -26,10 +28,10 @@ def up_to[Row: Model](rows: QuerySet[Row], most: int) -> int:
     return rows.order_by()[:most].count()
 
 
-def counted(number: int) -> str:
-    """The number for people, with the separators of their language: "10,000+" for more than MOST."""
-    text = number_format(min(number, MOST), force_grouping=True)
-    return f"{text}+" if number > MOST else text
+def counted(number: int, most: int) -> str:
+    """The number for people, with the separators of their language: "10,000+" for more than `most`."""
+    text = number_format(min(number, most), force_grouping=True)
+    return f"{text}+" if number > most else text
 
 
 def outcomes(now: datetime, integration: int | None = None) -> list[tuple[str, int]]:

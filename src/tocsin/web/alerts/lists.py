@@ -62,6 +62,14 @@ _COUNTS = """
         ) AS found) AS on_hold
 """
 
+#: As `needing_somebody`.
+_NEEDING = """
+    SELECT count(*) AS number FROM (
+        SELECT FROM alerts_alert AS alert WHERE status = 'open' AND NOT watch
+        AND NOT EXISTS (SELECT FROM alerts_acknowledgement WHERE alert_id = alert.id) LIMIT %(most)s
+    ) AS found
+"""
+
 _ACKNOWLEDGED = Exists(Acknowledgement.objects.filter(alert=OuterRef("pk")))
 
 
@@ -73,6 +81,11 @@ class Tab:
     label: Any
     count: int | None
     is_current: bool
+
+    @property
+    def shown(self) -> str:
+        """The count for people; empty without one."""
+        return counting.counted(self.count, counting.MOST_ALERTS) if self.count is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +118,16 @@ class Row:
 def tabs(current: str) -> list[Tab]:
     """Every tab with its count, in one statement; each counted as far as a page says it."""
     with database.pool().connection() as connection:
-        counts = database.row(connection, _COUNTS, {"most": counting.MOST + 1}) or {}
+        counts = database.row(connection, _COUNTS, {"most": counting.MOST_ALERTS + 1}) or {}
     return [Tab(key, label, counts.get(key), key == current) for key, label in TABS]
 
 
 def open_count() -> int:
     """How many alerts need somebody, as far as a badge says it."""
-    return counting.up_to(needing_somebody(), _MOST_IN_A_BADGE)
+    # Every page asks it, and Django takes longer to make the statement than the database to answer it.
+    with database.pool().connection() as connection:
+        found = database.row(connection, _NEEDING, {"most": _MOST_IN_A_BADGE})
+    return int(found["number"]) if found else 0
 
 
 def needing_somebody() -> QuerySet[Alert]:

@@ -103,6 +103,8 @@ def last_night(reader: User, now: datetime) -> Night:
         status__in=[DeliveryStatus.SENT, DeliveryStatus.DELIVERED],
     )  # fmt: skip
     counts = dict(sent.values_list("user").annotate(number=Count("pk")).order_by())
+    if not counts:
+        return Night(pages=0, people=[], answered_in=None, unanswered=0, goes_on=now < end, mine=0)
     people = [user.display_name for user in User.objects.filter(pk__in=[key for key in counts if key]).order_by("name")]
     alerts = set(sent.exclude(alert=None).values_list("alert", flat=True))
     events = AlertEvent.objects.filter(alert__in=alerts, kind__in=_ANSWERS)

@@ -24,8 +24,9 @@ _MOST = 5
 def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
     """Each as a sentence, where to mend it, and whether somebody must come now."""
     failed = _failed(now)
+    has_failed = failed.exists()
     lost = failed.filter(~_sent_otherwise())
-    if number := lost.values("notification").distinct().count():
+    if has_failed and (number := lost.values("notification").distinct().count()):
         text = ngettext(
             "%(count)d message of the last 24 hours could not be sent at all",
             "%(count)d messages of the last 24 hours could not be sent at all",
@@ -41,7 +42,8 @@ def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
         text = _("%(name)s fails, and others take its turn: %(error)s") % {"name": row.name, "error": row.error}
         yield text, reverse("providers"), True
     known = [row.name for row in passed_over]
-    for name, number in _by_provider(failed.filter(_sent_otherwise()).exclude(provider_name__in=known)):
+    otherwise = failed.filter(_sent_otherwise()).exclude(provider_name__in=known)
+    for name, number in _by_provider(otherwise) if has_failed else ():
         text = ngettext(
             "%(name)s could not send %(count)d message in the last 24 hours; another provider did",
             "%(name)s could not send %(count)d messages in the last 24 hours; another provider did",

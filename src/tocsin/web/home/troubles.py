@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import LiteralString
 
 from django.core.cache import cache
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import OuterRef, Subquery
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
+from psycopg.rows import DictRow
 
-from tocsin.alerts.states import AlertStatus
 from tocsin.core import configuration, database, durations
 from tocsin.core.database import Connection
 from tocsin.core.ids import first_uuid7
-from tocsin.escalation.models import AT_ITS_END, Run
 from tocsin.inbound import registry, statuses
 from tocsin.inbound.models import InboundMessage, Integration
-from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
+from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.oncall import health
 from tocsin.oncall.health import Finding, Kind
 from tocsin.operate import coverage, standing
-from tocsin.people.models import ContactMethod, Membership
 from tocsin.web.counting import DAY
 from tocsin.web.home import mailbox_troubles, provider_troubles
 from tocsin.web.oncall.troubles import say
@@ -95,11 +94,45 @@ def _standing() -> Iterator[Trouble]:
         yield Trouble(f"{told(problem.title)}: {told(problem.detail)}", reverse("system"), is_urgent=True)
 
 
+# As SQL: Home asks all of these at every look, and Django takes longer to make such a statement than the database to
+# answer it. `AT_ITS_END` of `escalation.models` has the first one's condition, and its index.
+_UNANSWERED = """
+    SELECT run.alert_id AS number, alert.subject
+    FROM escalation_run run JOIN alerts_alert alert ON alert.id = run.alert_id
+    WHERE (run.status = 'finished'
+           OR (run.status = 'active' AND run.due_at IS NOT NULL AND run.progress -> 'keeping' = 'true'))
+    AND alert.status = 'open' ORDER BY run.alert_id DESC LIMIT 5
+"""
+_WITHOUT_POLICY = """
+    SELECT id, name FROM inbound_integration integration WHERE mode = 'page' AND policy_id IS NULL
+    AND NOT EXISTS (SELECT FROM inbound_integration_recipient_users WHERE integration_id = integration.id)
+    ORDER BY name LIMIT 5
+"""
+_UNREADABLE = """
+    SELECT count(*) AS number FROM inbound_inboundmessage WHERE status = 'Mapping Failed' AND id >= %(since)s
+"""
+_UNREACHABLE = """
+    SELECT person.name, person.username, party.name AS group_name, party.id AS group_id
+    FROM people_membership membership JOIN people_group party ON party.id = membership.group_id
+    JOIN people_user person ON person.id = membership.user_id AND person.is_active
+    WHERE cardinality(membership.roles) > 0
+    AND NOT EXISTS (SELECT FROM people_contactmethod WHERE user_id = person.id AND is_enabled AND NOT awaits_code)
+    ORDER BY party.name, membership.position, membership.id LIMIT 5
+"""
+_OLD_TOKENS = """
+    SELECT id, name, old_token_posts AS posts FROM inbound_integration WHERE old_token_posts > 0 ORDER BY name
+"""
+
+
+def _rows(statement: LiteralString, **values: object) -> list[DictRow]:
+    with database.pool().connection() as connection:
+        return database.rows(connection, statement, values)
+
+
 def _unanswered() -> Iterator[Trouble]:
-    runs = Run.objects.filter(AT_ITS_END, alert__status=AlertStatus.OPEN)
-    for number, subject in runs.values_list("alert_id", "alert__subject").order_by("-alert_id")[:5]:
-        text = _("Nobody answered alert %(number)s: %(subject)s") % {"number": number, "subject": subject}
-        yield Trouble(text, reverse("alert", args=[number]), is_urgent=True)
+    for row in _rows(_UNANSWERED):
+        text = _("Nobody answered alert %(number)s: %(subject)s") % row
+        yield Trouble(text, reverse("alert", args=[row["number"]]), is_urgent=True)
 
 
 def _unusable() -> Iterator[Trouble]:
@@ -115,15 +148,13 @@ def _unusable() -> Iterator[Trouble]:
 
 
 def _without_policy() -> Iterator[Trouble]:
-    rows = Integration.objects.filter(mode=IntegrationMode.PAGE, policy=None, recipient_users=None)
-    for integration in rows.distinct()[:5]:
-        text = _("%(name)s pages nobody: it has neither a policy nor recipients") % {"name": integration.name}
-        yield Trouble(text, reverse("integration", args=[integration.pk]), is_urgent=True)
+    for row in _rows(_WITHOUT_POLICY):
+        text = _("%(name)s pages nobody: it has neither a policy nor recipients") % row
+        yield Trouble(text, reverse("integration", args=[row["id"]]), is_urgent=True)
 
 
 def _unreadable(now: datetime) -> Iterator[Trouble]:
-    rows = InboundMessage.objects.filter(status=MessageStatus.FAILED, pk__gte=first_uuid7(now - timedelta(days=7)))
-    number = rows.count()
+    number = _rows(_UNREADABLE, since=first_uuid7(now - timedelta(days=7)))[0]["number"]
     if number:
         text = ngettext(
             "%(count)d message of the last 7 days could not be read",
@@ -134,23 +165,20 @@ def _unreadable(now: datetime) -> Iterator[Trouble]:
 
 
 def _unreachable() -> Iterator[Trouble]:
-    reachable = ContactMethod.objects.filter(is_enabled=True, awaits_code=False).values("user")
-    rows = Membership.objects.filter(user__is_active=True, roles__len__gt=0).exclude(user__in=reachable)
-    for group, user, name, group_id in rows.values_list("group__name", "user__username", "user__name", "group_id")[:5]:
-        text = _("%(name)s is on call in %(group)s and cannot be reached") % {"name": name or user, "group": group}
-        yield Trouble(text, reverse("group", args=[group_id]), is_urgent=True)
+    for row in _rows(_UNREACHABLE):
+        names = {"name": row["name"] or row["username"], "group": row["group_name"]}
+        text = _("%(name)s is on call in %(group)s and cannot be reached") % names
+        yield Trouble(text, reverse("group", args=[row["group_id"]]), is_urgent=True)
 
 
 def _old_tokens() -> Iterator[Trouble]:
-    for number, name, posts in Integration.objects.filter(old_token_posts__gt=0).values_list(
-        "pk", "name", F("old_token_posts")
-    ):
+    for row in _rows(_OLD_TOKENS):
         text = ngettext(
             "%(count)d message came to an old URL of %(name)s",
             "%(count)d messages came to an old URL of %(name)s",
-            posts,
-        ) % {"count": posts, "name": name}
-        yield Trouble(text, reverse("integration_security", args=[number]))
+            row["posts"],
+        ) % {"count": row["posts"], "name": row["name"]}
+        yield Trouble(text, reverse("integration_security", args=[row["id"]]))
 
 
 def _on_call(now: datetime) -> Iterator[Trouble]:

@@ -19,12 +19,13 @@ ROWS = 8
 @require_safe
 def home(request: Request) -> HttpResponse:
     """The page one opens first."""
-    mine = lists.rows_of(overview.alerts_of(request.user, ROWS), request.now)
+    own = list(overview.alerts_of(request.user, ROWS))
+    rows = lists.rows_of([*own, *lists.most_urgent(ROWS)], request.now)
     steps = first_steps.left(request.user) if request.user.role == Role.ADMIN else []
     outcomes = counting.outcomes(request.now)
     context = {
-        "mine": mine,
-        "open_rows": lists.rows_of(lists.most_urgent(ROWS), request.now),
+        "mine": rows[: len(own)],
+        "open_rows": rows[len(own) :],
         "groups": overview.duties(request.now),
         "outcomes": outcomes,
         "outcomes_are_cut": counting.is_cut(outcomes),

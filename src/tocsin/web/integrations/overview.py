@@ -22,7 +22,7 @@ from tocsin.inbound.shaping import delayed
 from tocsin.simulate import backtest
 from tocsin.simulate.chain import simulate_door
 from tocsin.simulate.differences import Tally, is_night
-from tocsin.web.counting import DAY, counted
+from tocsin.web.counting import DAY, MOST, counted
 from tocsin.web.integrations import outcomes
 
 #: So many alerts that wait are shown.
@@ -66,7 +66,7 @@ def health(
             pass
     if today is None:
         return Health(_("silent today") if has_any else _("waiting for the first message"), "wait")
-    text = _("receiving, %(count)s today") % {"count": counted(today[0])}
+    text = _("receiving, %(count)s today") % {"count": counted(today[0], MOST)}
     return (
         Health(text, "ok") if integration.mode == IntegrationMode.PAGE else Health(f"{text}, {_('watching')}", "wait")
     )

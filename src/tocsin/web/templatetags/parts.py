@@ -366,8 +366,8 @@ def capped(value: int | None) -> str:
 
 @register.filter
 def counted(value: int) -> str:
-    """A count that goes on for ever: "10,000+" above what is counted."""
-    return counting.counted(value)
+    """A count of messages, which goes on for ever: "10,000+" above what is counted."""
+    return counting.counted(value, counting.MOST)
 
 
 @register.filter

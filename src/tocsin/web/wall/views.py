@@ -23,7 +23,7 @@ def wall(request: Request) -> HttpResponse:
     rows: list[Alert] = lists.most_urgent(ROWS)
     for tab in ("acknowledged", "assigned"):
         rows += lists.of_tab(tab).order_by("-pk")[: max(0, ROWS - len(rows))]
-    needing = counting.up_to(lists.needing_somebody(), counting.MOST + 1)
+    needing = counting.up_to(lists.needing_somebody(), counting.MOST_ALERTS + 1)
     tabs = lists.tabs("")
     context = {
         "tabs": [replace(tab, count=needing) if tab.key == "open" else tab for tab in tabs if tab.count is not None],
