@@ -328,6 +328,25 @@ def test_what_somebody_has_who_is_switched_off_is_given_back_and_pages_again(des
     assert desk.pages(alerts[0])[-1][:3] == ("bob", "email", 3)
 
 
+def test_an_acknowledgement_of_somebody_who_is_switched_off_counts_no_more_and_it_pages_again(desk: Desk) -> None:
+    alone, both, held = (desk.open() for _ in range(3))
+    desk.turn(0)
+    for alert, name in ((alone, "alice"), (both, "alice"), (both, "bob"), (held, "alice")):
+        desk.act(alert, Acknowledge(actor=desk.actor(name)), 1)
+    desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(60)), 1)
+    User.objects.filter(username="alice").update(is_active=False)
+    assert departed.turn(desk.at(2)) is False
+    assert departed.turn(desk.at(2)) is False
+    said = "Alice's acknowledgement counts no more: the account was switched off."
+    assert said in desk.timeline(alone)
+    desk.turn(2)
+    assert desk.pages(alone)[-1][:3] == ("bob", "email", 2)
+    assert desk.run(both).reason.startswith("Bob acknowledged it")
+    assert desk.alert(held).status == "on_hold"
+    desk.turn(60)
+    assert desk.pages(held)[-1][:3] == ("bob", "email", 60)
+
+
 def test_escalate_is_done_by_the_next_turn(desk: Desk) -> None:
     alert = desk.open()
     desk.turn(0)

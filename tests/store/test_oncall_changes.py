@@ -161,6 +161,45 @@ def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
     assert Notification.objects.filter(data__title="Swap of Desk 24x7 accepted", user=alice).count() == 1
 
 
+def test_whoever_covers_hands_over_what_they_cover(desk: Group, schedule: Schedule, now: datetime) -> None:
+    span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
+    absences.save_absence(user("alice"), {**span, "cover": "bob"}, actor=ACTOR, now=now)
+    stretch = Stretch(datetime(2026, 11, 24, 9, 30, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC))
+    swaps.give(schedule, stretch, of=user("bob"), to=user("carol"), actor=ACTOR, now=now)
+    assert primary(desk, stretch.starts_at) == ("Carol", "override Carol for Bob")
+    assert primary(desk, stretch.ends_at)[0] == "Alice"
+
+
+def test_an_override_that_is_moved_or_is_instead_of_another_is_told_again(schedule: Schedule, now: datetime) -> None:
+    spec = {"schedule": "desk 24x7", "name": "Xmas", "user": "carol", "instead_of": "alice"}
+    window = {"from": "2026-12-24T17:00", "to": "2026-12-25T12:00"}
+    made = overrides.save_override({**spec, **window}, actor=ACTOR, now=now)
+    DutyNotice.objects.all().delete()
+    overrides.save_override({**spec, **window, "name": "Christmas"}, existing=made, actor=ACTOR, now=now)
+    assert not DutyNotice.objects.exists(), "another name changes nobody's duty"
+    overrides.save_override({**spec, **window, "to": "2026-12-27T12:00"}, existing=made, actor=ACTOR, now=now)
+    told = [(notice.user.username, notice.title) for notice in DutyNotice.objects.order_by("id")]
+    assert [name for name, _ in told] == ["carol", "alice"]
+    assert "to Sun 27 Dec 12:00" in told[0][1]
+    DutyNotice.objects.all().delete()
+    moved = {**window, "to": "2026-12-27T12:00", "instead_of": "bob"}
+    overrides.save_override({**spec, **moved}, existing=made, actor=ACTOR, now=now)
+    assert {notice.user.username for notice in DutyNotice.objects.all()} == {"carol", "alice", "bob"}
+
+
+def test_whoever_covers_for_a_cover_has_the_shift_in_their_calendar(
+    desk: Group, schedule: Schedule, now: datetime
+) -> None:
+    make_user("dave", now, name="Dave")
+    span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
+    absences.save_absence(user("alice"), {**span, "cover": "carol"}, actor=ACTOR, now=now)
+    absences.save_absence(user("carol"), {**span, "cover": "dave"}, actor=ACTOR, now=now)
+    assert primary(desk, datetime(2026, 11, 24, 10, tzinfo=UTC))[0] == "Dave"
+    made = feeds.make(user("dave"), FeedKind.PERSON, actor=ACTOR, now=now)
+    with database.transaction() as connection:
+        assert lookup.groups_of(connection, [made.feed.owner_id]) == {desk.pk}
+
+
 YAML = """
 users:
   - {username: alice, email: alice@example.org, reminders: [{before: 1d}, {before: 1h, by: Email-Official}],
@@ -393,7 +432,8 @@ def test_overrides_that_overlap_are_made_again_where_the_file_has_another_order(
     assert primary(desk, CHRISTMAS) == ("Bob", "override Short")
     after = {override.name: override.pk for override in Override.objects.all()}
     assert after["Long"] == before["Long"], "only what must follow another one is made again"
-    assert not DutyNotice.objects.exists(), "nobody stands in for anybody else by that"
+    told = [notice.title for notice in DutyNotice.objects.all()]
+    assert told == ["Carol is on call in S, Mon 28 Dec 12:00 to Tue 29 Dec 12:00 (UTC)"], "and of no other one"
     assert plan.apply(with_overrides(apart, LONG, SHORT), prune=False, now=now).is_empty
 
 

@@ -172,6 +172,8 @@ def _expire(state: AlertState, command: ExpireAcknowledgement, now: datetime) ->
         return Transition(state, "There is no such acknowledgement any more.")
     after = _without_acknowledgement(state, command.user_id)
     reason = f'{own.name} did not answer "Still on it?": the acknowledgement of {say_ago(own.at, now)} counts no more.'
+    if command.note:
+        reason = f"{own.name}'s acknowledgement counts no more: {command.note}."
     return _silent(state, after, now, EventKind.ACKNOWLEDGEMENT_EXPIRED, reason, command, {"user_id": command.user_id})
 
 

@@ -109,7 +109,8 @@ class Unacknowledge(Order):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireAcknowledgement(Order):
-    """The acknowledgement of `user_id` counts no more: asked "Still on it?", no answer. Given by the engine only."""
+    """The acknowledgement of `user_id` counts no more: asked "Still on it?", no answer, or what `note` says. Given by
+    Tocsin itself only."""
 
     user_id: int
 

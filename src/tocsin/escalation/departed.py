@@ -1,13 +1,14 @@
-"""Gives back what somebody has whose account was switched off: nobody answers for it any more, so that its escalation
-starts again. A loop of a worker, so that it happens whichever way the account was switched off."""
+"""Gives back what somebody has, or has acknowledged, whose account was switched off: nobody answers for it any more, so
+that its escalation starts again. A loop of a worker, so that it happens whichever way the account was switched off."""
 
 from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
 from tocsin.alerts import commands, rows
-from tocsin.alerts.orders import SYSTEM, Unassign
+from tocsin.alerts.orders import SYSTEM, Command, ExpireAcknowledgement, Unassign
 from tocsin.alerts.states import LIVE, Via
 from tocsin.core import clock, database
 from tocsin.core.database import Connection
@@ -21,9 +22,17 @@ BATCH = 100
 
 NOTE = "the account was switched off"
 
+# Of live alerts what somebody who is switched off has (`kind` owner), or has acknowledged while nobody has it.
 _THEIRS = """
-SELECT a.id FROM alerts_alert a JOIN people_user u ON u.id = a.owner_id AND NOT u.is_active
-WHERE a.status = ANY(%s) AND (%s::bigint IS NULL OR a.id = %s) ORDER BY a.id LIMIT %s
+SELECT a.id, 'owner' AS kind, u.id AS user_id
+FROM alerts_alert a JOIN people_user u ON u.id = a.owner_id AND NOT u.is_active
+WHERE a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
+UNION ALL
+SELECT a.id, 'acknowledged', u.id
+FROM alerts_acknowledgement k JOIN people_user u ON u.id = k.user_id AND NOT u.is_active
+JOIN alerts_alert a ON a.id = k.alert_id AND a.owner_id IS NULL AND a.owner_name = ''
+WHERE a.status = ANY(%(live)s) AND (%(only)s::bigint IS NULL OR a.id = %(only)s)
+ORDER BY 1, 2 DESC, 3 LIMIT %(most)s
 """
 
 
@@ -37,7 +46,7 @@ def turn(now: datetime) -> bool:
     with database.transaction() as connection:
         found = _theirs(connection)
     given_back = 0
-    for alert_id in found:
+    for alert_id in dict.fromkeys(alert_id for alert_id, _ in found):
         try:
             given_back += database.retry_once(lambda alert_id=alert_id: _give_back(alert_id, now))  # type: ignore[misc]
         except Exception as error:  # an alert's edge: the others are given back all the same
@@ -51,13 +60,20 @@ def _give_back(alert_id: int, now: datetime) -> bool:
     with database.transaction() as connection:
         rows.lock(connection, [alert_id])
         # Somebody else may have taken it, or closed it, before the lock.
-        if not _theirs(connection, alert_id):
-            return False
-        order = Unassign(actor=SYSTEM, via=Via.API, note=NOTE)
-        return commands.act_within(connection, alert_id, order, now).is_change
+        held = _theirs(connection, alert_id)
+        for _, order in held:
+            commands.act_within(connection, alert_id, order, now)
+        return bool(held)
 
 
-def _theirs(connection: Connection, only: int | None = None) -> list[int]:
-    """The live alerts that somebody has who is switched off."""
-    parameters = (sorted(LIVE), only, only, BATCH)
-    return [row[0] for row in connection.execute(_THEIRS, parameters).fetchall()]
+def _theirs(connection: Connection, only: int | None = None) -> list[tuple[int, Command]]:
+    """The live alerts that somebody has, or has acknowledged, who is switched off, each with what ends that."""
+    parameters: dict[str, object] = {"live": sorted(LIVE), "only": only, "most": BATCH}
+    return [(row["id"], _end_of(row)) for row in database.rows(connection, _THEIRS, parameters)]
+
+
+def _end_of(row: dict[str, Any]) -> Command:
+    # Not by way of the policy: the run must follow it as it follows what people do.
+    if row["kind"] == "owner":
+        return Unassign(actor=SYSTEM, via=Via.API, note=NOTE)
+    return ExpireAcknowledgement(actor=SYSTEM, via=Via.API, note=NOTE, user_id=row["user_id"])

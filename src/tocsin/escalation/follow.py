@@ -56,7 +56,7 @@ def follow(run: RunState, before: AlertState, after: AlertState, events: Iterabl
     elif (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name):
         work.cancel(reason)
     elif before.acknowledged != after.acknowledged:
-        _acknowledgements_changed(work, before, reason)
+        _acknowledgements_changed(work, before, happened, reason)
     _hold_changed(work, before)
     _heard(work, happened)
     return Decision(settle(work.run, after, now), cancels=tuple(work.cancels), events=tuple(work.events))
@@ -157,9 +157,8 @@ def _tell_who_has_it(
 def _returned(work: _Following, happened: dict[EventKind, NewEvent]) -> None:
     """A closed, cancelled or merged alert lives again: reopened starts again, undone goes on where it was."""
     if EventKind.REOPENED in happened:
-        work.run = restart(with_progress(work.run, busy={}), work.now)
-        if work.run.mode is not PagingMode.RECORD:
-            work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+        work.run = with_progress(work.run, busy={})
+        _start_again(work)
     else:
         work.run = go_on(work.run, work.alert, work.now)
 
@@ -169,14 +168,20 @@ def _owner_changed(work: _Following, happened: dict[EventKind, NewEvent], reason
         work.cancel(reason)
         work.run = with_progress(work.run, asked={}, heard={})
     elif EventKind.UNASSIGNED in happened:
-        work.run = restart(work.run, work.now)
-        if work.run.mode is not PagingMode.RECORD:
-            work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+        _start_again(work)
     else:
         work.run = go_on(work.run, work.alert, work.now)
 
 
-def _acknowledgements_changed(work: _Following, before: AlertState, reason: str) -> None:
+def _start_again(work: _Following) -> None:
+    work.run = restart(work.run, work.now)
+    if work.run.mode is not PagingMode.RECORD:
+        work.say(EventKind.ESCALATION_STARTED, "Escalation starts again at step 1; nobody counts as having acted.")
+
+
+def _acknowledgements_changed(
+    work: _Following, before: AlertState, happened: dict[EventKind, NewEvent], reason: str
+) -> None:
     then, now = before.acknowledged, work.alert.acknowledged
     changed = frozenset(user for user in {*then, *now} if then.get(user) != now.get(user))
     progress = work.run.progress
@@ -195,6 +200,8 @@ def _acknowledgements_changed(work: _Following, before: AlertState, reason: str)
         if is_news and work.run.status in (RunStatus.ACTIVE, RunStatus.PAUSED):
             said = _effect(work.run.plan) if has else _too_few(work.run.plan, len(now))
             work.say(EventKind.ESCALATION_STOPPED if has else EventKind.ESCALATION_GOES_ON, said)
+    elif not now and EventKind.ACKNOWLEDGEMENT_EXPIRED in happened:
+        _start_again(work)
     elif not now or (had and not has):
         work.run = go_on(work.run, work.alert, work.now)
         if settle(work.run, work.alert, work.now).status is RunStatus.ACTIVE:

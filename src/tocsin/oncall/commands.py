@@ -94,7 +94,7 @@ def save_schedule(
         schedule.save()
         imports.follow(schedule, now)
         if read.overrides is not None:
-            overrides.replace_all(schedule, read.overrides, actor=actor, now=now)
+            overrides.replace_all(schedule, read.overrides, is_new=existing is None, actor=actor, now=now)
         overrides.drop_orphans(schedule, actor=actor, now=now)
         changes.record("schedule", schedule, before, spec_without_overrides(schedule), actor=actor, now=now)
     return schedule

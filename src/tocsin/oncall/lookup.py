@@ -44,11 +44,12 @@ _IMPORTS = "SELECT schedule_id, shift, spans FROM oncall_calendarimport WHERE sc
 _CALENDARS = "SELECT id, name, country, region, days FROM oncall_holidaycalendar WHERE id = ANY(%s) ORDER BY name"
 
 _GROUPS_OF = """
-WITH concerned AS (
+WITH RECURSIVE covers AS (
+    SELECT user_id, cover_id FROM people_outofoffice WHERE cover_id IS NOT NULL
+    UNION SELECT a.user_id, c.user_id FROM people_outofoffice a JOIN people_outofofficecover c ON c.absence_id = a.id
+), concerned AS (
     SELECT unnest(%(users)s::bigint[]) AS id
-    UNION SELECT user_id FROM people_outofoffice WHERE cover_id = ANY(%(users)s)
-    UNION SELECT a.user_id FROM people_outofoffice a JOIN people_outofofficecover c ON c.absence_id = a.id
-        WHERE c.user_id = ANY(%(users)s)
+    UNION SELECT covers.user_id FROM covers JOIN concerned ON concerned.id = covers.cover_id
 )
 SELECT m.group_id FROM people_membership m JOIN concerned c ON c.id = m.user_id
 UNION SELECT s.group_id FROM oncall_schedule s, concerned c

@@ -79,11 +79,12 @@ def save_override(
             raise Rejected("invalid", "to: is over already.", "to")
         override = existing or Override(created_at=now, created_by_id=actor.user_id)
         before = override_spec(existing) if existing else None
-        user_before = existing.user if existing else None
+        people_before = _people(existing) if existing else []
         _write(override, schedule, read, _users([read]))
-        _record(override, before, override_spec(override), actor, now)
-        if existing is None or (user_before is not None and user_before.pk != override.user_id):
-            _tell(override, actor, now, besides=user_before)
+        after = override_spec(override)
+        _record(override, before, after, actor, now)
+        if before is None or {**before, "name": ""} != {**after, "name": ""}:
+            _tell(override, actor, now, besides=people_before)
     return override
 
 
@@ -97,9 +98,12 @@ def delete_override(override: Override, *, actor: Actor, now: datetime) -> None:
         override.delete()
 
 
-def replace_all(schedule: Schedule, wanted: Sequence[OverrideSpec], *, actor: Actor, now: datetime) -> None:
+def replace_all(
+    schedule: Schedule, wanted: Sequence[OverrideSpec], *, is_new: bool = False, actor: Actor, now: datetime
+) -> None:
     """Makes the schedule's overrides those, inside the caller's transaction; what is over is left as it is. Of two that
-    overlap the later in the list is the later made one, which wins.
+    overlap the later in the list is the later made one, which wins. Those of a new schedule are told to nobody: its
+    shifts are not either.
     """
     if len(wanted) > MOST:
         raise Rejected("invalid", f"overrides: a schedule has at most {MOST}.", "overrides")
@@ -115,6 +119,8 @@ def replace_all(schedule: Schedule, wanted: Sequence[OverrideSpec], *, actor: Ac
         if same is None:
             fresh.save()
             _record(fresh, None, override_spec(fresh), actor, now)
+            if not is_new:
+                _tell(fresh, actor, now)
         else:
             held.remove(same)
             fresh = same
@@ -243,10 +249,15 @@ def _schedule(name: object) -> Schedule:
     return found
 
 
-def _tell(override: Override, actor: Actor, now: datetime, besides: User | None = None) -> None:
+def _people(override: Override) -> list[User]:
+    """Whoever stands in, and instead of whom."""
+    return [user for user in (override.user, override.instead_of) if user is not None]
+
+
+def _tell(override: Override, actor: Actor, now: datetime, besides: Iterable[User] = ()) -> None:
     """Whoever is to stand in, and whoever no longer has to be there, hear of it, unless they did it themselves."""
     schedule = override.schedule
-    people = {user.pk: user for user in (override.user, override.instead_of, besides) if user is not None}
+    people = {user.pk: user for user in (*_people(override), *besides)}
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
     what = f"{override.role} of" if override.role else "on call in"
     notices.write(
@@ -267,9 +278,8 @@ def _tell_over(override: Override, actor: Actor, now: datetime) -> None:
     schedule = override.schedule
     span = notices.span(override.starts_at, override.ends_at, schedule.time_zone)
     again = f"{override.instead_of.display_name} has it again" if override.instead_of else "The schedule holds again"
-    people = [user for user in (override.user, override.instead_of) if user is not None]
     notices.write(
-        [user for user in people if user.pk != actor.user_id],
+        [user for user in _people(override) if user.pk != actor.user_id],
         title=f"{override.user.display_name} is no longer on call in {schedule.name}, {span}",
         text=(
             f"{override.user.display_name} was to be on call in {schedule.name} from {span}, and is not any more. "

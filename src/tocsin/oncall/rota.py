@@ -4,7 +4,8 @@
 1. In each role the shifts of a schedule's highest layer win, of those that are on and have somebody to call.
 2. Overrides of a shift replace who has it; those of a role or a whole schedule then replace who won.
 3. Where no shift is on for a role, its holders in the group are on call, in the group's order.
-4. Whoever is out of office is replaced by who covers for them in that group; without cover they stay, marked.
+4. Whoever is out of office is replaced by who covers for them in that group; without cover they stay, marked. Overrides
+   instead of who covers count too.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The rules are those that `rota` states; it finds out from when until when a verd
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -105,8 +105,10 @@ class Verdicts:
     def _decide(self, at: datetime) -> dict[MemberRole, Verdict]:
         plan = self.plan
         found = {role: Verdict([], []) for role in _ROLES}
+        replacing: dict[str, list[Override]] = {}
         for schedule in plan.schedules:
             current = [o for o in schedule.overrides if o.holds(at) and plan.is_callable(o.user_id)]
+            replacing[schedule.name] = [override for override in current if override.instead_of is not None]
             claims = list(self._claims(schedule, current, at))
             for role, verdict in found.items():
                 of_role = [claim for claim in claims if claim.role is role]
@@ -118,7 +120,7 @@ class Verdicts:
             # Each once in a role: by the first that names them.
             first: dict[int, Claim] = {}
             for claim in verdict.claims:
-                covered = _covered(plan, claim, at) if plan.absences else claim
+                covered = _covered(plan, claim, replacing.get(claim.schedule, ()), at) if plan.absences else claim
                 first.setdefault(covered.user_id, covered)
             verdict.claims = list(first.values())
         return found
@@ -229,8 +231,8 @@ def _by_order(plan: GroupPlan, role: MemberRole, scheduled: Collection[MemberRol
             yield Claim(role, member.user_id, (reason,), reason, ())
 
 
-def _covered(plan: GroupPlan, claim: Claim, at: datetime) -> Claim:
-    """The claim with whoever covers; marked where they are away and nobody does."""
+def _covered(plan: GroupPlan, claim: Claim, replacing: Iterable[Override], at: datetime) -> Claim:
+    """The claim with whoever covers, or stands in for who covers; marked where they are away and nobody does."""
     away = {claim.user_id}
     while absence := _absence(plan, claim.user_id, at):
         name = plan.name_of(claim.user_id)
@@ -252,7 +254,18 @@ def _covered(plan: GroupPlan, claim: Claim, at: datetime) -> Claim:
             ),
             source=(*claim.source, absence.user_id, absence.starts_at),
         )
+        for override in replacing:
+            is_meant = override.role in (None, claim.role) and override.shift in ("", claim.shift)
+            if is_meant and override.user_id not in away:
+                claim = _handed_over(plan, claim, override)
+        away.add(claim.user_id)
     return claim
+
+
+def _handed_over(plan: GroupPlan, claim: Claim, override: Override) -> Claim:
+    """What somebody covers, as an override instead of them leaves it."""
+    replaced = _replaced(plan, claim, override)
+    return replaced if replaced is claim else replace(replaced, reasons=(*claim.reasons, replaced.reasons[-1]))
 
 
 def _absence(plan: GroupPlan, user_id: int, at: datetime) -> Absence | None:

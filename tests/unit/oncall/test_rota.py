@@ -206,6 +206,31 @@ def test_whoever_is_away_is_covered_in_that_group_else_in_all_or_stays_and_is_ma
     assert names(group, DAY[1]) == ["Alice"]
 
 
+AWAY = Absence(ALICE, local(DAY[0]), local(DAY[1]), BOB)
+
+
+@pytest.mark.parametrize(
+    ("change", "absences", "name", "is_absent"),
+    [
+        (override(CAROL, *DAY, instead_of=BOB), (AWAY,), "Carol", False),
+        (override(CAROL, *DAY, instead_of=BOB, role=PRIMARY), (AWAY,), "Carol", False),
+        (override(CAROL, *DAY, instead_of=BOB, shift="Weekly"), (AWAY,), "Carol", False),
+        (override(CAROL, *DAY, instead_of=BOB, role=SECONDARY), (AWAY,), "Bob", False),
+        (override(ALICE, *DAY, instead_of=BOB), (AWAY,), "Bob", False),
+        (override(CAROL, *DAY, instead_of=BOB), (AWAY, Absence(CAROL, AWAY.starts_at, AWAY.ends_at)), "Carol", True),
+        (override(CAROL, *DAY, instead_of=BOB), (AWAY, Absence(CAROL, AWAY.starts_at, AWAY.ends_at, DAVE)), "Dave", 0),
+    ],
+)
+def test_whoever_covers_can_be_replaced_too_but_not_by_whom_they_cover_for(
+    change: Override, absences: tuple[Absence, ...], name: str, is_absent: bool
+) -> None:
+    group = plan(schedule(rotate("Weekly", [ALICE]), overrides=[change]), absences=absences)
+    (person,) = rota.on_call(group, local("2026-01-06T12:00"))
+    assert (person.name, person.is_absent) == (name, is_absent)
+    assert (person.since, person.until) == (local(DAY[0]), local(DAY[1]))
+    assert rota.timeline(group, local("2026-01-06T12:00"), local("2026-01-06T13:00")).segments == (person,)
+
+
 def test_skip_and_only_share_a_holiday_from_midnight_to_midnight() -> None:
     days = HolidayDays("Own", own=(OwnDay(12, 25, "Christmas"), OwnDay(12, 26, "Boxing Day", 2026)))
     usual = fixed("Usual", [ALICE], ALL_WEEK, holidays="skip")

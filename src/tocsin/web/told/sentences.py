@@ -10,6 +10,7 @@ SENTENCES = (
     _("{name} is still on it"),
     _("{name} took the acknowledgement back"),
     _('{name} did not answer "Still on it?": the acknowledgement of {ago} counts no more'),
+    _("{name}'s acknowledgement counts no more: the account was switched off"),
     _("{name} took it"),
     _("{name} took it, from {name_b}"),
     _("{name} assigned it to {name_b}"),
