@@ -51,7 +51,9 @@ class _Reader(HTMLParser):
         elif tag == "select" and self.select and self.inside and not self.templates:
             self.values.setdefault(self.select, []).append(self.chosen or self.first or "")
             self.select = ""
-        elif tag == "textarea":
+        elif tag == "textarea" and self.area:
+            # A line break right after the tag is none of its text.
+            self.values[self.area][-1] = self.values[self.area][-1].removeprefix("\n")
             self.area = ""
 
 

@@ -128,28 +128,6 @@ def test_a_schedule_with_every_option_that_is_sent_as_it_is_shown_stays_as_it_is
     assert "calendar.example.org" not in page
 
 
-@pytest.mark.parametrize("kind", ["schedule", "group", "policy"])
-def test_whoever_saves_second_is_told_once_that_somebody_saved_before(
-    kind: str, company: Company, weekly: Schedule, browser_of: BrowserOf
-) -> None:
-    path, form = {
-        "schedule": (f"/on-call/schedules/{weekly.pk}/edit/", "schedule-form"),
-        "group": (f"/groups/{company.desk.pk}/edit/", ""),
-        "policy": (f"/policies/{company.policy.pk}/edit/", ""),
-    }[kind]
-    first, second = browser_of(company.admin), browser_of(company.admin)
-    opened = [filled(browser.get(path).content.decode(), form) for browser in (first, second)]
-    assert first.post(path, opened[0] | {"name": ["By the first"]}).status_code == 302
-    answer = second.post(path, opened[1] | {"name": ["By the second"]})
-    assert answer.status_code == 422
-    assert "This was changed since you opened it." in answer.content.decode()
-    assert "By the first" in first.get(path).content.decode()
-    again = filled(answer.content.decode(), form)
-    assert again["name"] == ["By the second"], "what was typed is kept"
-    assert second.post(path, again).status_code == 302
-    assert "By the second" in first.get(path).content.decode()
-
-
 def test_what_is_wrong_with_a_schedule_stands_beside_its_field_and_nothing_is_lost(
     company: Company, browser_of: BrowserOf
 ) -> None:

@@ -69,8 +69,8 @@ def integration_spec(
     return spec
 
 
-def _as_it_stands(integration: Integration) -> dict[str, Any]:
-    """The spec with those secrets that can be read: to tell, and to record, what changes."""
+def integration_state(integration: Integration) -> dict[str, Any]:
+    """The spec with those secrets that can be read: to tell, and to record, what changes; never to show."""
     spec = integration_spec(integration)
     if (token := crypto.readable(integration.token)) is not None:
         spec["token"] = token
@@ -96,11 +96,11 @@ def save_integration(
             raise Rejected("name_taken", f'There is an integration "{read.name}" already.', "name")
         if existing and existing.kind != read.kind.name:
             raise Rejected("invalid", "kind: stays what it was; make a new integration for another kind.", "kind")
-        before = _as_it_stands(existing) if existing else None
+        before = integration_state(existing) if existing else None
         integration = existing or Integration(created_at=now)
         _write(integration, read, now)
         _write_version(integration, read.definition, actor, now)
-        after = _as_it_stands(Integration.objects.get(pk=integration.pk))
+        after = integration_state(Integration.objects.get(pk=integration.pk))
         if before != after:
             _refuse_unreachable(read, now)
         changes.record("integration", integration, before, after, actor=actor, now=now)
@@ -119,7 +119,7 @@ def delete_integration(integration: Integration, *, actor: Actor, now: datetime)
         if live:
             what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
-        before = _as_it_stands(integration)
+        before = integration_state(integration)
         Integration.objects.filter(pk=integration.pk).update(current=None)
         changes.record("integration", integration, before, None, actor=actor, now=now)
         Integration.objects.get(pk=integration.pk).delete()

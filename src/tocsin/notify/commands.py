@@ -53,6 +53,11 @@ def provider_spec(provider: Provider, *, with_secrets: bool = False) -> dict[str
     return spec | named_secrets.opened(provider.secrets) if with_secrets else spec
 
 
+def provider_state(provider: Provider) -> dict[str, Any]:
+    """The spec with the secrets that can be read: to tell one state of a provider from another, never to show."""
+    return provider_spec(provider) | named_secrets.readable(provider.secrets)
+
+
 def secrets_set(provider: Provider) -> frozenset[str]:
     """The names of the secrets that are stored, for a form that shows only that."""
     return frozenset(named_secrets.readable(provider.secrets))

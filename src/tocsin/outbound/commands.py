@@ -48,6 +48,11 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     return spec | named_secrets.opened(integration.secrets) if with_secrets else spec
 
 
+def outbound_state(integration: OutboundIntegration) -> dict[str, Any]:
+    """The spec with the secrets that can be read: to tell one state of it from another, never to show."""
+    return outbound_spec(integration) | named_secrets.readable(integration.secrets)
+
+
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
     """The names of the secrets that are stored, for a form that shows only that."""
     return frozenset(named_secrets.readable(integration.secrets))

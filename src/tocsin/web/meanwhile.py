@@ -1,40 +1,126 @@
 """Two who have the form of one object open: whoever saves second is told so once, before it undoes what the first did.
 
-A form carries a stamp of its object as it was shown.
+A form carries what its object was as it was shown. A view makes a `Seen`, saves inside `unchanged`, and hands it to the
+template, which writes the hidden field (`seen.html`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from django.forms import BaseForm
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
+from django.db.models import Model
+from django.http import Http404
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from tocsin.access import history
+from tocsin.core import configuration
+from tocsin.core.errors import Rejected
+from tocsin.core.stamps import stamp
 from tocsin.web.request import Request
+from tocsin.web.templatetags.parts import say_short
 
-#: The hidden field, which `seen.html` writes.
+#: The hidden field.
 FIELD = "seen"
 
-
-def stamp(spec: Mapping[str, Any] | None) -> str:
-    """What tells one state of an object from another; empty for one that is being made."""
-    if spec is None:
-        return ""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[:32]
+#: Of several who changed an object, so many are named.
+_NAMED = 3
 
 
-def seen(request: Request, now: str, *, is_only_shown: bool = False) -> str:
-    """The stamp for the form that is shown next: as the object is now, but where its buttons only moved its rows."""
-    return request.POST.get(FIELD, now) if is_only_shown else now
+@contextmanager
+def alone(row: Model | None = None) -> Iterator[None]:
+    """A transaction in which nobody else changes configuration. `row` is read again first, so that what it is saved
+    with is what it is now. Raises Http404 where it is gone."""
+    with transaction.atomic():
+        configuration.lock()
+        try:
+            if row is not None:
+                row.refresh_from_db()
+        except ObjectDoesNotExist:
+            raise Http404(_("Somebody has deleted this meanwhile.")) from None
+        yield
 
 
-def refuses(request: Request, now: str, form: BaseForm) -> bool:
-    """Whether the object is not as the form had it, which the form then says; saved once more, it takes its place."""
-    if request.POST.get(FIELD, now) == now:
-        return False
-    said = _("This was changed since you opened it. Look at it in another tab: if you save again, yours replaces it.")
-    form.add_error(None, said)
-    return True
+class Seen:
+    """The state of an object that a form was shown with, or shows next."""
+
+    def __init__(
+        self,
+        request: Request,
+        noun: str,
+        number: object,
+        state: Callable[[], Mapping[str, Any]] | None,
+        *,
+        row: Model | None = None,
+        keys: Collection[str] = (),
+    ) -> None:
+        """`noun` and `number` are what the audit log calls the object. `state` is its spec as it is now, or as `row`
+        has it; None: nothing was shown, since the object is being made. `keys`: the form is about these alone."""
+        self._request = request
+        self._noun, self._number, self._keys = noun, number, keys
+        self._state, self._row = state, row
+        self._posted = request.POST.get(FIELD)
+        self._is_told = False
+
+    @classmethod
+    def of[M: Model](
+        cls,
+        request: Request,
+        noun: str,
+        row: M | None,
+        spec_of: Callable[[M], Mapping[str, Any]],
+        *,
+        keys: Collection[str] = (),
+    ) -> Seen:
+        """Of a row, or of None for one that is being made."""
+        if row is None:
+            return cls(request, noun, "", None)
+        return cls(request, noun, row.pk, lambda: spec_of(row), row=row, keys=keys)
+
+    def __str__(self) -> str:
+        """What the form carries. A form that comes back keeps what it came with, until its reader was told."""
+        if self._state is None:
+            return ""
+        if self._posted is not None and not self._is_told:
+            return self._posted
+        return f"{self._stamp(self._state())}.{history.newest()}"
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """`alone` with the object, if it is as the form had it.
+
+        Raises Rejected ("changed_meanwhile") where it is not; saved once more, the form takes its place.
+        """
+        with alone(self._row):
+            if self._state is not None:
+                self._compare(self._state())
+            yield
+
+    def _compare(self, now: Mapping[str, Any]) -> None:
+        was, _point, number = (self._posted or "").partition(".")
+        if was and was != self._stamp(now):
+            self._is_told = True
+            after = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
+            raise Rejected("changed_meanwhile", self._said(after))
+
+    def _stamp(self, spec: Mapping[str, Any]) -> str:
+        return stamp({key: spec.get(key) for key in self._keys} if self._keys else spec)
+
+    def _said(self, after: int) -> str:
+        entries = list(history.changes(self._noun, self._number, self._keys, after=after))
+        if not entries:
+            # Something that it refers to has another name, or is gone.
+            return _(
+                "This was changed since you opened it. Look at it in another tab: if you save again, yours replaces it."
+            )
+        names = dict.fromkeys(
+            _("yourself") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
+        )
+        return _(
+            "This was changed since you opened it, by %(who)s (%(when)s). Look at it in another tab: if you save "
+            "again, yours replaces it."
+        ) % {"who": ", ".join([*names][:_NAMED]), "when": say_short(timezone.localtime(entries[0].at))}

@@ -19,6 +19,7 @@ from tocsin.people.models import Group
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import CodeField, show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 
 #: A file larger than this is no table of clients.
@@ -76,19 +77,22 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         require(request, Action.ROUTING, row.group_id)
     form = ClientTableForm(request.POST or None, request.FILES or None, initial=_initial(row))
     offer_own_groups(request, form.fields["group"])
+    seen = Seen.of(request, "client_table", row, commands.client_table_spec)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
         try:
             require(request, Action.ROUTING, data["group"])
             clients = commands.from_csv(data["file"] or data["clients"])
             spec = {"name": data["name"], "group": data["group"].name if data["group"] else None, "clients": clients}
-            saved = commands.save_client_table(spec, existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                saved = commands.save_client_table(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
             messages.success(request, _("Saved: %(count)s clients.") % {"count": len(saved.clients)})
             return redirect("client_tables")
-    context = {"table": row, "form": form, "needed_by": dependents.of("client_table", row.pk) if row else []}
+    needed_by = dependents.of("client_table", row.pk) if row else []
+    context = {"table": row, "form": form, "seen": seen, "needed_by": needed_by}
     return page(request, "client_tables/edit.html", context, status=422 if form.errors else 200)
 
 

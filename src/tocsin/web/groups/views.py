@@ -18,13 +18,13 @@ from tocsin.notify import contact_tests
 from tocsin.people import groups as commands
 from tocsin.people import permissions
 from tocsin.people.models import Group
-from tocsin.web import meanwhile
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import beside, each, offer_own_zone, show_rejection
 from tocsin.web.groups.forms import ContactFormSet, GroupForm, MemberFormSet, initial_contacts, initial_members, spec
 from tocsin.web.guard import actor, may, needs, require
 from tocsin.web.home import overview
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 
 
@@ -88,13 +88,13 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     contacts = ContactFormSet(
         request.POST or None, initial=initial_contacts(written) if written else [], prefix="contacts"
     )
-    now = meanwhile.stamp(written)
-    is_whole = request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()])
-    if is_whole and not meanwhile.refuses(request, now, form):
+    seen = Seen.of(request, "group", row, commands.group_spec)
+    if request.method == "POST" and all([form.is_valid(), members.is_valid(), contacts.is_valid()]):
         try:
-            saved = commands.save_group(
-                spec(form, members, contacts), existing=row, actor=actor(request), now=request.now
-            )
+            with seen.unchanged():
+                saved = commands.save_group(
+                    spec(form, members, contacts), existing=row, actor=actor(request), now=request.now
+                )
         except Rejected as rejected:
             _show(rejected, form, members, contacts)
         else:
@@ -106,7 +106,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         "form": form,
         "members": members,
         "contacts": contacts,
-        "seen": meanwhile.seen(request, now),
+        "seen": seen,
     }
     return page(request, "groups/edit.html", context, status=422 if failed else 200)
 

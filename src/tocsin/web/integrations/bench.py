@@ -45,6 +45,7 @@ from tocsin.web.integrations.rules_sheet import RulesSheet
 from tocsin.web.integrations.sheet import Sheet
 from tocsin.web.integrations.tree import Tree, tree_of
 from tocsin.web.integrations.views import find, frame
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import PART, Request, page
 from tocsin.web.told import told
 
@@ -92,7 +93,8 @@ def bench(request: Request, number: int, tab: str) -> HttpResponse:
     sheet = SHEETS[tab](kind)
     sheet.is_final = do == "save"
     draft = _draft(request, row, kind, sheet, names)
-    if do == "save" and draft.door is not None and _save(request, row, draft):
+    seen = Seen.of(request, "integration", row, commands.integration_spec, keys=sheet.keys)
+    if do == "save" and draft.door is not None and _save(request, row, draft, seen):
         messages.success(request, _("Saved. Messages from now on are decided by this."))
         return redirect(f"integration_{tab}", number)
     if do == "backtest" and draft.door is not None and draft.parts is not None:
@@ -100,6 +102,7 @@ def bench(request: Request, number: int, tab: str) -> HttpResponse:
     context = {
         **frame(request, row, kind, tab),
         "draft": draft,
+        "seen": seen,
         "sheet": draft.sheet,
         "chosen": draft.payload.key,
         "target": str(request.POST.get("target", "")),
@@ -239,13 +242,12 @@ def _put_payload(request: Request, row: Integration, kind: Kind, draft: Draft) -
         ) % {"size": LARGEST_PASTED // 1000}
 
 
-def _save(request: Request, row: Integration, draft: Draft) -> bool:
+def _save(request: Request, row: Integration, draft: Draft, seen: Seen) -> bool:
     assert draft.parts is not None
-    spec = commands.integration_spec(row)
-    if "anyway" in request.POST:
-        spec["anyway"] = True
     try:
-        commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
+        with seen.unchanged():
+            spec = commands.integration_spec(row) | ({"anyway": True} if "anyway" in request.POST else {})
+            commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         draft.asks_anyway = rejected.code == "reaches_nobody"
         draft.sheet.refuse(rejected)

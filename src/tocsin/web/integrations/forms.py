@@ -139,6 +139,9 @@ class SettingsForm(AddForm):
             found["fail_open"] = False
         return found
 
+    #: The parts of an integration that it changes.
+    KEYS = ("name", "mode", "source", "group", "escalation_policy", "recipients", "settings", "anyway")
+
     def change(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """`spec` with everything that this form has. Raises Rejected."""
         data = self.cleaned_data

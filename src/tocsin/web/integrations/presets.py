@@ -25,9 +25,13 @@ from tocsin.simulate import backtest
 from tocsin.simulate.differences import Tally
 from tocsin.web.guard import actor, require
 from tocsin.web.integrations.views import find, frame
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import PART, Request, page
 
 WEEK = timedelta(days=7)
+
+#: The part of an integration that is changed.
+ROUTES = "routes"
 
 #: So many messages of the week are counted, the newest.
 _COUNTED = 5_000
@@ -59,11 +63,12 @@ def which(request: Request, number: int) -> HttpResponse:
     parts = drafts.parts_of(row, names)
     known = presets.answer_of(parts.get("routes"))
     answer, problem = known or Answer(), ""
+    seen = Seen.of(request, "integration", row, commands.integration_spec, keys=(ROUTES,))
     if request.method == "POST":
         require(request, Action.ROUTING, row.group_id)
         answer = _answer(request)
         if request.POST.get("do") == "save":
-            problem = _save(request, row, parts, answer)
+            problem = _save(request, row, answer, seen)
             if not problem:
                 messages.success(request, _("Saved. Messages from now on are decided by this."))
                 return redirect("integration", number)
@@ -81,6 +86,7 @@ def which(request: Request, number: int) -> HttpResponse:
         "types": _offered(types, answer.types),
         "clients": _offered(clients, answer.clients),
         "problem": problem,
+        "seen": seen,
     }
     return page(request, "integrations/which.html", context, parts=("counts",), status=422 if problem else 200)
 
@@ -96,13 +102,15 @@ def _answer(request: Request) -> Answer:
     )
 
 
-def _save(request: Request, row: Integration, parts: dict[str, Any], answer: Answer) -> str:
+def _save(request: Request, row: Integration, answer: Answer, seen: Seen) -> str:
     """What is wrong, in words; "" once it is saved."""
     if not answer.is_complete:
         return _("Choose the support hours.") if answer.which is Which.OUTSIDE else _("Choose at least one.")
-    spec = {**commands.integration_spec(row), "routes": presets.routes_with(parts.get("routes"), answer)}
     try:
-        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+        with seen.unchanged():
+            spec = commands.integration_spec(row)
+            spec[ROUTES] = presets.routes_with(spec.get(ROUTES), answer)
+            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected.detail
     return ""

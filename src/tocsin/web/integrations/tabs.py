@@ -28,7 +28,11 @@ from tocsin.web.integrations.forms import (
     places_of,
 )
 from tocsin.web.integrations.views import HIDDEN_URL, find, frame
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
+
+#: The part of an integration that the Security tab changes.
+CREDENTIALS = "credentials"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -41,10 +45,12 @@ def settings(request: Request, number: int) -> HttpResponse:
         return page(request, "integrations/unknown.html", frame(request, row, kind, "settings"))
     form = SettingsForm(request.POST or None, kind=kind, initial=initial_of(row, kind))
     offer_own_groups(request, form.fields["group"])
+    seen = Seen.of(request, "integration", row, commands.integration_spec, keys=form.KEYS)
     if request.method == "POST" and form.is_valid():
         try:
-            spec = form.change(commands.integration_spec(row))
-            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                spec = form.change(commands.integration_spec(row))
+                commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             if rejected.code == "reaches_nobody":
                 form.ask_anyway()
@@ -52,7 +58,7 @@ def settings(request: Request, number: int) -> HttpResponse:
         else:
             messages.success(request, _("Saved."))
             return redirect("integration_settings", number)
-    context = {**frame(request, row, kind, "settings"), "form": form}
+    context = {**frame(request, row, kind, "settings"), "form": form, "seen": seen}
     return page(request, "integrations/settings.html", context, status=422 if form.errors else 200)
 
 
@@ -69,8 +75,9 @@ def security(request: Request, number: int) -> HttpResponse:
         f"{kind_of}_{part}": value for kind_of, parts in known.items() for part, value in parts.items()
     }
     credentials = CredentialsForm(row.kind, request.POST if asked == "credentials" else None, initial=begin)
+    seen = Seen.of(request, "integration", row, commands.integration_state, keys=(CREDENTIALS,))
     done = (asked == "rotate" and _rotate(request, row, rotate)) or (
-        asked == "credentials" and _save_credentials(request, row, credentials)
+        asked == "credentials" and _save_credentials(request, row, credentials, seen)
     )
     if done:
         return redirect("integration_security", number)
@@ -80,6 +87,7 @@ def security(request: Request, number: int) -> HttpResponse:
         "is_locked": bool(row.credentials) and not known and not begin.get("addresses"),
         "rotate": rotate,
         "credentials": credentials,
+        "seen": seen,
         "has_mailbox": bool(begin.get("imap_mailbox")),
         "old_works": row.old_token_until is not None and row.old_token_until > request.now,
     }
@@ -137,12 +145,13 @@ def _rotate(request: Request, row: Any, form: RotateForm) -> bool:
     return True
 
 
-def _save_credentials(request: Request, row: Any, form: CredentialsForm) -> bool:
+def _save_credentials(request: Request, row: Any, form: CredentialsForm, seen: Seen) -> bool:
     if not form.is_valid():
         return False
-    spec = {**commands.integration_spec(row), "credentials": form.spec()}
     try:
-        commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
+        with seen.unchanged():
+            spec = {**commands.integration_spec(row), CREDENTIALS: form.spec()}
+            commands.save_integration(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         show_rejection(form, rejected, form.places())
         return False

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -26,6 +25,7 @@ from tocsin.web.forms import offer_own_zone, show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.maintenance.forms import PLACES, WindowForm, initial
 from tocsin.web.maintenance.sentence import sentence
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 
 TABS = (("", gettext_lazy("Now and planned")), ("past", gettext_lazy("Past")))
@@ -77,13 +77,14 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     offer_own_groups(request, form.fields["group"])
     if row is None:
         offer_own_zone(form)
+    seen = Seen.of(request, "maintenance_window", row, maintenance_windows.window_spec)
     preview: dict[str, Any] = {}
     if request.method == "POST" and form.is_valid():
         try:
             spec = form.spec()
             preview = _preview(spec, request.now)
             if request.POST.get("do") != "preview":
-                saved = _save(request, spec, row)
+                saved = _save(request, spec, row, seen)
                 messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
                 return redirect("maintenance")
         except Rejected as rejected:
@@ -91,7 +92,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     elif row is not None:
         preview = _preview(maintenance_windows.window_spec(row), request.now)
     can_end = row is not None and _can_end(row, request.now)
-    context = {"window": row, "form": form, "preview": preview, "can_end": can_end}
+    context = {"window": row, "form": form, "seen": seen, "preview": preview, "can_end": can_end}
     status = 422 if form.errors and request.POST.get("do") != "preview" else 200
     return page(request, "maintenance/edit.html", context, parts=("preview",), status=status)
 
@@ -128,9 +129,9 @@ def delete(request: Request, number: int) -> HttpResponse:
     )
 
 
-def _save(request: Request, spec: dict[str, Any], row: MaintenanceWindow | None) -> MaintenanceWindow:
+def _save(request: Request, spec: dict[str, Any], row: MaintenanceWindow | None, seen: Seen) -> MaintenanceWindow:
     """Saves it, if whoever asks may change the integrations that it is about."""
-    with transaction.atomic():
+    with seen.unchanged():
         saved = maintenance_windows.save_window(spec, existing=row, actor=actor(request), now=request.now)
         require(request, Action.ROUTING, saved.group_id)
         if request.user.role != Role.ADMIN and not saved.integrations:

@@ -24,6 +24,7 @@ from tocsin.people.models import Group, OutOfOffice, User
 from tocsin.web.forms import MomentField, reader_zone, show_rejection
 from tocsin.web.guard import actor
 from tocsin.web.me import shifts
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 
 
@@ -72,9 +73,11 @@ def absence(request: Request, number: int | None = None) -> HttpResponse:
     row = _find(request, number) if number is not None else None
     away = row.user if row else _whose(request)
     form = _form(request, row, away)
+    seen = Seen.of(request, "out_of_office", row, commands.absence_spec)
     if request.method == "POST" and form.is_valid():
         try:
-            commands.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                commands.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected, {"from": "begins", "to": "ends", "covers": "cover"})
         else:
@@ -86,7 +89,9 @@ def absence(request: Request, number: int | None = None) -> HttpResponse:
         for one in (shifts.of_user(away, begin, end - begin) if begin and end and end > begin else ())
         if one.turn.is_absent
     ]
-    context = {"absence": row, "away": away, "form": form, "uncovered": touched, "zone": reader_zone().key}
+    context = {
+        "absence": row, "away": away, "form": form, "seen": seen, "uncovered": touched, "zone": reader_zone().key,
+    }  # fmt: skip
     return page(request, "me/absence.html", context, status=422 if form.errors else 200)
 
 

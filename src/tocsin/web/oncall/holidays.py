@@ -23,6 +23,7 @@ from tocsin.people.models import Group
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import beside, each, reader_zone, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 
 #: So many days to come are shown.
@@ -88,11 +89,13 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     if not may_change and (row is None or request.method == "POST"):
         require(request, Action.TEAMS, row.group_id if row else None)
     form, days = _forms(request, row)
+    seen = Seen.of(request, "holiday_calendar", row, commands.holiday_calendar_spec)
     if request.method == "POST" and form.is_valid() and days.is_valid():
         require(request, Action.TEAMS, form.cleaned_data["group"])
         kept = _kept(days)
         try:
-            commands.save_holiday_calendar(_spec(form, kept), existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                commands.save_holiday_calendar(_spec(form, kept), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             _show(rejected, form, kept)
         else:
@@ -102,6 +105,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     today = request.now.astimezone(reader_zone()).date()
     context = {
         "calendar": row,
+        "seen": seen,
         "form": form,
         "days": days,
         "may_change": may_change,

@@ -21,6 +21,7 @@ from tocsin.oncall.specs import write_moment
 from tocsin.people.models import User
 from tocsin.web.forms import MomentField, reader_zone, show_rejection
 from tocsin.web.guard import actor, may, require
+from tocsin.web.meanwhile import Seen
 from tocsin.web.policies.forms import ROLES
 from tocsin.web.request import Request, page
 
@@ -73,13 +74,14 @@ def override(request: Request, number: int) -> HttpResponse:
         "role": row.role, "shift": row.shift, "name": row.name,
     }  # fmt: skip
     form = OverrideForm(request.POST or None, initial=begin, shifts=commands.shift_names(row.schedule))
+    seen = Seen.of(request, "override", row, commands.override_spec)
     if request.method == "POST":
         require(request, Action.TEAMS, group)
         if form.is_valid():
             try:
-                commands.save_override(
-                    form.spec(row.schedule.name), existing=row, actor=actor(request), now=request.now
-                )
+                with seen.unchanged():
+                    spec = form.spec(row.schedule.name)
+                    commands.save_override(spec, existing=row, actor=actor(request), now=request.now)
             except Rejected as rejected:
                 show_rejection(form, rejected, {"from": "begins", "to": "ends"})
             else:
@@ -87,6 +89,7 @@ def override(request: Request, number: int) -> HttpResponse:
                 return redirect("group_schedule", group.pk)
     context = {
         "override": row,
+        "seen": seen,
         "form": form,
         "may_change": may_change,
         "may_take_back": may_change or swaps.may_take_back(row, request.user),

@@ -17,10 +17,11 @@ from tocsin.oncall import commands, overrides
 from tocsin.oncall.models import CalendarFeed, HolidayCalendar, Override, Schedule
 from tocsin.people import permissions
 from tocsin.people.models import Group
-from tocsin.web import meanwhile, needed
+from tocsin.web import needed
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import offer_own_zone, reader_zone, typed
 from tocsin.web.guard import actor, may, needs, offer_own_groups, require
+from tocsin.web.meanwhile import Seen
 from tocsin.web.oncall import preview, shift_words
 from tocsin.web.oncall.preview import Preview
 from tocsin.web.oncall.shift_forms import ScheduleForm, Shifts, initial_shift, shifts_formset, show_problems
@@ -65,10 +66,10 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         shifts = shifts_formset(None, shifts_formset(moved, ()).as_typed())
     offer_own_groups(request, form.fields["group"])
     shown: Preview | None = None
-    now = meanwhile.stamp(commands.spec_without_overrides(row) if row else None)
+    seen = Seen.of(request, "schedule", row, commands.spec_without_overrides)
     if form.is_bound and form.is_valid() and shifts.is_valid():
         if not only_shown:
-            saved = None if meanwhile.refuses(request, now, form) else _saved(request, row, form, shifts)
+            saved = _saved(request, row, form, shifts, seen)
             if saved is not None:
                 messages.success(request, _("Saved."))
                 return redirect("group_schedule", saved.group_id)
@@ -81,7 +82,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         "shifts": shifts,
         "preview": shown,
         "imports": list(row.imports.all()) if row else [],
-        "seen": meanwhile.seen(request, now, is_only_shown=only_shown),
+        "seen": seen,
     }
     return page(request, "oncall/edit.html", context, status=422 if failed and not only_shown else 200)
 
@@ -175,10 +176,11 @@ def _spec(form: ScheduleForm, shifts: Shifts) -> dict[str, Any]:
     return {**form.spec(), "shifts": [one.spec() for one in shifts.forms]}
 
 
-def _saved(request: Request, row: Schedule | None, form: ScheduleForm, shifts: Shifts) -> Schedule | None:
+def _saved(request: Request, row: Schedule | None, form: ScheduleForm, shifts: Shifts, seen: Seen) -> Schedule | None:
     require(request, Action.TEAMS, form.cleaned_data["group"])
     try:
-        return commands.save_schedule(_spec(form, shifts), existing=row, actor=actor(request), now=request.now)
+        with seen.unchanged():
+            return commands.save_schedule(_spec(form, shifts), existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         show_problems(rejected, form, shifts.forms)
         return None

@@ -21,6 +21,7 @@ from tocsin.people.models import Group
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import ZoneField, offer_own_zone, show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.meanwhile import Seen
 from tocsin.web.oncall import shift_words
 from tocsin.web.oncall.widgets import WindowsField
 from tocsin.web.request import Request, page
@@ -93,10 +94,12 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     if row is None:
         offer_own_zone(form)
     offer_own_groups(request, form.fields["group"])
+    seen = Seen.of(request, "support_hours", row, commands.support_hours_spec)
     if request.method == "POST" and form.is_valid():
         require(request, Action.TEAMS, form.cleaned_data["group"])
         try:
-            commands.save_support_hours(form.spec(), existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                commands.save_support_hours(form.spec(), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
@@ -104,6 +107,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
             return redirect("support_hours")
     context = {
         "hours": row,
+        "seen": seen,
         "words": shift_words.windows_in_words(row.windows) if row else "",
         "form": form,
         "may_change": may_change,

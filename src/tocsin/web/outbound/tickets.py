@@ -22,7 +22,8 @@ from tocsin.outbound import alert_ticket, commands
 from tocsin.outbound.models import LookUp
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, needs, require
-from tocsin.web.outbound.views import find, frame
+from tocsin.web.meanwhile import Seen
+from tocsin.web.outbound.views import TICKETS, find, frame
 from tocsin.web.request import Request, page
 
 #: When one is made; the words of `create_ticket.on`.
@@ -94,20 +95,22 @@ def tickets(request: Request, number: int) -> HttpResponse:
     names = LookUp.objects.filter(integration=row, noun__in=_NAMED).order_by("pk").values_list("noun", "name")
     for noun, name in names:
         lists.setdefault(noun, []).append(name)
-    form = TicketForm(request.POST or None, lists=lists, initial=row.settings.get("create_ticket", {}))
+    form = TicketForm(request.POST or None, lists=lists, initial=row.settings.get(TICKETS, {}))
+    seen = Seen.of(request, "outbound_integration", row, commands.outbound_spec, keys=(TICKETS,))
     if request.method == "POST" and form.is_valid():
-        spec = {**commands.outbound_spec(row), "create_ticket": form.entry()}
         try:
-            commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                spec = {**commands.outbound_spec(row), TICKETS: form.entry()}
+                commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            show_rejection(form, rejected, {f"create_ticket.{name}": name for name in form.fields})
+            show_rejection(form, rejected, {f"{TICKETS}.{name}": name for name in form.fields})
         else:
             messages.success(request, _("Saved. Tickets are made like this from now on."))
             return redirect("outbound_tickets", number)
     others = Integration.objects.exclude(kind__in=family(row.kind)).select_related("outbound").order_by("name")
     doors = [door for door in others if door.outbound_id == row.pk]
     free = [door for door in others if door.outbound_id is None and may(request, Action.ROUTING, door.group_id)]
-    context = {**frame(request, row, "tickets"), "form": form, "doors": doors, "free": free}
+    context = {**frame(request, row, "tickets"), "form": form, "seen": seen, "doors": doors, "free": free}
     return page(request, "outbound/tickets.html", context, status=422 if form.errors else 200)
 
 

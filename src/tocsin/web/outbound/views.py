@@ -27,8 +27,12 @@ from tocsin.people.models import User
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.meanwhile import Seen, alone
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
 from tocsin.web.request import Request, page
+
+#: The parts of a spec that have a tab.
+SYNC, AGENTS, TICKETS = "sync", "agents", "create_ticket"
 
 _FORMS: dict[str, type[CommonForm]] = {"haloitsm": HaloForm, "http": HttpForm}
 
@@ -77,21 +81,30 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
     kind = KINDS.get(row.kind if row else kind_name)
     if kind is None:
         raise Http404(_("This version does not know that kind of outbound integration."))
-    known = commands.outbound_spec(row) if row else {}
-    begin = initial_of(known, row.group) if row else {"name": _unused(kind.title), "enabled": True}
+    begin = (
+        initial_of(commands.outbound_spec(row), row.group) if row else {"name": _unused(kind.title), "enabled": True}
+    )
     stored = commands.secrets_set(row) if row else frozenset()
     form = _FORMS[kind.name](request.POST or None, initial=begin, stored=stored)
     offer_own_groups(request, form.fields["group"])
+    seen = Seen.of(request, "outbound_integration", row, _of_its_own)
     if request.method == "POST" and form.is_valid():
         try:
-            saved = commands.save_outbound(form.spec(known), existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                spec = form.spec(commands.outbound_spec(row) if row else {})
+                saved = commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
             messages.success(request, _("%(name)s is saved. Test it now.") % {"name": saved.name})
             return redirect("outbound", saved.pk)
-    context = {"form": form, "kind": kind, "row": row}
+    context = {"form": form, "kind": kind, "row": row, "seen": seen}
     return page(request, "outbound/edit.html", context, status=422 if form.errors else 200)
+
+
+def _of_its_own(row: OutboundIntegration) -> dict[str, Any]:
+    """All of it but what tabs of their own are for."""
+    return {key: value for key, value in commands.outbound_state(row).items() if key not in (SYNC, AGENTS, TICKETS)}
 
 
 def _unused(name: str) -> str:
@@ -160,21 +173,22 @@ def refresh(request: Request, number: int) -> HttpResponse:
 @require_POST
 @needs(Action.ROUTING)
 def connect(request: Request, number: int) -> HttpResponse:
-    """Has an inbound integration write back by this one, or no more."""
+    """Has an inbound integration write back by this one, or no more: as the button said, whatever others did since."""
     row = _own(request, number)
     door = Integration.objects.filter(pk=request.POST.get("integration", "0")).first()
     if door is None:
         raise Http404(_("This integration is gone."))
     require(request, Action.ROUTING, door.group_id)
-    spec = inbound.integration_spec(door)
-    spec["outbound"] = row.name if door.outbound_id != row.pk else None
+    wants = request.POST.get("do") != "disconnect"
     try:
-        inbound.save_integration(spec, existing=door, actor=actor(request), now=request.now)
+        with alone(door):
+            spec = {**inbound.integration_spec(door), "outbound": row.name if wants else None}
+            inbound.save_integration(spec, existing=door, actor=actor(request), now=request.now)
     except Rejected as rejected:
         messages.error(request, rejected.detail)
     else:
         halo.look_now(row, request.now)
-        text = _("%(door)s writes back by %(name)s.") if spec["outbound"] else _("%(door)s writes back no more.")
+        text = _("%(door)s writes back by %(name)s.") if wants else _("%(door)s writes back no more.")
         messages.success(request, text % {"door": door.name, "name": row.name})
     return redirect("outbound_tickets" if request.POST.get("tab") == "tickets" else "outbound", number)
 
@@ -218,17 +232,21 @@ def sync(request: Request, number: int) -> HttpResponse:
         EventForm(request.POST or None, event=event, lists=lists, initial=event_initial(settings, event))
         for event in Event
     ]
+    seen, problem = Seen.of(request, "outbound_integration", row, commands.outbound_spec, keys=(SYNC,)), ""
     if request.method == "POST" and not [form for form in forms if not form.is_valid()]:
-        spec = {**commands.outbound_spec(row), "sync": {form.event.value: form.entry() for form in forms}}
         try:
-            commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                spec = {**commands.outbound_spec(row), SYNC: {form.event.value: form.entry() for form in forms}}
+                commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            messages.error(request, rejected.detail)
+            problem = rejected.detail
         else:
             messages.success(request, _("Saved. What happens from now on is written like this."))
             return redirect("outbound_sync", number)
-    failed = any(form.errors for form in forms)
-    context = {**frame(request, row, "sync"), "forms": forms, "has_lists": bool(lists)}
+    failed = bool(problem) or any(form.errors for form in forms)
+    context = {
+        **frame(request, row, "sync"), "forms": forms, "has_lists": bool(lists), "seen": seen, "problem": problem,
+    }  # fmt: skip
     return page(request, "outbound/sync.html", context, status=422 if failed else 200)
 
 
@@ -238,16 +256,25 @@ def people(request: Request, number: int) -> HttpResponse:
     """Who is who in Halo: by e-mail, by hand, and agents who are no users yet."""
     row = _own(request, number)
     agents = list(LookUp.objects.filter(integration=row, noun="agent").order_by("name"))
+    if request.method == "POST" and request.POST.get("do") == "import":
+        return _import_people(request, row)
+    seen, problem = Seen.of(request, "outbound_integration", row, commands.outbound_spec, keys=(AGENTS,)), ""
     if request.method == "POST":
-        return _save_people(request, row, agents)
+        problem = _save_people(request, row, agents, seen)
+        if not problem:
+            messages.success(request, _("Saved."))
+            return redirect("outbound_people", row.pk)
     by_email = {agent.data.get("email", ""): agent for agent in agents}
-    chosen = {match.user_id: match.number for match in row.matches.all()}
+    held = {match.user_id: match.number for match in row.matches.all()}
     users = User.objects.filter(is_active=True).order_by("name", "username")
     emails = {user.email.casefold() for user in users}
     context = {
         **frame(request, row, "people"),
         "agents": [agent for agent in agents if agent.number not in ("0", "1")],
-        "users": [(user, by_email.get(user.email.casefold()), chosen.get(user.pk, "")) for user in users],
+        "users": [
+            (user, by_email.get(user.email.casefold()), request.POST.get(f"agent-{user.pk}", held.get(user.pk, "")))
+            for user in users
+        ],
         "new": [
             agent
             for agent in agents
@@ -256,22 +283,27 @@ def people(request: Request, number: int) -> HttpResponse:
             and agent.number != row.standing.memory.get("me")
         ],
         "may_import": may(request, Action.ADMINISTER),
+        "seen": seen,
+        "problem": problem,
     }
-    return page(request, "outbound/people.html", context)
+    return page(request, "outbound/people.html", context, status=422 if problem else 200)
 
 
-def _save_people(request: Request, row: OutboundIntegration, agents: list[LookUp]) -> HttpResponse:
-    if request.POST.get("do") == "import":
-        if not may(request, Action.ADMINISTER):
-            require(request, Action.ADMINISTER, None)
-        done = halo.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
-        text = ngettext("%(count)d user was made.", "%(count)d users were made.", len(done.users))
-        messages.success(request, text % {"count": len(done.users)})
-        if done.groups:
-            messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(done.groups)})
-        for problem in done.problems:
-            messages.warning(request, problem)
-        return redirect("outbound_people", row.pk)
+def _import_people(request: Request, row: OutboundIntegration) -> HttpResponse:
+    if not may(request, Action.ADMINISTER):
+        require(request, Action.ADMINISTER, None)
+    done = halo.import_people(row, request.POST.getlist("agent"), actor(request), request.now)
+    text = ngettext("%(count)d user was made.", "%(count)d users were made.", len(done.users))
+    messages.success(request, text % {"count": len(done.users)})
+    if done.groups:
+        messages.success(request, _("Groups: %(names)s.") % {"names": ", ".join(done.groups)})
+    for problem in done.problems:
+        messages.warning(request, problem)
+    return redirect("outbound_people", row.pk)
+
+
+def _save_people(request: Request, row: OutboundIntegration, agents: list[LookUp], seen: Seen) -> str:
+    """What is wrong, in words; "" once it is saved."""
     known = {agent.number for agent in agents}
     names = dict(User.objects.filter(is_active=True).values_list("pk", "username"))
     chosen = {
@@ -280,13 +312,12 @@ def _save_people(request: Request, row: OutboundIntegration, agents: list[LookUp
         if (number := request.POST.get(f"agent-{pk}", "")) in known and number
     }
     try:
-        spec = {**commands.outbound_spec(row), "agents": chosen}
-        commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
+        with seen.unchanged():
+            spec = {**commands.outbound_spec(row), AGENTS: chosen}
+            commands.save_outbound(spec, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
-        messages.error(request, rejected.detail)
-    else:
-        messages.success(request, _("Saved."))
-    return redirect("outbound_people", row.pk)
+        return rejected.detail
+    return ""
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

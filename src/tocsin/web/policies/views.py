@@ -24,12 +24,13 @@ from tocsin.inbound.models import Integration
 from tocsin.people.models import Group
 from tocsin.simulate.escalation import Stage
 from tocsin.simulate.policy import Supposed, simulate
-from tocsin.web import meanwhile, needed
+from tocsin.web import needed
 from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import MomentField, beside, each, show_rejection, typed
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
+from tocsin.web.meanwhile import Seen
 from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import Steps, initial_steps, steps_formset
 from tocsin.web.request import Request, page
@@ -105,9 +106,9 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         form = PolicyForm(initial=typed(form), existing=row)
         steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").as_typed(), prefix="steps")
     offer_own_groups(request, form.fields["group"])
-    now = meanwhile.stamp(spec if row else None)
+    seen = Seen.of(request, "escalation_policy", row, commands.policy_spec)
     if form.is_bound and form.is_valid() and steps.is_valid():
-        saved = None if meanwhile.refuses(request, now, form) else _saved(request, row, form, steps)
+        saved = _saved(request, row, form, steps, seen)
         if saved is not None:
             messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
             return redirect("policy", saved.pk)
@@ -119,17 +120,18 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         "numbered": list(zip(steps.forms, steps.minutes(), strict=True)),
         "templates": [] if row else ready_made(_zone()),
         "chosen": request.GET.get("from", ""),
-        "seen": meanwhile.seen(request, now, is_only_shown=moved is not None),
+        "seen": seen,
     }
     return page(request, "policies/edit.html", context, status=422 if failed else 200)
 
 
-def _saved(request: Request, row: Policy | None, form: PolicyForm, steps: Steps) -> Policy | None:
+def _saved(request: Request, row: Policy | None, form: PolicyForm, steps: Steps, seen: Seen) -> Policy | None:
     kept = steps.kept()
     wanted = {**form.spec(), "steps": [step.spec() for step in kept]}
     try:
         require_new_group(request, form.cleaned_data["group"])
-        return commands.save_policy(wanted, existing=row, actor=actor(request), now=request.now)
+        with seen.unchanged():
+            return commands.save_policy(wanted, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
         if rejected.code == "reaches_nobody":
             form.ask_anyway()

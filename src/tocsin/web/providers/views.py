@@ -23,6 +23,7 @@ from tocsin.notify.providers import ENVIRONMENT
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, needs
+from tocsin.web.meanwhile import Seen
 from tocsin.web.providers.forms import ProviderForm, TestForm, initial_of
 from tocsin.web.request import Request, page
 from tocsin.web.told import told
@@ -68,15 +69,23 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
     stored = commands.secrets_set(row) if row else frozenset()
     begin = initial_of(commands.provider_spec(row)) if row else {"name": kind.label, "channels": list(kind.channels)}
     form = ProviderForm(request.POST or None, kind=kind, stored_secrets=stored, initial=begin)
+    seen = Seen.of(request, "provider", row, commands.provider_state)
     if request.method == "POST" and form.is_valid():
         try:
-            saved = commands.save_provider(form.spec(), existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                saved = commands.save_provider(form.spec(), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
             messages.success(request, _("%(name)s is saved. Test it now.") % {"name": saved.name})
             return redirect("provider", saved.pk)
-    context = {"form": form, "kind": kind, "provider": row, **(_standing(row, request.now) if row else {})}
+    context = {
+        "form": form,
+        "kind": kind,
+        "provider": row,
+        "seen": seen,
+        **(_standing(row, request.now) if row else {}),
+    }
     return page(request, "providers/edit.html", context, status=422 if form.errors else 200)
 
 

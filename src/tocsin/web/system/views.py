@@ -20,6 +20,7 @@ from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.operate import doctor
 from tocsin.web.forms import ZoneField, show_rejection
 from tocsin.web.guard import actor, needs
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 from tocsin.web.system import health, preflight
 
@@ -100,14 +101,20 @@ def examination(request: Request) -> HttpResponse:
 @needs(Action.ADMINISTER)
 def settings(request: Request) -> HttpResponse:
     """The installation's settings."""
-    begin: dict[str, Any] = {name: settings_store.get(name) for name in settings_store.SETTINGS}
-    form = SettingsForm(request.POST or None, initial=begin)
+    form = SettingsForm(request.POST or None, initial=_stored())
+    seen = Seen(request, "settings", "", _stored, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
         try:
-            installation.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                installation.change_settings(form.cleaned_data, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
             messages.success(request, _("Saved."))
             return redirect("settings")
-    return page(request, "system/settings.html", {"form": form}, status=422 if form.errors else 200)
+    context = {"form": form, "seen": seen}
+    return page(request, "system/settings.html", context, status=422 if form.errors else 200)
+
+
+def _stored() -> dict[str, Any]:
+    return {name: settings_store.get(name) for name in settings_store.SETTINGS}

@@ -31,6 +31,7 @@ from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import offer_own_zone, show_rejection
 from tocsin.web.guard import actor, needs
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 from tocsin.web.templatetags.parts import say_moment
 from tocsin.web.told import told
@@ -71,12 +72,13 @@ def invite(request: Request) -> HttpResponse:
 def user(request: Request, number: int) -> HttpResponse:
     """One user: what an administrator may change, contact methods, groups, the invitation while it is open."""
     row = find(number)
-    spec = commands.user_spec(row)
-    form = EditUserForm(request.POST or None, initial={**spec, "active": row.is_active})
+    form = EditUserForm(request.POST or None, initial=_said_of(row))
+    seen = Seen.of(request, "user", row, _said_of, keys=(*form.fields,))
     if request.method == "POST" and form.is_valid():
-        wanted = {**form.spec(), **({"language": row.language} if row.language else {})}
         try:
-            commands.save_user(wanted, existing=row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                wanted = {**form.spec(), **({"language": row.language} if row.language else {})}
+                commands.save_user(wanted, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected)
         else:
@@ -87,6 +89,7 @@ def user(request: Request, number: int) -> HttpResponse:
     context = {
         "person": row,
         "form": form,
+        "seen": seen,
         "is_invited": is_invited,
         # Without a mail server the link has to be handed over in another way.
         "link": invitation.link(row) if is_invited and row.is_active else "",
@@ -98,6 +101,11 @@ def user(request: Request, number: int) -> HttpResponse:
         "absences": absences.current(row, request.now),
     }
     return page(request, "users/user.html", context, status=422 if form.errors else 200)
+
+
+def _said_of(row: User) -> dict[str, Any]:
+    """What the form begins with, and the rest of the spec."""
+    return {**commands.user_spec(row), "active": row.is_active}
 
 
 _FACTORS = {

@@ -20,6 +20,7 @@ from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import beside, each, show_rejection, typed
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.integrations import condition_rows
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 from tocsin.web.rows_of_forms import rearranged
 from tocsin.web.told import told
@@ -115,6 +116,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     conditions = Conditions.posted(post) if post is not None else Conditions.of(spec)
     offer_own_groups(request, form.fields["group"])
     tried: Trial | None = None
+    seen = Seen.of(request, "workflow", row, _without_order)
     do = str(post.get("do", "")) if post is not None else ""
     moved = rearranged(request.POST, "actions") if post is not None else None
     if post is not None and (moved is not None or conditions.press(do)):
@@ -125,7 +127,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
             if do == "try":
                 tried = _tried_draft(wanted, request)
             else:
-                return _saved(request, row, wanted)
+                return _saved(request, row, wanted, seen)
         except Rejected as rejected:
             _show(rejected, form, actions, conditions)
     failed = bool(form.errors or conditions.errors or any(one.errors for one in actions.forms))
@@ -139,9 +141,15 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         "tried": tried,
         "asked": request.POST.get("alert", ""),
         "may_change": True,
+        "seen": seen,
         **conditions.context,
     }
     return page(request, "workflows/edit.html", context, status=422 if failed else 200)
+
+
+def _without_order(row: Workflow) -> dict[str, Any]:
+    """All that the form has: where a workflow stands among the others is moved in the list."""
+    return {key: value for key, value in commands.workflow_spec(row).items() if key != "order"}
 
 
 def _typed(request: Request, form: WorkflowForm, actions: Actions) -> tuple[WorkflowForm, Actions]:
@@ -151,13 +159,14 @@ def _typed(request: Request, form: WorkflowForm, actions: Actions) -> tuple[Work
     return again, actions_formset()(initial=actions.as_typed(), prefix="actions")
 
 
-def _saved(request: Request, row: Workflow | None, wanted: dict[str, Any]) -> HttpResponse:
+def _saved(request: Request, row: Workflow | None, wanted: dict[str, Any], seen: Seen) -> HttpResponse:
     group = Group.objects.filter(name=wanted["group"]).first() if wanted["group"] else None
     require(request, Action.ROUTING, group)
-    saved = commands.save_workflow(
-        wanted, existing=row, actor=actor(request), now=request.now,
-        may_call=lambda group: may(request, Action.ROUTING, group),
-    )  # fmt: skip
+    with seen.unchanged():
+        saved = commands.save_workflow(
+            wanted, existing=row, actor=actor(request), now=request.now,
+            may_call=lambda group: may(request, Action.ROUTING, group),
+        )  # fmt: skip
     messages.success(request, _("%(name)s is saved.") % {"name": saved.name})
     return redirect("workflow", saved.pk)
 
@@ -210,9 +219,9 @@ def move(request: Request, number: int) -> HttpResponse:
 @require_POST
 @needs(Action.ROUTING)
 def switch(request: Request, number: int) -> HttpResponse:
-    """On or off."""
+    """On or off, as the button said: of two who switch it off at once, neither switches it on again."""
     row = _own(request, number)
-    commands.set_enabled(row, not row.is_enabled, actor=actor(request), now=request.now)
+    commands.set_enabled(row, request.POST.get("to") == "on", actor=actor(request), now=request.now)
     said = _("%(name)s is in use again.") if row.is_enabled else _("%(name)s is switched off.")
     messages.success(request, said % {"name": row.name})
     return redirect("workflow", number)
