@@ -6,22 +6,21 @@ may neither be taken from another group nor be given to one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from django.db import transaction
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from ninja import Body
 
 from tocsin.access import audit
 from tocsin.access.roles import Action
+from tocsin.api import preconditions
 from tocsin.api.gate import Caller, caller, changer, require
 from tocsin.api.lookup import find
 from tocsin.api.routes import Routes
-from tocsin.core import configuration
 
 type Spec = Mapping[str, object]
 
@@ -60,6 +59,14 @@ class ConfigNoun[M: Model]:
     without: Mapping[str, object] = field(default_factory=dict)
     #: What it takes to see one.
     see: Action = Action.SEE
+    #: All that a change may undo, which its tag is of, where that is more than `spec_of` has.
+    state_of: Callable[[M], dict[str, Any]] | None = None
+    #: What the audit log calls one, where that is not `what`.
+    recorded_as: str = ""
+
+    def state(self, row: M) -> dict[str, Any]:
+        """The object's state, for its tag."""
+        return (self.state_of or self.spec_of)(row)
 
     def find(self, text: str) -> M:
         """The object with that number or name. Raises Rejected ("not_found")."""
@@ -71,6 +78,14 @@ class ConfigNoun[M: Model]:
         require(who, action, self.owner(found))
         return found
 
+    def find_meant(self, request: HttpRequest, text: str) -> M:
+        """The same for changing it, if it is in the state that the request means. Raises Rejected also:
+        `changed_meanwhile`."""
+        found = self.find_own(text, caller(request), self.action)
+        noun = self.recorded_as or self.what.replace(" ", "_")
+        preconditions.check(request, self.state(found), noun, found.pk)
+        return found
+
 
 def register[M: Model](noun: ConfigNoun[M]) -> None:
     """Adds the endpoints of one noun to its routes."""
@@ -79,53 +94,59 @@ def register[M: Model](noun: ConfigNoun[M]) -> None:
 
 
 def _register_reading[M: Model](noun: ConfigNoun[M]) -> None:
-    @noun.routes.get("/{id}", noun.see, summary=f"One {noun.what}")
-    def get(request: HttpRequest, id: str) -> dict[str, Any]:
-        return noun.show(noun.find(id), caller(request))
+    @noun.routes.get("/{id}", noun.see, summary=f"One {noun.what}", tagged=True)
+    def get(request: HttpRequest, response: HttpResponse, id: str) -> dict[str, Any]:
+        return _shown(noun, noun.find(id), caller(request), response)
 
 
 def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
     routes, action = noun.routes, noun.action
     extra = {"requestBody": {"content": {"application/json": {"example": dict(noun.example)}}}}
 
-    @routes.post("", action, status=201, summary=f"Make a new {noun.what}", extra=extra)
-    def create(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
-        return _save(noun, body, None, caller(request))
-
-    @routes.put("/{id}", action, summary="Make it what the body says: what is left out gets its default", extra=extra)
-    def replace(request: HttpRequest, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    @routes.post("", action, status=201, summary=f"Make a new {noun.what}", extra=extra, tagged=True)
+    def create(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
         who = caller(request)
-        with _alone():
-            return _save(noun, body, noun.find_own(id, who, action), who)
+        return _shown(noun, _save(noun, body, None, who), who, response)
 
-    @routes.patch("/{id}", action, summary="Change the keys of the body; the others stay, null takes one away")
-    def change(request: HttpRequest, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
+    @routes.put(
+        "/{id}",
+        action,
+        summary="Make it what the body says: what is left out gets its default",
+        extra=extra,
+        tagged=True,
+    )
+    def replace(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         who = caller(request)
-        with _alone():
-            existing = noun.find_own(id, who, action)
+        with preconditions.alone():
+            return _shown(noun, _save(noun, body, noun.find_meant(request, id), who), who, response)
+
+    @routes.patch(
+        "/{id}", action, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+    )
+    def change(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
+        who = caller(request)
+        with preconditions.alone():
+            existing = noun.find_meant(request, id)
             given = {key: noun.without.get(key) if value is None else value for key, value in body.items()}
-            return _save(noun, {**noun.spec_of(existing), **given}, existing, who)
+            return _shown(noun, _save(noun, {**noun.spec_of(existing), **given}, existing, who), who, response)
 
-    @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it")
+    @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it", tagged=True)
     def delete(request: HttpRequest, id: str) -> None:
         who = caller(request)
-        with _alone():
-            noun.delete(noun.find_own(id, who, action), changer(who), who)
+        with preconditions.alone():
+            noun.delete(noun.find_meant(request, id), changer(who), who)
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """While nobody else changes configuration: what is read of an object is still so when it is saved."""
-    with transaction.atomic():
-        configuration.lock()
-        yield
+def _shown[M: Model](noun: ConfigNoun[M], row: M, who: Caller, response: HttpResponse) -> dict[str, Any]:
+    preconditions.tag(response, noun.state(row))
+    return noun.show(row, who)
 
 
-def _save[M: Model](noun: ConfigNoun[M], body: Spec, existing: M | None, who: Caller) -> dict[str, Any]:
+def _save[M: Model](noun: ConfigNoun[M], body: Spec, existing: M | None, who: Caller) -> M:
     # The caller's groups as they were before: putting oneself into a group does not make it one's own in time.
     _ = who.viewer
     spec = {name: value for name, value in body.items() if name not in noun.shown_only}
     with transaction.atomic():
         saved = noun.save(spec, caller=who, existing=existing)
         require(who, noun.action, noun.owner(saved))
-    return noun.show(noun.rows().get(pk=saved.pk), who)
+    return noun.rows().get(pk=saved.pk)

@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Action
+from tocsin.api import preconditions
 from tocsin.api.config_nouns import Spec
 from tocsin.api.gate import Caller, caller, changer, forbidden
 from tocsin.api.lookup import find, find_named
@@ -61,35 +62,44 @@ def list_contact_methods(request: HttpRequest, query: Query[ContactMethodFilters
     return page(rows, query, lambda found: [_show(method, who) for method in found])
 
 
-@routes.get("/{int:id}", Action.SEE, summary="One contact method")
-def get_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
-    return _show(_find(id), caller(request))
+@routes.get("/{int:id}", Action.SEE, summary="One contact method", tagged=True)
+def get_contact_method(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
+    return _tagged(_find(id), caller(request), response)
 
 
 @routes.post("", Action.OWN, status=201, summary="Add one of yours, or as an administrator of `user`", extra=_EXTRA)
 def create_contact_method(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     who = caller(request)
     user = who.user if body.get("user") is None else _named(body["user"])
-    return _save(user, body, None, who)
+    return _show(_save(user, body, None, who), who)
 
 
-@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA)
-def replace_contact_method(request: HttpRequest, id: Number, body: Body[dict[str, Any]]) -> dict[str, Any]:
-    return _save_existing(_find(id), body, caller(request))
+@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+def replace_contact_method(
+    request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
+) -> dict[str, Any]:
+    who = caller(request)
+    with preconditions.alone():
+        return _tagged(_save_existing(_find_meant(request, id), body, who), who, response)
 
 
-@routes.patch("/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away")
-def change_contact_method(request: HttpRequest, id: Number, body: Body[dict[str, Any]]) -> dict[str, Any]:
-    who, method = caller(request), _find(id)
-    _require_own(who, method.user)
-    return _save_existing(method, {**commands.contact_method_spec(method), **body}, who)
+@routes.patch(
+    "/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+)
+def change_contact_method(
+    request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
+) -> dict[str, Any]:
+    who = caller(request)
+    with preconditions.alone():
+        method = _find_meant(request, id)
+        return _tagged(_save_existing(method, {**commands.contact_method_spec(method), **body}, who), who, response)
 
 
-@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Delete it")
+@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Delete it", tagged=True)
 def delete_contact_method(request: HttpRequest, id: Number) -> None:
-    who, method = caller(request), _find(id)
-    _require_own(who, method.user)
-    commands.delete_contact_method(method, actor=changer(who), now=who.now)
+    who = caller(request)
+    with preconditions.alone():
+        commands.delete_contact_method(_find_meant(request, id), actor=changer(who), now=who.now)
 
 
 @routes.post(
@@ -135,17 +145,31 @@ def confirm_contact_method(request: HttpRequest, id: Number, body: CodeShape) ->
     return _show(_find(id), who)
 
 
-def _save_existing(method: ContactMethod, body: Spec, who: Caller) -> dict[str, Any]:
+def _find_meant(request: HttpRequest, number: int) -> ContactMethod:
+    """One that the caller may change, in the state that the request means."""
+    method = _find(number)
+    _require_own(caller(request), method.user)
+    # Its user's entries are those of their ways too.
+    preconditions.check(request, commands.contact_method_spec(method), "user", method.user_id)
+    return method
+
+
+def _tagged(method: ContactMethod, who: Caller, response: HttpResponse) -> dict[str, Any]:
+    preconditions.tag(response, commands.contact_method_spec(method))
+    return _show(method, who)
+
+
+def _save_existing(method: ContactMethod, body: Spec, who: Caller) -> ContactMethod:
     if body.get("user") is not None and _named(body["user"]) != method.user:
         raise Rejected("invalid", "A contact method stays with its user; add one to the other instead.", "user")
     return _save(method.user, body, method, who)
 
 
-def _save(user: User, body: Spec, existing: ContactMethod | None, who: Caller) -> dict[str, Any]:
+def _save(user: User, body: Spec, existing: ContactMethod | None, who: Caller) -> ContactMethod:
     _require_own(who, user)
     spec = {name: value for name, value in body.items() if name not in ("id", "user", "verified_at", "awaits_code")}
     method = commands.save_contact_method(user, spec, existing=existing, actor=changer(who), now=who.now)
-    return _show(_find(method.pk), who)
+    return _find(method.pk)
 
 
 def _require_same(who: Caller, user: User) -> None:

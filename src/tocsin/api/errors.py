@@ -29,6 +29,7 @@ _STATUSES = {
     "forbidden": 403,
     "csrf": 403,
     "needs_person": 403,
+    "changed_meanwhile": 412,
     "too_large": 413,
 }
 

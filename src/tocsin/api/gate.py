@@ -33,6 +33,9 @@ _NEEDS = {
 }
 
 
+_READING = frozenset({"GET", "HEAD"})
+
+
 @dataclass(frozen=True)
 class Caller:
     """Who sent the request, when, and from where. A token acts as its user."""
@@ -62,9 +65,10 @@ class Gate(AuthBase):
     openapi_type = "http"
     openapi_scheme = "bearer"
 
-    def __init__(self, action: Action) -> None:
+    def __init__(self, action: Action, *, takes_if_match: bool = False) -> None:
         super().__init__()
         self.action = action
+        self.takes_if_match = takes_if_match
         self._known: frozenset[str] = frozenset()
 
     def guards(self, operation: Operation) -> None:
@@ -84,6 +88,9 @@ class Gate(AuthBase):
         if reach(caller.role, self.action) is Reach.NONE:
             raise forbidden(caller, self.action)
         self._check_parameters(request)
+        if "If-Match" in request.headers and request.method not in _READING and not self.takes_if_match:
+            # Whoever sends it relies on being refused.
+            raise Rejected("invalid", "If-Match: is not known at this address; send it without.", "If-Match")
         return caller
 
     def _check_parameters(self, request: HttpRequest) -> None:

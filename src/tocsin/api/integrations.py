@@ -165,5 +165,6 @@ INTEGRATIONS = ConfigNoun(
     owner=lambda integration: integration.group_id,
     example=EXAMPLE,
     shown_only=_SHOWN_ONLY,
+    state_of=commands.integration_state,
 )
 register(INTEGRATIONS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query
 
 from tocsin.access.roles import Action
+from tocsin.api import preconditions
 from tocsin.api.config_nouns import Spec
 from tocsin.api.gate import Caller, caller, changer, forbidden
 from tocsin.api.lookup import Moment, find, find_named
@@ -48,47 +49,69 @@ def list_absences(request: HttpRequest, query: Query[AbsenceFilters]) -> dict[st
     return page(rows, query, lambda found: [_show(absence) for absence in found])
 
 
-@routes.get("/{int:id}", Action.SEE, summary="One absence")
-def get_absence(request: HttpRequest, id: Number) -> dict[str, Any]:
-    return _show(_find(id))
+@routes.get("/{int:id}", Action.SEE, summary="One absence", tagged=True)
+def get_absence(request: HttpRequest, response: HttpResponse, id: Number) -> dict[str, Any]:
+    return _tagged(_find(id), response)
 
 
 @routes.post("", Action.OWN, status=201, summary="Be away, or as an administrator `user`", extra=_EXTRA)
 def create_absence(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
     who = caller(request)
     user = who.user if body.get("user") is None else _named(body["user"])
-    return _save(user, body, None, who)
+    return _show(_save(user, body, None, who))
 
 
-@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA)
-def replace_absence(request: HttpRequest, id: Number, body: Body[dict[str, Any]]) -> dict[str, Any]:
-    return _save_existing(_find(id), body, caller(request))
+@routes.put("/{int:id}", Action.OWN, summary="Make it what the body says", extra=_EXTRA, tagged=True)
+def replace_absence(
+    request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
+) -> dict[str, Any]:
+    with preconditions.alone():
+        return _tagged(_save_existing(_find_meant(request, id), body, caller(request)), response)
 
 
-@routes.patch("/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away")
-def change_absence(request: HttpRequest, id: Number, body: Body[dict[str, Any]]) -> dict[str, Any]:
-    absence = _find(id)
-    return _save_existing(absence, {**absences.nested_spec(absence), **body}, caller(request))
+@routes.patch(
+    "/{int:id}", Action.OWN, summary="Change the keys of the body; the others stay, null takes one away", tagged=True
+)
+def change_absence(
+    request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
+) -> dict[str, Any]:
+    with preconditions.alone():
+        absence = _find_meant(request, id)
+        body = {**absences.nested_spec(absence), **body}
+        return _tagged(_save_existing(absence, body, caller(request)), response)
 
 
-@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Take it away")
+@routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Take it away", tagged=True)
 def delete_absence(request: HttpRequest, id: Number) -> None:
-    who, absence = caller(request), _find(id)
-    _require_own(who, absence.user)
-    absences.delete_absence(absence, actor=changer(who), now=who.now)
+    who = caller(request)
+    with preconditions.alone():
+        absences.delete_absence(_find_meant(request, id), actor=changer(who), now=who.now)
 
 
-def _save_existing(absence: OutOfOffice, body: Spec, who: Caller) -> dict[str, Any]:
+def _find_meant(request: HttpRequest, number: int) -> OutOfOffice:
+    """One that the caller may change, in the state that the request means."""
+    absence = _find(number)
+    _require_own(caller(request), absence.user)
+    preconditions.check(request, absences.absence_spec(absence), "out_of_office", absence.pk)
+    return absence
+
+
+def _tagged(absence: OutOfOffice, response: HttpResponse) -> dict[str, Any]:
+    preconditions.tag(response, absences.absence_spec(absence))
+    return _show(absence)
+
+
+def _save_existing(absence: OutOfOffice, body: Spec, who: Caller) -> OutOfOffice:
     if body.get("user") is not None and _named(body["user"]) != absence.user:
         raise Rejected("invalid", "An absence stays with its user; add one to the other instead.", "user")
     return _save(absence.user, body, absence, who)
 
 
-def _save(user: User, body: Spec, existing: OutOfOffice | None, who: Caller) -> dict[str, Any]:
+def _save(user: User, body: Spec, existing: OutOfOffice | None, who: Caller) -> OutOfOffice:
     _require_own(who, user)
     spec = {name: value for name, value in body.items() if name not in _SHOWN_ONLY}
     saved = absences.save_absence(user, spec, existing=existing, actor=changer(who), now=who.now)
-    return _show(absences.rows().get(pk=saved.pk))
+    return absences.rows().get(pk=saved.pk)
 
 
 def _require_own(who: Caller, user: User) -> None:

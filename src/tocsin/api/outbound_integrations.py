@@ -262,5 +262,6 @@ OUTBOUND = ConfigNoun(
     owner=lambda row: row.group_id,
     example=EXAMPLE,
     shown_only=frozenset({"id", "secrets_set", "problem", "looked_at", "webhook_problem"}),
+    state_of=commands.outbound_state,
 )
 register(OUTBOUND)

@@ -153,5 +153,6 @@ PROVIDERS = ConfigNoun(
     example=EXAMPLE,
     shown_only=frozenset({"id", "secrets_set", "callbacks", "health", "refused"}),
     see=Action.ADMINISTER,
+    state_of=commands.provider_state,
 )
 register(PROVIDERS)

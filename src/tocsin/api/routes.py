@@ -8,7 +8,11 @@ from typing import Any
 from ninja import Router
 
 from tocsin.access.roles import Action, Reach, Role, reach
+from tocsin.api import preconditions
 from tocsin.api.gate import Gate
+
+#: What changes an object that is there: these ask for its tag.
+_CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
 
 _ERROR = {
     "description": "What went wrong.",
@@ -20,7 +24,7 @@ class Routes:
     """The endpoints of one noun.
 
     Each of the five methods declares an operation: its path, its action, `status` of success (200), `answers`: the type
-    of the answer (None: no body), and what ninja knows besides.
+    of the answer (None: no body), whether the object is `tagged` (see `preconditions`), and what ninja knows besides.
     """
 
     def __init__(self, noun: str) -> None:
@@ -50,18 +54,30 @@ class Routes:
         *,
         status: int = 200,
         answers: Any = dict[str, Any],
+        tagged: bool = False,
         extra: dict[str, Any] | None = None,
         **options: Any,
     ) -> Callable[[View], View]:
         def add(view: View) -> View:
-            gate = Gate(action)
+            takes_if_match = tagged and method in _CHANGING
+            gate = Gate(action, takes_if_match=takes_if_match)
+            responses: dict[int | str, Any] = {"default": _ERROR}
+            if tagged and answers is not None:
+                responses[status] = {"headers": dict(preconditions.ETAG)}
+            if takes_if_match:
+                responses[412] = {**_ERROR, "description": "Somebody has changed it since."}
             options.setdefault("operation_id", f"{self.noun.replace('-', '_')}_{view.__name__}")
             self.router.api_operation(
                 [method],
                 path,
                 auth=gate,
                 response={status: answers},
-                openapi_extra={**(extra or {}), "x-needs": _needs(action), "responses": {"default": _ERROR}},
+                openapi_extra={
+                    **(extra or {}),
+                    "x-needs": _needs(action),
+                    "responses": responses,
+                    **({"parameters": [dict(preconditions.IF_MATCH)]} if takes_if_match else {}),
+                },
                 **options,
             )(view)
             gate.guards(self.router.path_operations[path].operations[-1])

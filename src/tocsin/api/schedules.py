@@ -116,5 +116,7 @@ SCHEDULES = ConfigNoun(
     owner=lambda schedule: schedule.group_id,
     example=EXAMPLE,
     without={"overrides": []},
+    # A body with overrides takes the place of those that there are.
+    state_of=commands.schedule_spec,
 )
 register(SCHEDULES)

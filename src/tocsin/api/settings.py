@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from ninja import Body
 
 from tocsin.access.installation import change_settings
 from tocsin.access.roles import Action
+from tocsin.api import preconditions
 from tocsin.api.gate import caller, changer
 from tocsin.api.routes import Routes
 from tocsin.core import settings_store
@@ -17,23 +18,32 @@ from tocsin.core.models import Setting
 routes = Routes("settings")
 
 
-@routes.get("", Action.ADMINISTER, summary="All settings by name")
-def get_settings(request: HttpRequest) -> dict[str, Any]:
-    return _all()
+@routes.get("", Action.ADMINISTER, summary="All settings by name", tagged=True)
+def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
+    return _all(response)
 
 
 @routes.patch(
     "",
     Action.ADMINISTER,
     summary="Change the named settings; the others stay",
+    tagged=True,
     extra={"requestBody": {"content": {"application/json": {"example": {"message_retention_days": 30}}}}},
 )
-def patch_settings(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str, Any]:
+def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
     who = caller(request)
-    change_settings(body, actor=changer(who), now=who.now)
-    return _all()
+    with preconditions.alone():
+        preconditions.check(request, _stored(), "settings", "")
+        change_settings(body, actor=changer(who), now=who.now)
+        return _all(response)
 
 
-def _all() -> dict[str, Any]:
+def _all(response: HttpResponse) -> dict[str, Any]:
+    found = _stored()
+    preconditions.tag(response, found)
+    return found
+
+
+def _stored() -> dict[str, Any]:
     stored = dict(Setting.objects.values_list("name", "value"))
     return {name: stored.get(name, setting.default) for name, setting in settings_store.SETTINGS.items()}

@@ -67,6 +67,7 @@ def _delete(hours: SupportHours, actor: Actor, who: Caller) -> None:
 SUPPORT_HOURS = ConfigNoun(
     routes=routes,
     what="set of support hours",
+    recorded_as="support_hours",
     action=Action.TEAMS,
     rows=_rows,
     spec_of=commands.support_hours_spec,
