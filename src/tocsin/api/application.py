@@ -115,6 +115,7 @@ _DESCRIPTION = """\
 Send `Authorization: Bearer TOKEN`; a token acts as its user. `{id}` of a named object may be its name, URL-encoded.
 Lists take `limit` (1–500, default 50) and `cursor`, and answer `{"items": […], "next": …}`; a filter is a field's name.
 Errors are `{"error": code, "detail": text, "fields": {…}}`.
+A configured object has an `ETag`; sent back as `If-Match`, it has a change of another state of it refused (412).
 """
 
 
