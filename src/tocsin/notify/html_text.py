@@ -20,23 +20,31 @@ _TAGS = {
 _ATTRIBUTES = {"a": {"href"}, "td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan"}}
 _SCHEMES = {"http", "https", "mailto", "tel"}
 
-_MARKUP = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*(\s[^<>]*)?/?>")
+#: Tags that a text is HTML by. Others in angle brackets, `Object.<anonymous>` or `List<String>`, are words of a log.
+_KNOWN = _TAGS | {
+    "!doctype", "article", "base", "big", "body", "button", "center", "font", "footer", "form", "h5", "h6", "head",
+    "header", "html", "iframe", "img", "input", "label", "link", "main", "meta", "nav", "o:p", "object", "script",
+    "section", "small", "style", "svg", "tfoot", "title", "tt",
+}  # fmt: skip
+_MARKUP = re.compile(rf"</?(?:{'|'.join(sorted(_KNOWN))})(\s[^<>]*)?/?>", re.IGNORECASE)
 _ENDS = re.compile(r"<(?:br|hr)\b[^<>]*>|</(?:p|div|li|tr|h[1-6]|blockquote|pre|table|dd|dt)\s*>", re.IGNORECASE)
 _CELLS = re.compile(r"</t[dh]\s*>", re.IGNORECASE)
 _EMPTY_LINES = re.compile(r"\n\s*\n\s*(\n\s*)+")
 
 
 def is_html(text: str) -> bool:
-    """Whether `text` has tags in it."""
+    """Whether `text` has tags of HTML in it."""
     return _MARKUP.search(text) is not None
 
 
 def safe_html(text: str) -> str:
     """`text`, plain or HTML, as HTML without scripts, styles, pictures, forms or strange addresses."""
-    kept = without_unstorable(text)[:LONGEST]
+    kept = without_unstorable(text)
     if not is_html(kept):
-        return "<br>\n".join(html.escape(line) for line in kept.splitlines())
-    return nh3.clean(kept, tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel="noopener noreferrer")
+        return "<br>\n".join(html.escape(line) for line in cut(kept, LONGEST).splitlines())
+    rel = "noopener noreferrer"
+    cleaned = nh3.clean(kept[:LONGEST], tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel=rel)
+    return f"{cleaned}…" if len(kept) > LONGEST else cleaned
 
 
 def plain(text: str, longest: int = LONGEST) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -24,10 +25,23 @@ from tocsin.notify import html_text
         ("<p>x</p><script>never ends", "x"),
         ("1 < 2 and 3 > 2", "1 < 2 and 3 > 2"),
         ("one\n\n\n\n\ntwo", "one\n\ntwo"),
+        ("at Object.<anonymous> (/app/index.js:1)\nat List<String>.run()", None),
+        ("state: <none>\nnode: </unknown>", None),
     ],
 )
-def test_markup_becomes_lines(source: str, expected: str) -> None:
-    assert html_text.plain(source) == expected
+def test_markup_becomes_lines(source: str, expected: str | None) -> None:
+    assert html_text.plain(source) == (source if expected is None else expected)
+
+
+def test_words_in_angle_brackets_are_no_markup_in_a_mail_either() -> None:
+    made = html_text.safe_html("at Object.<anonymous> (/app/index.js:1)\nat List<String>.run()")
+    assert made == "at Object.&lt;anonymous&gt; (/app/index.js:1)<br>\nat List&lt;String&gt;.run()"
+
+
+@pytest.mark.parametrize("made", [html_text.safe_html, html_text.plain])
+@pytest.mark.parametrize("begin", ["", "<b>x</b>"])
+def test_a_text_that_is_cut_says_so_in_both_parts(made: Callable[[str], str], begin: str) -> None:
+    assert made(begin + "word " * 10_000).endswith("…")
 
 
 @pytest.mark.parametrize("piece", ["<script>", "<br", "</p", "<style ", "<title>x", "<head><", "</td ", "\n ", "<a "])
