@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
@@ -110,6 +111,9 @@ def test_alerts_from_elsewhere_get_tickets_as_the_form_says_or_by_a_button(
     )
     page = said(admin.post(f"/outbound/{row.pk}/connect", {"integration": door.pk, "tab": "tickets"}, follow=True))
     assert "Monitoring writes back by Halo." in page
+    for what, named in itertools.product(("connect", "webhook"), ("x", "", "9" * 30)):
+        gone = admin.post(f"/outbound/{row.pk}/{what}", {"integration": named})
+        assert gone.status_code == 404, "no such integration"
     wrong = admin.post(f"/outbound/{row.pk}/tickets/", {"on": ["exhausted"], "client": "Acme"})
     assert wrong.status_code == 422
     assert "ive the client's number in Halo" in said(wrong)

@@ -175,10 +175,7 @@ def refresh(request: Request, number: int) -> HttpResponse:
 def connect(request: Request, number: int) -> HttpResponse:
     """Has an inbound integration write back by this one, or no more: as the button said, whatever others did since."""
     row = _own(request, number)
-    door = Integration.objects.filter(pk=request.POST.get("integration", "0")).first()
-    if door is None:
-        raise Http404(_("This integration is gone."))
-    require(request, Action.ROUTING, door.group_id)
+    door = _door(request)
     wants = request.POST.get("do") != "disconnect"
     try:
         with alone(door):
@@ -198,10 +195,7 @@ def connect(request: Request, number: int) -> HttpResponse:
 def set_up_webhook(request: Request, number: int) -> HttpResponse:
     """Makes the webhook in Halo; what fails is undone, and said."""
     row = _own(request, number)
-    door = Integration.objects.filter(pk=request.POST.get("integration", "0")).first()
-    if door is None:
-        raise Http404(_("This integration is gone."))
-    require(request, Action.ROUTING, door.group_id)
+    door = _door(request)
     try:
         done = halo.set_up_webhook(row, door, actor(request), request.now)
     except (Temporary, Permanent, Rejected) as error:
@@ -342,6 +336,17 @@ def find(number: int) -> OutboundIntegration:
     if row is None:
         raise Http404(_("This outbound integration is gone."))
     return row
+
+
+def _door(request: Request) -> Integration:
+    """The inbound integration that a form names. Raises Http404, and PermissionDenied where it is not theirs."""
+    wanted = request.POST.get("integration", "")
+    is_number = wanted.isascii() and wanted.isdigit() and len(wanted) < 10
+    door = Integration.objects.filter(pk=int(wanted)).first() if is_number else None
+    if door is None:
+        raise Http404(_("This integration is gone."))
+    require(request, Action.ROUTING, door.group_id)
+    return door
 
 
 def _own(request: Request, number: int) -> OutboundIntegration:
