@@ -51,6 +51,9 @@ class Draft:
         self.known = dict(known or {})
         self._entries: dict[str, list[dict[str, Any]]] = {key: [] for key in KEYS}
         self._taken: dict[str, set[str]] = {key: set() for key in KEYS}
+        #: Of those who come in, by e-mail in lower case.
+        self._usernames: dict[str, str] = {}
+        self._added: set[str] = set()
         self._findings: list[Finding] = []
         self._together: dict[tuple[Weight, str, str, str, str], list[str]] = {}
         # Nobody who comes in may take the name of somebody who is here.
@@ -59,7 +62,13 @@ class Draft:
 
     def add(self, key: str, entry: dict[str, Any]) -> None:
         """Adds an object below a top key, without the keys that have no value."""
+        if key == "users":
+            self._added.add(entry["username"])
         self._entries[key].append({name: value for name, value in entry.items() if value not in (None, "", [], {})})
+
+    def has_user(self, username: str) -> bool:
+        """Whether somebody is in it already under that username."""
+        return username in self._added
 
     def name(self, key: str, wanted: object) -> str:
         """A legal name that nothing else below this top key has, as near to `wanted` as can be; a change is told."""
@@ -75,14 +84,19 @@ class Draft:
         return name
 
     def username(self, email: str) -> str:
-        """The username of somebody with that e-mail address: theirs if they are here, else what stands before the @."""
+        """The username of somebody with that e-mail address: theirs if they are here, else what stands before the @.
+        Two who share an address are one user.
+        """
         held = self.known.get(email.casefold())
         if held is not None:
             return held.username
+        if (given := self._usernames.get(email.casefold())) is not None:
+            return given
         short = email.partition("@")[0].strip()
         name = short if problem_with_name(short) is None and short.casefold() not in self._taken["users"] else email
         name = _unused(_legal(name, "user"), self._taken["users"])
         self._taken["users"] |= {name.casefold(), email.casefold()}
+        self._usernames[email.casefold()] = name
         return name
 
     def group_for(self, wanted: str, schedule: str, users: Iterable[str]) -> str:

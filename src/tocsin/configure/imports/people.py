@@ -53,6 +53,10 @@ class Person:
 
 def add(draft: Draft, person: Person, username: str) -> None:
     """Adds the user. Whoever is here already stays as they are; only their absences are taken over."""
+    if draft.has_user(username):
+        why = "They have the same e-mail address, and here each user has one of their own."
+        draft.leave_out(f"user {person.name}", f"is {username} here", why, "Make a user with another address.")
+        return
     entry: dict[str, Any] = {"username": username, "email": person.email}
     known = draft.known.get(person.email.casefold())
     if known is not None:

@@ -168,6 +168,14 @@ def test_a_mailbox_with_rules_of_its_own_says_that_every_mail_opens_an_alert_her
     assert said not in as_text(with_integration(type="Email", email_settings={}))
 
 
+def test_two_who_share_an_address_are_one_user_here_and_that_is_told() -> None:
+    whole = account.documents()
+    double = account.user(9, "alice2", "ALICE@example.org")
+    moved = translate({**whole, "users": [*whole["users"], double]}, NOW)
+    assert [one["username"] for one in moved.configuration["users"]] == ["alice", "bob", "carol"]
+    assert "user Alice2 Example: is alice here. They have the same e-mail address" in as_text(moved)
+
+
 def test_the_report_names_the_rest_and_no_secret(moved: Translation) -> None:
     said = as_text(moved)
     for wanted in (
