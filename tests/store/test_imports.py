@@ -184,6 +184,20 @@ def test_a_busy_account_is_waited_for_as_long_as_it_says_and_what_the_key_may_no
     assert "username: alice" in out
 
 
+def test_an_answer_that_ends_too_soon_is_told_apart_from_a_wrong_address(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSGENIE_API_KEY", opsgenie.KEY)
+    with opsgenie.opsgenie_double() as double:
+        double.refusals = [Response(200, b'{"data": [{"id": "1", "usern')]
+        status, out, err = answer(capsys, "import", "opsgenie", "--api-base", double.url)
+        assert (status, out) == (1, "")
+        assert "Opsgenie's answer at v2/users ended too soon. Try again" in err
+        double.refusals = [Response(200, b"<html>")]
+        _, _, err = answer(capsys, "import", "opsgenie", "--api-base", double.url)
+    assert "answered something else than JSON at v2/users. Is http" in err
+
+
 def test_an_account_that_names_another_host_for_its_next_page_is_not_followed_there(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from tocsin.core.errors import Permanent, Temporary
 
 #: Of one answer so much is read.
 MOST_BYTES = 32 * 1024 * 1024
+#: And so long is waited for its end, in seconds: some lists are long, and come whole.
+ANSWERED_WITHIN = 120.0
 #: More requests than this are no import.
 MOST_REQUESTS = 20_000
 MOST_PAGES = 1_000
@@ -55,6 +57,11 @@ class Reader:
         try:
             return json.loads(answer.body)
         except ValueError:
+            if answer.body.lstrip()[:1] in (b"{", b"["):
+                raise Permanent(
+                    f"{self.product}'s answer at {_shown(path)} ended too soon.",
+                    f"Try again; it had {ANSWERED_WITHIN:.0f} seconds and {MOST_BYTES // 1024**2} MiB.",
+                ) from None
             raise Permanent(
                 f"{self.product} answered something else than JSON at {_shown(path)}.",
                 f"Is {self.base} the address of its API?",
@@ -85,7 +92,9 @@ class Reader:
             if self._requests > MOST_REQUESTS:
                 raise Permanent(f"{self.product} has more than {MOST_REQUESTS} objects to read; that is no import.")
             try:
-                answer = self._client.request("GET", url, headers=self.headers, most_bytes=MOST_BYTES)
+                answer = self._client.request(
+                    "GET", url, headers=self.headers, deadline=ANSWERED_WITHIN, most_bytes=MOST_BYTES
+                )
             except Temporary as trouble:
                 if number == TRIES:
                     raise
