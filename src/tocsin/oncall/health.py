@@ -29,7 +29,7 @@ class Kind(StrEnum):
     ABSENT = "absent"
     #: Somebody on call has no way to be paged.
     UNREACHABLE = "unreachable"
-    #: A shift names somebody who is switched off or gone.
+    #: A shift or an override names somebody who is switched off or gone.
     DEPARTED = "departed"
     #: A shift that is on all the while counts for nothing: others go before it.
     HIDDEN = "hidden"
@@ -77,6 +77,7 @@ def findings(
         *_gaps(plan, drawn),
         *_people(plan, drawn, reachable),
         *_departed(plan, since),
+        *_without_stand_in(plan, since, until),
         *_hidden(drawn),
         *_twice(plan, drawn),
         *_no_shift(plan, drawn),
@@ -120,6 +121,25 @@ def _departed(plan: GroupPlan, since: datetime) -> Iterator[Finding]:
                         schedule=schedule.name,
                         shift=shift.name,
                     )
+
+
+def _without_stand_in(plan: GroupPlan, since: datetime, until: datetime) -> Iterator[Finding]:
+    """Overrides in the range that count for nothing, because whoever is to stand in was switched off meanwhile."""
+    for schedule in plan.schedules:
+        for override in schedule.overrides:
+            if override.ends_at > since and override.starts_at < until and not plan.is_callable(override.user_id):
+                which = f"Override {override.name}" if override.name else "An override"
+                text = f"{which} of {schedule.name} has {plan.name_of(override.user_id)} stand in, who is switched off"
+                yield Finding(
+                    Kind.DEPARTED,
+                    f"{text}: it does not count.",
+                    override.starts_at,
+                    override.ends_at,
+                    role=override.role,
+                    user_id=override.user_id,
+                    schedule=schedule.name,
+                    shift=override.shift,
+                )
 
 
 def _hidden(drawn: Timeline) -> Iterator[Finding]:

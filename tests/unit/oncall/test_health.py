@@ -8,6 +8,7 @@ from tests.unit.oncall.drawing import ALICE, BOB, CAROL, DAVE, PRIMARY, SECONDAR
 from tocsin.oncall import health
 from tocsin.oncall.health import Finding, Kind
 from tocsin.oncall.plans import Absence, GroupPlan, Member
+from tocsin.oncall.schedules import Override
 
 MONDAY = local("2026-03-02T00:00")
 WEEK = timedelta(days=7)
@@ -51,6 +52,19 @@ def test_people_who_are_away_unreachable_or_switched_off_are_named() -> None:
     assert (said[Kind.ABSENT].user_id, said[Kind.ABSENT].since) == (ALICE, away.starts_at)
     assert said[Kind.UNREACHABLE].user_id == BOB
     assert "Dave" in said[Kind.DEPARTED].text
+
+
+def test_an_override_of_somebody_who_is_switched_off_is_told_as_long_as_it_would_count() -> None:
+    late, soon = local("2026-03-03T08:00"), local("2026-03-03T20:00")
+    overrides = [
+        Override(1, "Fair", DAVE, late, soon, instead_of=ALICE),
+        Override(2, "Over", DAVE, MONDAY - WEEK, MONDAY),
+        Override(3, "Far", DAVE, MONDAY + WEEK, MONDAY + 2 * WEEK),
+        Override(4, "Here", BOB, late, soon, role=SECONDARY),
+    ]
+    (finding,) = found(plan(schedule(rotate("Weekly", [ALICE]), overrides=overrides), gone=DAVE))
+    assert (finding.kind, finding.since, finding.until, finding.user_id) == (Kind.DEPARTED, late, soon, DAVE)
+    assert finding.text == "Override Fair of Desk 24x7 has Dave stand in, who is switched off: it does not count."
 
 
 def test_a_shift_that_never_counts_and_one_person_in_two_roles_are_told() -> None:

@@ -16,7 +16,7 @@ _GROUPS = "SELECT DISTINCT group_id FROM oncall_schedule"
 REMEDIES = {
     Kind.GAP: "Add a shift for that time. Until then a step that asks for this role calls nobody, and the next comes.",
     Kind.ABSENT: "Name who covers under their out of office, or override the shift. Until then they are still paged.",
-    Kind.DEPARTED: "Take them out of the shift, or put somebody in their place.",
+    Kind.DEPARTED: "Take them out of the shift or override, or put somebody in their place.",
     Kind.HIDDEN: "Give it a higher layer, or delete it.",
     Kind.TWICE: "Override one of the two roles, or change the order of the users.",
     Kind.NO_SHIFT: "Add a shift for that time, unless it is meant so.",
