@@ -128,11 +128,13 @@ def _without_stand_in(plan: GroupPlan, since: datetime, until: datetime) -> Iter
     for schedule in plan.schedules:
         for override in schedule.overrides:
             if override.ends_at > since and override.starts_at < until and not plan.is_callable(override.user_id):
-                which = f"Override {override.name}" if override.name else "An override"
-                text = f"{which} of {schedule.name} has {plan.name_of(override.user_id)} stand in, who is switched off"
+                who = plan.name_of(override.user_id)
+                text = f"An override of {schedule.name} has {who} stand in, who is switched off: it does not count."
+                if override.name:
+                    text = text.replace("An override", f"Override {override.name}", 1)
                 yield Finding(
                     Kind.DEPARTED,
-                    f"{text}: it does not count.",
+                    text,
                     override.starts_at,
                     override.ends_at,
                     role=override.role,
