@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import secrets
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -31,21 +31,34 @@ def keys_in(text: str) -> tuple[str, ...]:
 def stored_key(data_dir: Path) -> str:
     """The key kept in `data_dir` with mode 0600; made by the first who asks, whoever else asks at the same time."""
     path = data_dir / KEY_FILE
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        draft = path.with_name(f".{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            # `link` refuses to replace: of two starters, the second reads the first one's key.
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+    try:
+        stamp = path.stat()
+    except FileNotFoundError:
+        _make(path)
+        stamp = path.stat()
+    # Each link in each message asks for it, and a restore may put another one in its place.
+    return _text_of(path, stamp.st_ino, stamp.st_mtime_ns, stamp.st_size)
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(32))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        # `link` refuses to replace: of two starters, the second reads the first one's key.
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+@lru_cache(maxsize=4)
+def _text_of(path: Path, *_stamp: int) -> str:
     text = path.read_text().strip()
     if len(text) < 32:
         raise Permanent(f"{path} does not hold a secret key.", remedy="Restore it from a backup.")

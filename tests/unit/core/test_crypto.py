@@ -47,3 +47,11 @@ def test_a_key_file_that_was_emptied_is_an_error_and_not_a_new_key(tmp_path: Pat
     (tmp_path / crypto.KEY_FILE).write_text("")
     with pytest.raises(Permanent, match="backup"):
         crypto.stored_key(tmp_path)
+
+
+def test_a_key_that_a_restore_puts_in_its_place_is_the_next_one_used(tmp_path: Path) -> None:
+    first = crypto.stored_key(tmp_path)
+    draft = tmp_path / "draft"
+    draft.write_text("r" * len(first))
+    draft.replace(tmp_path / crypto.KEY_FILE)
+    assert crypto.stored_key(tmp_path) == "r" * len(first)
