@@ -14,9 +14,11 @@ from tests.store.escalating import Desk, wired
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.audit import Actor as By
+from tocsin.alerts import commands
 from tocsin.alerts.commands import merge_into
 from tocsin.alerts.orders import Acknowledge, Assign, Hold, Merge, Unassign
 from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.states import Priority, Via
 from tocsin.core import configuration, database
 from tocsin.escalation.models import Run
 from tocsin.inbound.loop import drain
@@ -334,6 +336,23 @@ def test_the_priority_of_a_merged_alert_that_rises_raises_its_parents_and_pages_
     # What it says again is no news.
     door.send(5, 1, status="In Progress", priority={"name": "Critical"})
     assert Run.objects.filter(alert=parent).count() == 2
+
+
+def test_a_source_that_repeats_its_priority_takes_back_no_rise_that_came_from_elsewhere() -> None:
+    door = Door()
+    one, two, three = door.send(0, 1, 2, 3, priority={"name": "Low"})
+    child, parent, other = (stored.alert_id or 0 for stored in (one, two, three))
+    door.desk.act(child, merge(door, parent), 1)
+    door.send(2, 1, status="In Progress", priority={"name": "Critical"})
+    with database.transaction() as connection:
+        commands.set_priority_within(
+            connection, other, Priority.HIGH, door.desk.actor("erin"), Via.WORKFLOW, door.desk.at(2)
+        )
+    door.send(3, 2, 3, status="In Progress", priority={"name": "Low"}, summary="Still there")
+    assert [door.desk.alert(number).priority for number in (parent, other)] == ["critical", "high"]
+    # Another priority than it said before is news.
+    door.send(4, 2, 3, status="In Progress", priority={"name": "Medium"})
+    assert [door.desk.alert(number).priority for number in (parent, other)] == ["medium", "medium"]
 
 
 def test_a_merged_alert_and_its_parent_rise_in_one_batch_in_their_order() -> None:

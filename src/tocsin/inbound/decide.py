@@ -16,7 +16,7 @@ from tocsin.alerts import lifecycle, source
 from tocsin.alerts.openings import Counted
 from tocsin.alerts.orders import Actor, AlertState, Cancel, Close
 from tocsin.alerts.reactors import AlertChange, PagingMode
-from tocsin.alerts.states import ActorKind, AlertStatus, Via
+from tocsin.alerts.states import ActorKind, AlertStatus, Priority, Via
 from tocsin.core.errors import Rejected
 from tocsin.inbound import parents, waking
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert, Seen
@@ -255,8 +255,8 @@ def _refresh(
     found = source.refresh(live.state.id, live.fields, mapped, actor, now, own)
     changes: list[AlertChange] = []
     state = live.state
-    risen = priority_of(reading) if arrival.may_page else None
-    after = replace_state(state, priority=risen) if risen is not None and risen is not state.priority else state
+    said = _news_of_priority(reading, live) if arrival.may_page else None
+    after = replace_state(state, priority=said) if said is not None and said is not state.priority else state
     events = [found.event] if found.event is not None else []
     moved = _moved_team(live, mapped) if arrival.may_page and "team" not in own else ""
     is_own = "source_priority" in own
@@ -305,6 +305,13 @@ def _refresh(
         came_back=_no_longer_awaited(arrival, echo, given, own),
         shaped=shaped,
     )
+
+
+def _news_of_priority(reading: Reading, live: LiveAlert) -> Priority | None:
+    """The priority that the message says, unless its source has said it before: a merged alert, a workflow or a person
+    may have changed it since, which a repetition does not take back."""
+    said = priority_of(reading)
+    return None if said is not None and live.fields.get("source_priority") == said else said
 
 
 def _no_longer_awaited(
