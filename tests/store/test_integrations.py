@@ -19,7 +19,7 @@ from tocsin.core.ids import token_hash
 from tocsin.core.models import ConfigVersion
 from tocsin.escalation import commands as policies
 from tocsin.inbound import commands, secrets
-from tocsin.inbound.models import Integration, IntegrationVersion
+from tocsin.inbound.models import DelayedOpening, Integration, IntegrationVersion
 from tocsin.inbound.registry import Registry
 from tocsin.oncall import commands as oncall
 from tocsin.people.models import ContactMethod, User
@@ -371,6 +371,22 @@ def test_what_an_integration_needs_is_known_to_be_needed(now: datetime) -> None:
     (hours,) = oncall.SupportHours.objects.all()
     assert commands.needs_support_hours(hours.pk) == needed
     assert commands.needs_user(10**9) == []
+
+
+def test_an_integration_with_alerts_that_wait_to_open_is_not_deleted_from_under_them(now: datetime) -> None:
+    integration = save(now)
+    waits = {"integration": integration, "wait": "wait", "since": now, "due_at": now, "why": "in 5 minutes"}
+    DelayedOpening.objects.create(key_hash=bytes(32), **waits)
+    with pytest.raises(Rejected, match="an alert of it waits to open") as raised:
+        commands.delete_integration(integration, actor=ACTOR, now=now)
+    assert raised.value.code == "in_use"
+    DelayedOpening.objects.create(key_hash=bytes([1] * 32), **waits)
+    with pytest.raises(Rejected, match="2 alerts of it wait to open"):
+        commands.delete_integration(integration, actor=ACTOR, now=now)
+    assert DelayedOpening.objects.count() == 2
+    DelayedOpening.objects.all().delete()
+    commands.delete_integration(integration, actor=ACTOR, now=now)
+    assert not Integration.objects.exists()
 
 
 def test_an_integration_with_live_alerts_is_not_deleted_and_afterwards_goes_with_an_entry(now: datetime) -> None:

@@ -17,7 +17,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import Alert
 from tocsin.core import configuration, ids
 from tocsin.inbound import commands, secrets
-from tocsin.inbound.models import Heartbeat, InboundMessage, Integration, IntegrationVersion
+from tocsin.inbound.models import DelayedOpening, Heartbeat, InboundMessage, Integration, IntegrationVersion
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.people.models import User
 
@@ -278,6 +278,12 @@ def test_deleting_asks_first_and_says_what_is_in_the_way(
     assert Integration.objects.filter(pk=company.halo.pk).exists()
     assert "still live" in client.post(path).content.decode()
     client.post(f"/alerts/{number}/close")
+    waits = DelayedOpening.objects.create(
+        key_hash=bytes(32), integration=company.halo, wait="wait", since=company.now, due_at=company.now, why="later"
+    )
+    assert "1 alert of it waits to open" in text_of(client, path)
+    assert "cannot be deleted" in client.post(path).content.decode()
+    waits.delete()
     assert client.post(path).status_code == 302
     assert not Integration.objects.filter(pk=company.halo.pk).exists()
 

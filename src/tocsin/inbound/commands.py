@@ -23,7 +23,7 @@ from tocsin.escalation import reachable
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
 from tocsin.inbound import heartbeat, heartbeats, references, secrets, specs
-from tocsin.inbound.models import ClientTable, Integration, IntegrationVersion
+from tocsin.inbound.models import ClientTable, DelayedOpening, Integration, IntegrationVersion
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import GROUP, HOURS, POLICY, TABLE, USER, Names
 from tocsin.inbound.routes import Action
@@ -110,7 +110,8 @@ def save_integration(
 def delete_integration(integration: Integration, *, actor: Actor, now: datetime) -> None:
     """Deletes an integration with its messages; its alerts stay.
 
-    Raises Rejected ("in_use") while alerts of it are live: nothing else could close them.
+    Raises Rejected ("in_use") while alerts of it are live, since nothing else could close them, or wait to open, which
+    they never would.
     """
     with transaction.atomic():
         configuration.lock()
@@ -119,6 +120,10 @@ def delete_integration(integration: Integration, *, actor: Actor, now: datetime)
         if live:
             what = "an alert of it is" if live == 1 else f"{live} alerts of it are"
             raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} still live. Close them first.")
+        if waiting := DelayedOpening.objects.filter(integration_id=integration.pk).count():
+            what = "an alert of it waits" if waiting == 1 else f"{waiting} alerts of it wait"
+            do = "Open it now, or let it go, first." if waiting == 1 else "Open them now, or let them go, first."
+            raise Rejected("in_use", f"{integration.name} cannot be deleted: {what} to open. {do}")
         before = integration_state(integration)
         Integration.objects.filter(pk=integration.pk).update(current=None)
         changes.record("integration", integration, before, None, actor=actor, now=now)

@@ -255,8 +255,8 @@ def _refresh(
     found = source.refresh(live.state.id, live.fields, mapped, actor, now, own)
     changes: list[AlertChange] = []
     state = live.state
-    said = _news_of_priority(reading, live) if arrival.may_page else None
-    after = replace_state(state, priority=said) if said is not None and said is not state.priority else state
+    news = _news_of_priority(reading, live) if arrival.may_page else None
+    after = replace_state(state, priority=news) if news is not None and news is not state.priority else state
     events = [found.event] if found.event is not None else []
     moved = _moved_team(live, mapped) if arrival.may_page and "team" not in own else ""
     is_own = "source_priority" in own

@@ -52,6 +52,8 @@ EXAMPLES = {
     'The ◦ "◦" is in use already.': 'The username "ann" is in use already.',
     "◦ cannot be deleted: ◦ still live. Close them first.": "Halo cannot be deleted: 3 alerts of it are still live. "
     "Close them first.",
+    "◦ cannot be deleted: ◦ to open. ◦": "Halo cannot be deleted: 3 alerts of it wait to open. Open them now, or let "
+    "them go, first.",
     "The mail ◦.": "The mail has no header lines.",
     "◦ took the request and refused the message◦.": "Discord took the request and refused the message: too long.",
     "◦ is not on call◦ in ◦ from ◦.": "Ann is not on call as primary in Nights from Fri 01 May 08:00 to "

@@ -16,6 +16,7 @@ from tocsin.alerts.states import LIVE
 from tocsin.core import durations
 from tocsin.core.errors import Rejected
 from tocsin.inbound import commands, secrets
+from tocsin.inbound.models import DelayedOpening
 from tocsin.outbound import halo
 from tocsin.web import guide_text, needed
 from tocsin.web.forms import show_rejection
@@ -125,6 +126,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         "problem": problem,
         "needed_by": needed.of("integration", row.pk),
         "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(LIVE)).count(),
+        "waiting": DelayedOpening.objects.filter(integration_id=row.pk).count(),
     }
     return page(request, "integrations/delete.html", context, status=409 if problem else 200)
 

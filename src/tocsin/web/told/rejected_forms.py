@@ -69,6 +69,8 @@ REJECTED_FORMS = (
     _("{name} cannot be deleted: {said} still needs it"),
     _("{name} cannot be deleted: an alert of it is still live. Close them first"),
     _("{name} cannot be deleted: {number} alerts of it are still live. Close them first"),
+    _("{name} cannot be deleted: an alert of it waits to open. Open it now, or let it go, first"),
+    _("{name} cannot be deleted: {number} alerts of it wait to open. Open them now, or let them go, first"),
     _("{name} was deleted"),
     # People.
     _("This set-up link has been used, or is too old. Start Tocsin again for a new one"),
