@@ -161,6 +161,17 @@ def test_a_swap_is_asked_for_mailed_and_accepted_and_changes_both_stretches(
     assert Notification.objects.filter(data__title="Swap of Desk 24x7 accepted", user=alice).count() == 1
 
 
+def test_what_changes_hands_in_the_middle_leaves_what_is_over_as_it_was(
+    desk: Group, schedule: Schedule, now: datetime
+) -> None:
+    stretch, later = Stretch(now + timedelta(hours=1), now + timedelta(hours=9)), now + timedelta(hours=3)
+    asking = {"asked_by": user("alice"), "asked": user("bob"), "in_return": None, "message": ""}
+    swap = swaps.ask(schedule, stretch, actor=ACTOR, now=now, **asking)  # type: ignore[arg-type]
+    swaps.accept(swap, actor=ACTOR, now=later)
+    assert primary(desk, later - timedelta(minutes=1))[0] == "Alice"
+    assert primary(desk, later)[0] == "Bob"
+
+
 def test_whoever_covers_hands_over_what_they_cover(desk: Group, schedule: Schedule, now: datetime) -> None:
     span = {"from": "2026-11-24T09:30:00Z", "to": "2026-11-24T12:00:00Z"}
     absences.save_absence(user("alice"), {**span, "cover": "bob"}, actor=ACTOR, now=now)

@@ -6,12 +6,12 @@ from typing import Any, Self
 
 from django.http import HttpRequest
 from ninja import Query, Schema
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from tocsin.access.roles import Action
 from tocsin.api import overrides, schedules
 from tocsin.api.gate import Caller, caller, changer, forbidden
-from tocsin.api.lookup import find, find_named
+from tocsin.api.lookup import ScheduleMoment, find, find_named
 from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core.errors import Rejected
@@ -31,8 +31,8 @@ class StretchBody(Schema):
 
     model_config = {"extra": "forbid", "populate_by_name": True}
 
-    since: AwareDatetime = Field(alias="from")
-    until: AwareDatetime = Field(alias="to")
+    since: ScheduleMoment = Field(alias="from")
+    until: ScheduleMoment = Field(alias="to")
     role: MemberRole | None = None
 
     @property
@@ -52,8 +52,8 @@ class HandOverBody(StretchBody):
 class SwapBody(StretchBody):
     schedule: str
     user: str = Field(description="Who is asked.")
-    return_from: AwareDatetime | None = None
-    return_to: AwareDatetime | None = None
+    return_from: ScheduleMoment | None = None
+    return_to: ScheduleMoment | None = None
     return_role: MemberRole | None = None
     message: str = Field(default="", max_length=500)
 

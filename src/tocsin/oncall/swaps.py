@@ -5,8 +5,8 @@ What was taken, handed over or swapped is an override, and can be taken back as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -23,6 +23,9 @@ from tocsin.oncall.rota import Timeline
 from tocsin.oncall.states import SwapState
 from tocsin.people.members import MemberRole
 from tocsin.people.models import Membership, User
+
+#: A stretch that changes hands lasts so long at most.
+LONGEST = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,9 @@ def give(schedule: Schedule, stretch: Stretch, *, of: User, to: User, actor: Act
 
     Raises Rejected when `of` is not on call in the schedule then, it is over, or `to` is switched off.
     """
-    refuse_unless_on_call(schedule, of, stretch)
-    return overrides.stand_in(
-        schedule, to, of, stretch.starts_at, stretch.ends_at, role=stretch.role, actor=actor, now=now
-    )
+    ahead = _ahead(stretch, now)
+    refuse_unless_on_call(schedule, of, ahead)
+    return overrides.stand_in(schedule, to, of, ahead.starts_at, ahead.ends_at, role=ahead.role, actor=actor, now=now)
 
 
 def fill(schedule: Schedule, stretch: Stretch, *, user: User, actor: Actor, now: datetime) -> Override:
@@ -62,17 +64,17 @@ def fill(schedule: Schedule, stretch: Stretch, *, user: User, actor: Actor, now:
     """
     if stretch.role is None:
         raise Rejected("missing", "role: say which one nobody has.", "role")
-    _refuse_past(stretch, now, "to")
-    for segment in _drawn(schedule, stretch).segments:
-        if segment.role is stretch.role:
+    ahead = _ahead(stretch, now)
+    for segment in _drawn(schedule, ahead).segments:
+        if segment.role is ahead.role:
             said = f"{segment.name} is {segment.role} of {schedule.group.name} then: take it from them, or choose less."
             raise Rejected("invalid", f"from: {said}", "from")
     spec = {
         "schedule": schedule.name,
         "user": user.username,
-        "role": str(stretch.role),
-        "from": specs.write_moment(stretch.starts_at),
-        "to": specs.write_moment(stretch.ends_at),
+        "role": str(ahead.role),
+        "from": specs.write_moment(ahead.starts_at),
+        "to": specs.write_moment(ahead.ends_at),
     }
     return overrides.save_override(spec, actor=actor, now=now)
 
@@ -105,11 +107,9 @@ def ask(
         raise Rejected("invalid", f"user: {asked.display_name} is switched off.", "user")
     if not belongs(schedule, asked):
         raise Rejected("invalid", f"user: {asked.display_name} is not in {schedule.group.name}.", "user")
-    _refuse_past(stretch, now, "to")
-    refuse_unless_on_call(schedule, asked_by, stretch)
+    refuse_unless_on_call(schedule, asked_by, _ahead(stretch, now))
     if in_return is not None:
-        _refuse_past(in_return, now, "return_to")
-        refuse_unless_on_call(schedule, asked, in_return)
+        refuse_unless_on_call(schedule, asked, _ahead(in_return, now, "return_to"))
     with transaction.atomic():
         configuration.lock()
         swap = SwapRequest.objects.create(
@@ -142,19 +142,15 @@ def accept(swap: SwapRequest, *, actor: Actor, now: datetime) -> SwapRequest:
     Raises Rejected when it was answered already, is over, or somebody has lost their stretch meanwhile.
     """
     for stretch, user in _stretches(swap):
-        _refuse_past(stretch, now, "to")
-        refuse_unless_on_call(swap.schedule, user, stretch)
+        refuse_unless_on_call(swap.schedule, user, _ahead(stretch, now))
     with transaction.atomic():
         configuration.lock()
         locked = _locked(swap)
-        first, *rest = _stretches(locked)
-        overrides.stand_in(
-            locked.schedule, locked.asked, locked.asked_by, first[0].starts_at, first[0].ends_at,
-            role=first[0].role, swap=locked, actor=actor, now=now,
-        )  # fmt: skip
-        for stretch, _user in rest:
+        both = (locked.asked_by, locked.asked)
+        for whole, has in _stretches(locked):
+            stretch, takes = _ahead(whole, now), next(user for user in both if user != has)
             overrides.stand_in(
-                locked.schedule, locked.asked_by, locked.asked, stretch.starts_at, stretch.ends_at,
+                locked.schedule, takes, has, stretch.starts_at, stretch.ends_at,
                 role=stretch.role, swap=locked, actor=actor, now=now,
             )  # fmt: skip
         return _end(locked, SwapState.ACCEPTED, f"{locked.asked.display_name} took it.", locked.asked_by, actor, now)
@@ -210,9 +206,11 @@ def refuse_unless_on_call(schedule: Schedule, user: User, stretch: Stretch) -> N
 
 
 def _drawn(schedule: Schedule, stretch: Stretch) -> Timeline:
-    """The group's timeline of the stretch. Raises Rejected when it ends before it begins."""
+    """The group's timeline of the stretch. Raises Rejected when it ends before it begins, or lasts too long."""
     if stretch.ends_at <= stretch.starts_at:
         raise Rejected("invalid", "to: is not after from.", "to")
+    if stretch.ends_at - stretch.starts_at > LONGEST:
+        raise Rejected("invalid", f"to: is more than {LONGEST.days} days after from.", "to")
     with database.transaction() as connection:
         plan = lookup.plan(connection, schedule.group_id, stretch.starts_at)
     return rota.timeline(plan or GroupPlan(schedule.group_id, ""), stretch.starts_at, stretch.ends_at)
@@ -231,9 +229,11 @@ def _stretches(swap: SwapRequest) -> list[tuple[Stretch, User]]:
     return found
 
 
-def _refuse_past(stretch: Stretch, now: datetime, field: str) -> None:
+def _ahead(stretch: Stretch, now: datetime, field: str = "to") -> Stretch:
+    """What is still to come of it: what is over stays as it was. Raises Rejected when all of it is over."""
     if stretch.ends_at <= now:
         raise Rejected("invalid", f"{field}: is over already.", field)
+    return replace(stretch, starts_at=max(stretch.starts_at, now.replace(microsecond=0)))
 
 
 def _locked(swap: SwapRequest) -> SwapRequest:

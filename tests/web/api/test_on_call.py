@@ -129,6 +129,22 @@ def test_a_shift_is_taken_handed_over_and_swapped_by_those_it_concerns(
     assert bob.get("swaps", mine="true", state="accepted").body["items"][0]["id"] == number
 
 
+@pytest.mark.parametrize(
+    ("span", "field", "said"),
+    [
+        ({"from": "0001-01-01T00:00:00Z", "to": "2036-12-23T18:00:00Z"}, "from", "1970"),
+        ({"from": "2036-12-23T10:00:00Z", "to": "9999-12-31T23:59:59Z"}, "to", "1970"),
+        ({"from": "2026-12-23T10:00:00Z", "to": "2036-12-23T18:00:00Z"}, "to", "400 days"),
+    ],
+)
+def test_a_stretch_that_no_schedule_reaches_or_of_years_is_handed_over_by_nobody(
+    span: dict[str, str], field: str, said: str, ready: Api, company: Company, caller: Callable[[User], Api]
+) -> None:
+    bob = caller(company.bob)
+    assert said in refused(bob.post("schedules/Desk%2024x7/hand-over", {**span, "user": "olga"}), 400, "invalid", field)
+    assert said in refused(bob.post("swaps", {**span, "schedule": "Desk 24x7", "user": "mia"}), 400, "invalid", field)
+
+
 def test_what_nobody_has_is_taken_by_a_member_and_taken_back_by_whoever_took_it(
     ready: Api, company: Company, caller: Callable[[User], Api]
 ) -> None:

@@ -126,6 +126,7 @@ REJECTED_FORMS = (
     _("is over already"),
     _("is over already, or not after from"),
     _("is not after from"),
+    _("is more than {number} days after from"),
     _("is before start"),
     _("is the same person as user"),
     _("nobody swaps with themselves"),
