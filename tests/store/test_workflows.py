@@ -24,6 +24,7 @@ from tocsin.alerts.states import ActorKind, EventKind, Priority, Via
 from tocsin.core import clock, dependents
 from tocsin.core import database as connections
 from tocsin.core.errors import Rejected
+from tocsin.core.json_text import as_json
 from tocsin.escalation.commands import save_policy
 from tocsin.inbound import commands as integrations
 from tocsin.notify.models import Notification
@@ -56,7 +57,7 @@ def message(desk: Desk, alert: int, minute: float, **custom: str) -> None:
             alert, EventKind.UPDATED, desk.at(minute), actor, "Halo changed it.", Via.INBOUND, {"changes": changes}
         )
         held = Alert.objects.get(pk=alert).custom
-        connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (rows.as_json(held | custom), alert))
+        connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json(held | custom), alert))
         write(connection, [AlertChange(state, state, (event,))], desk.at(minute))
 
 
@@ -777,7 +778,7 @@ def test_an_update_that_is_not_committed_yet_keeps_its_run_from_being_looked_at(
         state = rows.load(connection, [alert])[alert]
         event = NewEvent(alert, EventKind.UPDATED, desk.at(1), AlertActor(ActorKind.INTEGRATION, "Halo"), "Cold.",
                          Via.INBOUND, {"changes": {"custom.room": ["warm", "cold"]}})  # fmt: skip
-        connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (rows.as_json({"room": "cold"}), alert))
+        connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json({"room": "cold"}), alert))
         write(connection, [AlertChange(state, state, (event,))], desk.at(1))
         with ThreadPoolExecutor(1) as other:
             other.submit(loop.turn, desk.at(1)).result(20)

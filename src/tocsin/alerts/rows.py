@@ -5,11 +5,9 @@ Every function works on the connection passed in, inside the caller's transactio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from psycopg import Cursor
 
 from tocsin.alerts.openings import SOURCE_COLUMNS, Counted, NewAlert
@@ -17,6 +15,7 @@ from tocsin.alerts.orders import Acknowledged, AlertState, LastEvent, NewEvent
 from tocsin.alerts.states import LIFE, LIVE, ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_json, bytes_in_json
 
 #: Fills `AlertState.asked`: by alert id, the users who were asked "Still on it?". Set by the room that knows.
 AskedLookup = Callable[[Connection, Sequence[int]], Mapping[int, frozenset[int]]]
@@ -320,18 +319,3 @@ def tags_of(connection: Connection, alert_id: int) -> dict[str, str]:
 def write_tags(connection: Connection, alert_id: int, tags: Mapping[str, str]) -> None:
     """Makes them the tags of an alert, whole."""
     connection.execute("UPDATE alerts_alert SET tags = %s WHERE id = %s", (as_json(tags), alert_id))
-
-
-def bytes_in_json(value: bytes | None) -> str | None:
-    """Bytes as PostgreSQL reads them from JSON into a bytea column."""
-    return None if value is None else f"\\x{value.hex()}"
-
-
-def as_json(value: object) -> str:
-    """Compact JSON text for a jsonb column or parameter."""
-    try:
-        return msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:
-        # A lone surrogate that escaped cleaning: kept as U+FFFD rather than losing the row.
-        text = json.dumps(value, default=str, ensure_ascii=False)
-        return text.encode("utf-8", "replace").decode()

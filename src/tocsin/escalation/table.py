@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.rows import as_json
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent
+from tocsin.core.json_text import as_json
 from tocsin.escalation.policy import PolicyPlan
 from tocsin.escalation.runs import RunState, from_row, to_row
 

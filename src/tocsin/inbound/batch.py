@@ -20,6 +20,7 @@ from tocsin.alerts.reactors import AlertChange
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.json_text import as_json, bytes_in_json
 from tocsin.inbound import keys, messages, other_side, unreadable
 from tocsin.inbound.decide import about_no_ticket, decide, failed, switched_off
 from tocsin.inbound.decisions import Arrival, Decision, KeyState, Seen
@@ -452,14 +453,14 @@ def _settle(connection: Connection, read: Sequence[_Read]) -> None:
             "verdict": row.verdict,
             "source_status": row.source_status,
             "subject": row.subject,
-            "key_hash": rows.bytes_in_json(row.key_hash),
+            "key_hash": bytes_in_json(row.key_hash),
         }
         for one in read
         if not one.is_pending
         for row in (_row(one),)
     ]
     if settled:
-        connection.execute(_SETTLE, (rows.as_json(settled),))
+        connection.execute(_SETTLE, (as_json(settled),))
 
 
 def answer_from(stored: Mapping[UUID, Stored], incoming: Sequence[Incoming]) -> list[Stored] | None:

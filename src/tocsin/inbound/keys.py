@@ -18,6 +18,7 @@ from tocsin.alerts.states import LIVE, AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.ids import lock_number
+from tocsin.core.json_text import as_json, bytes_in_json
 from tocsin.inbound.decisions import KeyState, LiveAlert, Seen
 from tocsin.inbound.prepared import DeliveryKey
 from tocsin.inbound.shaping import rows as shaped_rows
@@ -310,12 +311,12 @@ def write_clocks(
     `known` are those that were read under the same locks: the others have no row yet, and nobody else can make one.
     """
     new = [
-        {"key_hash": alert_rows.bytes_in_json(key), "newest": state.newest, "last_alert": state.last_alert}
+        {"key_hash": bytes_in_json(key), "newest": state.newest, "last_alert": state.last_alert}
         for key, state in states.items()
         if key not in known
     ]
     if new:
-        connection.execute(_NEW_CLOCKS, (now, alert_rows.as_json(new)))
+        connection.execute(_NEW_CLOCKS, (now, as_json(new)))
     old = [(key, state) for key, state in states.items() if key in known]
     if old:
         connection.execute(
@@ -335,7 +336,7 @@ def write_seen(connection: Connection, seen: Mapping[DeliveryKey, Seen]) -> None
     """Remembers deliveries that were decided. Another node that decides the same one now fails, and tries again."""
     if seen:
         rows = [
-            {"integration_id": integration_id, "hash": alert_rows.bytes_in_json(hashed), "message": one.message_id}
+            {"integration_id": integration_id, "hash": bytes_in_json(hashed), "message": one.message_id}
             for (integration_id, hashed), one in seen.items()
         ]
-        connection.execute(_NEW_SEEN, (alert_rows.as_json(rows),))
+        connection.execute(_NEW_SEEN, (as_json(rows),))

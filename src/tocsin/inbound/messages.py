@@ -11,9 +11,9 @@ import msgspec
 from msgspec.structs import replace
 from psycopg.types.json import set_json_dumps
 
-from tocsin.alerts.rows import as_json, bytes_in_json
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.json_text import as_json, bytes_in_json
 from tocsin.core.storable import without_unstorable
 from tocsin.inbound.decode import Element
 from tocsin.inbound.mapping.fields import line

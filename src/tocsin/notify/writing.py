@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from tocsin.alerts.rows import as_json
 from tocsin.core import database, ids
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_json
 from tocsin.notify.states import DeliveryStatus, Purpose
 
 

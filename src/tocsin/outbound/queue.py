@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tocsin.alerts.rows import as_json
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_storable_json
 
 #: What wakes the outbox.
 TOPIC = "outbound"
@@ -68,6 +68,6 @@ def queue(connection: Connection, calls: Sequence[NewCall], now: datetime) -> li
         }
         for call in calls
     ]
-    found = connection.execute(_INSERT, {"calls": as_json(rows).replace("\\u0000", "\\ufffd"), "now": now}).fetchall()
+    found = connection.execute(_INSERT, {"calls": as_storable_json(rows), "now": now}).fetchall()
     database.hint(connection, TOPIC)
     return [row[0] for row in found]

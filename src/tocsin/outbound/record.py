@@ -17,6 +17,7 @@ from tocsin.alerts.orders import SYSTEM, NewEvent
 from tocsin.alerts.states import EventKind, Via
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_json
 from tocsin.outbound import pacing, tickets
 from tocsin.outbound.connectors.contract import Done, Job, Said
 from tocsin.outbound.directory import Directory
@@ -136,7 +137,7 @@ def _write_sent(connection: Connection, result: Result, done: Done, node: str) -
     parameters = {
         "at": result.at,
         "result": done.result[:LONGEST_ERROR],
-        "progress": rows.as_json(result.job.progress),
+        "progress": as_json(result.job.progress),
         "ticket": done.ticket,
         "id": result.job.id,
         "node": node,
@@ -159,7 +160,7 @@ def _write_failed(connection: Connection, result: Result, failed: Failed, node: 
         "due": result.at + wait,
         "counts": 1 if counts else 0,
         "error": failed.error[:LONGEST_ERROR],
-        "progress": rows.as_json(job.progress),
+        "progress": as_json(job.progress),
         "uncertain": failed.failure in (Failure.UNKNOWN, Failure.LOST),
         "at": result.at,
         "id": job.id,

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.rows import as_json
 from tocsin.alerts.states import LIVE
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_storable_json
 from tocsin.outbound import values
 from tocsin.outbound.connectors.haloitsm import sync
 from tocsin.outbound.queue import TOPIC, NewCall, queue
@@ -103,7 +103,7 @@ def again(
         if row["id"] is not None
     ]
     if there:
-        calls = as_json(there).replace("\\u0000", "\\ufffd")
+        calls = as_storable_json(there)
         connection.execute(_AGAIN, {"calls": calls, "now": now, "asked": asked})
     # Whether an earlier try, whose row is gone, made one after all is not known.
     anew = [

@@ -16,9 +16,9 @@ from datetime import datetime
 import msgspec
 
 from tocsin.alerts.reactors import AlertChange
-from tocsin.alerts.rows import as_json
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_storable_json
 from tocsin.workflows import matching
 from tocsin.workflows.definition import Trigger
 from tocsin.workflows.states import OF_PAGING, TriggerKind
@@ -74,7 +74,7 @@ def follow(connection: Connection, changes: Sequence[AlertChange], now: datetime
         # Of one alert, the workflows look in their own order.
         order = {number: place for place, number in enumerate(_triggers.order)}
         ordered = sorted(runs.values(), key=lambda run: order.get(int(str(run["workflow_id"])), 0))
-        connection.execute(_INSERT, {"runs": as_json(ordered).replace("\\u0000", "\\ufffd"), "now": now})
+        connection.execute(_INSERT, {"runs": as_storable_json(ordered), "now": now})
         database.hint(connection, TOPIC)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from tocsin.alerts.rows import as_json
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_storable_json
 from tocsin.workflows.decide import MOST_DEPTH, Begin, End, Owner, Progress, Wait
 from tocsin.workflows.states import RunStatus
 
@@ -128,7 +128,7 @@ def write(connection: Connection, decided: Sequence[tuple[RunRow, End | Wait | B
     """Writes what runs come to, in one statement; those that recur get their next run."""
     if not decided:
         return
-    connection.execute(_UPDATE, (_json([_columns(run, found, now) for run, found in decided]),))
+    connection.execute(_UPDATE, (as_storable_json([_columns(run, found, now) for run, found in decided]),))
     again = [
         (run.id, found.again_at) for run, found in decided if isinstance(found, Begin) and found.again_at is not None
     ]
@@ -156,7 +156,7 @@ def write_step(connection: Connection, run: RunRow, step: Mapping[str, object]) 
     """Writes that the run's next action was tried, and what came of it."""
     connection.execute(
         "UPDATE workflows_run SET step = %s, steps = steps || %s::jsonb, failures = 0, error = '' WHERE id = %s",
-        (run.progress.step + 1, _json([step]), run.id),
+        (run.progress.step + 1, as_storable_json([step]), run.id),
     )
 
 
@@ -170,7 +170,3 @@ def fail(
         "WHERE id = %s",
         (failures, error[:2000], reason, due_at, status, now if due_at is None else None, run_id),
     )
-
-
-def _json(value: object) -> str:
-    return as_json(value).replace("\\u0000", "\\ufffd")

@@ -14,6 +14,7 @@ from tocsin.alerts.openings import SOURCE_COLUMNS
 from tocsin.alerts.states import LIVE, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_json, bytes_in_json
 from tocsin.inbound.decisions import LiveAlert
 from tocsin.inbound.shaping.standing import Delayed, Join, Settled, Tally, Wait
 
@@ -140,7 +141,7 @@ def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, Del
         connection.execute("DELETE FROM inbound_delayedopening WHERE key_hash = ANY(%s)", (gone,))
     kept = [
         {
-            "key_hash": rows.bytes_in_json(key),
+            "key_hash": bytes_in_json(key),
             "integration_id": integration_id,
             "wait": one.wait,
             "since": one.since,
@@ -149,7 +150,7 @@ def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, Del
             "opens": one.opens,
             "messages": one.messages,
             "priority": one.priority,
-            "scope": rows.bytes_in_json(one.scope),
+            "scope": bytes_in_json(one.scope),
             "released": one.is_released,
             "window_id": one.window_id,
             "subject": one.subject,
@@ -159,21 +160,21 @@ def write_delayed(connection: Connection, changed: Mapping[bytes, tuple[int, Del
         if one is not None
     ]
     if kept:
-        connection.execute(_DELAY, (rows.as_json(kept),))
+        connection.execute(_DELAY, (as_json(kept),))
 
 
 def settle(connection: Connection, settled: Mapping[bytes, Settled]) -> None:
     """Says what became of the stored messages that waited, by key."""
     if settled:
         changed = [
-            {"key": rows.bytes_in_json(key), "status": one.status, "reason": one.reason, "alert_id": one.alert_id}
+            {"key": bytes_in_json(key), "status": one.status, "reason": one.reason, "alert_id": one.alert_id}
             for key, one in settled.items()
         ]
         connection.execute(
             "UPDATE inbound_inboundmessage m SET status = n.status, reason = n.reason, alert_id = n.alert_id, "
             "key_hash = NULL FROM json_to_recordset(%s) AS n(key bytea, status text, reason text, alert_id bigint) "
             "WHERE m.status = 'Mapped Delayed' AND m.key_hash = n.key",
-            (rows.as_json(changed),),
+            (as_json(changed),),
         )
 
 
@@ -195,7 +196,7 @@ def write_joins(connection: Connection, joins: Mapping[bytes, Join], now: dateti
         )
     made = [
         {
-            "key_hash": rows.bytes_in_json(key),
+            "key_hash": bytes_in_json(key),
             "alert_id": one.alert_id,
             "role": one.role,
             "subject": one.subject,
@@ -206,7 +207,7 @@ def write_joins(connection: Connection, joins: Mapping[bytes, Join], now: dateti
         if one.role is not None
     ]
     if made:
-        connection.execute(_JOIN, (rows.as_json(made),))
+        connection.execute(_JOIN, (as_json(made),))
 
 
 _TALLY = """
@@ -223,7 +224,7 @@ def write_tallies(connection: Connection, changed: Mapping[bytes, Tally], now: d
     if changed:
         made = [
             {
-                "hash": rows.bytes_in_json(scope),
+                "hash": bytes_in_json(scope),
                 "alert_id": one.alert_id,
                 "until": one.until,
                 "tokens": one.tokens,
@@ -232,7 +233,7 @@ def write_tallies(connection: Connection, changed: Mapping[bytes, Tally], now: d
             }
             for scope, one in changed.items()
         ]
-        connection.execute(_TALLY, (now, rows.as_json(made)))
+        connection.execute(_TALLY, (now, as_json(made)))
 
 
 def release(connection: Connection, scopes: Sequence[bytes], now: datetime) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.alerts.rows import as_json
 from tocsin.core import clock, database
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.core.json_text import as_storable_json
 from tocsin.core.loops import Loop
 from tocsin.inbound import other_side, registry
 from tocsin.inbound.registry import UnknownDoor
@@ -80,7 +80,7 @@ def ask_about(directory: Directory, now: Callable[[], datetime]) -> bool:
         with database.transaction() as connection:
             connection.execute(
                 "UPDATE inbound_inboundmessage SET verdict = verdict || %s WHERE id = %s AND status = 'Pending'",
-                (as_json(kept).replace("\\u0000", "\\ufffd"), row["id"]),
+                (as_storable_json(kept), row["id"]),
             )
             database.hint(connection, "pending")
     return is_any

@@ -12,11 +12,11 @@ from typing import Any
 
 from tocsin.alerts import commands as alerts
 from tocsin.alerts.orders import Actor, Cancel, Order
-from tocsin.alerts.rows import as_json
 from tocsin.alerts.states import LIVE, ActorKind, Via
 from tocsin.core import clock, database
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.ids import key_hash, uuid7
+from tocsin.core.json_text import as_json
 from tocsin.core.loops import Loop
 from tocsin.core.storable import without_unstorable
 from tocsin.inbound import registry

@@ -11,11 +11,11 @@ from typing import Any
 from django.db import transaction
 
 from tocsin.access.audit import Actor
-from tocsin.alerts.rows import as_json
 from tocsin.catalogue.kinds import family
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.json_text import as_json
 from tocsin.inbound import commands as inbound
 from tocsin.outbound.connectors.contract import Line
 from tocsin.outbound.connectors.haloitsm.client import LISTS, Client, whole

@@ -9,9 +9,9 @@ from typing import Any
 
 from tocsin.alerts import rows
 from tocsin.alerts.openings import Counted
-from tocsin.alerts.rows import as_json
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.core.json_text import as_json
 from tocsin.outbound import tickets
 from tocsin.outbound.connectors.contract import Done, Job
 from tocsin.outbound.connectors.haloitsm.lookups import Lists, load
