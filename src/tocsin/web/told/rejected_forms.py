@@ -242,6 +242,8 @@ REJECTED_FORMS = (
     _("{name} sends elsewhere from {name_b}"),
     _("{name} answered {number} at {name_b}: {said}"),
     _("{name} answered something else than JSON at {name_b}"),
+    _("{name}'s answer at {name_b} ended too soon"),
+    _("Try again; it had {number} seconds and {number_b} MiB"),
     _("{name} named a page on another host than {name_b}, which is not read"),
     _("{name} has more than {number} objects to read; that is no import"),
     _("{name} answered {number} at {name_b}, {number_b} times. Try later"),
