@@ -7,6 +7,8 @@ from typing import Any
 
 type Document = dict[str, Any]
 
+_FIRST_YEAR, _LAST_YEAR = 1971, 2200
+
 
 def objects_of(value: object) -> list[Document]:
     """The objects in a list of a document; anything else is not there."""
@@ -34,13 +36,23 @@ def whole_of(document: Document, name: str, default: int = 0) -> int:
 
 
 def moment(value: object) -> datetime | None:
-    """A moment, in UTC: ISO as the API has it, or milliseconds or `2026-01-05 09:00` (UTC) as a backup tool does."""
+    """A moment, in UTC: ISO as the API has it, or milliseconds or `2026-01-05 09:00` (UTC) as a backup tool does. None
+    for one that is none, or in no year that anybody plans for: `9999-12-31` is an end that never comes.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return datetime.fromtimestamp(value / 1000, UTC) if 0 < value < 7_258_118_400_000 else None
+    at = local_moment(value)
+    if at is None:
+        return None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def local_moment(value: object) -> datetime | None:
+    """The same as it is written, with the zone that is written or none."""
     if not isinstance(value, str):
         return None
     try:
         at = datetime.fromisoformat(value.strip())
     except ValueError:
         return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return at if _FIRST_YEAR <= at.year < _LAST_YEAR else None

@@ -200,6 +200,25 @@ def test_whoever_was_switched_off_here_stays_so_and_keeps_name_and_time_zone() -
     assert "active" not in admin, "who may sign in here is decided here"
 
 
+@pytest.mark.parametrize("never", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00Z"])
+def test_an_end_that_never_comes_is_no_end(never: str) -> None:
+    whole = account.documents()
+    for zone in ("Europe/Zurich", "America/Chicago"):
+        rotations = [{**one, "endDate": never} for one in whole["schedules"][0]["rotations"]]
+        spoilt = {**whole["schedules"][0], "timezone": zone, "rotations": rotations}
+        schedule = named(translate({**whole, "schedules": [spoilt]}, NOW), "schedules", "ops_schedule")
+        assert not any("end" in shift for shift in schedule["shifts"])
+
+
+@pytest.mark.parametrize("broken", [[1], {"a": 1}, float("inf")])
+def test_hours_that_are_none_are_told(broken: Any) -> None:
+    whole = account.documents()
+    limits = {"type": "time-of-day", "restriction": {"startHour": broken, "startMin": 0, "endHour": 9, "endMin": 0}}
+    rotations = [{**one, "timeRestriction": limits} for one in whole["schedules"][0]["rotations"]]
+    moved = translate({**whole, "schedules": [{**whole["schedules"][0], "rotations": rotations}]}, NOW)
+    assert "is not in the schedule. has a time that is none" in as_text(moved)
+
+
 def test_what_the_backup_tool_wrote_comes_to_the_same(moved: Translation) -> None:
     packed = io.BytesIO()
     whole = account.documents()

@@ -19,7 +19,8 @@ def schedules(world: World, documents: list[Document], all_shifts: list[Document
     by_number = {number_of(shift): shift for shift in all_shifts}
     for document in documents:
         numbers = document.get("shifts")
-        own = [by_number[one] for one in (numbers if isinstance(numbers, list) else []) if one in by_number]
+        several = [one for one in (numbers if isinstance(numbers, list) else []) if isinstance(one, str)]
+        own = [by_number[one] for one in several if one in by_number]
         _schedule(world, document, own)
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.configure.imports import turns
-from tocsin.configure.imports.shapes import Document
+from tocsin.configure.imports.shapes import Document, local_moment
 from tocsin.configure.imports.turns import CannotSay, Turns
 from tocsin.oncall import windows
 from tocsin.oncall.specs import MOST_WEEKS
@@ -54,7 +54,7 @@ def read(document: Document, name: str, layer: int, people: tuple[tuple[str, ...
         raise CannotSay("It is for some months or days of the month only")
     interval = document.get("interval") or 1
     days = document.get("by_day") or []
-    if not isinstance(interval, int) or interval < 1 or not set(days) <= set(_DAYS):
+    if not isinstance(interval, int) or not 1 <= interval < 10_000 or not set(days) <= set(_DAYS):
         raise CannotSay("Its rule cannot be read")
     is_once = document.get("type") in ("single_event", "override")
     return Event(
@@ -216,10 +216,8 @@ def _stretch(
 
 def _local(value: object) -> datetime | None:
     """A time as the API writes it, `2026-01-05T09:00:00`, to the minute."""
-    try:
-        return datetime.fromisoformat(str(value)).replace(tzinfo=None, second=0, microsecond=0) if value else None
-    except ValueError:
-        return None
+    at = local_moment(value)
+    return at.replace(tzinfo=None, second=0, microsecond=0) if at is not None else None
 
 
 def _written(at: datetime) -> str:

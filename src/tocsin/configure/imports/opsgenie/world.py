@@ -111,7 +111,10 @@ def _across(one: Document) -> Window:
 
 
 def _minute(one: Document, which: str) -> int:
-    hour, minute = int(one.get(f"{which}Hour") or 0), int(one.get(f"{which}Min") or 0)
+    try:
+        hour, minute = int(one.get(f"{which}Hour") or 0), int(one.get(f"{which}Min") or 0)
+    except (TypeError, OverflowError):
+        raise ValueError("has a time that is none") from None
     if not (0 <= hour <= 24 and 0 <= minute < 60):
         raise ValueError("has a time that is none")
     return hour * 60 + minute
