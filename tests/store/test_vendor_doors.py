@@ -396,6 +396,18 @@ def test_what_opsgenie_refuses_is_refused_in_its_form(
     assert {"message", "took", "requestId"} <= reply.json().keys()
 
 
+@pytest.mark.parametrize("body", [b'{"message": "Disk "full""}', b"[{}, {}]", b"\xff\xfe"])
+def test_what_opsgenies_door_cannot_read_is_kept_and_opens_an_alert_that_says_so(
+    desk: Desk, url: str, body: bytes
+) -> None:
+    token = secrets.token_of(door(desk, "opsgenie"))
+    reply = httpx.post(f"{url}/v2/alerts", content=body, headers={"Authorization": f"GenieKey {token}"})
+    assert reply.status_code == 422
+    (row,) = rows()
+    assert (row.status, bytes(row.raw)) == ("Mapping Failed", body)
+    assert "cannot read" in alert().subject
+
+
 @pytest.mark.parametrize("given", ["", "Bearer x", "GenieKey ", "GenieKey " + "0" * 32])
 def test_a_wrong_key_is_refused_in_opsgenies_form(node: Doors, given: str) -> None:
     reply = node.post("/v2/alerts", {"message": "x"}, authorization=given)

@@ -132,8 +132,13 @@ async def _order(reception: Reception, request: Request, body: bytes, send: Send
         body = await reception.unpacked(request.headers, body)
     except Rejected as rejected:
         raise _not_processable(rejected) from None
-    given = await asyncio.to_thread(_payload, body) if len(body) > LARGE else _payload(body)
     verb, identifier, more = _verb(request)
+    try:
+        given = await asyncio.to_thread(_payload, body) if len(body) > LARGE else _payload(body)
+    except Rejected as rejected:
+        # Kept all the same, and opens an alert that says so: whoever sends it does not come again.
+        await reception.take(request.door, rejected, body, kept_headers(request.headers, proofs))
+        raise _not_processable(rejected) from None
     problems: dict[str, str] = {}
     try:
         payload = opsgenie_orders.message(verb, {**given, **more})
@@ -194,15 +199,12 @@ async def _alias(request: Request, identifier: str) -> str | None:
 
 
 def _payload(body: bytes) -> dict[str, object]:
-    """The request's object: JSON, whatever the request calls it."""
+    """The request's object: JSON, whatever the request calls it. Raises Rejected."""
     if not body.strip():
         return {}
-    try:
-        elements = decode(body, None, lenient=False).elements
-    except Rejected as rejected:
-        raise _not_processable(rejected) from None
+    elements = decode(body, None, lenient=False).elements
     if len(elements) != 1 or elements[0].payload is None:
-        raise Refusal(422, "invalid_request", "Request body is not processable: send one object.")
+        raise Rejected("invalid_json", "send one object.")
     return dict(elements[0].payload)
 
 
