@@ -50,6 +50,12 @@ def send(server: SmtpDouble, *messages: Message, **settings: Any) -> SmtpSender:
     return sender
 
 
+def test_a_long_word_is_no_wider_than_a_phone_and_text_runs_in_its_own_direction() -> None:
+    html = CHANNEL.render(page(subject="host." * 30)).html
+    assert "overflow-wrap:anywhere" in html.partition("<h1")[0], "around everything"
+    assert '<h1 dir="auto"' in html
+
+
 def test_a_mail_has_a_plain_and_an_html_part_that_say_the_same(server: SmtpDouble) -> None:
     send(server, page()).close()
     (mail,) = server.mails
