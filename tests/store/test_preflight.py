@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.apps import apps
@@ -13,7 +13,10 @@ from tests.store.test_simulate import EXAMPLE, NIGHT, NOON, configure
 from tocsin.core import configuration
 from tocsin.escalation.commands import save_policy
 from tocsin.escalation.models import Policy
+from tocsin.inbound import client_tables
+from tocsin.inbound.commands import integration_spec, save_integration
 from tocsin.inbound.models import Integration
+from tocsin.people import groups
 from tocsin.people.models import ContactMethod
 from tocsin.simulate.preflight import Checked, next_at, preflight
 
@@ -55,6 +58,33 @@ def test_only_routes_that_hold_at_that_moment_are_ways() -> None:
     by_day = [way.route for way in the_one(NOON).ways]
     assert by_night != by_day
     assert by_night[-1] == by_day[-1] == ""
+
+
+def test_a_route_with_a_client_table_pages_whom_that_names_and_others_as_the_route_says(now: datetime) -> None:
+    members = [{"user": "bob", "roles": ["primary"]}]
+    other = groups.save_group({"name": "Nights", "members": members}, actor=ACTOR, now=now)
+    save_policy({"name": "Nights only", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
+    clients = [
+        {"client": "Acme", "group": other.name, "escalation_policy": "Nights only"},
+        {"client": "Globex", "escalation_policy": "Nights only"},
+        {"client": "Beta", "group": other.name, "escalation_policy": "Nights only"},
+    ]
+    client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
+    integration = Integration.objects.get()
+    save_integration(
+        {**integration_spec(integration), "routes": [{"name": "Clients", "client_table": "Customers"}], "anyway": True},
+        existing=integration,
+        actor=ACTOR,
+        now=now,
+    )
+    ways = changed().ways
+    assert [(way.route, way.clients, way.policy) for way in ways] == [
+        ("Clients", ("Acme", "Beta"), "Nights only"),
+        ("Clients", ("Globex",), "Nights only"),
+        ("Clients", (), "Standard"),
+        ("", None, "Standard"),
+    ]
+    assert {page.name for page in ways[0].pages} == {"Bob Brown"}
 
 
 def test_an_integration_that_would_reach_nobody_is_not_fine_and_says_why() -> None:

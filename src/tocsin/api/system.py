@@ -60,6 +60,8 @@ class WayShape(BaseModel):
     """One way an alert may take: by a route that holds then, or by none (`route` is null)."""
 
     route: str | None
+    #: By a route with a client table: those of its clients that go this way; empty: those that are not in it.
+    clients: list[str] | None
     policy: str | None
     pages: list[PageShape]
     notes: list[str]
@@ -112,6 +114,7 @@ def _checked(one: preflight.Checked, who: Caller) -> dict[str, Any]:
     ways = [
         {
             "route": way.route or None,
+            "clients": None if way.clients is None else list(way.clients),
             "policy": way.policy or None,
             "pages": [_page(page, who) for page in way.pages],
             "notes": list(way.notes),

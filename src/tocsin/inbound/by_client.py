@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tocsin.inbound.door import ClientEntry, Door
+from tocsin.inbound.door import ClientEntry, Clients, Door
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.routes import RouteChoice
 
@@ -19,20 +19,27 @@ def by_client(door: Door, route: RouteChoice, reading: Reading) -> RouteChoice:
     """
     if route.table is None:
         return route
-    key = route.table.casefold() if isinstance(route.table, str) else route.table
-    table = door.directory.client_tables.get(key)
+    table = table_of(door, route)
     if table is None:
         return replace(route, reason=f"{route.reason}; its client table is gone")
     named = [text for field in _FIELDS if (text := reading.mapped.text(field))]
     for text in named:
         entry = table.clients.get(text.casefold())
         if entry is not None:
-            return _taken(route, entry, f"{text} is in client table {table.name}")
+            return answered_by(route, entry, f"{text} is in client table {table.name}")
     who = f"client {named[0]}" if named else "a message without a client"
     return replace(route, reason=f"{route.reason}; {who} is not in client table {table.name}")
 
 
-def _taken(route: RouteChoice, entry: ClientEntry, why: str) -> RouteChoice:
+def table_of(door: Door, route: RouteChoice) -> Clients | None:
+    """The client table that the route names; None: it names none, or that is gone."""
+    if route.table is None:
+        return None
+    return door.directory.client_tables.get(route.table.casefold() if isinstance(route.table, str) else route.table)
+
+
+def answered_by(route: RouteChoice, entry: ClientEntry, why: str) -> RouteChoice:
+    """The route for a client of which its table has this entry."""
     return replace(
         route,
         reason=f"{route.reason}; {why}",

@@ -44,6 +44,8 @@ class ClientEntry:
 
     group_id: int | None = None
     policy_id: int | None = None
+    #: The client as the table writes it.
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)

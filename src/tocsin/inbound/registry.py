@@ -208,7 +208,10 @@ def load_directory(connection: Connection) -> Directory:
 def _client_tables(connection: Connection) -> dict[Reference, Clients]:
     found: dict[Reference, Clients] = {}
     for row in database.rows(connection, "SELECT id, name, clients FROM inbound_clienttable"):
-        entries = {one["client"].casefold(): ClientEntry(one.get("group"), one.get("policy")) for one in row["clients"]}
+        entries = {
+            one["client"].casefold(): ClientEntry(one.get("group"), one.get("policy"), one["client"])
+            for one in row["clients"]
+        }
         found[row["id"]] = found[row["name"].casefold()] = Clients(row["name"], entries)
     return found
 

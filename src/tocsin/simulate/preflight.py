@@ -5,7 +5,7 @@ take. The engine, the schedules and the planning of pages are those of the live 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tocsin.alerts.orders import AlertState
@@ -17,7 +17,8 @@ from tocsin.escalation import plans
 from tocsin.escalation.policy import RECIPIENTS_ONLY
 from tocsin.escalation.standing import begin
 from tocsin.escalation.targets import Facts
-from tocsin.inbound.door import Door
+from tocsin.inbound.by_client import answered_by, table_of
+from tocsin.inbound.door import ClientEntry, Door
 from tocsin.inbound.opening import groups_of, policy_for, users_of
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.registry import Registry
@@ -26,6 +27,9 @@ from tocsin.simulate.escalation import NEW_ALERT, PlannedPage, Played, play
 
 #: That nobody is called for longer than this is said.
 LATE = timedelta(hours=1)
+
+#: So many ways of one client table are looked at.
+MOST_ANSWERING = 25
 
 _OWN = RouteChoice(None, "", "the integration's own policy and recipients")
 
@@ -42,6 +46,8 @@ class Way:
     notes: tuple[str, ...]
     #: The route only records: that it reaches nobody is as meant.
     records: bool = False
+    #: The clients that go this way by the route's client table; empty: those that are not in it; None: it has none.
+    clients: tuple[str, ...] | None = None
 
     @property
     def reaches(self) -> bool:
@@ -87,7 +93,7 @@ def _ways(connection: Connection, door: Door, at: datetime) -> Iterator[Way]:
         return
     for route in door.reader.routes:
         if _holds(door, route, at):
-            yield _way(connection, door, _chosen(route), at)
+            yield from _ways_of(connection, door, _chosen(route), at)
     yield _way(connection, door, _OWN, at)
 
 
@@ -96,9 +102,36 @@ def _holds(door: Door, route: Route, at: datetime) -> bool:
     return route.during is None or door.in_hours(route.during.hours, at) is not route.during.is_outside
 
 
+def _ways_of(connection: Connection, door: Door, choice: RouteChoice, at: datetime) -> Iterator[Way]:
+    """The ways that a route takes: of a client table one for each group and policy that it names, and the route's own
+    for clients that are not in it."""
+    own = _way(connection, door, choice, at)
+    table = table_of(door, choice)
+    if table is None:
+        yield own
+        return
+    alike: dict[tuple[int | None, int | None], list[ClientEntry]] = {}
+    for entry in table.clients.values():
+        alike.setdefault((entry.group_id, entry.policy_id), []).append(entry)
+    for entries in list(alike.values())[:MOST_ANSWERING]:
+        way = _way(connection, door, answered_by(choice, entries[0], table.name), at)
+        yield replace(way, clients=tuple(entry.client for entry in entries))
+    more = len(alike) - MOST_ANSWERING
+    left = (f"{more} more ways of client table {table.name} are not looked at.",) if more > 0 else ()
+    yield replace(own, clients=(), notes=(*own.notes, *left))
+
+
 def _chosen(route: Route) -> RouteChoice:
     return RouteChoice(
-        None, route.name, route.name, route.policy, route.users, route.groups, route.priority, route.action
+        None,
+        route.name,
+        route.name,
+        route.policy,
+        route.users,
+        route.groups,
+        route.priority,
+        route.action,
+        route.table,
     )
 
 

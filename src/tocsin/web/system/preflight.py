@@ -26,6 +26,9 @@ NIGHT = 3
 #: So many pages at most; those that come an hour later and more are told by their number.
 SHOWN = 12
 
+#: So many of the clients that go one way are named.
+SHOWN_CLIENTS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
@@ -49,6 +52,9 @@ class Way:
     is_wrong: bool
     #: Somebody would be reached, but not soon.
     is_late: bool
+    #: The first clients of the route's table that go this way; empty: those that are not in it; None: it has none.
+    clients: Sequence[str] | None
+    more_clients: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,17 @@ def _way(way: preflight.Way, watches: bool) -> Way:
     within = max(preflight.LATE, first + timedelta(minutes=1))
     shown = [page for page in way.pages if page.after <= within][:SHOWN]
     people = [Person(name, list(_moments(pages))) for name, pages in preflight.by_person(shown).items()]
-    return Way(way.route, way.policy, people, len(way.pages) - len(shown), way.notes, is_wrong, first > preflight.LATE)
+    return Way(
+        way.route,
+        way.policy,
+        people,
+        len(way.pages) - len(shown),
+        way.notes,
+        is_wrong,
+        first > preflight.LATE,
+        None if way.clients is None else way.clients[:SHOWN_CLIENTS],
+        max(0, len(way.clients or ()) - SHOWN_CLIENTS),
+    )
 
 
 def _moments(pages: Sequence[PlannedPage]) -> Iterator[tuple[str, datetime, str]]:

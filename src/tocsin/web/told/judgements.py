@@ -123,6 +123,7 @@ JUDGEMENTS = (
     _("The integration only watches: nobody is paged"),
     _("by the group's own order"),
     _("For {span} nobody is called"),
+    _("{number} more ways of client table {name} are not looked at"),
     # Taking what nobody has.
     _("{name} is {role} of {name_b} then: take it from them, or choose less"),
     _("say which one nobody has"),
