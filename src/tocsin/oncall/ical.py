@@ -82,8 +82,17 @@ def write(
     return bytes(calendar.to_ical())
 
 
-def read(body: bytes, people: Mapping[str, int], zone: ZoneInfo, since: datetime, until: datetime) -> Read:
-    """The turns of a calendar in the range. `people` has users by lower-case e-mail, username and name.
+def read(
+    body: bytes,
+    people: Mapping[str, int],
+    zone: ZoneInfo,
+    since: datetime,
+    until: datetime,
+    *,
+    now: datetime | None = None,
+) -> Read:
+    """The turns of a calendar in the range. `people` has users by lower-case e-mail, username and name. Of turns
+    that are over at `now` it is not told that they are nobody's.
 
     An event is somebody's by its attendees, else its organizer, else its title. A time without a zone is local in
     `zone`; a whole day is one there. Events that cannot be understood are left out and named. Raises Unreadable.
@@ -109,13 +118,15 @@ def read(body: bytes, people: Mapping[str, int], zone: ZoneInfo, since: datetime
         invited = _invited(event)
         names = [_name(value) for value in invited if _comes(value)] if invited else _names(event)
         found = [people[name.lower()] for name in names if name.lower() in people]
+        spans += [(user, begin, end) for user in dict.fromkeys(found) if begin < end]
+        if now is not None and end <= now:
+            continue
         if invited and not names:
             flaws[f"{_title(event)} on {begin.astimezone(zone):%Y-%m-%d} (whoever is invited does not come)"] = None
         elif not found:
             unknown[(names or ("an event without a title",))[0][:200]] = None
         elif invited:
             unknown |= dict.fromkeys(name[:200] for name in names if name.lower() not in people)
-        spans += [(user, begin, end) for user in dict.fromkeys(found) if begin < end]
     return Read(tuple(sorted(set(spans), key=lambda span: (span[1], span[2], span[0]))), tuple(unknown), tuple(flaws))
 
 

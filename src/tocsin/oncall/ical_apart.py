@@ -27,6 +27,7 @@ def read(
     since: datetime,
     until: datetime,
     *,
+    now: datetime | None = None,
     seconds: int = CPU_SECONDS,
 ) -> Read:
     """As `ical.read`, in a process of its own that works for so many seconds at most. Raises Unreadable, and
@@ -37,6 +38,7 @@ def read(
         "zone": zone.key,
         "since": since.isoformat(),
         "until": until.isoformat(),
+        "now": now and now.isoformat(),
     }
     try:
         answer = json.loads(apart.run(__name__, json.dumps(asked).encode() + b"\n" + body, seconds=seconds))
@@ -55,9 +57,10 @@ def main() -> None:
     apart.limit()
     asked = json.loads(sys.stdin.buffer.readline())
     since, until = datetime.fromisoformat(asked["since"]), datetime.fromisoformat(asked["until"])
+    now = datetime.fromisoformat(asked["now"]) if asked["now"] else None
     answer: dict[str, object]
     try:
-        found = ical.read(sys.stdin.buffer.read(), asked["people"], ZoneInfo(asked["zone"]), since, until)
+        found = ical.read(sys.stdin.buffer.read(), asked["people"], ZoneInfo(asked["zone"]), since, until, now=now)
     except Unreadable as error:
         answer = {"problem": str(error)}
     except MemoryError:

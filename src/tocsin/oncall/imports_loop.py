@@ -80,7 +80,7 @@ def turn(client: HttpClient, now: datetime) -> bool:
     if zone is None:
         return True
     try:
-        read = ical_apart.read(_fetch(client, row["url"]), people, zone, now - BACK, now + AHEAD)
+        read = ical_apart.read(_fetch(client, row["url"]), people, zone, now - BACK, now + AHEAD, now=now)
         _keep(row, read, now)
     except (Temporary, Permanent, Unreadable) as error:
         _fail(row, str(error), now)

@@ -146,6 +146,14 @@ def test_an_event_that_everybody_declined_is_nobodys_and_is_told_with_its_day() 
     assert found.flaws == ("Early on 2026-04-01 (whoever is invited does not come)",)
 
 
+@pytest.mark.parametrize(("now", "told"), [("2026-04-01T10:59", True), ("2026-04-01T11:00", False)])
+def test_what_is_over_is_not_told_any_more(now: str, told: bool) -> None:
+    body = calendar(f"{HOUR}\r\nATTENDEE;PARTSTAT=DECLINED:mailto:bob\r\nSUMMARY:Early", f"{HOUR}\r\nSUMMARY:Mallory")
+    for reading in (ical.read, ical_apart.read):
+        found = reading(body, PEOPLE, ZURICH, SINCE, UNTIL, now=local(now))
+        assert (bool(found.flaws), bool(found.unknown)) == (told, told)
+
+
 def test_an_attendee_whose_address_is_no_mail_is_known_by_the_mail_beside_it() -> None:
     found = read(f"{HOUR}\r\nATTENDEE;EMAIL=alice@example.org:urn:uuid:17\r\nSUMMARY:Early")
     assert [user for user, _, _ in found.spans] == [ALICE]
