@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.web.conftest import Company
 from tocsin.access.models import AuditEntry
 from tocsin.configure.imports import runs
 from tocsin.configure.models import ImportRun, ImportState
-from tocsin.core import database
+from tocsin.core import clock, database
 from tocsin.people.models import User
 
 
@@ -55,7 +56,8 @@ def test_an_account_is_read_shown_and_applied_and_its_key_is_kept_nowhere(
     shown = text_of(admin)
     assert "schedule old_schedule" in shown
     assert '<span class="chip">1 maintenance window</span>' in shown
-    assert "create    user alice" in shown or "update    user alice" in shown
+    assert "unchanged user alice" in shown or "update    user alice" in shown, "who is here stays"
+    assert "create    user carol" in shown
     assert not User.objects.filter(email="carol@example.org").exists(), "nothing is changed yet"
     yaml = admin.get(f"/import/{run.pk}/tocsin-import.yaml")
     assert yaml.headers["Content-Disposition"] == 'attachment; filename="tocsin-import.yaml"'
@@ -123,6 +125,31 @@ def test_an_import_whose_server_was_stopped_says_so_and_another_can_begin(
     export = SimpleUploadedFile("export.json", json.dumps(opsgenie.documents()).encode())
     assert admin.post("/import/", {"product": "opsgenie", "file": export}).status_code == 302
     assert done().state == ImportState.READY
+
+
+def test_an_import_that_takes_long_to_apply_is_not_taken_for_one_whose_server_was_stopped(
+    company: Company, browser_of: Callable[[User], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = browser_of(company.admin)
+    exported = SimpleUploadedFile("e.json", json.dumps(opsgenie.documents()).encode())
+    admin.post("/import/", {"product": "opsgenie", "file": exported})
+    run = done()
+    assert run.state == ImportState.READY, run.problem
+    whole, heard = runs.plan.apply, list[bool]()
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        """As long as it takes until the run is heard of twice."""
+        end = clock.now() + timedelta(seconds=20)
+        ImportRun.objects.filter(pk=run.pk).update(beat_at=run.started_at - runs.SILENT)
+        while not heard and clock.now() < end:
+            if ImportRun.objects.get().beat_at > run.started_at:
+                heard.append(True)
+        return whole(*given, **named)
+
+    monkeypatch.setattr(runs, "HEARD_EACH", 0.05)
+    monkeypatch.setattr(runs.plan, "apply", slowly)
+    admin.post(f"/import/{run.pk}/apply")
+    assert (done().state, heard) == (ImportState.APPLIED, [True])
 
 
 def test_only_an_administrator_may_import(company: Company, browser_of: Callable[[User], Client]) -> None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from tocsin.access import audit
 from tocsin.access.audit import Actor
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: A run that was not heard of for so long is over: its process has ended.
 SILENT = timedelta(seconds=90)
+#: So often it is heard of at least, and its progress is written at most; in seconds.
+HEARD_EACH = 15.0
 _BEAT = 2.0
 _RUNNING = (ImportState.READING, ImportState.APPLYING)
 
@@ -132,7 +135,8 @@ def _begin(product: Product, source: str, actor: Actor, now: datetime) -> Import
 def _in_thread(number: int, work: Callable[[], None]) -> None:
     def run() -> None:
         try:
-            work()
+            with _heard_of(number):
+                work()
         except _Discarded:
             pass
         except RejectedAll as problem:
@@ -147,6 +151,28 @@ def _in_thread(number: int, work: Callable[[], None]) -> None:
             connection.close()
 
     Thread(target=run, name=f"import-{number}", daemon=True).start()
+
+
+@contextmanager
+def _heard_of(number: int) -> Iterator[None]:
+    """Lets a run be heard of while its work says nothing by itself: a large account takes minutes to apply."""
+    ended = Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARD_EACH):
+            try:
+                ImportRun.objects.filter(pk=number).update(beat_at=clock.now())
+            except DatabaseError as error:
+                log.warning("import %s is not heard of: %s", number, error)
+        connection.close()
+
+    beating = Thread(target=beat, name=f"beat-of-import-{number}", daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beating.join()
 
 
 def _read(number: int, product: Product, fetch: Callable[[_Told], Documents], with_keys: bool) -> None:
