@@ -27,6 +27,9 @@ from tocsin.web.templatetags.parts import say_short
 #: The hidden field.
 FIELD = "seen"
 
+#: The code of the rejection of whoever saves second.
+CHANGED = "changed_meanwhile"
+
 #: Of several who changed an object, so many are named.
 _NAMED = 3
 
@@ -105,7 +108,7 @@ class Seen:
         if was and was != self._stamp(now):
             self._is_told = True
             after = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
-            raise Rejected("changed_meanwhile", self._said(after))
+            raise Rejected(CHANGED, self._said(after))
 
     def _stamp(self, spec: Mapping[str, Any]) -> str:
         return stamp({key: spec.get(key) for key in self._keys} if self._keys else spec)

@@ -35,6 +35,7 @@ from tocsin.inbound.models import Integration
 from tocsin.inbound.references import Names
 from tocsin.simulate.backtest import Backtest, backtest
 from tocsin.simulate.chain import Outcome, simulate_door
+from tocsin.web import meanwhile
 from tocsin.web.guard import actor, require
 from tocsin.web.integrations import condition_rows, outcomes, payloads, yaml_text
 from tocsin.web.integrations.findings import Findings, findings_of
@@ -73,6 +74,8 @@ class Draft:
     findings: Findings = field(default_factory=Findings)
     backtest: Backtest | None = None
     asks_anyway: bool = False
+    #: That somebody saved before, which is about no row, and stands above all of them.
+    overtaken: str = ""
 
     @property
     def yaml_was(self) -> str:
@@ -249,6 +252,9 @@ def _save(request: Request, row: Integration, draft: Draft, seen: Seen) -> bool:
             spec = commands.integration_spec(row) | ({"anyway": True} if "anyway" in request.POST else {})
             commands.save_integration({**spec, **draft.parts}, existing=row, actor=actor(request), now=request.now)
     except Rejected as rejected:
+        if rejected.code == meanwhile.CHANGED:
+            draft.overtaken = rejected.detail
+            return False
         draft.asks_anyway = rejected.code == "reaches_nobody"
         draft.sheet.refuse(rejected)
         return False
