@@ -71,6 +71,8 @@ def _shared(kind: str, company: Company) -> Shared:
     made: dict[str, Any] = {"actor": COMMAND_LINE, "now": company.now}
     later = company.now + timedelta(days=3)
     halo = f"/integrations/{company.halo.pk}"
+    row: Any
+    spec: dict[str, Any]
     match kind:
         case "schedule":
             return _named(f"/on-call/schedules/{_schedule(company).pk}/edit/", "schedule-form")

@@ -21,6 +21,7 @@ from tocsin.api import preconditions
 from tocsin.api.gate import Caller, caller, changer, require
 from tocsin.api.lookup import find
 from tocsin.api.routes import Routes
+from tocsin.core import configuration
 
 type Spec = Mapping[str, object]
 
@@ -117,7 +118,7 @@ def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
     )
     def replace(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         who = caller(request)
-        with preconditions.alone():
+        with configuration.alone():
             return _shown(noun, _save(noun, body, noun.find_meant(request, id), who), who, response)
 
     @routes.patch(
@@ -125,7 +126,7 @@ def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
     )
     def change(request: HttpRequest, response: HttpResponse, id: str, body: Body[dict[str, Any]]) -> dict[str, Any]:
         who = caller(request)
-        with preconditions.alone():
+        with configuration.alone():
             existing = noun.find_meant(request, id)
             given = {key: noun.without.get(key) if value is None else value for key, value in body.items()}
             return _shown(noun, _save(noun, {**noun.spec_of(existing), **given}, existing, who), who, response)
@@ -133,7 +134,7 @@ def _register_writing[M: Model](noun: ConfigNoun[M]) -> None:
     @routes.delete("/{id}", action, status=204, answers=None, summary="Delete it, if nothing needs it", tagged=True)
     def delete(request: HttpRequest, id: str) -> None:
         who = caller(request)
-        with preconditions.alone():
+        with configuration.alone():
             noun.delete(noun.find_meant(request, id), changer(who), who)
 
 

@@ -17,7 +17,7 @@ from tocsin.api.gate import Caller, caller, changer, forbidden
 from tocsin.api.lookup import find, find_named
 from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
-from tocsin.core import database
+from tocsin.core import configuration, database
 from tocsin.core.errors import Rejected
 from tocsin.notify import contact_tests, verification
 from tocsin.people import commands
@@ -79,7 +79,7 @@ def replace_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
     who = caller(request)
-    with preconditions.alone():
+    with configuration.alone():
         return _tagged(_save_existing(_find_meant(request, id), body, who), who, response)
 
 
@@ -90,7 +90,7 @@ def change_contact_method(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
     who = caller(request)
-    with preconditions.alone():
+    with configuration.alone():
         method = _find_meant(request, id)
         return _tagged(_save_existing(method, {**commands.contact_method_spec(method), **body}, who), who, response)
 
@@ -98,7 +98,7 @@ def change_contact_method(
 @routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Delete it", tagged=True)
 def delete_contact_method(request: HttpRequest, id: Number) -> None:
     who = caller(request)
-    with preconditions.alone():
+    with configuration.alone():
         commands.delete_contact_method(_find_meant(request, id), actor=changer(who), now=who.now)
 
 

@@ -14,6 +14,7 @@ from tocsin.api.gate import Caller, caller, changer, forbidden
 from tocsin.api.lookup import Moment, find, find_named
 from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
+from tocsin.core import configuration
 from tocsin.core.errors import Rejected
 from tocsin.people import absences
 from tocsin.people.models import OutOfOffice, User
@@ -65,7 +66,7 @@ def create_absence(request: HttpRequest, body: Body[dict[str, Any]]) -> dict[str
 def replace_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
-    with preconditions.alone():
+    with configuration.alone():
         return _tagged(_save_existing(_find_meant(request, id), body, caller(request)), response)
 
 
@@ -75,7 +76,7 @@ def replace_absence(
 def change_absence(
     request: HttpRequest, response: HttpResponse, id: Number, body: Body[dict[str, Any]]
 ) -> dict[str, Any]:
-    with preconditions.alone():
+    with configuration.alone():
         absence = _find_meant(request, id)
         body = {**absences.nested_spec(absence), **body}
         return _tagged(_save_existing(absence, body, caller(request)), response)
@@ -84,7 +85,7 @@ def change_absence(
 @routes.delete("/{int:id}", Action.OWN, status=204, answers=None, summary="Take it away", tagged=True)
 def delete_absence(request: HttpRequest, id: Number) -> None:
     who = caller(request)
-    with preconditions.alone():
+    with configuration.alone():
         absences.delete_absence(_find_meant(request, id), actor=changer(who), now=who.now)
 
 

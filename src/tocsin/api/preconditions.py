@@ -6,16 +6,13 @@ of it, and whatever else is shown beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.http import parse_etags
 
 from tocsin.access import history
-from tocsin.core import configuration
 from tocsin.core.errors import Rejected
 from tocsin.core.stamps import stamp
 
@@ -34,14 +31,6 @@ IF_MATCH: Mapping[str, Any] = {
 _ANY = "*"
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """While nobody else changes configuration: what is read of an object is still so when it is saved."""
-    with transaction.atomic():
-        configuration.lock()
-        yield
-
-
 def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
     """Puts the tag of an object's state on the answer."""
     response["ETag"] = f'"{stamp(state)}"'
@@ -49,7 +38,7 @@ def tag(response: HttpResponse, state: Mapping[str, Any]) -> None:
 
 def check(request: HttpRequest, state: Mapping[str, Any], noun: str, number: object) -> None:
     """Refuses where the request is about another state of the object, which the audit log knows as `noun` and `number`.
-    To be asked inside `alone`, before anything is written; without `If-Match` it refuses nothing.
+    To be asked inside `configuration.alone`, before anything is written; without `If-Match` it refuses nothing.
 
     Raises Rejected: `changed_meanwhile`, or `invalid` for what is no tag.
     """

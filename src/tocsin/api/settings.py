@@ -12,7 +12,7 @@ from tocsin.access.roles import Action
 from tocsin.api import preconditions
 from tocsin.api.gate import caller, changer
 from tocsin.api.routes import Routes
-from tocsin.core import settings_store
+from tocsin.core import configuration, settings_store
 from tocsin.core.models import Setting
 
 routes = Routes("settings")
@@ -32,7 +32,7 @@ def get_settings(request: HttpRequest, response: HttpResponse) -> dict[str, Any]
 )
 def patch_settings(request: HttpRequest, response: HttpResponse, body: Body[dict[str, Any]]) -> dict[str, Any]:
     who = caller(request)
-    with preconditions.alone():
+    with configuration.alone():
         preconditions.check(request, _stored(), "settings", "")
         change_settings(body, actor=changer(who), now=who.now)
         return _all(response)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection as django_connection
+from django.db import transaction
+from django.db.models import Model
 
 from tocsin.core.database import CHANNEL, Connection
+from tocsin.core.errors import Rejected
 
 _BUMP = (
     "INSERT INTO core_configversion (id, version) VALUES (1, 1) "
@@ -20,6 +27,22 @@ def lock() -> None:
     """Waits until no other transaction changes configuration; held until the caller's Django transaction ends."""
     with django_connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CHANGE_LOCK,))
+
+
+@contextmanager
+def alone(row: Model | None = None) -> Iterator[None]:
+    """A transaction in which nobody else changes configuration: what is read of an object is still so when it is saved.
+
+    `row`, which was read before, is read again first. Raises Rejected ("not_found") where it is gone.
+    """
+    with transaction.atomic():
+        lock()
+        try:
+            if row is not None:
+                row.refresh_from_db()
+        except ObjectDoesNotExist:
+            raise Rejected("not_found", "Somebody has deleted this meanwhile.") from None
+        yield
 
 
 def changed() -> None:

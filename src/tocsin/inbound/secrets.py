@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
-
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.core import config, configuration, crypto, ids
@@ -72,8 +70,7 @@ def rotate_token(
     """
     if not timedelta() <= overlap <= LONGEST_OVERLAP:
         raise Rejected("invalid_duration", f"The overlap is at most {LONGEST_OVERLAP.days} days.", "overlap")
-    with transaction.atomic():
-        configuration.lock()
+    with configuration.alone(integration):
         fresh = ids.token() if token is None else checked_token(token, integration)
         put_token(integration, fresh, overlap=overlap, now=now)
         integration.save()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from tocsin.access.audit import Actor
 from tocsin.catalogue.kinds import load_kinds
-from tocsin.core import database
+from tocsin.core import configuration, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
@@ -90,12 +90,13 @@ def set_status(integration: Integration, status: str, wanted: Does, *, actor: Ac
     kind = load_kinds().get(integration.kind)
     if kind is None:
         raise Rejected("not_possible", f"This version of Tocsin does not know the kind {integration.kind}.")
-    spec = commands.integration_spec(integration)
-    spec["rules"] = changed(spec.get("rules") or {}, kind.rules, status, wanted)
-    if does(_compiled(integration, spec).rules, status) is not wanted:
-        detail = f'The rules decide on "{status}" by more than its name: change them as a whole.'
-        raise Rejected("not_possible", detail, "status")
-    return commands.save_integration(spec, existing=integration, actor=actor, now=now)
+    with configuration.alone(integration):
+        spec = commands.integration_spec(integration)
+        spec["rules"] = changed(spec.get("rules") or {}, kind.rules, status, wanted)
+        if does(_compiled(integration, spec).rules, status) is not wanted:
+            detail = f'The rules decide on "{status}" by more than its name: change them as a whole.'
+            raise Rejected("not_possible", detail, "status")
+        return commands.save_integration(spec, existing=integration, actor=actor, now=now)
 
 
 def _compiled(integration: Integration, spec: dict[str, object]) -> Reader:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from tocsin.access.audit import Actor
+from tocsin.core import configuration
 from tocsin.core.errors import Rejected
 from tocsin.inbound import commands, references, specs
 from tocsin.inbound.models import Integration, IntegrationVersion
@@ -56,7 +57,7 @@ def bring_back(integration: Integration, number: int, *, actor: Actor, now: date
     Raises Rejected: `not_found`; whatever saving refuses, such as a policy of that version that is gone.
     """
     old = shown(find(integration, number))
-    spec = {
-        key: part for key, part in commands.integration_spec(integration).items() if key not in specs.DEFINITION_KEYS
-    }
-    return commands.save_integration({**spec, **old}, existing=integration, actor=actor, now=now)
+    with configuration.alone(integration):
+        now_set = commands.integration_spec(integration)
+        spec = {key: part for key, part in now_set.items() if key not in specs.DEFINITION_KEYS}
+        return commands.save_integration({**spec, **old}, existing=integration, actor=actor, now=now)

@@ -13,7 +13,7 @@ from typing import Any
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.catalogue.kinds import family
-from tocsin.core import database
+from tocsin.core import configuration, database
 from tocsin.core.database import Connection
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
@@ -221,20 +221,26 @@ def _user_spec(name: str, email: str) -> dict[str, object]:
 def _groups(members: dict[str, list[str]], problems: list[str], actor: Actor, now: datetime) -> list[str]:
     made = []
     for team, names in members.items():
-        group = Group.objects.filter(name__iexact=team).first()
-        spec: dict[str, Any] = groups.group_spec(group) if group else {"name": team, "members": []}
-        present = {str(one["user"]).casefold() for one in spec.get("members", [])}
-        wanted = [{"user": name, "roles": ["primary"]} for name in names if name.casefold() not in present]
-        if not wanted:
-            continue
         try:
-            whole = {**spec, "members": [*spec.get("members", []), *wanted]}
-            groups.save_group(whole, existing=group, actor=actor, now=now)
+            with configuration.alone():
+                is_change = _joined(team, names, actor, now)
         except Rejected as rejected:
             problems.append(f"{team}: {rejected.detail}")
         else:
-            made.append(team)
+            made += [team] if is_change else []
     return made
+
+
+def _joined(team: str, names: Sequence[str], actor: Actor, now: datetime) -> bool:
+    """Puts them into the group of that name, which is made where there is none. False: they were in it."""
+    group = Group.objects.filter(name__iexact=team).first()
+    spec: dict[str, Any] = groups.group_spec(group) if group else {"name": team, "members": []}
+    present = {str(one["user"]).casefold() for one in spec.get("members", [])}
+    wanted = [{"user": name, "roles": ["primary"]} for name in names if name.casefold() not in present]
+    if wanted:
+        whole = {**spec, "members": [*spec.get("members", []), *wanted]}
+        groups.save_group(whole, existing=group, actor=actor, now=now)
+    return bool(wanted)
 
 
 def _tried(what: str, needed_for: str, work: Callable[[], object]) -> Right:

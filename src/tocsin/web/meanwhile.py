@@ -10,10 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist
-from django.db import transaction
 from django.db.models import Model
-from django.http import Http404
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -32,20 +29,6 @@ CHANGED = "changed_meanwhile"
 
 #: Of several who changed an object, so many are named.
 _NAMED = 3
-
-
-@contextmanager
-def alone(row: Model | None = None) -> Iterator[None]:
-    """A transaction in which nobody else changes configuration. `row` is read again first, so that what it is saved
-    with is what it is now. Raises Http404 where it is gone."""
-    with transaction.atomic():
-        configuration.lock()
-        try:
-            if row is not None:
-                row.refresh_from_db()
-        except ObjectDoesNotExist:
-            raise Http404(_("Somebody has deleted this meanwhile.")) from None
-        yield
 
 
 class Seen:
@@ -94,11 +77,11 @@ class Seen:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """`alone` with the object, if it is as the form had it.
+        """Alone with the object, if it is as the form had it.
 
         Raises Rejected ("changed_meanwhile") where it is not; saved once more, the form takes its place.
         """
-        with alone(self._row):
+        with configuration.alone(self._row):
             if self._state is not None:
                 self._compare(self._state())
             yield

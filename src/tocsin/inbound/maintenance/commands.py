@@ -102,14 +102,15 @@ def delete_window(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> 
 
 def end_now(window: MaintenanceWindow, *, actor: Actor, now: datetime) -> MaintenanceWindow:
     """Ends a window that is once, and in force: what waits for its end opens now. Raises Rejected ("not_possible")."""
-    recurrence = recurrence_of(window)
-    if window.times.get("repeat", "once") != "once" or recurrence.at(now) is None:
-        raise Rejected("not_possible", f"{window.name} can be ended while it is in force, if it is once.")
-    local = now.astimezone(recurrence.zone)
-    spec = {**window_spec(window), "ends": local.strftime("%Y-%m-%d %H:%M")}
-    if spec["ends"] <= spec["starts"]:
-        raise Rejected("not_possible", f"{window.name} began within this minute. Delete it, or end it in a minute.")
-    return save_window(spec, existing=window, actor=actor, now=now)
+    with configuration.alone(window):
+        recurrence = recurrence_of(window)
+        if window.times.get("repeat", "once") != "once" or recurrence.at(now) is None:
+            raise Rejected("not_possible", f"{window.name} can be ended while it is in force, if it is once.")
+        local = now.astimezone(recurrence.zone)
+        spec = {**window_spec(window), "ends": local.strftime("%Y-%m-%d %H:%M")}
+        if spec["ends"] <= spec["starts"]:
+            raise Rejected("not_possible", f"{window.name} began within this minute. Delete it, or end it in a minute.")
+        return save_window(spec, existing=window, actor=actor, now=now)
 
 
 def needs_group(group_id: int) -> list[str]:

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tocsin.access.roles import Action
 from tocsin.catalogue.kinds import family
+from tocsin.core import configuration
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound import commands as inbound
 from tocsin.inbound import secrets
@@ -27,7 +28,7 @@ from tocsin.people.models import User
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
-from tocsin.web.meanwhile import Seen, alone
+from tocsin.web.meanwhile import Seen
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
 from tocsin.web.request import Request, page
 
@@ -178,7 +179,7 @@ def connect(request: Request, number: int) -> HttpResponse:
     door = _door(request)
     wants = request.POST.get("do") != "disconnect"
     try:
-        with alone(door):
+        with configuration.alone(door):
             spec = {**inbound.integration_spec(door), "outbound": row.name if wants else None}
             inbound.save_integration(spec, existing=door, actor=actor(request), now=request.now)
     except Rejected as rejected:

@@ -7,6 +7,7 @@ from django.utils.translation import gettext_noop as _
 REJECTED_FORMS = (
     # What every form says.
     _("is needed"),
+    _("Somebody has deleted this meanwhile"),
     _("must be text; put it in quotes"),
     _("has a character in it that cannot be stored"),
     _("is not a number that can be stored"),

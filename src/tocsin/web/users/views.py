@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from tocsin.access import tokens
 from tocsin.access.models import ApiToken
 from tocsin.access.roles import Action
-from tocsin.core import csv_text
+from tocsin.core import configuration, csv_text
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify.second_factors import take_away
@@ -196,7 +196,7 @@ def find(number: int) -> User:
 
 
 def _create(request: Request, form: InviteForm) -> User:
-    with transaction.atomic():
+    with configuration.alone(form.cleaned_data["group"]):
         user = commands.save_user(form.spec(), actor=actor(request), now=request.now)
         group = form.cleaned_data["group"]
         if group is not None:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
 from tocsin.access.audit import Actor
 from tocsin.catalogue.kinds import family
-from tocsin.core import database
+from tocsin.core import configuration, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.json_text import as_json
@@ -161,9 +159,8 @@ def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
         words = {_word(name) for name in row.data.get("names", [])} if row.noun == "priority" else set()
         if len(words) == 1 and (word := words.pop()):
             priorities[row.number] = word
-    for door in integration.inbound.filter(kind__in=family(KIND)):
-        spec = inbound.integration_spec(door)
-        settings = dict(spec.get("settings") or {})
+
+    def taught(settings: Mapping[str, Any]) -> dict[str, Any]:
         wanted = {
             **settings,
             "halo_address": settings.get("halo_address") or integration.settings.get("base_url", ""),
@@ -171,12 +168,16 @@ def teach_inbound(integration: OutboundIntegration, now: datetime) -> None:
             "agents": {**settings.get("agents", {}), **agents},
             "priorities": {**priorities, **settings.get("priorities", {})},
         }
-        wanted = {name: value for name, value in wanted.items() if value not in ({}, "")}
-        if wanted == settings:
+        return {name: value for name, value in wanted.items() if value not in ({}, "")}
+
+    for door in integration.inbound.filter(kind__in=family(KIND)):
+        if taught(door.settings) == door.settings:
             continue
         try:
-            with transaction.atomic():
-                inbound.save_integration({**spec, "settings": wanted}, existing=door, actor=READER, now=now)
+            with configuration.alone(door):
+                spec = inbound.integration_spec(door)
+                wanted = {**spec, "settings": taught(spec.get("settings") or {})}
+                inbound.save_integration(wanted, existing=door, actor=READER, now=now)
         except Rejected:
             # Something else is wrong with it, which its own page says.
             continue
