@@ -13,6 +13,8 @@ class _Reader(HTMLParser):
         self.select = self.area = ""
         self.chosen: str | None = None
         self.first: str | None = None
+        self.option: str | None = None
+        self.is_chosen = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         held = {key: value or "" for key, value in attrs}
@@ -32,22 +34,34 @@ class _Reader(HTMLParser):
         elif tag == "select":
             self.select, self.chosen, self.first = name, None, None
         elif tag == "option" and self.select:
-            self.first = held.get("value") if self.first is None else self.first
-            if "selected" in held:
-                self.chosen = held.get("value")
+            # Without a value, its text is.
+            self.option = "" if "value" not in held else None
+            self.is_chosen = "selected" in held
+            if self.option is None:
+                self.offer(held["value"])
         elif tag == "textarea":
             self.area = name
             self.values.setdefault(name, []).append("")
 
+    def offer(self, value: str) -> None:
+        self.first = value if self.first is None else self.first
+        if self.is_chosen:
+            self.chosen = value
+
     def handle_data(self, data: str) -> None:
         if self.area:
             self.values[self.area][-1] += data
+        elif self.option is not None:
+            self.option += data
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self.inside = False
         elif tag == "template":
             self.templates -= 1
+        elif tag == "option" and self.option is not None:
+            self.offer(self.option.strip())
+            self.option = None
         elif tag == "select" and self.select and self.inside and not self.templates:
             self.values.setdefault(self.select, []).append(self.chosen or self.first or "")
             self.select = ""
