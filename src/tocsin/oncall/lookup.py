@@ -180,7 +180,7 @@ def _plan(
     """The group's plan with those absences only that can touch it: of its people, and of whoever covers for them."""
     concerned = {member.user_id for member in members}.union(*(schedule.users for schedule in planned))
     touching = [absence for absence in absences if absence.user_id in concerned]
-    while covers := {cover for a in touching if (cover := a.cover_in(group_id)) is not None} - concerned:
+    while covers := {cover for absence in touching for cover in absence.covers_in(group_id)} - concerned:
         concerned |= covers
         touching += [absence for absence in absences if absence.user_id in covers]
     return GroupPlan(

@@ -41,9 +41,9 @@ class Absence:
     cover: int | None = None
     covers: Mapping[int, int] = field(default_factory=dict)
 
-    def cover_in(self, group_id: int) -> int | None:
-        """Who covers in that group, or None."""
-        return self.covers.get(group_id, self.cover)
+    def covers_in(self, group_id: int) -> tuple[int, ...]:
+        """Who covers in that group: the first of them who can be called."""
+        return tuple(cover for cover in (self.covers.get(group_id), self.cover) if cover is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,10 @@ class GroupPlan:
         """Whether there is such a user, not switched off."""
         person = self.people.get(user_id)
         return person is not None and person.is_active
+
+    def cover_of(self, absence: Absence) -> int | None:
+        """Who covers for them here, or None."""
+        return next((cover for cover in absence.covers_in(self.id) if self.is_callable(cover)), None)
 
     def name_of(self, user_id: int) -> str:
         """Their name, or words for somebody who is gone."""

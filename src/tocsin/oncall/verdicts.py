@@ -236,9 +236,9 @@ def _covered(plan: GroupPlan, claim: Claim, replacing: Iterable[Override], at: d
     away = {claim.user_id}
     while absence := _absence(plan, claim.user_id, at):
         name = plan.name_of(claim.user_id)
-        cover = absence.cover_in(plan.id)
+        cover = plan.cover_of(absence)
         claim = claim.within(absence.starts_at, absence.ends_at)
-        if cover is None or cover in away or not plan.is_callable(cover):
+        if cover is None or cover in away:
             reason = f"{claim.reason}; out of office, and nobody covers"
             return replace(claim, reason=reason, reasons=(*claim.reasons, reason), is_absent=True)
         away.add(cover)

@@ -179,6 +179,8 @@ def test_a_later_override_goes_before_an_earlier_one_and_one_of_somebody_switche
         ((Absence(ALICE, local(DAY[0]), local(DAY[1]), BOB, {8: CAROL}),), "Bob", False),
         ((Absence(ALICE, local(DAY[0]), local(DAY[1]), None, {8: CAROL}),), "Alice", True),
         ((Absence(ALICE, local(DAY[0]), local(DAY[1]), DAVE),), "Alice", True),
+        ((Absence(ALICE, local(DAY[0]), local(DAY[1]), BOB, {7: DAVE}),), "Bob", False),
+        ((Absence(ALICE, local(DAY[0]), local(DAY[1]), DAVE, {7: BOB}),), "Bob", False),
         (
             (
                 Absence(ALICE, local(DAY[0]), local(DAY[1]), BOB),

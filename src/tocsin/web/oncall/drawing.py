@@ -310,7 +310,7 @@ def _absences(plan: GroupPlan, shown: Range) -> Row | None:
 
 def _absence(plan: GroupPlan, one: Absence, shown: Range) -> Piece:
     x, width = _between(shown, one.starts_at, one.ends_at)
-    cover = one.cover_in(plan.id)
+    cover = plan.cover_of(one)
     tone = "away" if cover is None else "covered"
     whose = (plan.name_of(cover),) if cover is not None else ()
     return Piece(
