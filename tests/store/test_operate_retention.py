@@ -104,6 +104,19 @@ def test_calls_of_other_systems_go_with_what_was_said_but_never_one_that_waits(n
     assert [one.call_id for one in Exchange.objects.all()] == [young.pk]
 
 
+def test_calls_about_a_live_alert_stay_with_what_was_said(now: datetime) -> None:
+    integration = OutboundIntegration.objects.create(name="Hook", kind="http", created_at=now)
+    old = now - 401 * DAY
+    for one in (alert("open", old), alert("closed", old)):
+        made = Call.objects.create(
+            integration=integration, alert=one, order_key="1", action="call", status="sent", queued_at=old, due_at=old
+        )
+        Exchange.objects.create(integration=integration, call=made, at=old, method="POST", url="https://example.org")
+    retention.turn(now)
+    assert [one.alert.status for one in Call.objects.all() if one.alert] == ["open"]
+    assert Exchange.objects.count() == 1
+
+
 def test_the_sandbox_and_sessions_that_ran_out_go_too(now: datetime) -> None:
     for age in (401, 399):
         SandboxMessage.objects.create(

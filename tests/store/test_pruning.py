@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -40,7 +41,7 @@ def message(
     status: str = "Mapped Ignored",
 ) -> InboundMessage:
     return InboundMessage.objects.create(
-        id=uuid_at(at), integration=integration, received_at=at, status=status, raw=b"x" * size, alert=alert
+        id=uuid_at(at), integration=integration, received_at=at, status=status, raw=os.urandom(size), alert=alert
     )
 
 
@@ -106,6 +107,26 @@ def test_over_the_size_cap_the_oldest_go_and_no_more_than_must_although_the_file
         size = connection.execute("SELECT pg_total_relation_size('inbound_inboundmessage')").fetchone()
     assert size is not None
     assert size[0] > 10 * 1024 * 1024
+
+
+def test_a_whole_chunk_over_the_size_cap_takes_no_more_than_is_over(integration: Integration, now: datetime) -> None:
+    settings_store.set(settings_store.MESSAGE_SIZE_CAP_MB, 10)
+    made = [message(integration, now - DAY + timedelta(minutes=n), size=1_000_000).pk for n in range(15)]
+    keeper = Pruning()
+    assert keeper.turn(now) is False
+    assert [pk for pk in made if pk in left()] == made[-10:]
+    keeper.turn(now)
+    assert len(left()) == 10
+
+
+def test_of_large_messages_fewer_go_in_one_transaction(
+    integration: Integration, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "MOST_BYTES", 2_500_000)
+    for hours in range(5):
+        message(integration, now - 91 * DAY + timedelta(hours=hours), size=1_000_000)
+    keeper = Pruning()
+    assert [(keeper.turn(now), len(left())) for _ in range(2)] == [(True, 2), (False, 0)]
 
 
 def test_what_messages_left_beside_them_goes_with_them(integration: Integration, now: datetime) -> None:

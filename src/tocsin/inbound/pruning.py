@@ -15,8 +15,9 @@ from tocsin.core.database import Connection
 from tocsin.core.ids import first_uuid7
 from tocsin.core.loops import Loop
 
-#: So many messages are removed in one turn.
+#: So many messages are removed in one turn, and of large ones so many bytes: a transaction must be short.
 CHUNK = 5_000
+MOST_BYTES = 256 * 1024 * 1024
 
 #: A narrow table is looked through in so many turns, and not in slices smaller than that.
 TURNS = 120
@@ -27,13 +28,24 @@ SAMPLE = 1_000
 #: What a message takes besides its texts: its row's head and numbers, and its places in the indexes.
 _BESIDES = 300
 
+#: What the row of a message takes, its long values where they are kept, and its places in the indexes.
+_SIZE = (
+    "pg_column_size(m.raw) + pg_column_size(m.headers) + pg_column_size(m.verdict) + pg_column_size(m.subject) "
+    f"+ pg_column_size(m.reason) + {_BESIDES}"
+)
+
 # Ids are UUIDv7s: the primary key leads to the oldest, and ends the walk where the younger ones begin.
-_MESSAGES = """
-WITH old AS MATERIALIZED (SELECT m.id FROM inbound_inboundmessage m
+_MESSAGES = f"""
+WITH oldest AS MATERIALIZED (SELECT m.id, {_SIZE} AS size FROM inbound_inboundmessage m
 WHERE (%(over)s OR (m.id < %(first)s AND m.received_at < %(before)s)) AND m.status NOT IN ('Pending', 'Mapped Delayed')
 AND NOT EXISTS (SELECT 1 FROM alerts_alert a WHERE a.id = m.alert_id AND a.status IN ('open', 'assigned', 'on_hold'))
-ORDER BY m.id LIMIT %(chunk)s), words AS (DELETE FROM inbound_messagetext t USING old WHERE t.message_id = old.id)
-DELETE FROM inbound_inboundmessage m USING old WHERE m.id = old.id
+ORDER BY m.id LIMIT %(chunk)s
+), old AS MATERIALIZED (
+  SELECT id, size FROM (SELECT id, size, sum(size) OVER (ORDER BY id) - size AS before FROM oldest) AS o
+  WHERE before < %(most)s
+), words AS (DELETE FROM inbound_messagetext t USING old WHERE t.message_id = old.id
+), gone AS (DELETE FROM inbound_inboundmessage m USING old WHERE m.id = old.id)
+SELECT count(*), coalesce(sum(size), 0) FROM old
 """
 
 _SLICE = "t.ctid >= format('(%%s,0)', %(begin)s::bigint)::tid AND t.ctid < format('(%%s,0)', %(end)s::bigint)::tid"
@@ -68,12 +80,10 @@ class Pruning:
             settings = settings_store.load(connection)
         before = now - timedelta(days=settings[settings_store.MESSAGE_RETENTION_DAYS.name])
         with database.transaction() as connection:
-            over = _is_over(connection, settings[settings_store.MESSAGE_SIZE_CAP_MB.name] * 1024 * 1024)
-            gone = connection.execute(
-                _MESSAGES, {"over": over, "first": first_uuid7(before), "before": before, "chunk": chunk}
-            ).rowcount
-        if gone == chunk:
-            return True
+            over = _over(connection, settings[settings_store.MESSAGE_SIZE_CAP_MB.name] * 1024 * 1024)
+            most = min(over or MOST_BYTES, MOST_BYTES)
+            if _remove(connection, before, over=over > 0, most=most, chunk=chunk):
+                return True
         for table in _BESIDE:
             with database.transaction() as connection:
                 self._prune_beside(connection, table, before, now)
@@ -91,23 +101,35 @@ class Pruning:
         self._places[table] = end if end < blocks else 0
 
 
-def _is_over(connection: Connection, cap: int) -> bool:
-    """Whether the messages that there are take more room than `cap` bytes.
+def _remove(connection: Connection, before: datetime, *, over: bool, most: int, chunk: int) -> bool:
+    """Removes the oldest messages: those before, or any where there are too many, but no more than come to `most`
+    bytes. True when there may be more."""
+    found = connection.execute(
+        database.literal(_MESSAGES),
+        {"over": over, "first": first_uuid7(before), "before": before, "chunk": chunk, "most": most},
+    ).fetchone()
+    assert found is not None
+    number, size = found
+    return bool(number == chunk or size >= MOST_BYTES)
+
+
+def _over(connection: Connection, cap: int) -> int:
+    """How many bytes more than `cap` the messages take that there are, reckoned; 0: no more.
 
     Files do not shrink where rows go: what is free in them is used again. So beyond the cap their size says nothing,
     and what the rows take is reckoned from some of them.
     """
     found = connection.execute("SELECT pg_total_relation_size('inbound_inboundmessage')").fetchone()
     if found is None or found[0] <= cap:
-        return False
+        return 0
     share = min(100.0, 100.0 * SAMPLE / max(1, _blocks(connection, "inbound_inboundmessage")))
     sample = connection.execute(
-        "SELECT coalesce(sum(pg_column_size(raw) + pg_column_size(headers) + pg_column_size(verdict) "
-        "+ pg_column_size(subject) + pg_column_size(reason) + %s), 0)::float "
-        "FROM inbound_inboundmessage TABLESAMPLE SYSTEM (%s)",
-        (_BESIDES, share),
+        database.literal(
+            f"SELECT coalesce(sum({_SIZE}), 0)::float FROM inbound_inboundmessage m TABLESAMPLE SYSTEM (%s)"
+        ),
+        (share,),
     ).fetchone()
-    return sample is not None and sample[0] * 100 / share > cap
+    return max(0, int(sample[0] * 100 / share) - cap) if sample is not None else 0
 
 
 def _blocks(connection: Connection, table: LiteralString) -> int:

@@ -44,12 +44,17 @@ DELETE FROM access_auditentry WHERE id IN (
 # What was said with the other side, and then the calls that ended: dead letters too.
 _EXCHANGES = """
 DELETE FROM outbound_exchange WHERE id IN (
-  SELECT id FROM outbound_exchange WHERE at < %(before)s ORDER BY at LIMIT %(chunk)s)
+  SELECT e.id FROM outbound_exchange e WHERE e.at < %(before)s AND NOT EXISTS (
+    SELECT FROM outbound_call c JOIN alerts_alert a ON a.id = c.alert_id
+    WHERE c.id = e.call_id AND a.status = ANY(%(live)s))
+  ORDER BY e.at LIMIT %(chunk)s)
 """
 
 _CALLS = """
 WITH old AS (
-  SELECT id FROM (SELECT id, queued_at, status FROM outbound_call ORDER BY id LIMIT %(chunk)s) AS oldest
+  SELECT id FROM (SELECT c.id, c.queued_at, c.status FROM outbound_call c
+    WHERE NOT EXISTS (SELECT FROM alerts_alert a WHERE a.id = c.alert_id AND a.status = ANY(%(live)s))
+    ORDER BY c.id LIMIT %(chunk)s) AS oldest
   WHERE queued_at < %(before)s AND status NOT IN ('queued', 'sending')
 ), said AS (
   DELETE FROM outbound_exchange e USING old WHERE e.call_id = old.id
