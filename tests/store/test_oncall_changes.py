@@ -21,7 +21,7 @@ from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Rejected
 from tocsin.notify import duty_notices
 from tocsin.notify.models import Notification
-from tocsin.oncall import commands, feeds, imports_loop, lookup, overrides, swaps
+from tocsin.oncall import commands, covers, feeds, imports_loop, lookup, overrides, swaps
 from tocsin.oncall.models import CalendarImport, DutyNotice, Override, Reminder, Schedule
 from tocsin.oncall.states import FeedKind
 from tocsin.oncall.swaps import Stretch
@@ -196,6 +196,34 @@ def test_an_override_that_is_moved_or_is_instead_of_another_is_told_again(schedu
     moved = {**window, "to": "2026-12-27T12:00", "instead_of": "bob"}
     overrides.save_override({**spec, **moved}, existing=made, actor=ACTOR, now=now)
     assert {notice.user.username for notice in DutyNotice.objects.all()} == {"carol", "alice", "bob"}
+
+
+def test_whoever_covers_hears_of_it_and_of_every_change_and_of_the_end(desk: Group, now: datetime) -> None:
+    alice = user("alice")
+    span = {"from": "2026-12-24T12:00", "to": "2027-01-04T08:00"}
+
+    def told() -> list[tuple[str, str]]:
+        rows = [(notice.user.username, notice.text.partition("\n")[0]) for notice in DutyNotice.objects.order_by("id")]
+        DutyNotice.objects.all().delete()
+        return rows
+
+    saving = {"actor": ACTOR, "now": now}
+    away = covers.save_absence(alice, {**span, "cover": "bob", "covers": {"Desk": "carol"}}, **saving)  # type: ignore[arg-type]
+    assert sorted(told()) == [
+        ("bob", "Bob covers for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), in every other group."),
+        ("carol", "Carol covers for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), in Desk."),
+    ]
+    changed = {**span, "cover": "bob", "covers": {"Desk": "carol"}, "note": "Skiing"}
+    covers.save_absence(alice, changed, existing=absences.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    assert told() == [], "a note is nobody's duty"
+    shorter = {**span, "to": "2026-12-31T08:00", "cover": "bob"}
+    covers.save_absence(alice, shorter, existing=absences.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    assert told() == [
+        ("bob", "Bob covers for Alice from Thu 24 Dec 12:00 to Thu 31 Dec 08:00 (UTC), in every group."),
+        ("carol", "Carol was to cover for Alice from Thu 24 Dec 12:00 to Mon 04 Jan 08:00 (UTC), and is not any more."),
+    ]
+    covers.delete_absence(absences.rows().get(pk=away.pk), **saving)  # type: ignore[arg-type]
+    assert [name for name, _ in told()] == ["bob"]
 
 
 def test_whoever_covers_for_a_cover_has_the_shift_in_their_calendar(

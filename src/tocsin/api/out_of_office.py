@@ -16,6 +16,7 @@ from tocsin.api.paging import Number, Page, PageQuery, page
 from tocsin.api.routes import Routes
 from tocsin.core import configuration
 from tocsin.core.errors import Rejected
+from tocsin.oncall import covers
 from tocsin.people import absences
 from tocsin.people.models import OutOfOffice, User
 
@@ -86,7 +87,7 @@ def change_absence(
 def delete_absence(request: HttpRequest, id: Number) -> None:
     who = caller(request)
     with configuration.alone():
-        absences.delete_absence(_find_meant(request, id), actor=changer(who), now=who.now)
+        covers.delete_absence(_find_meant(request, id), actor=changer(who), now=who.now)
 
 
 def _find_meant(request: HttpRequest, number: int) -> OutOfOffice:
@@ -111,7 +112,7 @@ def _save_existing(absence: OutOfOffice, body: Spec, who: Caller) -> OutOfOffice
 def _save(user: User, body: Spec, existing: OutOfOffice | None, who: Caller) -> OutOfOffice:
     _require_own(who, user)
     spec = {name: value for name, value in body.items() if name not in _SHOWN_ONLY}
-    saved = absences.save_absence(user, spec, existing=existing, actor=changer(who), now=who.now)
+    saved = covers.save_absence(user, spec, existing=existing, actor=changer(who), now=who.now)
     return absences.rows().get(pk=saved.pk)
 
 

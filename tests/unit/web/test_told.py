@@ -160,6 +160,10 @@ def test_a_message_is_said_in_german_line_by_line_however_long_it_is() -> None:
             "Carol hat es eingetragen.",
         ),
         (
+            "Bob covers for Al from Thu 24 Dec 17:00 to Fri 25 Dec 08:00 (UTC), in every other group.",
+            "Bob vertritt Al von Do, 24. Dez 17:00 bis Fr, 25. Dez 08:00 (UTC), in allen anderen Gruppen.",
+        ),
+        (
             "You are primary of Desk from Mon 30 Nov 09:00 until Tue 01 Dec 09:00 (Europe/Zurich): override Xmas swap.",
             "Sie sind von Mo, 30. Nov 09:00 bis Di, 1. Dez 09:00 (Europe/Zurich) erste in Desk: Ausnahme Xmas swap.",
         ),

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 from tocsin.access.roles import Role
 from tocsin.core import database
 from tocsin.core.errors import Rejected
-from tocsin.oncall import lookup
+from tocsin.oncall import covers, lookup
 from tocsin.oncall.specs import write_moment
 from tocsin.people import absences as commands
 from tocsin.people.models import Group, OutOfOffice, User
@@ -77,7 +77,7 @@ def absence(request: Request, number: int | None = None) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             with seen.unchanged():
-                commands.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
+                covers.save_absence(away, form.spec(), existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             show_rejection(form, rejected, {"from": "begins", "to": "ends", "covers": "cover"})
         else:
@@ -103,7 +103,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         about = _("%(name)s is on call again as the schedules say; covers end.") % {"name": row.user.display_name}
         context = {"what": _("this absence"), "about": about, "back": ("absence", row.pk)}
         return page(request, "parts/delete.html", context)
-    commands.delete_absence(row, actor=actor(request), now=request.now)
+    covers.delete_absence(row, actor=actor(request), now=request.now)
     messages.success(request, _("The absence is gone: the schedules hold again."))
     return _back(request, row.user)
 

@@ -18,6 +18,14 @@ SENTENCES = (
     _("{name} arranged it"),
     _("It is your shift, or was"),
     _("It was your shift, or is again"),
+    # Out of office.
+    _("{name} covers for {name_b}, {day} to {day_b} ({zone})"),
+    _("{name} covers for {name_b} from {day} to {day_b} ({zone}), in every group"),
+    _("{name} covers for {name_b} from {day} to {day_b} ({zone}), in every other group"),
+    _("{name} covers for {name_b} from {day} to {day_b} ({zone}), in {name_c}"),
+    _("{name} no longer covers for {name_b}, {day} to {day_b} ({zone})"),
+    _("{name} was to cover for {name_b} from {day} to {day_b} ({zone}), and is not any more"),
+    _("You cover for somebody, or were to"),
     # Swaps.
     _("{name} asks you to take a shift of {name_b}"),
     _("{name} asks {name_b} to take {name_c} from {day} to {day_b} ({zone})"),
