@@ -163,6 +163,16 @@ def test_an_event_that_pagerduty_refuses_is_refused_and_kept(
     assert "cannot read" in alert().subject
 
 
+@pytest.mark.parametrize("key", [7, True, ["a"], {"a": 1}, " ", "x y "])
+def test_the_key_that_is_answered_closes_what_it_opened(desk: Desk, url: str, key: Any) -> None:
+    event = {"routing_key": secrets.token_of(door(desk, "pagerduty")), "dedup_key": key}
+    payload = {"summary": "Disk full", "source": "db1", "severity": "error"}
+    said = httpx.post(f"{url}/v2/enqueue", json={**event, "event_action": "trigger", "payload": payload}).json()
+    assert (alert().status, alert().source_id) == ("open", said["dedup_key"])
+    httpx.post(f"{url}/v2/enqueue", json={**event, "event_action": "resolve", "dedup_key": said["dedup_key"]})
+    assert alert().status == "closed"
+
+
 @pytest.mark.parametrize("path", ["/v2/enqueue", "/v2/change/enqueue", "/generic/2010-04-15/create_event.json"])
 @pytest.mark.parametrize(
     "body", [b"", b"[1]", b"{", b'"x"', b'{"routing_key": 7}', b'{"routing_key": "%s"}' % (b"0" * 32), b"[{}, {}]"]
@@ -252,6 +262,17 @@ def test_the_opsgenie_client_creates_reads_and_closes(sdk: Sdk) -> None:
     assert (told.is_success, told.status) == (False, "Alert does not exist")
     sdk.create("Disk full on db1", alias="disk/db 1")
     assert Alert.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("alias", "kept"), [(7, "7"), (True, "true"), (["a"], "a"), ({"a": 1}, '{"a":1}'), ("  ", None)]
+)
+def test_an_alias_of_whatever_sort_closes_what_it_opened(sdk: Sdk, url: str, alias: Any, kept: str | None) -> None:
+    headers = {"Authorization": f"GenieKey {sdk.token}"}
+    httpx.post(f"{url}/v2/alerts", json={"message": "Disk full", "alias": alias}, headers=headers)
+    assert alert().source_id == (kept or alert().source_id) != ""
+    sdk.alerts.close_alert(alert().source_id, identifier_type="alias")
+    assert alert().status == "closed"
 
 
 def test_every_verb_does_what_it_says(sdk: Sdk, desk: Desk) -> None:

@@ -26,6 +26,7 @@ from tocsin.inbound.door import Door
 from tocsin.inbound.doors import beats, opsgenie_orders, opsgenie_reads
 from tocsin.inbound.doors.opsgenie_orders import Verb
 from tocsin.inbound.heartbeat import Ping
+from tocsin.inbound.mapping.fields import text_of
 from tocsin.inbound.reception import RETRY, Reception, Refusal, headers_of
 
 KIND: Final = "opsgenie"
@@ -154,7 +155,8 @@ async def _order(reception: Reception, request: Request, body: bytes, send: Send
     if alias is None and identifier is not None:
         # Taken and found wanting afterwards, as over there.
         alias = ""
-    payload["alias"] = str(alias)[:_MAX_ALIAS] if alias else f"{'' if identifier is None else 'unknown '}{uuid.uuid4()}"
+    said = (text_of(alias) or "").strip()[:_MAX_ALIAS]
+    payload["alias"] = said or f"{'' if identifier is None else 'unknown '}{uuid.uuid4()}"
     raw = msgspec.json.encode(payload)
     problem = Rejected("invalid_request", "; ".join(problems.values())) if problems else None
     element = Element(None if problem else payload, raw, problem=problem)

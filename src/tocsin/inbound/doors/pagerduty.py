@@ -137,11 +137,14 @@ def _read(body: bytes) -> Event:
 
 
 def _key(event: Event, name: str) -> str:
-    """The event's key; one is made for a trigger without any, and is then of no other event."""
-    key = text_of(event.get(name)) or ""
-    if not key:
-        key = event[name] = uuid.uuid4().hex
+    """The event's key, which it has as the text that is answered; one is made for a trigger without any, and is then
+    of no other event."""
+    key = event[name] = _given_key(event, name) or uuid.uuid4().hex
     return key
+
+
+def _given_key(event: Event, name: str) -> str:
+    return (text_of(event.get(name)) or "").strip()
 
 
 def _action(event: Event) -> str:
@@ -189,7 +192,7 @@ def _problems_of_change(event: Event) -> list[str]:
 
 
 def _problem_with_key(event: Event, name: str, *, is_needed: bool) -> list[str]:
-    key = text_of(event.get(name)) or ""
+    key = _given_key(event, name)
     if is_needed and not key:
         return [f"'{name}' is missing or blank"]
     return [f"'{name}' is too long (maximum is {_MAX_KEY} characters)"] if len(key) > _MAX_KEY else []
