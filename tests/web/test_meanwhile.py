@@ -25,6 +25,7 @@ from tocsin.oncall.overrides import save_override
 from tocsin.outbound.commands import save_outbound
 from tocsin.outbound.models import LookUp, OutboundIntegration
 from tocsin.people import absences
+from tocsin.people import commands as people
 from tocsin.people.models import User
 from tocsin.workflows.commands import save_workflow
 from tocsin.workflows.models import Workflow
@@ -140,6 +141,12 @@ def _shared(kind: str, company: Company) -> Shared:
             return Shared(f"/outbound/{_halo(company).pk}/tickets/", "summary", "One", "Two")
         case "who is who":
             return Shared(f"/outbound/{_halo(company).pk}/people/", f"agent-{company.responder.pk}", "7", "8")
+        case "contact method":
+            spec = {"label": "Mobile", "channel": "sms", "address": "+41790000001"}
+            row = people.save_contact_method(company.admin, spec, **made)
+            return Shared(f"/me/contact-methods/{row.pk}/", "address", "+41790000002", "+41790000003")
+        case "contact rules":
+            return Shared("/me/rules/", "most_per_hour", "10", "20")
     raise AssertionError(kind)
 
 
@@ -147,7 +154,7 @@ EVERY = (
     "schedule", "group", "policy", "workflow", "provider", "support hours", "holiday calendar", "client table",
     "maintenance window", "user", "settings", "override", "absence", "integration settings", "integration credentials",
     "mapping", "rules", "routing", "which tickets page", "outbound integration", "what is written back", "tickets",
-    "who is who",
+    "who is who", "contact method", "contact rules",
 )  # fmt: skip
 
 
@@ -157,7 +164,8 @@ def test_whoever_saves_second_is_told_once_who_saved_before_and_loses_nothing(
 ) -> None:
     shared = _shared(kind, company)
     second = make_user("nora", "admin", "Nora North")
-    if kind == "absence":
+    is_own = kind in ("absence", "contact method", "contact rules")
+    if is_own:
         second = company.admin
     opened = [
         (browser, filled(browser.get(shared.path).content.decode(), shared.form))
@@ -170,7 +178,7 @@ def test_whoever_saves_second_is_told_once_who_saved_before_and_loses_nothing(
     refused = other.post(shared.path, {**old, **pressed, shared.field: [shared.by_second]})
     shown = refused.content.decode()
     assert refused.status_code == 422
-    by = "yourself" if kind == "absence" else "Alice Andersson"
+    by = "yourself" if is_own else "Alice Andersson"
     assert f"This was changed since you opened it, by {by} (" in shown
     again = filled(shown, shared.form)
     assert again[shared.field] == [shared.by_second], "what was typed is kept"

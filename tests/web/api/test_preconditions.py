@@ -70,6 +70,11 @@ def test_an_object_is_changed_by_whoever_read_it_as_it_is_and_by_nobody_else(
     after = admin.get(where)
     assert put.headers["ETag"] == after.headers["ETag"]
     assert (after.headers["ETag"] == tag) == (AuditEntry.objects.count() == entries)
+    entries = AuditEntry.objects.count()
+    again = sent(admin, "PUT", where, after.body, put.headers["ETag"])
+    assert (again.status, again.body) == (200, after.body), "what was shown is sent back as it is"
+    assert again.headers["ETag"] == put.headers["ETag"]
+    assert AuditEntry.objects.count() == entries
     # A proxy that compresses weakens it; a list of them and "any" are HTTP's too.
     for given in (f"W/{put.headers['ETag']}", f"{OTHER}, {put.headers['ETag']}", "*"):
         assert sent(admin, "PATCH", where, {}, given).status == 200

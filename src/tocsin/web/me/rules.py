@@ -29,9 +29,13 @@ from tocsin.web.alerts.forms import PRIORITIES
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.forms import beside, each, in_picker, show_rejection
 from tocsin.web.guard import actor
+from tocsin.web.meanwhile import Seen
 from tocsin.web.policies.step_forms import DAYS
 from tocsin.web.request import Request, page
 from tocsin.web.ways import Ways, initial_way, ways
+
+#: The part of a user's spec that is changed.
+RULES = "contact_rules"
 
 
 class LimitForm(forms.Form):
@@ -133,7 +137,7 @@ def contact_rules(request: Request) -> HttpResponse:
     rows = {priority: _ways(data, priority, held.get("by_priority", {}), labels) for priority in Priority}
     quiet = _quiet(data, held.get("quiet_hours", []), labels)
     limit = LimitForm(data, initial={"most_per_hour": held.get("most_per_hour")})
-    is_refused = False
+    seen, is_refused = Seen(request, "user", request.user.pk, lambda: _held(request.user), keys=(RULES,)), False
     if data is not None and limit.is_valid() and quiet.is_valid() and all(one.is_valid() for one in rows.values()):
         spec = {
             "by_priority": {
@@ -144,7 +148,7 @@ def contact_rules(request: Request) -> HttpResponse:
             "quiet_hours": [found for row in quiet.forms if (found := row.spec()) is not None],
             "most_per_hour": limit.cleaned_data["most_per_hour"] or 0,
         }
-        rejected = _save(request, spec)
+        rejected = _save(request, spec, seen)
         if rejected is None:
             messages.success(request, _("Saved."))
             return redirect("me")
@@ -157,14 +161,20 @@ def contact_rules(request: Request) -> HttpResponse:
         "limit": limit,
         "reached": reached_now(request.user, request.now),
         "has_methods": bool(labels),
+        "seen": seen,
     }
     return page(request, "me/rules.html", context, status=422 if failed else 200)
 
 
-def _save(request: Request, rules: Mapping[str, Any]) -> Rejected | None:
+def _held(user: User) -> dict[str, Any]:
+    return {RULES: User.objects.get(pk=user.pk).contact_rules}
+
+
+def _save(request: Request, rules: Mapping[str, Any], seen: Seen) -> Rejected | None:
     """What is wrong with the rules; None: they are saved."""
     try:
-        commands.save_contact_rules(request.user, rules, actor=actor(request), now=request.now)
+        with seen.unchanged():
+            commands.save_contact_rules(request.user, rules, actor=actor(request), now=request.now)
     except Rejected as rejected:
         return rejected
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from django.contrib import messages
@@ -29,6 +30,7 @@ from tocsin.web.guard import actor
 from tocsin.web.me import confirming, shifts
 from tocsin.web.me.forms import ContactMethodForm, PreferencesForm, TokenForm, initial_of
 from tocsin.web.me.rules import reached_now
+from tocsin.web.meanwhile import Seen
 from tocsin.web.push.views import is_only_way
 from tocsin.web.request import Request, page
 from tocsin.web.templatetags.parts import say_moment
@@ -72,11 +74,15 @@ def contact_method(request: Request, number: int | None = None) -> HttpResponse:
     """A new way to reach me, or changes to one."""
     method = _find(request, number) if number is not None else None
     form = ContactMethodForm(request.POST or None, initial=initial_of(method) if method else None)
+    # An administrator may change it by the API, or a file. Its user's entries in the audit log are those of their ways.
+    state = partial(commands.contact_method_spec, method) if method else None
+    seen = Seen(request, "user", request.user.pk, state, row=method)
     if request.method == "POST" and form.is_valid():
         try:
-            saved = commands.save_contact_method(
-                request.user, form.spec(), existing=method, actor=actor(request), now=request.now
-            )
+            with seen.unchanged():
+                saved = commands.save_contact_method(
+                    request.user, form.spec(), existing=method, actor=actor(request), now=request.now
+                )
         except Rejected as rejected:
             show_rejection(form, rejected, {"repeat.every": "repeat_every", "repeat.times": "repeat_times"})
         else:
@@ -85,7 +91,8 @@ def contact_method(request: Request, number: int | None = None) -> HttpResponse:
                 return redirect("confirm_contact_method", saved.pk)
             messages.success(request, _("Saved. Try it out with “Send test”."))
             return redirect("me")
-    return page(request, "me/contact_method.html", {"form": form, "method": method}, status=422 if form.errors else 200)
+    context = {"form": form, "method": method, "seen": seen}
+    return page(request, "me/contact_method.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
