@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -21,6 +22,7 @@ from tocsin.notify.models import Delivery, Notification, Pause
 from tocsin.operate import auditor, problems, standing
 from tocsin.operate.audit import Found
 from tocsin.operate.auditor import Auditor
+from tocsin.operate.finding import Finding
 from tocsin.operate.models import Audit, Node
 from tocsin.operate.presence import Presence, Turned, nodes
 
@@ -329,3 +331,16 @@ def test_a_key_that_an_old_fault_left_with_what_is_over_is_freed_and_told_on_the
     assert "still held its key" in desk.timeline(merged)[-1]
     again = ingest.send(integration, halo(1), halo(2), halo(3), halo(4))
     assert [one.status.value for one in again] == [*["Mapped Opened"] * 3, "Mapped Appended"]
+
+
+def test_that_the_disk_is_nearly_full_is_told_and_keeps_no_outside_from_hearing_that_paging_works(desk: Desk) -> None:
+    short = Finding("disk.space", "0.4 GB of 20.0 GB are free on the disk of /data.", "Make room.", about="/data")
+    with http_double() as outside:
+        for minute in (0, 1):
+            age_audit()
+            Auditor(now=partial(desk.at, minute), heartbeat_url=lambda: outside.url, room=lambda: [short]).turn()
+        assert len(outside.requests) == 2
+    assert [title for _, title in notices()] == ["Tocsin: The disk is nearly full"]
+    (problem,) = standing.read().problems
+    assert "0.4 GB of 20.0 GB are free" in problem.detail
+    assert "nobody is paged" in problem.detail

@@ -1,6 +1,6 @@
 """What is wrong with paging, judged from facts. Pure: `facts` reads them, `auditor` acts on what is found here.
 
-Only while nothing is wrong is the outside told that Tocsin lives.
+Only while nothing is wrong, warnings aside, is the outside told that Tocsin lives.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.core import durations
+from tocsin.operate.finding import Finding
 from tocsin.operate.presence import NodeSeen
 
 #: Whatever is due is done within this, or something is wrong.
@@ -51,6 +52,8 @@ class Facts:
     stuck: Several = Several()
     #: Deliveries whose sender ended in mid-send a minute ago or more, and that nobody took up.
     lost: int = 0
+    #: What is short on the disks that Tocsin writes to.
+    room: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Found:
     title: str
     detail: str
     remedy: str
+    #: Paging works still: the outside goes on hearing so.
+    is_warning: bool = False
 
 
 def judge(facts: Facts) -> tuple[Found, ...]:
@@ -73,6 +78,7 @@ def judge(facts: Facts) -> tuple[Found, ...]:
         *_forgotten(facts),
         *_stuck(facts),
         *_lost(facts),
+        *_room(facts),
     )
 
 
@@ -155,6 +161,12 @@ def _lost(facts: Facts) -> Iterator[Found]:
             f"other has taken {'them' if many else 'it'} up.",
             "Look whether a node with the role worker runs, and what its log says.",
         )
+
+
+def _room(facts: Facts) -> Iterator[Found]:
+    for short in facts.room:
+        why = "When it is full nothing can be stored, and nobody is paged."
+        yield Found(short.id, "The disk is nearly full", f"{short.detail} {why}", short.remedy, is_warning=True)
 
 
 def _alerts(several: Several) -> tuple[str, str]:

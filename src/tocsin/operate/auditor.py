@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tocsin.alerts import commands
@@ -14,6 +15,8 @@ from tocsin.core.database import Connection
 from tocsin.notify import queue
 from tocsin.operate import facts, problems
 from tocsin.operate.audit import Found, judge
+from tocsin.operate.checks import machine
+from tocsin.operate.finding import Finding
 from tocsin.operate.heartbeat import ping
 
 log = logging.getLogger(__name__)
@@ -32,10 +35,12 @@ class Auditor:
         *,
         now: Callable[[], datetime] = clock.now,
         heartbeat_url: Callable[[], str | None] = lambda: config.current().heartbeat_url,
+        room: Callable[[], Iterable[Finding]] = machine.room_of_database,
         name: str = "",
     ) -> None:
         self._now = now
         self._heartbeat_url = heartbeat_url
+        self._room = room
         self._name = name or socket.gethostname()
 
     def turn(self) -> bool:
@@ -44,9 +49,9 @@ class Auditor:
         with database.transaction() as connection:
             if not _claim(connection, self._name):
                 return False
-            found = audit(connection, self._now())
+            found = audit(connection, self._now(), tuple(self._room()))
         # The transaction has committed: a write works.
-        if not found and (url := self._heartbeat_url()) is not None:
+        if all(one.is_warning for one in found) and (url := self._heartbeat_url()) is not None:
             self._ping(url)
         for number in commands.free_keys_left_behind(self._now()):
             log.warning("Alert #%s held its key though nobody acts on it any more; it is free now.", number)
@@ -64,9 +69,10 @@ class Auditor:
             )
 
 
-def audit(connection: Connection, now: datetime) -> tuple[Found, ...]:
-    """Finds what is wrong at `now`, stores it, and queues what administrators are told, in the caller's transaction."""
-    found = judge(facts.gather(connection, now))
+def audit(connection: Connection, now: datetime, room: Sequence[Finding] = ()) -> tuple[Found, ...]:
+    """Finds what is wrong at `now`, with what is short on the disks (`room`), stores it, and queues what administrators
+    are told, in the caller's transaction."""
+    found = judge(replace(facts.gather(connection, now), room=room))
     followed = problems.follow(problems.load(connection), found, now)
     problems.keep(connection, followed.changed, now)
     if followed.notices:

@@ -41,6 +41,15 @@ def check() -> Iterator[Finding]:
         )
 
 
+def room_of_database() -> Iterator[Finding]:
+    """What is short on the disks of the built-in database; nothing where it is a server of its own, which may be on
+    another machine."""
+    settings = config.current()
+    if settings.database_url is None:
+        for folder in _folders(settings):
+            yield from room(folder)
+
+
 def room(folder: Path) -> Iterator[Finding]:
     """Whether the disk of `folder` has room and file entries left."""
     usage = shutil.disk_usage(folder)

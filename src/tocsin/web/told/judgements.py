@@ -147,6 +147,8 @@ JUDGEMENTS = (
     _("Pages are late"),
     _("Messages wait to be decided"),
     _("Alerts are forgotten"),
+    _("The disk is nearly full"),
+    _("When it is full nothing can be stored, and nobody is paged"),
     _("Escalation is stuck"),
     _("Messages were left in mid-send"),
     _("Look at the providers, and call whoever is on call by hand meanwhile"),
