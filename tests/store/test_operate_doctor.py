@@ -20,6 +20,7 @@ from tocsin.core import clock, config, crypto, database
 from tocsin.escalation.commands import save_policy
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
+from tocsin.oncall import overrides, specs
 from tocsin.oncall.commands import save_schedule
 from tocsin.oncall.models import CalendarImport, Schedule
 from tocsin.operate.auditor import Auditor
@@ -28,6 +29,7 @@ from tocsin.operate.doctor import examine
 from tocsin.operate.finding import Finding
 from tocsin.operate.models import Node
 from tocsin.operate.presence import Presence
+from tocsin.people import absences
 from tocsin.people.models import ContactMethod, User
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operate.md"
@@ -167,6 +169,30 @@ def test_a_channel_that_people_are_paged_by_without_a_provider_is_said(now: date
     assert set(missing) == {"email", "ntfy", "sms"}
     assert "the pages of 1 person" in missing["sms"].detail
     assert missing["ntfy"].remedy == missing["sms"].remedy == "Add one under Providers."
+
+
+def test_whoever_stands_in_covers_or_comes_from_a_calendar_and_cannot_be_reached_is_named(now: datetime) -> None:
+    for name in ("alice", "bob", "carol", "dave", "erin", "frank"):
+        make_user(name, now)
+    make_group("Service Desk", now, ["alice"])
+    shifts = [
+        {"name": "Weekly", "rotate": {"every": "1w", "at": "09:00", "users": ["alice"]}, "start": "2026-01-05"},
+        {"name": "Elsewhere", "calendar": {"url": "https://c.example.org/a.ics", "roles": ["primary"]}, "layer": 2},
+    ]
+    spec = {"name": "Desk", "group": "Service Desk", "time_zone": "UTC", "shifts": shifts}
+    save_schedule(spec, actor=ACTOR, now=now)
+    begin, end = (specs.write_moment(now + timedelta(days=days)) for days in (1, 2))
+    overrides.save_override({"schedule": "Desk", "user": "bob", "from": begin, "to": end}, actor=ACTOR, now=now)
+    users = {user.username: user for user in User.objects.all()}
+    away = {"from": begin, "to": end, "covers": {"Service Desk": "carol"}}
+    absences.save_absence(users["alice"], away, actor=ACTOR, now=now)
+    absences.save_absence(users["carol"], {"from": begin, "to": end, "cover": "alice"}, actor=ACTOR, now=now)
+    absences.save_absence(users["frank"], {"from": begin, "to": end, "cover": "erin"}, actor=ACTOR, now=now)
+    CalendarImport.objects.update(spans=[[users["dave"].pk, begin, end]])
+    ContactMethod.objects.exclude(user__username="alice").delete()
+    named = [finding.about for finding in found(now, "people.unreachable")]
+    assert named == ["bob", "carol", "dave"], "whom Erin covers for is called by nobody"
+    assert found(now + timedelta(days=3), "people.unreachable") == []
 
 
 def test_people_who_are_called_and_cannot_be_reached_are_named(now: datetime) -> None:

@@ -19,9 +19,10 @@ from tocsin.inbound.specs import ANYWAY
 from tocsin.notify import opt_outs, push_alone
 from tocsin.notify.channels.registry import address_problem
 from tocsin.notify.ways import Method, Person, with_rules
-from tocsin.oncall import schedules
-from tocsin.oncall.models import Schedule
+from tocsin.oncall import lookup, schedules
+from tocsin.oncall.models import CalendarImport, Override, Schedule
 from tocsin.operate.finding import Finding, Level, note
+from tocsin.people import absences
 from tocsin.people.models import ContactMethod, Membership, User
 
 
@@ -33,13 +34,13 @@ def check(now: datetime) -> Iterator[Finding]:
             "There is no administrator: nobody is told of problems, or can mend them in the browser.",
             "tocsin user create NAME --email E --role admin",
         )
-    yield from _unreachable_people()
+    yield from _unreachable_people(now)
     yield from _opted_out()
     yield from _unreachable_ways(now)
 
 
-def _unreachable_people() -> Iterator[Finding]:
-    """Active people whom a group or a policy calls, and who have no way to be called."""
+def _unreachable_people(now: datetime) -> Iterator[Finding]:
+    """Active people whom a group, schedule or policy calls, and who have no way to be called."""
     called = {membership.user_id for membership in Membership.objects.filter(roles__len__gt=0)}
     for integration in Integration.objects.prefetch_related("recipient_users"):
         called |= {user.pk for user in integration.recipient_users.all()}
@@ -47,6 +48,10 @@ def _unreachable_people() -> Iterator[Finding]:
         called |= references(policies.plan_of(policy)).users
     for schedule in Schedule.objects.all():
         called |= schedules.load(schedule.name, schedule.time_zone, schedule.definition).users
+    for read in CalendarImport.objects.all():
+        called |= {user for user, _since, until in lookup.imported_spans(read.spans).spans if until > now}
+    called |= set(Override.objects.filter(ends_at__gt=now).values_list("user_id", flat=True))
+    called |= _covering(called, now)
     reachable = {
         method.user_id
         for method in ContactMethod.objects.filter(is_enabled=True, awaits_code=False, user__in=called)
@@ -60,6 +65,15 @@ def _unreachable_people() -> Iterator[Finding]:
             about=user.username,
         )
     yield from _by_push_alone(called)
+
+
+def _covering(called: set[int], now: datetime) -> set[int]:
+    """Whoever covers for any of these, now or later, and whoever covers for those in turn."""
+    found: set[int] = set()
+    for absence in absences.rows().filter(ends_at__gt=now, user__in=called):
+        found |= {cover.user_id for cover in absence.covers.all()}
+        found |= {absence.cover_id} if absence.cover_id is not None else set()
+    return found | _covering(called | found, now) if found - called else found
 
 
 def _by_push_alone(called: set[int]) -> Iterator[Finding]:
