@@ -227,6 +227,16 @@ def test_conditions_ask_any_field_and_say_which_value_decided(desk: Desk) -> Non
     assert desk.told(alert) == []
 
 
+def test_workflows_with_the_same_order_go_as_they_are_listed(desk: Desk) -> None:
+    for name in ("Charlie", "Alpha", "Bravo"):
+        desk.workflow(name, order=3)
+    alert = desk.open()
+    desk.go(0)
+    listed = list(Workflow.objects.values_list("name", flat=True))
+    assert listed == ["Alpha", "Bravo", "Charlie"]
+    assert [run.workflow.name for run in desk.runs(alert)] == listed
+
+
 def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: Desk) -> None:
     flow = desk.workflow()
     watched, tested, off = desk.open(mode=PagingMode.WATCH), desk.open(), desk.open()

@@ -10,6 +10,9 @@ from django.utils.translation import gettext_lazy as _
 from tocsin.core.name_field import validate_name
 from tocsin.workflows.states import RunStatus
 
+#: In which order workflows are shown, and go: of two with the same position by their names.
+ORDER = ("position", "name")
+
 
 class Workflow(models.Model):
     """A trigger, conditions and actions in order; or a button on an alert."""
@@ -26,7 +29,7 @@ class Workflow(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
-        ordering = ("position", "name")
+        ordering = ORDER
         constraints = (models.UniqueConstraint(Lower("name"), name="workflows_workflow_name"),)
 
     def __str__(self) -> str:

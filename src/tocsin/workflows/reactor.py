@@ -21,6 +21,7 @@ from tocsin.core.database import Connection
 from tocsin.core.json_text import as_storable_json
 from tocsin.workflows import matching
 from tocsin.workflows.definition import Trigger
+from tocsin.workflows.models import ORDER
 from tocsin.workflows.states import OF_PAGING, TriggerKind
 
 log = logging.getLogger(__name__)
@@ -31,9 +32,9 @@ TOPIC = "workflows"
 #: How old what a process knows of the workflows can be, in seconds.
 FRESH = 1.0
 
-_ENABLED = (
+_ENABLED = database.literal(
     "SELECT id, definition -> 'trigger' AS trigger FROM workflows_workflow WHERE is_enabled AND trigger <> 'manual' "
-    "ORDER BY position, id"
+    f"ORDER BY {', '.join(ORDER)}"
 )
 
 # Of updates that come close together, one run looks at all. Not one that is looking already, and may have read the
