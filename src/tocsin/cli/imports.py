@@ -126,7 +126,7 @@ def _import(
 
         now = clock.now()
         documents = _documents(product, key, api_base, export, now)
-        found = product.translate(documents, now, known.users(), with_keys=with_keys)
+        found = product.translate(documents, now, known.users(now), with_keys=with_keys)
     text = yaml.write(dict(found.configuration))
     said = as_text(found)
     if output is None:

@@ -37,6 +37,8 @@ class Known:
     name: str = ""
     time_zone: str = "UTC"
     is_active: bool = True
+    #: Their absences that are not over, as YAML has them.
+    away: tuple[Mapping[str, Any], ...] = ()
 
 
 class Draft:

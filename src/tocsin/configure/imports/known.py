@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from tocsin.configure.imports.draft import Known
+from tocsin.people import absences
 from tocsin.people.models import User
 
 
-def users() -> dict[str, Known]:
+def users(now: datetime) -> dict[str, Known]:
     """By e-mail in lower case."""
+    away: dict[int, list[dict[str, Any]]] = {}
+    for absence in absences.rows().filter(ends_at__gt=now):
+        away.setdefault(absence.user_id, []).append(absences.nested_spec(absence))
     return {
-        user.email.casefold(): Known(user.username, user.role, user.name, user.time_zone, user.is_active)
-        for user in User.objects.only("email", "username", "role", "name", "time_zone", "is_active")
+        user.email.casefold(): Known(
+            user.username, user.role, user.name, user.time_zone, user.is_active, tuple(away.get(user.pk, ()))
+        )
+        for user in User.objects.all()
         if user.email
     }

@@ -6,7 +6,7 @@ Phone numbers are read by the rules of their country; steps of a person's own no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
@@ -62,7 +62,7 @@ def add(draft: Draft, person: Person, username: str) -> None:
     if known is not None:
         # Said all the same: what a user's entry leaves out is the default, and would switch them on again.
         entry |= {"name": known.name, "role": known.role, "time_zone": known.time_zone}
-        is_active = known.is_active
+        is_active, away = known.is_active, _beside(draft, username, known.away, person.out_of_office)
         draft.together(
             Weight.CHANGED,
             "users",
@@ -74,12 +74,37 @@ def add(draft: Draft, person: Person, username: str) -> None:
     else:
         entry["name"] = person.name[:200] if person.name != username else ""
         entry |= {"role": person.role, "time_zone": draft.zone(person.time_zone, f"user {username}")}
-        is_active = person.is_active
+        is_active, away = person.is_active, list(person.out_of_office)
         methods, rules = _methods(draft, person, username)
         entry |= {"contact_methods": methods, "contact_rules": rules}
     if not is_active:
         entry["active"] = False
-    draft.add("users", entry | {"out_of_office": list(person.out_of_office)})
+    draft.add("users", entry | {"out_of_office": away})
+
+
+def forwarded(draft: Draft) -> str:
+    """The note of an absence that comes in, by which it is known when it comes again."""
+    return f"Forwarded in {draft.product}"
+
+
+def _beside(
+    draft: Draft, username: str, here: Sequence[Mapping[str, Any]], coming: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The absences that somebody entered here, and those that come in and do not overlap them. All are in UTC; where
+    nothing comes in, what is here is left alone."""
+    own = [one for one in here if one.get("note") != forwarded(draft)]
+    kept = list(own)
+    for one in coming:
+        if not any(one["from"] < other["to"] and other["from"] < one["to"] for other in own):
+            kept.append(one)
+            continue
+        draft.leave_out(
+            f"user {username}",
+            f"has no cover from {one['from']} to {one['to']} by {one['cover']}",
+            "It overlaps an absence that they entered here.",
+            "Enter it under Me → Out of office, cut to fit.",
+        )
+    return kept if coming else []
 
 
 def phone(text: str) -> str:

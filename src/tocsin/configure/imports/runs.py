@@ -180,7 +180,7 @@ def _read(number: int, product: Product, fetch: Callable[[_Told], Documents], wi
     read = fetch(told)
     told("Translating…", at_once=True)
     now = clock.now()
-    found = product.translate(read, now, known.users(), with_keys=with_keys)
+    found = product.translate(read, now, known.users(now), with_keys=with_keys)
     text = export.write(dict(found.configuration))
     told("Comparing with what is here…", at_once=True)
     lines: list[str] = []

@@ -93,8 +93,13 @@ def test_contacts_and_the_rule_for_new_alerts_become_methods_with_waits(moved: T
     }
     bob = named(moved, "users", "bob", "username")
     assert bob["out_of_office"] == [
-        {"from": "2026-12-24T00:00", "to": "2027-01-03T00:00", "cover": "alice", "note": "Forwarded in Opsgenie"}
-    ], "in his own zone"
+        {
+            "from": "2026-12-24T06:00:00Z",
+            "to": "2027-01-03T06:00:00Z",
+            "cover": "alice",
+            "note": "Forwarded in Opsgenie",
+        }
+    ], "whatever his zone is here"
 
 
 def test_maintenance_that_is_still_to_come_is_a_window_of_its_integrations(moved: Translation) -> None:
@@ -217,6 +222,21 @@ def test_hours_that_are_none_are_told(broken: Any) -> None:
     rotations = [{**one, "timeRestriction": limits} for one in whole["schedules"][0]["rotations"]]
     moved = translate({**whole, "schedules": [{**whole["schedules"][0], "rotations": rotations}]}, NOW)
     assert "is not in the schedule. has a time that is none" in as_text(moved)
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_absences_that_somebody_entered_here_stay(overlaps: bool) -> None:
+    own = {"from": "2027-02-01T00:00:00Z", "to": "2027-02-05T00:00:00Z", "cover": "carol", "note": "Skiing"}
+    if overlaps:
+        own |= {"from": "2026-12-20T00:00:00Z"}
+    earlier = {"from": "2026-12-24T00:00:00Z", "to": "2026-12-26T00:00:00Z", "note": "Forwarded in Opsgenie"}
+    held = Known("robert", "admin", away=(own, earlier))
+    moved = translate(account.documents(), NOW, {"bob@example.org": held})
+    away = named(moved, "users", "robert", "username")["out_of_office"]
+    assert away[0] == own
+    assert [one["note"] for one in away[1:]] == ([] if overlaps else ["Forwarded in Opsgenie"])
+    assert earlier not in away, "the newest state of what came from there"
+    assert ("overlaps an absence that they entered here" in as_text(moved)) == overlaps
 
 
 def test_what_the_backup_tool_wrote_comes_to_the_same(moved: Translation) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from tocsin.configure.imports import people
 from tocsin.configure.imports.opsgenie.world import World, in_order, keys, span
 from tocsin.configure.imports.people import Person, Way
 from tocsin.configure.imports.report import Weight
 from tocsin.configure.imports.shapes import Document, moment, object_of, objects_of
-from tocsin.core.specs import is_zone
+from tocsin.oncall.specs import write_moment
 
 _ROLES = {"owner": "admin", "admin": "admin", "user": "responder", "stakeholder": "observer", "observer": "observer"}
 _CHANNELS = {"email": "email", "sms": "sms", "voice": "voice"}
@@ -144,8 +143,6 @@ def _away(world: World, user: Document, forwardings: list[Document]) -> list[dic
     """Forwardings of what comes to this user that are not over, as absences with cover."""
     found = []
     own = world.user(user)
-    zone_name = str(user.get("timeZone") or user.get("timezone") or "")
-    zone = ZoneInfo(zone_name) if zone_name and is_zone(zone_name) else ZoneInfo("UTC")
     for rule in forwardings:
         since, until = moment(rule.get("startDate")), moment(rule.get("endDate"))
         cover = world.user(rule.get("toUser"))
@@ -153,8 +150,8 @@ def _away(world: World, user: Document, forwardings: list[Document]) -> list[dic
             continue
         if since is None or until is None or until <= world.draft.now or until <= since or cover in (None, own):
             continue
-        local = [at.astimezone(zone).replace(tzinfo=None).isoformat(timespec="minutes") for at in (since, until)]
-        found.append({"from": local[0], "to": local[1], "cover": cover, "note": "Forwarded in Opsgenie"})
+        bounds = {"from": write_moment(since), "to": write_moment(until)}
+        found.append({**bounds, "cover": cover, "note": people.forwarded(world.draft)})
     return _apart(world, str(own), sorted(found, key=lambda entry: str(entry["from"])))
 
 
