@@ -20,6 +20,7 @@ REFRESH = timedelta(hours=1)
 #: Of a calendar so many turns are taken; one with more is refused.
 MOST_TURNS = 5000
 _PRODUCT = "-//Tocsin//On call//EN"
+_BOM = b"\xef\xbb\xbf"
 #: What makes a turn: an event in which one of these cannot be understood is left out, or taken in part.
 _TIMES = ("DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID")
 #: Of these an event has one at most.
@@ -102,11 +103,15 @@ def read(
 
     _refuse_other(body)
     try:
-        calendar = icalendar.Calendar.from_ical(body)
+        calendars = icalendar.Calendar.from_ical(body, multiple=True)
     except _BROKEN as error:
         raise Unreadable(f"It is not a calendar that can be read: {str(error)[:200]}.") from None
+    begun = sum(line.rstrip().upper() == b"BEGIN:VCALENDAR" for line in body.removeprefix(_BOM).splitlines())
+    if len(calendars) < max(begun, 1):
+        problem = "it is not whole, or its lines do not end as they must"
+        raise Unreadable(f"It is not a calendar that can be read: {problem}.")
     flaws: dict[str, None] = {}
-    events = list(_events(calendar, zone, since, until, flaws))
+    events = [event for calendar in calendars for event in _events(calendar, zone, since, until, flaws)]
     if len(events) > MOST_TURNS:
         raise Unreadable(f"It has {len(events)} events in the time looked at; {MOST_TURNS} are taken at most.")
     spans: list[tuple[int, datetime, datetime]] = []
@@ -132,7 +137,7 @@ def read(
 
 def _refuse_other(body: bytes) -> None:
     """Raises Unreadable for what is no calendar at all, or only the beginning of one."""
-    text = body.removeprefix(b"\xef\xbb\xbf").strip()
+    text = body.removeprefix(_BOM).strip()
     if not text:
         raise Unreadable("It is not a calendar: it is empty.")
     if text[:15].upper() != b"BEGIN:VCALENDAR":

@@ -82,6 +82,9 @@ def test_who_is_nobody_here_is_named_and_a_cancelled_event_is_left_out() -> None
         (b"BEGIN:VCALENDAR\r\n", "only a part"),
         (b"BEGIN:VCALENDAR\r\n\x00\r\nEND:VCALENDAR", "could not be parsed"),
         (b"\xff\xfe\x00", "begins with"),
+        (b"BEGIN:VCALENDAR\rVERSION:2.0\rEND:VCALENDAR", "not whole"),
+        (b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "not whole"),
+        (calendar() + b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nEND:VCALENDAR", "not whole"),
     ],
 )
 def test_what_is_no_calendar_is_refused_in_words(body: bytes, said: str) -> None:
@@ -198,6 +201,11 @@ def test_what_is_wrong_with_an_event_is_told_and_the_others_are_taken(event: str
     (flaw,) = found.flaws
     assert flaw.startswith("Bob (")
     assert said in flaw
+
+
+def test_a_stream_of_several_calendars_is_read_whole() -> None:
+    both = calendar(f"{HOUR}\r\nSUMMARY:Alice") + calendar(f"{HOUR}\r\nSUMMARY:Bob")
+    assert [user for user, _, _ in ical.read(both, PEOPLE, ZURICH, SINCE, UNTIL).spans] == [ALICE, BOB]
 
 
 def test_a_day_that_ends_where_it_begins_is_that_day() -> None:
