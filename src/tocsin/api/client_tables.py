@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from ninja import Query, Schema
 from pydantic import Field
 
 from tocsin.access.audit import Actor
 from tocsin.access.roles import Action
+from tocsin.api import preconditions
 from tocsin.api.config_nouns import ConfigNoun, Spec, register
 from tocsin.api.gate import Caller, caller, changer
 from tocsin.api.lookup import find_named
 from tocsin.api.paging import Page, PageQuery, page
 from tocsin.api.routes import Routes
+from tocsin.core import configuration
 from tocsin.inbound import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
@@ -50,12 +52,17 @@ def list_client_tables(request: HttpRequest, query: Query[ClientTableFilters]) -
     return page(rows, query, lambda found: [{"id": one.pk, **commands.client_table_spec(one, names)} for one in found])
 
 
-@routes.post("/{id}/import", Action.ROUTING, summary="Make its clients those of a CSV; nothing changes on an error")
-def import_csv(request: HttpRequest, id: str, body: CsvBody) -> dict[str, Any]:
-    who = caller(request)
-    table = CLIENT_TABLES.find_own(id, who, Action.ROUTING)
-    spec = {**commands.client_table_spec(table), "clients": commands.from_csv(body.csv)}
-    return _show(commands.save_client_table(spec, existing=table, actor=changer(who), now=who.now))
+@routes.post(
+    "/{id}/import", Action.ROUTING, summary="Make its clients those of a CSV; nothing changes on an error", tagged=True
+)
+def import_csv(request: HttpRequest, response: HttpResponse, id: str, body: CsvBody) -> dict[str, Any]:
+    who, clients = caller(request), commands.from_csv(body.csv)
+    with configuration.alone():
+        table = CLIENT_TABLES.find_meant(request, id)
+        spec = {**commands.client_table_spec(table), "clients": clients}
+        saved = commands.save_client_table(spec, existing=table, actor=changer(who), now=who.now)
+        preconditions.tag(response, CLIENT_TABLES.state(saved))
+        return _show(saved)
 
 
 def _rows() -> QuerySet[ClientTable]:

@@ -13,6 +13,8 @@ from tocsin.api.gate import Gate
 
 #: What changes an object that is there: these ask for its tag.
 _CHANGING = frozenset({"PUT", "PATCH", "DELETE"})
+#: Where a new one is posted to: it has no state yet.
+_NEW = ""
 
 _ERROR = {
     "description": "What went wrong.",
@@ -59,7 +61,7 @@ class Routes:
         **options: Any,
     ) -> Callable[[View], View]:
         def add(view: View) -> View:
-            takes_if_match = tagged and method in _CHANGING
+            takes_if_match = tagged and (method in _CHANGING or (method == "POST" and path != _NEW))
             gate = Gate(action, takes_if_match=takes_if_match)
             responses: dict[int | str, Any] = {"default": _ERROR}
             if tagged and answers is not None:

@@ -119,6 +119,18 @@ def test_a_secret_and_an_override_are_changes_too(company: Company, admin: Api) 
     refused(sent(admin, "PATCH", "settings", {"organisation_name": "Two"}, settings), 412, "changed_meanwhile")
 
 
+def test_a_csv_takes_the_place_of_the_clients_that_one_has_seen(company: Company, admin: Api) -> None:
+    made = admin.post("client-tables", {"name": "Clients", "clients": [{"client": "Acme", "group": "Network"}]})
+    assert admin.patch("client-tables/Clients", {"clients": [{"client": "Bolt", "group": "Network"}]}).status == 200
+    csv = {"csv": "Corp,Network,"}
+    told = sent(admin, "POST", "client-tables/Clients/import", csv, made.headers["ETag"])
+    refused(told, 412, "changed_meanwhile")
+    seen = admin.get("client-tables/Clients").headers["ETag"]
+    done = sent(admin, "POST", "client-tables/Clients/import", csv, seen)
+    assert [one["client"] for one in done.body["clients"]] == ["Corp"]
+    assert done.headers["ETag"] == admin.get("client-tables/Clients").headers["ETag"] != seen
+
+
 def test_of_two_who_send_the_same_tag_at_once_one_wins_and_the_other_hears_it(company: Company, admin: Api) -> None:
     tag = admin.get("groups/Network").headers["ETag"]
     answers: list[Answer] = []
