@@ -126,6 +126,25 @@ def test_statuses_that_halo_opens_and_closes_by_are_kept() -> None:
     }
 
 
+def test_the_usual_statuses_of_halo_stay_those_of_the_kind() -> None:
+    rules = {
+        "open_alert_when": {"field_name": "ticket^status^name", "type": "contains", "values": ["New"]},
+        "close_alert_when": {"type": "contains", "values": ["Closed"]},
+    }
+    moved = with_integration(inbound_integration_name="HaloITSM", api_settings={"url_mapping": rules})
+    assert "rules" not in named(moved, "integrations", "HaloITSM")
+
+
+def test_a_heartbeat_of_halo_is_a_heartbeat_and_a_recipient_who_is_gone_is_told() -> None:
+    moved = with_integration(
+        inbound_integration_name="Halo sync", type="Heartbeat", recipient_users=["bob", "gone"], recipient_groups=["No"]
+    )
+    one = named(moved, "integrations", "Halo sync")
+    assert (one["kind"], one["recipients"]) == ("heartbeat", {"users": ["bob"]})
+    for name in ("gone", "No"):
+        assert f"integration Halo sync: does not notify {name}. There is no such one here." in as_text(moved)
+
+
 def test_a_heartbeat_is_expected_as_often_as_there() -> None:
     moved = with_integration(type="Heartbeat", heartbeat_settings={"heartbeat_interval_in_min": 15})
     assert named(moved, "integrations", "One")["settings"] == {"interval": "15m"}

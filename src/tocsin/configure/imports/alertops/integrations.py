@@ -70,13 +70,15 @@ def integrations(
     for document in documents:
         there = text_of(document, "inbound_integration_name", "integration_name", "name")
         name = draft.name("integrations", there)
-        kind = "haloitsm" if "halo" in there.lower() else _KINDS.get(text_of(document, "type").lower(), "api")
+        type_there = text_of(document, "type").lower() or "api"
+        is_halo = type_there == "api" and "halo" in there.lower()
+        kind = "haloitsm" if is_halo else _KINDS.get(type_there, "api")
         entry: dict[str, Any] = {"name": name, "kind": kind}
         if document.get("enabled") is False:
             entry["mode"] = "disabled"
         recipients = {
-            "groups": _known(document.get("recipient_groups"), groups),
-            "users": _known(document.get("recipient_users"), users),
+            "groups": _known(draft, document.get("recipient_groups"), groups, f"integration {name}"),
+            "users": _known(draft, document.get("recipient_users"), users, f"integration {name}"),
         }
         entry["recipients"] = {key: found for key, found in recipients.items() if found}
         policy = policies.get(text_of(document, "escalation_policy", "escalation_policy_name").casefold())
@@ -106,16 +108,17 @@ def integrations(
 
 def _of_its_kind(draft: Draft, kind: str, document: Document, subject: str) -> dict[str, Any]:
     """What the integration does with its messages; of what it does there only, the report says so."""
-    held = [document, *(object_of(document.get(key)) for key in _SETTINGS)]
+    settings = {key: object_of(document.get(key)) for key in _SETTINGS}
     for keys, what, why, remedy in _ADVANCED:
-        if any(_is_used(one.get(key)) for one in held for key in keys):
+        if any(_is_used(one.get(key)) for one in (document, *settings.values()) for key in keys):
             draft.leave_out(subject, what, why, remedy)
     match kind:
         case "heartbeat":
-            every = whole_of(object_of(document.get("heartbeat_settings")), "heartbeat_interval_in_min")
+            every = whole_of(settings["heartbeat_settings"], "heartbeat_interval_in_min")
             return {"settings": {"interval": f"{every}m"}} if 0 < every <= _LONGEST_INTERVAL else {}
         case "email":
-            if any(_is_used(one.get("open_alert_when")) for one in (held[2], object_of(held[2].get("url_mapping")))):
+            email = settings["email_settings"]
+            if any(_is_used(one.get("open_alert_when")) for one in (email, object_of(email.get("url_mapping")))):
                 draft.leave_out(
                     subject,
                     "opens an alert for every mail",
@@ -124,7 +127,7 @@ def _of_its_kind(draft: Draft, kind: str, document: Document, subject: str) -> d
                 )
             return {}
         case _:
-            return _definition(draft, kind, held[1], subject)
+            return _definition(draft, kind, settings["api_settings"], subject)
 
 
 def _is_used(value: object) -> bool:
@@ -145,7 +148,8 @@ def _definition(draft: Draft, kind: str, settings: Document, subject: str) -> di
         found["mapping"] = fields
     for name in (name for name in _NOT_MAPPED if _is_used(mapping.get(name))):
         draft.leave_out(subject, f"has no {name}", "It is not carried over.", "Map it on the Mapping tab.")
-    if rules := _rules(draft, mapping, subject):
+    usual = load_kinds()[kind].rules
+    if rules := {name: rule for name, rule in _rules(draft, mapping, subject).items() if rule != usual.get(name)}:
         found["rules"] = rules
     both = (_filter(draft, settings, how, subject) for how in ("all", "any"))
     filters = [one for one in both if one]
@@ -215,7 +219,15 @@ def _filter(draft: Draft, settings: Document, how: str, subject: str) -> dict[st
     return {how: found} if found else {}
 
 
-def _known(given: object, names: dict[str, str]) -> list[str]:
+def _known(draft: Draft, given: object, names: dict[str, str], subject: str) -> list[str]:
+    """The recipients that are here, each once, by their names here."""
     several = given if isinstance(given, list) else []
     said = [text_of(one, "group_name", "user_name", "name") if isinstance(one, dict) else str(one) for one in several]
+    for gone in (one for one in said if one.casefold() not in names):
+        draft.leave_out(
+            subject,
+            f"does not notify {gone[:100] or 'somebody'}",
+            "There is no such one here.",
+            "Choose whoever it is to be on the Settings tab.",
+        )
     return list(dict.fromkeys(names[one.casefold()] for one in said if one.casefold() in names))
