@@ -175,6 +175,8 @@ ACCOUNT_REAUTHENTICATION_REQUIRED = True
 MFA_FORMS = {
     "authenticate": "tocsin.web.accounts.signin.SecondFactorForm",
     "reauthenticate": "tocsin.web.accounts.signin.AgainForm",
+    "add_webauthn": "tocsin.web.accounts.signin.AddKeyForm",
+    "edit_webauthn": "tocsin.web.accounts.signin.RenameKeyForm",
 }
 MFA_ADAPTER = "tocsin.web.accounts.adapter.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]

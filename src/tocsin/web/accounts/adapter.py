@@ -8,15 +8,24 @@ from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
 from tocsin.core import config, crypto
 from tocsin.people.models import User
+
+_AGAIN = {
+    "reauthenticate": _("Use the password"),
+    "mfa_reauthenticate": _("Use a code"),
+    "mfa_reauthenticate:webauthn": _("Use a key"),
+}
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -56,6 +65,11 @@ class AccountAdapter(DefaultAccountAdapter):
         assert isinstance(user, User)
         audit.record_sign_in(user, user.username, succeeded=True, address=address_of(request), now=moment_of(request))
 
+    def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:
+        """The ways to show that it is still oneself, in our words."""
+        found: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        return [{**one, "description": _AGAIN.get(one["id"], one["description"])} for one in found]
+
     def logout(self, request: HttpRequest) -> None:
         if request.user.is_authenticated:
             audit.record_sign_out(request.user, address=address_of(request), now=moment_of(request))
@@ -82,6 +96,11 @@ class SecondFactorAdapter(DefaultMFAAdapter):
 
     def decrypt(self, encrypted_text: str) -> str:
         return crypto.decrypt(encrypted_text)
+
+    def generate_authenticator_name(self, user: AbstractBaseUser, type: Authenticator.Type) -> str:
+        """What a key is called until its owner names it."""
+        number = 1 + Authenticator.objects.filter(user_id=user.pk, type=type).count()
+        return gettext("Key %(number)s") % {"number": number}
 
     def get_public_key_credential_rp_entity(self) -> dict[str, str]:
         """A passkey belongs to the public address' host."""

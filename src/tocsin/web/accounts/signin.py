@@ -11,6 +11,7 @@ from allauth.core.internal.cryptokit import normalize_user_code
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base.forms import AuthenticateForm, BaseAuthenticateForm, ReauthenticateForm
 from allauth.mfa.base.internal.flows import check_rate_limit
+from allauth.mfa.webauthn.forms import AddWebAuthnForm, EditWebAuthnForm
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
@@ -83,6 +84,10 @@ class _OnceForm(BaseAuthenticateForm):
     """A code is taken once for as long as it fits, by whatever process: the library forgets it after one step, and
     knows only those that its own process took."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].widget.attrs.pop("placeholder", None)
+
     def clean_code(self) -> str:
         said, now = normalize_user_code(self.cleaned_data["code"]), moment_of(context.request)
         if second_factors.is_used_up(self.user, said, now=now):
@@ -111,3 +116,25 @@ class SecondFactorForm(_OnceForm, AuthenticateForm):
 
 class AgainForm(_OnceForm, ReauthenticateForm):
     """The code before something that matters."""
+
+
+class AddKeyForm(AddWebAuthnForm):
+    """A new passkey or security key."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].label = _("Name")
+        self.fields["name"].help_text = _("What you know it by, such as the device that it is on.")
+        by_itself = self.fields["passwordless"]
+        by_itself.label = _("It signs in by itself, without the password")
+        by_itself.help_text = _("It then asks for a fingerprint, a face or a PIN. Older security keys cannot do this.")
+        # What nearly every phone and computer can do, and what a passkey is for.
+        by_itself.initial = True
+
+
+class RenameKeyForm(EditWebAuthnForm):
+    """Another name for a key."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].label = _("Name")

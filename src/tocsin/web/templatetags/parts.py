@@ -23,6 +23,7 @@ from tocsin.escalation import by_hand
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify.channels import phone_numbers
 from tocsin.people import sealed
+from tocsin.people import second_factors as factors
 from tocsin.people.models import User
 from tocsin.web import counting
 from tocsin.web.alerts.forms import PRIORITIES
@@ -228,6 +229,12 @@ def initials(name: str) -> str:
     if len(words) == 1:
         return words[0][:2].upper()
     return (words[0][0] + words[-1][0]).upper()
+
+
+@register.filter
+def second_factors(user: User) -> list[str]:
+    """What somebody signs in with besides the password."""
+    return factors.kinds(user)
 
 
 @register.simple_tag

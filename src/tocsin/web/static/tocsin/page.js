@@ -231,6 +231,13 @@
     const passkey = document.getElementById("passkey_login");
     if (passkey) passkey.hidden = false;
   }
+  // The account library tells its console alone that the browser gave no key.
+  document.addEventListener("allauth.error", (event) => {
+    const failed = document.getElementById("key-failed");
+    if (!failed) return;
+    event.preventDefault();
+    failed.hidden = false;
+  });
 
   /* ---- the chosen tab is in sight, also where tabs scroll; the first is anyway, and asking for places costs time ---- */
   document.querySelectorAll(".tabs [aria-current]:not(:first-child)").forEach((tab) => {

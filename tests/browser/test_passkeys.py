@@ -1,0 +1,87 @@
+"""Passkeys, with an authenticator that the browser itself plays: added, used alone and after the password, removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser import desk as desks
+from tests.browser.browsing import PHONE, visitor
+from tests.browser.running import serve
+from tests.browser.test_every_page import sign_in
+
+pytestmark = pytest.mark.browser
+
+#: As built into a phone: it asks whoever holds it, here at once.
+_BUILT_IN = {
+    "protocol": "ctap2",
+    "transport": "internal",
+    "hasResidentKey": True,
+    "hasUserVerification": True,
+    "isUserVerified": True,
+    "automaticPresenceSimulation": True,
+}
+
+
+def test_a_passkey_signs_in_alone_and_after_the_password(browser: Browser, database: str, tmp_path: Path) -> None:
+    desks.set_up()
+    with serve(tmp_path, database) as running, visitor(browser, running.url, width=PHONE) as alice:
+        page = alice.page
+        phone = alice.context.new_cdp_session(page)
+        phone.send("WebAuthn.enable")
+        key = phone.send("WebAuthn.addVirtualAuthenticator", {"options": _BUILT_IN})["authenticatorId"]
+
+        def recognises(whoever_holds_it: bool) -> None:
+            phone.send("WebAuthn.setUserVerified", {"authenticatorId": key, "isUserVerified": whoever_holds_it})
+
+        sign_in(alice, "alice")
+        alice.open("/account/2fa/")
+        page.get_by_role("link", name="Add a key").click()
+        page.get_by_label("Password").fill(desks.PASSWORD)
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_label("It signs in by itself")).to_be_checked()
+        alice.check()
+        page.get_by_label("Name").fill("Alice's phone")
+        # It does not know the finger: the page says so, and nothing is added.
+        recognises(False)
+        page.get_by_role("button", name="Add it").click()
+        expect(page.get_by_role("alert")).to_contain_text("The browser gave no key")
+        recognises(True)
+        page.get_by_role("button", name="Add it").click()
+        expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
+        alice.open("/account/2fa/webauthn/")
+        row = page.get_by_role("row").filter(has_text="Alice's phone")
+        expect(row).to_contain_text("without the password")
+        expect(row).to_contain_text("Never used")
+        alice.check()
+
+        alice.context.clear_cookies()
+        alice.open("/account/login/")
+        page.get_by_role("button", name="Sign in with a passkey").click()
+        expect(page.get_by_role("heading", name="Home")).to_be_visible()
+
+        alice.context.clear_cookies()
+        alice.open("/account/login/")
+        page.get_by_label("Username or e-mail").fill("alice")
+        page.get_by_label("Password").fill(desks.PASSWORD)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        expect(page.get_by_text("enter one of your recovery codes")).to_be_visible()
+        alice.check()
+        page.get_by_role("button", name="Use the key").click()
+        expect(page.get_by_role("heading", name="Home")).to_be_visible()
+
+        alice.open("/account/2fa/webauthn/")
+        expect(row).to_contain_text("Last used")
+        page.get_by_role("link", name="Rename").click()
+        page.get_by_role("link", name="Use a key").click()
+        page.get_by_role("button", name="Use the key").click()
+        page.get_by_label("Name").fill("The old phone")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("row").filter(has_text="The old phone").get_by_role("link", name="Remove").click()
+        expect(page.get_by_role("heading", name="Remove The old phone")).to_be_visible()
+        alice.check()
+        page.get_by_role("button", name="Remove it").click()
+        expect(page.get_by_text("None yet.")).to_be_visible()
+        assert alice.problems == []
