@@ -151,6 +151,17 @@ class Draft:
         """Notes the same thing of many: one line says of which. `nouns` is "users"."""
         self._together.setdefault((weight, nouns, what, why, remedy), []).append(one)
 
+    def acknowledgements_run_out(self, nouns: str, one: str) -> None:
+        """Notes that policies ask again after an acknowledgement, where the other product never does."""
+        self.together(
+            Weight.CHANGED,
+            nouns,
+            one,
+            "ask “Still on it?” 30 minutes after an acknowledgement",
+            f"In {self.product} an acknowledgement never runs out; here whoever does not answer is no longer on it.",
+            "Make that time longer on the policy, if it is too soon.",
+        )
+
     def translation(self) -> Translation:
         """All of it."""
         findings = list(self._findings)

@@ -60,6 +60,10 @@ def of_event(shift: dict[str, Any], at: datetime) -> frozenset[str]:
     return frozenset(found)
 
 
+def test_that_an_acknowledgement_runs_out_here_is_told(moved: Translation) -> None:
+    assert "ask “Still on it?” 30 minutes after an acknowledgement" in as_text(moved)
+
+
 def test_who_is_on_call_stays_the_same_over_a_month_of_levels_days_and_overrides(moved: Translation) -> None:
     asked = on_call(named(moved, "schedules", "SRE-Primary"))
     names = {"UALICE": "alice", "UBOB": "bob", "UCAROL": "carol"}
@@ -79,6 +83,10 @@ def test_who_is_on_call_stays_the_same_over_a_month_of_levels_days_and_overrides
 @settings(max_examples=60, deadline=None)
 @example(
     frequency="daily", interval=1, by_day=[], week_start="MO", users=[["a"]], start=datetime(2026, 11, 2), hours=48,
+    until=datetime(2026, 11, 11),
+)  # fmt: skip
+@example(
+    frequency="daily", interval=1, by_day=[], week_start="MO", users=[["a"]], start=datetime(2026, 11, 11, 1), hours=24,
     until=datetime(2026, 11, 11),
 )  # fmt: skip
 @given(

@@ -31,6 +31,14 @@ def named(moved: Translation, key: str, name: str, by: str = "name") -> dict[str
     return next(entry for entry in moved.configuration[key] if entry[by] == name)
 
 
+@pytest.mark.parametrize(("condition", "is_told"), [("if-not-acked", True), ("if-not-closed", False)])
+def test_that_an_acknowledgement_runs_out_here_is_told_where_it_stops_anything(condition: str, is_told: bool) -> None:
+    whole = account.documents()
+    rules = [{**rule, "condition": condition} for rule in whole["escalations"][0]["rules"]]
+    moved = translate({**whole, "escalations": [{**whole["escalations"][0], "rules": rules}]}, NOW)
+    assert ("ask “Still on it?” 30 minutes after an acknowledgement" in as_text(moved)) == is_told
+
+
 def test_who_is_on_call_stays_the_same_over_a_month_with_restrictions_and_overrides(moved: Translation) -> None:
     asked = on_call(named(moved, "schedules", "ops_schedule"))
     for at in moments(NOW + timedelta(minutes=15), 30):

@@ -77,6 +77,7 @@ def _policy(world: World, chain: Document, several: list[Document]) -> None:
     if repeats_at is not None:
         every = max(_MINUTE, repeats_at - before + (first or timedelta()))
         entry["repeat"] = {"times": _REPEATS, "every": durations.write(every)}
+    draft.acknowledgements_run_out("chains", wanted)
     draft.add("escalation_policies", entry | {"steps": steps[:MOST_STEPS]})
     world.policies[number_of(chain)] = entry["name"]
 

@@ -82,7 +82,7 @@ def shifts(event: Event, now: datetime) -> list[dict[str, Any]]:
     period = _PERIODS.get(event.frequency)
     if period is None:
         raise CannotSay(f"It recurs {event.frequency or 'by a rule that cannot be read'}")
-    if event.until is not None and event.until + event.duration <= now:
+    if event.until is not None and (event.until < event.start or event.until + event.duration <= now):
         return []
     each = event.interval * period
     if event.duration >= each and not event.by_day:

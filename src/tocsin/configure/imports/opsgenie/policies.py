@@ -71,6 +71,8 @@ def _policy(world: World, document: Document) -> None:
     entry: dict[str, Any] = {"name": name, "group": found(world.groups, document.get("ownerTeam"))}
     if has_unclosed:
         entry["acknowledge"] = {"effect": "continue"}
+    else:
+        world.draft.acknowledgements_run_out("escalations", wanted)
     repeat = _repeat(world, document, subject, span(rules[0].get("delay")))
     world.draft.add("escalation_policies", entry | {"repeat": repeat, "steps": steps[:MOST_STEPS]})
     for key in keys(document, "name"):
