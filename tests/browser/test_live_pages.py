@@ -183,7 +183,8 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: 
         # Neither a link nor the button beside it takes the words away.
         page.locator(".side").get_by_role("link", name="Home").click()
         page.keyboard.press("Escape")
-        page.get_by_role("button", name="Acknowledge").click()
+        with page.expect_event("dialog"):
+            page.get_by_role("button", name="Acknowledge").click()
         assert asked == ["beforeunload", "beforeunload"]
         expect(page.locator("#reply-text")).to_have_value("On my way, since")
         # Nor does a server that is away, or a session that has ended meanwhile.
@@ -213,6 +214,13 @@ def test_an_answer_without_a_connection_leaves_the_alert_in_sight(
         sign_in(alice, "alice")
         alice.open(f"/alerts/{number}/")
         acknowledge = page.get_by_role("button", name="Acknowledge")
+        # In the moment before the page has noticed, too: the stream that tells it is open still.
+        expect(page.locator("html")).to_have_attribute("data-live", "open")
+        page.route("**/*", lambda request: request.abort())
+        acknowledge.click()
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached. Nothing was changed")
+        page.unroute("**/*")
+        page.reload()
         alice.context.set_offline(True)
         acknowledge.click()
         expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached. Nothing was changed")

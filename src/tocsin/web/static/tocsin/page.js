@@ -92,8 +92,7 @@
     const form = event.target;
     if (form.method !== "post" || form.hasAttribute("hx-post")) { typed.delete(form); return; }
     if (form.dataset.sent) { event.preventDefault(); return; }
-    const mayFail = form.hasAttribute("data-guard") || isCutOff();
-    if (mayFail && document.getElementById("failed") && !form.dataset.reached) {
+    if (document.getElementById("failed") && !form.dataset.reached) {
       event.preventDefault();
       showSent(form, event.submitter);
       sendOnceReached(form, event.submitter);
@@ -117,22 +116,29 @@
     for (const button of form.elements) delete button.dataset.pressed;
   }
 
-  function isCutOff() {
-    const lost = document.getElementById("lost");
-    return !navigator.onLine || (lost !== null && !lost.hidden);
-  }
-
   // Sent into the void, a form would make room for the browser's own page of an error, and what stood in it be gone.
+  // A page notices late that the server is away, so each press asks first.
   async function sendOnceReached(form, submitter) {
-    const problem = await problemWithSending();
+    const isGuarded = form.hasAttribute("data-guard");
+    const problem = isGuarded ? await problemWithSending() : await problemWithReaching();
     showUnsent(form);
-    if (problem) { sayFailed(problem === "unsent" && !form.hasAttribute("data-guard") ? "unchanged" : problem, 60000); return; }
+    if (problem) { sayFailed(problem, 60000); return; }
     // Whoever signed in again meanwhile has another token than the page.
     const token = document.cookie.split("; ").find((pair) => pair.startsWith("tocsin_csrf="));
     const field = form.querySelector("input[name=csrfmiddlewaretoken]");
     if (token && field) field.value = token.slice("tocsin_csrf=".length);
     form.dataset.reached = "yes";
     form.requestSubmit(submitter);
+  }
+
+  // Where nothing was typed, those who are signed out are led to where they sign in.
+  async function problemWithReaching() {
+    try {
+      const answer = await fetch("/offline/", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(8000) });
+      return answer.ok ? "" : "unchanged";
+    } catch {
+      return "unchanged";
+    }
   }
 
   async function problemWithSending() {
