@@ -131,13 +131,14 @@
     form.requestSubmit(submitter);
   }
 
-  // Where nothing was typed, those who are signed out are led to where they sign in.
+  // Where nothing was typed, those who are signed out are led to where they sign in. A server that is only slow may hear
+  // the press all the same: then it is sent, and the browser waits as long as it likes.
   async function problemWithReaching() {
     try {
-      const answer = await fetch("/offline/", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(8000) });
+      const answer = await fetch("/offline/", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(2000) });
       return answer.ok ? "" : "unchanged";
-    } catch {
-      return "unchanged";
+    } catch (problem) {
+      return problem.name === "TimeoutError" ? "" : "unchanged";
     }
   }
 
