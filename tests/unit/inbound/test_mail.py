@@ -101,7 +101,7 @@ def test_html_alone_reads_as_what_a_person_sees() -> None:
         {"Auto_Submitted": "Auto-Replied; x=y"},
         {"X_Autoreply": "yes"},
         {"Precedence": "auto_reply"},
-        {"Return_Path": "<>"},
+        {"Return_Path": "<>", "Auto_Submitted": "auto-generated"},
         {"X_Tocsin_Alert": "42"},
         {"subject": "Re: [High] Acme: VPN down (Tocsin #42)"},
     ],
@@ -120,8 +120,16 @@ def test_a_mail_that_has_gone_round_in_circles_is_recognised() -> None:
     assert "circles" in str(mail.read(hops + written().as_bytes())["loop"])
 
 
-def test_what_a_monitor_generates_does_open_one() -> None:
-    assert "loop" not in mail.read(written(Auto_Submitted="auto-generated").as_bytes())
+@pytest.mark.parametrize("sender", ["MAILER-DAEMON@mx.example.org", "Postmaster <postmaster@mx.example.org>", "<>"])
+def test_what_a_mail_server_returns_never_opens_an_alert(sender: str) -> None:
+    made = written(Return_Path="<>")
+    made.replace_header("From", sender)
+    assert "delivered" in str(mail.read(made.as_bytes())["loop"])
+
+
+@pytest.mark.parametrize("headers", [{"Auto_Submitted": "auto-generated"}, {"Return_Path": "<>"}])
+def test_what_a_monitor_sends_does_open_one_also_if_it_wants_no_answer(headers: dict[str, str]) -> None:
+    assert "loop" not in mail.read(written(**headers).as_bytes())
 
 
 def test_a_mail_that_is_too_large_is_kept_without_what_is_attached() -> None:

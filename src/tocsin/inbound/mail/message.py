@@ -42,6 +42,9 @@ PLACE: Final = "X-Tocsin-Attachments"
 _OWN: Final = "x-tocsin-alert"
 _OWN_SUBJECT: Final = re.compile(r"\(Tocsin #\d+\)")
 
+#: Whom mail servers send as; a bounce may name nobody.
+_SERVERS: Final = frozenset({"", "mailer-daemon", "postmaster"})
+
 #: Headers that a mapping may want, beside those with a field of their own.
 _HEADERS: Final = (
     "auto-submitted", "cc", "in-reply-to", "importance", "list-id", "message-id", "precedence", "priority",
@@ -263,6 +266,13 @@ def _date(mail: Message) -> str | None:
     return at.isoformat() if at.tzinfo is not None else f"{at.isoformat()}+00:00"
 
 
+def _is_by_a_server(mail: Message) -> bool:
+    """Whether a mail that wants no answer (an empty Return-Path) is a mail server's, or a program's answer. Alone it
+    says little: there are monitors that send their alarms so."""
+    sender = next((address for _, address in _addresses(mail, "from")), "").partition("@")[0].lower()
+    return sender in _SERVERS or _header(mail, "auto-submitted").lower() not in ("", "no")
+
+
 def _loop(mail: Message, subject: str) -> str | None:
     """Why a mail must not open an alert: an automatic answer, a bounce, our own, or one that goes round."""
     submitted = _header(mail, "auto-submitted").lower().partition(";")[0].strip()
@@ -273,7 +283,9 @@ def _loop(mail: Message, subject: str) -> str | None:
         return "it is an automatic answer"
     if _header(mail, "precedence").lower() in ("auto_reply", "junk"):
         return "it is an automatic answer"
-    if mail.get_content_type() == "multipart/report" or _header(mail, "return-path") == "<>":
+    if mail.get_content_type() == "multipart/report" or (
+        _header(mail, "return-path") == "<>" and _is_by_a_server(mail)
+    ):
         return "it says that another mail could not be delivered"
     if len(mail.get_all("received", [])) > MAX_HOPS:
         return f"it has gone round in circles: over {MAX_HOPS} servers"
