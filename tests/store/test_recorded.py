@@ -396,3 +396,78 @@ def test_a_key_merged_into_a_group_is_free_when_the_group_is_over() -> None:
     assert door.desk.alert(two.alert_id or 0).status == "closed"
     (opened,) = door.send(9, 1)
     assert opened.status.value == "Mapped Opened"
+
+
+def merged_group(door: Door) -> tuple[int, int]:
+    """A group's alert of tickets 1 and 2, merged into that of ticket 3."""
+    door.send(0, 1, priority={"name": "Low"})
+    (second,) = door.send(0, 2, priority={"name": "Low"})
+    (third,) = door.send(5, 3, priority={"name": "Low"})
+    child, parent = second.alert_id or 0, third.alert_id or 0
+    assert child != parent
+    door.desk.act(child, merge(door, parent), 6)
+    return child, parent
+
+
+def test_a_member_of_a_merged_group_that_gets_worse_raises_the_parent_and_pages_by_that() -> None:
+    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}})
+    child, parent = merged_group(door)
+    before = len(door.pages(parent, 9))
+    door.send(9, 2, status="In Progress", priority={"name": "Critical"})
+    assert (door.desk.alert(child).priority, door.desk.alert(parent).priority) == ("critical", "critical")
+    assert len(door.pages(parent, 9)) > before
+    # What it says again is no news.
+    door.send(10, 2, status="In Progress", priority={"name": "Critical"})
+    assert Run.objects.filter(alert=parent).count() == 2
+
+
+def test_a_message_of_a_merged_groups_member_counts_on_the_parent() -> None:
+    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}})
+    _child, parent = merged_group(door)
+    (stored,) = door.send(9, 2)
+    assert stored.alert_id == parent
+    assert door.desk.alert(parent).count == 2
+
+
+def test_a_ticket_that_joins_a_merged_group_counts_on_the_parent_and_raises_it() -> None:
+    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1h"}})
+    (first,) = door.send(0, 1, priority={"name": "Low"})
+    (other,) = door.send(1, 2, priority={"name": "Low"}, client_name="Globex")
+    child, parent = first.alert_id or 0, other.alert_id or 0
+    door.desk.act(child, merge(door, parent), 2)
+    before = len(door.pages(parent, 3))
+    (joined,) = door.send(3, 4, priority={"name": "Critical"})
+    assert joined.alert_id == parent
+    assert door.desk.alert(parent).priority == "critical"
+    assert len(door.pages(parent, 3)) > before
+
+
+def test_a_member_of_a_group_merged_into_one_that_was_only_recorded_has_that_one_page() -> None:
+    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}}, mode="watch")
+    _child, parent = merged_group(door)
+    door.becomes("page")
+    (stored,) = door.send(9, 2)
+    assert stored.alert_id == parent
+    assert door.pages(parent, 9) == ["alice", "alice"]
+
+
+def test_a_member_of_a_merged_group_is_free_when_the_parent_is_over() -> None:
+    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}})
+    child, parent = merged_group(door)
+    payloads = [halo(3, "Closed"), halo(2)]
+    _closed, opened = door.ingest.send(door.integration, *payloads, now=door.desk.at(10))
+    assert opened.status.value == "Mapped Opened"
+    assert opened.alert_id not in (child, parent)
+
+
+def test_a_ticket_joins_no_merged_group_whose_parent_is_over() -> None:
+    """Also where that is so only since the message before it."""
+    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1h"}})
+    (first,) = door.send(0, 1)
+    (other,) = door.send(1, 2, client_name="Globex")
+    child, parent = first.alert_id or 0, other.alert_id or 0
+    door.desk.act(child, merge(door, parent), 2)
+    payloads = [halo(2, "Closed", client_name="Globex"), halo(4)]
+    _closed, opened = door.ingest.send(door.integration, *payloads, now=door.desk.at(3))
+    assert opened.status.value == "Mapped Opened"
+    assert opened.alert_id not in (child, parent)

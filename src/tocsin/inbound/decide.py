@@ -190,7 +190,8 @@ def _open(door: Door, arrival: Arrival, reading: Reading, key: KeyState, needed:
         shaped = Shaped(tallies=answer.tallies) if answer.tallies else None
         return replace(waits, verdict=verdict, shaped=shaped)
     if answer.joins is not None:
-        found = joined.join(door, arrival, reading, key, needed.key_hash, answer, paging, now)
+        above = needed.standing.lives.get(answer.joins.parent_id or 0)
+        found = joined.join(door, arrival, reading, key, needed.key_hash, answer, above, paging, now)
         return replace(found, key=_moved(found.key, arrival, reading), verdict=verdict)
     number = needed.next_id()
     opening = open_alert(door, arrival, reading, number, needed.key_hash, key.last_alert, paging, route, now)

@@ -198,8 +198,12 @@ def _shared(
     named |= {row["alert_id"] for row in joined.values()}
     named |= set(parents)
     found = shaped_rows.lives(connection, named, wait=wait)
+    # An alert that keys share may be merged too.
+    above = {live.parent_id for _, live in found.values() if live.parent_id is not None} - found.keys()
+    found |= shaped_rows.lives(connection, above, wait=wait)
     if not wait:
-        missing = _alive(connection, named - found.keys())
+        missing = _alive(connection, (named | above) - found.keys())
+        missing |= {number for number, (_, live) in found.items() if live.parent_id in missing}
         held |= {key for key, row in joined.items() if row["alert_id"] in missing}
         held |= {key for key, state in states.items() if state.live is not None and state.live.parent_id in missing}
         held |= {

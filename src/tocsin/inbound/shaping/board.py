@@ -35,18 +35,22 @@ class Board:
         if state.shared is None:
             return state
         live = self.lives.get(state.shared)
-        if live is None:
-            return replace(state, live=None, shared=None, role=None)
-        return replace(state, live=live)
+        if live is None or live.state.id in self.freed:
+            return replace(state, live=None, shared=None, role=None, parent=None)
+        parent = self.lives.get(live.parent_id) if live.parent_id is not None else None
+        return replace(state, live=live, parent=parent)
 
     def standing(self, scopes: Scopes | None) -> Standing:
         """What a message with these scopes may ask."""
         if scopes is None:
             return ALONE
         tallies = {scope: tally for scope in scopes.tallies if (tally := self.tallies.get(scope)) is not None}
-        named = {tally.alert_id for tally in tallies.values()}
+        named = {tally.alert_id for tally in tallies.values()} - self.freed
         lives = {number: live for number in named if number is not None and (live := self.lives.get(number))}
-        return Standing(tallies, lives, self._parent(scopes.parent))
+        parent = self._parent(scopes.parent)
+        above = {live.parent_id for live in (*lives.values(), parent) if live is not None}
+        lives |= {number: live for number in above if number is not None and (live := self.lives.get(number))}
+        return Standing(tallies, lives, parent)
 
     def _parent(self, hashed: bytes | None) -> LiveAlert | None:
         """The live alert of a parent's key, which its own messages and those of its children share from now on."""

@@ -21,6 +21,7 @@ from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert
 from tocsin.inbound.door import Door
 from tocsin.inbound.opening import priority_of, why_it_pages
 from tocsin.inbound.outcomes import MessageStatus
+from tocsin.inbound.parents import Told, tell
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.shaping.gate import Answer
 from tocsin.inbound.shaping.standing import Delayed, Join, Role, Settled, Shaped, Wait
@@ -34,10 +35,12 @@ def join(
     key: KeyState,
     hashed: bytes,
     answer: Answer,
+    parent: LiveAlert | None,
     paging: Paging,
     now: datetime,
 ) -> Decision:
-    """The message counts on the alert that it joins. One more urgent than that alert raises its priority."""
+    """The message counts on the alert that it joins, or on the `parent` that this one is merged into. One more urgent
+    than that alert raises its priority."""
     live = answer.joins
     assert live is not None
     number, what = live.state.id, what_is(reading)
@@ -51,25 +54,29 @@ def join(
         Via.INBOUND,
         {"message_id": str(arrival.message_id), "source_id": reading.source_id or ""},
     )
-    change, state = _risen(live, priority_of(reading) if arrival.may_page else None, paging, event)
+    risen = priority_of(reading) if arrival.may_page else None
+    change, state = _risen(live, risen, paging, event)
     woken = wake(door, arrival, reading, live, now)
     change = _woken(change, live, woken)
+    told = _told(door, arrival, reading, parent, live, MessageStatus.APPENDED, state, now)
+    woken = told.woken if told is not None else woken
+    counted_on = told.parent.state.id if told is not None else number
     members = live.members + (answer.role is not Role.CHILD)
     after = replace(live, state=state, members=members, pages=live.pages or change.waking is not None)
     waited = _settled(key, MessageStatus.APPENDED, f"it waited, and joined alert {number} then", number)
     return Decision(
         MessageStatus.APPENDED,
-        f"{reading.verdict.reason}; it joins alert {number}: {answer.why}{_said(woken)}",
+        f"{reading.verdict.reason}; it joins alert {number}: {answer.why}{_merged(counted_on, number)}{_said(woken)}",
         replace(key, live=after, shared=number, role=answer.role, last_alert=number, delayed=None),
-        number,
-        changes=(change,),
-        counted=Counted(number, 1 + _waiting(key), arrival.received_at),
+        counted_on,
+        changes=(change, *(told.changes if told is not None else ())),
+        counted=Counted(counted_on, 1 + _waiting(key), arrival.received_at),
         counts=True,
         shaped=Shaped(
             tallies=answer.tallies,
             settled=waited,
             join=Join(number, answer.role, _subject(reading), reading.source_id or ""),
-            lives={number: after},
+            lives={number: after} if told is None else {number: after, counted_on: told.parent},
             released=answer.released,
         ),
     )
@@ -131,7 +138,8 @@ def count(
     status: MessageStatus,
     now: datetime,
 ) -> Decision:
-    """Another message of a key that joined: it is counted, and the alert goes on saying what its first one says."""
+    """Another message of a key that joined: it is counted, on the parent where the alert is merged and the message
+    opens, and the alert goes on saying what its first one says."""
     number = live.state.id
     changes: tuple[AlertChange, ...] = ()
     state = live.state
@@ -147,15 +155,41 @@ def count(
     elif woken is not None and woken.waking is not None:
         changes = (_woken(AlertChange(state, state, ()), live, woken),)
     pages = live.pages or any(change.waking is not None for change in changes)
+    told = _told(door, arrival, reading, key.parent, live, status, state, now)
+    woken = told.woken if told is not None else woken
+    counted_on = told.parent.state.id if told is not None and status is MessageStatus.APPENDED else number
+    said = f"counted on alert {number}, which it joined{_merged(counted_on, number)}"
     return Decision(
         status,
-        f"{reading.verdict.reason}; counted on alert {number}, which it joined{_said(woken)}",
+        f"{reading.verdict.reason}; {said}{_said(woken)}",
         replace(key, live=replace(live, state=state, pages=pages)),
-        number,
-        changes=changes,
-        counted=Counted(number, 1, arrival.received_at),
+        counted_on,
+        changes=(*changes, *(told.changes if told is not None else ())),
+        counted=Counted(counted_on, 1, arrival.received_at),
         counts=True,
+        shaped=Shaped(lives={told.parent.state.id: told.parent}) if told is not None else None,
     )
+
+
+def _told(
+    door: Door,
+    arrival: Arrival,
+    reading: Reading,
+    parent: LiveAlert | None,
+    live: LiveAlert,
+    status: MessageStatus,
+    after: AlertState,
+    now: datetime,
+) -> Told | None:
+    """What a message of a key that shares a merged alert does to the parent; None: it is not merged."""
+    if parent is None:
+        return None
+    risen = after.priority if after.priority.is_above(live.state.priority) else None
+    return tell(door, arrival, reading, parent, live, status, risen, now)
+
+
+def _merged(counted_on: int, number: int) -> str:
+    return f", and which is merged into alert {counted_on}" if counted_on != number else ""
 
 
 def leave(
@@ -232,9 +266,12 @@ def _risen(
     live: LiveAlert, priority: Priority | None, paging: Paging, event: NewEvent
 ) -> tuple[AlertChange, AlertState]:
     state = live.state
-    if priority is None or not priority.is_above(state.priority) or state.status is AlertStatus.MERGED:
+    if priority is None or not priority.is_above(state.priority):
         return AlertChange(state, state, (event,)), state
     risen = dataclass_replace(state, priority=priority)
+    if state.status is AlertStatus.MERGED:
+        # It pages nobody: its parent does.
+        return AlertChange(state, risen, (event,)), risen
     return AlertChange(state, risen, (event,), paging=paging, was_watched=live.is_watched), risen
 
 

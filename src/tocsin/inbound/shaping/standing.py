@@ -102,7 +102,8 @@ class Shaped(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """What a decision may ask beside its key. `lives` has the alerts of tallies that are live."""
+    """What a decision may ask beside its key. `lives` has the alerts of tallies that are live,
+    and those that one which is to be joined is merged into."""
 
     tallies: Mapping[bytes, Tally] = field(default_factory=dict)
     lives: Mapping[int, LiveAlert] = field(default_factory=dict)
