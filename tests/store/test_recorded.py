@@ -442,6 +442,15 @@ def test_a_ticket_that_joins_a_merged_group_counts_on_the_parent_and_raises_it()
     assert len(door.pages(parent, 3)) > before
 
 
+def test_a_ticket_that_joins_a_merged_group_raises_the_parent_though_the_group_was_as_urgent_before() -> None:
+    door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1h"}})
+    (first,) = door.send(0, 1, priority={"name": "Critical"})
+    (other,) = door.send(1, 2, priority={"name": "Low"}, client_name="Globex")
+    door.desk.act(first.alert_id or 0, merge(door, other.alert_id or 0), 2)
+    door.send(3, 4, priority={"name": "Critical"})
+    assert door.desk.alert(other.alert_id or 0).priority == "critical"
+
+
 def test_a_member_of_a_group_merged_into_one_that_was_only_recorded_has_that_one_page() -> None:
     door = Door({"grouping": {"by": "<ticket^client_name>", "within": "1m"}}, mode="watch")
     _child, parent = merged_group(door)

@@ -21,7 +21,7 @@ from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert
 from tocsin.inbound.door import Door
 from tocsin.inbound.opening import priority_of, why_it_pages
 from tocsin.inbound.outcomes import MessageStatus
-from tocsin.inbound.parents import Told, tell
+from tocsin.inbound.parents import tell
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.shaping.gate import Answer
 from tocsin.inbound.shaping.standing import Delayed, Join, Role, Settled, Shaped, Wait
@@ -58,7 +58,10 @@ def join(
     change, state = _risen(live, risen, paging, event)
     woken = wake(door, arrival, reading, live, now)
     change = _woken(change, live, woken)
-    told = _told(door, arrival, reading, parent, live, MessageStatus.APPENDED, state, now)
+    # A new ticket is news to the parent, also where the merged alert was as urgent before.
+    told = (
+        tell(door, arrival, reading, parent, live, MessageStatus.APPENDED, risen, now) if parent is not None else None
+    )
     woken = told.woken if told is not None else woken
     counted_on = told.parent.state.id if told is not None else number
     members = live.members + (answer.role is not Role.CHILD)
@@ -155,7 +158,9 @@ def count(
     elif woken is not None and woken.waking is not None:
         changes = (_woken(AlertChange(state, state, ()), live, woken),)
     pages = live.pages or any(change.waking is not None for change in changes)
-    told = _told(door, arrival, reading, key.parent, live, status, state, now)
+    news = state.priority if state.priority.is_above(live.state.priority) else None
+    above = key.parent
+    told = tell(door, arrival, reading, above, live, status, news, now) if above is not None else None
     woken = told.woken if told is not None else woken
     counted_on = told.parent.state.id if told is not None and status is MessageStatus.APPENDED else number
     said = f"counted on alert {number}, which it joined{_merged(counted_on, number)}"
@@ -169,23 +174,6 @@ def count(
         counts=True,
         shaped=Shaped(lives={told.parent.state.id: told.parent}) if told is not None else None,
     )
-
-
-def _told(
-    door: Door,
-    arrival: Arrival,
-    reading: Reading,
-    parent: LiveAlert | None,
-    live: LiveAlert,
-    status: MessageStatus,
-    after: AlertState,
-    now: datetime,
-) -> Told | None:
-    """What a message of a key that shares a merged alert does to the parent; None: it is not merged."""
-    if parent is None:
-        return None
-    risen = after.priority if after.priority.is_above(live.state.priority) else None
-    return tell(door, arrival, reading, parent, live, status, risen, now)
 
 
 def _merged(counted_on: int, number: int) -> str:
