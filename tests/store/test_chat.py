@@ -21,9 +21,9 @@ from tocsin.access.models import AuditEntry
 from tocsin.alerts.models import AlertEvent
 from tocsin.core import clock, database
 from tocsin.core.errors import Rejected
-from tocsin.notify import commands, contact_tests
+from tocsin.notify import commands, contact_tests, replies
 from tocsin.notify.channels.telegram.kind import TelegramKind, secret_of
-from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.models import Delivery, Notification, OptOut
 from tocsin.notify.plan import Start
 from tocsin.notify.providers import account_of
 from tocsin.people import commands as people
@@ -168,6 +168,9 @@ def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(worl
     assert [button["text"] for button in kept] == ["Übernehmen", "Schließen"]
     said = world.telegram_update(world.telegram.say("take", 123456789)).json()
     assert said["text"] == f"You have alert {alert}."
+    # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
+    assert world.telegram_update(world.telegram.say("cancel", 123456789, update=2)).json()["text"] == replies.UNKNOWN
+    assert not OptOut.objects.exists()
     assert (
         "telegram:-100123" in world.telegram_update(world.telegram.say("/start", 5, kind="supergroup")).json()["text"]
     )

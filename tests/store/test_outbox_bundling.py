@@ -61,17 +61,20 @@ def test_the_first_page_leaves_at_once_and_what_follows_leaves_as_one_message(po
     assert len(mail.mails) == 1
     post.go(9.9)
     assert len(mail.mails) == 1
+    Alert.objects.filter(pk=later[0]).update(priority="low")
     post.go(10)
+    # The most urgent first, as old as they may be.
     assert mail.subjects == [
         f"[Critical] Acme: First (Halo 20817) (Tocsin #{first})",
-        f"[Critical] 3 alerts: Acme: Later 1 (Tocsin #{later[0]}) and 2 more",
+        f"[Critical] 3 alerts: Acme: Later 2 (Tocsin #{later[1]}) and 2 more",
     ]
     bundle = mail.mails[1]
     for number, second in zip(later, (1, 2, 3.5), strict=True):
         for kind in ("plain", "html"):
             assert f"#{number}" in bundle.part(kind)
             assert f"Acme: Later {second}" in bundle.part(kind)
-    assert bundle.message["X-Tocsin-Alert"] == ", ".join(str(number) for number in later)
+    assert bundle.message["X-Tocsin-Alert"] == ", ".join(str(number) for number in (*later[1:], later[0]))
+    assert bundle.message["Importance"] == "high"
     reasons = [d.reason for d in post.deliveries() if d.alert_id in later]
     assert reasons[0] == f"It left bundled with #{later[1]}, #{later[2]}."
     assert {d.status for d in post.deliveries()} == {"sent"}

@@ -472,6 +472,8 @@ def test_stop_is_honoured_until_start_comes(world: World) -> None:
     assert world.first.messages == []
     assert "STOP was sent from this number" in world.delivery("SMS").error
     assert world.hear(ALICE, "start") == opt_outs.START_ANSWER
+    # A vendor's word for START, said to a question of Tocsin's.
+    assert world.hear(ALICE, "Yes") == replies.UNKNOWN
     world.post.page(world.post.alert(), "alice")
     world.post.go()
     assert len(world.first.messages) == 1

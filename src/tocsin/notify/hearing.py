@@ -13,6 +13,7 @@ from tocsin.core.storable import without_unstorable
 from tocsin.notify import answering, calls, opt_outs, receipts, replies
 from tocsin.notify.answering import Person
 from tocsin.notify.channels.callbacks import CallStep, CallTurn, Receipt, SaidByText
+from tocsin.notify.channels.common import PHONES
 from tocsin.notify.replies import Asked, Word
 
 #: By which way an answer came, by channel.
@@ -51,8 +52,8 @@ class Hearing:
         sender, text = without_unstorable(said.sender), without_unstorable(said.text)
         said = replace(said, sender=sender, text=text)
         wants = replies.asked(said.text)
-        if said.opt_out is not None or wants.what in (Word.STOP, Word.START):
-            return self._opt(said, wants.what is Word.STOP if said.opt_out is None else said.opt_out)
+        if (is_out := _opting(said, wants)) is not None and (answer := self._opt(said, is_out)) is not None:
+            return answer
         with database.transaction() as connection:
             user_id = self._whose(connection, said)
             who = answering.person(connection, user_id) if user_id is not None else None
@@ -93,8 +94,9 @@ class Hearing:
         with database.transaction() as connection:
             receipts.apply(connection, self.provider, receipt, self.now)
 
-    def _opt(self, said: SaidByText, is_out: bool) -> str:
-        """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it."""
+    def _opt(self, said: SaidByText, is_out: bool) -> str | None:
+        """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it. None where
+        nothing was stopped: "yes" is a word like another then."""
         with database.transaction() as connection:
             if self._whose(connection, said) is None:
                 return ""
@@ -102,7 +104,9 @@ class Hearing:
                 opt_outs.opt_out(connection, said.channel, said.sender, self.provider, self.now)
                 return ""
             came_back = opt_outs.opt_in(connection, said.channel, said.sender)
-        return opt_outs.START_ANSWER if came_back and said.opt_out is None else ""
+        if said.opt_out is not None:
+            return ""
+        return opt_outs.START_ANSWER if came_back else None
 
     def _whose(self, connection: Connection, said: SaidByText) -> int | None:
         user_id = answering.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
@@ -175,3 +179,11 @@ class Hearing:
 
     def _key(self, said: SaidByText) -> str:
         return hashlib.sha256(f"{self.provider}\0{said.external_id}".encode()).hexdigest()
+
+
+def _opting(said: SaidByText, wants: Asked) -> bool | None:
+    """Whether that opts out (True) or in: as the vendor says, else by the words that carriers know. In a chat there is no
+    carrier that would confirm it, and whoever writes "cancel" there means something else."""
+    if said.opt_out is not None or said.channel not in PHONES or wants.what not in (Word.STOP, Word.START):
+        return said.opt_out
+    return wants.what is Word.STOP

@@ -20,10 +20,10 @@ def message(bundle: Bundle, link_to: LinkTo, home: str, now: datetime, *, can_re
     lead = bundle.lead
     # An alert whose pages waited for each other is named once.
     alerts = {due.alert.id: due for due in bundle.members if due.alert is not None}
-    several, named = len(alerts) > 1, list(alerts.values())
-    if 0 < bundle.named < len(named):
-        # What has no room is what matters least.
-        named = sorted(named, key=lambda due: due.alert.priority.rank if due.alert else 0)[: bundle.named]
+    several = len(alerts) > 1
+    # What is most urgent is told first, and as loudly as it is; what has no room is what matters least.
+    named = sorted(alerts.values(), key=lambda due: due.alert.priority.rank if due.alert else 0)
+    named = named[: bundle.named or None]
     title, text = str(lead.data.get("title", "")), str(lead.data.get("text", ""))
     if several and lead.purpose is Purpose.NOTICE:
         title, text = _headed(alerts.values(), lead.language)

@@ -55,9 +55,15 @@ _WORDS = {"help": Word.HELP, "info": Word.HELP, "?": Word.HELP, "1": Word.HEAR_A
 _STOP = frozenset({"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"})
 _START = frozenset({"start", "yes", "unstop"})
 
-#: A word, also one that its number follows without a space (`ack42`), or digits alone.
-_FIRST = re.compile(r"\s*([^\W\d_]+|[0-9]+|\?)[\s:,.#!]*", re.UNICODE)
+#: Begins no sentence by chance, so that more may follow it: "ack, on my way". "Close to home" closes nothing, nor does
+#: "9 minutes".
+_UNMISTAKABLE = frozenset({"ack", "acknowledge"})
+
+#: A word, also one that its number follows without a space (`ack42`), or digits alone; in quotes as it was told, too.
+_QUOTES = "\"'“”„‚‘’«»"
+_FIRST = re.compile(rf"[\s{_QUOTES}]*([^\W\d_]+|[0-9]+|\?)[\s:,.#!{_QUOTES}]*", re.UNICODE)
 _NUMBER = re.compile(r"#?([0-9]{1,18})\b[\s:,.]*")
+_ALL = re.compile(r"all\W*", re.IGNORECASE)
 
 
 def asked(text: str) -> Asked:
@@ -84,7 +90,9 @@ def asked(text: str) -> Asked:
     number = _NUMBER.match(rest)
     if number is not None:
         return Asked(command, int(number[1]))
-    return Asked(command, is_all=rest.strip().casefold().startswith("all"))
+    if _ALL.fullmatch(rest):
+        return Asked(command, is_all=True)
+    return Asked(command) if word in _UNMISTAKABLE or not rest else Asked(Word.UNKNOWN)
 
 
 def _reply(rest: str) -> Asked:
