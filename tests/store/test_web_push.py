@@ -16,7 +16,7 @@ from tocsin.core import config
 from tocsin.core.errors import Rejected
 from tocsin.notify import links
 from tocsin.notify.channels.web_push import devices, keys
-from tocsin.notify.models import PushDevice, PushKey, SandboxMessage
+from tocsin.notify.models import ProviderHealth, PushDevice, PushKey, SandboxMessage
 from tocsin.people.models import ContactMethod, User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -88,6 +88,8 @@ def test_a_browser_that_is_gone_is_shown_so_and_not_asked_again(service: PushDou
     failed = post.deliveries()[-1]
     assert failed.status == "failed"
     assert "Laptop" in failed.error
+    # A person who took a browser away says nothing against the way to all others.
+    assert not ProviderHealth.objects.filter(failures__gt=0).exists()
     # The browser subscribes again: it is the same device.
     phone.is_gone = False
     again = subscribed(alice, phone, "Phone", post.now)

@@ -111,11 +111,12 @@ def text_message(message: Message) -> str:
             tail = [f"(#{alert.id}).", reply if message.can_reply else say(message.language, STILL_ON_IT), alert.link]
             return _fitted(head, for_phones(headline(alert)), tail, ONE_ALERT)
         case Purpose.ALL_CLEAR if alert:
-            return _fitted("", for_phones(news(alert, message.language)), [], ONE_ALERT)
+            # Of pictures alone nothing is left, and no provider carries an empty text.
+            return _fitted("", for_phones(news(alert, message.language)) or f"#{alert.id}", [], ONE_ALERT)
         case _:
             title = for_phones(one_line(message.title, LONGEST_TITLE))
             head = f"Tocsin: {title}. " if title and message.purpose is Purpose.NOTICE else ""
-            return _fitted(head, for_phones(notice(message)), [], ONE_ALERT)
+            return _fitted(head, for_phones(notice(message)) or "Tocsin", [], ONE_ALERT)
 
 
 def _loud(alert: AlertText, message: Message) -> str:

@@ -41,6 +41,7 @@ EXTREME = {
     "nothing": "",
     "only spaces": "  \t \n ",
     "Chinese": "服务器宕机了" * 20,
+    "a thousand pictures": "🔥" * 1000,
     "percent": "100% full %s %(x)s {0} {x}",
 }
 

@@ -20,6 +20,7 @@ from tocsin.notify.channels.chat.channel import ChatChannel
 from tocsin.notify.channels.chat_services import sender, services
 from tocsin.notify.channels.chat_services.carriage import carried
 from tocsin.notify.channels.chat_services.sender import ChatServicesSender, words
+from tocsin.notify.channels.contract import AddressRefused
 from tocsin.notify.channels.push.channel import PushChannel
 from tocsin.people import addresses, sealed
 
@@ -155,6 +156,9 @@ def test_a_short_limit_cuts_the_text_and_never_the_link() -> None:
         assert len(said) + (0 if title else len(said_title)) <= body
         assert rendered.buttons[0].url in said
         assert "VPN down" in said_title
+    # The address of a ticket may have two thousand characters, as many as a message of Discord's.
+    far = ChatChannel().render(page(source_url=f"https://acme.haloitsm.com/ticket?id={'9' * 1900}"))
+    assert "40 users" in words(far, 0, 2000)[1]
 
 
 @pytest.mark.parametrize(
@@ -162,9 +166,10 @@ def test_a_short_limit_cuts_the_text_and_never_the_link() -> None:
     [
         (Response(503), Temporary),
         (Response(429, headers={"Retry-After": "7"}), Temporary),
-        (Response(401, b'{"errorDescription": "you need to provide a valid token AbcdefghijKLMNO"}'), Permanent),
-        (Response(400, b"<html>AbcdefghijKLMNO</html>"), Permanent),
-        (Response(302, headers={"Location": "http://127.0.0.1:1/"}), Permanent),
+        # Each address has an account of its own: what is wrong with one says nothing against the others.
+        (Response(401, b'{"errorDescription": "you need to provide a valid token AbcdefghijKLMNO"}'), AddressRefused),
+        (Response(400, b"<html>AbcdefghijKLMNO</html>"), AddressRefused),
+        (Response(302, headers={"Location": "http://127.0.0.1:1/"}), AddressRefused),
         (Response(hangs_up=True), OutcomeUnknown),
     ],
 )

@@ -19,7 +19,7 @@ from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.unit.notify.messages import ALERT, bundle, page
 from tocsin.core import config, egress
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels.contract import Account, Message, Rendered
+from tocsin.notify.channels.contract import Account, AddressRefused, Message, Rendered
 from tocsin.notify.channels.email import smtp
 from tocsin.notify.channels.email.channel import EmailChannel
 from tocsin.notify.channels.email.smtp import SmtpKind, SmtpSender, account_of_url
@@ -226,11 +226,40 @@ def test_an_old_connection_is_not_used_again(server: SmtpDouble, monkeypatch: py
 def test_a_refused_recipient_leaves_the_connection_usable(server: SmtpDouble) -> None:
     sender = send(server)
     server.answer_recipients.append("550 5.1.1 no such mailbox")
-    with pytest.raises(Permanent, match=r"127.0.0.1 said 550 5.1.1 no such mailbox\."):
+    with pytest.raises(AddressRefused, match=r"127.0.0.1 said 550 5.1.1 no such mailbox\."):
         sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
     sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
     sender.close()
     assert (len(server.mails), server.connections) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ("550 no such user here", AddressRefused),
+        ("553 5.1.3 bad address", AddressRefused),
+        ("550 5.2.1 mailbox disabled", AddressRefused),
+        ("550 5.7.1 relaying denied", Permanent),
+        ("530 5.7.0 sign in first", Permanent),
+        ("452 4.2.2 mailbox full", Temporary),
+    ],
+)
+def test_a_mailbox_that_is_no_more_says_nothing_against_the_server(
+    server: SmtpDouble, answer: str, error: type[Exception]
+) -> None:
+    server.answer_recipients.append(answer)
+    with pytest.raises(error) as caught:
+        send(server, page())
+    assert type(caught.value) is error
+
+
+def test_a_kept_connection_on_which_the_server_says_goodbye_is_replaced_without_a_failure(server: SmtpDouble) -> None:
+    """RFC 5321, 3.8: a server that was idle for too long says 421 and closes."""
+    sender = send(server, page())
+    server.answer_recipients.append("421 4.4.2 idle for too long")
+    sender.send(CHANNEL.render(page()), "email", "alice@example.org", "key")
+    sender.close()
+    assert (len(server.mails), server.connections) == (2, 2)
 
 
 def test_a_server_that_turns_everybody_away_is_tried_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
@@ -12,6 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.doubles.http import Response
+from tests.doubles.slack import slack_double
+from tests.doubles.telegram import telegram_double
+from tests.doubles.telnyx import refusal, telnyx_double
+from tests.doubles.twilio import twilio_double
 from tests.unit.notify.messages import bundle, page
 from tocsin.alerts.states import CommandKind
 from tocsin.core.egress import Answer
@@ -19,11 +25,16 @@ from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify import circuit, keypad, replies
 from tocsin.notify.channels import common, http_status, phone_numbers
 from tocsin.notify.channels.callbacks import CallStep
+from tocsin.notify.channels.contract import Account, AddressRefused, Rendered
 from tocsin.notify.channels.http_gateway.template import Form, at, filled, in_address, unknown
 from tocsin.notify.channels.registry import CHANNELS
+from tocsin.notify.channels.slack.kind import SlackSender
+from tocsin.notify.channels.telegram.kind import TelegramSender
 from tocsin.notify.channels.telnyx import troubles as telnyx
+from tocsin.notify.channels.telnyx.kind import TelnyxSender
 from tocsin.notify.channels.twilio import troubles as twilio
 from tocsin.notify.channels.twilio import twiml
+from tocsin.notify.channels.twilio.sender import TwilioSender
 from tocsin.notify.circuit import Allowance, Circuit
 from tocsin.notify.disclosure import Content, disclosed
 from tocsin.notify.replies import Asked, Word
@@ -81,6 +92,62 @@ def test_what_is_filled_in_never_breaks_out_of_where_it_stands(text: str) -> Non
 def test_a_place_that_nothing_fills_is_named() -> None:
     assert unknown("<to> <phone> <text>", Form.JSON) == ["phone"]
     assert unknown("<sms><to></sms>", Form.XML) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "said"),
+    [
+        (403, "40300", AddressRefused, "opted out with STOP"),
+        (403, "20100", Permanent, "has no balance left"),
+        (403, "10010", Permanent, "refuses the credentials (403: The title (10010))."),
+        (429, "40318", Temporary, "takes no more for now"),
+        (400, "40318", Temporary, "queue of this number is full"),
+    ],
+)
+def test_what_telnyx_refuses_is_told_by_its_code_before_its_status(
+    status: int, code: str, error: type[Exception], said: str
+) -> None:
+    with telnyx_double("KEY1") as double:
+        double.answers.append(refusal(status, code, "The title"))
+        sender = TelnyxSender(Account("Telnyx", double.settings, {"api_key": "KEY1"}, is_trusted=True))
+        with pytest.raises(error, match=re.escape(said)) as caught:
+            sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
+        sender.close()
+    assert type(caught.value) is error
+
+
+def test_a_full_queue_of_twilios_is_tried_again() -> None:
+    with twilio_double("token") as double:
+        full = {"code": 21611, "message": "This 'From' number has exceeded the maximum number of queued messages"}
+        double.refusals.append(Response(400, json.dumps(full).encode()))
+        sender = TwilioSender(Account("Twilio", double.settings, {"auth_token": "token"}, is_trusted=True))
+        with pytest.raises(Temporary, match=r"queue of the From number is full \(Twilio 21611\)\."):
+            sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
+        sender.close()
+
+
+@pytest.mark.parametrize("error", ["rate_limited", "ratelimited", "message_limit_exceeded", "team_added_to_org"])
+def test_what_passes_by_itself_at_slack_is_tried_again(error: str) -> None:
+    with slack_double() as double:
+        double.errors.append(error)
+        account = Account("Slack", {"api_base": double.api}, {"bot_token": double.token}, is_trusted=True)
+        sender = SlackSender(account)
+        with pytest.raises(Temporary, match=error):
+            sender.send(CHANNELS["chat"].render(page()), "chat", "slack:U012AB3CD", "key")
+        sender.close()
+
+
+def test_a_telegram_group_that_became_a_supergroup_is_reached_under_its_new_number() -> None:
+    """https://core.telegram.org/bots/api#responseparameters"""
+    with telegram_double() as double:
+        moved = {"ok": False, "error_code": 400, "parameters": {"migrate_to_chat_id": -1001234567890},
+                 "description": "Bad Request: group chat was upgraded to a supergroup chat"}  # fmt: skip
+        double.answers.append(Response(400, json.dumps(moved).encode()))
+        account = Account("Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True)
+        sender = TelegramSender(account)
+        sender.send(CHANNELS["chat"].render(page()), "chat", "telegram:-4711", "key")
+        sender.close()
+        assert [message["chat_id"] for message in double.messages] == [-1001234567890]
 
 
 def test_a_path_walks_objects_and_lists_and_never_fails() -> None:

@@ -10,6 +10,9 @@ from tocsin.notify.channels.contract import Button, Message, Rendered
 from tocsin.notify.states import Purpose
 from tocsin.notify.written_words import say
 
+#: A longer address of a ticket would leave no room for the text.
+_LONGEST_ADDRESS = 1000
+
 
 def render(message: Message, *, longest: int, details: int) -> Rendered:
     """A title and a text of at most `longest` characters, with so many characters of the details of a single alert."""
@@ -74,9 +77,6 @@ def _buttons(message: Message, link: str) -> tuple[Button, ...]:
         return (Button(say(message.language, "Open the alerts"), link),)
     label = say(message.language, "Acknowledge or take" if message.recipient else "Open the alert")
     ticket = wording.one_line(message.alerts[0].source_url)
-    others = (
-        (Button(say(message.language, "Open the ticket"), ticket),)
-        if ticket.startswith(("http://", "https://"))
-        else ()
-    )
-    return (Button(label, link), *others)
+    if not ticket.startswith(("http://", "https://")) or len(ticket) > _LONGEST_ADDRESS:
+        return (Button(label, link),)
+    return (Button(label, link), Button(say(message.language, "Open the ticket"), ticket))

@@ -12,3 +12,5 @@ class Trouble:
     sentence: str
     #: Whether it is the recipient's number, and not the account.
     is_address: bool = False
+    #: Whether it ends by itself within minutes.
+    is_passing: bool = False

@@ -13,7 +13,16 @@ from tocsin.notify import wording
 from tocsin.notify.channels import http_status
 from tocsin.notify.channels.chat_services import services
 from tocsin.notify.channels.chat_services.carriage import Carriage, carried
-from tocsin.notify.channels.contract import Account, OutcomeUnknown, ProviderKind, Rendered, Sender, Sent, Setting
+from tocsin.notify.channels.contract import (
+    Account,
+    AddressRefused,
+    OutcomeUnknown,
+    ProviderKind,
+    Rendered,
+    Sender,
+    Sent,
+    Setting,
+)
 from tocsin.people import sealed
 
 #: `<db01>`, `<!channel>`, `<@4711>`; `@everyone`, and Zulip's `@**all**`, but no e-mail address.
@@ -50,7 +59,7 @@ class ChatServicesSender:
         try:
             plugin = services.opened(url)
         except Rejected as rejected:
-            raise Permanent(rejected.detail, "Enter the address again.") from None
+            raise AddressRefused(rejected.detail, "Enter the address again.") from None
         with carried(self._client, idempotency_key) as carriage:
             is_sent = _notify(plugin, rendered)
         _judge(carriage, is_sent, str(plugin.service_name), secrets_in(url))
@@ -113,13 +122,17 @@ def _judge(carriage: Carriage, is_sent: bool, service: str, secrets: list[str]) 
         raise type(problem)(said, problem.remedy)
     if is_sent:
         return
+    # Each address has an account of its own: what is wrong with one says nothing against the others.
     if not carriage.answers:
-        raise Permanent(f"{service} cannot be asked with this address.", "Enter it again, as the service gives it.")
+        raise AddressRefused(f"{service} cannot be asked with this address.", "Enter it again, as the service gives it.")
     answer = carriage.answers[-1]
     said = _without(http_status.line(_said(http_status.body(answer))), secrets)
     if 200 <= answer.status < 300:
-        raise Permanent(f"{service} took the request and refused the message{f': {said}' if said else ''}.")
-    http_status.fail(answer, service, said)
+        raise AddressRefused(f"{service} took the request and refused the message{f': {said}' if said else ''}.")
+    try:
+        http_status.fail(answer, service, said)
+    except Permanent as refused:
+        raise AddressRefused(refused.detail, refused.remedy) from None
 
 
 def _said(body: dict[str, Any]) -> str:

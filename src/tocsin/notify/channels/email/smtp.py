@@ -23,7 +23,16 @@ from tocsin.core import clock, egress
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.core.exchange import Exchange
-from tocsin.notify.channels.contract import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.channels.contract import (
+    Account,
+    AddressRefused,
+    ProviderKind,
+    Rendered,
+    Sender,
+    Sent,
+    Setting,
+    SettingKind,
+)
 from tocsin.notify.channels.email.channel import EmailChannel
 
 #: For each answer of the server; after the data it may look for viruses first.
@@ -41,6 +50,9 @@ _POLICY = compat32.clone(linesep="\r\n")
 _AS_IT_IS, _QUOTED = Charset("utf-8"), Charset("utf-8")
 _AS_IT_IS.body_encoding = None  # type: ignore[assignment]  # what the documentation says for "not encoded"
 _QUOTED.body_encoding = QP
+
+#: RFC 5321, 4.2.3: no such mailbox, not local, full, or no name that is allowed.
+_NO_MAILBOX = frozenset({550, 551, 552, 553})
 
 _IMPLICIT_TLS_PORT, _SUBMISSION_PORT = 465, 587
 
@@ -282,9 +294,9 @@ class _Connection(smtplib.SMTP):
         self.mails += 1
         self._begin()
         try:
-            self._step(*self.mail(sender, self._options()))
-            self._step(*self.rcpt(address))
-            code, said = self.docmd("DATA")
+            self._step(*self._ready(*self.mail(sender, self._options())))
+            self._step(*self._ready(*self.rcpt(address)), is_recipient=True)
+            code, said = self._ready(*self.docmd("DATA"))
             if code != 354:
                 self._step(code, said)
         except (smtplib.SMTPServerDisconnected, OSError) as error:
@@ -293,6 +305,13 @@ class _Connection(smtplib.SMTP):
                 raise _Stale from error
             _fail(self._server, error)
         return self._data(data)
+
+    def _ready(self, code: int, said: bytes) -> tuple[int, bytes]:
+        """An answer before the mail was handed over. A server that was idle for too long says 421 and closes (RFC 5321,
+        3.8), which a kept connection hears only now."""
+        if code == 421 and self.was_kept:
+            raise _Stale
+        return code, said
 
     def _data(self, data: bytes) -> str:
         """Everything after the server said it is ready for the mail: from here on it may have it."""
@@ -316,7 +335,7 @@ class _Connection(smtplib.SMTP):
     def _options(self) -> list[str]:
         return ["BODY=8BITMIME"] if self.takes_8bit else []
 
-    def _step(self, code: int, said: bytes) -> None:
+    def _step(self, code: int, said: bytes, *, is_recipient: bool = False) -> None:
         """Raises what a refusal means, and readies the connection for the next mail."""
         if 200 <= code < 300:
             return
@@ -327,7 +346,7 @@ class _Connection(smtplib.SMTP):
                 self.close()
         else:
             self.close()
-        _refused(self._server, code, said)
+        _refused(self._server, code, said, is_recipient=is_recipient)
 
     def is_usable(self) -> bool:
         """Whether it can carry another mail."""
@@ -367,10 +386,16 @@ def _part(text: str, kind: str, takes_8bit: bool) -> MIMENonMultipart:
     return part
 
 
-def _refused(server: _Server, code: int, said: bytes) -> NoReturn:
-    text = f"{server.host} said {code} {_clean(said.decode('utf-8', 'replace'), server)}"
+def _refused(server: _Server, code: int, said: bytes, *, is_recipient: bool = False) -> NoReturn:
+    shown = _clean(said.decode("utf-8", "replace"), server)
+    text = f"{server.host} said {code} {shown}"
     if 400 <= code < 500:
         raise Temporary(f"{text}.")
+    # Of a recipient the server knows no such mailbox, unless its enhanced code (RFC 3463) names something else: of 5.7,
+    # most is about whoever sends.
+    enhanced = re.match(r"5\.(\d+)\.\d+\b", shown)
+    if is_recipient and code in _NO_MAILBOX and (enhanced is None or enhanced[1] in ("1", "2")):
+        raise AddressRefused(f"{text}.")
     raise Permanent(f"{text}.")
 
 

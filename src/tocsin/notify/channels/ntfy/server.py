@@ -62,7 +62,7 @@ class NtfySender:
                 "Idempotency-Key": idempotency_key,
                 **self._credentials(server),
             },
-            content=json.dumps(_published(rendered, topic, idempotency_key)).encode(),
+            content=_published(rendered, topic, idempotency_key),
         )
         if answer.status != 200:
             _fail(answer, "ntfy")
@@ -91,10 +91,10 @@ class NtfySender:
         return {"Authorization": f"Bearer {self._token}"}
 
 
-def _published(rendered: Rendered, topic: str, key: str) -> dict[str, Any]:
+def _published(rendered: Rendered, topic: str, key: str) -> bytes:
     """The body of "publish as JSON". With the same `sequence_id` a newer server replaces what it has, so that a message
     which is sent twice is seen once; older servers ignore it."""
-    return {
+    says = {
         "topic": topic,
         "title": rendered.subject,
         # Of more bytes than it takes, the server would make an attachment.
@@ -106,6 +106,8 @@ def _published(rendered: Rendered, topic: str, key: str) -> dict[str, Any]:
         ],
         "sequence_id": key,
     }
+    # The server reads 8192 bytes. Written as \uXXXX, a text takes up to three times as many.
+    return json.dumps(says, ensure_ascii=False).encode()
 
 
 def _priority(rendered: Rendered) -> int:

@@ -44,7 +44,11 @@ _ADDRESS = {
     "messages_tab_disabled": "The app takes no direct messages: switch on its Messages Tab",
     "restricted_action": "The workspace does not let the app write there",
 }
-_AGAIN = frozenset({"ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"})
+#: Of what passes by itself, `rate_limited` is about posting, and `team_added_to_org` about a workspace that moves.
+_AGAIN = frozenset(
+    {"ratelimited", "rate_limited", "message_limit_exceeded", "internal_error", "fatal_error", "service_unavailable",
+     "request_timeout", "team_added_to_org"}
+)  # fmt: skip
 
 
 class SlackKind(ProviderKind, Listener):

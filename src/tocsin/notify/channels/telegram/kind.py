@@ -99,7 +99,7 @@ class TelegramSender:
         }
         if self._account.callbacks and (number := buttons.alert_of(rendered)) is not None:
             body["reply_markup"] = _keyboard(number, rendered.language)
-        said = self._call("sendMessage", body, {"Idempotency-Key": idempotency_key})
+        said = self._send(body, {"Idempotency-Key": idempotency_key})
         if self._account.callbacks and not self._is_told:
             # Whoever never pressed Test is answered too. After the message, which waits for nothing.
             self._is_told = True
@@ -129,19 +129,34 @@ class TelegramSender:
             "allowed_updates": ["message", "callback_query"],
         }
 
+    def _send(self, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+        """A group that became a supergroup has another number since, which Telegram tells (ResponseParameters)."""
+        answer, said = self._ask("sendMessage", body, headers)
+        moved = said.get("parameters") if answer.status == 400 else None
+        if isinstance(moved, dict) and isinstance(number := moved.get("migrate_to_chat_id"), int):
+            answer, said = self._ask("sendMessage", {**body, "chat_id": number}, headers)
+        return _taken(answer, said)
+
     def _call(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+        return _taken(*self._ask(method, body, headers))
+
+    def _ask(self, method: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[Answer, dict[str, Any]]:
         answer = self._client.request(
             "POST",
             url_of(self._account, method),
             headers={"Content-Type": "application/json", **headers},
             content=json.dumps(body).encode(),
         )
-        said = http_status.body(answer)
-        if answer.status == 200 and "ok" not in said:
-            raise http_status.no_answer("Telegram")
-        if answer.status != 200 or said["ok"] is not True:
-            _fail(answer, said)
-        return said
+        return answer, http_status.body(answer)
+
+
+def _taken(answer: Answer, said: dict[str, Any]) -> dict[str, Any]:
+    """What Telegram said of what it took; raises what a refusal means."""
+    if answer.status == 200 and "ok" not in said:
+        raise http_status.no_answer("Telegram")
+    if answer.status != 200 or said["ok"] is not True:
+        _fail(answer, said)
+    return said
 
 
 def url_of(account: Account, method: str) -> str:

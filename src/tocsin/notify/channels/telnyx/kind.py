@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tocsin.core.egress import Answer, HttpClient
-from tocsin.core.errors import Permanent, Rejected, TocsinError
+from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.notify.channels import http_status
 from tocsin.notify.channels.callbacks import (
     Callback,
@@ -39,6 +39,7 @@ from tocsin.notify.channels.contract import (
 )
 from tocsin.notify.channels.phone_numbers import is_phone_number
 from tocsin.notify.channels.telnyx.troubles import trouble
+from tocsin.notify.channels.vendor_trouble import Trouble
 
 API = "https://api.telnyx.com"
 
@@ -185,23 +186,29 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
     external_id = str(payload.get("id", ""))
     if state is not ReceiptState.FAILED:
         return Receipt(state, key, external_id)
-    sentence, is_address = _said(payload.get("errors"))
-    return Receipt(state, key, external_id, sentence or "The text was not delivered.", is_address)
+    code, said, known = _told(payload.get("errors"))
+    if known is not None:
+        return Receipt(state, key, external_id, _sentence(known, code), known.is_address)
+    return Receipt(state, key, external_id, f"Telnyx says: {said}." if said else "The text was not delivered.")
 
 
-def _said(errors: object) -> tuple[str, bool]:
-    """The first error as a sentence, and whether it is the address's; an empty one where there is none."""
+def _told(errors: object) -> tuple[str, str, Trouble | None]:
+    """Of the first error its code, what Telnyx says, and what it means where that is known; empty where there is none."""
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     code = http_status.line(first.get("code", ""), 10)
-    known = trouble(code)
-    if known is not None:
-        return f"{known.sentence.rstrip('.')} (Telnyx {code}).", known.is_address
     said = http_status.line(first.get("detail") or first.get("title") or "")
-    return (f"Telnyx says: {said} ({code})." if said else ""), False
+    return code, f"{said} ({code})" if said else "", trouble(code)
+
+
+def _sentence(known: Trouble, code: str) -> str:
+    return f"{known.sentence.rstrip('.')} (Telnyx {code})."
 
 
 def _fail(answer: Answer) -> NoReturn:
-    sentence, is_address = _said(http_status.body(answer).get("errors"))
-    if sentence and 400 <= answer.status < 500 and answer.status not in (401, 403, *http_status.AGAIN):
-        raise AddressRefused(sentence) if is_address else Permanent(sentence)
-    http_status.fail(answer, "Telnyx", sentence.removeprefix("Telnyx says: ").rstrip("."))
+    code, said, known = _told(http_status.body(answer).get("errors"))
+    if known is not None and 400 <= answer.status < 500 and answer.status not in http_status.AGAIN:
+        sentence = _sentence(known, code)
+        if known.is_passing:
+            raise Temporary(sentence, answer.retry_after)
+        raise AddressRefused(sentence) if known.is_address else Permanent(sentence)
+    http_status.fail(answer, "Telnyx", said)

@@ -27,7 +27,7 @@ TROUBLES: Mapping[str, Trouble] = {
     "40310": Trouble("The recipient's number is not a phone number.", _ADDRESS),
     "40311": Trouble("The From number cannot send texts."),
     "40312": Trouble("The messaging profile is switched off at Telnyx."),
-    "40318": Trouble("Telnyx's queue of this number is full."),
+    "40318": Trouble("Telnyx's queue of this number is full.", is_passing=True),
     "40322": Trouble("The text has words or addresses in it that Telnyx does not carry."),
     "40331": Trouble("Texts to this country are switched off. Allow it in the messaging profile at Telnyx.", _ADDRESS),
     "40333": Trouble("The messaging profile has reached its spending limit. Raise it at Telnyx."),

@@ -8,7 +8,7 @@ from typing import NoReturn
 from urllib.parse import quote, urlencode
 
 from tocsin.core.egress import Answer, HttpClient
-from tocsin.core.errors import Permanent
+from tocsin.core.errors import Permanent, Temporary
 from tocsin.notify.channels import http_status
 from tocsin.notify.channels.contract import Account, AddressRefused, Rendered, Sent
 from tocsin.notify.channels.twilio import twiml
@@ -95,5 +95,7 @@ def _fail(answer: Answer) -> NoReturn:
     known = trouble(said.get("code"))
     if known is not None and 400 <= answer.status < 500 and answer.status not in http_status.AGAIN:
         sentence = f"{known.sentence.rstrip('.')} (Twilio {said['code']})."
+        if known.is_passing:
+            raise Temporary(sentence, answer.retry_after)
         raise AddressRefused(sentence) if known.is_address else Permanent(sentence)
     http_status.fail(answer, "Twilio", http_status.line(said.get("message", "")))

@@ -28,6 +28,7 @@ TROUBLES: Mapping[int, Trouble] = {
     21606: Trouble("The From number cannot send texts. Choose one with SMS at Twilio."),
     21608: Trouble("A trial account texts verified numbers only. Verify this one at Twilio, or upgrade.", _ADDRESS),
     21610: Trouble("The recipient has opted out with STOP, and must send START to get texts again.", _ADDRESS),
+    21611: Trouble("Twilio's queue of the From number is full.", is_passing=True),
     21612: Trouble("Twilio has no way from the From number to this recipient.", _ADDRESS),
     21614: Trouble("The recipient's number is not a mobile phone.", _ADDRESS),
     21617: Trouble("The text is too long for Twilio."),

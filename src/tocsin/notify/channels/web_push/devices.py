@@ -16,7 +16,8 @@ from django.db import transaction
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, crypto, database
-from tocsin.core.errors import Permanent, Rejected
+from tocsin.core.errors import Rejected
+from tocsin.notify.channels.contract import AddressRefused
 from tocsin.notify.channels.web_push import addresses, subscription
 from tocsin.notify.channels.web_push.subscription import Subscription
 from tocsin.notify.models import PushDevice
@@ -166,10 +167,10 @@ def told(news: Sequence[Told], now: datetime) -> None:
 
 
 def require_devices(address: str) -> list[Device]:
-    """`at`, or Permanent with what to do where there is none."""
+    """`at`, or AddressRefused with what to do where there is none."""
     found = at(address)
     if not found:
-        raise Permanent("None of the person's devices takes pushes.", "They press “Push on this device” under Me.")
+        raise AddressRefused("None of the person's devices takes pushes.", "They press “Push on this device” under Me.")
     return found
 
 

@@ -15,7 +15,16 @@ from uuid import UUID
 from tocsin.core import clock, config
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.notify.channels.contract import Account, OutcomeUnknown, ProviderKind, Rendered, Sender, Sent, Setting
+from tocsin.notify.channels.contract import (
+    Account,
+    AddressRefused,
+    OutcomeUnknown,
+    ProviderKind,
+    Rendered,
+    Sender,
+    Sent,
+    Setting,
+)
 from tocsin.notify.channels.web_push import addresses, devices, encryption, keys
 from tocsin.notify.channels.web_push.devices import Device, Told
 from tocsin.notify.channels.web_push.keys import KeyPair
@@ -126,7 +135,8 @@ def _judged(device: Device, answer: Answer) -> _Tried:
             return _Tried(Told(device.id), external_id=answer.headers.get("location", ""))
         case 404 | 410:
             # RFC 8030, 7.3: the subscription is no more.
-            problem: Temporary | Permanent = Permanent(f"{device.name}: {GONE}", "Press “Push on this device” there.")
+            gone = f"{device.name}: {GONE}"
+            problem: Temporary | Permanent = AddressRefused(gone, "Press “Push on this device” there.")
             return _Tried(Told(device.id, error=GONE, is_gone=True), problem)
         case 408 | 425 | 429:
             problem = Temporary(f"{service} takes no more for now ({answer.status}).", answer.retry_after)
