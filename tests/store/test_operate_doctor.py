@@ -169,6 +169,14 @@ def test_a_channel_that_people_are_paged_by_without_a_provider_is_said(now: date
     assert set(missing) == {"email", "ntfy", "sms"}
     assert "the pages of 1 person" in missing["sms"].detail
     assert missing["ntfy"].remedy == missing["sms"].remedy == "Add one under Providers."
+    # One that carries to other countries is no help to her.
+    Provider.objects.create(
+        name="Liechtenstein", kind="http_gateway", channels=["sms"],
+        settings={"prefixes": "+423", "api_base": "http://127.0.0.1:1"},
+    )  # fmt: skip
+    (uncarried,) = found(now, "provider.not_carried")
+    assert uncarried.detail == "No provider carries SMS to the address of alice: their pages by it fail."
+    assert {finding.about for finding in found(now, "provider.missing")} == {"email", "ntfy"}
 
 
 def test_whoever_stands_in_covers_or_comes_from_a_calendar_and_cannot_be_reached_is_named(now: datetime) -> None:

@@ -21,7 +21,7 @@ from tocsin.alerts import rows as alert_rows
 from tocsin.alerts.models import AlertEvent
 from tocsin.core import database, settings_store
 from tocsin.notify import contact_tests, queue
-from tocsin.notify.models import Delivery, Notification
+from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.outbox import Outbox
 from tocsin.notify.queue import Over
 from tocsin.notify.record import record
@@ -404,6 +404,31 @@ def test_a_provider_whose_secrets_cannot_be_read_is_passed_over(post: Post, ntfy
     post.go(0)
     assert post.states(alert) == [("Push", "sent", "Works")]
     assert "Broken" in post.outboxes[0].directory.problems
+
+
+def test_where_a_channels_providers_do_not_carry_to_an_address_the_page_fails_and_the_next_way_begins(
+    post: Post, mail: SmtpDouble
+) -> None:
+    """It would lie in the sandbox, as sent."""
+    provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
+    provider("Broken", "twilio", ["voice"])
+    Provider.objects.filter(name="Broken").update(secrets="not a token")
+    post.user(
+        "alice",
+        {"label": "SMS", "channel": "sms", "address": "+4930901820"},
+        {"label": "Phone", "channel": "voice", "address": "+4930901820", "wait": "5m"},
+        {"label": "Email", "channel": "email", "address": "alice@example.org", "wait": "10m"},
+    )
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    assert post.states(alert) == [
+        ("SMS", "failed", "sandbox"), ("Phone", "failed", "sandbox"), ("Email", "sent", "SMTP (environment)"),
+    ]  # fmt: skip
+    text, call, _ = post.deliveries(alert)
+    assert text.error == "No provider carries SMS to this address."
+    assert call.error == "No provider carries Phone call to this address: Broken cannot be used."
+    assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 2
+    assert not SandboxMessage.objects.exists()
 
 
 # Several workers

@@ -169,6 +169,8 @@ class _Rooms:
         if due.problem:
             return Job(bundle, None, due.problem)
         carriers = self._directory.carriers(due.channel, due.address)
+        if not carriers and (problem := self._directory.nobody(due.channel)):
+            return Job(bundle, None, problem)
         carrier = self._chosen(carriers, due.provider_name)
         if carriers and carrier is None:
             self.later.append(bundle)

@@ -119,8 +119,9 @@ class Directory:
         #: Where people answer mails to, if anywhere.
         self.answers_to: AnswersTo | None = None
         self._contents: Mapping[str, Content] = {}
-        #: Why a provider cannot be used at all, by name.
+        #: Why a provider cannot be used at all, by name; and the channels of those.
         self.problems: Mapping[str, str] = {}
+        self._unusable: Mapping[str, Sequence[str]] = {}
 
     def refresh(self, connection: Connection) -> None:
         """Loads again if the configuration has changed since."""
@@ -140,6 +141,16 @@ class Directory:
         """Whether anything carries the channel's addresses; otherwise its messages stay in the sandbox. What is built
         in takes only addresses of its own, and does not count."""
         return any(channel in carrier.channels and carrier.kind not in BUILT_IN for carrier in self._carriers)
+
+    def nobody(self, channel: str) -> str:
+        """Why nobody carries to an address of the channel that none of its providers takes: a sentence. Empty where it
+        has no provider: such messages stay in the sandbox."""
+        unusable = sorted(name for name, channels in self._unusable.items() if channel in channels)
+        if not unusable and not self.has_provider(channel):
+            return ""
+        label = CHANNELS[channel].label if channel in CHANNELS else channel
+        why = f": {', '.join(unusable)} cannot be used" if unusable else ""
+        return f"No provider carries {label} to this address{why}."
 
     def all(self) -> Sequence[Carrier]:
         """All providers in use, in order, those that fail on end last."""
@@ -226,6 +237,7 @@ class Directory:
         self._carriers = tuple(carrier for _, carrier in opened.values())
         self.answers_to = next((place for c in self._carriers if (place := answers_to(c.kind.name, c.account))), None)
         self.problems = problems
+        self._unusable = {row["name"]: row["channels"] for row in found if row["name"] in problems}
         settings = settings_store.load(connection)
         self.is_bundling = bool(settings[settings_store.BUNDLE_PAGES.name])
         self._contents = {name: Content(settings[settings_store.content_name(name)]) for name in CHANNELS}

@@ -8,13 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from tocsin.core import crypto, database
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent, TocsinError
-from tocsin.notify import health
+from tocsin.notify import health, wording
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.notify.providers import Carrier, Directory
 from tocsin.operate.finding import Finding
 
 #: In seconds, for all providers together.
 DEADLINE = 20.0
+
+#: So many people are named in one finding.
+_MOST_NAMED = 10
 
 
 def check(connection: Connection) -> Iterator[Finding]:
@@ -81,32 +84,47 @@ def _problem(asked: Future[str]) -> str | None:
 
 
 _USED = """
-SELECT m.channel, m.address, m.user_id FROM people_contactmethod m
+SELECT m.channel, m.address, m.user_id, coalesce(nullif(u.name, ''), u.username) AS name FROM people_contactmethod m
 JOIN people_user u ON u.id = m.user_id AND u.is_active WHERE m.is_enabled
-UNION ALL SELECT channel, address, NULL FROM people_groupcontact
+UNION ALL SELECT c.channel, c.address, NULL, g.name FROM people_groupcontact c JOIN people_group g ON g.id = c.group_id
 """
 
 
 def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
-    used: dict[str, set[int]] = {"email": set()}
+    """Channels that people have and that nobody carries, and addresses that the providers of their channel do not."""
+    used: dict[str, set[int]] = {} if directory.nobody("email") else {"email": set()}
+    not_carried: dict[str, set[str]] = {}
     for row in database.rows(connection, _USED):
         channel = row["channel"]
         # What is built in carries addresses of its own without a provider.
-        if directory.has_provider(channel) or directory.carriers(channel, row["address"]):
+        if directory.carriers(channel, row["address"]):
             continue
-        used.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
+        if directory.nobody(channel):
+            not_carried.setdefault(channel, set()).add(row["name"])
+        else:
+            used.setdefault(channel, set()).update([row["user_id"]] if row["user_id"] is not None else [])
     for channel, users in sorted(used.items()):
-        if directory.has_provider(channel):
-            continue
         people = len(users)
-        label = CHANNELS[channel].label if channel in CHANNELS else channel
         whose = f", also the pages of {people} {'person' if people == 1 else 'people'}" if people else ""
         yield Finding(
             "provider.missing",
-            f"No provider carries {label}: what is sent by it goes to the sandbox and leaves nowhere{whose}.",
+            f"No provider carries {_label(channel)}: what is sent by it goes to the sandbox and leaves nowhere{whose}.",
             _remedy(channel),
             about=channel,
         )
+    for channel, names in sorted(not_carried.items()):
+        shown = sorted(names)
+        named = wording.listed([*shown[:_MOST_NAMED], f"{len(shown) - _MOST_NAMED} more"][: len(shown)])
+        yield Finding(
+            "provider.not_carried",
+            f"No provider carries {_label(channel)} to the address of {named}: their pages by it fail.",
+            "Look at the countries, kinds and secrets of the channel's providers, or give them another way.",
+            about=channel,
+        )
+
+
+def _label(channel: str) -> str:
+    return CHANNELS[channel].label if channel in CHANNELS else channel
 
 
 def _remedy(channel: str) -> str:

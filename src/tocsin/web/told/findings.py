@@ -73,6 +73,10 @@ FINDINGS = (
     _("A secret of the {name} cannot be decrypted with the known secret keys"),
     _("Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again"),
     _("The provider {name} cannot be used: {said}"),
+    _("No provider carries {said} to the address of {people}: their pages by it fail"),
+    _("Look at the countries, kinds and secrets of the channel's providers, or give them another way"),
+    _("No provider carries {said} to this address"),
+    _("No provider carries {said} to this address: {name} cannot be used"),
     _("The provider {name} failed on end, and others take its turn"),
     _("Its page under Providers says why. It is asked again by itself"),
     # The address.
