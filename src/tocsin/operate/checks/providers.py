@@ -118,7 +118,7 @@ def _missing(connection: Connection, directory: Directory) -> Iterator[Finding]:
         yield Finding(
             "provider.not_carried",
             f"No provider carries {_label(channel)} to the address of {named}: their pages by it fail.",
-            "Look at the countries, kinds and secrets of the channel's providers, or give them another way.",
+            "Look at the channel's providers, also at their countries, or give them another way.",
             about=channel,
         )
 

@@ -74,7 +74,7 @@ FINDINGS = (
     _("Add the key it was saved under to TOCSIN_SECRET_KEY, or enter the secret again"),
     _("The provider {name} cannot be used: {said}"),
     _("No provider carries {said} to the address of {people}: their pages by it fail"),
-    _("Look at the countries, kinds and secrets of the channel's providers, or give them another way"),
+    _("Look at the channel's providers, also at their countries, or give them another way"),
     _("No provider carries {said} to this address"),
     _("No provider carries {said} to this address: {name} cannot be used"),
     _("The provider {name} failed on end, and others take its turn"),
