@@ -95,8 +95,8 @@ class Hearing:
             receipts.apply(connection, self.provider, receipt, self.now)
 
     def _opt(self, said: SaidByText, is_out: bool) -> str | None:
-        """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it. None where
-        nothing was stopped: "yes" is a word like another then."""
+        """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it. None
+        where nothing was stopped: "yes" is a word like another then."""
         with database.transaction() as connection:
             if self._whose(connection, said) is None:
                 return ""
@@ -182,8 +182,8 @@ class Hearing:
 
 
 def _opting(said: SaidByText, wants: Asked) -> bool | None:
-    """Whether that opts out (True) or in: as the vendor says, else by the words that carriers know. In a chat there is no
-    carrier that would confirm it, and whoever writes "cancel" there means something else."""
+    """Whether that opts out (True) or in: as the vendor says, else by the words that carriers know. In a chat there is
+    no carrier that would confirm it, and whoever writes "cancel" there means something else."""
     if said.opt_out is not None or said.channel not in PHONES or wants.what not in (Word.STOP, Word.START):
         return said.opt_out
     return wants.what is Word.STOP

@@ -15,7 +15,7 @@ from tests.doubles.http import HttpDouble, Response, http_double
 from tests.unit.notify.messages import EXTREME, every_purpose, page
 from tocsin.core import config, egress, sealing
 from tocsin.core.egress import Answer, HttpClient, OutcomeUnknown
-from tocsin.core.errors import Permanent, Rejected, Temporary
+from tocsin.core.errors import Rejected, Temporary
 from tocsin.notify.channels.chat.channel import ChatChannel
 from tocsin.notify.channels.chat_services import sender, services
 from tocsin.notify.channels.chat_services.carriage import carried

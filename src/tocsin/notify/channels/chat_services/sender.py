@@ -124,7 +124,9 @@ def _judge(carriage: Carriage, is_sent: bool, service: str, secrets: list[str]) 
         return
     # Each address has an account of its own: what is wrong with one says nothing against the others.
     if not carriage.answers:
-        raise AddressRefused(f"{service} cannot be asked with this address.", "Enter it again, as the service gives it.")
+        raise AddressRefused(
+            f"{service} cannot be asked with this address.", "Enter it again, as the service gives it."
+        )
     answer = carriage.answers[-1]
     said = _without(http_status.line(_said(http_status.body(answer))), secrets)
     if 200 <= answer.status < 300:

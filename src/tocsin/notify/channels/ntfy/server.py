@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from tocsin.alerts.states import Priority
 from tocsin.core.egress import Answer, HttpClient

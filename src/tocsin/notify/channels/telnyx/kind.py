@@ -193,7 +193,7 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
 
 
 def _told(errors: object) -> tuple[str, str, Trouble | None]:
-    """Of the first error its code, what Telnyx says, and what it means where that is known; empty where there is none."""
+    """Of the first error its code, what Telnyx says, and what it means where that is known; empty without one."""
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     code = http_status.line(first.get("code", ""), 10)
     said = http_status.line(first.get("detail") or first.get("title") or "")
