@@ -119,8 +119,15 @@ def test_status_and_agent_follow_where_that_is_switched_on_and_closing_assigns_f
 
 
 def test_what_agents_do_there_is_followed_here_and_their_notes_become_replies(both: Pair) -> None:
+    # Halo's "Unassigned" is an agent whom people may call something else, and who may have an address.
+    both.halo.lists["Agent"][0] |= {"name": "Nicht zugewiesen", "email": "desk@example.org"}
     ticket = both.log()
     alert = both.alert(ticket).pk
+    both.halo.change(ticket, {"agent_id": DESK_AGENT}, DESK_AGENT)
+    both.halo.change(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
+    both.go()
+    assert both.alert(ticket).status == "open"
+    assert both.story(alert)[-2:] == ["unassigned", "escalation_started"]
     both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
     both.go()
     assert (both.alert(ticket).status, both.alert(ticket).owner_name) == ("assigned", "Sam Service")

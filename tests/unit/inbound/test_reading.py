@@ -161,6 +161,9 @@ class TestHaloAgent:
             {"agent": "Unassigned"},
             {"agent_id": "1.0"},
             {"agent": 1},
+            # It is an agent as others are: people may call it something else.
+            {"agent": {"id": 1, "name": "Nicht zugewiesen"}, "agent_id": 1},
+            {"agent_id": 1, "agent_name": "Warteschlange"},
         ],
     )
     def test_unassigned_is_said_to_be_nobody(self, ticket: dict[str, object]) -> None:
@@ -173,7 +176,7 @@ class TestHaloAgent:
 
     def test_a_flat_payload_has_its_agent_at_the_top(self) -> None:
         assert read({"ticket_id": 7, "agent_id": 12}).mapped.text("agent") == "Agent 12"
-        assert read({"ticket_id": 7, "agent_id": "1"}).mapped.says_nobody("agent")
+        assert read({"ticket_id": 7, "agent_id": "1", "agent_name": "Niemand"}).mapped.says_nobody("agent")
 
     def test_an_agent_is_known_by_id_name_and_address(self) -> None:
         mapped = read(halo("New", agent={"id": 12, "name": "Noor", "email": "noor@desk.example"})).mapped
