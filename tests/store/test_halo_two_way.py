@@ -457,6 +457,47 @@ def test_more_changes_than_one_look_reads_are_all_found_and_all_notes_are_read(
         assert [event.data["text"] for event in replies] == [f"seen {ticket}"]
 
 
+def test_a_date_of_the_future_and_notes_that_are_not_shown_hide_nothing_else(both: Pair) -> None:
+    ticket = both.log()
+    both.server.hooks.loses = lambda happened: True
+    both.halo.tickets[ticket]["last_update"] = "2999-01-01T00:00:00"
+    both.server.api.fault = lambda method, path: FORBIDDEN if (method, path) == ("GET", "/api/Actions") else None
+    both.look(200)
+    other = both.log("second")
+    both.look(400)
+    before = both.standing()
+    assert both.alert(other).status == "open"
+    assert "Halo does not let Tocsin read what was done on ticket" in before.look_problem
+    both.halo.change(other, {"summary": "third"}, DESK_AGENT)
+    both.halo.delete(ticket, DESK_AGENT)
+    both.look(600)
+    both.look(800)
+    assert (both.alert(other).subject, both.alert(ticket).status) == ("third", "cancelled")
+    assert both.standing().looked_to > before.looked_to
+
+
+def test_a_ticket_that_halo_refuses_without_a_word_holds_up_no_other(both: Pair) -> None:
+    hidden, other = both.log("one"), both.log("two")
+    path_of = {("POST", "/api/Actions"): EXPIRED, ("GET", f"/api/Tickets/{hidden}"): EXPIRED}
+    both.server.api.fault = lambda method, path: path_of.get((method, path))
+    both.act(both.alert(hidden).pk, Acknowledge)
+    both.go()
+    del path_of["POST", "/api/Actions"]
+    both.act(both.alert(other).pk, Acknowledge)
+    both.go(20)
+    assert len(both.notes(other)) == 1
+    assert [call.error.split(" (")[0] for call in both.calls(status="dead")] == [
+        f"Halo shows no ticket {hidden} to Tocsin"
+    ]
+    both.look(200)
+    assert (both.alert(hidden).status, both.standing().problem) == ("open", "")
+    # A token that is taken for nothing is another matter.
+    both.server.api.fault = lambda method, path: None if path == "/auth/token" else EXPIRED
+    both.act(both.alert(other).pk, Assign)
+    both.go(400)
+    assert both.standing().problem.startswith("Halo refuses Tocsin's token when asked to write a note (401).")
+
+
 def test_a_look_that_halo_asks_for_patience_holds_everything_back_so_long(both: Pair) -> None:
     ticket = both.log()
     both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "90"})

@@ -22,6 +22,7 @@ from tocsin.inbound import commands, secrets
 from tocsin.inbound.models import DelayedOpening, Integration, IntegrationVersion
 from tocsin.inbound.registry import Registry
 from tocsin.oncall import commands as oncall
+from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import ContactMethod, User
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -429,6 +430,32 @@ def test_an_integration_that_is_renamed_keeps_its_alerts_and_another_of_its_old_
     assert send(save(now, second, name="Monitoring", mode="watch", **more), "New") == "Mapped Appended"
     assert send(first, "Closed") == "Mapped Closed"
     assert Alert.objects.get(status="open").integration_id == second.pk
+
+
+def test_two_halos_whose_tickets_have_the_same_numbers_do_not_share_alerts(now: datetime) -> None:
+    acme, beta = {"halo_address": "https://acme.haloitsm.com"}, {"halo_address": "beta.haloitsm.com/"}
+    first = save(now, settings=acme)
+    with pytest.raises(Rejected) as refused:
+        save(now, name="Beta", settings=beta)
+    assert (refused.value.code, refused.value.field) == ("shared_source", "source")
+    assert refused.value.detail == (
+        'source: "HaloITSM" is the Source of HaloITSM too, which is of acme.haloitsm.com and not of beta.haloitsm.com: '
+        "tickets of the same number would be one alert. Give this one a Source of its own, such as HaloITSM "
+        "beta.haloitsm.com."
+    )
+    second = save(now, name="Beta", settings=beta, source="Beta's Halo")
+    ingest = Ingest()
+    ticket = {"ticket_id": 7, "status": "New", "summary": "VPN"}
+    sent = [ingest.send(door, ticket)[0].status.value for door in (first, second, first)]
+    assert sent == ["Mapped Opened", "Mapped Opened", "Mapped Appended"]
+    # One Halo may post to several doors, and an address that nobody entered tells nothing.
+    save(now, name="VIP", settings=acme)
+    third = save(now, name="Gamma")
+    outbound = OutboundIntegration.objects.create(
+        name="Gamma", kind="haloitsm", settings={"base_url": "https://gamma.haloitsm.com"}, created_at=now
+    )
+    with pytest.raises(Rejected, match=r"not of gamma\.haloitsm\.com"):
+        save(now, third, name="Gamma", outbound=outbound.name)
 
 
 def test_the_name_for_keys_that_stood_among_the_settings_moves_to_its_column(now: datetime) -> None:

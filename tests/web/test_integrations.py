@@ -60,6 +60,13 @@ def test_adding_halo_asks_for_little_and_shows_the_url_with_the_guide(company: C
     assert secrets.url_of(made) in text
     assert "Waiting for Halo 2…" in text
     assert "Webhooks" in text
+    # Another Halo has tickets of the same numbers: only then is a Source asked for.
+    other = {**form, "name": "Halo 3", "setting_halo_address": "beta.haloitsm.com"}
+    text = client.post("/integrations/add/haloitsm/", other).content.decode()
+    assert "Give this one a Source of its own, such as HaloITSM beta.haloitsm.com." in text
+    assert 'type="text" name="source"' in text
+    client.post("/integrations/add/haloitsm/", {**other, "source": "Beta"})
+    assert Integration.objects.get(name="Halo 3").source == "Beta"
 
 
 def test_the_catalogue_finds_a_kind_by_several_words_and_shows_its_letters(

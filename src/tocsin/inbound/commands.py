@@ -22,7 +22,7 @@ from tocsin.escalation import commands as policies
 from tocsin.escalation import reachable
 from tocsin.escalation.models import Policy
 from tocsin.escalation.policy import RECIPIENTS_ONLY, PolicyPlan
-from tocsin.inbound import heartbeat, heartbeats, references, secrets, specs
+from tocsin.inbound import heartbeat, heartbeats, references, secrets, shared_source, specs
 from tocsin.inbound.models import ClientTable, DelayedOpening, Integration, IntegrationVersion
 from tocsin.inbound.outcomes import IntegrationMode
 from tocsin.inbound.references import GROUP, HOURS, POLICY, TABLE, USER, Names
@@ -86,7 +86,8 @@ def save_integration(
     stay; a new one gets a token.
 
     Raises Rejected that names the place: a path, a regular expression, an operator or a name that cannot be used; and
-    "reaches_nobody" for one that pages but could never reach anybody, unless the spec says `anyway: true`.
+    "reaches_nobody" for one that pages but could never reach anybody, unless the spec says `anyway: true`; and
+    "shared_source" where it would share alerts with another installation of a ticket system.
     """
     with transaction.atomic():
         configuration.lock()
@@ -99,6 +100,7 @@ def save_integration(
         before = integration_state(existing) if existing else None
         integration = existing or Integration(created_at=now)
         _write(integration, read, now)
+        shared_source.refuse_two_systems(integration)
         _write_version(integration, read.definition, actor, now)
         after = integration_state(Integration.objects.get(pk=integration.pk))
         if before != after:

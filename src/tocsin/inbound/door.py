@@ -116,9 +116,9 @@ class Door:
         return self.keyed_as or self.source
 
     def agent(self, reading: Reading) -> Agent:
-        """Who has the ticket, as the message says; found among the users by e-mail or name. Halo's "Unassigned" may have
-        an address too."""
+        """Who has the ticket, as the message says; found among the users by e-mail or name."""
         if reading.mapped.says_nobody("agent"):
+            # Halo's "Unassigned" may have an address.
             return Agent()
         return self.agent_named(reading.mapped.text("agent") or "", reading.mapped.text("assignee") or "")
 

@@ -93,10 +93,18 @@ def test_halos_dates_without_a_zone_are_compared_with_each_other_only() -> None:
     assert reading.moment("1900-01-01T00:00:00") is None
     assert reading.moment("2026-11-24T09:15:02.1234567Z") == datetime(2026, 11, 24, 9, 15, 2, 123456)
     tickets = [{"last_update": "2026-11-24T09:15:02.1"}, {"last_update": "2026-11-24T09:14:00"}, {"last_update": None}]
-    assert reading.newest(tickets, "") == "2026-11-24T09:15:02.1"
-    assert reading.newest(tickets, "2027-01-01T00:00:00") == "2027-01-01T00:00:00"
-    assert reading.newest([], "x") == "x"
+    now = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
+    assert reading.newest(tickets, "", now) == "2026-11-24T09:15:02.1"
+    assert reading.newest(tickets, "2027-01-01T00:00:00", now) == "2027-01-01T00:00:00"
+    assert reading.newest([], "x", now) == "x"
+    # Fourteen hours before UTC is somebody's clock; next year is a slip, behind which everything else would be hidden.
+    ahead = [{"last_update": "2026-11-24T23:15:00"}, {"last_update": "2027-11-24T09:15:00"}]
+    assert reading.newest([*tickets, *ahead], "", now) == "2026-11-24T23:15:00"
     assert reading.since("2026-11-24T09:15:02.1") == "2026-11-24T09:13:02"
+    # In Zürich 02:00 to 03:00 comes twice on the last Sunday of October; in March it does not come at all.
+    assert reading.since("2026-10-25T02:59:00", "Europe/Zurich") == "2026-10-25T01:57:00"
+    assert reading.since("2026-10-25T03:01:00", "Europe/Zurich") == "2026-10-25T02:59:00"
+    assert reading.since("2026-03-29T02:30:00", "Europe/Zurich") == "2026-03-29T02:28:00"
 
 
 def test_notes_are_those_of_agents_but_not_tocsins_own() -> None:

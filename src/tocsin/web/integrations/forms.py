@@ -66,11 +66,14 @@ class AddForm(forms.Form):
         empty_label=_("Administrators only"),
         help_text=_("Managers of this group may change it."),
     )
+    source = forms.CharField(label=_("Source"), max_length=100, required=False, widget=forms.HiddenInput)
     anyway = forms.BooleanField(label=_("Save it although it can reach nobody"), required=False)
 
     def __init__(self, *args: Any, kind: Kind, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kind = kind
+        if self.data.get("source"):
+            self.ask_source()
         self.asked = [setting for setting in kind.settings if setting.asked]
         for setting in self.asked:
             self.fields[_field_name(setting)] = setting_field(setting)
@@ -87,6 +90,10 @@ class AddForm(forms.Form):
         """Asked once the command has said that nobody could be reached."""
         self.fields["anyway"].widget = forms.CheckboxInput()
 
+    def ask_source(self) -> None:
+        """Asked once the command has said that another ticket system has the kind's own."""
+        self.fields["source"].widget = forms.TextInput()
+
     def spec(self) -> dict[str, Any]:
         """The integration as the command wants one."""
         data = self.cleaned_data
@@ -94,6 +101,7 @@ class AddForm(forms.Form):
         return {
             "name": data["name"],
             "kind": self.kind.name,
+            **({"source": data["source"]} if data["source"] else {}),
             **({"group": data["group"].name} if data.get("group") else {}),
             **routing_spec(data),
             "settings": {name: value for name, value in settings.items() if value},

@@ -88,6 +88,8 @@ def add(request: Request, kind_name: str) -> HttpResponse:
         except Rejected as rejected:
             if rejected.code == "reaches_nobody":
                 form.ask_anyway()
+            if rejected.code == "shared_source":
+                form.ask_source()
             show_rejection(form, rejected, places_of(kind))
         else:
             return redirect("integration", made.pk)

@@ -224,6 +224,11 @@ REJECTED_FORMS = (
     _("It has been sent, or is on its way"),
     _("stays what it was; make a new outbound integration for another kind"),
     _("stays what it was; make a new integration for another kind"),
+    _(
+        "{quoted} is the Source of {name} too, which is of {name_b} and not of {name_c}: tickets of the same number "
+        "would be one alert"
+    ),
+    _("Give this one a Source of its own, such as {name}"),
     _("{name}: give the agent's number in Halo"),
     _("enter the secret again: the address has changed"),
     _("must be Halo's address, such as https://acme.haloitsm.com"),

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tocsin.core.egress import Answer
-from tocsin.core.errors import Permanent
+from tocsin.core.errors import Permanent, TocsinError
 from tocsin.outbound.connectors.contract import Account, Line
 from tocsin.outbound.connectors.haloitsm import problems
 
@@ -69,7 +69,7 @@ class Client:
         asked = f"?{urlencode({name: _said(value) for name, value in query.items()})}" if query else ""
         answer = self._request(line, "GET", f"{self.base}/api/{path}{asked}", b"", now)
         if answer.status != 200:
-            raise problems.of_answer(answer, doing, is_write=False, ticket=ticket)
+            raise self._problem(line, answer, now, doing, ticket, is_write=False)
         return _json(answer, doing, is_write=False), _date(answer, now)
 
     def post(
@@ -79,7 +79,7 @@ class Client:
         content = json.dumps([body], ensure_ascii=False).encode()
         answer = self._request(line, "POST", f"{self.base}/api/{path}", content, now)
         if answer.status not in (200, 201):
-            raise problems.of_answer(answer, doing, is_write=True, ticket=ticket)
+            raise self._problem(line, answer, now, doing, ticket, is_write=True)
         found = _json(answer, doing, is_write=True)
         one = found[-1] if isinstance(found, list) and found else found
         if path in ("Actions", "Tickets") and problems.is_refusal(one):
@@ -153,6 +153,17 @@ class Client:
             self.forget_token(token)
             answer = self._once(line, method, url, content, self._current(line, now))
         return answer
+
+    def _problem(
+        self, line: Line, answer: Answer, now: datetime, doing: str, ticket: str, *, is_write: bool
+    ) -> TocsinError:
+        """What is wrong. Of a 401 without a word Halo is asked whether it means Tocsin, or this ticket alone: one that
+        is not shown must not hold up all others."""
+        if ticket and answer.status == 401 and not problems.words(answer.body):
+            me = self._request(line, "GET", f"{self.base}/api/Agent/me", b"", now)
+            if me.status == 200:
+                return problems.gone(answer, ticket)
+        return problems.of_answer(answer, doing, is_write=is_write, ticket=ticket)
 
     def _once(self, line: Line, method: str, url: str, content: bytes, token: str) -> Answer:
         line.hide(token)

@@ -13,7 +13,7 @@ from typing import Any
 from tocsin.alerts import commands as alerts
 from tocsin.alerts.orders import Actor, Cancel, Order
 from tocsin.alerts.states import LIVE, ActorKind, Via
-from tocsin.core import clock, database
+from tocsin.core import clock, database, settings_store
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
 from tocsin.core.ids import key_hash, uuid7
 from tocsin.core.json_text import as_json
@@ -100,12 +100,12 @@ class Look:
         seen = ""
         first = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
         for rows, _at in self.client.pages(self.line, self.now, {"lastupdatefromdate": first, "order": "id"}):
-            seen = reading.newest(rows, seen)
+            seen = reading.newest(rows, seen, self.now)
         self.looked_to = seen or first
 
     def _changed(self) -> list[tuple[dict[str, Any], datetime]]:
         """The tickets that changed since the last look, each with Halo's own time when it gave them."""
-        begin = reading.since(self.looked_to)
+        begin = reading.since(self.looked_to, self._zone())
         earliest = reading.moment(begin)
         found = []
         first = int(self.memory.get("page", 1))
@@ -124,10 +124,14 @@ class Look:
         self.next_page = first + pages if pages == MOST_PAGES and full else 0
         return found
 
+    def _zone(self) -> str:
+        """The zone of Halo's dates, which do not say it."""
+        return str(self.settings.get("time_zone") or settings_store.get(settings_store.TIME_ZONE))
+
     def _move_on(self, changed: Sequence[dict[str, Any]]) -> None:
         """From when the next look reads: from the newest change, once all pages were seen; where that took several
         looks from no later than the first of them began, because what changed since may be on a page seen before."""
-        newest = reading.newest(changed, self.memory.get("newest") or self.looked_to)
+        newest = reading.newest(changed, self.memory.get("newest") or self.looked_to, self.now)
         if self.next_page:
             self.memory |= {"page": self.next_page, "newest": newest}
             return
@@ -198,6 +202,11 @@ class Look:
                 whole_ticket, at = self.client.ticket(self.line, ticket, self.now)
             except Gone as error:
                 self._is_gone(ticket, alert_id, error, gone)
+                continue
+            except Barred:
+                raise
+            except Permanent as error:
+                self.remarks.append(str(error))
                 continue
             gone.pop(ticket, None)
             if parent := reading.merged_into(whole_ticket):

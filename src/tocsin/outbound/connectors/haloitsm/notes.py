@@ -11,8 +11,8 @@ from tocsin.alerts import commands as alerts
 from tocsin.alerts.orders import Actor, Reply
 from tocsin.alerts.states import ActorKind, Via
 from tocsin.core import database
-from tocsin.core.errors import Rejected
-from tocsin.outbound.connectors.contract import Line
+from tocsin.core.errors import Permanent, Rejected
+from tocsin.outbound.connectors.contract import Barred, Line
 from tocsin.outbound.connectors.haloitsm import reading
 from tocsin.outbound.connectors.haloitsm.client import Client
 from tocsin.outbound.connectors.haloitsm.connector import text_of_note
@@ -37,6 +37,7 @@ class Looking(Protocol):
     settings: Mapping[str, Any]
     memory: dict[str, Any]
     now: datetime
+    remarks: list[str]
 
 
 def become_replies(look: Looking, live: Mapping[str, int]) -> None:
@@ -44,10 +45,17 @@ def become_replies(look: Looking, live: Mapping[str, int]) -> None:
     # Should Halo answer no more, none of them is forgotten.
     look.memory["unread"] = list(live)
     seen: dict[str, int] = look.memory.setdefault("notes", {})
+    refused = ""
     for ticket, alert_id in list(live.items())[:MOST_TICKETS]:
         try:
             actions = look.client.actions(look.line, ticket, look.now)
+        except Barred:
+            raise
         except Gone:
+            continue
+        except Permanent as error:
+            # Notes that Halo does not show must not keep the look from what else it has to see.
+            refused = refused or str(error)
             continue
         me, application = look.memory.get("me", ""), str(look.settings.get("application", ""))
         found = reading.notes(actions, me, application, text_of_note)
@@ -57,6 +65,7 @@ def become_replies(look: Looking, live: Mapping[str, int]) -> None:
             if " ".join(note.text.split()) not in written:
                 _reply(look, alert_id, note)
         seen[ticket] = max([note.id for note in found] + [seen.get(ticket, 0)])
+    look.remarks += [refused] if refused else []
     look.memory["unread"] = list(live)[MOST_TICKETS:]
     # What is over is forgotten.
     look.memory["notes"] = dict(list(seen.items())[-_REMEMBERED:])

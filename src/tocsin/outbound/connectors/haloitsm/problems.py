@@ -139,12 +139,12 @@ def of_answer(answer: Answer, doing: str, *, is_write: bool, ticket: str = "") -
         case status if status >= 500 or status == 408:
             return Temporary(f"Halo could not {doing} now ({status}).{quoted}", answer.retry_after)
         case 404 if ticket:
-            return _gone(answer, ticket, quoted)
+            return gone(answer, ticket, quoted)
         case 401 | 403 if ticket and _NO_RECORD.search(said):
-            return _gone(answer, ticket, quoted)
+            return gone(answer, ticket, quoted)
         case 401 if ticket and said and not _NO_ENTRY.search(said) and not _NO_ACCESS.search(said):
             # One ticket that is not shown must not hold up all others.
-            return _gone(answer, ticket, quoted)
+            return gone(answer, ticket, quoted)
         case 401 | 403 if _NO_ACCESS.search(said):
             return _of_text(answer, said, doing)
         case 401:
@@ -193,7 +193,8 @@ def of_refusal(answer: Answer, doing: str) -> TocsinError:
     return _of_text(answer, words(answer.body), doing)
 
 
-def _gone(answer: Answer, ticket: str, quoted: str) -> Gone:
+def gone(answer: Answer, ticket: str, quoted: str = "") -> Gone:
+    """That there is no such ticket for Tocsin; `quoted` is what Halo says of that."""
     return Gone(
         f"Halo shows no ticket {ticket} to Tocsin ({answer.status}): it was deleted, or Tocsin's agent may not see "
         f"it.{quoted}",

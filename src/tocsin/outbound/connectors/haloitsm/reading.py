@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
@@ -24,6 +25,9 @@ HEADERS = {"x-tocsin-found-by": RECONCILIATION}
 
 #: Tickets that changed so shortly before the last look are looked at once more: their change may have been under way.
 OVERLAP = timedelta(minutes=2)
+
+#: A tenant's clock is so much ahead of UTC at most; a change of later than that is a date that somebody mistyped.
+_AHEAD = timedelta(hours=15)
 
 #: What Halo calls the ticket that another was merged into; which of them a version has is not documented.
 _MERGED = ("merged_into_id", "mergedinto_id", "merged_into", "mergedintoid", "merged_to_id")
@@ -99,9 +103,13 @@ def moment(text: object) -> datetime | None:
     return found if found.year > 1901 else None
 
 
-def newest(tickets: Sequence[Mapping[str, Any]], before: str) -> str:
-    """Up to when tickets have been read, as Halo writes it: the newest change among them, or what it was before."""
-    changes = [text for ticket in tickets if moment(text := ticket.get("last_update")) is not None]
+def newest(tickets: Sequence[Mapping[str, Any]], before: str, now: datetime) -> str:
+    """Up to when tickets have been read, as Halo writes it: the newest change among them, or what it was before. A date
+    that cannot be yet does not count: from it on nothing would ever be found."""
+    latest = now.astimezone(UTC).replace(tzinfo=None) + _AHEAD
+    changes = [
+        text for ticket in tickets if (at := moment(text := ticket.get("last_update"))) is not None and at <= latest
+    ]
     found = max(changes, key=lambda text: moment(text) or datetime.min, default="")  # noqa: DTZ901 - zoneless by nature
     known = moment(before)
     if not found or (known is not None and (moment(found) or known) < known):
@@ -109,10 +117,15 @@ def newest(tickets: Sequence[Mapping[str, Any]], before: str) -> str:
     return str(found)
 
 
-def since(looked_to: str) -> str:
-    """From when on tickets are read again."""
+def since(looked_to: str, zone: str = "UTC") -> str:
+    """From when on tickets are read again. When clocks go back in the zone of Halo's dates, an hour comes twice, and
+    what changes the second time seems older than what was read: then all of that hour is read."""
     at = moment(looked_to)
-    return (at - OVERLAP).isoformat(timespec="seconds") if at is not None else looked_to
+    if at is None:
+        return looked_to
+    first, second = (at.replace(tzinfo=ZoneInfo(zone), fold=fold).utcoffset() for fold in (0, 1))
+    repeated = max(first - second, timedelta()) if first is not None and second is not None else timedelta()
+    return (at - OVERLAP - repeated).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)
