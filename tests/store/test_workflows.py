@@ -252,6 +252,32 @@ def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: Desk
     assert desk.runs(desk.open(2)) == []
 
 
+def test_runs_that_wait_go_on_by_what_the_workflow_is_now_or_say_that_it_no_longer_fits(desk: Desk) -> None:
+    def change(flow: Workflow, *actions: dict[str, Any], **spec: Any) -> None:
+        whole = commands.workflow_spec(flow) | ({"actions": [*actions]} if actions else {}) | spec
+        commands.save_workflow(whole, existing=flow, actor=ACTOR, now=desk.at(1))
+
+    wait, carol, bob = {"do": "wait", "for": "10m"}, *({"do": "notify", "users": [one]} for one in ("carol", "bob"))
+    longer = desk.workflow("Longer", trigger={"on": "unacknowledged", "for": "5m"})
+    other = desk.workflow("Other", trigger={"on": "unacknowledged", "for": "5m"})
+    rest, begun = desk.workflow("Rest", wait, carol), desk.workflow("Begun", wait, carol)
+    alert = desk.open()
+    desk.go(0)
+    change(longer, trigger={"on": "unacknowledged", "for": "20m"})
+    change(other, trigger="closed")
+    change(rest, wait, bob)
+    change(begun, carol)
+    desk.go(6)
+    desk.go(11)
+    assert desk.told(alert) == ["bob"]
+    desk.go(20)
+    assert desk.told(alert) == ["bob", "carol"]
+    assert {name: (how, why) for name, how, why in desk.said(alert) if name in ("Other", "Begun")} == {
+        "Other": ("skipped", "The workflow was changed, and waits for something else since."),
+        "Begun": ("stopped", "The workflow was changed while it waited: what was left of it is not done."),
+    }
+
+
 # What they do
 
 

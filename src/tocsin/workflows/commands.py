@@ -22,8 +22,8 @@ from tocsin.escalation.models import Policy
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
 from tocsin.people.named import free_name, group_of
+from tocsin.workflows import changed, loop, reactor, reading
 from tocsin.workflows import definition as definitions
-from tocsin.workflows import loop, reactor, reading
 from tocsin.workflows.decide import End, Owner, Progress, decide
 from tocsin.workflows.definition import Definition, Names, References
 from tocsin.workflows.models import Run, Workflow
@@ -100,8 +100,9 @@ def save_workflow(
     now: datetime,
     may_call: Callable[[int | None], bool] = lambda group: True,
 ) -> Workflow:
-    """Makes a workflow, or makes `existing` what the spec says. Runs that wait go on with what it is then. `may_call`
-    says whether outbound integrations of a group may be named that were not named before.
+    """Makes a workflow, or makes `existing` what the spec says. Runs that wait go on with what it is then, or end where
+    that no longer fits. `may_call` says whether outbound integrations of a group may be named that were not named
+    before.
 
     Raises Rejected that names the place of each problem.
     """
@@ -116,10 +117,13 @@ def save_workflow(
         _refuse_calls(read, plan, references(existing).outbound if existing else frozenset(), may_call)
         read.finish()
         before = workflow_spec(existing) if existing else None
+        known = readable(existing) if existing else None
         row = existing or Workflow(created_at=now)
         row.name, row.group, row.is_enabled, row.position = name, group, enabled, position
         row.trigger, row.definition = str(plan.trigger.on), definitions.stored(plan)
         row.save()
+        if known is not None:
+            changed.settle(row.pk, known, plan, now)
         changes.record("workflow", row, before, workflow_spec(row), actor=actor, now=now)
     reactor.look_again()
     return row

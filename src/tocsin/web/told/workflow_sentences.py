@@ -53,6 +53,8 @@ SENTENCES = (
     _("It waits for {span}"),
     _("It waits for {said}"),
     _("The workflow is switched off"),
+    _("The workflow was changed, and waits for something else since"),
+    _("The workflow was changed while it waited: what was left of it is not done"),
     _("The workflow is gone"),
     _("The alert is a test: workflows leave it alone"),
     _("Its integration only watches: workflows leave its alerts alone"),
