@@ -96,6 +96,14 @@ def test_tables_that_are_too_old_are_said_and_nothing_is_asked_of_them(now: date
     assert ids(now, "people.") == ids(now, "running.") == []
 
 
+def test_tables_of_a_newer_tocsin_are_said_and_everything_else_is_asked_too(now: datetime) -> None:
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('alerts', '9999_later', now())")
+    (finding,) = found(now, "database.newer")
+    assert "alerts.9999_later" in finding.detail
+    assert "running.nothing" in ids(now)
+
+
 def test_a_clock_that_is_off_is_said(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "MAX_SKEW", timedelta(seconds=-1))
     assert ids(now, "clock.") == ["clock.off"]

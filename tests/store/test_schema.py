@@ -51,6 +51,16 @@ def test_two_nodes_and_an_index_made_without_locking_do_not_wait_for_each_other(
         assert cursor.fetchone() == (1,)
 
 
+def test_an_older_tocsin_starts_on_the_tables_of_a_newer_one_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert schema.migrate() == []
+    assert not caplog.messages
+    with database.transaction() as other:
+        other.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('alerts', '9999_later', now())")
+    assert schema.migrate() == []
+    (said,) = caplog.messages
+    assert "newer Tocsin's (alerts.9999_later)" in said
+
+
 def test_the_tables_and_their_first_rows_are_those_that_django_makes(
     postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker
 ) -> None:

@@ -6,13 +6,17 @@ them, each time. No older class refers to a model that is new, and an index or a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ModelState, ProjectState
+
+type Migration = tuple[str, str]
 
 
 def missing() -> list[str]:
@@ -22,6 +26,17 @@ def missing() -> list[str]:
     """
     executor = MigrationExecutor(connection)
     return [f"{migration.app_label}.{migration.name}" for migration, _ in _plan(executor)]
+
+
+def of_a_newer_program() -> list[str]:
+    """The migrations that the database has had and this program does not know, as `app.name`."""
+    return [f"{app}.{name}" for app, name in sorted(unknown(MigrationRecorder(connection).applied_migrations()))]
+
+
+def unknown(migrations: Iterable[Migration]) -> list[Migration]:
+    """Those that this program does not know: a newer one made them."""
+    known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    return [migration for migration in migrations if migration not in known]
 
 
 def apply_missing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from django.db import connection
 
 from tocsin.core import database, migrating
+
+log = logging.getLogger(__name__)
 
 #: The advisory lock of whoever migrates; other nodes wait for it. The letters "tocsin" as a number.
 MIGRATION_LOCK = int.from_bytes(b"tocsin")
@@ -20,6 +23,7 @@ ASK_AGAIN = 0.2
 def migrate() -> list[str]:
     """Applies what is missing and returns it. Waits for another node that is doing the same."""
     if not migrating.missing():
+        _say_if_newer()
         return []
     with database.connect(name="tocsin migrate") as lock:
         lock.execute("SET statement_timeout = 0")
@@ -32,6 +36,16 @@ def migrate() -> list[str]:
             with _no_time_limit():
                 migrating.apply_missing()
         return to_do
+
+
+def _say_if_newer() -> None:
+    """An older program works on newer tables for as long as an upgrade takes, which it cannot tell from a way back."""
+    if newer := migrating.of_a_newer_program():
+        log.warning(
+            "The database's tables are a newer Tocsin's (%s). That is right while its nodes are upgraded one after the "
+            "other. To go back to this version for good, restore the backup from before the upgrade.",
+            ", ".join(newer),
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from django.db import connection as django_connection
 from django.db import transaction
 from psycopg import errors, sql
 
-from tocsin.core import config, configuration, schema
+from tocsin.core import config, configuration, migrating, schema
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.schema import MIGRATION_LOCK
@@ -80,7 +80,7 @@ def restore(reader: Reader, new_keys: Sequence[str], *, force: bool) -> Restored
 
 
 def _refuse_unknown(manifest: Manifest) -> None:
-    if newer := tables.unknown(manifest.migrations):
+    if newer := migrating.unknown(manifest.migrations):
         app, name = newer[0]
         raise Rejected(
             "newer", f"The backup was made by a newer Tocsin ({manifest.tocsin}, with {app}.{name}): upgrade this one."
@@ -111,9 +111,9 @@ def _refuse_running(connection: Connection) -> None:
 def _present(connection: Connection) -> list[str]:
     """Tocsin's tables that are there now."""
     applied = tables.applied(connection)
-    if newer := tables.unknown(applied):
+    if newer := migrating.unknown(applied):
         app, name = newer[0]
-        raise Rejected("newer", f"The database is a newer Tocsin's (it has had {app}.{name}): restore with that one.")
+        raise Rejected("newer", f"The database is a newer Tocsin's (it has had {app}.{name}): restore with that one, or into an empty one.")
     return [*tables.tables_at(applied), *([tables.MIGRATIONS] if applied else [])]
 
 

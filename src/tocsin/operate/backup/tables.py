@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import lru_cache
 
 from django.db import connection as django_connection
@@ -12,8 +12,7 @@ from django.db.migrations.loader import MigrationLoader
 from tocsin.core import migrating
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
-
-type Migration = tuple[str, str]
+from tocsin.core.migrating import Migration
 
 #: What Django keeps of the migrations themselves. It is made by applying them, and never copied.
 MIGRATIONS = "django_migrations"
@@ -30,12 +29,6 @@ def applied(connection: Connection) -> list[Migration]:
     return [
         (row[0], row[1]) for row in connection.execute(f"SELECT app, name FROM {MIGRATIONS} ORDER BY id").fetchall()
     ]
-
-
-def unknown(migrations: Iterable[Migration]) -> list[Migration]:
-    """Those that this program does not know: a newer one made them."""
-    known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
-    return [migration for migration in migrations if migration not in known]
 
 
 def tables_at(migrations: Collection[Migration]) -> list[str]:

@@ -13,9 +13,10 @@ from typing import IO
 from psycopg import sql
 
 import tocsin
-from tocsin.core import crypto, database
+from tocsin.core import crypto, database, migrating
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.migrating import Migration
 from tocsin.core.schema import MIGRATION_LOCK
 from tocsin.operate.backup import sealing, tables
 from tocsin.operate.backup.archive import FORMAT, Manifest, Table, Writer
@@ -61,10 +62,10 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
     return manifest
 
 
-def _refuse(migrations: list[tables.Migration]) -> None:
+def _refuse(migrations: list[Migration]) -> None:
     if not migrations:
         raise Rejected("empty", "There is nothing to back up: the database has no tables of Tocsin's.")
-    if newer := tables.unknown(migrations):
+    if newer := migrating.unknown(migrations):
         app, name = newer[0]
         raise Rejected(
             "newer", f"The database is a newer Tocsin's (it has had {app}.{name}): make the backup with that one."

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from tocsin.core import clock, config, database
+from tocsin.core import clock, config, database, migrating
 from tocsin.core.database import Connection
 from tocsin.core.embedded import EmbeddedPostgres
 from tocsin.operate import durability, presence, readiness
@@ -35,6 +35,12 @@ def check(connection: Connection) -> Iterator[Finding]:
             "database.tables",
             f"{len(missing)} migrations are missing, such as {missing[0]}.",
             "Start `tocsin serve`, which brings the tables up to date.",
+        )
+    if newer := migrating.of_a_newer_program():
+        yield Finding(
+            "database.newer",
+            f"The database's tables are a newer Tocsin's, which has made {newer[0]}.",
+            "Upgrade this one too. To go back to it for good, restore the backup from before the upgrade.",
         )
     yield from _clock(connection)
     yield from _hints()

@@ -94,6 +94,8 @@ FINDINGS = (
     _("Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at a pooler in transaction mode"),
     _("{number} migrations are missing, such as {name}"),
     _("Start `tocsin serve`, which brings the tables up to date"),
+    _("The database's tables are a newer Tocsin's, which has made {name}"),
+    _("Upgrade this one too. To go back to it for good, restore the backup from before the upgrade"),
     _("{name} can need {number} connections, and PostgreSQL allows {number_b}"),
     _("Set max_connections to {number} or more, or run fewer nodes"),
     _("PostgreSQL {number} is too old: Tocsin needs {number_b} or later"),
