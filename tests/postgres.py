@@ -38,6 +38,9 @@ _PREFIX = "tocsin-tests-"
 #: Free memory, in bytes, that a server in memory wants: a few databases of about 15 MB, and its log of writes.
 _ROOM = 4 * 1024**3
 
+#: Behind a database's URL: its sessions may only read, as those on a standby or after a failover.
+TAKES_NO_WRITES = "&options=-c%20default_transaction_read_only%3Don"
+
 #: Nothing here outlives the tests, so durability is traded for speed.
 _FAST = {
     "fsync": "off",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from allauth.mfa.models import Authenticator
 
+from tests.postgres import TAKES_NO_WRITES, in_use
 from tocsin.access import tokens
 from tocsin.cli.main import run
 from tocsin.core import clock, config
@@ -59,6 +60,17 @@ def test_a_database_that_does_not_answer_is_one_line_without_the_password(tmp_pa
     assert done.stderr.startswith("tocsin: The database cannot be used: ")
     assert "hunter2" not in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_database_that_takes_no_writes_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", f"{database}{TAKES_NO_WRITES}")
+    with in_use(f"{database}{TAKES_NO_WRITES}"):
+        status, out, err = answer(capsys, "apply", str(EXAMPLE))
+    assert (status, out) == (1, "")
+    assert err.startswith("tocsin: The database cannot be used: cannot execute ")
+    assert err.count("\n") == 1
 
 
 def test_bad_yaml_is_a_line_for_each_problem_and_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.postgres import Postgres
+from tests.postgres import Postgres, in_use
 from tocsin.core import database as tocsin_database
+
+_SESSION = "SELECT current_setting('search_path'), current_setting('statement_timeout')"
 
 
 @pytest.mark.parametrize("turn", [1, 2])
@@ -49,3 +51,16 @@ def test_a_database_is_dropped_although_somebody_is_still_connected(postgres: Po
     connected.close()
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(url)
+
+
+def test_what_the_address_says_of_sessions_holds_beside_tocsins_own_limits(database: str) -> None:
+    said = "&options=-c%20search_path%3Dpg_catalog%20-c%20statement_timeout%3D1h"
+    with in_use(f"{database}{said}"), tocsin_database.connect(name="test") as own, connection.cursor() as djangos:
+        djangos.execute(_SESSION)
+        assert own.execute(_SESSION).fetchone() == djangos.fetchone() == ("pg_catalog", "30s")
+
+
+def test_an_address_of_several_servers_is_the_same_for_django() -> None:
+    asked = tocsin_database.django_settings("postgresql://u:p%23a@a:5432,b:5433/t?target_session_attrs=read-write")
+    assert (asked["HOST"], asked["PORT"], asked["NAME"], asked["PASSWORD"]) == ("a,b", "5432,5433", "t", "p#a")
+    assert asked["OPTIONS"]["target_session_attrs"] == "read-write"  # type: ignore[index]

@@ -128,18 +128,19 @@ def test_a_node_that_was_away_raises_no_false_alarm(node: Doors, backup: Integra
     assert Alert.objects.count() == 1
 
 
+@pytest.mark.parametrize("problem", [psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction])
 def test_a_database_that_was_away_raises_no_false_alarm(
-    node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch
+    node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch, problem: type[psycopg.Error]
 ) -> None:
     def away(registry: Registry, now: datetime) -> bool:
-        raise psycopg.OperationalError("the connection is lost")
+        raise problem("the connection is lost")
 
     turn = heartbeats.loop(node.registry).turn
     ping(node, backup)
     turn()
     with monkeypatch.context() as patched:
         patched.setattr(heartbeats, "notice", away)
-        with pytest.raises(psycopg.OperationalError):
+        with pytest.raises(problem):
             turn()
     Heartbeat.objects.update(due_at=clock.now() - timedelta(minutes=1))
     turn()

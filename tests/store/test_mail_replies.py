@@ -10,9 +10,11 @@ from email.message import EmailMessage
 
 import pytest
 from django.test import Client
+from psycopg import errors
 
 from tests.doubles.imap import Held, ImapDouble, imap_double
 from tests.doubles.smtp import Mail, SmtpDouble, smtp_double
+from tests.postgres import TAKES_NO_WRITES, in_use
 from tests.store.sending import Post, allow_loopback, post_office, provider
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
@@ -265,6 +267,20 @@ def test_a_mailbox_that_is_away_comes_back_and_its_mails_wait(world: World) -> N
         world.reader.turn()
     assert list(mailbox_troubles.found()) == []
     assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
+
+
+def test_an_answer_that_comes_while_the_database_takes_no_writes_acts_as_soon_as_it_does(
+    world: World, database: str
+) -> None:
+    paged(world, "alice")
+    held = world.answer("ack")
+    with in_use(f"{database}{TAKES_NO_WRITES}"), pytest.raises(errors.ReadOnlySqlTransaction):
+        world.reader.turn()
+    assert not held.is_read
+    with in_use(database):
+        world.reader.turn()
+        assert AlertEvent.objects.filter(kind="acknowledged").count() == 1
+    assert held.is_read
 
 
 def test_an_answer_that_cannot_be_marked_as_read_acts_once_and_it_is_told(world: World) -> None:

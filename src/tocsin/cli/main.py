@@ -11,6 +11,7 @@ import typer
 
 import tocsin
 from tocsin.cli import apply, backup, catalogue, demo, doctor, export, imports, serve, service, simulate, token, user
+from tocsin.core import database
 from tocsin.core.config import ConfigError
 from tocsin.core.errors import RejectedAll, TocsinError
 
@@ -75,7 +76,7 @@ def _say(text: str, status: int) -> int:
 def _is_about_the_database(error: Exception) -> bool:
     from django.db import OperationalError
 
-    return isinstance(error, psycopg.OperationalError | OperationalError)
+    return isinstance(error, psycopg.OperationalError | OperationalError) or database.is_unavailable(error)
 
 
 @app.callback(invoke_without_command=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import platformdirs
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8686
@@ -183,14 +185,21 @@ def _networks(name: str, text: str | None) -> tuple[Network, ...]:
     return tuple(networks)
 
 
+#: Of an address with a password in it. What could not be read is not repeated: it may be the password.
+_UNREADABLE = (
+    "cannot be read. In a name or password, what means something in a URL is percent-encoded: "
+    "@ is %40, / is %2F, % is %25, [ is %5B."
+)
+
+
 def _url(name: str, text: str | None, schemes: tuple[str, ...]) -> str | None:
     if not text:
         return None
     try:
         parts = urlsplit(text)
         _ = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{name}: {error}.") from error
+    except ValueError:
+        raise ConfigError(f"{name} {_UNREADABLE}") from None
     if parts.scheme not in schemes or not parts.hostname:
         raise ConfigError(f"{name} must look like {schemes[0]}://host.")
     return text
@@ -209,4 +218,16 @@ def _base_url(text: str | None) -> str | None:
 def _database_url(text: str | None) -> str | None:
     if text and not text.startswith(("postgresql://", "postgres://")):
         raise ConfigError("TOCSIN_DATABASE_URL must look like postgresql://user:password@host:5432/tocsin.")
-    return text or None
+    if not text:
+        return None
+    try:
+        parts = conninfo_to_dict(text)
+    except psycopg.ProgrammingError as error:
+        # libpq names a parameter that it does not know. Whatever else it says repeats what it could not read.
+        unknown = str(error).strip()
+        said = f": {unknown}." if "query parameter" in unknown else f" {_UNREADABLE}"
+        raise ConfigError(f"TOCSIN_DATABASE_URL{said}") from None
+    ports = [port for port in str(parts.get("port", "")).split(",") if port]
+    if not all(port.isdecimal() for port in ports) or "@" in f"{parts.get('host', '')}{parts.get('dbname', '')}":
+        raise ConfigError(f"TOCSIN_DATABASE_URL {_UNREADABLE}")
+    return text

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, LiteralString
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import ConnectionPool
 
@@ -58,7 +58,7 @@ def url_in_use() -> str | None:
 
 def connect(*, name: str, autocommit: bool = True) -> Connection:
     """A connection of its own (committer, listener), set up like the pool's. pg_stat_activity shows `name`."""
-    return EagerConnection.connect(url(), autocommit=autocommit, **_settings(name))
+    return EagerConnection.connect(url(), autocommit=autocommit, **_settings(name, _options(url())))
 
 
 def pool() -> ConnectionPool[Connection]:
@@ -68,7 +68,7 @@ def pool() -> ConnectionPool[Connection]:
         if _pool is None:
             _pool = ConnectionPool(
                 url(),
-                kwargs={"autocommit": True, **_settings("tocsin")},
+                kwargs={"autocommit": True, **_settings("tocsin", _options(url()))},
                 min_size=0,
                 max_size=POOL_SIZE,
                 timeout=10,
@@ -130,10 +130,13 @@ def retry_once[T](work: Callable[[], T]) -> T:
 
 
 def is_unavailable(error: BaseException | None) -> bool:
-    """Whether it says that the database cannot be reached now, and may be again in a moment: psycopg's own, or what
+    """Whether it says that the database cannot be used now, and may be again in a moment: psycopg's own, or what
     Django makes of it. A statement that took too long or a lock that was not free is none of these.
     """
     while error is not None:
+        # Said by what was the primary before a failover, until somebody leads Tocsin to the one that is it now.
+        if isinstance(error, errors.ReadOnlySqlTransaction):
+            return True
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             # What the server itself says has an SQLSTATE; 57P01 to 57P03 and class 08 and 53 are said by one that
             # ends, starts or has no room (PostgreSQL, appendix A).
@@ -166,33 +169,34 @@ def hint(connection: Connection, *topics: str) -> None:
 
 def django_settings(address: str) -> dict[str, object]:
     """The `DATABASES["default"]` entry for a libpq URL, with the same time limits as the pool's connections."""
-    parts = urlsplit(address)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    host = query.pop("host", None) or parts.hostname or ""
-    user = query.pop("user", None) or unquote(parts.username or "")
-    password = query.pop("password", None) or unquote(parts.password or "")
-    port = query.pop("port", None) or (str(parts.port) if parts.port else "")
+    parts = conninfo_to_dict(address)
+    user = parts.pop("user", "")
     return {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": unquote(parts.path.lstrip("/")) or "tocsin",
-        "HOST": host,
+        "NAME": parts.pop("dbname", "") or user or "tocsin",
+        "HOST": parts.pop("host", ""),
         "USER": user,
-        "PASSWORD": password,
-        "PORT": port,
+        "PASSWORD": parts.pop("password", ""),
+        "PORT": parts.pop("port", ""),
         "CONN_MAX_AGE": 300,
         "CONN_HEALTH_CHECKS": True,
         "ATOMIC_REQUESTS": False,
-        "OPTIONS": {**query, **_settings("tocsin web")},
+        "OPTIONS": {**parts, **_settings("tocsin web", _options(address))},
     }
 
 
-def _settings(name: str) -> dict[str, Any]:
+def _options(address: str) -> str:
+    """What the address itself says of sessions, such as a `search_path`."""
+    return str(conninfo_to_dict(address).get("options") or "")
+
+
+def _settings(name: str, options: str) -> dict[str, Any]:
     limits = (
         f"-c statement_timeout={_milliseconds(STATEMENT_TIMEOUT)} "
         f"-c idle_in_transaction_session_timeout={_milliseconds(IDLE_IN_TRANSACTION_TIMEOUT)} "
         "-c TimeZone=UTC"
     )
-    return {"options": limits, "application_name": name, "connect_timeout": 10}
+    return {"options": f"{options} {limits}".lstrip(), "application_name": name, "connect_timeout": 10}
 
 
 def _milliseconds(span: timedelta) -> int:

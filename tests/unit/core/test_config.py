@@ -28,6 +28,7 @@ def test_without_variables_everything_has_its_default() -> None:
         ({"TOCSIN_BASE_URL": "https://a.example/path"}, "TOCSIN_BASE_URL"),
         ({"TOCSIN_BASE_URL": "a.example"}, "TOCSIN_BASE_URL"),
         ({"TOCSIN_DATABASE_URL": "mysql://x"}, "TOCSIN_DATABASE_URL"),
+        ({"TOCSIN_DATABASE_URL": "postgresql://u@host/t?sslmod=require"}, 'TOCSIN_DATABASE_URL.*"sslmod"'),
         ({"TOCSIN_TRUSTED_PROXIES": "10.0.0.0/33"}, "TOCSIN_TRUSTED_PROXIES"),
         ({"TOCSIN_ALLOW_TARGETS": "host.example"}, "TOCSIN_ALLOW_TARGETS"),
         ({"TOCSIN_LOG_FORMAT": "xml"}, "TOCSIN_LOG_FORMAT"),
@@ -58,6 +59,23 @@ def test_secrets_are_not_in_the_text_of_a_configuration() -> None:
         }
     )
     assert "sesame" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("TOCSIN_DATABASE_URL", "postgresql://u:100%sesame@host/tocsin"),
+        ("TOCSIN_DATABASE_URL", "postgresql://u:x@sesame@host/tocsin"),
+        ("TOCSIN_DATABASE_URL", "postgresql://u:sesame/x@host/tocsin"),
+        ("TOCSIN_DATABASE_URL", "postgresql://u:12/sesame@host/tocsin"),
+        ("TOCSIN_SMTP_URL", "smtp://u:sesame/x@mail:25"),
+        ("TOCSIN_SMTP_URL", "smtp://u:[sesame@mail"),
+    ],
+)
+def test_a_password_that_is_not_encoded_is_refused_without_a_word_of_it(name: str, url: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*percent-encoded") as refused:
+        read({name: url})
+    assert "sesame" not in str(refused.value)
 
 
 def test_lists_of_networks_are_parsed() -> None:

@@ -113,7 +113,10 @@ def _present(connection: Connection) -> list[str]:
     applied = tables.applied(connection)
     if newer := migrating.unknown(applied):
         app, name = newer[0]
-        raise Rejected("newer", f"The database is a newer Tocsin's (it has had {app}.{name}): restore with that one, or into an empty one.")
+        raise Rejected(
+            "newer",
+            f"The database is a newer Tocsin's (it has had {app}.{name}): restore with that one, or into an empty one.",
+        )
     return [*tables.tables_at(applied), *([tables.MIGRATIONS] if applied else [])]
 
 
