@@ -16,7 +16,7 @@ from tocsin.alerts.orders import Actor, Command
 from tocsin.alerts.states import LIVE, ActorKind
 from tocsin.core import database
 from tocsin.core.ids import uuid7
-from tocsin.inbound import batch, messages
+from tocsin.inbound import batch
 from tocsin.inbound import commands as integrations
 from tocsin.inbound.decode import decode
 from tocsin.inbound.loop import drain
@@ -101,7 +101,6 @@ class Pair:
         ]
         with database.connect(name="test committer") as connection:
             connection.execute("SET lock_timeout = '50ms'")
-            messages.prepare(connection)
             self.stored += batch.process(connection, self.registry, self.numbers, incoming, self.now)
         return 200, "{}"
 

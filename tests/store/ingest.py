@@ -10,7 +10,7 @@ from typing import Any
 
 from tocsin.core import configuration, crypto, database
 from tocsin.core.ids import token, token_hash, uuid7
-from tocsin.inbound import batch, messages
+from tocsin.inbound import batch
 from tocsin.inbound.decode import decode
 from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.models import Integration, IntegrationVersion
@@ -76,7 +76,6 @@ class Ingest:
         """These messages as one batch."""
         with database.connect(name="test committer") as connection:
             connection.execute("SET lock_timeout = '50ms'")
-            messages.prepare(connection)
             self.registry.refresh()
             return batch.process(connection, self.registry, self.numbers, incoming, now, wait=wait)
 

@@ -14,7 +14,7 @@ from tests.store.test_ingest_faults import SpoiledRegistry
 from tocsin.alerts.models import Alert
 from tocsin.core import database as db
 from tocsin.core.ids import lock_number, uuid7
-from tocsin.inbound import batch, messages
+from tocsin.inbound import batch
 from tocsin.inbound.loop import drain
 from tocsin.inbound.messages import Stored
 from tocsin.inbound.models import InboundMessage, KeyClock
@@ -160,7 +160,6 @@ def test_a_message_that_another_node_has_decided_meanwhile_is_not_decided_again(
     (first,) = ingest.send(integration, halo(7))
     waiting = [message(integration, halo(7)), message(integration, halo(7, "Closed")), message(integration, halo(7))]
     with db.connect(name="two nodes") as connection:
-        messages.prepare(connection)
 
         def process(*, draining: bool) -> list[Stored]:
             return batch.process(

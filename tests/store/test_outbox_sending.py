@@ -13,6 +13,7 @@ from tocsin.access.audit import Actor
 from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.inbound import messages
 from tocsin.notify import contact_tests, pause, queue
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.notify.plan import Start
@@ -85,6 +86,16 @@ def test_a_channel_without_a_provider_goes_to_the_sandbox_and_says_so(post: Post
     assert (delivery.status, delivery.provider_name) == ("sent", "sandbox")
     assert "nothing left the machine" in delivery.reason
     assert mail.mails == []
+
+
+def test_the_sandbox_keeps_a_mail_by_a_connection_that_has_decided_messages(post: Post) -> None:
+    post.user("alice")
+    alert = post.alert()
+    post.page(alert, "alice")
+    with database.pool().connection() as connection, messages.ready(connection):
+        assert connection.execute("SHOW lock_timeout").fetchone() == (messages.LOCK_TIMEOUT,)
+    post.go(0)
+    assert post.states(alert) == [("Email-Official", "sent", "sandbox")]
 
 
 def test_a_person_without_any_usable_method_is_not_passed_over_in_silence(post: Post) -> None:

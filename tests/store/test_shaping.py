@@ -23,7 +23,7 @@ from tocsin.alerts.states import ActorKind, Via
 from tocsin.core import clock, configuration, database, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import lock_number
-from tocsin.inbound import batch, messages
+from tocsin.inbound import batch
 from tocsin.inbound.explained import explained
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.messages import Stored
@@ -559,7 +559,6 @@ def test_an_undecided_close_of_the_key_comes_before_its_due_opening() -> None:
 
 def _decide_patiently(desk: Desk, payload: dict[str, Any]) -> None:
     with database.connect(name="a patient batch") as connection:
-        messages.prepare(connection)
         incoming = [message(desk.integration, payload, desk.now)]
         batch.process(connection, desk.ingest.registry, batch.Numbers(), incoming, desk.now)
 

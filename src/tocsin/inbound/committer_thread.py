@@ -235,7 +235,6 @@ class CommitterThread:
                 connection.execute(f"SET enable_{way} = off".encode())
             # The statements are always the same: planning them anew each time took longer than running them.
             connection.execute("SET plan_cache_mode = force_generic_plan")
-            messages.prepare(connection)
             self._connection = connection
         return self._connection
 

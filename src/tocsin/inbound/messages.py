@@ -9,7 +9,6 @@ from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
-from psycopg.types.json import set_json_dumps
 
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
@@ -109,16 +108,10 @@ FROM json_to_recordset(%(rows)s) AS n(id uuid, integration_id bigint, received_a
 LOCK_TIMEOUT = "50ms"
 
 
-def prepare(connection: Connection) -> None:
-    """Has a connection write JSON by msgspec."""
-    set_json_dumps(msgspec.json.encode, connection)
-
-
 @contextmanager
 def ready(connection: Connection) -> Iterator[None]:
     """Lends a connection of the pool to `batch.process`."""
     connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'".encode())
-    prepare(connection)
     try:
         yield
     finally:
