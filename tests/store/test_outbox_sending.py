@@ -17,7 +17,7 @@ from tocsin.inbound import messages
 from tocsin.notify import contact_tests, pause, queue
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.notify.plan import Start
-from tocsin.notify.queue import Notice, Over
+from tocsin.notify.queue import Notice, Over, Undone
 from tocsin.people.models import Group, GroupContact
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -272,7 +272,9 @@ def test_cancelling_keeps_the_rows_with_the_reason(post: Post, mail: SmtpDouble)
     assert Delivery.objects.get(user=bob).status == "sent"
 
 
-def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again(post: Post, mail: SmtpDouble) -> None:
+def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again_unless_that_is_undone(
+    post: Post, mail: SmtpDouble
+) -> None:
     post.user("alice")
     alert = post.alert()
     post.page(alert, "alice")
@@ -280,6 +282,7 @@ def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again(post: Post, 
 
     def cancel_in_mid_send(answer: str) -> None:
         in_transaction(lambda c: queue.cancel(c, [alert], None, "Bob acknowledged.", post.now))
+        post.seconds += 5
 
     mail.answers.append("451 try again")
     original = mail.handle_DATA
@@ -293,8 +296,12 @@ def test_a_page_that_was_cancelled_while_leaving_is_not_tried_again(post: Post, 
     (delivery,) = post.deliveries(alert)
     assert delivery.status == "cancelled"
     assert delivery.reason == "It had not left when this came: Bob acknowledged."
-    post.go(3600, box)
+    post.go(30, box)
     assert mail.mails == []
+    mail.handle_DATA = original  # type: ignore[method-assign]
+    in_transaction(lambda c: queue.restore(c, {alert: Undone(post.at(0), "Bob took that back.")}))
+    post.go(31, box)
+    assert [m.to for m in mail.mails] == ["alice@example.org"]
 
 
 def test_a_page_that_left_although_it_was_cancelled_says_so(post: Post, mail: SmtpDouble) -> None:

@@ -189,6 +189,7 @@ def cancel(
     return Cancelled(counts)
 
 
+# What was leaving at the act, and failed afterwards, was cancelled when that came out.
 _RESTORE = """
 WITH undone AS (
   SELECT * FROM unnest(%(alerts)s::bigint[], %(moments)s::timestamptz[], %(reasons)s::text[], %(after)s::timestamptz[])
@@ -196,7 +197,8 @@ WITH undone AS (
 ), wanted AS (
   SELECT d.id, u.reason FROM notify_delivery d JOIN undone u ON u.alert_id = d.alert_id
   WHERE d.purpose = 'page' AND (
-    (d.status = 'cancelled' AND d.ended_at = u.at AND (u.due_after IS NULL OR d.due_at > u.due_after))
+    (d.status = 'cancelled' AND (d.ended_at = u.at OR (d.withdrawn <> '' AND d.ended_at > u.at))
+     AND (u.due_after IS NULL OR d.due_at > u.due_after))
     OR (d.status IN ('sending', 'sent') AND d.withdrawn <> ''))
   ORDER BY d.id FOR NO KEY UPDATE OF d
 )
