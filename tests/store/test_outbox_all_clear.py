@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.store.sending import Post, post_office
-from tocsin.alerts import reactors
+from tocsin.alerts import commands, reactors
 from tocsin.alerts.orders import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.notify import reactor
 from tocsin.notify.models import Notification
@@ -94,10 +94,31 @@ def test_other_acts_are_no_all_clear(post: Post) -> None:
     assert told(alert)[0][1].startswith("Assigned to Halo's Harry by Carol")
     before = told(alert)
     post.act(alert, Unassign(actor=post.actor("carol")))
-    from tocsin.alerts import commands
-
-    post.act(alert, commands.merge_into(other, Merge(actor=post.actor("carol"), into=commands.state_of(other))))
+    merge(post, alert, other)
     assert told(alert) == before
+
+
+def merge(post: Post, alert: int, into: int) -> None:
+    post.act(alert, Merge(actor=post.actor("carol"), into=commands.state_of(into)))
+
+
+def test_who_was_paged_about_a_merged_alert_is_told_when_the_other_needs_nobody(post: Post) -> None:
+    alert, other = paged(post), post.alert("Site down")
+    post.page(other, "bob")
+    post.go(post.seconds + 20)
+    merge(post, alert, other)
+    post.act(other, Close(actor=post.actor("carol")))
+    assert told(other) == [("bob", f"Closed by Carol: Site down (#{other}). Nothing to do.")]
+    assert told(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")], "Bob is told once"
+
+
+def test_who_was_paged_about_a_merged_alert_that_ends_by_itself_is_told(post: Post) -> None:
+    alert, other = paged(post), post.alert("Site down")
+    merge(post, alert, other)
+    post.act(alert, Close(actor=post.actor("carol")))
+    post.go(post.seconds + 20)
+    post.act(other, Close(actor=post.actor("carol")))
+    assert [name for name, _ in told(alert)] == ["alice", "bob"]
 
 
 def test_who_was_paged_again_after_an_all_clear_is_told_again(post: Post) -> None:

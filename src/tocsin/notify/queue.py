@@ -266,6 +266,8 @@ class Over:
     sentence: str
     #: Users besides those who have acknowledged or taken it: whoever closed it, for instance.
     answered: frozenset[int] = frozenset()
+    #: The alert that it is merged into, which is told of too: whoever was paged about both hears of that one alone.
+    merged_into: int | None = None
 
 
 _PAGED = """
@@ -300,6 +302,10 @@ def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime)
     answered = {alert_id: set(entry.answered) for alert_id, entry in by_alert.items()}
     for alert_id, user_id in connection.execute(_ANSWERED, wanted).fetchall():
         answered[alert_id].add(user_id)
+    for entry in over:
+        if entry.merged_into is not None:
+            answered[entry.alert_id] |= answered[entry.merged_into]
+            answered[entry.alert_id] |= {page.user_id for page in paged if page.alert_id == entry.merged_into}
     told = {(row[0], row[1]): row[2] for row in connection.execute(_TOLD, wanted).fetchall()}
     clears = planning.all_clears(paged, {key: frozenset(users) for key, users in answered.items()}, told, quietest)
     rows = [

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from tocsin.alerts.orders import AlertState
 from tocsin.alerts.reactors import AlertChange
-from tocsin.alerts.states import LIVE, AlertStatus
+from tocsin.alerts.states import OVER, AlertStatus
 from tocsin.core.database import Connection
 from tocsin.notify import wording
 from tocsin.notify.queue import Over, queue_all_clear
@@ -22,25 +22,34 @@ def all_clear(connection: Connection, changes: Sequence[AlertChange], now: datet
     if not ended:
         return
     found = connection.execute(
-        "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s)", ([change.alert_id for change, _ in ended],)
+        "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s)",
+        ([n for change, _ in ended for n in _all_of(change)],),
     ).fetchall()
     subjects = {row[0]: wording.one_line(row[1], LONGEST_SUBJECT) for row in found}
     # The last change of an alert says how it stands.
     over = {
-        change.alert_id: Over(
-            change.alert_id,
-            f"{lead}: {subjects.get(change.alert_id, 'alert')} (#{change.alert_id}). Nothing to do.",
+        number: Over(
+            number,
+            f"{lead}: {subjects.get(number, 'alert')} (#{number}). Nothing to do.",
             _answered(change),
+            merged_into=None if number == change.alert_id else change.alert_id,
         )
         for change, lead in ended
+        for number in _all_of(change)
     }
     queue_all_clear(connection, list(over.values()), now)
+
+
+def _all_of(change: AlertChange) -> tuple[int, ...]:
+    """The alert, and those that are merged into it: they need nobody any more either."""
+    assert change.before is not None
+    return (*change.before.children, change.alert_id)
 
 
 def _lead(change: AlertChange) -> str | None:
     """ "Taken by Alice", when this change means that nobody else is needed."""
     before, after = change.before, change.after
-    if before is None or before.status not in LIVE:
+    if before is None or before.status in OVER or (before.status is AlertStatus.MERGED and after.status not in OVER):
         return None
     by = _actor(change)
     match after.status:
