@@ -284,16 +284,19 @@ def test_a_message_that_joins_a_group_which_was_only_recorded_has_it_page() -> N
     assert door.pages(number, 1) == ["alice", "alice"]
 
 
-def test_a_message_of_an_alert_merged_into_one_that_was_only_recorded_has_that_one_page() -> None:
+@pytest.mark.parametrize("message", [halo(1), b"<html>"], ids=["of a ticket", "that nobody can read"])
+def test_a_message_of_an_alert_merged_into_one_that_was_only_recorded_has_that_one_page(message: Any) -> None:
     door = Door(mode="watch")
-    one, two = door.send(0, 1, 2)
+    one, two = door.ingest.send(door.integration, message, halo(2), now=door.desk.at(0))
     child, parent = one.alert_id or 0, two.alert_id or 0
     door.desk.act(child, merge(door, parent), 1)
     door.becomes("page")
-    (stored,) = door.send(2, 1)
-    assert stored.alert_id == parent
+    first, second = door.ingest.send(door.integration, message, message, now=door.desk.at(2))
+    assert (first.alert_id, second.alert_id) == (parent, parent)
+    assert (door.desk.alert(parent).count, door.desk.alert(child).count) == (3, 1)
     assert door.pages(parent, 2) == ["alice", "alice"]
     assert door.pages(child, 2) == []
+    assert Run.objects.filter(alert=parent).count() == 2
 
 
 def merge(door: Door, parent: int) -> Merge:

@@ -18,6 +18,7 @@ from tocsin.inbound.decisions import Arrival, Decision, KeyState, LiveAlert
 from tocsin.inbound.door import Door, PolicyEntry
 from tocsin.inbound.opening import for_test
 from tocsin.inbound.outcomes import IntegrationMode
+from tocsin.inbound.shaping.standing import Shaped
 
 #: At most one alert per integration and this span.
 EVERY = timedelta(minutes=10)
@@ -62,15 +63,21 @@ def fail_open(
 
 
 def _count(door: Door, arrival: Arrival, decision: Decision, key: KeyState, live: LiveAlert) -> Decision:
-    """One more on the live alert, which pages from now on if it has paged nobody."""
-    counted = Counted(live.state.id, 1, arrival.received_at)
-    said = replace(decision, key=key, counted=counted, alert_id=live.state.id)
+    """One more on the live alert, or on that which it is merged into; that one pages from now on if it has paged
+    nobody."""
+    number = live.state.id if live.parent_id is None else live.parent_id
+    counted = Counted(number, 1, arrival.received_at)
+    said = replace(decision, key=key, counted=counted, alert_id=number)
+    on = live if live.parent_id is None else key.parent
     paging = _paging(door, arrival, _policy(door))
-    if live.pages or paging.mode is not PagingMode.PAGE:
+    if on is None or on.pages or paging.mode is not PagingMode.PAGE:
         return said
     waking = Waking(f"{door.name} sent more that Tocsin cannot read, and so far nobody was paged about it")
-    change = AlertChange(live.state, live.state, (), paging=paging, waking=waking, was_watched=live.is_watched)
-    return replace(said, key=replace(key, live=replace(live, pages=True)), changes=(change,))
+    change = AlertChange(on.state, on.state, (), paging=paging, waking=waking, was_watched=on.is_watched)
+    awake = replace(on, pages=True)
+    if on is live:
+        return replace(said, key=replace(key, live=awake), changes=(change,))
+    return replace(said, shaped=Shaped(lives={number: awake}), changes=(change,))
 
 
 def _opening(
