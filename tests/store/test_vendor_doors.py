@@ -303,6 +303,7 @@ def test_every_verb_does_what_it_says(sdk: Sdk, desk: Desk) -> None:
     sdk.alerts.add_responder("a", m.AddResponderToAlertPayload(responder={"name": "Network", "type": "team"}), **by)
     sdk.alerts.add_tags("a", m.AddTagsToAlertPayload(tags=["x"]), **by)
     sdk.alerts.add_details("a", m.AddDetailsToAlertPayload(details={"k": "v"}), **by)
+    assert sdk.alerts.get_alert("a", **by).data.count == 1, "it was created once"
     notes = [one.note for one in sdk.alerts.list_notes("a", **by).data]
     assert "looking" in notes
     assert any("Network" in note for note in notes)

@@ -27,8 +27,11 @@ type Row = Mapping[str, Any]
 
 _MOST: Final = 100
 
+# How often it was created: verbs are no more of it. The messages of one that is over are pruned at last.
 _COLUMNS: Final = """
-a.id, a.status, a.priority, a.subject, a.long_text, a.source_id, a.count, a.opened_at, a.last_message_at, a.closed_at,
+(SELECT greatest(1, count(*)) FROM inbound_inboundmessage m
+ WHERE m.alert_id = a.id AND m.status IN ('Mapped Opened', 'Mapped Appended')) AS count,
+a.id, a.status, a.priority, a.subject, a.long_text, a.source_id, a.opened_at, a.last_message_at, a.closed_at,
 a.hold_until, a.owner_name, a.custom, a.tags, u.username AS owner,
 EXISTS (SELECT 1 FROM alerts_acknowledgement k WHERE k.alert_id = a.id) AS acknowledged
 """
