@@ -59,6 +59,47 @@ def german() -> Iterator[None]:
         ("Bob put it on hold for 2 days.", "Bob hat ihn für 2 Tage zurückgestellt."),
         ("pages Bob (secondary, Desk)", "ruft Bob (zweite, Desk)"),
         (
+            "Step 1 of 3, pass 2 of 2 pages Dr. Ann (manager, Net), Al (recipient). Nobody is manager in Desk; "
+            "Bob is still being paged by an earlier step; nobody was primary in Net before.",
+            "Schritt 1 von 3, Durchgang 2 von 2 ruft Dr. Ann (Leitung, Net), Al (Empfänger). Niemand ist Leitung "
+            "in Desk; Bob wird noch von einem früheren Schritt gerufen; niemand war zuvor erste in Net.",
+        ),
+        (
+            "Step 1 of 2 (asked for) would page Al (primary before, Net). Bob asked for it; Ann has acknowledged it.",
+            "Schritt 1 von 2 (verlangt) würde Al (zuvor erste, Net) rufen. Bob hat es verlangt; Ann hat ihn bestätigt.",
+        ),
+        (
+            "Step 3 of 4 pages Alice (named by the step). Carol is still being paged by an earlier step.",
+            "Schritt 3 von 4 ruft Alice (im Schritt genannt). Carol wird noch von einem früheren Schritt gerufen.",
+        ),
+        (
+            "Al is paged as recipient: step 1 of 1 of the escalation. (Push, in quiet hours, so it waits for "
+            "their end)",
+            "Al wird gerufen als Empfänger: Schritt 1 von 1 der Eskalation. (Push, in der Ruhezeit, also wartet es auf "
+            "deren Ende)",
+        ),
+        (
+            "It left bundled with #7, #10. This channel has no provider: the message is in the sandbox, and "
+            "nothing left the machine.",
+            "Es ging gebündelt hinaus mit #7, #10. Dieser Kanal hat keinen Anbieter: die Nachricht ist in der "
+            "Sandbox, und nichts hat den Rechner verlassen.",
+        ),
+        (
+            "Halo opened it again, and so far nobody was paged about it; policy P2, no routes: the integration's "
+            "own policy and recipients. Nobody is paged now: Carol has it.",
+            "Halo hat ihn wieder eröffnet, und bisher wurde niemand seinetwegen gerufen; Eskalationsplan P2, "
+            "keine Routen: der eigene Eskalationsplan und die Empfänger des Eingangs. Jetzt wird niemand "
+            "gerufen: Carol hat ihn.",
+        ),
+        (
+            "The priority rose from high to critical. Al and Bob are told.",
+            "Die Priorität stieg von hoch auf kritisch. Al and Bob werden benachrichtigt.",
+        ),
+        (
+            "Al would be told: Nobody answered, and the escalation is at its end.",
+            "Al würde benachrichtigt: Niemand hat geantwortet, und die Eskalation ist am Ende.",
+        ),
+        (
             "Nobody is primary of Desk: from Sat 28 Nov 18:00 (Europe/Zurich) for 3 hours (2 times in all).",
             "Niemand ist erste in Desk: ab Sa, 28. Nov 18:00 (Europe/Zurich), 3 Stunden lang (2-mal insgesamt).",
         ),

@@ -108,6 +108,8 @@ def _line(text: str) -> str:
 def _told(text: str, language: str, depth: int) -> str:
     if " and " in text and (every := _facts(text, language, depth)):
         return every
+    if ". " in text and (every := _every_sentence(text, language, depth)):
+        return every
     whole = _whole(text, language, depth)
     if whole is not None or depth >= _DEEPEST:
         return text if whole is None else whole
@@ -131,6 +133,31 @@ def _told(text: str, language: str, depth: int) -> str:
     return text
 
 
+def _every_sentence(text: str, language: str, depth: int) -> str:
+    """Several sentences of which each is known, or that are known together; empty for all else. A full stop within a
+    name ends none."""
+    together = _whole(text, language, depth, _patterns_of_several())
+    if together is not None:
+        return together
+    first, found, rest = text.partition(". ")
+    while found:
+        known = _every_clause(f"{first}.", language, depth) if rest[:1].isupper() else ""
+        if known and (after := _every_sentence(rest, language, depth) or _every_clause(rest, language, depth)):
+            return f"{known} {after}"
+        more, found, rest = rest.partition(". ")
+        first = f"{first}. {more}"
+    return ""
+
+
+def _every_clause(text: str, language: str, depth: int) -> str:
+    """A known sentence, or one of several parts of which each is known; empty for all else."""
+    whole = _whole(text, language, depth)
+    if whole is not None:
+        return whole
+    known = [said for piece in text.split("; ") if (said := _whole(piece, language, depth)) is not None]
+    return "; ".join(known) if len(known) == text.count("; ") + 1 else ""
+
+
 def _facts(text: str, language: str, depth: int) -> str:
     """Several facts that decided together: `client "Acme" equals Acme and no value at team`; empty for all else."""
     pieces = _AND.split(text)
@@ -144,7 +171,14 @@ def _in_turn(texts: Sequence[str]) -> str:
 
 def _pieces(text: str, language: str, depth: int) -> str:
     """What stands in brackets: each piece for itself, such as a label beside "3 minutes after the step"."""
-    return ", ".join(_whole(piece, language, depth) or piece for piece in text.split(", "))
+    told: list[str] = []
+    pieces = text.split(", ")
+    while pieces:
+        # A piece may have a comma of its own.
+        both = _whole(", ".join(pieces[:2]), language, depth) if len(pieces) > 1 else None
+        told.append(both or _whole(pieces[0], language, depth) or pieces[0])
+        del pieces[: 2 if both else 1]
+    return ", ".join(told)
 
 
 def _listed(text: str, language: str, depth: int) -> str:
@@ -156,7 +190,7 @@ def _listed(text: str, language: str, depth: int) -> str:
     return gettext("%(first)s and %(last)s") % {"first": _pieces(first, language, depth), "last": known}
 
 
-def _whole(text: str, language: str, depth: int) -> str | None:
+def _whole(text: str, language: str, depth: int, patterns: Sequence[_Pattern] | None = None) -> str | None:
     """The translation of a text that is one known sentence, whatever its first letter and its full stop."""
     forms = [form for form in _forms(text) if form[0].strip()]
     for said, finish in forms:
@@ -165,7 +199,7 @@ def _whole(text: str, language: str, depth: int) -> str | None:
             return finish(translated)
     # No pattern has a full stop at its end: its last place would take it, and more than its own.
     open_ended = [form for form in forms if not form[0].endswith(".")]
-    for pattern in _patterns():
+    for pattern in _patterns() if patterns is None else patterns:
         for said, finish in open_ended:
             if pattern.hint in said and (matched := pattern.expression.fullmatch(said)):
                 return finish(pattern.fill(matched.groupdict(), language, depth + 1))
@@ -216,6 +250,12 @@ def _patterns() -> tuple[_Pattern, ...]:
     # The more of a sentence stands fast, the surer it is meant. What may end any other is taken from it first.
     ends = ("{said}, during {thing}", "{said}, outside {thing}")
     return tuple(sorted(made, key=lambda pattern: (pattern.text not in ends, -len(_PLACE.sub("", pattern.text)))))
+
+
+@cache
+def _patterns_of_several() -> tuple[_Pattern, ...]:
+    """Those that are several sentences."""
+    return tuple(pattern for pattern in _patterns() if ". " in pattern.text)
 
 
 def _pattern(text: str) -> _Pattern:

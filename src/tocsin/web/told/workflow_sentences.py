@@ -104,4 +104,5 @@ SENTENCES = (
     _("The alert has no ticket in {name}"),
     _("{name} is not in use"),
     _("Workflow {name}: {said}"),
+    _("The workflow {name} tells you"),
 )
