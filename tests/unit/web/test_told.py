@@ -59,6 +59,10 @@ def german() -> Iterator[None]:
         ("Bob put it on hold for 2 days.", "Bob hat ihn für 2 Tage zurückgestellt."),
         ("pages Bob (secondary, Desk)", "ruft Bob (zweite, Desk)"),
         (
+            "The alert was merged into #4 before this left.",
+            "Der Alarm wurde mit #4 zusammengeführt, bevor dies hinausging.",
+        ),
+        (
             "Step 1 of 3, pass 2 of 2 pages Dr. Ann (manager, Net), Al (recipient). Nobody is manager in Desk; "
             "Bob is still being paged by an earlier step; nobody was primary in Net before.",
             "Schritt 1 von 3, Durchgang 2 von 2 ruft Dr. Ann (Leitung, Net), Al (Empfänger). Niemand ist Leitung "

@@ -175,8 +175,9 @@ def _pieces(text: str, language: str, depth: int) -> str:
     pieces = text.split(", ")
     while pieces:
         # A piece may have a comma of its own.
-        both = _whole(", ".join(pieces[:2]), language, depth) if len(pieces) > 1 else None
-        told.append(both or _whole(pieces[0], language, depth) or pieces[0])
+        one = _whole(pieces[0], language, depth)
+        both = _whole(", ".join(pieces[:2]), language, depth) if one is None and len(pieces) > 1 else None
+        told.append(one or both or pieces[0])
         del pieces[: 2 if both else 1]
     return ", ".join(told)
 

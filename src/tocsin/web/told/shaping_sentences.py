@@ -44,4 +44,5 @@ SENTENCES = (
     _("more than {number} alerts at once"),
     _("more than {number} alerts at once: this alert stands for all of them"),
     _("it flaps: it opened {number} times within {span}, and from now on it opens only when it was there for {span_b}"),
+    _("over after {span_in}, before its alert opened ({said}); nobody was paged"),
 )
