@@ -99,6 +99,25 @@ def test_a_receipt_that_comes_before_the_send_was_written_down_counts(world: Wor
     assert (world.delivery("SMS").status, world.delivery("SMS").external_id) == ("delivered", "SM1")
 
 
+def test_what_a_vendor_tells_of_a_message_whose_answer_was_lost_keeps_it_from_leaving_again(world: World) -> None:
+    """Else a second call comes while somebody listens to the first."""
+    Provider.objects.filter(name="Twilio two").update(is_enabled=False)
+    changed()
+    world.post.user("alice", SMS, {**CALL, "wait": "0s"})
+    world.post.page(alert := world.post.alert(), "alice")
+    world.first.refusals = [Response(hangs_up=True), Response(hangs_up=True)]
+    world.post.go()
+    assert world.post.states(alert) == [("SMS", "queued", "Twilio"), ("Phone", "queued", "Twilio")]
+    text, call = (f"n={world.delivery(label).notification_id}" for label in ("SMS", "Phone"))
+    early = {"sid": "SM1", "To": ALICE, "StatusCallback": f"{BASE}/hooks/twilio/status?{text}"}
+    world.first.message_status(early, "delivered")
+    heard = world.first.pick_up({"sid": "CA1", "To": ALICE, "Url": f"{BASE}/hooks/twilio/voice?{call}"})
+    assert "VPN down" in heard.text
+    world.post.go(10)
+    assert (world.first.messages, world.first.calls) == ([], [])
+    assert world.post.states(alert) == [("SMS", "delivered", "Twilio"), ("Phone", "delivered", "Twilio")]
+
+
 def test_one_receipt_marks_every_page_that_left_in_one_text(world: World) -> None:
     world.post.user("alice", SMS)
     for number in range(4):

@@ -79,9 +79,12 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
     return [row[0] for row in rows]
 
 
-_DELIVERED = """
+# Also what was tried and is to be sent again, since its answer was lost: that it has arrived is known now.
+_LEFT = "(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0))"
+
+_DELIVERED = f"""
 WITH held AS (
-  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent', 'delivered')
+  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND {_LEFT}
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
@@ -101,9 +104,9 @@ def _delivered(connection: Connection, found: list[UUID], provider: str, receipt
     health.note(connection, [health.Note(provider, now)])
 
 
-_NOT_REACHED = """
+_NOT_REACHED = f"""
 WITH held AS (
-  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent', 'delivered')
+  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND {_LEFT}
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
