@@ -321,7 +321,7 @@ def test_a_key_acts(world: World, key: str, kind: str) -> None:
     assert AlertEvent.objects.filter(alert=alert, kind=kind, via="voice").exists()
 
 
-@pytest.mark.parametrize("how", ["machine", "no-answer", "busy", "completed"])
+@pytest.mark.parametrize("how", ["machine", "no-answer", "busy", "completed", "off"])
 def test_a_call_that_reaches_nobody_moves_on_to_the_next_way(world: World, how: str) -> None:
     world.post.user("alice", {**CALL, "wait": "0s"}, {**SMS, "wait": "10m"})
     world.post.page(world.post.alert(), "alice")
@@ -330,12 +330,15 @@ def test_a_call_that_reaches_nobody_moves_on_to_the_next_way(world: World, how: 
     if how == "machine":
         assert world.first.pick_up(call, by="machine_start").hangs_up
         world.first.call_status(call, "completed", AnsweredBy="machine_start")
+    elif how == "off":
+        world.first.call_status(call, "failed", SipResponseCode="480")
     else:
         world.first.call_status(call, how)
     told = world.delivery("Phone")
     assert (told.status, told.receipt) == ("sent", "not_reached")
     assert told.reason in (
         "A machine answered the call.", "Nobody picked up.", "The phone was busy.",
+        "The phone was off or out of reach.",
         # It was put down while Twilio was still listening for a machine.
         "The call ended before anybody was told anything.",
     )  # fmt: skip
@@ -474,6 +477,11 @@ def test_an_address_that_is_refused_says_nothing_against_the_provider(world: Wor
         "Texts to this country are switched off",
         "The recipient has opted out with STOP, and must send START to get texts again (Twilio 21610)",
     ]
+    world.post.user("bob", {**CALL, "address": BOB, "wait": "0s"})
+    world.post.page(alert, "bob")
+    world.post.go()
+    world.first.call_status(world.first.calls[0], "failed", SipResponseCode="404")
+    assert "The number is not in service." in [d.error for d in world.post.deliveries(alert)]
     assert not ProviderHealth.objects.filter(failures__gt=0).exists()
 
 

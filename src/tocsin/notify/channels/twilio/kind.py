@@ -41,10 +41,13 @@ _CALL = {
     "busy": ReceiptState.NOT_REACHED,
     "no-answer": ReceiptState.NOT_REACHED,
     "canceled": ReceiptState.NOT_REACHED,
-    "failed": ReceiptState.FAILED,
 }
 _NOBODY = {"busy": "The phone was busy.", "no-answer": "Nobody picked up.", "canceled": "The call was cancelled."}
 MACHINE = "A machine answered the call."
+OFF = "The phone was off or out of reach."
+#: Of a failed call what the network said of the number (RFC 3261, 21): not there now, and not there at all. With
+#: anything else it is Twilio that could not make the call.
+_OFF, _NO_SUCH_NUMBER = "480", frozenset({"404", "410", "484", "604"})
 
 
 class TwilioKind(ProviderKind, Listener):
@@ -151,9 +154,9 @@ def _receipt(key: str, fields: dict[str, str]) -> Receipt:
         said = fields.get("CallStatus", "")
         if said == "completed" and re.match(r"machine|fax", fields.get("AnsweredBy", "")):
             return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], MACHINE)
-        state = _CALL.get(said, ReceiptState.ON_ITS_WAY)
-        reason = _NOBODY.get(said) or ("Twilio could not make the call." if state is ReceiptState.FAILED else "")
-        return Receipt(state, key, fields["CallSid"], reason)
+        if said == "failed":
+            return _failed_call(key, fields)
+        return Receipt(_CALL.get(said, ReceiptState.ON_ITS_WAY), key, fields["CallSid"], _NOBODY.get(said, ""))
     state = _SMS.get(fields.get("MessageStatus", fields.get("SmsStatus", "")), ReceiptState.ON_ITS_WAY)
     if state is not ReceiptState.FAILED:
         return Receipt(state, key, fields.get("MessageSid", ""))
@@ -162,3 +165,12 @@ def _receipt(key: str, fields: dict[str, str]) -> Receipt:
     sentence = known.sentence.rstrip(".") if known else "The text was not delivered"
     reason = f"{sentence}{f' (Twilio {code[:10]})' if code else ''}."
     return Receipt(state, key, fields.get("MessageSid", ""), reason, known.is_address if known else False)
+
+
+def _failed_call(key: str, fields: dict[str, str]) -> Receipt:
+    said = fields.get("SipResponseCode", "")
+    if said == _OFF:
+        return Receipt(ReceiptState.NOT_REACHED, key, fields["CallSid"], OFF)
+    is_address = said in _NO_SUCH_NUMBER
+    reason = "The number is not in service." if is_address else "Twilio could not make the call."
+    return Receipt(ReceiptState.FAILED, key, fields["CallSid"], reason, is_address)
