@@ -11,15 +11,13 @@ from uuid import UUID
 from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.notify.due import BROUGHT_FORWARD
+from tocsin.notify.plan import SOON
 from tocsin.notify.sending import Accepted, Result
 from tocsin.notify.states import Purpose
 
 #: Why the next way begins earlier.
 FAILED = "the way before it failed"
 NOT_REACHED = "the call before it reached nobody"
-
-#: What waits longer than this waits for something else, such as the end of quiet hours: it is left alone.
-SOON = timedelta(minutes=30)
 
 #: A phone that stays silent counts against its provider so often.
 COUNTED_ONCE_IN = timedelta(hours=1)

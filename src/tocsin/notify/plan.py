@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts.states import Priority
@@ -14,6 +14,10 @@ from tocsin.notify.ways import AS_THEY_LIKE, Calling, Leave, Method, Person, lea
 type Problem = Callable[[str, str], str | None]
 #: The quietest of some channels.
 type Quietest = Callable[[set[str]], str]
+
+#: Of the ways after one that fails, what waits longer than this waits for something else, such as the end of quiet
+#: hours: it is left alone.
+SOON = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +110,11 @@ def _reached(
 def _pages(start: Start, found: Iterable[Leave], problem: Problem) -> list[Page]:
     pages: list[Page] = []
     refused: set[str] = set()
-    for leave in found:
+    leaves = list(found)
+    problems = {leave.method: problem(leave.method.channel, leave.method.address) or "" for leave in leaves}
+    for leave in _moved_up(leaves, problems):
         method = leave.method
-        why = problem(method.channel, method.address) or ""
+        why = problems[method]
         if not why:
             reason = f"{start.reason} ({leave.how})"
             pages.append(Page(start, method.label, method.channel, method.address, leave.at, reason))
@@ -117,6 +123,25 @@ def _pages(start: Start, found: Iterable[Leave], problem: Problem) -> list[Page]
             why = f"{method.label} cannot be used: {why}"
             pages.append(Page(start, method.label, method.channel, method.address, start.at, start.reason, why))
     return pages
+
+
+def _moved_up(leaves: Sequence[Leave], problems: Mapping[Method, str]) -> list[Leave]:
+    """The first way that can be used does not wait as if one before it had been tried that cannot be; unless another
+    leaves at that moment, or it waits for something else."""
+    refused = [leave.at for leave in leaves if problems[leave.method]]
+    if not refused:
+        return list(leaves)
+    at = min(refused)
+    usable = [leave for leave in leaves if not problems[leave.method] and leave.at >= at]
+    following = min(usable, key=_moment, default=None)
+    if following is None or not at < following.at <= at + SOON:
+        return list(leaves)
+    early = replace(following, at=at, how=f"{following.how}, at once because the way before it fails")
+    return [early if leave is following else leave for leave in leaves]
+
+
+def _moment(leave: Leave) -> datetime:
+    return leave.at
 
 
 def _nothing_works(name: str, planned: Sequence[Page]) -> str:

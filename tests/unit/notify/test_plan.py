@@ -69,6 +69,19 @@ def test_a_method_that_cannot_be_used_is_planned_with_its_problem() -> None:
     assert made.unreachable == ()
 
 
+def test_after_a_method_that_cannot_be_used_the_next_does_not_wait_as_if_it_had_been_tried() -> None:
+    bad = Method("Old", "sms", "12", repeat_times=2, repeat_every=MINUTE)
+    made = plan([START], {1: replace(ALICE, methods=(bad, PHONE))}, {}, address_problem)
+    assert [(page.label, (page.due_at - NOW) // MINUTE) for page in made.pages] == [
+        ("Old", 0), ("Phone", 0), ("Phone", 5), ("Phone", 7),
+    ]  # fmt: skip
+    assert made.pages[1].reason.endswith("(Phone, 3 minutes after the step, at once because the way before it fails)")
+    # Where another is tried at that moment, or the next waits for something else, all stays as it is.
+    for methods, minutes in (((bad, EMAIL, PHONE), 3), ((bad, replace(PHONE, wait=45 * MINUTE)), 45)):
+        made = plan([START], {1: replace(ALICE, methods=methods)}, {}, address_problem)
+        assert next(page for page in made.pages if page.label == "Phone").due_at == NOW + minutes * MINUTE
+
+
 def test_whose_every_method_is_unusable_is_unreachable_for_those_reasons() -> None:
     bad = (Method("Old", "sms", "12"), Method("Odd", "pigeon", "loft"))
     made = plan([START], {1: replace(ALICE, methods=bad)}, {}, address_problem)

@@ -280,6 +280,7 @@ SENTENCES = (
     _("{span} after the step"),
     _("repeat {number} of {number_b}"),
     _("try {number} of {number_b}"),
+    _("at once because the way before it fails"),
     _("none of the ways that the policy names; by their own instead"),
     _("one message for {number} that would leave at once"),
     _("{said} ({people_how})"),
