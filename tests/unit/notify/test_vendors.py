@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.doubles.http import Response
+from tests.doubles.http import Response, http_double
 from tests.doubles.slack import slack_double
 from tests.doubles.telegram import telegram_double
 from tests.doubles.telnyx import refusal, telnyx_double
@@ -26,8 +26,9 @@ from tocsin.notify import circuit, keypad, replies
 from tocsin.notify.channels import common, http_status, phone_numbers
 from tocsin.notify.channels.callbacks import CallStep
 from tocsin.notify.channels.contract import Account, AddressRefused, Rendered
+from tocsin.notify.channels.http_gateway.kind import HttpGatewayKind
 from tocsin.notify.channels.http_gateway.template import Form, at, filled, in_address, unknown
-from tocsin.notify.channels.registry import CHANNELS
+from tocsin.notify.channels.registry import CHANNELS, KINDS
 from tocsin.notify.channels.slack.kind import SlackSender
 from tocsin.notify.channels.telegram.kind import TelegramSender
 from tocsin.notify.channels.telnyx import troubles as telnyx
@@ -148,6 +149,33 @@ def test_a_telegram_group_that_became_a_supergroup_is_reached_under_its_new_numb
         sender.send(CHANNELS["chat"].render(page()), "chat", "telegram:-4711", "key")
         sender.close()
         assert [message["chat_id"] for message in double.messages] == [-1001234567890]
+
+
+def test_a_gateway_may_answer_with_a_list_and_say_true_as_json_does() -> None:
+    """What is not understood would be sent again and again."""
+    settings = {"ok_path": "0^sent", "ok_value": "true", "id_path": "0^id", "error_path": "0^why"}
+    with http_double() as server:
+        account = Account("SMS", {**settings, "api_base": server.url}, is_trusted=True)
+        sender = HttpGatewayKind().open(account)
+        server.answering = lambda _: Response(200, b'[{"sent": true, "id": 7}]')
+        assert sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key").external_id == "7"
+        server.answering = lambda _: Response(200, b'[{"sent": false, "why": "no credit"}]')
+        with pytest.raises(Permanent, match=r"did not accept the message: no credit\."):
+            sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
+        sender.close()
+
+
+@pytest.mark.parametrize("vendor", ["twilio", "telnyx"])
+def test_a_from_number_is_taken_as_people_write_it(vendor: str) -> None:
+    made = {"twilio": twilio_double, "telnyx": telnyx_double}[vendor]
+    with made("secret") as double:
+        plain = double.settings["from_number"]
+        written = {**double.settings, "from_number": f"{plain[:3]} {plain[3:5]} {plain[5:]}"}
+        secrets = {"auth_token": "secret", "api_key": "secret"}
+        sender = KINDS[vendor].open(Account(vendor, written, secrets, is_trusted=True))
+        sender.send(Rendered("", "VPN down"), "sms", "+41790000001", "key")
+        sender.close()
+        assert len(double.messages) == 1
 
 
 def test_a_path_walks_objects_and_lists_and_never_fails() -> None:

@@ -33,11 +33,16 @@ def fail(answer: Answer, server: str, said: str = "") -> NoReturn:
 
 def body(answer: Answer) -> dict[str, Any]:
     """The answer's JSON object; an empty one for anything else, such as a page of HTML."""
-    try:
-        found = json.loads(answer.body)
-    except ValueError:
-        return {}
+    found = content(answer)
     return found if isinstance(found, dict) else {}
+
+
+def content(answer: Answer) -> object:
+    """The answer's JSON, whatever it is; None where it is none."""
+    try:
+        return json.loads(answer.body)
+    except ValueError:
+        return None
 
 
 def no_answer(server: str) -> OutcomeUnknown:

@@ -28,6 +28,13 @@ def phone_number(text: str, region: str = "") -> str:
     return text if is_phone_number(text) and not region else _parsed(text.strip(), region)
 
 
+def sender(text: str) -> str:
+    """A number that texts and calls come from, as vendors take it: without the spaces that people write. The name of a
+    sender stays as it is."""
+    bare = "".join(text.split())
+    return bare if bare.removeprefix("+").isdigit() else text
+
+
 def entered(text: str, region: str) -> str:
     """The same for what somebody enters: checked by the country's rules, also where it looks right."""
     return _parsed(text.strip(), region)

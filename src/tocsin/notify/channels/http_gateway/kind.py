@@ -103,7 +103,7 @@ class HttpGatewaySender:
         query = in_address(self._settings.get("query", ""), values)
         content = b"" if method == "GET" else filled(self._body, values, self._form).encode()
         answer = self._ask(method, f"{self._url}?{query}" if query else self._url, content, idempotency_key)
-        said = http_status.body(answer)
+        said = http_status.content(answer)
         if not 200 <= answer.status < 300:
             self._fail(answer, said)
         if self._settings.get("ok_path") and not said:
@@ -148,7 +148,7 @@ class HttpGatewaySender:
             headers["Authorization"] = f"Basic {b64encode(f'{user}:{self._secret}'.encode()).decode()}"
         return headers
 
-    def _fail(self, answer: Answer, said: dict[str, object], instead: str = "") -> NoReturn:
+    def _fail(self, answer: Answer, said: object, instead: str = "") -> NoReturn:
         path = self._settings.get("error_path", "")
         text = http_status.line((at(said, path) if path else "") or instead)
         if 200 <= answer.status < 300:

@@ -74,4 +74,7 @@ def at(answer: object, path: str) -> str | None:
             found = found[part]
         else:
             return None
-    return None if found is None or isinstance(found, dict | list) else str(found)
+    if found is None or isinstance(found, dict | list):
+        return None
+    # As JSON writes it, and whoever enters what success reads.
+    return str(found).lower() if isinstance(found, bool) else str(found)

@@ -37,7 +37,7 @@ from tocsin.notify.channels.contract import (
     Setting,
     SettingKind,
 )
-from tocsin.notify.channels.phone_numbers import is_phone_number
+from tocsin.notify.channels.phone_numbers import is_phone_number, sender
 from tocsin.notify.channels.telnyx.troubles import trouble
 from tocsin.notify.channels.vendor_trouble import Trouble
 
@@ -111,7 +111,7 @@ class TelnyxSender:
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
         body: dict[str, Any] = {
-            "from": str(self._account.settings.get("from_number") or ""),
+            "from": sender(str(self._account.settings.get("from_number") or "")),
             "to": address,
             "text": rendered.text,
         }
@@ -166,14 +166,14 @@ def _require_genuine(account: Account, callback: Callback) -> None:
 
 def _received(account: Account, payload: dict[str, Any], ears: Ears) -> None:
     """A text that came. Telnyx takes no answer in the response, so one is sent as a message of its own."""
-    sender = str(payload["from"]["phone_number"])
+    writer = str(payload["from"]["phone_number"])
     external_id = str(payload["id"])
-    answer = ears.text(SaidByText("sms", sender, str(payload.get("text") or ""), external_id))
+    answer = ears.text(SaidByText("sms", writer, str(payload.get("text") or ""), external_id))
     if not answer:
         return
     made = TelnyxSender(account)
     try:
-        made.send(Rendered("", answer), "sms", sender, f"answer-{external_id}")
+        made.send(Rendered("", answer), "sms", writer, f"answer-{external_id}")
     except TocsinError as error:
         # What was asked for is done; only its confirmation is missing.
         raise Rejected("invalid", f"The answer could not be sent: {error}") from None

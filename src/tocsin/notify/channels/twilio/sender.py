@@ -11,6 +11,7 @@ from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.notify.channels import http_status
 from tocsin.notify.channels.contract import Account, AddressRefused, Rendered, Sent
+from tocsin.notify.channels.phone_numbers import sender
 from tocsin.notify.channels.twilio import twiml
 from tocsin.notify.channels.twilio.troubles import trouble
 
@@ -25,7 +26,7 @@ class TwilioSender:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._sid = str(account.settings.get("account_sid") or "")
-        self._from = str(account.settings.get("from_number") or "")
+        self._from = sender(str(account.settings.get("from_number") or ""))
         self._service = str(account.settings.get("messaging_service_sid") or "")
         self._base = str(account.settings.get("api_base") or API).rstrip("/")
         pair = f"{self._sid}:{account.secrets.get('auth_token', '')}"
@@ -60,8 +61,8 @@ class TwilioSender:
         self._client.close()
 
     def _text(self, rendered: Rendered, address: str) -> dict[str, str]:
-        sender = {"MessagingServiceSid": self._service} if self._service else {"From": self._from}
-        return {"To": address, **sender, "Body": rendered.text}
+        by = {"MessagingServiceSid": self._service} if self._service else {"From": self._from}
+        return {"To": address, **by, "Body": rendered.text}
 
     def _call(self, rendered: Rendered, address: str, key: str) -> dict[str, str]:
         fields = {"To": address, "From": self._from, "Timeout": str(RINGS)}
