@@ -431,6 +431,28 @@ def test_where_a_channels_providers_do_not_carry_to_an_address_the_page_fails_an
     assert not SandboxMessage.objects.exists()
 
 
+def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_they_are(
+    post: Post, mail: SmtpDouble
+) -> None:
+    """They would be two calls at one moment, and none later."""
+    provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
+    post.user(
+        "alice",
+        {"label": "SMS", "channel": "sms", "address": "+4930901820"},
+        {"label": "Other SMS", "channel": "sms", "address": "+4930901821"},
+        {"label": "Email", "channel": "email", "address": "alice@example.org", "wait": "5m",
+         "repeat": {"times": 1, "every": "5m"}},
+    )  # fmt: skip
+    post.page(alert := post.alert(), "alice")
+    for second in (0, 10, 599):
+        post.go(second)
+    assert [(d.notification.label, d.sent_at) for d in post.deliveries(alert) if d.status == "sent"] == [
+        ("Email", post.at(0))
+    ]
+    post.go(600)
+    assert len(mail.mails) == 2
+
+
 # Several workers
 
 

@@ -109,6 +109,8 @@ class Silences:
         return found
 
 
+# A way that has begun, since its wait was over or another failed before, is no next one: its repeats are not brought
+# forward. What was planned together was queued at the same moment.
 _MOVE_ON = """
 WITH stuck AS (
   SELECT DISTINCT alert_id, user_id, channel, address FROM notify_delivery
@@ -118,6 +120,9 @@ WITH stuck AS (
   JOIN notify_delivery d ON d.alert_id = s.alert_id AND d.user_id = s.user_id AND d.purpose = 'page'
     AND d.status = 'queued' AND d.provider_name = '' AND d.due_at > %(now)s AND d.due_at <= %(soon)s
     AND (d.channel, d.address) <> (s.channel, s.address)
+  WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AND b.user_id = d.user_id
+    AND b.purpose = 'page' AND b.channel = d.channel AND b.address = d.address AND b.queued_at = d.queued_at
+    AND (b.status NOT IN ('queued', 'cancelled') OR (b.status = 'queued' AND b.due_at <= %(now)s)))
   ORDER BY s.alert_id, s.user_id, d.due_at, d.id
 ), held AS (
   SELECT d.id FROM notify_delivery d JOIN following USING (id) WHERE d.status = 'queued'
