@@ -436,14 +436,18 @@ def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_t
 ) -> None:
     """They would be two calls at one moment, and none later."""
     provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
-    post.user(
-        "alice",
+    texts = (
         {"label": "SMS", "channel": "sms", "address": "+4930901820"},
         {"label": "Other SMS", "channel": "sms", "address": "+4930901821"},
-        {"label": "Email", "channel": "email", "address": "alice@example.org", "wait": "5m",
-         "repeat": {"times": 1, "every": "5m"}},
-    )  # fmt: skip
-    post.page(alert := post.alert(), "alice")
+    )
+    later = {"label": "Email", "channel": "email", "wait": "5m", "repeat": {"times": 1, "every": "5m"}}
+    post.user("alice", *texts, {**later, "address": "alice@example.org"})
+    # For him it is not late enough in the morning yet, and stays so.
+    quiet = {"from": "09:00", "to": "09:30", "let_through": "critical", "methods": ["Email"]}
+    post.user(
+        "bob", *texts, {**later, "address": "bob@example.org"}, time_zone="UTC", contact_rules={"quiet_hours": [quiet]}
+    )
+    post.page(alert := post.alert(), "alice", "bob")
     for second in (0, 10, 599):
         post.go(second)
     assert [(d.notification.label, d.sent_at) for d in post.deliveries(alert) if d.status == "sent"] == [

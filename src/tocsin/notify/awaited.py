@@ -14,6 +14,7 @@ from tocsin.notify.due import BROUGHT_FORWARD
 from tocsin.notify.plan import SOON
 from tocsin.notify.sending import Accepted, Result
 from tocsin.notify.states import Purpose
+from tocsin.notify.ways import IN_QUIET_HOURS
 
 #: Why the next way begins earlier.
 FAILED = "the way before it failed"
@@ -120,6 +121,7 @@ WITH stuck AS (
   JOIN notify_delivery d ON d.alert_id = s.alert_id AND d.user_id = s.user_id AND d.purpose = 'page'
     AND d.status = 'queued' AND d.provider_name = '' AND d.due_at > %(now)s AND d.due_at <= %(soon)s
     AND (d.channel, d.address) <> (s.channel, s.address)
+  JOIN notify_notification n ON n.id = d.notification_id AND position(%(quiet)s IN n.reason) = 0
   WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AND b.user_id = d.user_id
     AND b.purpose = 'page' AND b.channel = d.channel AND b.address = d.address AND b.queued_at = d.queued_at
     AND (b.status NOT IN ('queued', 'cancelled') OR (b.status = 'queued' AND b.due_at <= %(now)s)))
@@ -135,9 +137,8 @@ UPDATE notify_delivery d SET due_at = %(now)s, reason = %(why)s FROM held WHERE 
 def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now: datetime) -> int:
     """Lets the next contact method of each person concerned begin now, instead of after its wait; returns how many."""
     reason = f"{BROUGHT_FORWARD}, because {why}."
-    moved = connection.execute(
-        _MOVE_ON, {"ids": list(delivery_ids), "now": now, "soon": now + SOON, "why": reason}
-    ).rowcount
+    wanted = {"ids": list(delivery_ids), "now": now, "soon": now + SOON, "quiet": IN_QUIET_HOURS, "why": reason}
+    moved = connection.execute(_MOVE_ON, wanted).rowcount
     if moved:
         database.hint(connection, "outbox")
     return moved

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts.states import Priority
-from tocsin.notify.ways import AS_THEY_LIKE, Calling, Leave, Method, Person, leaves
+from tocsin.notify.ways import AS_THEY_LIKE, IN_QUIET_HOURS, Calling, Leave, Method, Person, leaves
 
 #: Says why an address on a channel cannot be used, or None.
 type Problem = Callable[[str, str], str | None]
@@ -133,7 +133,7 @@ def _moved_up(leaves: Sequence[Leave], problems: Mapping[Method, str]) -> list[L
         return list(leaves)
     at = min(refused)
     usable = [leave for leave in leaves if not problems[leave.method] and leave.at >= at]
-    following = min(usable, key=_moment, default=None)
+    following = min((leave for leave in usable if IN_QUIET_HOURS not in leave.how), key=_moment, default=None)
     if following is None or not at < following.at <= at + SOON:
         return list(leaves)
     early = replace(following, at=at, how=f"{following.how}, at once because the way before it fails")

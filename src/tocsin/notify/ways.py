@@ -21,6 +21,9 @@ from tocsin.people import contact_rules
 #: Quiet hours that follow on one another are looked through this often; who is never reachable is paged at once.
 _MOST_QUIET = 60
 
+#: Says of a page why it leaves later. Nothing brings it forward.
+IN_QUIET_HOURS = "in quiet hours, so it waits for their end"
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -182,7 +185,7 @@ def _of_method(
             due = quiet_until(person, method, priority, wanted)
             how = _how(method, repetition, retry, calling.retries)
             if due != wanted:
-                how += ["in quiet hours, so it waits for their end"]
+                how += [IN_QUIET_HOURS]
             found.setdefault(due, []).append(", ".join(how))
     return [Leave(method, due, _said(hows, note)) for due, hows in sorted(found.items())]
 

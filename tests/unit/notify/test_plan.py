@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.alerts.states import Priority
 from tocsin.notify.channels.registry import address_problem, quietest
 from tocsin.notify.plan import AllClear, Paged, Start, all_clears, plan
-from tocsin.notify.ways import AS_THEY_LIKE, Method, Person, leaves
+from tocsin.notify.ways import AS_THEY_LIKE, Method, Person, leaves, with_rules
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
 MINUTE = timedelta(minutes=1)
@@ -80,6 +81,14 @@ def test_after_a_method_that_cannot_be_used_the_next_does_not_wait_as_if_it_had_
     for methods, minutes in (((bad, EMAIL, PHONE), 3), ((bad, replace(PHONE, wait=45 * MINUTE)), 45)):
         made = plan([START], {1: replace(ALICE, methods=methods)}, {}, address_problem)
         assert next(page for page in made.pages if page.label == "Phone").due_at == NOW + minutes * MINUTE
+
+
+def test_quiet_hours_are_kept_also_after_a_method_that_cannot_be_used() -> None:
+    bad = Method("Old", "sms", "12")
+    quiet = {"quiet_hours": [{"from": "09:00", "to": "09:30", "let_through": "high", "methods": ["Phone"]}]}
+    alice = with_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
+    made = plan([replace(START, priority=Priority.LOW)], {1: alice}, {}, address_problem)
+    assert [page.due_at - NOW for page in made.pages if page.label == "Phone"] == [15 * MINUTE]
 
 
 def test_whose_every_method_is_unusable_is_unreachable_for_those_reasons() -> None:
