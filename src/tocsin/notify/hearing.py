@@ -183,7 +183,9 @@ class Hearing:
 
 def _opting(said: SaidByText, wants: Asked) -> bool | None:
     """Whether that opts out (True) or in: as the vendor says, else by the words that carriers know. In a chat there is
-    no carrier that would confirm it, and whoever writes "cancel" there means something else."""
-    if said.opt_out is not None or said.channel not in PHONES or wants.what not in (Word.STOP, Word.START):
+    no carrier that would confirm a STOP, and whoever writes "cancel" there means something else."""
+    if said.opt_out is not None:
         return said.opt_out
-    return wants.what is Word.STOP
+    if wants.what is Word.START:
+        return False
+    return True if wants.what is Word.STOP and said.channel in PHONES else None

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doubles.http import Response, http_double
+from tests.doubles.ntfy import ntfy_double
 from tests.doubles.slack import slack_double
 from tests.doubles.telegram import telegram_double
 from tests.doubles.telnyx import refusal, telnyx_double
@@ -28,6 +29,7 @@ from tocsin.notify.channels.callbacks import CallStep
 from tocsin.notify.channels.contract import Account, AddressRefused, Rendered
 from tocsin.notify.channels.http_gateway.kind import HttpGatewayKind
 from tocsin.notify.channels.http_gateway.template import Form, at, filled, in_address, unknown
+from tocsin.notify.channels.ntfy.server import NtfySender
 from tocsin.notify.channels.registry import CHANNELS, KINDS
 from tocsin.notify.channels.slack.kind import SlackSender
 from tocsin.notify.channels.telegram.kind import TelegramSender
@@ -135,6 +137,36 @@ def test_what_passes_by_itself_at_slack_is_tried_again(error: str) -> None:
         sender = SlackSender(account)
         with pytest.raises(Temporary, match=error):
             sender.send(CHANNELS["chat"].render(page()), "chat", "slack:U012AB3CD", "key")
+        sender.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "description"),
+    [
+        (400, "Bad Request: chat not found"),
+        (400, "Bad Request: not enough rights to send text messages to the chat"),
+        (400, "Bad Request: CHAT_WRITE_FORBIDDEN"),
+        (400, "Bad Request: PEER_ID_INVALID"),
+        (403, "Forbidden: bot was blocked by the user"),
+    ],
+)
+def test_a_chat_that_telegram_keeps_the_bot_from_says_nothing_against_the_bot(status: int, description: str) -> None:
+    with telegram_double() as double:
+        said = {"ok": False, "error_code": status, "description": description}
+        double.answers.append(Response(status, json.dumps(said).encode()))
+        account = Account("Telegram", {"api_base": double.http.url}, {"bot_token": double.token}, is_trusted=True)
+        sender = TelegramSender(account)
+        with pytest.raises(AddressRefused):
+            sender.send(CHANNELS["chat"].render(page()), "chat", "telegram:-4711", "key")
+        sender.close()
+
+
+def test_a_topic_that_ntfy_keeps_for_somebody_else_says_nothing_against_the_server() -> None:
+    with ntfy_double() as double:
+        double.answers.append(Response(403, b'{"code": 40301, "http": 403, "error": "forbidden"}'))
+        sender = NtfySender(Account("ntfy", {"api_base": double.url}, is_trusted=True))
+        with pytest.raises(AddressRefused, match=r"refuses access to the topic \(403: forbidden\)\."):
+            sender.send(CHANNELS["ntfy"].render(page()), "ntfy", "a-topic", "key")
         sender.close()
 
 

@@ -9,7 +9,16 @@ from tocsin.alerts.states import Priority
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify.channels import http_status
-from tocsin.notify.channels.contract import Account, ProviderKind, Rendered, Sender, Sent, Setting, SettingKind
+from tocsin.notify.channels.contract import (
+    Account,
+    AddressRefused,
+    ProviderKind,
+    Rendered,
+    Sender,
+    Sent,
+    Setting,
+    SettingKind,
+)
 from tocsin.notify.channels.ntfy.channel import split
 
 DEFAULT_SERVER = "https://ntfy.sh"
@@ -127,8 +136,11 @@ def _id(answer: Answer) -> str:
 def _fail(answer: Answer, server: str) -> NoReturn:
     said = _error(answer)
     match answer.status:
-        case 401 | 403:
-            raise Permanent(f"{server} refuses access to the topic ({answer.status}{said}).", "Check the access token.")
+        case 401:
+            raise Permanent(f"{server} refuses access to the topic (401{said}).", "Check the access token.")
+        case 403:
+            # Whoever the token is may not write there: another's topic.
+            raise AddressRefused(f"{server} refuses access to the topic (403{said}).", "Check the access token.")
         case 408 | 425 | 429 | 507:
             raise Temporary(f"{server} takes no more for now ({answer.status}{said}).", answer.retry_after)
         case status if status >= 500:

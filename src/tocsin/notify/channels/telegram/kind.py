@@ -39,6 +39,8 @@ from tocsin.notify.written_words import say
 API = "https://api.telegram.org"
 PREFIX = "telegram:"
 LONGEST = 4096
+#: What Telegram says of a chat in which the bot may not write.
+_MAY_NOT_WRITE = ("not enough rights", "have no rights", "chat_write_forbidden", "peer_id_invalid")
 #: Of what appears over the chat when a button was pressed.
 _LONGEST_NOTE = 200
 
@@ -184,6 +186,8 @@ def _fail(answer: Answer, said: dict[str, Any]) -> NoReturn:
         raise Temporary(f"Telegram takes no more for now ({why}).", answer.retry_after)
     if "chat not found" in lower or "user is deactivated" in lower:
         raise AddressRefused(f"Telegram knows no such chat, or the person has not pressed Start there yet ({why}).")
+    if answer.status == 400 and any(said_so in lower for said_so in _MAY_NOT_WRITE):
+        raise AddressRefused(f"The bot may not write in that chat ({why}).")
     if answer.status == 403 and "bot" in lower:
         raise AddressRefused(f"The person or room has shut the bot out ({why}).")
     if answer.status in (401, 404):
