@@ -322,7 +322,13 @@ def _merge(state: AlertState, command: Merge, now: datetime) -> Transition:
         command.via,
         {"alert_id": state.id},
     )
-    return replace(done, events=(*done.events, there), moves=tuple((child, into.id) for child in state.children))
+    said = f"{command.actor.name} merged alert {state.id}, and this one with it, into alert {into.id}."
+    along = tuple(
+        NewEvent(child, EventKind.UPDATED, now, command.actor, said, command.via, {"into": into.id})
+        for child in state.children
+    )
+    moves = tuple((child, into.id) for child in state.children)
+    return replace(done, events=(*done.events, there, *along), moves=moves)
 
 
 def _reopen(state: AlertState, command: Reopen, now: datetime) -> Transition:

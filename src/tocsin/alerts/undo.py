@@ -73,6 +73,14 @@ def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transitio
         events.append(
             NewEvent(state.merged_into, EventKind.UPDATED, now, command.actor, told, command.via, {"undone": "merged"})
         )
+        told = (
+            f"{command.actor.name} took back merging alert {state.id} and this one into alert {state.merged_into}: "
+            f"this one is merged into alert {state.id} again."
+        )
+        events += [
+            NewEvent(child, EventKind.UPDATED, now, command.actor, told, command.via, {"undone": "merged"})
+            for child, _parent in moves
+        ]
     children = tuple(child for child, _parent in moves) or before.children
     return Transition(replace(before, children=children), f"Undone: {what} of alert {state.id}.", tuple(events), moves)
 

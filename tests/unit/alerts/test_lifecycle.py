@@ -339,8 +339,15 @@ def test_the_alerts_merged_into_it_move_along() -> None:
     parent = AlertState(7, AlertStatus.OPEN, Priority.HIGH, NOW)
     merged = apply(alert(children=(8, 9)), Merge(actor=ALICE, into=parent), NOW)
     assert merged.moves == ((8, 7), (9, 7))
+    assert [(event.alert_id, event.reason) for event in merged.events][2:] == [
+        (8, "Alice Andersson merged alert 42, and this one with it, into alert 7."),
+        (9, "Alice Andersson merged alert 42, and this one with it, into alert 7."),
+    ]
     back = apply(then(merged), Undo(actor=ALICE), NOW)
     assert back.moves == ((8, 42), (9, 42))
+    assert [event.alert_id for event in back.events][2:] == [8, 9]
+    said = "merging alert 42 and this one into alert 7: this one is merged into alert 42 again."
+    assert back.events[2].reason == f"Alice Andersson took back {said}"
     assert back.state == replace(alert(children=(8, 9)), last=then(merged).last)
 
 

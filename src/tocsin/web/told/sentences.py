@@ -28,12 +28,17 @@ SENTENCES = (
     _("{name} reopened it"),
     _("{name} merged it into alert {number}"),
     _("{name} merged alert {number} into this one"),
+    _("{name} merged alert {number}, and this one with it, into alert {number_b}"),
     _("{name} replied"),
     _("{name} changed it: {changes}"),
     _("{name} has now what Tocsin wrote: {changes}"),
     _("{name} opened it by hand"),
     _("{name} took back {said}"),
     _("{name} took back merging alert {number} into this one"),
+    _(
+        "{name} took back merging alert {number} and this one into alert {number_b}: "
+        "this one is merged into alert {number_c} again"
+    ),
     _("The hold is over"),
     _("Alert {number}, which this one is merged into, is over; a new message opens a new alert"),
     _("Alert {number}, which this one is merged into, is live again; messages count there"),
