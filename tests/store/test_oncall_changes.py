@@ -436,6 +436,16 @@ def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Sc
     assert told.data["title"] == "On call in 1 hour: primary of Desk"
 
 
+def test_a_reminder_whose_moment_fell_into_an_outage_comes_late(schedule: Schedule, now: datetime) -> None:
+    begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
+    reminders.replace_all(user("bob"), [{"before": "1h"}], actor=ACTOR, now=now)
+    duty_notices.plan_reminders(begin - timedelta(hours=10))
+    back = begin - timedelta(minutes=30)
+    duty_notices.plan_reminders(back)
+    duty_notices.remind(back)
+    assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
+
+
 SHORT = "{name: Short, user: bob, from: 2026-12-24T12:00, to: 2026-12-26T12:00}"
 LONG = "{name: Long, user: carol, from: 2026-12-23T12:00, to: 2026-12-27T12:00}"
 CHRISTMAS = datetime(2026, 12, 25, 12, tzinfo=UTC)

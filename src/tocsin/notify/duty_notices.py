@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 EVERY = timedelta(seconds=5)
 #: Shifts to come are looked at again so often; reminders that are due leave at most a minute late.
 PLANNED_EVERY = timedelta(minutes=5)
+#: Reminders are planned so long before they are due: after an outage up to as long, they still come, late.
+AHEAD = timedelta(days=1)
 REMINDED_EVERY = timedelta(seconds=20)
 BATCH = 100
 #: A reminder that could not leave in time is dropped when the shift began so long ago.
@@ -90,7 +92,7 @@ def plan_reminders(now: datetime) -> bool:
         plans = lookup.plans(connection, groups, now)
     planned: list[tuple[int, int, str, datetime, timedelta, datetime]] = []
     for group_id, plan in plans.items():
-        for person in rota.timeline(plan, now, now + longest + 3 * PLANNED_EVERY).segments:
+        for person in rota.timeline(plan, now, now + longest + AHEAD).segments:
             begin = person.since
             if begin is not None and begin > now and person.schedule:
                 planned += [
