@@ -14,6 +14,7 @@ from pytest_django.fixtures import Settings
 
 import tocsin.web
 from tests.web.conftest import Company
+from tests.web.test_integrations import arrived
 from tocsin.people.models import User
 from tocsin.web.assets import STATIC, static_url
 
@@ -198,6 +199,30 @@ def test_an_error_is_said_in_the_readers_language(company: Company, browser_of: 
     text = browser_of(company.admin).get("/nothing/", headers={"Accept-Language": "de"}).content.decode()
     assert '<html lang="de"' in text
     assert "Hier ist nichts" in text
+
+
+def test_mappings_conditions_and_what_is_ready_made_are_in_the_readers_language(
+    company: Company, browser_of: Callable[[User], Client]
+) -> None:
+    admin = browser_of(company.admin)
+    said = {
+        f"/inbound-log/{arrived(company)}/": ("ID der Quelle</span>", "</code> → New, genommen</span>"),
+        "/workflows/new/?from=unacknowledged": (
+            "Minuten seit der Eröffnung", 'value="Niemand hat bestätigt: &lt;subject&gt;"', "Seit 5 Minuten hat das",
+        ),
+        "/workflows/new/?from=button": (
+            "ist keines von</option>", 'value="Eine Schaltfläche, die', 'value="Jetzt ausführen?"', ">–</option>",
+        ),
+        "/policies/new/?from=all-hands": ('value="Alle zugleich"',),
+        "/maintenance/new/": (">ist gleich</option>", "<span>Mittwoch</span>"),
+        f"/integrations/{company.halo.pk}/mapping/": ("ticket^status^name, sonst ticket^status_name",),
+        "/providers/add/smtp/": ("<h1>Hinzufügen: SMTP-Server</h1>",),
+    }  # fmt: skip
+    missing = []
+    for path, texts in said.items():
+        page = admin.get(path, headers={"accept-language": "de"}).content.decode()
+        missing += [(path, text) for text in texts if text not in page]
+    assert missing == []
 
 
 def test_a_form_that_is_out_of_date_says_what_to_do(company: Company) -> None:

@@ -11,10 +11,11 @@ from django.urls import reverse
 
 from tocsin.core import dependents
 from tocsin.escalation.models import Policy
-from tocsin.inbound.models import ClientTable, Integration
+from tocsin.inbound.models import ClientTable, Integration, MaintenanceWindow
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.outbound.models import OutboundIntegration
 from tocsin.people.models import Group, User
+from tocsin.workflows.models import Workflow
 
 #: How `core.dependents` names things, what they are, by which column, and the page that changes one.
 _NAMES: tuple[tuple[str, type[Model], str, str], ...] = (
@@ -27,6 +28,8 @@ _NAMES: tuple[tuple[str, type[Model], str, str], ...] = (
     ("support hours ", SupportHours, "name", "edit_support_hours"),
     ("holiday calendar ", HolidayCalendar, "name", "holiday_calendar"),
     ("group ", Group, "name", "edit_group"),
+    ("workflow ", Workflow, "name", "edit_workflow"),
+    ("maintenance window ", MaintenanceWindow, "name", "maintenance_window"),
     ("the absence of ", User, "username", "user"),
 )
 

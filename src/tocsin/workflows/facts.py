@@ -16,7 +16,7 @@ from tocsin.workflows.states import Moment
 #: The fields that conditions are offered, with their labels. Tags and custom fields go by their names.
 LABELS: Mapping[str, str] = {
     "status": "state of the alert",
-    "acknowledged": "acknowledged",
+    "acknowledged": "whether acknowledged",
     "acknowledged_by": "acknowledged by",
     "owner": "owner",
     "priority": "priority",

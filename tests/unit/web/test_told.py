@@ -170,6 +170,21 @@ def german() -> Iterator[None]:
             "mail.acme.example port 25 does not answer: timed out.",
             "mail.acme.example, Port 25, antwortet nicht: timed out.",
         ),
+        (
+            "Left out, or not taken as meant: Dr. Dave: on (DTSTART, RRULE cannot be understood); an event without "
+            "a title on 2026-11-28 (whoever is invited does not come); and 2 more.",
+            "Ausgelassen oder nicht wie gemeint übernommen: Dr. Dave: on (DTSTART, RRULE ist nicht zu verstehen); "
+            "ein Termin ohne Titel am Sa, 28. Nov 2026 (wer eingeladen ist, kommt nicht); und 2 weitere.",
+        ),
+        ("not taken: between “a” and “b”, only guid", "nicht genommen: zwischen “a” und “b”, nur guid"),
+        ("not taken: no moment", "nicht genommen: kein Zeitpunkt"),
+        ("alert #7", "Alarm #7"),
+        (
+            "X cannot be deleted: integration A, an override of schedule B and 2 more still needs it.",
+            "X kann nicht gelöscht werden, denn gebraucht wird es noch von: Eingang A, eine Ausnahme im Dienstplan B "
+            "und 2 weiteren.",
+        ),
+        ('taken as "high"', 'genommen als "high"'),
     ],
 )
 def test_a_stored_sentence_is_said_in_german(german: None, english: str, german_text: str) -> None:
@@ -299,7 +314,7 @@ def test_no_sentence_is_there_twice() -> None:
 _FILLINGS = {
     "number": "7", "span": "5 minutes", "ago": "5 minutes ago", "role": "primary", "priority": "high",
     "step": "step 1 of 2", "quoted": '"Qwert"', "day": "Sat 28 Nov 18:00", "changes": "qwert asdf",
-    "priorities": "high and low", "window": "mon 08:00 to 18:00 (UTC)",
+    "priorities": "high and low", "window": "mon 08:00 to 18:00 (UTC)", "date": "2026-11-28",
 }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ class NewAlertForm(forms.Form):
         Policy.objects.all(),
         label=_("Escalation policy"),
         required=False,
-        help_text=_("Without one, only the users below are paged, at once."),
+        empty_label=_("None: page the users below, at once"),
     )
     groups = forms.ModelMultipleChoiceField(
         Group.objects.all(),

@@ -37,7 +37,10 @@ class MemberForm(forms.Form):
     """One member's place."""
 
     user = forms.ModelChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"), label=_("User"), required=False
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=_("User"),
+        required=False,
+        empty_label="–",
     )
     roles = forms.MultipleChoiceField(label=_("Is"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple)
     position = forms.IntegerField(label=_("Called as number"), min_value=1, max_value=999, required=False)

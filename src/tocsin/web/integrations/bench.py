@@ -114,7 +114,7 @@ def bench(request: Request, number: int, tab: str) -> HttpResponse:
         "sheet_template": f"integrations/sheet_{tab}.html",
         "oob": bool(request.headers.get(PART)) and request.headers.get(PART) == "preview",
         "fields": _fields(kind, draft),
-        "words": [(key, told(word)) for key, (_operator, _inverted, word) in condition_rows.WORDS.items()],
+        "words": condition_rows.words(),
         "tags_offered": TAGS,
         **_routing_choices(names),
     }

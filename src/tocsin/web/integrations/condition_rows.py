@@ -89,6 +89,11 @@ class Places:
         return None
 
 
+def words() -> list[tuple[str, str]]:
+    """The comparisons that a form offers, by their key in it."""
+    return [(key, told(said)) for key, (_operator, _inverted, said) in WORDS.items()]
+
+
 def rows_of(condition: object) -> Group:
     """The rows of a condition: a group, whatever the condition is. None, true and {} are a group without parts."""
     if condition in (None, True, {}):

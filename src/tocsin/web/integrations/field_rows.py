@@ -5,10 +5,12 @@ What a row cannot say (several kinds of alternatives, conditions) stays a text o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from django.utils.translation import gettext as _
 
 from tocsin.core.errors import Rejected
 from tocsin.inbound.mapping.fields import text_of
@@ -89,7 +91,7 @@ def with_table(brings: object, entry: Entry, place: str) -> object:
 def say(definition: object, *, longest: int = 100) -> str:
     """What a mapping says about a field, in one line: "ticket^status^name, else status"."""
     items = definition if isinstance(definition, list | tuple) else [definition]
-    said = ", else ".join(_said(item) for item in items)
+    said = _in_turn(_said(item) for item in items)
     return said if len(said) <= longest else f"{said[: longest - 1]}…"
 
 
@@ -152,10 +154,14 @@ def _said(item: object) -> str:
         said = f'"{item["literal"]}"'
     else:
         source = item.get("paths") or item.get("path") or item.get("template") or ""
-        said = ", else ".join(map(str, source)) if isinstance(source, list | tuple) else str(source)
+        said = _in_turn(map(str, source)) if isinstance(source, list | tuple) else str(source)
     table = item.get("map")
     if isinstance(table, Mapping) and table:
         said += " → " + ", ".join(f"{key} {value}" for key, value in list(table.items())[:4])
     elif table:
         said += f" → {table}"
     return said
+
+
+def _in_turn(sources: Iterable[str]) -> str:
+    return f", {_('else')} ".join(sources)

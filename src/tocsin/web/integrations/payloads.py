@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from tocsin.catalogue.kinds import Kind, Sample
 from tocsin.inbound.models import InboundMessage, Integration
@@ -127,6 +129,7 @@ def _message(integration: Integration, text: str) -> InboundMessage | None:
 
 
 def _named(message: InboundMessage) -> str:
-    when = timezone.localtime(message.received_at).strftime("%d.%m. %H:%M:%S")
+    at = timezone.localtime(message.received_at)
+    when = f"{date_format(at, pgettext('date format', 'j M'))} {at:%H:%M:%S}"
     subject = message.subject or (_("(cannot be read)") if message.status == MessageStatus.FAILED else "")
     return " ".join(part for part in (when, message.source_status, subject[:60]) if part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -16,10 +17,16 @@ from tocsin.inbound.models import Integration, MaintenanceWindow
 from tocsin.oncall.windows import Day
 from tocsin.people.models import Group
 from tocsin.web.forms import CodeField, ZoneField
-from tocsin.web.integrations import yaml_text
+from tocsin.web.integrations import condition_rows, yaml_text
+from tocsin.web.told import told
 
 #: Whose places are which field's.
 PLACES = {"tags": "tags", "when": "condition", "to": "to_time", "from": "from_time", "lasts": "lasts"}
+
+
+def _comparisons() -> list[tuple[str, str]]:
+    """The comparisons that the line of one condition offers, in words."""
+    return [(str(one), told(said)) for one, is_not, said in condition_rows.WORDS.values() if not is_not]
 
 
 class WindowForm(forms.Form):
@@ -50,7 +57,7 @@ class WindowForm(forms.Form):
     weekdays = forms.MultipleChoiceField(
         label=gettext_lazy("Days"),
         required=False,
-        choices=[(one.short, one.value.capitalize()) for one in Day],
+        choices=[(one.short, WEEKDAYS[one.number]) for one in Day],
         widget=forms.CheckboxSelectMultiple,
     )
     month_days = forms.CharField(
@@ -102,9 +109,7 @@ class WindowForm(forms.Form):
         max_length=200,
         widget=forms.TextInput(attrs={"placeholder": "client"}),
     )
-    operator = forms.ChoiceField(
-        label=gettext_lazy("Comparison"), required=False, choices=[(one.value, one.value) for one in Operator]
-    )
+    operator = forms.ChoiceField(label=gettext_lazy("Comparison"), required=False, choices=_comparisons)
     value = forms.CharField(label=gettext_lazy("Value"), required=False, max_length=500)
     condition = CodeField(
         label=gettext_lazy("Or a condition as YAML"),

@@ -39,7 +39,12 @@ class CalendarForm(forms.Form):
     """A calendar without its own days."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100)
-    country = forms.ChoiceField(label=gettext_lazy("Country"), choices=_countries, required=False)
+    country = forms.ChoiceField(
+        label=gettext_lazy("Country"),
+        choices=_countries,
+        required=False,
+        widget=forms.Select(attrs={"data-countries": True}),
+    )
     region = forms.CharField(
         label=gettext_lazy("Region"),
         max_length=10,

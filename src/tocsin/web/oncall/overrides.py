@@ -32,7 +32,9 @@ class OverrideForm(forms.Form):
     begins = MomentField(label=gettext_lazy("From"))
     ends = MomentField(label=gettext_lazy("To"))
     user = forms.ModelChoiceField(
-        User.objects.filter(is_active=True).order_by("name", "username"), label=gettext_lazy("On call then")
+        User.objects.filter(is_active=True).order_by("name", "username"),
+        label=gettext_lazy("On call then"),
+        empty_label="–",
     )
     instead_of = forms.ModelChoiceField(
         User.objects.order_by("name", "username"),

@@ -35,6 +35,7 @@ from tocsin.web.policies.forms import PolicyForm, initial_policy
 from tocsin.web.policies.step_forms import Steps, initial_steps, steps_formset
 from tocsin.web.request import Request, page
 from tocsin.web.rows_of_forms import rearranged
+from tocsin.web.told import told
 
 _PLACES = {
     "acknowledge.effect": "effect",
@@ -143,7 +144,7 @@ def _beginning(request: Request) -> dict[str, Any]:
     """What a new policy begins with: one that is ready made, else the usual one."""
     known = ready_made(_zone())
     chosen = next((one for one in known if one.key == request.GET.get("from")), known[0])
-    return {"name": chosen.name if "from" in request.GET else "", **chosen.spec}
+    return {"name": told(chosen.name) if "from" in request.GET else "", **chosen.spec}
 
 
 def _zone() -> str:

@@ -67,7 +67,9 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
     if kind is None:
         raise Http404(_("This version does not know that kind of provider."))
     stored = commands.secrets_set(row) if row else frozenset()
-    begin = initial_of(commands.provider_spec(row)) if row else {"name": kind.label, "channels": list(kind.channels)}
+    begin = (
+        initial_of(commands.provider_spec(row)) if row else {"name": told(kind.label), "channels": list(kind.channels)}
+    )
     form = ProviderForm(request.POST or None, kind=kind, stored_secrets=stored, initial=begin)
     seen = Seen.of(request, "provider", row, commands.provider_state)
     if request.method == "POST" and form.is_valid():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache, lru_cache, reduce
 from typing import Any
 
@@ -18,7 +18,7 @@ from django.utils.translation import get_language, gettext, ngettext, npgettext,
 from tocsin.web.told.duty_sentences import SENTENCES as OF_DUTY
 from tocsin.web.told.failed_calls import FAILED_CALLS
 from tocsin.web.told.findings import FINDINGS
-from tocsin.web.told.judgements import JUDGEMENTS
+from tocsin.web.told.judgements import JUDGEMENTS, TERMS
 from tocsin.web.told.mail_answers import SENTENCES as OF_MAIL_ANSWERS
 from tocsin.web.told.rejected_forms import REJECTED_FORMS
 from tocsin.web.told.rejected_messages import REJECTED_MESSAGES
@@ -66,6 +66,10 @@ _TAKES: Mapping[str, str] = {
     "priority": r"critical|high|medium|low",
     "said": r".+",
     "changes": r".+",
+    "terms": r".+",
+    "needs": r".+?",
+    "event": r"[^;\n]+?",
+    "date": r"\d{4}-\d\d-\d\d",
     "people": r".+",
     "step": r"step \d+ of \d+.*?",
     "quoted": r"\".*?\"",
@@ -292,6 +296,15 @@ def _value(name: str, value: str, language: str, depth: int) -> str:
             return _say_priority(value)
         case "role" | "field":
             return gettext(value)
+        case "needs":
+            # A name with a comma in it comes together again as it was.
+            return ", ".join(_told(one, language, depth) for one in value.split(", "))
+        case "terms":
+            return ", ".join(map(_term, value.split(", ")))
+        case "event":
+            return gettext(value) if value == "an event without a title" else value
+        case "date":
+            return _say_date(value)
         case "changes":
             return "; ".join(_change(one, language, depth) for one in value.split("; "))
         case "said" | "step":
@@ -310,6 +323,23 @@ def _change(text: str, language: str, depth: int) -> str:
         return known
     label = next((one for one in _FIELDS if text.startswith(f"{one} ")), None)
     return text if label is None else f"{gettext(label)}{text.removeprefix(label)}"
+
+
+def _say_date(text: str) -> str:
+    """ "2026-11-28" as the language writes a day."""
+    try:
+        return date_format(date.fromisoformat(text), pgettext("date format", "D j M Y"))
+    except ValueError:
+        return text
+
+
+def _term(text: str) -> str:
+    """ "only guid", "no moment": what is between ours is the mapping's."""
+    known = gettext(text)
+    begin = next((one for one in TERMS if text.startswith(f"{one} ")), None)
+    if known != text or begin is None:
+        return known
+    return f"{gettext(begin)}{text.removeprefix(begin)}".replace("” and “", f"” {gettext('and')} “")
 
 
 def _say_day(text: str) -> str:

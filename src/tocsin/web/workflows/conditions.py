@@ -10,15 +10,15 @@ from tocsin.core.errors import Rejected
 from tocsin.web.forms import beside
 from tocsin.web.integrations import condition_rows
 from tocsin.web.integrations.condition_rows import Group, Places
+from tocsin.web.told import told
 from tocsin.workflows.facts import LABELS
 
 NAMES = ("start", "stop")
 
-#: The fields that are offered, with their labels.
-FIELDS = tuple(LABELS.items())
 
-#: The comparisons, in words.
-WORDS = [(key, word) for key, (_operator, _inverted, word) in condition_rows.WORDS.items()]
+def fields() -> list[tuple[str, str]]:
+    """The fields that are offered, with what people call them."""
+    return [(name, told(label)) for name, label in LABELS.items()]
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Conditions:
         return {
             "start": self.rows["start"],
             "stop": self.rows["stop"],
-            "words": WORDS,
-            "fields": FIELDS,
+            "words": condition_rows.words(),
+            "fields": fields(),
             "draft": {"sheet": {"errors": self.errors}, "findings": {"verdicts": {}}},
         }

@@ -179,11 +179,12 @@ class ActionForm(forms.Form):
     paged = forms.BooleanField(label=_("Everybody who was paged for it"), required=False)
     contacts = forms.BooleanField(label=_("The groups' own contacts, such as a chat channel"), required=False)
     by = forms.ChoiceField(label=_("By"), required=False)
-    policy = forms.ModelChoiceField(Policy.objects.all(), label=_("Escalation policy"), required=False)
+    policy = forms.ModelChoiceField(Policy.objects.all(), label=_("Escalation policy"), required=False, empty_label="–")
     outbound = forms.ModelChoiceField(
         OutboundIntegration.objects.filter(kind="http"),
         label=_("Outbound integration"),
         required=False,
+        empty_label="–",
         help_text=_("Its request is made with the values of this alert."),
     )
     priority = forms.ChoiceField(label=_("Priority"), choices=[("", "–"), *PRIORITIES], required=False)

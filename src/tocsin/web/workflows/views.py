@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -24,10 +25,9 @@ from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 from tocsin.web.rows_of_forms import rearranged
 from tocsin.web.told import told
-from tocsin.web.workflows.conditions import Conditions
+from tocsin.web.workflows.conditions import Conditions, fields
 from tocsin.web.workflows.forms import Actions, WorkflowForm, actions_formset, initial_actions, initial_workflow
 from tocsin.workflows import buttons, commands, saying, standings, trial
-from tocsin.workflows.facts import LABELS
 from tocsin.workflows.models import Run, Workflow
 from tocsin.workflows.ready_made import ReadyMade, ready_made
 from tocsin.workflows.states import RunStatus
@@ -69,13 +69,14 @@ def workflow(request: Request, number: int) -> HttpResponse:
     asked = request.GET.get("alert", "").strip().lstrip("#")
     tried, problem = _tried(row, asked, request) if asked else (None, "")
     runs = Run.objects.filter(workflow=row).select_related("workflow", "alert")
+    labels = dict(fields())
     context = {
         "workflow": row,
         "plan": plan,
         "trigger": trigger,
         "actions": actions,
-        "start": condition_rows.say(plan.start, LABELS) if plan else "",
-        "stop": condition_rows.say(plan.stop, LABELS) if plan and plan.stop is not None else "",
+        "start": condition_rows.say(plan.start, labels) if plan else "",
+        "stop": condition_rows.say(plan.stop, labels) if plan and plan.stop is not None else "",
         "stories": buttons.stories(list(runs.order_by("-pk")[:10])),
         "stuck": runs.filter(status=RunStatus.STUCK).count(),
         "asked": asked,
@@ -194,9 +195,22 @@ def _show(rejected: Rejected, form: WorkflowForm, actions: Actions, conditions: 
 
 
 def _beginning(request: Request) -> dict[str, Any]:
-    """What a new workflow begins with: one that is ready made, else nothing."""
+    """What a new workflow begins with: one that is ready made, in the reader's language, else nothing."""
     chosen = next((one for one in _ready_made() if one.key == request.GET.get("from")), None)
-    return {"name": chosen.name, **chosen.spec} if chosen else {}
+    if chosen is None:
+        return {}
+    trigger, actions = chosen.spec["trigger"], [_worded(action) for action in chosen.spec["actions"]]
+    return {
+        "name": told(chosen.name),
+        **chosen.spec,
+        "trigger": trigger if isinstance(trigger, str) else _worded(trigger),
+        "actions": actions,
+    }
+
+
+def _worded(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A trigger or an action with what people read of it in the reader's language."""
+    return {key: told(value) if key in ("confirm", "subject", "text") else value for key, value in part.items()}
 
 
 def _ready_made() -> list[ReadyMade]:

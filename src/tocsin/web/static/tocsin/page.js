@@ -234,6 +234,14 @@
     const own = [...select.options].find((option) => option.value === zone);
     if (own && (select.value === "UTC" || !select.value)) own.selected = true;
   });
+  /* ---- countries by the name they have in the reader's language, where the browser knows it ---- */
+  document.querySelectorAll("select[data-countries]").forEach((select) => {
+    const lang = document.documentElement.lang;
+    const names = new Intl.DisplayNames([lang], { type: "region" });
+    const countries = [...select.options].filter((option) => /^[A-Z]{2}$/.test(option.value));
+    countries.forEach((option) => (option.text = names.of(option.value)));
+    select.append(...countries.sort((one, other) => one.text.localeCompare(other.text, lang)));
+  });
   if (window.PublicKeyCredential) {
     const passkey = document.getElementById("passkey_login");
     if (passkey) passkey.hidden = false;
