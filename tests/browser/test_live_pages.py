@@ -203,6 +203,15 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: 
         send.click()
         expect(page.locator(".quote")).to_contain_text("On my way, since")
         assert len(asked) == 2
+        # What is wrong far down, in a part that is folded away, is shown, and has the focus.
+        alice.open(f"/policies/{desk.policy}/edit/")
+        page.locator("details.seldom summary").last.click()
+        wrong = page.locator("[name=steps-2-retry_every]")
+        wrong.fill("often")
+        page.get_by_role("button", name="Save").last.click()
+        expect(page.locator(".errors")).to_contain_text("'often' is not a duration")
+        expect(wrong).to_be_focused()
+        expect(wrong).to_be_in_viewport()
 
 
 def test_an_answer_without_a_connection_leaves_the_alert_in_sight(

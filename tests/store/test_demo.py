@@ -10,11 +10,15 @@ import pytest
 from tests.store.people import ACTOR
 from tocsin.cli import demo
 from tocsin.configure import documents, plan, sources
+from tocsin.core import clock
 from tocsin.core import database as db
+from tocsin.inbound import commands as integrations
+from tocsin.inbound.models import Integration
 from tocsin.oncall import commands, lookup
 from tocsin.oncall.models import Schedule
 from tocsin.operate.checks import on_call
 from tocsin.operate.finding import Level
+from tocsin.outbound.models import OutboundIntegration
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,16 @@ def test_the_demo_s_first_week_is_alices_its_second_bobs_and_nothing_is_wrong_wi
     assert primary(datetime(2026, 12, 1, 18, tzinfo=UTC)) == "Dana Keller"
     with db.transaction() as connection:
         assert [finding for finding in on_call.check(connection, begun) if finding.level is Level.PROBLEM] == []
+
+
+def test_a_demo_whose_integration_was_renamed_or_deleted_starts_again(database: str) -> None:
+    demo._fill("a tall green bicycle")
+    begun = demo._connect("http://127.0.0.1:8687")
+    door = Integration.objects.get()
+    integrations.save_integration(
+        {**integrations.integration_spec(door), "name": "Our Halo"}, existing=door, actor=ACTOR, now=clock.now()
+    )
+    assert demo._connect("http://127.0.0.1:8690") == begun, "the URL that the small Halo posts to stays"
+    integrations.delete_integration(Integration.objects.get(), actor=ACTOR, now=clock.now())
+    assert demo._connect("http://127.0.0.1:8691") == ""
+    assert OutboundIntegration.objects.get().name == "Halo"

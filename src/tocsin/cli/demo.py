@@ -61,13 +61,14 @@ def demo(
     logs.set_up(settings.log_format)
     with open_database(settings.data_dir) as opened:
         password = _password(settings.data_dir)
-        token = _fill(password)
+        _fill(password)
         halo = small_halo.start()
-        _connect(halo.url)
+        token = _connect(halo.url)
         primary = _primary()
 
         def say(url: str) -> None:
-            small_halo.send_to(halo, f"{url}/in/{token}")
+            if token:
+                small_halo.send_to(halo, f"{url}/in/{token}")
             typer.echo(_welcome(url, password, token, halo.url, primary), err=True)
 
         try:
@@ -92,12 +93,11 @@ def _password(data_dir: Path) -> str:
     return path.read_text().strip()
 
 
-def _fill(password: str) -> str:
-    """Makes the sample team and the integration where they are not there yet; returns the token of its URL."""
+def _fill(password: str) -> None:
+    """Makes the sample team and the integration where they are not there yet."""
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.configure import documents, plan, sources
-    from tocsin.core import clock, crypto
-    from tocsin.inbound.models import Integration
+    from tocsin.core import clock
     from tocsin.oncall import commands as oncall
     from tocsin.people.models import User
 
@@ -108,7 +108,6 @@ def _fill(password: str) -> str:
         for user in User.objects.all():
             user.set_password(password)
             user.save(update_fields=["password"])
-    return crypto.decrypt(Integration.objects.get(name="HaloITSM").token)
 
 
 def schedule(now: datetime) -> dict[str, Any]:
@@ -147,35 +146,44 @@ def _primary() -> str:
     return next((person.name for people in on_call.values() for person in people), "nobody")
 
 
-def _connect(url: str) -> None:
-    """Connects the HaloITSM integration with the small Halo, which is at another address each time."""
+def _connect(url: str) -> str:
+    """Connects the HaloITSM integration with the small Halo, which is at another address each time; returns the token
+    of its URL. Whoever tries the demo may have renamed either: the first is meant. Without one the token is empty."""
     from tocsin.access.audit import COMMAND_LINE
-    from tocsin.core import clock
+    from tocsin.core import clock, crypto
     from tocsin.inbound import commands as inbound
     from tocsin.inbound.models import Integration
     from tocsin.outbound import commands as outbound
     from tocsin.outbound.models import OutboundIntegration
 
-    known = OutboundIntegration.objects.filter(name="Halo").first()
+    known = OutboundIntegration.objects.filter(kind="haloitsm").order_by("pk").first()
     spec = outbound.outbound_spec(known) if known else {"name": "Halo", "kind": "haloitsm", "sync": _SYNC}
     spec |= {"base_url": url, "client_id": "tocsin", "client_secret": _HALO_SECRET, "application": "Tocsin"}
-    outbound.save_outbound(spec, existing=known, actor=COMMAND_LINE, now=clock.now())
-    door = Integration.objects.get(name="HaloITSM")
+    saved = outbound.save_outbound(spec, existing=known, actor=COMMAND_LINE, now=clock.now())
+    door = Integration.objects.filter(kind="haloitsm").order_by("pk").first()
+    if door is None:
+        return ""
     before = inbound.integration_spec(door)
     settings = {**before.get("settings", {}), "halo_address": url}
-    wanted = {**before, "outbound": "Halo", "settings": settings}
+    wanted = {**before, "outbound": saved.name, "settings": settings}
     inbound.save_integration(wanted, existing=door, actor=COMMAND_LINE, now=clock.now())
+    return crypto.decrypt(door.token)
 
 
 def _welcome(url: str, password: str, token: str, halo: str, primary: str) -> str:
     address = f"{url}/in/{token}"
+    tickets = "Its tickets come once there is a HaloITSM integration: add one, and start the demo again.\n\n"
+    if token:
+        tickets = (
+            f"HaloITSM's URL:  {address}\n\n"
+            f"A new ticket opens an alert, and pages {primary} in the sandbox:\n\n"
+            f"curl -s {address} -H 'Content-Type: application/json' -d '{_TICKET}'\n\n"
+        )
     return (
         f"\nTocsin is here:  {url}\n"
         f"Sign in as:      alice, with the password {password}\n"
         f"                 (bob and dana have the same one)\n"
         f"A small Halo:    {halo}  (log a ticket, take it, close it, and see what Tocsin writes)\n"
-        f"HaloITSM's URL:  {address}\n\n"
-        f"A new ticket opens an alert, and pages {primary} in the sandbox:\n\n"
-        f"curl -s {address} -H 'Content-Type: application/json' -d '{_TICKET}'\n\n"
+        f"{tickets}"
         f"Stop with Ctrl+C. Nothing that is sent here leaves this machine.\n"
     )

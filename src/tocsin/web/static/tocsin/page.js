@@ -88,6 +88,17 @@
   if (document.documentElement.hasAttribute("data-answers-form")) {
     document.querySelectorAll("form[data-guard]").forEach((form) => { if (form.action === window.location.href) typed.add(form); });
   }
+  /* What is wrong with a form that came back is seen and heard at once, however far down or folded away it stands. */
+  function showWrong() {
+    const wrong = document.querySelector("main .errors:not(:empty)");
+    if (!wrong) return;
+    for (let fold = wrong.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    const field = wrong.closest(".field")?.querySelector("[aria-invalid=true]") ?? wrong;
+    if (field === wrong) wrong.tabIndex = -1;
+    if (!document.querySelector("main [autofocus]")) field.focus({ preventScroll: true });
+    wrong.scrollIntoView({ block: "center" });
+  }
+  if (document.documentElement.hasAttribute("data-answers-form")) showWrong();
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (form.method !== "post" || form.hasAttribute("hx-post")) { typed.delete(form); return; }
