@@ -206,6 +206,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: 
         # What is wrong far down, in a part that is folded away, is shown, and has the focus.
         alice.open(f"/policies/{desk.policy}/edit/")
         page.locator("details.seldom summary").last.click()
+        page.locator("[name=steps-2-retry_times]").fill("2")
         wrong = page.locator("[name=steps-2-retry_every]")
         wrong.fill("often")
         page.get_by_role("button", name="Save").last.click()
