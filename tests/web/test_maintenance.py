@@ -159,6 +159,10 @@ def test_a_delay_is_set_on_the_routing_tab_and_what_waits_is_opened_or_let_go(
     assert 'value="5m"' in client.get(bench.path).content.decode()
     arrive(halo, company, 1)
     message = arrive(halo, company, 2)
+    for path in (f"/integrations/{halo.pk}/", f"/inbound-log/{message.pk}/"):
+        german = client.get(path, headers={"accept-language": "de"}).content.decode()
+        assert "nach 5 Minuten, wenn er nicht vorher schließt" in german, path
+        assert "unless it closes before" not in german, path
     first, second = (row.key_hash.hex() for row in DelayedOpening.objects.order_by("since", "source_id"))
     assert client.post(f"/delayed/{first}/open").status_code == 302
     assert client.post(f"/delayed/{second}/drop").status_code == 302
