@@ -167,7 +167,7 @@ def test_a_server_that_tocsin_did_not_start_is_neither_used_nor_stopped(data_dir
         data = embedded.location / "data"
     postgres = str(data_binaries() / "postgres")
     with run_as_owner(data, [postgres, "-D", str(data), "-c", "listen_addresses=", "-k", str(data)]) as foreign:
-        _wait_for(data / ".s.PGSQL.5432")
+        _wait_for(data, ".s.PGSQL.5432")
         with pytest.raises(Permanent, match="did not start"):
             EmbeddedPostgres(data_dir).start()
         assert foreign.poll() is None
@@ -184,11 +184,13 @@ def test_the_server_lives_in_a_session_of_its_own(data_dir: Path) -> None:
 
 def test_an_interrupted_first_start_is_begun_again(data_dir: Path) -> None:
     embedded = EmbeddedPostgres(data_dir)
-    half = embedded.location / "data.part" / "base"
-    half.mkdir(parents=True)
-    (half / "half a file").write_text("…")
-    assert value(embedded.start(), "SELECT 1") == 1
-    assert not half.exists()
+    with TocsinProcess(data_dir) as first:
+        _wait_for(embedded.location, "data.*.part/PG_VERSION")
+        first.kill()
+        half = next(embedded.location.glob("data.*.part"))
+        # Its initdb lives on meanwhile.
+        assert value(embedded.start(), "SELECT 1") == 1
+    assert not (half / "base").exists()
     embedded.release()
 
 
@@ -260,10 +262,10 @@ def data_binaries() -> Path:
     return bundled().folder
 
 
-def _wait_for(path: Path) -> None:
+def _wait_for(folder: Path, pattern: str) -> None:
     end = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
+    while not any(folder.glob(pattern)):
+        assert time.monotonic() < end, f"{folder}/{pattern} did not appear"
         os.sched_yield()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -72,10 +73,12 @@ class Postmaster:
 def create(server: Server, *, sync: bool = True) -> None:
     """Makes the data directory with one superuser and no password. Raises Permanent with initdb's own words.
 
-    An interrupted attempt is never taken for a data directory: it becomes one by a rename.
+    An interrupted attempt is never taken for a data directory: it becomes one by a rename. Where Tocsin was killed in
+    the middle of it, initdb may live on for a while: it fails in a folder of its own, and is in nobody's way.
     """
-    draft = server.data.with_name(f"{server.data.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in server.data.parent.glob(f"{server.data.name}.*part"):
+        shutil.rmtree(left, ignore_errors=True)
+    draft = server.data.with_name(f"{server.data.name}.{secrets.token_hex(4)}.part")
     draft.mkdir(mode=0o700)
     _give(draft, server.account)
     done = subprocess.run(  # noqa: S603
