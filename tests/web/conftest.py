@@ -66,10 +66,20 @@ def own_mail(settings: Settings) -> None:
 
 @pytest.fixture
 def imports_end(database: str) -> Iterator[None]:
-    """Imports that were begun end before the database goes."""
+    """Imports that were begun, and mails that are leaving, end before the database goes."""
     yield
+    threads_end("import-")
+    mails_leave()
+
+
+def mails_leave() -> None:
+    """Returns when the mails about people's accounts have left."""
+    threads_end("account mail")
+
+
+def threads_end(name: str) -> None:
     for thread in threading.enumerate():
-        if thread.name.startswith("import-"):
+        if thread.name.startswith(name):
             thread.join(30)
 
 

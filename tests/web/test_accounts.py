@@ -9,11 +9,12 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from tests.web.conftest import PASSWORD, Company
+from tests.web.conftest import PASSWORD, Company, mails_leave
 from tocsin.access import setup_link
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.models import AuditEntry
 from tocsin.core import config
+from tocsin.notify.commands import save_provider
 from tocsin.notify.models import SandboxMessage
 from tocsin.people import commands
 from tocsin.people.models import User
@@ -230,6 +231,7 @@ def test_changing_the_password_is_said_in_the_words_of_the_other_pages(company: 
 def test_a_forgotten_password_is_chosen_anew_by_mail_on_the_public_address(company: Company) -> None:
     client = Client()
     client.post("/account/password/reset/", {"email": "bob@example.org"}, headers={"Host": "evil.example.org"})
+    mails_leave()
     text = SandboxMessage.objects.get(address="bob@example.org").content["text"]
     assert "evil" not in text
     link = re.search(r"http\S+/account/password/reset/key/\S+", text)
@@ -246,7 +248,19 @@ def test_asking_for_a_password_of_nobody_answers_the_same_and_mails_nothing(comp
     known = Client().post("/account/password/reset/", {"email": "bob@example.org"})
     unknown = Client().post("/account/password/reset/", {"email": "nobody@example.org"})
     assert (known.status_code, known["Location"]) == (unknown.status_code, unknown["Location"])
+    mails_leave()
     assert not SandboxMessage.objects.filter(address="nobody@example.org").exists()
+
+
+def test_a_mail_server_that_fails_does_not_say_whose_password_was_asked_for(
+    company: Company, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = {"name": "Mail", "kind": "smtp", "channels": ["email"], "host": "127.0.0.1", "sender": "t@example.org"}
+    save_provider(spec, actor=COMMAND_LINE, now=company.now)
+    known = Client().post("/account/password/reset/", {"email": "bob@example.org"})
+    assert (known.status_code, known["Location"]) == (302, "/account/password/reset/done/")
+    mails_leave()
+    assert "A mail for a new password was not sent: " in caplog.text
 
 
 def test_many_users_come_from_csv_or_none_with_every_problem_named(

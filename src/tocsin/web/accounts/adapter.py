@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +13,8 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
+from django.core.mail import EmailMessage
+from django.db import connections
 from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
@@ -19,7 +23,10 @@ from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
 from tocsin.core import config, crypto
+from tocsin.core.errors import TocsinError
 from tocsin.people.models import User
+
+log = logging.getLogger(__name__)
 
 _AGAIN = {
     "reauthenticate": _("Use the password"),
@@ -53,7 +60,10 @@ class AccountAdapter(DefaultAccountAdapter):
         )
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        super().send_mail(template_prefix, email, {**context, "public_url": config.current().public_url})
+        """Has the mail leave by itself: what the mail server says, and how long it takes, would tell whoever asks for a
+        new password whether somebody has that address."""
+        message = self.render_mail(template_prefix, email, {**context, "public_url": config.current().public_url})
+        threading.Thread(target=_leave, args=(message,), name="account mail", daemon=True).start()
 
     def set_password(self, user: AbstractBaseUser, password: str) -> None:
         """The password alone is saved: a role that was taken from them since this request began stays taken."""
@@ -108,6 +118,15 @@ class SecondFactorAdapter(DefaultMFAAdapter):
             entity: dict[str, str] = super().get_public_key_credential_rp_entity()
             return {**entity, "name": "Tocsin"}
         return {"id": urlsplit(config.current().public_url).hostname or "localhost", "name": "Tocsin"}
+
+
+def _leave(message: EmailMessage) -> None:
+    try:
+        message.send()
+    except TocsinError as error:
+        log.warning("A mail for a new password was not sent: %s", error)
+    finally:
+        connections.close_all()
 
 
 def public_url(path: str) -> str:
