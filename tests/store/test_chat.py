@@ -12,7 +12,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
-from tests.doubles.http import http_double
+from tests.doubles.http import Response, http_double
 from tests.doubles.slack import SlackDouble, slack_double
 from tests.doubles.telegram import TelegramDouble, telegram_double
 from tests.store.people import ACTOR
@@ -23,7 +23,7 @@ from tocsin.core import clock, database
 from tocsin.core.errors import Rejected
 from tocsin.notify import commands, contact_tests, replies
 from tocsin.notify.channels.telegram.kind import TelegramKind, secret_of
-from tocsin.notify.models import Delivery, Notification, OptOut
+from tocsin.notify.models import Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.plan import Start
 from tocsin.notify.providers import account_of
 from tocsin.people import commands as people
@@ -232,6 +232,13 @@ def test_a_service_is_reached_by_its_own_address_which_nobody_sees_again(world: 
         world.post.go()
         assert world.post.states() == [("Gotify", "sent", "Chat and push services")]
         assert json.loads(gotify.requests[0].body)["title"] == "Critical: Acme: VPN down"
+        # Her own server is away, which says nothing of anybody else's.
+        gotify.answering = lambda _: Response(503)
+        world.post.page(world.post.alert("Disk full"), "alice")
+        for second in (10, 20, 60):
+            world.post.go(second)
+        assert world.post.deliveries()[-1].attempts == 3
+        assert not ProviderHealth.objects.filter(failures__gt=0).exists()
     kept = ContactMethod.objects.get(user=alice)
     stored = " ".join(
         str(list(rows.objects.values())) for rows in (ContactMethod, Notification, Delivery, AuditEntry, AlertEvent)

@@ -129,7 +129,7 @@ def _note_health(connection: Connection, directory: Directory, results: Sequence
         if result.job.carrier is None:
             continue
         if isinstance(result.outcome, Failed):
-            if result.outcome.failure in FAULTS:
+            if result.outcome.failure in FAULTS and not result.job.carrier.kind.has_many_servers:
                 notes.append(health.Note(result.job.provider, result.at, result.outcome.error))
         elif result.job.bundle.lead.channel not in result.job.carrier.receipts:
             # Of one that reports, only a message that has arrived says that it works.

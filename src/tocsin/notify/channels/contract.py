@@ -271,6 +271,8 @@ class ProviderKind(Protocol):
     receipts: frozenset[str] = frozenset()
     #: So many messages at most are on their way to one provider at a time.
     parallel: int
+    #: Whether each address has a server of its own, so that one which fails says nothing of the others.
+    has_many_servers: bool = False
 
     @abstractmethod
     def accepts(self, channel: str, address: str) -> bool:

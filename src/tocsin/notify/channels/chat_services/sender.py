@@ -39,6 +39,7 @@ class ChatServicesKind(ProviderKind):
     icon = "messages"
     channels: tuple[str, ...] = ("chat", "push")
     parallel = 20
+    has_many_servers = True
     settings: tuple[Setting, ...] = ()
 
     def accepts(self, channel: str, address: str) -> bool:
