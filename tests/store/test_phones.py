@@ -366,6 +366,24 @@ def test_a_text_that_is_reported_as_failed_goes_by_the_next_provider_at_once(wor
     assert AlertEvent.objects.filter(alert=alert, kind="page_failed").count() == 1
 
 
+def test_a_text_that_failed_for_what_passes_is_sent_again_and_the_next_way_does_not_wait(world: World) -> None:
+    Provider.objects.filter(name="Twilio two").update(is_enabled=False)
+    changed()
+    world.post.user("alice", SMS, {**CALL, "wait": "10m"})
+    world.post.page(alert := world.post.alert(), "alice")
+    world.post.go()
+    (first,) = world.first.messages
+    world.first.message_status(first, "failed", 30001)
+    assert world.post.states(alert)[0] == ("SMS", "queued", "Twilio")
+    world.post.go(10)
+    assert world.post.states(alert) == [("SMS", "sent", "Twilio"), ("Phone", "sent", "Twilio")]
+    # What is said again of the first is not about the second.
+    world.first.message_status(first, "failed", 30001)
+    assert world.post.states(alert)[0] == ("SMS", "sent", "Twilio")
+    world.first.message_status(world.first.messages[1], "delivered")
+    assert (world.delivery("SMS").status, len(world.first.messages)) == ("delivered", 2)
+
+
 def test_what_is_not_reported_in_time_moves_on_and_a_provider_that_never_delivers_is_passed_over(world: World) -> None:
     world.post.user("alice", SMS, {**CALL, "wait": "10m"})
     world.post.page(world.post.alert(), "alice")

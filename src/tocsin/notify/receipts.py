@@ -138,10 +138,12 @@ def _not_reached(connection: Connection, found: list[UUID], provider: str, recei
     health.note(connection, [health.Note(provider, now)])
 
 
+# What was sent again has another id of the vendor's: what is said of the first is not about it.
 _FAILED = """
 WITH held AS (
   SELECT id, status, withdrawn FROM notify_delivery WHERE id = ANY(%(ids)s) AND status IN ('sending', 'sent')
-    AND receipt = '' ORDER BY id FOR NO KEY UPDATE
+    AND receipt = '' AND (external_id = '' OR %(external_id)s::text IN ('', external_id))
+  ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d SET receipt = 'failed', external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id RETURNING d.id, held.status, held.withdrawn
@@ -163,6 +165,8 @@ def _failed(
         return
     awaited.end(connection, found)
     failure = Failure.REFUSED if receipt.is_address else Failure.PERMANENT
+    if receipt.is_passing:
+        failure = Failure.TEMPORARY
     failed = Failed(failure, receipt.reason or f"{provider} reported it as not delivered.")
     known = [
         replace(due, problem=failed.error) if due.id in over else due
@@ -180,8 +184,16 @@ def _failed(
         for due in known
     ]
     record.follow(connection, steps)
+    _again(connection, [step.trouble.due.id for step in steps if step.status == DeliveryStatus.QUEUED], now)
     if not receipt.is_address:
         health.note(connection, [health.Note(provider, now, failed.error)])
+
+
+def _again(connection: Connection, tried: list[UUID], now: datetime) -> None:
+    """Their next try is a message of its own, of which nothing is known; the person's next way does not wait for it."""
+    if tried:
+        connection.execute("UPDATE notify_delivery SET receipt = '', external_id = '' WHERE id = ANY(%s)", (tried,))
+        awaited.move_on(connection, tried, awaited.FAILED, now)
 
 
 def came_back(connection: Connection, notification: UUID, user_id: int, said: str, now: datetime) -> str | None:

@@ -78,6 +78,8 @@ class Receipt:
     reason: str = ""
     #: Whether it is the address that fails, and not the provider.
     is_address: bool = False
+    #: Whether it ends by itself within minutes.
+    is_passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
         return Receipt(state, key, external_id)
     code, said, known = _told(payload.get("errors"))
     if known is not None:
-        return Receipt(state, key, external_id, _sentence(known, code), known.is_address)
+        return Receipt(state, key, external_id, _sentence(known, code), known.is_address, known.is_passing)
     return Receipt(state, key, external_id, f"Telnyx says: {said}." if said else "The text was not delivered.")
 
 

@@ -164,7 +164,8 @@ def _receipt(key: str, fields: dict[str, str]) -> Receipt:
     known = trouble(code)
     sentence = known.sentence.rstrip(".") if known else "The text was not delivered"
     reason = f"{sentence}{f' (Twilio {code[:10]})' if code else ''}."
-    return Receipt(state, key, fields.get("MessageSid", ""), reason, known.is_address if known else False)
+    is_address, is_passing = (known.is_address, known.is_passing) if known else (False, False)
+    return Receipt(state, key, fields.get("MessageSid", ""), reason, is_address, is_passing)
 
 
 def _failed_call(key: str, fields: dict[str, str]) -> Receipt:
