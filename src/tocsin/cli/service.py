@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tocsin.cli.session import DataDir, configure
+from tocsin.cli.session import DataDir, configuration_folder, configure
 from tocsin.core import embedded_account
 from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.errors import Permanent, Rejected
@@ -45,7 +45,7 @@ def install(
     The TOCSIN_* variables that are set now are kept for the service, in a file that only its user can read.
     """
     settings = configure(data_dir)
-    place = service.of_user(_configuration()) if user else service.of_machine(ROOT)
+    place = service.of_user(configuration_folder()) if user else service.of_machine(ROOT)
     text = service.unit(place, _command(host, port), settings.data_dir)
     if only_print:
         typer.echo(text, nl=False)
@@ -93,10 +93,6 @@ def _command(host: str, port: int) -> list[str]:
             f"systemd starts no program whose path has quotes in it, as {path} has.", "Install it elsewhere."
         )
     return [path, "serve", "--host", host, "--port", str(port)]
-
-
-def _configuration() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
 def _write_environment(place: Place) -> None:

@@ -6,17 +6,21 @@ Nothing that needs Django's models is imported before: commands import their par
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import platformdirs
 import typer
 
 from tocsin.core import config, database
 from tocsin.core.config import Config
 from tocsin.core.embedded import EmbeddedPostgres
+from tocsin.core.errors import Rejected
+from tocsin.operate import service
 
 #: The option that every command has.
 DataDir = Annotated[
@@ -52,9 +56,11 @@ def open_database(data_dir: Path | None, *, migrate: bool = True) -> Iterator[Op
     """The database of `data_dir`, or of `TOCSIN_DATABASE_URL`, with Django set up on it and its tables up to date.
 
     The embedded server is started, or shared with a running Tocsin, and stopped by its last user. Raises ConfigError,
-    Permanent and Temporary from the start of the server, and psycopg's or Django's OperationalError.
+    Rejected where the service uses another, Permanent and Temporary from the start of the server, and psycopg's or
+    Django's OperationalError.
     """
     settings = configure(data_dir)
+    _refuse_another_database(settings)
     embedded = None if settings.database_url else EmbeddedPostgres(settings.data_dir)
     url = embedded.start() if embedded else settings.database_url
     assert url is not None
@@ -70,6 +76,30 @@ def open_database(data_dir: Path | None, *, migrate: bool = True) -> Iterator[Op
         _close()
         if embedded:
             embedded.release()
+
+
+def configuration_folder() -> Path:
+    """Where this user's own configuration is."""
+    return platformdirs.user_config_path()
+
+
+def _refuse_another_database(settings: Config) -> None:
+    """The service's variables are in a file that a shell knows nothing of. What is done to the built-in database
+    instead, which may well have been left behind, is lost, and a backup of it is none."""
+    if settings.database_url is not None or "TOCSIN_DATA_DIR" in os.environ:
+        return
+    for place in (service.of_machine(), service.of_user(configuration_folder())):
+        try:
+            is_elsewhere = service.names_database(place.environment.read_text())
+        except OSError:
+            continue
+        if is_elsewhere:
+            raise Rejected(
+                "another_database",
+                f"The service uses the database that {place.environment} names, which this shell does not know. "
+                f"Run this first: set -a; . {shlex.quote(str(place.environment))}; set +a. "
+                "Or name a data directory with --data-dir.",
+            )
 
 
 def set_up_django() -> None:

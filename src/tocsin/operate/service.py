@@ -5,6 +5,7 @@ See systemd.unit(5), systemd.exec(5) and systemd.kill(5).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,11 @@ def environment(variables: Mapping[str, str]) -> str:
         *(f"{name}={_in_file(value)}" for name, value in sorted(variables.items())),
     ]
     return "\n".join(lines) + "\n"
+
+
+def names_database(environment: str) -> bool:
+    """Whether the text of a file of variables names an external PostgreSQL."""
+    return re.search(r'^\s*TOCSIN_DATABASE_URL(_FILE)?=\s*"?[^"\s]', environment, re.MULTILINE) is not None
 
 
 def carried(variables: Mapping[str, str], folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ import typer
 
 import tocsin
 from tocsin.cli.main import app, run
+from tocsin.core import config
 
 
 def commands(command: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -33,6 +34,23 @@ def test_every_command_has_help_and_takes_a_data_directory(
     said = capsys.readouterr().out
     assert "--data-dir" in said
     assert ALL[words].help, "a sentence that says what it does"
+
+
+@pytest.mark.parametrize("name", ["TOCSIN_DATABASE_URL", "TOCSIN_DATABASE_URL_FILE"])
+def test_a_command_in_a_shell_takes_no_other_database_than_the_service_does(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tocsin" / "tocsin.env"
+    file.parent.mkdir()
+    file.write_text(f'# TOCSIN_BASE_URL=https://tocsin.example.org\n{name}="postgresql://db/tocsin"\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("TOCSIN_DATABASE_URL", raising=False)
+    monkeypatch.delenv("TOCSIN_DATA_DIR", raising=False)
+    monkeypatch.setattr(config, "default_data_dir", lambda: tmp_path / "data")
+    assert run(["backup", str(tmp_path / "state"), "--no-passphrase"]) == 1
+    assert f"set -a; . {file}; set +a" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+    config.current.cache_clear()
 
 
 def test_the_commands_of_this_part_are_there() -> None:
