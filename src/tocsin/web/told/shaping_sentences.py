@@ -40,6 +40,7 @@ SENTENCES = (
     # Why it joins.
     _("the same group"),
     _("they waited together"),
+    _("it waited, and counts on alert {number}"),
     _("alert {number} is of its parent"),
     _("more than {number} alerts at once"),
     _("more than {number} alerts at once: this alert stands for all of them"),
