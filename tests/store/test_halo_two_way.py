@@ -33,7 +33,7 @@ from tocsin.notify.models import Notification
 from tocsin.outbound import calls, commands, halo, reactor, standings
 from tocsin.outbound.connectors.contract import Account, Line
 from tocsin.outbound.connectors.haloitsm import client, looking, notes, webhook
-from tocsin.outbound.models import Call, TicketLink
+from tocsin.outbound.models import AgentMatch, Call, TicketLink
 from tocsin.outbound.states import CallStatus
 from tocsin.workflows import commands as workflow_commands
 from tocsin.workflows import loop as workflows
@@ -148,6 +148,38 @@ def test_what_agents_do_there_is_followed_here_and_their_notes_become_replies(bo
     both.halo.change(ticket, {"status_id": 1}, DESK_AGENT)
     both.go()
     assert len(both.live(ticket)) == 1
+
+
+def test_an_agent_whom_halo_calls_otherwise_is_the_user_all_the_same_and_is_known_when_the_ticket_is_taken_away(
+    both: Pair,
+) -> None:
+    both.change(sync={"assign": {"agent": True}})
+    alice, bob = (row for row in both.halo.lists["Agent"] if row["id"] in (7, 8))
+    alice["name"] = "Andersson, Alice"
+    bob |= {"name": "Brown, B.", "email": "bb@desk.example"}
+    AgentMatch.objects.create(integration=both.outbound, user=both.users["bob"], number="8")
+    both.look(13 * 3600)
+    for agent, user in ((7, "alice"), (8, "bob")):
+        given, taken = both.log("given there"), both.log("taken here")
+        both.halo.change(given, {"agent_id": agent}, DESK_AGENT)
+        both.act(both.alert(taken).pk, Assign, user)
+        both.go()
+        assert both.halo.tickets[taken]["agent_id"] == agent
+        assert [both.alert(ticket).owner for ticket in (given, taken)] == [both.users[user]] * 2
+        for ticket in (given, taken):
+            both.halo.change(ticket, {"agent_id": UNASSIGNED}, DESK_AGENT)
+        both.go()
+        assert [both.alert(ticket).status for ticket in (given, taken)] == ["open", "open"]
+    # Without Halo's lists the address alone tells who it is.
+    integrations.save_integration(
+        {"name": "HaloITSM", "kind": "haloitsm", "settings": {"fail_open": False}, "anyway": True},
+        existing=both.inbound, actor=ACTOR, now=both.now,
+    )  # fmt: skip
+    ticket = both.log("not connected")
+    for agent, status in ((7, "assigned"), (UNASSIGNED, "open")):
+        both.halo.change(ticket, {"agent_id": agent}, DESK_AGENT)
+        both.go()
+        assert both.alert(ticket).status == status
 
 
 def test_halo_away_for_an_hour_loses_nothing_and_keeps_the_order(both: Pair) -> None:

@@ -32,7 +32,8 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Who has the ticket, as the source says: its text, and the user that Tocsin found for it by e-mail or name."""
+    """Who has the ticket, as the source says: the user that Tocsin found for it by e-mail, number or name, and that
+    user's name, else the source's text."""
 
     text: str = ""
     user_id: int | None = None

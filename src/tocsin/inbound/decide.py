@@ -342,7 +342,9 @@ def _agent(
         return None
     if not reading.mapped.says_nobody("agent") and _is_same_agent(live, reading):
         return None
-    before = door.agent_named(str(live.fields.get("source_agent") or ""))
+    known = live.fields.get("custom")
+    number = str(known.get("agent_id") or "") if isinstance(known, Mapping) else ""
+    before = door.agent_named(str(live.fields.get("source_agent") or ""), number=number)
     done = source.agent_changed(state, before, door.agent(reading), actor, now)
     return AlertChange(state, done.state, done.events) if done.is_change else None
 

@@ -116,20 +116,25 @@ class Door:
         return self.keyed_as or self.source
 
     def agent(self, reading: Reading) -> Agent:
-        """Who has the ticket, as the message says; found among the users by e-mail or name."""
+        """Who has the ticket, as the message says."""
         if reading.mapped.says_nobody("agent"):
             # Halo's "Unassigned" may have an address.
             return Agent()
-        return self.agent_named(reading.mapped.text("agent") or "", reading.mapped.text("assignee") or "")
+        text = reading.mapped.text
+        return self.agent_named(text("agent") or "", text("assignee") or "", text("agent_id") or "")
 
-    def agent_named(self, name: str, email: str = "") -> Agent:
-        """The agent that a source calls `name`, with the user of that e-mail address or name."""
+    def agent_named(self, name: str, email: str = "", number: str = "") -> Agent:
+        """The agent that a source calls `name`: the user of that e-mail address, else of the name that the number
+        stands for in the settings, which may have been chosen by hand, else of that name."""
         text = name or email
         if not text:
             return Agent()
-        users = self.directory.users
-        found = users.get(email.casefold()) or users.get(text.casefold())
-        return Agent(text, found[0], found[1]) if found else Agent(text)
+        agents = self.settings.get("agents")
+        known = agents.get(number, "") if isinstance(agents, Mapping) else ""
+        for said in (email if "@" in email else "", known, text):
+            if found := self.directory.users.get(str(said).casefold()):
+                return Agent(found[1], found[0], found[1])
+        return Agent(text)
 
     def dedup_key(self, reading: Reading) -> str | None:
         """What makes a message the same problem as another; None: it is a problem of its own."""

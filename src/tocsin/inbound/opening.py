@@ -54,6 +54,9 @@ def columns_of(door: Door, reading: Reading) -> dict[str, str]:
     """The alert's columns that a message speaks of, by column name."""
     values = reading.mapped.values
     columns = {column: value for name, column in COLUMNS.items() if type(value := values.get(name)) is str and value}
+    if "source_agent" in columns and door.reader.kind.follows_agent:
+        # A user's own name, so that it is known whose the ticket was when it is taken away.
+        columns["source_agent"] = door.agent(reading).text
     if "long_text" not in columns and type(details := values.get("details")) is str:
         columns["long_text"] = details
     return columns
