@@ -20,7 +20,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core import database
 from tocsin.core import database as connections
 from tocsin.core.errors import Rejected
-from tocsin.outbound import calls, commands, outbox, record
+from tocsin.outbound import calls, commands, outbox, record, standings
 from tocsin.outbound.models import Call, Exchange
 from tocsin.outbound.queue import NewCall, queue
 from tocsin.outbound.states import CallStatus
@@ -90,8 +90,10 @@ def test_a_rate_limit_makes_everything_wait_as_long_as_asked_and_costs_no_try(at
     at.queue(pager, *(f"k{number}" for number in range(12)))
     at.go(turns=1)
     before = len(other.requests)
-    # The rate's burst at most, and then nobody asks any more.
+    # The rate's burst at most, and then nobody asks any more; whoever looks hears what is waited for.
     assert 1 <= before <= 10
+    with database.transaction() as connection:
+        assert [one.text for one in standings.wrong(connection)] == ["Pager: It asks for patience (429). 12 wait."]
     other.answering = lambda request: Response(200)
     at.go(39)
     assert len(other.requests) == before
@@ -215,8 +217,14 @@ def test_a_call_signs_in_in_each_way_and_its_secrets_are_in_no_log(
     at.go()
     (request,) = other.requests
     assert request.headers[name] == value
+    # Some servers say which credentials they do not like.
+    other.answering = lambda request: Response(400, body=f"Bad {request.headers[name]}".encode())
+    at.queue(pager, "b")
+    at.go()
     kept = json.dumps(list(Exchange.objects.values("url", "request", "response", "error")))
-    assert value.split()[-1] not in kept
+    errors = [call.error for call in at.calls()]
+    assert "It answered 400" in errors[-1]
+    assert value.split()[-1] not in kept + str(errors)
 
 
 def test_a_token_is_fetched_once_and_anew_when_it_ends_early_by_form_or_by_header(at: Desk, other: HttpDouble) -> None:

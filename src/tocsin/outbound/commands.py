@@ -162,7 +162,7 @@ def with_line[T](
         return work(opened, line), line
     except Barred as error:
         Standing.objects.filter(pk=integration.pk).update(
-            problem=str(error), problem_at=now, barred_until=now + pacing.BARRED
+            problem=line.masked(str(error)), problem_at=now, barred_until=now + pacing.BARRED
         )
         raise
     finally:

@@ -116,7 +116,7 @@ def make(directory: Directory, job: Job, now: Callable[[], datetime]) -> Result:
         return Result(job, Failed(Failure.BARRED, "This integration is not in use."), now())
     line = Line(directory.client, now, opened.secrets)
     outcome = _outcome(job, lambda: opened.sender.send(job, line, now()))
-    return Result(job, _storable(outcome), now(), tuple(line.said))
+    return Result(job, _storable(outcome, line), now(), tuple(line.said))
 
 
 def _outcome(job: Job, work: Callable[[], Done]) -> Done | Failed:
@@ -137,14 +137,14 @@ def _outcome(job: Job, work: Callable[[], Done]) -> Done | Failed:
         return Failed(Failure.PERMANENT, f"Tocsin itself failed: {type(error).__name__}.")
 
 
-def _storable(outcome: Done | Failed) -> Done | Failed:
-    """The outcome without what a database does not take; the other side may have said anything."""
+def _storable(outcome: Done | Failed, line: Line) -> Done | Failed:
+    """The outcome without secrets, and without what a database does not take; the other side may have said anything."""
     if isinstance(outcome, Failed):
-        return replace(outcome, error=without_unstorable(outcome.error))
+        return replace(outcome, error=without_unstorable(line.masked(outcome.error)))
     captured = {name: without_unstorable(value) for name, value in outcome.captured.items()}
     return replace(
         outcome,
-        result=without_unstorable(outcome.result),
+        result=without_unstorable(line.masked(outcome.result)),
         captured=captured,
         ticket=without_unstorable(outcome.ticket),
     )

@@ -230,7 +230,10 @@ def _after(standing: dict[str, object], outcome: Done | Failed, at: datetime) ->
             return healthy
         case Failure.THROTTLED:
             times = int(str(standing["throttled"])) + 1
-            return {"throttled": times, "not_before": at + pacing.throttle(times, outcome.retry_after)}
+            return {
+                "throttled": times, "not_before": at + pacing.throttle(times, outcome.retry_after),
+                "trouble": outcome.error, "trouble_at": standing["trouble_at"] or at,
+            }  # fmt: skip
         case Failure.BARRED:
             since = standing["problem_at"] if standing["problem"] == outcome.error else at
             return {"problem": outcome.error, "problem_at": since, "barred_until": at + pacing.BARRED}

@@ -69,18 +69,18 @@ class Line:
     ) -> Answer:
         """One request; `shown` takes the place of the body in the log. Raises what `HttpClient.request` raises."""
         at, begun = self._now(), time.monotonic()
-        said = self._mask(shown if shown is not None else content[: 2 * KEPT].decode("utf-8", "replace"))
+        said = self.masked(shown if shown is not None else content[: 2 * KEPT].decode("utf-8", "replace"))
 
         def keep(status: int | None, response: str, error: str = "") -> None:
             took = round((time.monotonic() - begun) * 1000)
             self.said.append(
-                Said(at, took, method, masked_url(self._mask(url)), said, status, self._mask(response), error)
+                Said(at, took, method, masked_url(self.masked(url)), said, status, self.masked(response), error)
             )
 
         try:
             answer = self._client.request(method, url, headers=headers, content=content, most_bytes=most_bytes)
         except (Temporary, Permanent) as error:
-            keep(None, "", self._mask(error.detail))
+            keep(None, "", self.masked(error.detail))
             raise
         keep(answer.status, answer.body[: 2 * KEPT].decode("utf-8", "replace"))
         return answer
@@ -89,7 +89,8 @@ class Line:
         """Has a secret that came up on the way, such as a token, masked from now on."""
         self._secrets = (*self._secrets, secret)
 
-    def _mask(self, text: str) -> str:
+    def masked(self, text: str) -> str:
+        """`text` without secrets: the other side may have said them again."""
         for secret in self._secrets:
             text = text.replace(secret, "•••")
         return masked_text(text)[:KEPT].replace("\0", "\ufffd")

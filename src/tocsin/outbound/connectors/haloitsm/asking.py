@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -146,6 +146,8 @@ def _failure(error: Temporary | Permanent) -> tuple[Failed, str]:
 
 def _note(directory: Directory, opened: Open, line: Line, outcome: Done | Failed, now: datetime) -> None:
     """What that says of how Halo fares, as a call's outcome does."""
+    if isinstance(outcome, Failed):
+        outcome = replace(outcome, error=line.masked(outcome.error))
     with database.transaction() as connection:
         record.note(connection, directory, opened.account.id, outcome, line.requests, now)
         if isinstance(outcome, Failed):

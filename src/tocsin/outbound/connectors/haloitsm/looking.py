@@ -380,7 +380,7 @@ def _doors(integration_id: int) -> list[Door]:
 
 def _write(one: Look, rate: pacing.Rate, standing: Mapping[str, Any], problem: TocsinError | None) -> None:
     every = EVERY_WHEN_PULLING if one.settings.get("pull") else EVERY
-    text = str(problem) if problem is not None else " ".join(one.remarks)
+    text = one.line.masked(str(problem) if problem is not None else " ".join(one.remarks))
     times = int(one.memory.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
         one.memory["throttled"] = times
