@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 from pytest_django import DjangoDbBlocker
 
 from tests.browser import desk as desks
-from tests.browser.browsing import DESK, PHONE, Theme, Visitor, visitor
+from tests.browser.browsing import BY_LOOKS, DESK, PHONE, Theme, Visitor, visitor
 from tests.browser.conftest import PICTURES
 from tests.browser.desk import Desk, Duty
 from tests.browser.running import Running, serve
@@ -190,8 +190,8 @@ def _window(shot: tuple[str, str, int, Theme]) -> tuple[int, Theme]:
 
 
 def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, evening: Evening) -> None:
-    """In English, light, at a desk; then as narrow as a phone. Dark and by touch is the walk in German: neither colours
-    nor what may be wrong for whoever cannot see depend on the language."""
+    """In English, light, at a desk; then as narrow as a phone. Dark and by touch is the walk in German: colours do not
+    depend on the language."""
     _receive_odd_texts(evening)
     with _signed_in(browser, evening, DESK, "light") as alice:
         for path in evening.paths():
@@ -205,13 +205,13 @@ def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, ev
 def test_every_page_in_german_is_accessible_quiet_and_fits_the_narrowest_screen(
     browser: Browser, evening: Evening
 ) -> None:
-    """Dark, on a phone: German has the longest words."""
+    """Dark, by touch, on a phone: German has the longest words."""
     _receive_odd_texts(evening)
     running, state = evening.running, evening.state
     with visitor(browser, running.url, width=SMALLEST, theme="dark", state=state, locale="de-CH") as alice:
         for path in evening.paths():
             alice.open(path)
-            alice.look()
+            alice.look(rules=BY_LOOKS)
         expect(alice.page.locator("html[lang=de]")).to_be_attached()
         assert not alice.problems, "\n".join(alice.problems)
 
