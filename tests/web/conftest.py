@@ -10,6 +10,7 @@ from datetime import datetime
 import pytest
 from django.core.cache import cache
 from django.test import Client
+from django.utils import translation
 from pytest_django.fixtures import Settings
 
 from tocsin.access.audit import COMMAND_LINE
@@ -62,6 +63,13 @@ def quick_passwords(settings: Settings) -> None:
 def own_mail(settings: Settings) -> None:
     """Mail goes Tocsin's own way, where pytest-django would keep it in a list."""
     settings.MAILERS = {"default": {"BACKEND": "tocsin.web.mail.Backend"}}
+
+
+@pytest.fixture(autouse=True)
+def own_language() -> Iterator[None]:
+    """The language that a page was asked for in stays with its thread, and would be the next test's."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture
