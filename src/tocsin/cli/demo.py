@@ -16,6 +16,7 @@ from tocsin.cli import serve
 from tocsin.cli.session import DataDir, configure, open_database
 from tocsin.core import config, logs
 from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
+from tocsin.core.errors import Rejected
 from tocsin.demo_halo import demo as small_halo
 
 #: A demo sends nothing: variables that would let it reach people or another database are left out.
@@ -166,7 +167,10 @@ def _connect(url: str) -> str:
     before = inbound.integration_spec(door)
     settings = {**before.get("settings", {}), "halo_address": url}
     wanted = {**before, "outbound": saved.name, "settings": settings}
-    inbound.save_integration(wanted, existing=door, actor=COMMAND_LINE, now=clock.now())
+    try:
+        inbound.save_integration(wanted, existing=door, actor=COMMAND_LINE, now=clock.now())
+    except Rejected as rejected:
+        typer.echo(f"{door.name} stays as it is, and is not connected with the small Halo: {rejected.detail}", err=True)
     return crypto.decrypt(door.token)
 
 
