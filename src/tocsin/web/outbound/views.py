@@ -31,6 +31,7 @@ from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups,
 from tocsin.web.meanwhile import Seen
 from tocsin.web.outbound.forms import CommonForm, EventForm, HaloForm, HttpForm, event_initial, initial_of
 from tocsin.web.request import Request, page
+from tocsin.web.told import told
 
 #: The parts of a spec that have a tab.
 SYNC, AGENTS, TICKETS = "sync", "agents", "create_ticket"
@@ -83,7 +84,9 @@ def edit(request: Request, number: int | None = None, kind_name: str = "") -> Ht
     if kind is None:
         raise Http404(_("This version does not know that kind of outbound integration."))
     begin = (
-        initial_of(commands.outbound_spec(row), row.group) if row else {"name": _unused(kind.title), "enabled": True}
+        initial_of(commands.outbound_spec(row), row.group)
+        if row
+        else {"name": _unused(told(kind.title)), "enabled": True}
     )
     stored = commands.secrets_set(row) if row else frozenset()
     form = _FORMS[kind.name](request.POST or None, initial=begin, stored=stored)
