@@ -6,6 +6,7 @@ this alert does not have is nothing. `<<` is a literal `<`.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -42,6 +43,11 @@ def references(template: str) -> frozenset[str]:
 def in_json(text: str) -> str:
     """A value inside the quotes of a JSON string."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def in_xml(text: str) -> str:
+    """A value inside XML or HTML, where no control characters can stand (XML 1.0, 2.2)."""
+    return html.escape("".join(one for one in text if one >= " " or one in "\t\n\r"))
 
 
 def in_url(text: str) -> str:

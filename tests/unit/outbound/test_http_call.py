@@ -67,3 +67,28 @@ def test_a_token_that_another_thread_has_renewed_is_not_thrown_away() -> None:
     server.while_refusing = meanwhile
     assert send() == "Answered 200."
     assert server.tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("application/json", b'{"t": "<a href=\\"x\\"> & \\u0007\xe2\x98\x8e"}'),
+        ("text/xml; charset=utf-8", b'{"t": "&lt;a href=&quot;x&quot;&gt; &amp; \xe2\x98\x8e"}'),
+        ("text/plain", b'{"t": "<a href="x"> & \x07\xe2\x98\x8e"}'),
+    ],
+)
+def test_a_value_is_made_safe_for_the_kind_of_body_that_it_stands_in(kind: str, expected: bytes) -> None:
+    bodies: list[bytes] = []
+
+    class Server:
+        def request(self, method: str, url: str, *, content: bytes, **_: Any) -> Answer:
+            bodies.append(content)
+            return Answer(200, {}, b"{}")
+
+    server = Server()
+    settings = {"url": "https://93.184.216.34", "headers": {"Content-Type": kind}, "body": '{"t": "<subject>"}'}
+    sender = HTTP.open(Account(1, "Desk", settings, {}), cast(HttpClient, server))
+    line = _line(server)
+    content = {"values": {"subject": '<a href="x"> & \a☎'}}
+    sender.send(Job(1, 1, 7, "alert:7", "call", "", content, 0, False, NOW), line, NOW)
+    assert bodies == [expected]

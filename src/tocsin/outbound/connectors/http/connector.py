@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -35,6 +35,11 @@ from tocsin.outbound.paths import value_at
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PER_SECOND, _BURST = 5, 10
 _MOST_CAPTURED = 1000
+
+#: How a value is made safe in a body, by a part of its type's name; in JSON it is by `in_json`.
+_ESCAPED: Mapping[str, Callable[[str], str]] = {
+    "form-urlencoded": templates.in_url, "xml": templates.in_xml, "html": templates.in_xml,
+}  # fmt: skip
 
 
 class Auth(StrEnum):
@@ -107,12 +112,10 @@ class HttpSender:
         named = next((text for name, text in headers.items() if name.lower() == "content-type"), "")
         looks_like_json = not named and template.lstrip()[:1] in ("{", "[")
         is_json = "json" in named.lower() or looks_like_json
-        is_form = "form-urlencoded" in named.lower()
         if looks_like_json:
             headers["Content-Type"] = "application/json"
-        text = templates.render(
-            template, values, templates.in_json if is_json else templates.in_url if is_form else None
-        )
+        fitting = (by for part, by in _ESCAPED.items() if part in named.lower())
+        text = templates.render(template, values, templates.in_json if is_json else next(fitting, None))
         if is_json:
             try:
                 json.loads(text)
