@@ -15,6 +15,7 @@ from tocsin.outbound.connectors.contract import Account, Barred, Line, Throttled
 from tocsin.outbound.connectors.haloitsm import problems, reading, sync
 from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
+from tocsin.outbound.connectors.haloitsm.lookups import Entry, Lists
 from tocsin.outbound.states import Event
 
 
@@ -87,6 +88,14 @@ def test_lists_and_ids_are_read_in_whichever_shape() -> None:
     assert rows_of([{"id": 1}, "x"]) == rows_of({"record_count": 1, "statuses": [{"id": 1}]}) == [{"id": 1}]
     assert rows_of(None) == rows_of("x") == []
     assert [whole(value) for value in (7, 7.0, "7", " 7 ", None, True)] == ["7", "7", "7", "7", "", ""]
+
+
+def test_of_two_agents_of_one_name_or_address_the_one_at_work_is_meant() -> None:
+    left = Entry("agent", "6", "Sam Service", {"email": "sam@desk.example", "inactive": True})
+    here = Entry("agent", "9", "Sam Service", {"email": "sam@desk.example"})
+    lists = Lists([left, here])
+    assert lists.named("agent", "sam service") == lists.agent_with("Sam@desk.example") == here
+    assert lists.numbered("agent", "6") == Lists([left]).agent_with("sam@desk.example") == left
 
 
 def test_halos_dates_without_a_zone_are_compared_with_each_other_only() -> None:

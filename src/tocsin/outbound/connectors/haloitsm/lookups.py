@@ -59,8 +59,8 @@ class Lists:
     def named(self, noun: str, name: str) -> Entry | None:
         """The entry of that name, ignoring case, or of that number."""
         folded = name.strip().casefold()
-        rows = [entry for entry in self.entries if entry.noun == noun]
-        return next((e for e in rows if e.name.casefold() == folded), None) or self.numbered(noun, name.strip())
+        found = [entry for entry in self.entries if entry.noun == noun and entry.name.casefold() == folded]
+        return _at_work(found) or self.numbered(noun, name.strip())
 
     def numbered(self, noun: str, number: str) -> Entry | None:
         return next((e for e in self.entries if e.noun == noun and number and e.number == number), None)
@@ -68,7 +68,12 @@ class Lists:
     def agent_with(self, email: str) -> Entry | None:
         """The agent with that address."""
         folded = email.strip().casefold()
-        return next((e for e in self.entries if e.noun == "agent" and folded and e.data.get("email") == folded), None)
+        return _at_work([e for e in self.entries if e.noun == "agent" and folded and e.data.get("email") == folded])
+
+
+def _at_work(found: Sequence[Entry]) -> Entry | None:
+    """The first of them, or the first whom Halo has not switched off."""
+    return min(found, key=lambda entry: bool(entry.data.get("inactive")), default=None)
 
 
 def load(connection: Connection, integration_id: int) -> Lists:
