@@ -12,7 +12,7 @@ import pytest
 from tocsin.core.egress import Answer, HttpClient, OutcomeUnknown
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.outbound.connectors.contract import Account, Barred, Line, Throttled
-from tocsin.outbound.connectors.haloitsm import problems, reading, sync
+from tocsin.outbound.connectors.haloitsm import preparing, problems, reading, sync
 from tocsin.outbound.connectors.haloitsm.address import clean_address
 from tocsin.outbound.connectors.haloitsm.client import Client, rows_of, whole
 from tocsin.outbound.connectors.haloitsm.lookups import Entry, Lists
@@ -96,6 +96,21 @@ def test_of_two_agents_of_one_name_or_address_the_one_at_work_is_meant() -> None
     lists = Lists([left, here])
     assert lists.named("agent", "sam service") == lists.agent_with("Sam@desk.example") == here
     assert lists.numbered("agent", "6") == Lists([left]).agent_with("sam@desk.example") == left
+
+
+@pytest.mark.parametrize(
+    ("email", "said"),
+    [
+        (
+            "alice@example.org",
+            "Halo has no agent with the address alice@example.org: choose Alice's agent under People.",
+        ),
+        ("", "Alice has no e-mail address by which Halo's agent is found: choose Alice's agent under People."),
+    ],
+)
+def test_who_is_no_agent_of_halos_is_said_with_what_to_do(email: str, said: str) -> None:
+    people = {1: preparing.Person("Alice", email, "")}
+    assert preparing.agent_for({"user": 1}, Lists([]), people) == {"remark": said}
 
 
 def test_halos_dates_without_a_zone_are_compared_with_each_other_only() -> None:

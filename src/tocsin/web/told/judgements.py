@@ -242,6 +242,7 @@ JUDGEMENTS = (
     _("{name} decided that it is not sent"),
     _("Halo has no agent {name}"),
     _("Halo has no agent with the address {name}: choose {name_b}'s agent under People"),
+    _("{name} has no e-mail address by which Halo's agent is found: choose {name_b}'s agent under People"),
     _("Wrote a private note"),
     _("Wrote a public note"),
     _("e-mail"),

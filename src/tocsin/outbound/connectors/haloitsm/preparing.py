@@ -126,14 +126,16 @@ def _know_agents(connection: Connection, results: Sequence[Result]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Person:
+class Person:
+    """A user, as far as a write needs to know."""
+
     name: str
     email: str
     #: The agent that was chosen by hand.
     chosen: str
 
 
-def _people(connection: Connection, number: int, jobs: Sequence[Job]) -> dict[int, _Person]:
+def _people(connection: Connection, number: int, jobs: Sequence[Job]) -> dict[int, Person]:
     ids = {user for job in jobs for user in (_user_of(job), job.content.get("who_user")) if isinstance(user, int)}
     if not ids:
         return {}
@@ -144,7 +146,7 @@ def _people(connection: Connection, number: int, jobs: Sequence[Job]) -> dict[in
         "WHERE u.id = ANY(%s)",
         (number, sorted(ids)),
     )
-    return {row["id"]: _Person(row["name"], row["email"], row["chosen"]) for row in found}
+    return {row["id"]: Person(row["name"], row["email"], row["chosen"]) for row in found}
 
 
 def _owners(connection: Connection, jobs: Sequence[Job]) -> dict[int, tuple[int | None, str]]:
@@ -185,7 +187,7 @@ def _known(
     job: Job,
     settings: Mapping[str, Any],
     lists: Lists,
-    people: Mapping[int, _Person],
+    people: Mapping[int, Person],
     links: Mapping[int, str],
     later: Mapping[str, Any],
     owners: Mapping[int, tuple[int | None, str]],
@@ -215,21 +217,23 @@ def _known(
     if "agent" in job.content and (later.get("agent") or 0) <= job.id:
         wanted = job.content["agent"]
         overtaken = _is_overtaken(wanted, owners.get(job.alert_id or 0))
-        known |= {"remark": "Somebody else has it meanwhile."} if overtaken else _agent(wanted, lists, people)
+        known |= {"remark": "Somebody else has it meanwhile."} if overtaken else agent_for(wanted, lists, people)
     who = people.get(job.content.get("who_user") or 0)
     stand_in = _agent_of(who, lists) if who is not None else None
     return {**known, "stand_in": stand_in} if stand_in else known
 
 
-def _agent(wanted: Mapping[str, Any], lists: Lists, people: Mapping[int, _Person]) -> dict[str, Any]:
+def agent_for(wanted: Mapping[str, Any], lists: Lists, people: Mapping[int, Person]) -> dict[str, Any]:
     """The agent for a person, matched by hand, by e-mail, else by name; a remark where there is none."""
     person = people.get(wanted.get("user") or 0)
     if person is not None:
         found = _agent_of(person, lists)
         if found is not None:
             return {"agent": found}
-        said = f"Halo has no agent with the address {person.email}: choose {person.name}'s agent under People."
-        return {"remark": said}
+        why = f"Halo has no agent with the address {person.email}"
+        if not person.email:
+            why = f"{person.name} has no e-mail address by which Halo's agent is found"
+        return {"remark": f"{why}: choose {person.name}'s agent under People."}
     name = str(wanted.get("name") or "")
     if not name:
         return {"agent": {"number": NOBODY, "name": "nobody"}}
@@ -239,7 +243,7 @@ def _agent(wanted: Mapping[str, Any], lists: Lists, people: Mapping[int, _Person
     )
 
 
-def _agent_of(person: _Person, lists: Lists) -> dict[str, str] | None:
+def _agent_of(person: Person, lists: Lists) -> dict[str, str] | None:
     entry = lists.numbered("agent", person.chosen) or lists.agent_with(person.email)
     return {"number": entry.number, "name": entry.name} if entry else None
 
