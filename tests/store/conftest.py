@@ -6,10 +6,13 @@ import pwd
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from tests.store.halo import Pair, pair
+from tests.store.sending import allow_loopback
 from tocsin.core.embedded_place import apart
 
 
@@ -50,3 +53,13 @@ def without_trace() -> Iterator[Callable[[Path], Path]]:
 def ordinary_uid() -> int:
     """The number of a user without any rights, for processes that root starts as somebody else."""
     return pwd.getpwnam("nobody").pw_uid
+
+
+@pytest.fixture
+def both(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    """Tocsin and a Halo double, connected both ways, at the moment of the tests."""
+    allow_loopback(monkeypatch)
+    with pair(now) as made:
+        made.connect()
+        made.hook()
+        yield made

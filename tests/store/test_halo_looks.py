@@ -1,0 +1,180 @@
+"""Looking at Halo: what webhooks lost, late or never sent is found all the same, in pull mode too, and nothing that
+cannot be read hides the rest."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+import pytest
+
+from tests.doubles.halo import DESK_AGENT, FORBIDDEN, Reply
+from tests.store.halo import Pair, pair
+from tests.store.sending import allow_loopback
+from tocsin.alerts.models import AlertEvent
+from tocsin.alerts.orders import Acknowledge, Assign
+from tocsin.alerts.orders import Reply as Say
+from tocsin.outbound.connectors.haloitsm import client, looking, notes
+from tocsin.outbound.states import CallStatus
+
+
+def test_with_half_of_all_webhooks_lost_every_ticket_is_exactly_one_alert_after_one_look(both: Pair) -> None:
+    lost = iter(range(10_000))
+    both.server.hooks.loses = lambda happened: next(lost) % 2 == 0
+    tickets = [both.halo.log({"summary": f"Ticket {number}"}, DESK_AGENT)["id"] for number in range(120)]
+    for ticket in tickets[::3]:
+        both.halo.change(ticket, {"agent_id": DESK_AGENT}, DESK_AGENT)
+        both.halo.change(ticket, {"status_id": 9}, DESK_AGENT)
+    both.go()
+    both.look(60)
+    both.go()
+    for number, ticket in enumerate(tickets):
+        found = both.alerts(ticket)
+        # One that was opened and closed before anybody heard of it needs nobody.
+        assert len(found) == 1 or (number % 3 == 0 and not found), ticket
+        assert [a.status for a in found if a.status in ("open", "assigned")] == ([] if number % 3 == 0 else ["open"])
+    by_look = [message for message in both.inbox() if message.headers.get("x-tocsin-found-by")]
+    assert by_look
+    before = len(both.inbox())
+    both.look(240)
+    assert len(both.inbox()) == before
+
+
+#: `TOCSIN_TEST_WRITES=1000` writes a thousand.
+def test_many_writes_against_a_rate_limit_all_arrive_in_order_for_each_ticket(both: Pair) -> None:
+    both.server.hooks.loses = lambda happened: happened.event != "new ticket logged"
+    tickets = [both.log(f"Ticket {number}") for number in range(10)]
+    numbers = {ticket: both.alert(ticket).pk for ticket in tickets}
+    turns = int(os.environ.get("TOCSIN_TEST_WRITES", "120")) // 10
+    for turn in range(turns):
+        for ticket in tickets:
+            both.act(numbers[ticket], Say, text=f"note {turn}")
+    both.server.api.limit = (20, 10.0)
+    for step in range(1, 5 * turns):
+        both.go(step * 5)
+        if not both.calls(status=CallStatus.QUEUED):
+            break
+    assert any(row == ("POST", "/api/Actions") for row in both.server.api.requests)
+    assert [both.notes(ticket) for ticket in tickets] == [
+        [f"Alice Andersson: note {turn}" for turn in range(turns)] for _ in tickets
+    ]
+    assert {(call.status, call.attempts) for call in both.calls()} == {(CallStatus.SENT, 1)}
+
+
+def test_more_changes_than_one_look_reads_are_all_found_and_all_notes_are_read(
+    both: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PAGE", 2)
+    monkeypatch.setattr(looking, "PAGE", 2)
+    monkeypatch.setattr(client, "MOST_PAGES", 2)
+    monkeypatch.setattr(looking, "MOST_PAGES", 2)
+    monkeypatch.setattr(notes, "MOST_TICKETS", 2)
+    both.server.hooks.loses = lambda happened: True
+    both.seconds = 1000
+    # The newest change has the lowest number, so that it is on the first page.
+    tickets = [both.log(f"Ticket {number}") for number in range(7)]
+    both.seconds = 1600
+    both.halo.change(tickets[0], {"summary": "Ticket 0, changed"}, DESK_AGENT)
+    for number in tickets[:4]:
+        body = {"ticket_id": number, "outcome_id": 7, "note": f"seen {number}"}
+        both.halo.act(body, DESK_AGENT, "Sam")
+    for look in range(6):
+        both.look(1700 + 200 * look)
+    assert [len(both.alerts(ticket)) for ticket in tickets] == [1] * 7
+    for ticket in tickets[:4]:
+        replies = AlertEvent.objects.filter(alert=both.alert(ticket).pk, kind="replied")
+        assert [event.data["text"] for event in replies] == [f"seen {ticket}"]
+
+
+def test_a_date_of_the_future_and_notes_that_are_not_shown_hide_nothing_else(both: Pair) -> None:
+    ticket = both.log()
+    both.server.hooks.loses = lambda happened: True
+    both.halo.tickets[ticket]["last_update"] = "2999-01-01T00:00:00"
+    both.server.api.fault = lambda method, path: FORBIDDEN if (method, path) == ("GET", "/api/Actions") else None
+    both.look(200)
+    other = both.log("second")
+    both.look(400)
+    before = both.standing()
+    assert both.alert(other).status == "open"
+    assert "Halo does not let Tocsin read what was done on ticket" in before.look_problem
+    both.halo.change(other, {"summary": "third"}, DESK_AGENT)
+    both.halo.delete(ticket, DESK_AGENT)
+    both.look(600)
+    both.look(800)
+    assert (both.alert(other).subject, both.alert(ticket).status) == ("third", "cancelled")
+    assert both.standing().looked_to > before.looked_to
+
+
+def test_a_look_that_halo_asks_for_patience_holds_everything_back_so_long(both: Pair) -> None:
+    ticket = both.log()
+    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "90"})
+    both.look(300)
+    both.server.api.fault = lambda method, path: None
+    both.act(both.alert(ticket).pk, Acknowledge)
+    both.go(389)
+    assert both.notes(ticket) == []
+    both.go(391)
+    assert len(both.notes(ticket)) == 1
+
+
+def test_a_ticket_that_was_merged_into_another_takes_its_alert_along(both: Pair) -> None:
+    parent, child, orphan = both.log("VPN down"), both.log("VPN down too"), both.log("Printer")
+    both.server.hooks.loses = lambda happened: True
+    both.halo.merge(child, parent, DESK_AGENT)
+    elsewhere = both.log("Nobody here heard of this one")
+    both.halo.change(elsewhere, {"agent_id": DESK_AGENT, "status_id": 2}, DESK_AGENT)
+    both.halo.merge(orphan, elsewhere, DESK_AGENT)
+    both.look(200)
+    merged, over = both.alert(child), both.alert(orphan)
+    assert (merged.status, merged.merged_into_id) == ("merged", both.alert(parent).pk)
+    # There is no alert to become part of: it needs nobody any more.
+    assert over.status == "cancelled"
+    last = AlertEvent.objects.filter(alert=over.pk).latest("pk")
+    assert f"ticket {orphan} was merged into {elsewhere} in Halo" in last.reason
+    both.look(400)
+    both.go()
+    assert (both.alert(child).status, both.alert(parent).status) == ("merged", "open")
+
+
+def test_in_pull_mode_tickets_come_without_a_webhook_and_each_half_minute(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect(pull=True)
+        # Before the first look tickets were Halo's own business.
+        ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+        assert not looking.look(both.directory, lambda: both.now)
+        both.go(31)
+        assert looking.look(both.directory, lambda: both.now)
+        alert = both.alert(ticket)
+        assert (alert.subject, alert.status, alert.source_status) == ("VPN down", "open", "New")
+        both.act(alert.pk, Assign)
+        both.halo.act({"ticket_id": ticket, "outcome": "Private Note", "note": "On site"}, DESK_AGENT)
+        both.go(62)
+        assert looking.look(both.directory, lambda: both.now)
+        assert "replied" in both.story(alert.pk)
+        assert both.notes(ticket) == ["Alice Andersson took this at 09:15 UTC."]
+        both.halo.change(ticket, {"agent_id": DESK_AGENT, "status_id": 9}, DESK_AGENT)
+        both.go(93)
+        assert looking.look(both.directory, lambda: both.now)
+        assert both.alert(ticket).status == "closed"
+        # No webhook is asked about, and none is missed.
+        assert not [path for _method, path in both.server.api.requests if "Webhook" in path]
+        assert both.standing().webhook_problem == ""
+
+
+def test_a_look_that_breaks_is_said_where_people_see_it(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect(pull=True)
+
+        def broken(look: object) -> None:
+            raise KeyError("whatever it is")
+
+        monkeypatch.setattr(looking.Look, "carry_out", broken)
+        both.go(31)
+        assert looking.look(both.directory, lambda: both.now)
+        assert both.standing().look_problem == "Something in it could not be understood; the log says what."

@@ -1,0 +1,169 @@
+"""Tickets that Tocsin makes in Halo for alerts from elsewhere: one each, however often making it is tried."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.doubles.halo import API_AGENT, TIMEOUT, Reply
+from tests.store.halo import Pair
+from tests.store.people import ACTOR
+from tocsin.alerts.orders import Acknowledge
+from tocsin.alerts.orders import Reply as Say
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import uuid7
+from tocsin.inbound import commands as integrations
+from tocsin.inbound.decode import Element
+from tocsin.inbound.messages import Incoming
+from tocsin.inbound.taking import take_in
+from tocsin.outbound import commands, halo, reactor
+from tocsin.outbound.models import Call, TicketLink
+from tocsin.outbound.states import CallStatus
+
+
+def test_an_alert_from_elsewhere_gets_one_ticket_however_often_making_it_is_tried(
+    both: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor, "_makers", reactor._Makers())
+    both.change(create_ticket={"on": ["opened"], "priority": "High", "ticket_type": "Incident"})
+    api = integrations.save_integration(
+        {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
+    )
+    payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full", "text": "98 %"}
+    # The first try makes the ticket, and its answer is lost.
+    made = []
+
+    def losing(method: str, path: str) -> Reply | None:
+        if (method, path) == ("POST", "/api/Tickets") and not made:
+            made.append(both.halo.log({"summary": f"Disk full (Tocsin #{number[0]})"}, API_AGENT)["id"])
+            return TIMEOUT
+        return None
+
+    number = [0]
+    both.server.api.fault = lambda method, path: None
+    (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+    assert stored.alert_id is not None
+    number[0] = stored.alert_id
+    both.server.api.fault = losing
+    both.go()
+    both.go(60)
+    (ticket,) = made
+    assert TicketLink.objects.get().ticket == str(ticket)
+    assert list(both.halo.tickets) == [ticket]
+    # Its own ticket's webhook opens no second alert, and what is done goes to it.
+    assert both.alerts(ticket) == []
+    both.act(stored.alert_id, Acknowledge)
+    both.go()
+    assert both.notes(ticket) == ["Alice Andersson acknowledged this at 09:16 UTC."]
+
+
+def test_an_alert_that_was_only_watched_gets_its_ticket_as_it_begins_to_page(both: Pair) -> None:
+    both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
+    spec = {"name": "Monitoring", "kind": "api", "outbound": "Halo", "mode": "watch", "anyway": True}
+    api = integrations.save_integration(spec, actor=ACTOR, now=both.now)
+
+    def arrive() -> int | None:
+        payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full"}
+        (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+        both.go()
+        return stored.alert_id
+
+    number = arrive()
+    assert not both.halo.tickets
+    integrations.save_integration(spec | {"mode": "page"}, existing=api, actor=ACTOR, now=both.now)
+    assert arrive() == number
+    assert TicketLink.objects.get().alert_id == number
+    assert len(both.halo.tickets) == 1
+
+
+def test_a_ticket_that_could_not_be_made_is_made_once_when_what_was_in_the_way_has_passed(
+    both: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor, "_makers", reactor._Makers())
+    both.change(create_ticket={"on": ["opened"], "ticket_type": "Fault"})
+    api = integrations.save_integration(
+        {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
+    )
+
+    opened: list[int] = []
+
+    def opens(name: str) -> int:
+        payload: dict[str, object] = {"id": name, "status": "firing", "subject": name}
+        (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+        assert stored.alert_id is not None
+        opened.append(stored.alert_id)
+        both.go()
+        return stored.alert_id
+
+    def ticket_of(alert: int) -> str:
+        return TicketLink.objects.get(alert=alert).ticket
+
+    # A ticket type that is gone: what follows on the alert waits for the ticket.
+    first = opens("disk-1")
+    both.act(first, Acknowledge)
+    both.go()
+    assert [(call.action, call.status) for call in both.calls()] == [("create", "dead"), ("write", "dead")]
+    assert both.calls()[0].error.startswith('Halo has no ticket type "Fault"')
+    # Somebody chooses another: it is made with that, and what waited is written on it.
+    both.change(create_ticket={"on": ["opened"], "ticket_type": "Incident"})
+    both.go()
+    assert len(both.notes(int(ticket_of(first)))) == 1
+    # Halo is away for more than a day, and had made it all the same before it went.
+    made: list[int] = []
+
+    def losing(method: str, path: str) -> Reply | None:
+        if (method, path) == ("POST", "/api/Tickets") and not made:
+            made.append(both.halo.log({"summary": f"disk-2 (Tocsin #{opened[-1]})"}, API_AGENT)["id"])
+        return TIMEOUT
+
+    both.server.api.fault = losing
+    second = opens("disk-2")
+    for hour in range(19, 26):
+        both.go(hour * 3600)
+    assert [call.status for call in both.calls(action="create")] == ["sent", "dead"]
+    both.server.api.fault = lambda method, path: None
+    both.act(first, Say, text="Still there?")
+    both.go(26 * 3600)
+    assert ticket_of(second) == str(made[0])
+    # A right that is lost and given again: the next thing that happens on the alert tries anew.
+    both.halo.lacking = {"edit:tickets"}
+    third = opens("disk-3")
+    both.halo.lacking = set()
+    both.act(third, Acknowledge)
+    both.go()
+    assert len(both.notes(int(ticket_of(third)))) == 1
+    assert len(both.halo.tickets) == 3
+
+
+def test_a_ticket_that_a_person_dropped_is_made_only_when_a_person_asks_and_never_twice(
+    both: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor, "_makers", reactor._Makers())
+    both.change(create_ticket={"on": ["opened", "escalate"]})
+    api = integrations.save_integration(
+        {"name": "Monitoring", "kind": "api", "outbound": "Halo", "anyway": True}, actor=ACTOR, now=both.now
+    )
+    payload: dict[str, object] = {"id": "disk-1", "status": "firing", "subject": "Disk full"}
+    (stored,) = take_in([Incoming(uuid7(), api.pk, both.now, b"{}", Element(payload, b"{}"))], both.now)
+    alert = stored.alert_id or 0
+    (call,) = both.calls()
+    commands.drop(call, actor=ACTOR, now=both.now)
+    both.act(alert, Acknowledge)
+    both.change(rate=49)
+    both.go()
+    # Nothing more is written about it either.
+    assert [call.status for call in both.calls()] == [CallStatus.DROPPED]
+    assert not both.halo.tickets
+    commands.send_again(both.calls()[0], actor=ACTOR, now=both.now)
+    both.go()
+    assert len(both.halo.tickets) == 1
+    for make in (lambda: halo.make_ticket(both.outbound, alert, ACTOR, both.now),
+                 lambda: commands.send_again(both.calls()[0], actor=ACTOR, now=both.now)):  # fmt: skip
+        with pytest.raises(Rejected):
+            make()
+    # Its call was dropped, and its row pruned: asked for again, Tocsin looks first.
+    TicketLink.objects.update(ticket="")
+    Call.objects.all().delete()
+    halo.make_ticket(both.outbound, alert, ACTOR, both.now)
+    both.go()
+    assert len(both.halo.tickets) == 1
+    assert TicketLink.objects.get().ticket == str(next(iter(both.halo.tickets)))

@@ -1,0 +1,142 @@
+"""The webhooks that Tocsin sets up in Halo: they are watched, follow the address, and one that falls silent is said."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import datetime
+
+import pytest
+
+from tests.doubles.halo import DESK_AGENT, FORBIDDEN
+from tests.store.halo import Pair, pair
+from tests.store.people import ACTOR
+from tests.store.sending import allow_loopback
+from tocsin.core.ids import uuid7
+from tocsin.inbound import commands as integrations
+from tocsin.inbound import secrets
+from tocsin.inbound.models import Integration
+from tocsin.outbound import halo
+from tocsin.outbound.connectors.contract import Account, Line
+from tocsin.outbound.connectors.haloitsm import client, looking, webhook
+
+
+def test_a_webhook_that_was_there_stays_on_when_setting_it_up_again_fails(both: Pair) -> None:
+    url = "http://tocsin/in/x"
+    line = Line(both.directory.client, lambda: both.now)
+    account = Account(1, "Halo", {"base_url": both.server.url, "client_id": "tocsin"},
+                      {"client_secret": both.halo.client_secret})  # fmt: skip
+    before = dict(both.halo.webhooks["hook"])
+
+    def waits(attempt: int) -> bool:
+        both.server.hooks.run()
+        return attempt < 3
+
+    def set_up() -> webhook.SetUp:
+        return webhook.set_up(client.Client(account), line, both.now, webhook.Wanted(url), wait=waits)
+
+    assert set_up().problem == ""
+    # What arrived before says nothing of this test.
+    both.server.hooks.deliver = lambda hook, content: (502, "Bad Gateway")
+    done = set_up()
+    assert "did not arrive" in done.problem
+    assert list(both.halo.webhooks) == ["hook"]
+    assert {name: both.halo.webhooks["hook"][name] for name in before} == before
+
+
+def _set_up(both: Pair, door: Integration) -> webhook.SetUp:
+    both.server.hooks.deliver = lambda hook, content: (200, "{}")
+    stop = threading.Event()
+
+    def answer() -> None:
+        while not stop.wait(0.02):
+            both.server.hooks.run()
+
+    sender = threading.Thread(target=answer)
+    sender.start()
+    try:
+        return halo.set_up_webhook(both.outbound, door, ACTOR, both.now)
+    finally:
+        stop.set()
+        sender.join()
+
+
+def test_each_inbound_integration_of_a_halo_has_a_webhook_that_is_watched_and_follows_its_address(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect()
+        other = integrations.save_integration(
+            {"name": "Field service", "kind": "haloitsm", "outbound": "Halo", "anyway": True,
+             "settings": {"fail_open": False}}, actor=ACTOR, now=both.now,
+        )  # fmt: skip
+        for door in (both.inbound, other):
+            done = _set_up(both, door)
+            assert not done.problem, done
+        first, second = both.halo.webhooks.values()
+        assert (first["url"], second["url"]) == (secrets.url_of(both.inbound), secrets.url_of(other))
+        both.look(200)
+        assert both.standing().webhook_problem == ""
+        # Halo switches the first off, although the second was set up last.
+        first["active"] = False
+        first["last_status"] = 502
+        both.look(400)
+        assert both.standing().webhook_problem == (
+            "HaloITSM: Halo has switched the webhook off. Its last delivery was answered 502. "
+            "Set it up again, or switch it on in Halo."
+        )
+        assert not _set_up(both, both.inbound).problem
+        both.look(600)
+        assert both.standing().webhook_problem == ""
+        # The URL is made anew: the webhook that is there gets it, and stays one.
+        before = first["id"]
+        secrets.rotate_token(other, actor=ACTOR, now=both.now)
+        assert halo.address_changed(other, both.now)
+        assert looking.look(both.directory, lambda: both.now)
+        assert [hook["url"] for hook in both.halo.webhooks.values()] == [
+            secrets.url_of(both.inbound), secrets.url_of(other)
+        ]  # fmt: skip
+        secrets.rotate_token(other, actor=ACTOR, now=both.now)
+        done = _set_up(both, other)
+        assert "gave it the new address" in done.steps[0]
+        assert [hook["id"] for hook in both.halo.webhooks.values()] == [before, second["id"]]
+        # Without the right to change it, the webhook's old address is said.
+        secrets.rotate_token(other, actor=ACTOR, now=both.now)
+        both.server.api.fault = lambda method, path: FORBIDDEN if (method, path) == ("POST", "/api/Webhook") else None
+        both.look(800)
+        assert "Field service: The webhook in Halo still has the old address" in both.standing().webhook_problem
+        both.server.api.fault = lambda method, path: None
+        del both.halo.webhooks[second["id"]]
+        both.look(1000)
+        assert both.standing().webhook_problem == "Field service: The webhook is not in Halo any more: set it up again."
+
+
+def test_a_webhook_that_has_gone_silent_is_said_until_it_brings_something(both: Pair) -> None:
+    both.server.hooks.loses = lambda happened: True
+    both.halo.log({"summary": "One"}, DESK_AGENT)
+    both.look(200)
+    both.look(400)
+    assert both.standing().webhook_problem == ""
+    # An hour later the next ticket: in between nothing came by webhook either.
+    both.seconds = 4000
+    both.halo.log({"summary": "Two"}, DESK_AGENT)
+    both.look(4000)
+    assert both.standing().webhook_problem.startswith("Changes are found by reconciliation that no webhook told of")
+    both.look(4200)
+    assert both.standing().webhook_problem
+    both.server.hooks.loses = lambda happened: False
+    both.log("Three")
+    both.look(4400)
+    assert both.standing().webhook_problem == ""
+
+
+def test_halos_own_test_of_a_webhook_needs_nobody(both: Pair) -> None:
+    sent = {"id": str(uuid7()), "webhook_id": "hook", "event": "test", "message": "This is a test."}
+    both.deliver({}, json.dumps(sent).encode())
+    (message,) = both.inbox()
+    assert (message.status, message.alert_id) == ("Mapped Ignored", None)
+    assert message.reason.startswith("it is about no ticket")
+    # What names no ticket, and comes from somewhere else, is still for a person to see.
+    both.deliver({}, b'{"event": "new ticket logged"}')
+    assert both.inbox()[-1].status == "Mapping Failed"
