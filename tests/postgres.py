@@ -120,9 +120,9 @@ class Spare:
         return kept.name, kept
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """The session's server, without any of Tocsin's tables."""
+@contextmanager
+def running() -> Iterator[Postgres]:
+    """A server of its own until the end, without any of Tocsin's tables."""
     _sweep()
     home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
     home.chmod(0o711)
@@ -138,14 +138,27 @@ def postgres() -> Iterator[Postgres]:
             shutil.rmtree(home, ignore_errors=True)
 
 
+def migrated(postgres: Postgres) -> str:
+    """Makes the template: a database with Tocsin's tables and no rows but those of the migrations. Its name."""
+    from tocsin.core import schema
+
+    with in_use(postgres.make(TEMPLATE)):
+        schema.migrate()
+    return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The session's server, without any of Tocsin's tables."""
+    with running() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def template(postgres: Postgres, django_db_blocker: DjangoDbBlocker) -> str:
     """The name of a database with Tocsin's tables and no rows but those of the migrations."""
-    from tocsin.core import schema
-
-    with django_db_blocker.unblock(), in_use(postgres.make(TEMPLATE)):
-        schema.migrate()
-    return TEMPLATE
+    with django_db_blocker.unblock():
+        return migrated(postgres)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,99 @@
+"""What integrations send: tickets and hosts that come up, change and end, late, twice, or as nonsense."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from tests.store.ingest import Ingest, message
+from tests.store.people import ACTOR
+from tests.walk.routing import PRIORITIES
+from tests.walk.world import World
+from tocsin.core.errors import Rejected
+from tocsin.inbound import replay
+from tocsin.inbound.models import InboundMessage, Integration
+
+#: So few, that messages meet alerts that are there already.
+TICKETS = 5
+
+_NONSENSE = b"{{ not json at all \xff"
+
+
+def arrive(world: World) -> None:
+    """One message arrives, or a few at once, each at an integration of its own."""
+    rng = world.rng
+    doors = {door.pk: door for door in Integration.objects.order_by("id")}
+    sent: list[tuple[int, dict[str, Any] | bytes]] = []
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        dice = rng.random()
+        door = rng.choice(list(doors.values()))
+        if dice < 0.05:
+            sent.append((door.pk, _NONSENSE))
+        elif dice < 0.12 and world.payloads:
+            sent.append(rng.choice(world.payloads))
+        else:
+            sent.append((door.pk, _payload(world, door.kind)))
+    world.payloads += sent
+    ingest = Ingest(world.registry, world.numbers)
+    # A batch may be of several doors, as the committer's.
+    stored = ingest.decide([message(doors[pk], payload, world.now) for pk, payload in sent], now=world.now)
+    for (pk, payload), one in zip(sent, stored, strict=True):
+        said = payload if isinstance(payload, bytes) else json.dumps(payload)
+        world.say(f"{doors[pk].name} sends {said!r}: {one.status}, #{one.alert_id}, {one.reason}")
+
+
+def replay_one(world: World) -> None:
+    """A message of before is replayed, if there is one."""
+    found = InboundMessage.objects.exclude(status="Pending").order_by("-pk")[:15]
+    if not found:
+        return
+    chosen, page = world.rng.choice(list(found)), world.rng.choice([None, True, False])
+    try:
+        got = replay.replay(chosen.pk, page, ACTOR, world.now)
+    except Rejected as refusal:
+        world.say(f"a replay is refused: {refusal}")
+    else:
+        world.say(f"replay of {chosen.status}, page {page}: {got.status}, #{got.alert_id}, {got.reason}")
+
+
+def _payload(world: World, kind: str) -> dict[str, Any]:
+    rng = world.rng
+    ticket, dice = rng.randint(1, TICKETS), rng.random()
+    said_at = (world.now - timedelta(minutes=rng.choice([0, 0, 0, 1, 30]))).isoformat()
+    status = "New" if dice < 0.45 else "In Progress" if dice < 0.7 else "Closed"
+    priority = rng.choice(PRIORITIES) if rng.random() < 0.5 else None
+    return (_halo if kind == "haloitsm" else _mapped)(world, ticket, status, priority, said_at)
+
+
+def _halo(world: World, number: int, status: str, priority: str | None, said_at: str) -> dict[str, Any]:
+    rng = world.rng
+    ticket: dict[str, Any] = {"id": number, "summary": f"VPN {number}", "client_name": rng.choice(["Acme", "Beta"])}
+    ticket["status"] = {"id": 1, "name": status}
+    event = "new ticket logged" if status == "New" else "ticket status changed"
+    if priority:
+        ticket["priority"] = {"name": priority.title()}
+    if rng.random() < 0.25:
+        ticket["agent"] = {"id": 5, "name": rng.choice(["Alice", "Bob", "Zed", "Unassigned"])}
+    payload = {"event": event, "object_id": number, "timestamp": said_at, "ticket": ticket}
+    if rng.random() < 0.1:
+        payload["id"] = str(UUID(int=rng.getrandbits(128)))
+    if rng.random() < 0.04:
+        payload["event"] = "ticket deleted"
+    return payload
+
+
+def _mapped(world: World, number: int, status: str, priority: str | None, said_at: str) -> dict[str, Any]:
+    rng = world.rng
+    payload: dict[str, Any] = {"id": number, "status": status, "subject": f"Host {number}", "time": said_at}
+    payload["client"] = rng.choice(["Acme", "Beta"])
+    if priority:
+        payload["priority"] = priority
+    if rng.random() < 0.1:
+        payload["delivery"] = f"d{rng.getrandbits(40)}"
+    if rng.random() < 0.3:
+        payload["parent"] = rng.randint(1, TICKETS)
+    if rng.random() < 0.04:
+        del payload["id"]
+    return payload

@@ -1,0 +1,157 @@
+"""Where alerts come from and whom they page: integrations, policies and maintenance, made and changed at random."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from tests.store.people import ACTOR
+from tests.walk import people
+from tests.walk.world import World
+from tocsin.core.errors import Rejected
+from tocsin.escalation.commands import save_policy as save
+from tocsin.escalation.models import Policy
+from tocsin.inbound.commands import save_integration as save_door
+from tocsin.inbound.maintenance import commands as maintenance
+from tocsin.inbound.models import Integration, MaintenanceWindow
+from tocsin.workflows.commands import save_workflow
+from tocsin.workflows.ready_made import ready_made
+
+POLICIES = ("P1", "P2", "P3")
+#: HaloITSM's, and those that map a message of their own; the latter share their source.
+INTEGRATIONS = ("H1", "H2", "M1", "M2")
+PRIORITIES = ("critical", "high", "medium", "low")
+
+_MAPPING = {
+    "source_id": "id",
+    "source_status": "status",
+    "source_time": "time",
+    "delivery_id": "delivery",
+    "subject": "subject",
+    "client": "client",
+    "priority": "priority",
+}
+
+_SHAPING: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {},
+    {"grouping": {"by": "<field:client>", "within": "30m"}},
+    {"parent": "<parent>"},
+    {"delay": {"wait": "5m"}},
+    {"delay": {"alerts": 2, "within": "10m"}},
+    {"delay": {"every": "30m"}},
+    {"flapping": {"alerts": 2, "within": "30m", "stable": "5m"}},
+    {"flood": {"burst": 2, "every": "5m"}},
+)
+
+
+def settle_in(world: World) -> None:
+    """The policies, integrations and workflows of the beginning."""
+    for name in POLICIES:
+        save_policy(world, name)
+    for name in INTEGRATIONS:
+        save_integration(world, name)
+    for one in ready_made("Desk", "", "P2"):
+        if one.key != "button" and world.rng.random() < 0.3:
+            save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=world.now)
+
+
+def save_policy(world: World, name: str) -> None:
+    """Makes the policy, or changes it. What is no policy is thrown away, and the dice are thrown again."""
+    existing = Policy.objects.filter(name=name).first()
+    while True:
+        spec = _policy(world, name)
+        try:
+            save(spec, existing=existing, actor=ACTOR, now=world.now)
+        except Rejected:
+            continue
+        world.say(f"policy {name}: {spec}")
+        return
+
+
+def _policy(world: World, name: str) -> dict[str, Any]:
+    rng = world.rng
+    effect = rng.choice(["stop", "stop", "pause", "continue"])
+    acknowledge: dict[str, Any] = {"effect": effect, "timeout": rng.choice(["5m", "30m"])}
+    if effect == "pause":
+        acknowledge["pause"] = rng.choice(["2m", "10m", "45m"])
+    if rng.random() < 0.15:
+        acknowledge["people"] = 2
+    spec: dict[str, Any] = {"name": name, "acknowledge": acknowledge}
+    spec["steps"] = [_step(world) for _ in range(rng.randint(1, 4))]
+    if rng.random() < 0.4:
+        spec["repeat"] = {"times": rng.randint(1, 2), "every": rng.choice(["3m", "10m"])}
+    if rng.random() < 0.2:
+        spec["groups_one_by_one"] = "5m"
+    ends: list[dict[str, Any]] = [{"then": "keep_last_step", "every": "15m"}, {"then": "nothing"}]
+    if name != POLICIES[0]:
+        ends.append({"then": "hand_over", "policy": POLICIES[0]})
+    if rng.random() < 0.4:
+        spec["end"] = rng.choice(ends)
+    return spec
+
+
+def _step(world: World) -> dict[str, Any]:
+    rng = world.rng
+    whom: list[dict[str, Any]] = [
+        {"roles": rng.sample(people.ROLES, rng.randint(1, 2))},
+        {"roles": ["primary"]},
+        {"roles": ["primary"], "previous_on_call": True},
+        {"users": rng.sample(people.active(world), 1)},
+        {"everybody": True},
+    ]
+    step: dict[str, Any] = {"notify": rng.choice(whom), "after": rng.choice(["0m", "0m", "2m", "5m", "10m"])}
+    extras: list[dict[str, Any]] = [
+        {"one_by_one": rng.choice(["1m", "3m"])},
+        {"retries": {"times": rng.randint(1, 2), "every": rng.choice(["1m", "4m"])}},
+        {"only_until_acknowledged": True},
+        {"if_empty": "wait"},
+        {"when": {"priority": rng.sample(PRIORITIES, 2)}},
+    ]
+    for extra in extras:
+        if rng.random() < 0.12:
+            step |= extra
+    return step
+
+
+def save_integration(world: World, name: str) -> None:
+    """Makes the integration, or changes it."""
+    rng = world.rng
+    spec: dict[str, Any] = {"name": name, "anyway": True, "escalation_policy": rng.choice(POLICIES)}
+    spec["mode"] = "page" if rng.random() < 0.85 else "watch"
+    spec["recipients"] = {"groups": rng.sample(people.GROUPS, rng.randint(1, 2))} if rng.random() < 0.9 else {}
+    if rng.random() < 0.2:
+        urgent = {"field": "priority", "operator": "equals", "value": "critical"}
+        spec["routes"] = [{"when": urgent, "escalation_policy": rng.choice(POLICIES)}]
+    if name.startswith("H"):
+        spec |= {"kind": "haloitsm", "settings": {"halo_address": "https://acme.haloitsm.com"}}
+    else:
+        opens = {"field": "source_status", "operator": "equals", "value": "New"}
+        rules = {"open": opens, "close": {**opens, "value": "Closed"}, "update": True}
+        spec |= {"kind": "api", "source": "Shared", "mapping": _MAPPING, "rules": rules, **rng.choice(_SHAPING)}
+    world.say(f"integration {name}: {spec}")
+    save_door(spec, existing=Integration.objects.filter(name=name).first(), actor=ACTOR, now=world.now)
+
+
+def save_maintenance(world: World) -> None:
+    """A maintenance window from now on, for one integration or all."""
+    rng = world.rng
+    name = f"W{rng.randint(1, 3)}"
+    ends = world.now + timedelta(minutes=rng.choice([10, 90]))
+    spec: dict[str, Any] = {"name": name, "action": rng.choice(["suppress", "hold"])}
+    spec |= {"starts": f"{world.now:%Y-%m-%d %H:%M}", "ends": f"{ends:%Y-%m-%d %H:%M}"}
+    if rng.random() < 0.6:
+        spec["integrations"] = [rng.choice(INTEGRATIONS)]
+    world.say(f"maintenance {spec}")
+    existing = MaintenanceWindow.objects.filter(name=name).first()
+    maintenance.save_window(spec, existing=existing, actor=ACTOR, now=world.now)
+
+
+def end_maintenance(world: World) -> None:
+    """A maintenance window ends now, or is deleted, if there is one."""
+    window = MaintenanceWindow.objects.order_by("name").first()
+    if window is not None:
+        end = world.rng.choice([maintenance.end_now, maintenance.delete_window])
+        world.say(f"maintenance {window.name}: {end.__name__}")
+        end(window, actor=ACTOR, now=world.now)
