@@ -185,6 +185,17 @@ def test_somebody_who_cannot_be_reached_is_passed_over_with_the_reason(desk: Des
 # Versions
 
 
+def test_whose_later_ways_were_brought_forward_is_paged_again_by_the_next_step(desk: Desk) -> None:
+    desk.save(steps=[STEPS[0], {"notify": {"roles": ["primary"]}, "after": "2m"}])
+    alert = desk.open()
+    desk.turn(0)
+    # Her mail came back: the text message that was to wait for 3 minutes left at once, and nothing of hers is to come.
+    Delivery.objects.filter(alert=alert).update(status="sent", due_at=desk.at(0), sent_at=desk.at(0))
+    desk.turn(2)
+    assert [who for who, _by, minute, _status in desk.pages(alert) if minute >= 2] == ["alice", "alice"]
+    assert "still being paged" not in " ".join(desk.timeline(alert))
+
+
 def test_a_run_goes_on_with_the_version_it_began_with(desk: Desk) -> None:
     alert = desk.open()
     desk.turn(0)
