@@ -29,6 +29,7 @@ EMPTY = (
     "/groups/",
     "/sandbox/",
     "/wall/",
+    "/reports/",
     "/me/pages/",
     "/",
 )

@@ -30,6 +30,7 @@ EVERYBODY = (
     "/search/",
     "/search/?q=halo",
     "/wall/",
+    "/reports/",
 )
 ACTING = ("/alerts/new/",)
 ADMINISTERING = (

@@ -6,7 +6,7 @@ way in which those rows are written keeps them right.
 
 from __future__ import annotations
 
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -88,6 +88,8 @@ class Alert(models.Model):
             models.Index(
                 fields=("priority", "id"), condition=Q(status__in=sorted(NOT_LIVE)), name="alerts_alert_priority"
             ),
+            # Those opened in a stretch of time, for reports: of each stretch of the table the first and last moment.
+            BrinIndex(fields=("opened_at",), autosummarize=True, pages_per_range=32, name="alerts_alert_opened"),
         )
 
 

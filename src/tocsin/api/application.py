@@ -47,6 +47,7 @@ from tocsin.api import (
     providers,
     push_devices,
     reminders,
+    reports,
     sandbox_messages,
     schedule_trials,
     schedules,
@@ -97,6 +98,7 @@ _NOUNS = (
     settings,
     audit_log,
     system,
+    reports,
     imports,
 )
 #: These add to the routes of a noun above.

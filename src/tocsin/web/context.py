@@ -76,6 +76,7 @@ NAVIGATION: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
             Entry(_("Providers"), "send", "providers", Action.ADMINISTER, key="v"),
             Entry(_("Sandbox"), "flask", "sandbox", key="b"),
             Entry(_("Wall board"), "device-tv", "wall", key="w"),
+            Entry(_("Reports"), "chart-bar", "reports", key="r"),
             Entry(_("Audit log"), "history", "audit_log", Action.ADMINISTER, key="t"),
             Entry(_("System"), "activity", "system", Action.ADMINISTER, key="s"),
         ),

@@ -34,6 +34,7 @@ from tocsin.web.policies import views as policies
 from tocsin.web.providers import mail_replies
 from tocsin.web.providers import views as providers
 from tocsin.web.push import views as push
+from tocsin.web.reports import views as reports
 from tocsin.web.sandbox import views as sandbox
 from tocsin.web.search import views as search
 from tocsin.web.styleguide import views as styleguide
@@ -242,6 +243,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("outbound/", include(_outbound)),
     path("workflows/", include(_workflows)),
     path("wall/", wall.wall, name="wall"),
+    path("reports/", reports.reports, name="reports"),
+    path("reports/alerts.csv", reports.answers_csv, name="answers_csv"),
+    path("reports/nights.csv", reports.nights_csv, name="nights_csv"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
     path("search/", search.search, name="search"),
     path("sandbox/", sandbox.sandbox, name="sandbox"),

@@ -1,0 +1,142 @@
+"""Reports: how quickly alerts were answered, by what they were about, and who was called at night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+from django.http import HttpResponse
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, pgettext
+from django.views.decorators.http import require_safe
+
+from tocsin.core import csv_text, database
+from tocsin.reports import answers, nights
+from tocsin.reports.answers import Answers, By, Times
+from tocsin.reports.period import Period
+from tocsin.web.request import Request, page
+
+#: The stretches to choose from, in days, today among them.
+SPANS = (7, 30, 90, 365)
+_USUAL = 30
+
+#: By what the table is, and what its first column is called.
+TABLES = {
+    By.DAY: gettext_lazy("Day"),
+    By.HOUR: gettext_lazy("Hour"),
+    By.SOURCE: gettext_lazy("Source"),
+    By.INTEGRATION: gettext_lazy("Integration"),
+    By.GROUP: gettext_lazy("Group"),
+    By.CLIENT: gettext_lazy("Client"),
+    By.PRIORITY: gettext_lazy("Priority"),
+}
+#: What a file of figures has as its columns; the API's names.
+_ANSWERS_COLUMNS = (
+    "alerts",
+    *(f"{what}_{part}" for what in ("acknowledged", "assigned", "closed")
+      for part in ("count", "median_seconds", "p90_seconds")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table, its key as it is read, and its column or bar in the chart, in percent of the longest."""
+
+    label: str
+    answers: Answers
+    length: float
+    #: From where the column hangs down: SVG counts from the top.
+    top: float
+
+
+@require_safe
+def reports(request: Request) -> HttpResponse:
+    """The figures of some days, as a chart and a table."""
+    days, by, period = _asked(request)
+    with database.transaction() as connection:
+        together, found = answers.all_together(connection, period), answers.by(connection, period, by)
+        people = nights.of_everybody(connection, period)
+    rows = _rows(found, by)
+    context = {
+        "days": days,
+        "spans": SPANS,
+        "by": by,
+        "tables": list(TABLES.items()),
+        "column": TABLES[by],
+        "together": together,
+        # Days and hours are columns beside each other; names, of which there may be many, are bars.
+        "columns": rows if by in (By.DAY, By.HOUR) else (),
+        # The newest day is what one looks for.
+        "rows": rows[::-1] if by is By.DAY else rows,
+        "most": answers.MOST_ROWS,
+        "people": people,
+        "most_at_night": max((one.at_night for one in people), default=0),
+        "time_zone": request.user.time_zone,
+        "begins": nights.BEGINS,
+        "ends": nights.ENDS,
+    }
+    return page(request, "reports/reports.html", context)
+
+
+@require_safe
+def answers_csv(request: Request) -> HttpResponse:
+    """The table as a file: times in seconds."""
+    days, by, period = _asked(request)
+    with database.transaction() as connection:
+        found = answers.by(connection, period, by)
+    lines = ([row.key, row.alerts, *_numbers((row.acknowledged, row.assigned, row.closed))] for row in found)
+    return _file(f"alerts-by-{by}-{days}-days", [by.value, *_ANSWERS_COLUMNS], lines)
+
+
+@require_safe
+def nights_csv(request: Request) -> HttpResponse:
+    """Who was called at night, as a file."""
+    days, _by, period = _asked(request)
+    with database.transaction() as connection:
+        found = nights.of_everybody(connection, period)
+    lines = ([one.username, one.name, one.alerts, one.at_night, one.nights] for one in found)
+    return _file(f"nights-{days}-days", ["user", "name", "alerts", "at_night", "nights"], lines)
+
+
+def _asked(request: Request) -> tuple[int, By, Period]:
+    """What the address asks for; whatever it does not know is the usual."""
+    days = next((span for span in SPANS if str(span) == request.GET.get("days")), _USUAL)
+    by = next((key for key in By if key == request.GET.get("by")), By.DAY)
+    return days, by, Period.last_days(days, request.now, ZoneInfo(request.user.time_zone))
+
+
+def _rows(found: Sequence[Answers], by: By) -> list[Row]:
+    longest = max((row.alerts for row in found), default=0) or 1
+    lengths = [round(100 * row.alerts / longest, 1) for row in found]
+    return [
+        Row(_label(row.key, by), row, length, 100 - length) for row, length in zip(found, lengths, strict=True)
+    ]  # fmt: skip
+
+
+def _label(key: str, by: By) -> str:
+    match by:
+        case By.DAY:
+            return date_format(date.fromisoformat(key), pgettext("date format", "D j M Y"))
+        case By.HOUR:
+            return f"{key}:00"
+        case By.PRIORITY:
+            return key
+        case _:
+            return key or _("none")
+
+
+def _numbers(several: Iterable[Times]) -> list[object]:
+    return [value for one in several for value in (one.count, _seconds(one.median), _seconds(one.ninety))]
+
+
+def _seconds(span: timedelta | None) -> int | None:
+    return None if span is None else round(span.total_seconds())
+
+
+def _file(name: str, header: Sequence[str], lines: Iterable[Sequence[object]]) -> HttpResponse:
+    response = HttpResponse(csv_text.write([header, *lines]), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="tocsin-{name}.csv"'
+    return response

@@ -1,0 +1,57 @@
+"""Times of a report in cells of a table."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from tocsin.reports.answers import Times
+from tocsin.web.templatetags.parts import counted
+
+register = template.Library()
+
+_NOBODY = SafeString('<span class="soft">–</span>')
+
+
+@register.filter
+def short_span(value: timedelta | None) -> str:
+    """A span for a table, in its two biggest units at most: "45 s", "8 min", "4 h 32 min", "2 d 3 h"."""
+    if value is None:
+        return ""
+    minutes = round(value.total_seconds() / 60)
+    if minutes == 0:
+        return _("%(number)s s") % {"number": max(0, round(value.total_seconds()))}
+    days, hours, minutes = minutes // 1440, minutes % 1440 // 60, minutes % 60
+    units = ((days, _("%(number)s d")), (hours, _("%(number)s h")), (minutes, _("%(number)s min")))
+    said = [unit % {"number": number} for number, unit in (units[:2] if days else units[1:]) if number]
+    return " ".join(said)
+
+
+@register.simple_tag
+def times_cells(times: Times, alerts: int) -> SafeString:
+    """How many of the alerts, and the two times, in three cells."""
+    return format_html(
+        '<td class="tight right">{} <span class="soft">{}&nbsp;%</span></td><td>{}</td><td>{}</td>',
+        counted(times.count),
+        round(100 * times.count / alerts) if alerts else 0,
+        short_span(times.median) or _NOBODY,
+        short_span(times.ninety) or _NOBODY,
+    )
+
+
+@register.simple_tag
+def times_cell(times: Times, label: str) -> SafeString:
+    """Both times and how many, in one cell that says on a phone what it is about."""
+    if not times.count:
+        return format_html('<td data-label="{}">{}</td>', label, _NOBODY)
+    return format_html(
+        '<td data-label="{}">{}<div class="meta">{} · {}</div></td>',
+        label,
+        short_span(times.median),
+        short_span(times.ninety),
+        _("%(count)s alerts") % {"count": counted(times.count)},
+    )

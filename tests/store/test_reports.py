@@ -1,0 +1,179 @@
+"""What reports say of alerts that people answered, late or never, and of nights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.store.people import make_group, make_user
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.states import AlertStatus, EventKind, Priority
+from tocsin.core import database as store
+from tocsin.core.errors import Rejected
+from tocsin.core.ids import first_uuid7
+from tocsin.escalation.models import Run
+from tocsin.notify.models import Delivery, Notification
+from tocsin.people.models import User
+from tocsin.reports import answers, nights
+from tocsin.reports.answers import Answers, By
+from tocsin.reports.nights import Nights
+from tocsin.reports.period import Period
+
+ZURICH = ZoneInfo("Europe/Zurich")
+MINUTE = timedelta(minutes=1)
+_numbers = count()
+
+
+def opened(at: datetime, *happened: tuple[EventKind, int], groups: Sequence[int] = (), **fields: object) -> Alert:
+    """An alert of that moment, and what happened to it so many minutes later."""
+    alert = Alert.objects.create(**{"subject": "VPN down", "opened_at": at, "last_message_at": at, **fields})
+    for kind, minutes in happened:
+        AlertEvent.objects.create(alert=alert, at=at + minutes * MINUTE, kind=kind, reason="so")
+    if groups:
+        Run.objects.create(alert=alert, status="ended", mode="page", started_at=at, recipient_groups=list(groups))
+    return alert
+
+
+def closed(at: datetime, minutes: int, **fields: object) -> Alert:
+    return opened(at, status=AlertStatus.CLOSED, closed_at=at + minutes * MINUTE, **fields)
+
+
+def last_week(now: datetime) -> Period:
+    return Period.last_days(7, now, ZURICH)
+
+
+def asked(period: Period, by: By) -> dict[str, Answers]:
+    with store.transaction() as connection:
+        return {row.key: row for row in answers.by(connection, period, by)}
+
+
+def together(period: Period) -> Answers:
+    with store.transaction() as connection:
+        return answers.all_together(connection, period)
+
+
+def test_a_time_is_that_until_it_happened_first_and_of_those_it_happened_to(database: str, now: datetime) -> None:
+    at = now - timedelta(hours=3)
+    for minutes in (1, 2, 3, 4, 100):
+        opened(at, (EventKind.ACKNOWLEDGED, minutes), (EventKind.ACKNOWLEDGED, 101))
+    opened(at, (EventKind.ASSIGNED, 7))
+    closed(at, 30)
+    found = together(last_week(now))
+    assert (found.alerts, found.acknowledged.count, found.assigned.count, found.closed.count) == (7, 5, 1, 1)
+    assert (found.acknowledged.median, found.acknowledged.ninety) == (3 * MINUTE, timedelta(minutes=61, seconds=36))
+    assert found.assigned.median == 7 * MINUTE
+    assert found.closed.ninety == 30 * MINUTE
+
+
+def test_what_nobody_has_to_answer_does_not_count(database: str, now: datetime) -> None:
+    parent = opened(now - MINUTE)
+    opened(now - MINUTE, test=True)
+    opened(now - MINUTE, watch=True)
+    opened(now - MINUTE, status=AlertStatus.MERGED, merged_into=parent)
+    opened(now - timedelta(days=8))
+    opened(now + MINUTE)
+    assert together(last_week(now)).alerts == 1
+
+
+def test_nothing_has_no_times(database: str, now: datetime) -> None:
+    found = together(last_week(now))
+    assert (found.alerts, found.acknowledged.count, found.acknowledged.median) == (0, 0, None)
+    assert [row.alerts for row in asked(last_week(now), By.DAY).values()] == [0] * 7
+    assert asked(last_week(now), By.CLIENT) == {}
+
+
+def test_days_and_hours_are_the_readers_and_none_is_left_out(database: str, now: datetime) -> None:
+    # Half past midnight on the 24th in Zürich is the 23rd in London.
+    opened(datetime(2026, 11, 23, 23, 30, tzinfo=UTC))
+    days = asked(last_week(now), By.DAY)
+    assert list(days) == [f"2026-11-{day}" for day in range(18, 25)]
+    assert [day for day, row in days.items() if row.alerts] == ["2026-11-24"]
+    hours = asked(last_week(now), By.HOUR)
+    assert len(hours) == 24
+    assert [hour for hour, row in hours.items() if row.alerts] == ["00"]
+
+
+@pytest.mark.parametrize("day", [datetime(2026, 3, 29, tzinfo=ZURICH), datetime(2026, 10, 25, tzinfo=ZURICH)])
+def test_a_day_on_which_clocks_change_is_one_day(database: str, day: datetime) -> None:
+    for hour in (0, 4, 23):
+        opened(day.replace(hour=hour, minute=59).astimezone(UTC))
+    period = Period.last_days(2, day.replace(hour=23, minute=59, second=59), ZURICH)
+    assert [row.alerts for row in asked(period, By.DAY).values()] == [0, 3]
+
+
+def test_names_are_in_the_order_of_how_often_and_priorities_in_their_own(database: str, now: datetime) -> None:
+    for client, source, priority in (("Acme", "Halo", "low"), ("Acme", "", "low"), ("", "Halo", "critical")):
+        opened(now - MINUTE, client=client, source=source, priority=Priority(priority))
+    period = last_week(now)
+    assert [(key, row.alerts) for key, row in asked(period, By.CLIENT).items()] == [("Acme", 2), ("", 1)]
+    assert [(key, row.alerts) for key, row in asked(period, By.SOURCE).items()] == [("Halo", 2), ("", 1)]
+    priorities = asked(period, By.PRIORITY)
+    assert [(key, row.alerts) for key, row in priorities.items()] == [
+        ("critical", 1), ("high", 0), ("medium", 0), ("low", 2)
+    ]  # fmt: skip
+    assert [(key, row.alerts) for key, row in asked(period, By.INTEGRATION).items()] == [("", 3)]
+
+
+def test_an_alert_of_two_groups_is_both_groups_and_one_of_all(database: str, now: datetime) -> None:
+    desk, net = make_group("Desk", now).pk, make_group("Net", now).pk
+    opened(now - MINUTE, groups=[desk, net])
+    opened(now - MINUTE, groups=[net])
+    opened(now - MINUTE)
+    groups = asked(last_week(now), By.GROUP)
+    assert {key: row.alerts for key, row in groups.items()} == {"Net": 2, "Desk": 1, "": 1}
+    assert together(last_week(now)).alerts == 3
+
+
+def called(user: User, alert: Alert, at: datetime, **fields: object) -> None:
+    number = first_uuid7(at)
+    number = type(number)(int=number.int + next(_numbers))
+    wanted = {"alert": alert, "user": user, "channel": "sms", "address": "+41790000001", "purpose": "page", **fields}
+    notification = {key: value for key, value in wanted.items() if key in ("alert", "user", "purpose", "channel")}
+    Notification.objects.create(id=number, address="+41790000001", created_at=at, **notification)
+    Delivery.objects.create(
+        **{"id": number, "notification_id": number, "status": "sent", "provider_name": "Twilio", "queued_at": at,
+           "due_at": at, "sent_at": at, **wanted}
+    )  # fmt: skip
+
+
+def of_everybody(period: Period) -> list[Nights]:
+    with store.transaction() as connection:
+        return nights.of_everybody(connection, period)
+
+
+def test_a_night_is_where_the_person_lives_and_lasts_over_midnight(database: str, now: datetime) -> None:
+    alice, bob = make_user("alice", now, time_zone="Europe/Zurich"), make_user("bob", now, time_zone="Asia/Tokyo")
+    first, second = opened(now), opened(now)
+    # 23:30 and 05:59 in Zürich are one night; in Tokyo it is day.
+    for at in (datetime(2026, 11, 22, 22, 30, tzinfo=UTC), datetime(2026, 11, 23, 4, 59, tzinfo=UTC)):
+        called(alice, first, at)
+        called(alice, second, at)
+        called(bob, first, at)
+    called(alice, first, datetime(2026, 11, 23, 5, 0, tzinfo=UTC))
+    assert of_everybody(last_week(now)) == [Nights("alice", "alice", 2, 2, 1), Nights("bob", "bob", 1, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"channel": "email"},
+        {"provider_name": "sandbox"},
+        {"status": "cancelled", "sent_at": None},
+        {"purpose": "all_clear"},
+        {"sent_at": datetime(2026, 11, 1, 2, tzinfo=UTC)},
+    ],
+)
+def test_what_wakes_nobody_does_not_count(database: str, now: datetime, fields: dict[str, object]) -> None:
+    called(make_user("alice", now), opened(now), datetime(2026, 11, 23, 2, tzinfo=UTC), **fields)
+    assert of_everybody(last_week(now)) == []
+
+
+def test_a_period_ends_after_it_begins_and_is_a_year_at_most(now: datetime) -> None:
+    for until in (now, now - MINUTE, now + timedelta(days=367)):
+        with pytest.raises(Rejected) as refused:
+            Period.between(now, until, ZURICH)
+        assert refused.value.field == "to"

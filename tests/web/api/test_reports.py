@@ -1,0 +1,51 @@
+"""Reports over the API: the figures of the page, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from urllib.parse import quote
+
+import pytest
+
+from tests.web.api.conftest import Api
+from tests.web.api.test_errors import refused
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.core import clock
+
+
+def test_answers_are_told_apart_by_what_is_asked_for(observer: Api, open_alert: Callable[..., int]) -> None:
+    number = open_alert("VPN down", columns={"client": "Acme"})
+    open_alert("Disk full")
+    opened = Alert.objects.get(pk=number).opened_at
+    AlertEvent.objects.create(alert_id=number, at=opened + timedelta(seconds=90), kind="acknowledged", reason="so")
+    said = observer.get("reports/answers?by=client").body
+    acknowledged = {"count": 1, "median_seconds": 90.0, "p90_seconds": 90.0}
+    never = {"count": 0, "median_seconds": None, "p90_seconds": None}
+    assert said["all"] == {"key": "", "alerts": 2, "acknowledged": acknowledged, "assigned": never, "closed": never}
+    assert [(row["key"], row["alerts"], row["acknowledged"]) for row in said["rows"]] == [
+        ("", 1, never),
+        ("Acme", 1, acknowledged),
+    ]
+    assert len(observer.get("reports/answers").body["rows"]) == 31
+
+
+def test_a_report_is_about_what_lies_between_two_moments(observer: Api, open_alert: Callable[..., int]) -> None:
+    open_alert("VPN down")
+    begin, end = clock.now() - timedelta(hours=2), clock.now() - timedelta(hours=1)
+    said = observer.get(f"reports/answers?from={quote(begin.isoformat())}&to={quote(end.isoformat())}").body
+    assert said["all"]["alerts"] == 0
+    assert observer.get(f"reports/nights?to={quote(end.isoformat())}").body["people"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("answers?by=colour", "by"),
+        ("answers?from=yesterday", "from"),
+        ("answers?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+        ("nights?from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+    ],
+)
+def test_what_cannot_be_reported_is_refused_with_its_place(observer: Api, query: str, field: str) -> None:
+    refused(observer.get(f"reports/{query}"), 400, "invalid", field)
