@@ -54,7 +54,9 @@ def follow(run: RunState, before: AlertState, after: AlertState, events: Iterabl
     elif before.is_owned != after.is_owned:
         _owner_changed(work, happened, reason)
     elif (before.owner_id, before.owner_name) != (after.owner_id, after.owner_name):
-        work.cancel(reason)
+        # What a taking from somebody cancelled comes back when it is undone.
+        if EventKind.UNDONE not in happened:
+            work.cancel(reason)
     elif before.acknowledged != after.acknowledged:
         _acknowledgements_changed(work, before, happened, reason)
     _hold_changed(work, before)

@@ -244,6 +244,16 @@ def test_undoing_a_take_goes_on_where_it_was_and_does_not_start_again() -> None:
     assert world.to(15).paged == [(0, ALICE), (5, BOB), (15, ALICE), (15, BOB)]
 
 
+def test_undoing_a_take_from_somebody_gives_back_the_pages_of_whoever_was_woken_beside_them() -> None:
+    world = World(plan(*STANDARD)).to(1)
+    for command in (take(ALICE), Escalate(actor=actor(CAROL)), take(DAVE)):
+        world.act(command)
+    cancelled = len(world.cancels)
+    world.act(Undo(actor=actor(DAVE)))
+    assert world.alert.owner_id == ALICE
+    assert world.cancels[cancelled:] == []
+
+
 def test_undoing_a_giving_back_stops_again_and_cancels_what_it_had_started() -> None:
     world = World(plan(*STANDARD)).to(1)
     world.act(take(ALICE))
