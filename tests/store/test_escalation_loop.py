@@ -191,6 +191,8 @@ def test_whose_later_ways_were_brought_forward_is_paged_again_by_the_next_step(d
     desk.turn(0)
     # Her mail came back: the text message that was to wait for 3 minutes left at once, and nothing of hers is to come.
     Delivery.objects.filter(alert=alert).update(status="sent", due_at=desk.at(0), sent_at=desk.at(0))
+    with tocsin_database.transaction() as connection:
+        assert next_steps(connection, [alert], desk.at(1))[alert].summary.startswith("pages Alice")
     desk.turn(2)
     assert [who for who, _by, minute, _status in desk.pages(alert) if minute >= 2] == ["alice", "alice"]
     assert "still being paged" not in " ".join(desk.timeline(alert))

@@ -15,14 +15,14 @@ from typing import Any
 
 from tocsin.alerts import commands, lifecycle, reactors, rows
 from tocsin.alerts.orders import AlertState
-from tocsin.alerts.reactors import AlertChange, Paging, PagingMode
+from tocsin.alerts.reactors import AlertChange, Paging
 from tocsin.core import clock, database
 from tocsin.core.database import Connection
 from tocsin.core.loops import Loop
-from tocsin.escalation import paging, rosters, table
+from tocsin.escalation import paging, rosters, table, to_come
 from tocsin.escalation.engine import advance
 from tocsin.escalation.plans import plans
-from tocsin.escalation.runs import Decision, Pause, RunState, with_progress
+from tocsin.escalation.runs import Decision, Pause, RunState
 from tocsin.escalation.table import NewRun
 from tocsin.notify import pause as pauses
 
@@ -180,7 +180,7 @@ def _decide(
             runs[row["id"]] = table.as_run(row, known)
         except Exception as problem:  # noqa: BLE001 - one unreadable row must not stop the others
             failed.append((row["id"], problem))
-    runs = _without_the_tried(connection, runs, now)
+    runs = to_come.only_those(connection, runs, now)
     states = rows.load(connection, [run.alert_id for run in runs.values()])
     people = rosters.roster(connection, runs.values(), now)
     decisions: list[tuple[int, Decision]] = []
@@ -195,30 +195,6 @@ def _decide(
             raise error
         log.error("Run %s could not be decided.", row_id, exc_info=error)
         _fail(connection, row_id, error, now)
-
-
-_TO_COME = """
-SELECT DISTINCT alert_id, user_id FROM notify_delivery
-WHERE alert_id = ANY(%s) AND purpose = 'page' AND status IN ('queued', 'sending') AND user_id IS NOT NULL
-"""
-
-
-def _without_the_tried(connection: Connection, runs: Mapping[int, RunState], now: datetime) -> dict[int, RunState]:
-    """The runs without those whose pages have all left, sooner than was planned: what a failed way brought forward."""
-    found = dict(runs)
-    waited = {
-        row_id: run
-        for row_id, run in runs.items()
-        if run.mode is PagingMode.PAGE and any(until > now for until in run.progress.busy.values())
-    }
-    if not waited:
-        return found
-    to_come = set(connection.execute(_TO_COME, (sorted({run.alert_id for run in waited.values()}),)).fetchall())
-    for row_id, run in waited.items():
-        busy = run.progress.busy.items()
-        kept = {user: until for user, until in busy if until <= now or (run.alert_id, user) in to_come}
-        found[row_id] = with_progress(run, busy=kept)
-    return found
 
 
 def _write(

@@ -11,7 +11,7 @@ import msgspec
 from tocsin.alerts import rows
 from tocsin.core.database import Connection
 from tocsin.core.errors import Permanent
-from tocsin.escalation import forecast, plans, rosters, table
+from tocsin.escalation import forecast, plans, rosters, table, to_come
 from tocsin.escalation.forecast import NextStep
 from tocsin.escalation.runs import Pause, RunState, RunStatus
 from tocsin.notify import pause as pauses
@@ -40,6 +40,7 @@ def next_steps(connection: Connection, alert_ids: Sequence[int], now: datetime) 
         except (Permanent, msgspec.ValidationError) as error:
             log.warning("The run of alert %s cannot be read: %s", alert_id, error)
             upcoming[alert_id] = NextStep(row["due_at"], row["reason"])
+    runs = to_come.only_those(connection, runs, now)
     states = rows.load(connection, list(runs))
     roster = rosters.roster(connection, runs.values(), now)
     held = pauses.current(connection, now)
