@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.doubles.halo import API_AGENT, DESK_AGENT, EVENTS, Halo, HaloServer, running
+from tests.store import outbound
 from tests.store.people import ACTOR, make_user
 from tocsin.alerts import commands as alerts
 from tocsin.alerts.models import Alert, AlertEvent
@@ -108,9 +109,7 @@ class Pair:
         """Until nothing is on its way in either direction."""
         self.seconds = self.seconds if seconds is None else seconds
         for _ in range(turns):
-            self.box.turn()
-            was_busy = bool(self.box.in_flight.jobs())
-            self.box.settle()
+            was_busy = outbound.turn(self.box)
             sent = self.server.hooks.run()
             asked = asking.ask_about(self.directory, lambda: self.now)
             drained = drain(self.registry, self.numbers, self.now)

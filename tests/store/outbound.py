@@ -50,16 +50,27 @@ class Desk:
         self.seconds = self.seconds if seconds is None else seconds
         box = (self.outboxes or [self.outbox()])[0]
         for _ in range(turns):
-            box.turn()
-            if not box.in_flight.jobs():
+            if not turn(box):
                 return
-            box.settle()
 
     def calls(self, **wanted: Any) -> list[Call]:
         return list(Call.objects.filter(**wanted).order_by("pk"))
 
     def standing(self, integration: OutboundIntegration) -> Standing:
         return Standing.objects.get(pk=integration.pk)
+
+
+def turn(box: Outbox) -> bool:
+    """One turn and what comes of it; whether anything did. What is claimed may have been written down before anybody
+    could look at what is on its way."""
+    before = _standing()
+    box.turn()
+    box.settle()
+    return _standing() != before
+
+
+def _standing() -> list[tuple[object, ...]]:
+    return list(Call.objects.order_by("pk").values_list("status", "attempts", "due_at", "error"))
 
 
 @contextmanager
