@@ -7,12 +7,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
-from ninja import Query
+from ninja import Query, Schema
 from pydantic import BaseModel, Field
 
 from tocsin.access.roles import Action
 from tocsin.api.gate import caller
-from tocsin.api.on_call import RangeQuery
+from tocsin.api.lookup import ScheduleMoment
 from tocsin.api.routes import Routes
 from tocsin.core import database
 from tocsin.reports import answers, nights
@@ -69,7 +69,14 @@ class NightsAnswer(BaseModel):
     people: list[NightsShape]
 
 
-class AnswersQuery(RangeQuery):
+class PeriodQuery(Schema):
+    """From when to when."""
+
+    since: ScheduleMoment | None = Field(default=None, alias="from", description="30 days before `to`, if not given.")
+    until: ScheduleMoment | None = Field(default=None, alias="to", description="Now, where it is not given.")
+
+
+class AnswersQuery(PeriodQuery):
     """By what the alerts are told apart, and of when."""
 
     by: By = By.DAY
@@ -93,8 +100,10 @@ def report_answers(request: HttpRequest, query: Query[AnswersQuery]) -> dict[str
     }
 
 
-@routes.get("/nights", Action.SEE, answers=NightsAnswer, summary="Who was called at night, and how often")
-def report_nights(request: HttpRequest, query: Query[RangeQuery]) -> dict[str, Any]:
+@routes.get(
+    "/nights", Action.SEE, answers=NightsAnswer, summary="Who was called at night, and how often; the last 30 days"
+)
+def report_nights(request: HttpRequest, query: Query[PeriodQuery]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
         found = nights.of_everybody(connection, period)
@@ -104,7 +113,7 @@ def report_nights(request: HttpRequest, query: Query[RangeQuery]) -> dict[str, A
     return {"since": period.since, "until": period.until, "people": people}
 
 
-def _period(request: HttpRequest, query: RangeQuery) -> Period:
+def _period(request: HttpRequest, query: PeriodQuery) -> Period:
     who = caller(request)
     until = query.until or who.now
     return Period.between(query.since or until - _USUAL, until, ZoneInfo(who.user.time_zone))
