@@ -9,9 +9,10 @@ import pytest
 
 from tests.store.sending import Post, post_office
 from tocsin.alerts import commands, reactors
+from tocsin.alerts.models import AlertEvent
 from tocsin.alerts.orders import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
 from tocsin.notify import reactor
-from tocsin.notify.models import Notification
+from tocsin.notify.models import Delivery, Notification, OptOut
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -130,3 +131,55 @@ def test_who_was_paged_again_after_an_all_clear_is_told_again(post: Post) -> Non
     post.go(post.seconds + 20)
     post.act(alert, Close(actor=post.actor("carol")))
     assert [name for name, _ in told(alert)] == ["alice", "bob", "bob"]
+
+
+EMAIL = {"label": "Email", "channel": "email", "address": "dave@example.org"}
+SMS = {"label": "SMS", "channel": "sms", "address": "+41790000004"}
+CALL = {"label": "Phone", "channel": "voice", "address": "+41790000004", "wait": "30m"}
+
+
+def closed_for_dave(post: Post, *methods: dict[str, str], without: str) -> Delivery:
+    """The all-clear to Dave, who was paged at once by what does not wait, and has lost a way since."""
+    dave = post.user("dave", *methods)
+    alert = post.alert()
+    post.page(alert, "dave")
+    post.go(post.seconds + 20)
+    post.act(alert, Close(actor=post.actor("carol")))
+    dave.contact_methods.filter(label=without).delete()
+    post.go(post.seconds + 20)
+    return Delivery.objects.select_related("notification").get(purpose="all_clear", alert=alert)
+
+
+def test_an_all_clear_whose_way_was_removed_goes_by_the_quietest_other_way_that_was_used(post: Post) -> None:
+    clear = closed_for_dave(post, EMAIL, SMS, CALL, without="Email")
+    assert (clear.status, clear.channel, clear.address) == ("sent", "sms", "+41790000004")
+    assert clear.notification.label == "SMS"
+    assert clear.notification.reason == (
+        "You were paged about this alert and need to do nothing. "
+        "It comes by SMS, because Email cannot be used any more."
+    )
+
+
+def test_an_all_clear_goes_by_a_way_that_was_not_used_where_no_other_is_left(post: Post) -> None:
+    clear = closed_for_dave(post, SMS, CALL, without="SMS")
+    assert (clear.status, clear.channel) == ("sent", "voice")
+
+
+def test_an_all_clear_to_a_number_from_which_stop_was_sent_goes_by_another_way(post: Post) -> None:
+    post.user("dave", SMS, CALL)
+    alert = post.alert()
+    post.page(alert, "dave")
+    post.go(post.seconds + 20)
+    OptOut.objects.create(channel="sms", address="+41790000004", provider_name="Twilio", at=post.now)
+    post.act(alert, Close(actor=post.actor("carol")))
+    post.go(post.seconds + 20)
+    assert Delivery.objects.get(purpose="all_clear").channel == "voice"
+
+
+def test_an_all_clear_to_whoever_has_no_way_left_fails_and_says_so(post: Post) -> None:
+    clear = closed_for_dave(post, SMS, without="SMS")
+    assert (clear.status, clear.error) == ("failed", "Dave uses SMS no more.")
+    told_of = AlertEvent.objects.filter(alert=clear.alert_id, kind="page_failed")
+    assert [event.reason for event in told_of] == [
+        "An all-clear could not be sent to Dave by SMS: Dave uses SMS no more."
+    ]

@@ -149,6 +149,13 @@ class Fail:
 type Verdict = Send | Cancel | Wait | Fail
 
 
+def needs_another_way(due: Due, problem: Problem) -> bool:
+    """Whether it tells a person that nothing is left to do, and cannot go by the way that it was written for."""
+    if due.purpose is not Purpose.ALL_CLEAR or due.user_id is None or not due.has_been_paged:
+        return False
+    return due.has_opted_out or due.is_by_unused or problem(due.channel, due.address) is not None
+
+
 def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
     """What to do with a due delivery, just before it is sent. `problem` says why an address cannot be used."""
     alert = due.alert
@@ -168,7 +175,7 @@ def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
     if due.is_by_unused:
         what = due.label or due.channel
         gone = f"{due.user_name} uses {what} no more." if due.user_id else f"{what} is a contact of its group no more."
-        return Cancel(gone) if due.purpose is Purpose.ALL_CLEAR else Fail(gone)
+        return Fail(gone)
     return Send()
 
 

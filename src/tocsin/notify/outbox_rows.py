@@ -14,10 +14,11 @@ from uuid import UUID
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.notify import other_ways
 from tocsin.notify.bundling import WINDOW, Key, Room, has_waited, most_together
 from tocsin.notify.bundling import key as key_of
 from tocsin.notify.channels.registry import address_problem
-from tocsin.notify.due import AlertFacts, Cancel, Due, Fail, Send, Wait, verdict
+from tocsin.notify.due import AlertFacts, Cancel, Due, Fail, Send, Wait, needs_another_way, verdict
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.states import Purpose
 
@@ -224,6 +225,9 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]
     if moved := [due for due in known.values() if due.has_moved]:
         _readdress(connection, moved)
         known |= {due.id: due for due in facts(connection, [due.id for due in moved])}
+    stuck = [due for due in known.values() if needs_another_way(due, address_problem)]
+    if turned := other_ways.take(connection, stuck):
+        known |= {due.id: due for due in facts(connection, [due.id for due in turned])}
     ready: list[Due] = []
     cancelled: list[tuple[Due, str]] = []
     waiting: list[tuple[Due, str, datetime]] = []

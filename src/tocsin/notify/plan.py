@@ -196,3 +196,24 @@ def all_clears(
             way = next(page for page in pages if page.channel == quiet)
             found.append(AllClear(alert_id, user_id, way.channel, way.address, way.label))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWay:
+    """A contact method that can be used."""
+
+    label: str
+    channel: str
+    address: str
+    #: Whether the person was paged about the alert on its channel.
+    was_used: bool
+
+
+def other_way(ways: Sequence[OtherWay], quietest: Quietest) -> OtherWay | None:
+    """By which of a person's ways an all-clear goes whose own cannot be used any more: the quietest channel that they
+    were paged by, else the quietest that they have; None where they have none."""
+    candidates = [way for way in ways if way.was_used] or ways
+    if not candidates:
+        return None
+    quiet = quietest({way.channel for way in candidates})
+    return next(way for way in candidates if way.channel == quiet)

@@ -56,7 +56,7 @@ def test_a_page_by_a_contact_method_that_the_person_uses_no_more_fails_with_the_
     contact = due(label="Chat", address_now="", user_id=None, user_name="")
     assert judged(contact, NOW) == Fail("Chat is a contact of its group no more.")
     cleared = due(label="SMS", address_now="", purpose=Purpose.ALL_CLEAR, has_been_paged=True)
-    assert judged(cleared, NOW) == Cancel("Alice uses SMS no more.")
+    assert judged(cleared, NOW) == Fail("Alice uses SMS no more.")
     assert judged(due(address_now="", purpose=Purpose.NOTICE), NOW) == Send()
 
 

@@ -227,6 +227,7 @@ SENTENCES = (
     _("The group contact that this step names exists no longer"),
     _("The user whom this step names exists no longer"),
     _("You were paged about this alert and need to do nothing"),
+    _("It comes by {name}, because {name_b} cannot be used any more"),
     _("You acknowledged this alert a while ago"),
     _("Confirm this address first, by the code that is sent to it"),
     _("Somebody asked for this test"),
