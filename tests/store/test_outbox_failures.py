@@ -422,7 +422,7 @@ def test_where_a_channels_providers_do_not_carry_to_an_address_the_page_fails_an
     post.page(alert := post.alert(), "alice")
     post.go(0)
     assert post.states(alert) == [
-        ("SMS", "failed", "sandbox"), ("Phone", "failed", "sandbox"), ("Email", "sent", "SMTP (environment)"),
+        ("SMS", "failed", ""), ("Phone", "failed", ""), ("Email", "sent", "SMTP (environment)"),
     ]  # fmt: skip
     text, call, _ = post.deliveries(alert)
     assert text.error == "No provider carries SMS to this address."

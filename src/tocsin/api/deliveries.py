@@ -35,7 +35,7 @@ class DeliveryShape(BaseModel):
     user: str | None
     purpose: Purpose
     channel: str
-    provider: str | None = Field(description="`sandbox` when nothing left the machine.")
+    provider: str | None = Field(description="`sandbox` when it was kept there; null when no provider was asked.")
     address: str = Field(description="Masked for whoever may not see it.")
     status: DeliveryStatus
     attempts: int

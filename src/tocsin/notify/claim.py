@@ -43,7 +43,10 @@ class Job:
 
     @property
     def provider(self) -> str:
-        return self.carrier.name if self.carrier else SANDBOX
+        """Its name; empty where it is handed to nobody, since nobody can send it."""
+        if self.carrier is not None:
+            return self.carrier.name
+        return "" if self.problem else SANDBOX
 
     @property
     def ids(self) -> list[UUID]:

@@ -118,7 +118,7 @@ class Delivery(models.Model):
     is_first = models.BooleanField(default=False, db_default=False)
     status = models.TextField(default=DeliveryStatus.QUEUED, db_default="queued")
     provider = models.ForeignKey(Provider, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    #: The provider's name as it was; `sandbox` when nothing left the machine.
+    #: The provider's name as it was; `sandbox` when nothing left the machine; empty where nobody was asked.
     provider_name = models.TextField(default="", db_default="")
     attempts = models.SmallIntegerField(default=0, db_default=0)
     error = models.TextField(default="", db_default="")

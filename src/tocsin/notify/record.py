@@ -236,7 +236,7 @@ def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers
     due, failed = trouble.due, trouble.failed
     if withdrawn:
         return Step(trouble, "cancelled", f"It had not left when this came: {withdrawn}")
-    names = list(providers) or [SANDBOX]
+    names = list(providers) or [trouble.provider]
     if due.problem:
         # No provider can mend what is wrong with the address.
         return Step(trouble, "failed", _given_up(trouble, 1, names), is_over=True)
@@ -255,7 +255,7 @@ def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers
         case Again(provider, delay) if provider == trouble.provider:
             return Step(trouble, "queued", _again(failed, current.tries), due_at=trouble.at + delay)
         case Again(provider, delay):
-            reason = f"{trouble.provider} could not send it; {provider} takes over."
+            reason = f"{trouble.provider or 'Tocsin'} could not send it; {provider} takes over."
             return Step(trouble, "failed", reason, due_at=trouble.at + delay, next_provider=provider)
 
 
@@ -302,7 +302,7 @@ def _write(connection: Connection, steps: Sequence[Step]) -> None:
                 [ids.uuid7() for _ in following],
                 [step.trouble.due.id for step in following],
                 [step.next_provider for step in following],
-                [f"{step.trouble.provider} could not send it." for step in following],
+                [f"{step.trouble.provider or 'Tocsin'} could not send it." for step in following],
                 [step.trouble.at for step in following],
                 [step.due_at for step in following],
             ),

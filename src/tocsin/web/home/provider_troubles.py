@@ -42,7 +42,7 @@ def found(now: datetime) -> Iterator[tuple[str, str, bool]]:
         text = _("%(name)s fails, and others take its turn: %(error)s") % {"name": row.name, "error": row.error}
         yield text, reverse("providers"), True
     known = [row.name for row in passed_over]
-    otherwise = failed.filter(_sent_otherwise()).exclude(provider_name__in=known)
+    otherwise = failed.filter(_sent_otherwise()).exclude(provider_name__in=["", *known])
     for name, number in _by_provider(otherwise) if has_failed else ():
         text = ngettext(
             "%(name)s could not send %(count)d message in the last 24 hours; another provider did",
