@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import debian
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -20,6 +22,7 @@ def main() -> None:
     unknown = [name for name in names if name not in found]
     if unknown or not found:
         sys.exit(f"bench: no benchmark {', '.join(unknown)}; there are: {', '.join(found) or 'none'}")
+    debian.bring()
     failed = []
     for name in names:
         print(f"\n── {name}", flush=True)

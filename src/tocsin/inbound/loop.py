@@ -14,6 +14,7 @@ from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.loops import Loop
 from tocsin.inbound import batch, heartbeats, messages, other_side, pruning, searching
+from tocsin.inbound.bodies import body_of
 from tocsin.inbound.decode import Element, decode
 from tocsin.inbound.mail import mailbox_loop
 from tocsin.inbound.messages import Incoming
@@ -135,7 +136,7 @@ def _count_failure(connection: Connection, incoming: Incoming) -> int:
 
 def incoming_of(row: Mapping[str, Any], registry: Registry, now: datetime) -> Incoming:
     """A stored message as it is decided again."""
-    raw, content_type = bytes(row["raw"]), row["content_type"]
+    raw, content_type = body_of(row["raw"]), row["content_type"]
     kind = registry.door(row["integration_id"]).reader.kind
     kept: Mapping[str, Any] = row["verdict"] or {}
     test_user_id, test_id = kept.get("test", (None, ""))

@@ -14,6 +14,7 @@ from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.json_text import as_json, bytes_in_json
 from tocsin.core.storable import without_unstorable
+from tocsin.inbound.bodies import kept
 from tocsin.inbound.decode import Element
 from tocsin.inbound.mapping.fields import line
 from tocsin.inbound.outcomes import MessageStatus
@@ -91,7 +92,10 @@ class MessageRow(msgspec.Struct, frozen=True):
     key_hash: bytes | None = None
 
 
-#: Bodies travel as one string of bytes, as they came, of which each row takes its own.
+#: What is decided later.
+WAITING = (MessageStatus.PENDING, MessageStatus.DELAYED)
+
+#: Bodies travel as one string of bytes, of which each row takes its own.
 _INSERT = """
 INSERT INTO inbound_inboundmessage (id, integration_id, received_at, status, reason, source_id, source_status, subject,
        alert_id, raw, content_type, headers, version_id, verdict, replay_of, key_hash, test, failures)
@@ -120,11 +124,16 @@ def ready(connection: Connection) -> Iterator[None]:
 
 
 def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
-    """Writes messages in one statement, bodies as they came."""
+    """Writes messages in one statement."""
     written = []
+    bodies = []
     starts = 1
     for row in rows:
-        incoming, stored, size = row.incoming, row.stored, len(row.incoming.raw)
+        incoming, stored = row.incoming, row.stored
+        # One that waits is read again by whichever node decides it, also one that knows no packed bodies yet.
+        body = incoming.raw if stored.status in WAITING else kept(incoming.raw)
+        size = len(body)
+        bodies.append(body)
         written.append(
             {
                 "id": incoming.id,
@@ -148,8 +157,7 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
             }
         )
         starts += size
-    bodies = b"".join([row.incoming.raw for row in rows])
-    connection.execute(_INSERT, {"bodies": bodies, "rows": as_json(written)})
+    connection.execute(_INSERT, {"bodies": b"".join(bodies), "rows": as_json(written)})
 
 
 def stored_already(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Stored]:

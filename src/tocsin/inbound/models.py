@@ -10,6 +10,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.core.name_field import validate_name
+from tocsin.inbound.body_field import BodyField
 from tocsin.inbound.heartbeat import Health
 from tocsin.inbound.maintenance.windows import WindowAction
 from tocsin.inbound.outcomes import IntegrationMode, MessageStatus
@@ -99,7 +100,7 @@ class InboundMessage(models.Model):
     alert = models.ForeignKey(
         "alerts.Alert", null=True, on_delete=models.SET_NULL, related_name="+", db_constraint=False, db_index=False
     )
-    raw = models.BinaryField()
+    raw = BodyField()
     content_type = models.TextField(default="", db_default="")
     #: An allow-list of headers; credentials only as "present, valid".
     headers = models.JSONField(default=dict, db_default={})

@@ -13,6 +13,7 @@ from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound import commands, specs
+from tocsin.inbound.bodies import body_of
 from tocsin.inbound.decode import decode
 from tocsin.inbound.explained import reader_of
 from tocsin.inbound.models import Integration
@@ -148,7 +149,7 @@ def _unopened(connection: Connection, integration_id: int, reader: Reader, now: 
     for status, raw, content_type in connection.execute(
         _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
     ).fetchall():
-        if (not status or does(reader.rules, status) is Does.UPDATE) and _is_new(reader, bytes(raw), content_type):
+        if (not status or does(reader.rules, status) is Does.UPDATE) and _is_new(reader, body_of(raw), content_type):
             found[status] = found.get(status, 0) + 1
     return found
 

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from tocsin.core import clock, database
 from tocsin.core.ids import first_uuid7
 from tocsin.inbound import drafts, specs
+from tocsin.inbound.bodies import body_of
 from tocsin.inbound.door import Door
 from tocsin.inbound.loop import element_of
 from tocsin.inbound.models import Integration
@@ -204,6 +205,6 @@ def _arrived(ids: Sequence[UUID], door: Door) -> Iterator[tuple[Arrived, str, st
         with database.transaction() as connection:
             rows = database.rows(connection, _RAW, (list(ids[start : start + _CHUNK]),))
         for row in rows:
-            raw = bytes(row["raw"])
+            raw = body_of(row["raw"])
             element = element_of(raw, row["content_type"], lenient=lenient)
             yield Arrived(row["id"], row["received_at"], raw, element), row["subject"], row["source_id"]

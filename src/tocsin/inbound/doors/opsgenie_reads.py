@@ -15,6 +15,7 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.core.ids import uuid7
 from tocsin.core.storable import without_unstorable
+from tocsin.inbound.bodies import body_of
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
 from tocsin.inbound.doors.opsgenie_orders import DONE, Verb
@@ -103,7 +104,7 @@ def request_status(door: Door, number: str) -> dict[str, object] | None:
         )
     if found is None or found["status"] == MessageStatus.PENDING:
         return None
-    verb = _verb(bytes(found["raw"]))
+    verb = _verb(body_of(found["raw"]))
     action, done = DONE[verb]
     is_done = found["alert_id"] is not None
     missing = found["reason"] if verb is Verb.CREATE else "Alert does not exist"

@@ -1,0 +1,80 @@
+"""Bodies of some size are kept packed; whoever looks sees what came."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from psycopg import errors
+
+from tests.store.ingest import NOW, Ingest, halo, make_integration
+from tocsin.access.audit import Actor
+from tocsin.core import database as db
+from tocsin.inbound.drafts import door_of
+from tocsin.inbound.loop import drain
+from tocsin.inbound.models import InboundMessage, Integration
+from tocsin.inbound.replay import replay
+from tocsin.inbound.statuses import statuses_seen
+from tocsin.simulate.backtest import messages
+
+pytestmark = pytest.mark.usefixtures("database")
+
+ACTOR = Actor(None, "Alice", "web", "127.0.0.1")
+DETAILS = "The gateway does not answer. " * 1_000
+
+
+@pytest.fixture
+def door() -> Integration:
+    return make_integration()
+
+
+def large(ticket: int = 20817, status: str = "New", **fields: Any) -> dict[str, Any]:
+    return halo(ticket, status, details=DETAILS, **fields)
+
+
+def stored_size(message: InboundMessage) -> int:
+    with db.transaction() as connection:
+        (size,) = connection.execute(
+            "SELECT length(raw) FROM inbound_inboundmessage WHERE id = %s", (message.pk,)
+        ).fetchone() or (0,)
+    return int(size)
+
+
+def test_a_large_body_takes_little_room_and_reads_as_it_came(door: Integration) -> None:
+    Ingest().send(door, large(), halo(7))
+    first, small = InboundMessage.objects.order_by("pk")
+    assert stored_size(first) < len(first.raw) / 5
+    assert stored_size(small) == len(small.raw)
+    assert DETAILS.encode() in first.raw
+
+
+def test_it_is_replayed_and_tried_against_an_edit_as_it_came(door: Integration) -> None:
+    Ingest().send(door, large(status="Logged"))
+    old = InboundMessage.objects.get()
+    made = replay(old.pk, None, ACTOR, NOW + timedelta(minutes=5))
+    assert made.raw == old.raw
+    (tried,) = messages(door, door_of(door), NOW - timedelta(hours=1))
+    assert tried.raw == old.raw
+    assert stored_size(made) < len(made.raw) / 5
+
+
+def test_tickets_that_open_nothing_are_warned_of_whatever_their_size(door: Integration) -> None:
+    payload = {**large(status="Logged"), "event": "new ticket logged"}
+    Ingest().send(door, payload)
+    assert "Logged" in statuses_seen(door, NOW).warning
+
+
+def test_one_that_waits_is_not_packed_and_is_decided_as_it_came(door: Integration) -> None:
+    ingest = Ingest()
+    (first,) = ingest.send(door, halo(7))
+    with db.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
+        with pytest.raises(errors.LockNotAvailable):
+            ingest.send(door, large(7))
+        assert ingest.send(door, large(7), wait=False)[0].status == "Pending"
+    waiting = InboundMessage.objects.get(status="Pending")
+    assert stored_size(waiting) == len(waiting.raw)
+    drain(ingest.registry, ingest.numbers, NOW)
+    waiting.refresh_from_db()
+    assert waiting.status == "Mapped Appended"
