@@ -273,6 +273,28 @@ def test_without_a_valid_signature_nothing_is_heard(world: World) -> None:
     assert Alert.objects.get(pk=alert).status == "closed"
 
 
+def test_a_provider_that_was_switched_off_is_still_heard_about_what_it_sent(world: World) -> None:
+    world.post.user("alice", SMS, {**CALL, "wait": "0s"})
+    alert, other = world.post.alert(), world.post.alert("Site down")
+    world.post.page(alert, "alice")
+    world.post.go()
+    (text,), (call,) = world.first.messages, world.first.calls
+    heard = world.first.pick_up(call)
+    Provider.objects.filter(name="Twilio").update(is_enabled=False)
+    changed()
+    assert world.first.message_status(text, "delivered") == 204
+    assert world.delivery("SMS").status == "delivered"
+    assert world.first.press(call, heard, "7").hangs_up
+    assert AlertEvent.objects.filter(alert=alert, kind="acknowledged", via="voice").exists()
+    assert world.hear(ALICE, "take")
+    assert AlertEvent.objects.filter(alert=alert, kind="assigned", via="sms").exists()
+    url, fields = f"{BASE}/hooks/twilio/sms", {"From": ALICE, "Body": "close", "MessageSid": "SM9", "To": NUMBER}
+    assert world.first.post(url, fields, signature="")[0] == 403
+    world.post.page(other, "alice")
+    world.post.go(60)
+    assert (len(world.first.messages), len(world.second.messages)) == (1, 1), "nothing more is sent by it"
+
+
 def test_a_call_says_it_twice_repeats_on_a_wrong_key_and_closes_on_nine_and_nine(world: World) -> None:
     world.post.user("alice", {**CALL, "wait": "0s"})
     alert = world.post.alert(short_text="VPN down, 40 users")
