@@ -18,7 +18,7 @@ from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.locks import wait_for_waiters
 from tests.store.sending import Post, allow_loopback, configured, post_office, provider
 from tocsin.alerts import rows as alert_rows
-from tocsin.alerts.models import AlertEvent
+from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core import database, settings_store
 from tocsin.notify import contact_tests, queue
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
@@ -448,6 +448,7 @@ def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_t
         "bob", *texts, {**later, "address": "bob@example.org"}, time_zone="UTC", contact_rules={"quiet_hours": [quiet]}
     )
     post.page(alert := post.alert(), "alice", "bob")
+    Alert.objects.update(priority="high")
     for second in (0, 10, 599):
         post.go(second)
     assert [(d.notification.label, d.sent_at) for d in post.deliveries(alert) if d.status == "sent"] == [
@@ -455,6 +456,27 @@ def test_when_two_ways_fail_at_once_the_next_begins_and_its_repeats_stay_where_t
     ]
     post.go(600)
     assert len(mail.mails) == 2
+
+
+def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait(post: Post, mail: SmtpDouble) -> None:
+    provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
+    quiet = {"from": "09:00", "to": "09:20", "let_through": "high", "methods": ["Email"]}
+    post.user(
+        "bob",
+        {"label": "SMS", "channel": "sms", "address": "+4930901820"},
+        {"label": "Email", "channel": "email", "wait": "10m", "address": "bob@example.org"},
+        {"label": "Push", "channel": "ntfy", "wait": "15m", "address": "bob-topic"},
+        time_zone="UTC",
+        contact_rules={"quiet_hours": [quiet]},
+    )
+    post.page(alert := post.alert(), "bob")
+    Alert.objects.update(priority="low")
+    post.go(0)
+    text, letter, push = post.deliveries(alert)
+    assert (text.status, letter.status, letter.due_at) == ("failed", "queued", post.at(600))
+    assert (push.status, push.sent_at) == ("sent", post.at(0)), "the next way begins that may"
+    post.go(600)
+    assert len(mail.mails) == 1
 
 
 # Several workers

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from tocsin.alerts.states import Priority
 from tocsin.core import database
 from tocsin.core.database import Connection
+from tocsin.notify import queue
 from tocsin.notify.due import BROUGHT_FORWARD
 from tocsin.notify.plan import SOON
 from tocsin.notify.sending import Accepted, Result
 from tocsin.notify.states import Purpose
-from tocsin.notify.ways import IN_QUIET_HOURS
+from tocsin.notify.ways import Method, is_quiet
 
 #: Why the next way begins earlier.
 FAILED = "the way before it failed"
@@ -112,33 +114,50 @@ class Silences:
 
 # A way that has begun, since its wait was over or another failed before, is no next one: its repeats are not brought
 # forward. What was planned together was queued at the same moment.
-_MOVE_ON = """
+_NOT_BEGUN = """
 WITH stuck AS (
   SELECT DISTINCT alert_id, user_id, channel, address FROM notify_delivery
   WHERE id = ANY(%(ids)s) AND purpose = 'page' AND user_id IS NOT NULL AND alert_id IS NOT NULL
-), following AS (
-  SELECT DISTINCT ON (s.alert_id, s.user_id) d.id FROM stuck s
-  JOIN notify_delivery d ON d.alert_id = s.alert_id AND d.user_id = s.user_id AND d.purpose = 'page'
+)
+SELECT d.id, d.alert_id, d.user_id, d.channel, d.address, n.label, a.priority FROM stuck s
+JOIN notify_delivery d ON d.alert_id = s.alert_id AND d.user_id = s.user_id AND d.purpose = 'page'
     AND d.status = 'queued' AND d.provider_name = '' AND d.due_at > %(now)s AND d.due_at <= %(soon)s
     AND (d.channel, d.address) <> (s.channel, s.address)
-  JOIN notify_notification n ON n.id = d.notification_id AND position(%(quiet)s IN n.reason) = 0
-  WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AND b.user_id = d.user_id
+JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id
+WHERE NOT EXISTS (SELECT FROM notify_delivery b WHERE b.alert_id = d.alert_id AND b.user_id = d.user_id
     AND b.purpose = 'page' AND b.channel = d.channel AND b.address = d.address AND b.queued_at = d.queued_at
     AND (b.status NOT IN ('queued', 'cancelled') OR (b.status = 'queued' AND b.due_at <= %(now)s)))
-  ORDER BY s.alert_id, s.user_id, d.due_at, d.id
-), held AS (
-  SELECT d.id FROM notify_delivery d JOIN following USING (id) WHERE d.status = 'queued'
-  ORDER BY d.id FOR NO KEY UPDATE OF d SKIP LOCKED
-)
-UPDATE notify_delivery d SET due_at = %(now)s, reason = %(why)s FROM held WHERE d.id = held.id
+ORDER BY d.due_at, d.id
+"""
+_BRING_FORWARD = """
+UPDATE notify_delivery SET due_at = %(now)s, reason = %(why)s WHERE id IN (
+  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND status = 'queued'
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 
 def move_on(connection: Connection, delivery_ids: Sequence[UUID], why: str, now: datetime) -> int:
-    """Lets the next contact method of each person concerned begin now, instead of after its wait; returns how many."""
-    reason = f"{BROUGHT_FORWARD}, because {why}."
-    wanted = {"ids": list(delivery_ids), "now": now, "soon": now + SOON, "quiet": IN_QUIET_HOURS, "why": reason}
-    moved = connection.execute(_MOVE_ON, wanted).rowcount
+    """Lets the next contact method of each person concerned begin now, instead of after its wait, unless their quiet
+    hours hold it now; returns how many."""
+    following = _following(connection, delivery_ids, now)
+    if not following:
+        return 0
+    wanted = {"ids": following, "now": now, "why": f"{BROUGHT_FORWARD}, because {why}."}
+    moved = connection.execute(_BRING_FORWARD, wanted).rowcount
     if moved:
         database.hint(connection, "outbox")
     return moved
+
+
+def _following(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> list[UUID]:
+    """The first page of each person's next way that may leave now."""
+    wanted = {"ids": list(delivery_ids), "now": now, "soon": now + SOON}
+    rows = database.rows(connection, _NOT_BEGUN, wanted)
+    people = queue.people_of(connection, {row["user_id"] for row in rows})
+    found: dict[tuple[int, int], UUID] = {}
+    for row in rows:
+        method = Method(row["label"], row["channel"], row["address"])
+        person = people.get(row["user_id"])
+        if person is None or not is_quiet(person, method, Priority(row["priority"]), now):
+            found.setdefault((row["alert_id"], row["user_id"]), row["id"])
+    return list(found.values())

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts.states import Priority
-from tocsin.notify.ways import AS_THEY_LIKE, IN_QUIET_HOURS, Calling, Leave, Method, Person, leaves
+from tocsin.notify.ways import AS_THEY_LIKE, Calling, Leave, Method, Person, is_quiet, leaves
 
 #: Says why an address on a channel cannot be used, or None.
 type Problem = Callable[[str, str], str | None]
@@ -78,7 +78,8 @@ def plan(
     unreachable: list[Unreachable] = []
     for start in starts:
         name, why, found = _reached(start, people, contacts)
-        planned = _pages(start, found, problem)
+        person = people.get(start.user_id) if start.user_id is not None else None
+        planned = _pages(start, person, found, problem)
         pages += planned
         if not any(not page.problem for page in planned):
             unreachable.append(Unreachable(start, name, why or _nothing_works(name, planned)))
@@ -107,12 +108,12 @@ def _reached(
     return person.name, "", found
 
 
-def _pages(start: Start, found: Iterable[Leave], problem: Problem) -> list[Page]:
+def _pages(start: Start, person: Person | None, found: Iterable[Leave], problem: Problem) -> list[Page]:
     pages: list[Page] = []
     refused: set[str] = set()
     leaves = list(found)
     problems = {leave.method: problem(leave.method.channel, leave.method.address) or "" for leave in leaves}
-    for leave in _moved_up(leaves, problems):
+    for leave in _moved_up(start, person, leaves, problems):
         method = leave.method
         why = problems[method]
         if not why:
@@ -125,15 +126,18 @@ def _pages(start: Start, found: Iterable[Leave], problem: Problem) -> list[Page]
     return pages
 
 
-def _moved_up(leaves: Sequence[Leave], problems: Mapping[Method, str]) -> list[Leave]:
+def _moved_up(
+    start: Start, person: Person | None, leaves: Sequence[Leave], problems: Mapping[Method, str]
+) -> list[Leave]:
     """The first way that can be used does not wait as if one before it had been tried that cannot be; unless another
-    leaves at that moment, or it waits for something else."""
+    leaves at that moment, the person's quiet hours hold it then, or it waits for something else."""
     refused = [leave.at for leave in leaves if problems[leave.method]]
     if not refused:
         return list(leaves)
     at = min(refused)
     usable = [leave for leave in leaves if not problems[leave.method] and leave.at >= at]
-    following = min((leave for leave in usable if IN_QUIET_HOURS not in leave.how), key=_moment, default=None)
+    free = [leave for leave in usable if person is None or not is_quiet(person, leave.method, start.priority, at)]
+    following = min(free, key=_moment, default=None)
     if following is None or not at < following.at <= at + SOON:
         return list(leaves)
     early = replace(following, at=at, how=f"{following.how}, at once because the way before it fails")

@@ -21,8 +21,8 @@ from tocsin.people import contact_rules
 #: Quiet hours that follow on one another are looked through this often; who is never reachable is paged at once.
 _MOST_QUIET = 60
 
-#: Says of a page why it leaves later. Nothing brings it forward.
-IN_QUIET_HOURS = "in quiet hours, so it waits for their end"
+#: Says of a page why it leaves later.
+_IN_QUIET_HOURS = "in quiet hours, so it waits for their end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def _of_method(
             due = quiet_until(person, method, priority, wanted)
             how = _how(method, repetition, retry, calling.retries)
             if due != wanted:
-                how += [IN_QUIET_HOURS]
+                how += [_IN_QUIET_HOURS]
             found.setdefault(due, []).append(", ".join(how))
     return [Leave(method, due, _said(hows, note)) for due, hows in sorted(found.items())]
 
@@ -206,6 +206,11 @@ def _said(hows: list[str], note: str) -> str:
     if len(hows) > 1:
         parts.append(f"one message for {len(hows)} that would leave at once")
     return ", ".join([*parts, note] if note else parts)
+
+
+def is_quiet(person: Person, method: Method, priority: Priority, at: datetime) -> bool:
+    """Whether such a page would wait that is due at `at`: nothing brings one forward to then."""
+    return quiet_until(person, method, priority, at) != at
 
 
 def quiet_until(person: Person, method: Method, priority: Priority, at: datetime) -> datetime:

@@ -91,6 +91,14 @@ def test_quiet_hours_are_kept_also_after_a_method_that_cannot_be_used() -> None:
     assert [page.due_at - NOW for page in made.pages if page.label == "Phone"] == [15 * MINUTE]
 
 
+def test_a_way_is_not_brought_forward_into_quiet_hours_that_end_before_its_wait() -> None:
+    bad = Method("Old", "sms", "12")
+    quiet = {"quiet_hours": [{"from": "09:00", "to": "09:17", "let_through": "high", "methods": ["Phone"]}]}
+    alice = with_rules(replace(ALICE, methods=(bad, PHONE)), quiet)
+    made = plan([replace(START, priority=Priority.LOW)], {1: alice}, {}, address_problem)
+    assert [(page.due_at - NOW) / MINUTE for page in made.pages if page.label == "Phone"] == [3, 5, 7]
+
+
 def test_whose_every_method_is_unusable_is_unreachable_for_those_reasons() -> None:
     bad = (Method("Old", "sms", "12"), Method("Odd", "pigeon", "loft"))
     made = plan([START], {1: replace(ALICE, methods=bad)}, {}, address_problem)
