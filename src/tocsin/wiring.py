@@ -16,7 +16,7 @@ from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.registry import Registry
-from tocsin.notify import composing, duty_notices, erasing, phones
+from tocsin.notify import duty_notices, erasing, phones, telling
 from tocsin.notify import loop as notify
 from tocsin.notify import reactor as notify_reactor
 from tocsin.notify.channels.common import PHONES
@@ -76,7 +76,7 @@ def install() -> None:
     preparing.register("haloitsm", HaloPreparer())
     other_side.register(own_writes.ask, own_writes.keep)
     rows.register_asked(escalation.asked)
-    composing.tell_by(told_in)
+    telling.tell_by(told_in)
     for noun, ask in _NEEDS:
         dependents.register(noun, ask)
     reachable.register(integrations.uses_of_policy)

@@ -71,6 +71,7 @@ class SlackDouble:
         payload = {
             "type": "block_actions",
             "user": {"id": member, "name": "ann"},
+            "channel": _channel(message["channel"]),
             "actions": [{"action_id": button["action_id"], "value": button["value"], "type": "button"}],
             "message": {"text": message["text"], "blocks": message["blocks"]},
             "response_url": f"{self.http.url}/actions/T1/{len(self.responses)}",
@@ -83,6 +84,11 @@ class SlackDouble:
         key = (self.signing_secret if secret is None else secret).encode()
         digest = hmac.new(key, f"v0:{stamp}:".encode() + body, hashlib.sha256).hexdigest()
         return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={digest}"}
+
+
+def _channel(address: str) -> dict[str, str]:
+    """What a member is written to in is a direct message, with an id of its own."""
+    return {"id": f"D{address[1:]}", "name": "directmessage"} if address[0] in "UW" else {"id": address, "name": "desk"}
 
 
 def _fits(block: dict[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from tocsin.notify.providers import account_of
 from tocsin.people import commands as people
 from tocsin.people import groups
 from tocsin.people.models import ContactMethod, GroupContact, User
+from tocsin.web.told import told_in
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -146,6 +147,23 @@ def test_in_a_room_everybody_answers_as_themselves_and_who_is_not_known_hears_so
     assert AlertEvent.objects.get(kind="assigned").actor_id == bob.pk
 
 
+def test_slack_answers_a_person_in_their_language_and_a_room_in_one_that_all_of_it_reads(world: World) -> None:
+    world.post.user("alice", SLACK, language="de")
+    alert = world.post.alert()
+    world.post.page(alert, "alice")
+    world.post.go()
+    assert world.slack_press("acknowledge", "U012AB3CD") == 200
+    assert world.slack.responded.wait(5)
+    said = json.dumps(world.slack.responses[0]["blocks"], ensure_ascii=False)
+    assert f"<@U012AB3CD> hat *Bestätigen* gedrückt: Sie haben Alarm {alert} bestätigt." in said
+    world.slack.messages[-1]["channel"] = "C012AB3CD"
+    world.slack.responded.clear()
+    assert world.slack_press("assign", "U012AB3CD") == 200
+    assert world.slack.responded.wait(5)
+    said = json.dumps(world.slack.responses[1]["blocks"])
+    assert f"<@U012AB3CD> pressed *Take it*: You have alert {alert}." in said
+
+
 def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(world: World) -> None:
     alice = world.post.user("alice", TELEGRAM)
     User.objects.filter(pk=alice.pk).update(language="de")
@@ -158,18 +176,20 @@ def test_a_telegram_bot_answers_buttons_and_words_and_tells_a_chats_address(worl
     assert [button["text"] for button in row] == ["Bestätigen", "Übernehmen", "Schließen"]
     answer = world.telegram_update(world.telegram.press(message, "acknowledge", 123456789)).json()
     assert answer["method"] == "answerCallbackQuery"
-    assert answer["text"] == f"You acknowledged alert {alert}."
+    assert answer["text"] == f"Sie haben Alarm {alert} bestätigt."
     assert AlertEvent.objects.get(kind="acknowledged").actor_id == alice.pk
     assert world.telegram.edited.wait(5)
     (edit,) = world.telegram.edits
-    assert f"You acknowledged alert {alert}." in edit["text"]
+    assert f"Sie haben Alarm {alert} bestätigt." in edit["text"]
     kept = edit["reply_markup"]["inline_keyboard"][0]
     assert [button["callback_data"] for button in kept] == [f"assign:{alert}", f"close:{alert}"]
     assert [button["text"] for button in kept] == ["Übernehmen", "Schließen"]
     said = world.telegram_update(world.telegram.say("take", 123456789)).json()
-    assert said["text"] == f"You have alert {alert}."
+    assert said["text"] == f"Sie haben Alarm {alert}."
     # What a carrier takes for STOP is a word like another in a chat, where nobody would say that pages end.
-    assert world.telegram_update(world.telegram.say("cancel", 123456789, update=2)).json()["text"] == replies.UNKNOWN
+    unknown = world.telegram_update(world.telegram.say("cancel", 123456789, update=2)).json()["text"]
+    assert unknown == told_in(replies.UNKNOWN, "de")
+    assert unknown.startswith("Dieses Wort kennt Tocsin nicht. ACK: ")
     assert not OptOut.objects.exists()
     assert (
         "telegram:-100123" in world.telegram_update(world.telegram.say("/start", 5, kind="supergroup")).json()["text"]

@@ -23,7 +23,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database, settings_store
 from tocsin.core.errors import Rejected
-from tocsin.notify import commands, contact_tests, opt_outs, queue, replies
+from tocsin.notify import commands, contact_tests, opt_outs, queue, replies, text_messages
 from tocsin.notify.models import Delivery, Heard, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses
@@ -157,6 +157,28 @@ def test_a_text_acts_on_the_alert_that_is_open(world: World, text: str, status: 
     assert not answer or said == answer.format(id=alert)
     event = AlertEvent.objects.filter(alert=alert).order_by("-pk")[0]
     assert (event.kind, event.via, event.actor_name) == (status, "sms", "Alice")
+
+
+def test_a_text_is_answered_in_its_writers_language_and_the_letters_of_phones(world: World) -> None:
+    world.post.user("alice", SMS, language="de")
+    first, second = world.post.alert("VPN “down” 😀 again"), world.post.alert("Disk full")
+    for alert in (first, second):
+        world.post.page(alert, "alice")
+    world.post.go()
+    world.post.go(15)
+    assert world.hear(ALICE, "1") == f'#{first} VPN "down" again; #{second} Disk full.'
+    assert world.hear(ALICE, "ack") == (
+        f"2 Alarme sind für Sie offen: #{first}, #{second}. Senden Sie ACK {first} oder ACK ALL."
+    )
+    assert world.hear(ALICE, "ack all") == "Sie haben 2 Alarme bestätigt."
+    assert world.hear(ALICE, f"take {second}") == f"Sie haben Alarm {second}."
+    hints = world.hear(ALICE, "help") or ""
+    assert hints.startswith("ACK: ")
+    assert hints != replies.HELP
+    assert text_messages.ONE_ALERT.fits(hints)
+    assert text_messages.is_gsm(hints)
+    assert world.hear(ALICE, "STOP") in (None, "")
+    assert world.hear(ALICE, "START") == "Sie bekommen wieder Textnachrichten von Tocsin."
 
 
 def test_a_reply_that_begins_with_a_number_of_minutes_is_about_the_alert_that_is_open(world: World) -> None:

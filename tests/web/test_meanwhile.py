@@ -245,3 +245,29 @@ def test_of_two_who_press_the_same_button_the_second_undoes_nothing(company: Com
             browser.post(f"{path}connect", form)
         connected = Integration.objects.get(pk=company.halo.pk).outbound_id
         assert connected == (halo.pk if _time == "connect" else None)
+
+
+#: The objects that have a page which asks before it deletes, with the tail of their own page's path.
+DELETED = {
+    "schedule": "edit/", "group": "edit/", "policy": "edit/", "workflow": "edit/", "provider": "", "support hours": "",
+    "holiday calendar": "", "client table": "", "maintenance window": "", "user": "", "outbound integration": "edit/",
+    "integration settings": "settings/",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DELETED)
+def test_whoever_deletes_what_was_changed_since_they_were_asked_is_told_once(
+    kind: str, company: Company, browser_of: BrowserOf
+) -> None:
+    shared = _shared(kind, company)
+    path = f"{shared.path.removesuffix(DELETED[kind])}delete/"
+    first, second = browser_of(company.admin), browser_of(make_user("nora", "admin", "Nora North"))
+    asked = filled(second.get(path).content.decode(), "delete-form")
+    form = filled(first.get(shared.path).content.decode(), shared.form)
+    assert first.post(shared.path, {**form, shared.field: [shared.by_first]}).status_code == 302
+    refused = second.post(path, asked)
+    shown = refused.content.decode()
+    assert refused.status_code == 409
+    assert "This was changed since you were asked, by Alice Andersson (" in shown
+    answer = second.post(path, filled(shown, "delete-form"))
+    assert "changed since" not in answer.content.decode()

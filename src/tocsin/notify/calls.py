@@ -21,6 +21,7 @@ from tocsin.notify.due import Due
 from tocsin.notify.speech import HEAR_KEYS
 from tocsin.notify.spoken_words import Words, words
 from tocsin.notify.states import Purpose
+from tocsin.notify.telling import tell
 
 #: By the number alone, a call of so long ago is gone on with, or heard again by calling back.
 RECENT = timedelta(hours=1)
@@ -48,7 +49,9 @@ def go_on(provider: str, turn: CallTurn, now: datetime) -> CallStep:
         return _tested(found, turn, speaks)
     current = [due for due in heard if due.purpose not in _ABOUT_LIVE or (due.alert and due.alert.status in LIVE)]
     if not current:
-        return CallStep(f"{_how_it_stands(heard[0], now)} {speaks.goodbye}", language=speaks.code)
+        return CallStep(
+            f"{tell(_how_it_stands(heard[0], now), heard[0].language)} {speaks.goodbye}", language=speaks.code
+        )
     script = _script(current, content, now)
     match keypad.meaning(turn.digits, turn.asked, script.keys):
         case keypad.Hear():
@@ -111,7 +114,7 @@ def _act(current: list[Due], command: CommandKind, speaks: Words, now: datetime)
     answers = [answering.act(who, number, command, Via.VOICE, now) for number in numbers]
     if len(answers) > 1:
         return speaks.several_done.format(number=sum(answer.is_done for answer in answers))
-    return speaks.done[command].format(id=numbers[0]) if answers[0].is_done else answers[0].sentence
+    return speaks.done[command].format(id=numbers[0]) if answers[0].is_done else tell(answers[0].sentence, who.language)
 
 
 def _how_it_stands(due: Due, now: datetime) -> str:

@@ -3,7 +3,6 @@ said than the channel may say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,21 +14,10 @@ from tocsin.notify.channels.contract import Channel, Message, Rendered
 from tocsin.notify.disclosure import Content, disclosed
 from tocsin.notify.due import Due
 from tocsin.notify.messages import LinkTo, message
-from tocsin.notify.written_words import spoken
+from tocsin.notify.telling import tell
 
 #: What waited longer gets links that are valid for their whole time.
 _SAME_FOR = timedelta(days=1)
-
-
-#: Says what was decided, which is stored in English, in a language: `(text, language) → text`.
-type Told = Callable[[str, str], str]
-
-_told: list[Told] = []
-
-
-def tell_by(told: Told) -> None:
-    """Has `told` translate the reasons and news in messages, from now on."""
-    _told[:] = [told]
 
 
 def compose(bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, content: Content) -> Rendered:
@@ -44,16 +32,12 @@ def compose(bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, con
 
 
 def _in_language(made: Message) -> Message:
-    language = spoken(made.language)
-    if language == "en" or not _told:
-        return made
-    say = _told[0]
     return replace(
         made,
-        title=say(made.title, language),
-        text=say(made.text, language),
-        reason=say(made.reason, language),
-        alerts=tuple(replace(alert, news=say(alert.news, language)) for alert in made.alerts),
+        title=tell(made.title, made.language),
+        text=tell(made.text, made.language),
+        reason=tell(made.reason, made.language),
+        alerts=tuple(replace(alert, news=tell(alert.news, made.language)) for alert in made.alerts),
     )
 
 

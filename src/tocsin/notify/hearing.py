@@ -12,9 +12,12 @@ from tocsin.core.database import Connection
 from tocsin.core.storable import without_unstorable
 from tocsin.notify import answering, calls, opt_outs, receipts, replies
 from tocsin.notify.answering import Person
-from tocsin.notify.channels.callbacks import CallStep, CallTurn, Receipt, SaidByText
+from tocsin.notify.channels.callbacks import CallStep, CallTurn, Pressed, Receipt, SaidByText
 from tocsin.notify.channels.common import PHONES
 from tocsin.notify.replies import Asked, Word
+from tocsin.notify.telling import tell
+from tocsin.notify.text_messages import for_phones
+from tocsin.notify.written_words import say
 
 #: By which way an answer came, by channel.
 _VIA = {"sms": Via.SMS, "voice": Via.VOICE, "email": Via.EMAIL, "push": Via.PUSH, "ntfy": Via.PUSH, "chat": Via.CHAT}
@@ -64,7 +67,7 @@ class Hearing:
         if before is not None:
             return before
         try:
-            answer = self._answer(who, wants, _VIA.get(said.channel, Via.CHAT))
+            answer = _worded(self._answer(who, wants, _VIA.get(said.channel, Via.CHAT)), said)
         except Exception:
             # It did not act: the vendor says it again, and then it does.
             with database.transaction() as connection:
@@ -77,14 +80,17 @@ class Hearing:
     def call(self, turn: CallTurn) -> CallStep:
         return calls.go_on(self.provider, turn, self.now)
 
-    def button(self, user_id: int, alert_id: int, command: str, via: str) -> str:
+    def button(self, user_id: int, alert_id: int, command: str, via: str) -> Pressed:
         with database.transaction() as connection:
             who = answering.person(connection, user_id)
         if who is None:
-            return "This account is switched off."
+            sentence = "This account is switched off."
+            return Pressed(sentence, sentence)
         if command not in {str(kind) for kind in answering.OFFERED}:
-            return "That cannot be asked for here. Open the alert."
-        return answering.act(who, alert_id, CommandKind(command), Via(via), self.now).sentence
+            sentence = "That cannot be asked for here. Open the alert."
+        else:
+            sentence = answering.act(who, alert_id, CommandKind(command), Via(via), self.now).sentence
+        return Pressed(sentence, tell(sentence, who.language), who.language)
 
     def user_of(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:
@@ -98,15 +104,17 @@ class Hearing:
         """The vendor itself confirms a STOP; a START is answered here where the vendor has not understood it. None
         where nothing was stopped: "yes" is a word like another then."""
         with database.transaction() as connection:
-            if self._whose(connection, said) is None:
+            user_id = self._whose(connection, said)
+            if user_id is None:
                 return ""
             if is_out:
                 opt_outs.opt_out(connection, said.channel, said.sender, self.provider, self.now)
                 return ""
             came_back = opt_outs.opt_in(connection, said.channel, said.sender)
+            who = answering.person(connection, user_id)
         if said.opt_out is not None:
             return ""
-        return opt_outs.START_ANSWER if came_back else None
+        return tell(opt_outs.START_ANSWER, who.language if who else "") if came_back else None
 
     def _whose(self, connection: Connection, said: SaidByText) -> int | None:
         user_id = answering.whose(connection, _SAME.get(said.channel, (said.channel,)), said.sender, self.now)
@@ -115,13 +123,13 @@ class Hearing:
     def _answer(self, who: Person, wants: Asked, via: Via) -> str:
         match wants.what:
             case Word.HELP:
-                return replies.HELP
+                return tell(replies.HELP, who.language)
             case CommandKind():
-                return self._act(who, wants, wants.what, via)
+                return tell(self._act(who, wants, wants.what, via), who.language)
             case Word.HEAR_AGAIN:
                 return self._list(who)
             case _:
-                return replies.UNKNOWN
+                return tell(replies.UNKNOWN, who.language)
 
     def _act(self, who: Person, wants: Asked, kind: CommandKind, via: Via) -> str:
         with database.transaction() as connection:
@@ -151,8 +159,10 @@ class Hearing:
                 "SELECT id, subject FROM alerts_alert WHERE id = ANY(%s) ORDER BY id LIMIT 5", (numbers,)
             ).fetchall()
         if not rows:
-            return replies.NONE_OPEN
-        more = f" And {len(numbers) - len(rows)} more." if len(numbers) > len(rows) else ""
+            return tell(replies.NONE_OPEN, who.language)
+        left = len(numbers) - len(rows)
+        more = f" {say(who.language, 'And {more} more', more=left)}." if left else ""
+        # What the sources wrote stays as it is.
         return "; ".join(f"#{number} {subject[:60]}" for number, subject in rows) + f".{more}"
 
     def _begin(self, connection: Connection, said: SaidByText) -> str | None:
@@ -179,6 +189,11 @@ class Hearing:
 
     def _key(self, said: SaidByText) -> str:
         return hashlib.sha256(f"{self.provider}\0{said.external_id}".encode()).hexdigest()
+
+
+def _worded(answer: str, said: SaidByText) -> str:
+    """A text message keeps to the letters of phones: others cost more than twice as much."""
+    return for_phones(answer) if said.channel == "sms" else answer
 
 
 def _opting(said: SaidByText, wants: Asked) -> bool | None:

@@ -64,6 +64,7 @@ GERMAN: Mapping[str, str] = {
         "Antwort ACK {number} in 5 Minuten, sonst werden andere gerufen."
     ),
     "Reply ACK ALL, or ACK {number} for one.": "Antwort ACK ALL, oder ACK {number} für einen.",
+    "{who} pressed {button}: {said}": "{who} hat {button} gedrückt: {said}",
     "All clear for {numbers}. Nothing to do.": "Entwarnung für {numbers}. Nichts zu tun.",
     "{count} alerts: ": "{count} Alarme: ",
     " and {more} more": " und {more} weitere",

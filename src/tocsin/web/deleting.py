@@ -1,4 +1,5 @@
-"""Deleting something by a page: it asks first, says what still needs it, and why it could not be done."""
+"""Deleting something by a page: it asks first, says what still needs it, what was changed meanwhile, and why it could
+not be done."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from django.utils.translation import gettext as _
 from tocsin.core.errors import Rejected
 from tocsin.web import needed
 from tocsin.web.guard import actor
+from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 
 
@@ -26,23 +28,25 @@ def ask_and_delete(
     back: str,
     then: tuple[str, *tuple[int, ...]],
     about: str,
+    seen: Seen,
     noun: str | None = None,
 ) -> HttpResponse:
     """The page that asks; by POST it calls `delete(row, actor=…, now=…)`, which may raise Rejected, and goes to `then`.
 
-    `what` is its name, `back` the address of its own page, `about` says what becomes of what hangs on it, and `noun` is
-    what `needed.of` calls it, where something may need it.
+    `what` is its name, `back` the address of its own page, `about` says what becomes of what hangs on it, `seen` has
+    what it was as the page asked, and `noun` is what `needed.of` calls it, where something may need it.
     """
     problem = ""
     if request.method == "POST":
         try:
-            delete(row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                delete(row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             problem = rejected.detail
         else:
             messages.success(request, _("%(name)s is deleted.") % {"name": what})
             return redirect(*then)
-    context: dict[str, Any] = {"what": what, "problem": problem, "back": (back, row.pk), "about": about}
+    context: dict[str, Any] = {"what": what, "problem": problem, "back": (back, row.pk), "about": about, "seen": seen}
     if noun is not None:
         context["needed_by"] = needed.of(noun, row.pk)
     return page(request, "parts/delete.html", context, status=409 if problem else 200)

@@ -1,7 +1,7 @@
 """Two who have the form of one object open: whoever saves second is told so once, before it undoes what the first did.
 
 A form carries what its object was as it was shown. A view makes a `Seen`, saves inside `unchanged`, and hands it to the
-template, which writes the hidden field (`seen.html`).
+template, which writes the hidden field (`seen.html`). A page that asks before it deletes does likewise.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ class Seen:
         *,
         row: Model | None = None,
         keys: Collection[str] = (),
+        is_deleting: bool = False,
     ) -> None:
         """`noun` and `number` are what the audit log calls the object. `state` is its spec as it is now, or as `row`
-        has it; None: nothing was shown, since the object is being made. `keys`: the form is about these alone."""
+        has it; None: nothing was shown, since the object is being made. `keys`: the form is about these alone.
+        `is_deleting`: it asks whether to delete the object."""
         self._request = request
         self._noun, self._number, self._keys = noun, number, keys
         self._state, self._row = state, row
         self._posted = request.POST.get(FIELD)
-        self._is_told = False
+        self._is_told, self._is_deleting = False, is_deleting
 
     @classmethod
     def of[M: Model](
@@ -61,11 +63,12 @@ class Seen:
         spec_of: Callable[[M], Mapping[str, Any]],
         *,
         keys: Collection[str] = (),
+        is_deleting: bool = False,
     ) -> Seen:
         """Of a row, or of None for one that is being made."""
         if row is None:
             return cls(request, noun, "", None)
-        return cls(request, noun, row.pk, lambda: spec_of(row), row=row, keys=keys)
+        return cls(request, noun, row.pk, lambda: spec_of(row), row=row, keys=keys, is_deleting=is_deleting)
 
     def __str__(self) -> str:
         """What the form carries. A form that comes back keeps what it came with, until its reader was told."""
@@ -100,13 +103,25 @@ class Seen:
         entries = list(history.changes(self._noun, self._number, self._keys, after=after))
         if not entries:
             # Something that it refers to has another name, or is gone.
+            if self._is_deleting:
+                return _("This was changed since you were asked. Look at it in another tab before you delete it.")
             return _(
                 "This was changed since you opened it. Look at it in another tab: if you save again, yours replaces it."
             )
         names = dict.fromkeys(
             _("yourself") if entry.actor_id == self._request.user.pk else entry.actor_name for entry in entries
         )
+        by = {"who": ", ".join([*names][:_NAMED]), "when": say_short(timezone.localtime(entries[0].at))}
+        return (self._when_deleting() if self._is_deleting else self._when_saving()) % by
+
+    def _when_deleting(self) -> str:
+        return _(
+            "This was changed since you were asked, by %(who)s (%(when)s). Look at it in another tab before you delete "
+            "it."
+        )
+
+    def _when_saving(self) -> str:
         return _(
             "This was changed since you opened it, by %(who)s (%(when)s). Look at it in another tab: if you save "
             "again, yours replaces it."
-        ) % {"who": ", ".join([*names][:_NAMED]), "when": say_short(timezone.localtime(entries[0].at))}
+        )

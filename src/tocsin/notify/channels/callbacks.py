@@ -122,6 +122,17 @@ class CallStep:
     language: str = "en-GB"
 
 
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """What came of a button: a sentence, also where it was refused."""
+
+    #: In English, for a room in which others read it too.
+    sentence: str
+    #: In the language of whoever pressed it.
+    told: str
+    language: str = ""
+
+
 class Ears(Protocol):
     """Whom a kind tells what came. Every method is one transaction or several; none raises for what a person said."""
 
@@ -130,16 +141,15 @@ class Ears(Protocol):
         ...
 
     def text(self, said: SaidByText) -> str:
-        """Does what a text says; the answer to its sender, in plain words. Empty: no answer."""
+        """Does what a text says; the answer to its sender, in plain words and their language. Empty: no answer."""
         ...
 
     def call(self, turn: CallTurn) -> CallStep:
         """Goes on with a phone call."""
         ...
 
-    def button(self, user_id: int, alert_id: int, command: str, via: str) -> str:
-        """Does what a button says, for a person the kind has made sure of (by `user_of` or a signed token); a sentence
-        that says what came of it, also where it was refused."""
+    def button(self, user_id: int, alert_id: int, command: str, via: str) -> Pressed:
+        """Does what a button says, for a person the kind has made sure of (by `user_of` or a signed token)."""
         ...
 
     def user_of(self, channel: str, address: str) -> int | None:

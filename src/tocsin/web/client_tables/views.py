@@ -110,6 +110,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="edit_client_table",
         then=("client_tables",),
         about=_("Alerts that are open keep their recipients."),
+        seen=Seen.of(request, "client_table", row, commands.client_table_spec, is_deleting=True),
         noun="client_table",
     )
 

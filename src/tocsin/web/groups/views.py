@@ -125,6 +125,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="group",
         then=("groups",),
         about=_("Its members stay; only the group goes."),
+        seen=Seen.of(request, "group", row, commands.group_spec, is_deleting=True),
         noun="group",
     )
 

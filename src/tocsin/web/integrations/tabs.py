@@ -112,10 +112,12 @@ def delete(request: Request, number: int) -> HttpResponse:
     """Asks first; then deletes it with its messages. Its alerts stay."""
     row, kind = find(number)
     require(request, Action.ROUTING, row.group_id)
+    seen = Seen.of(request, "integration", row, commands.integration_state, is_deleting=True)
     problem = ""
     if request.method == "POST":
         try:
-            commands.delete_integration(row, actor=actor(request), now=request.now)
+            with seen.unchanged():
+                commands.delete_integration(row, actor=actor(request), now=request.now)
         except Rejected as rejected:
             problem = rejected.detail
         else:
@@ -124,6 +126,7 @@ def delete(request: Request, number: int) -> HttpResponse:
     context = {
         **frame(request, row, kind, ""),
         "problem": problem,
+        "seen": seen,
         "needed_by": needed.of("integration", row.pk),
         "live": Alert.objects.filter(integration_id=row.pk, status__in=sorted(LIVE)).count(),
         "waiting": DelayedOpening.objects.filter(integration_id=row.pk).count(),

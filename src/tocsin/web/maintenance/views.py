@@ -126,6 +126,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="maintenance_window",
         then=("maintenance",),
         about=_("What waits for its end opens now."),
+        seen=Seen.of(request, "maintenance_window", row, maintenance_windows.window_spec, is_deleting=True),
     )
 
 

@@ -158,6 +158,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="holiday_calendar",
         then=("holiday_calendars",),
         about=_("Take it out of what needs it first, and delete it then."),
+        seen=Seen.of(request, "holiday_calendar", row, commands.holiday_calendar_spec, is_deleting=True),
         noun="holiday_calendar",
     )
 

@@ -115,6 +115,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="schedule",
         then=("group_schedule", row.group_id),
         about=f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
+        seen=Seen.of(request, "schedule", row, commands.spec_without_overrides, is_deleting=True),
         noun="schedule",
     )
 

@@ -131,6 +131,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="edit_support_hours",
         then=("support_hours",),
         about=_("Take them out of what needs them first, and delete them then."),
+        seen=Seen.of(request, "support_hours", row, commands.support_hours_spec, is_deleting=True),
         noun="support_hours",
     )
 

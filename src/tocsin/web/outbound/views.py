@@ -331,6 +331,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="outbound",
         then=("outbound_integrations",),
         about=_("What waits is not sent any more, and its log goes. A webhook in Halo stays there."),
+        seen=Seen.of(request, "outbound_integration", row, commands.outbound_state, is_deleting=True),
     )
 
 

@@ -165,6 +165,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="policy",
         then=("policies",),
         about=_("Alerts at which it works go on with it to their end."),
+        seen=Seen.of(request, "escalation_policy", row, commands.policy_spec, is_deleting=True),
         noun="policy",
     )
 

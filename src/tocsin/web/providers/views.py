@@ -171,6 +171,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="provider",
         then=("providers",),
         about=_("What waits goes by the next provider of its channel, or into the sandbox if there is none."),
+        seen=Seen.of(request, "provider", row, commands.provider_state, is_deleting=True),
     )
 
 

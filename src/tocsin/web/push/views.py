@@ -26,6 +26,7 @@ from tocsin.notify.channels.web_push import devices as rows
 from tocsin.notify.channels.web_push import keys
 from tocsin.notify.channels.web_push.payload import ACTS
 from tocsin.notify.models import PushDevice
+from tocsin.notify.telling import tell
 from tocsin.people.models import User
 from tocsin.web.guard import actor
 from tocsin.web.push.browsers import device_name
@@ -96,7 +97,7 @@ def act(request: Request) -> HttpResponse:
     if asked not in _OFFERED:
         return _answer(_("This button is not known here."), 422)
     answer = answering.act(who, number, CommandKind(str(asked)), Via.PUSH, request.now)
-    return _answer(answer.sentence, 200 if answer.is_done else 409)
+    return _answer(tell(answer.sentence, who.language), 200 if answer.is_done else 409)
 
 
 @csrf_exempt

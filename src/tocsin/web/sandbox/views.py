@@ -87,7 +87,7 @@ def act(request: Request, number: int) -> HttpResponse:
         return _answered(request, row, rejected.detail)
     via = _VIA.get(row.channel if row.channel in SHAPES else "push", Via.PUSH)
     heard = Hearing(SANDBOX, request.now)
-    return _answered(request, row, heard.button(user_id, alert_id, request.POST.get("command", ""), via))
+    return _answered(request, row, heard.button(user_id, alert_id, request.POST.get("command", ""), via).told)
 
 
 @require_POST

@@ -1,4 +1,4 @@
-"""What became of an answer by mail, and what its writer is told. Pure data."""
+"""What became of an answer by mail, text message or chat, and what its writer is told. Pure data."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ SENTENCES = (
     # What was done.
     _("The mail came back: {said}"),
     _("It asked for help"),
+    _(
+        "ACK: I have seen it. TAKE: it is mine. CLOSE: it is over. ESCALATE: wake the next. REPLY text. With several "
+        "alerts add the number (ACK 42), or ACK ALL."
+    ),
+    _("Tocsin does not know this word"),
+    _("This account is switched off"),
+    _("You get text messages from Tocsin again"),
     _("You acknowledged {number} alert"),
     _("You acknowledged {number} alerts"),
     _("You took {number} alert"),

@@ -183,6 +183,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="user",
         then=("users",),
         about=_("What they did stays on record under their name. Switching them off is enough to end sign-in."),
+        seen=Seen.of(request, "user", row, _said_of, is_deleting=True),
         noun="user",
     )
 

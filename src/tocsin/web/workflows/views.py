@@ -254,6 +254,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="workflow",
         then=("workflows",),
         about=_("What it waits to do is not done any more, and its log goes with it."),
+        seen=Seen.of(request, "workflow", row, _without_order, is_deleting=True),
     )
 
 

@@ -27,6 +27,7 @@ from tocsin.notify.channels.contract import (
     SettingKind,
 )
 from tocsin.notify.channels.slack import blocks
+from tocsin.notify.written_words import say
 
 API = "https://slack.com/api"
 PREFIX = "slack:"
@@ -185,12 +186,25 @@ def _pressed(account: Account, said: dict[str, Any], ears: Ears) -> None:
         _respond(account, said, {"response_type": "ephemeral", "replace_original": False,
                                  "text": blocks.escaped(buttons.unknown(address))})  # fmt: skip
         return
-    sentence = ears.button(user_id, number, command, "chat")
+    pressed = ears.button(user_id, number, command, "chat")
     shown = (said.get("message") or {}).get("blocks") or []
-    who = f"<@{blocks.escaped(member)}> pressed *{buttons.LABELS[_kind(command)]}*: {blocks.escaped(sentence)}"
+    # A room has readers of several languages; what only its reader sees is in theirs.
+    language, sentence = (pressed.language, pressed.told) if _is_direct(said) else ("", pressed.sentence)
+    who = say(
+        language,
+        "{who} pressed {button}: {said}",
+        who=f"<@{blocks.escaped(member)}>",
+        button=f"*{say(language, buttons.LABELS[_kind(command)])}*",
+        said=blocks.escaped(sentence),
+    )
     text = str((said.get("message") or {}).get("text", ""))
     body = {"replace_original": True, "text": text, "blocks": blocks.answered(shown, command, who)}
     _respond(account, said, body)
+
+
+def _is_direct(said: dict[str, Any]) -> bool:
+    """Whether the message stands in a conversation with one member (https://api.slack.com/docs/conversations-api)."""
+    return str((said.get("channel") or {}).get("id", "")).startswith("D")
 
 
 def _kind(command: str) -> Any:

@@ -220,9 +220,10 @@ def _pressed(account: Account, query: dict[str, Any], ears: Ears) -> CallbackAns
     user_id = ears.user_of("chat", f"{PREFIX}{sender}")
     if user_id is None:
         return _note(query, buttons.unknown(f"{PREFIX}{sender}"))
-    sentence = ears.button(user_id, number, command, "chat")
-    _redraw(account, query, command, number, sentence)
-    return _note(query, sentence)
+    pressed = ears.button(user_id, number, command, "chat")
+    is_alone = ((query.get("message") or {}).get("chat") or {}).get("type") == "private"
+    _redraw(account, query, command, number, pressed.told if is_alone else pressed.sentence)
+    return _note(query, pressed.told)
 
 
 def _redraw(account: Account, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
