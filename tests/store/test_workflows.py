@@ -278,6 +278,47 @@ def test_runs_that_wait_go_on_by_what_the_workflow_is_now_or_say_that_it_no_long
     }
 
 
+def test_a_run_that_is_stuck_goes_on_where_it_was_mended_or_ends_where_its_place_is_another(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, bad, last = (
+        {"do": "reply", "text": "First"}, {"do": "reply", "text": "Second"}, {"do": "notify", "users": ["carol"]},
+        {"do": "reply", "text": "Last"},
+    )  # fmt: skip
+    mended, moved = desk.workflow("Mended", first, second, bad, last), desk.workflow("Moved", first, second, bad, last)
+    real = acting.perform
+
+    def failing(work: Any, action: Any) -> Any:
+        if action.do == "notify":
+            raise RuntimeError("boom")
+        return real(work, action)
+
+    monkeypatch.setattr(acting, "perform", failing)
+    alert = desk.open()
+    for minute in range(6):
+        desk.go(minute)
+    assert [run.status for run in desk.runs(alert)] == ["stuck", "stuck"]
+    monkeypatch.setattr(acting, "perform", real)
+
+    def change(flow: Workflow, *actions: dict[str, Any]) -> None:
+        whole = commands.workflow_spec(flow) | {"actions": [*actions]}
+        commands.save_workflow(whole, existing=flow, actor=ACTOR, now=desk.at(6))
+
+    change(mended, first, second, {"do": "notify", "users": ["bob"]}, last)
+    # By its number it would go on with the last and leave out the one that it is stuck at.
+    change(moved, second, bad, last)
+    one, other = desk.runs(alert)
+    assert (other.status, other.reason) == (
+        "stopped", "The workflow was changed while it waited: what was left of it is not done.",
+    )  # fmt: skip
+    commands.try_again(one, actor=ACTOR, now=desk.at(7))
+    with pytest.raises(Rejected, match="Only a run that is stuck"):
+        commands.try_again(other, actor=ACTOR, now=desk.at(7))
+    desk.go(7)
+    assert desk.told(alert) == ["bob"]
+    assert [len(run.steps) for run in desk.runs(alert)] == [4, 2]
+
+
 # What they do
 
 

@@ -149,7 +149,8 @@ def _unopened(connection: Connection, integration_id: int, reader: Reader, now: 
     for status, raw, content_type in connection.execute(
         _FIRST, {**_window(integration_id, now), "tickets": _TICKETS}
     ).fetchall():
-        if (not status or does(reader.rules, status) is Does.UPDATE) and _is_new(reader, body_of(raw), content_type):
+        opens_nothing = not status or does(reader.rules, status) is Does.UPDATE
+        if opens_nothing and tells_of_new(reader, body_of(raw), content_type):
             found[status] = found.get(status, 0) + 1
     return found
 
@@ -163,7 +164,7 @@ def _window(integration_id: int, now: datetime) -> dict[str, object]:
     }
 
 
-def _is_new(reader: Reader, raw: bytes, content_type: str) -> bool:
+def tells_of_new(reader: Reader, raw: bytes, content_type: str) -> bool:
     """Whether a message tells of a new ticket: by its event, if it has one."""
     try:
         elements = decode(raw, content_type, lenient=reader.kind.lenient).elements

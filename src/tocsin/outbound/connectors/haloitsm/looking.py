@@ -29,7 +29,7 @@ from tocsin.inbound.rules import Intent
 from tocsin.inbound.taking import take_in
 from tocsin.outbound import pacing, record, tickets
 from tocsin.outbound.connectors.contract import Barred, Line, Throttled
-from tocsin.outbound.connectors.haloitsm import asking, lookups, notes, reading, watching
+from tocsin.outbound.connectors.haloitsm import asking, beginnings, lookups, notes, reading, watching
 from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.problems import Gone
@@ -64,11 +64,14 @@ class Look:
     memory: dict[str, Any]
     doors: Sequence[Door]
     now: datetime
+    looked_at: datetime | None = None
     found: int = 0
     #: The same by inbound integration.
     found_by: dict[int, int] = field(default_factory=dict)
     webhook_problem: str = ""
     next_page: int = 0
+    #: Tickets that were created since the last look, and are taken in as such.
+    begun: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     def carry_out(self) -> None:
@@ -79,7 +82,11 @@ class Look:
             return
         changed = self._changed()
         if changed:
-            self._bring_in(self._unmerged(changed))
+            into = {whole(ticket["id"]): parent for ticket, _at in changed if (parent := reading.merged_into(ticket))}
+            self._bring_in([(ticket, at) for ticket, at in changed if whole(ticket["id"]) not in into])
+            # One that became part of another: that may have been heard of just now.
+            for ticket, alert_id in (self._live(list(into)) if into else {}).items():
+                self._merge(alert_id, ticket, into[ticket])
         if self.settings.get("read_notes", True):
             # Those that could not be read yet, first.
             wanted = [*self.memory.get("unread", ()), *(whole(ticket["id"]) for ticket, _at in changed)]
@@ -101,6 +108,7 @@ class Look:
         first = (self.now - _BEHIND).replace(tzinfo=None).isoformat(timespec="seconds")
         for rows, _at in self.client.pages(self.line, self.now, {"lastupdatefromdate": first, "order": "id"}):
             seen = reading.newest(rows, seen, self.now)
+            beginnings.remember(self.memory, rows, is_all=len(rows) < PAGE)
         self.looked_to = seen or first
 
     def _changed(self) -> list[tuple[dict[str, Any], datetime]]:
@@ -132,6 +140,7 @@ class Look:
         """From when the next look reads: from the newest change, once all pages were seen; where that took several
         looks from no later than the first of them began, because what changed since may be on a page seen before."""
         newest = reading.newest(changed, self.memory.get("newest") or self.looked_to, self.now)
+        beginnings.remember(self.memory, changed, is_all=not self.next_page)
         if self.next_page:
             self.memory |= {"page": self.next_page, "newest": newest}
             return
@@ -150,6 +159,7 @@ class Look:
         for start in range(0, len(wanted), _CHUNK):
             take_in(wanted[start : start + _CHUNK], self.now)
         self.found += len(wanted)
+        beginnings.met(self.memory, self.begun)
 
     def _incoming(self, door: Door, element: Element) -> Incoming:
         return Incoming(
@@ -164,17 +174,26 @@ class Look:
             read.append((element, ways))
         keys = {_key(door, one) for _element, ways in read for door, one in ways}
         known, waiting = known_alerts(keys), waiting_keys(keys)
-        for element, ways in read:
-            for door, one in ways:
-                last = known.get(_key(door, one))
-                if last is not None and last.integration_id not in (None, door.id) and len(ways) > 1:
-                    continue
-                if one.intent is Intent.OPEN and _key(door, one) in waiting:
-                    # Its alert waits to open: to hear of it again would count it twice.
-                    break
-                if reading.is_news(door, one, last):
-                    yield element, door
-                    break
+        new: list[tuple[dict[str, Any], datetime, list[tuple[Door, Reading]]]] = []
+        for (ticket, at), (element, ways) in zip(tickets, read, strict=True):
+            door = _whose_news(ways, known, waiting)
+            if door is not None:
+                yield element, door
+            elif not any(_key(*way) in known or _key(*way) in waiting for way in ways):
+                new += [(ticket, at, ways)] if beginnings.is_new(ticket, self.memory, self.looked_to) else []
+        yield from self._new(new)
+
+    def _new(
+        self, tickets: Sequence[tuple[dict[str, Any], datetime, list[tuple[Door, Reading]]]]
+    ) -> Iterable[tuple[Element, Door]]:
+        """What is taken in of tickets that were created since the last look, and open nothing as they are now."""
+        is_pulled = bool(self.settings.get("pull"))
+        numbers = [whole(ticket["id"]) for ticket, _at, _ways in tickets]
+        told = beginnings.told(self.doors, numbers, self.looked_at, self.now) if numbers and not is_pulled else set()
+        for ticket, at, ways in tickets:
+            if whole(ticket["id"]) not in told:
+                yield from beginnings.messages(ticket, at, ways, is_pulled=is_pulled)
+        self.begun = numbers
 
     def _live(self, tickets: Sequence[str] | None = None, above: int = 0, most: int = 1000) -> dict[str, int]:
         """Live alerts of these doors by ticket, oldest first."""
@@ -216,16 +235,6 @@ class Look:
         self._bring_in(again)
         self.memory["gone"] = {ticket: times for ticket, times in gone.items() if ticket in {**live, **waiting}}
 
-    def _unmerged(
-        self, changed: Sequence[tuple[dict[str, Any], datetime]]
-    ) -> Sequence[tuple[dict[str, Any], datetime]]:
-        """The tickets that changed without those that became part of another, whose alerts follow."""
-        into = {whole(ticket["id"]): parent for ticket, _at in changed if (parent := reading.merged_into(ticket))}
-        live = self._live(list(into)) if into else {}
-        for ticket, alert_id in live.items():
-            self._merge(alert_id, ticket, into[ticket])
-        return [(ticket, at) for ticket, at in changed if whole(ticket["id"]) not in into]
-
     def _is_gone(self, ticket: str, alert_id: int, error: Gone, gone: dict[str, int]) -> None:
         """A ticket that Halo knows nothing of at two looks, while it shows others, was deleted. One that it does not
         show may still need somebody: its alert stays."""
@@ -258,6 +267,20 @@ class Look:
 
 def _actor(door: Door) -> Actor:
     return Actor(ActorKind.INTEGRATION, door.shown_source)
+
+
+def _whose_news(ways: Sequence[tuple[Door, Reading]], known: Mapping[bytes, Known], waiting: set[bytes]) -> Door | None:
+    """The door that would have got a ticket and to which it says something new; None: to nobody."""
+    for door, one in ways:
+        last = known.get(_key(door, one))
+        if last is not None and last.integration_id not in (None, door.id) and len(ways) > 1:
+            continue
+        if one.intent is Intent.OPEN and _key(door, one) in waiting:
+            # Its alert waits to open: to hear of it again would count it twice.
+            return None
+        if reading.is_news(door, one, last):
+            return door
+    return None
 
 
 def _key(door: Door, one: Reading) -> bytes:
@@ -317,7 +340,7 @@ WHERE s.integration_id = (
     AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp())
     AND (t.barred_until IS NULL OR t.barred_until <= %(now)s) AND (t.not_before IS NULL OR t.not_before <= %(now)s)
   ORDER BY t.look_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
-RETURNING s.integration_id, s.looked_to, s.memory, s.granted_to
+RETURNING s.integration_id, s.looked_to, s.looked_at, s.memory, s.granted_to
 """
 
 _WRITE = """
@@ -354,7 +377,7 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
     line = Line(directory.client, now, opened.secrets)
     one = Look(
         standing["integration_id"], opened.sender.client, line, opened.account.settings, standing["looked_to"],
-        dict(standing["memory"]), _doors(standing["integration_id"]), at,
+        dict(standing["memory"]), _doors(standing["integration_id"]), at, standing["looked_at"],
     )  # fmt: skip
     problem: TocsinError | None = None
     try:
