@@ -1,5 +1,5 @@
-"""What becomes of the runs that wait, or are stuck, when their workflow is changed: those that still fit go on by what it
-is now, the others end and say so. Inside the transaction of the change."""
+"""What becomes of the runs that wait, or are stuck, when their workflow is changed: those that still fit go on by what
+it is now, the others end and say so. Inside the transaction of the change."""
 
 from __future__ import annotations
 
