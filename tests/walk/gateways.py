@@ -1,18 +1,18 @@
-"""Providers whose servers fail as dice say."""
+"""Providers whose servers fail as dice say. What they took can be looked at, answered and reported on."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from tocsin.core.database import Connection
 from tocsin.core.egress import OutcomeUnknown
 from tocsin.core.errors import Permanent, Temporary
-from tocsin.notify import health
 from tocsin.notify.channels.contract import AddressRefused, Rendered, Sent
-from tocsin.notify.channels.registry import KINDS
-from tocsin.notify.providers import Carrier, Directory
+from tocsin.notify.providers import Directory
 
 #: A try that fails mostly fails for a while only.
 _FAILURES: tuple[Callable[[], Exception], ...] = (
@@ -24,22 +24,52 @@ _FAILURES: tuple[Callable[[], Exception], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that arrived, and by which provider."""
+
+    at: datetime
+    provider: str
+    channel: str
+    address: str
+    key: str
+    rendered: Rendered
+
+
 @dataclass
-class DiceSender:
-    """Accepts messages; a `fail_rate` of them fails. `leaving` is called before each."""
+class Weather:
+    """How providers are doing. `leaving` is called before each message, and says what time it is."""
 
     rng: random.Random
-    fail_rate: float
-    leaving: Callable[[], None]
+    leaving: Callable[[], datetime]
+    #: What part of the tries fails, by provider; "" is every other's.
+    fail_rates: dict[str, float]
+    #: The last that arrived.
+    letters: deque[Letter] = field(default_factory=lambda: deque(maxlen=20))
+
+    def fails(self, provider: str) -> bool:
+        return self.rng.random() < self.fail_rates.get(provider, self.fail_rates[""])
+
+
+@dataclass
+class DiceSender:
+    """One provider's."""
+
+    name: str
+    weather: Weather
 
     def send(self, rendered: Rendered, channel: str, address: str, idempotency_key: str) -> Sent:
-        self.leaving()
-        if self.rng.random() < self.fail_rate:
-            raise self.rng.choice(_FAILURES)()
+        at = self.weather.leaving()
+        failure = self.weather.rng.choice(_FAILURES)() if self.weather.fails(self.name) else None
+        # What nothing was heard of may have arrived.
+        if failure is None or isinstance(failure, OutcomeUnknown):
+            self.weather.letters.append(Letter(at, self.name, channel, address, idempotency_key, rendered))
+        if failure is not None:
+            raise failure
         return Sent()
 
     def verify(self) -> str:
-        if self.rng.random() < self.fail_rate:
+        if self.weather.fails(self.name):
             raise Temporary("It is away.")
         return "It works."
 
@@ -48,26 +78,12 @@ class DiceSender:
 
 
 class Gateways(Directory):
-    """One provider for e-mail and two for ntfy, of which the second stands in; text messages stay in the sandbox."""
+    """What is configured, but for the servers."""
 
-    def __init__(self, sender: DiceSender) -> None:
+    def __init__(self, weather: Weather) -> None:
         super().__init__()
-        self._gateways = (
-            Carrier("Mail", None, KINDS["smtp"], ("email",), sender),
-            Carrier("Push 1", None, KINDS["ntfy"], ("ntfy",), sender),
-            Carrier("Push 2", None, KINDS["ntfy"], ("ntfy",), sender),
-        )
-        self._late: frozenset[str] = frozenset()
+        self._weather = weather
 
-    def refresh(self, connection: Connection) -> None:
-        super().refresh(connection)
-        self._late = health.passed_over(connection)
-
-    def all(self) -> Sequence[Carrier]:
-        return sorted(self._gateways, key=lambda gateway: gateway.name in self._late)
-
-    def has_provider(self, channel: str) -> bool:
-        return any(channel in gateway.channels for gateway in self._gateways)
-
-    def get(self, name: str) -> Carrier | None:
-        return next((gateway for gateway in self._gateways if gateway.name == name), None)
+    def _load(self, connection: Connection) -> None:
+        super()._load(connection)
+        self._carriers = tuple(replace(one, sender=DiceSender(one.name, self._weather)) for one in self._carriers)

@@ -36,6 +36,11 @@ def active(world: World) -> list[str]:
     return list(found.values_list("username", flat=True)) or ["erin"]
 
 
+def phone_numbers() -> list[str]:
+    """Everybody's, whether or not they have a contact method of it now."""
+    return [_phone(name) for name in (*NAMES, "erin")]
+
+
 def make_user(world: World, name: str, role: str = "responder") -> None:
     spec: dict[str, Any] = {"username": name, "name": name.title(), "email": f"{name}@example.org", "role": role}
     spec |= {"contact_methods": contact_methods(world, name), "contact_rules": contact_rules(world)}
@@ -68,8 +73,7 @@ def replace_user(world: World) -> None:
 
 def contact_methods(world: World, name: str) -> list[dict[str, Any]]:
     rng = world.rng
-    number = [*NAMES, "erin"].index(name)
-    addresses = {"email": f"{name}@example.org", "ntfy": f"{name}-topic", "sms": f"+4179000000{number}"}
+    addresses = {"email": f"{name}@example.org", "ntfy": f"{name}-topic", "sms": _phone(name), "voice": _phone(name)}
     methods = []
     for channel in rng.sample(sorted(addresses), rng.randint(1, 3)):
         method: dict[str, Any] = {"label": f"{channel}-1", "channel": channel, "address": addresses[channel]}
@@ -81,6 +85,10 @@ def contact_methods(world: World, name: str) -> list[dict[str, Any]]:
             method["enabled"] = False
         methods.append(method)
     return methods
+
+
+def _phone(name: str) -> str:
+    return f"+4179000000{[*NAMES, 'erin'].index(name)}"
 
 
 def contact_rules(world: World) -> dict[str, Any]:

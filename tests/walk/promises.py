@@ -140,6 +140,16 @@ def an_event_for_each_change(world: World) -> Iterator[str]:
             yield f"#{alert} was {was} and is {state}"
 
 
+def opening_a_link_changes_nothing(world: World) -> Iterator[str]:
+    """Who opens a link of a message, or has something look at it, does nothing with that."""
+    if world.opened:
+        for alert, state in world.states().items():
+            if state != (was := world.before.states.get(alert)):
+                yield f"#{alert} was {was} and is {state}"
+        for row in world.rows("SELECT alert_id, kind FROM alerts_alertevent WHERE id > %s", world.before.last_event):
+            yield f"#{row['alert_id']}: {row['kind']}"
+
+
 def undoing_puts_back(world: World) -> Iterator[str]:
     """What is undone at once is as if it had not been done; only a run that had come to rest may go on again."""
     if (undone := world.undone) is None:
@@ -254,6 +264,7 @@ ALWAYS: tuple[Promise, ...] = (
     watched_only_is_not_paged,
     no_page_without_reason,
     an_event_for_each_change,
+    opening_a_link_changes_nothing,
     undoing_puts_back,
     counts_equal_the_messages,
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from tests.store.people import ACTOR
-from tests.walk import acts, messages, people, routing
+from tests.walk import acts, answers, messages, people, providers, routing
 from tests.walk.world import World
 from tocsin.core import database
 from tocsin.core.errors import Rejected
@@ -82,12 +82,15 @@ def die_sending(world: World) -> None:
 #: Each with its weight.
 STEPS: dict[Step, int] = {
     acts.act: 12,
+    answers.answer: 6,
     messages.arrive: 10,
     live: 7,
     turn_some_loops: 5,
     change_configuration: 3,
     stand_still: 3,
     pause_or_go_on: 1,
+    providers.change_weather: 1,
+    providers.report: 2,
     die_sending: 1,
     messages.replay_one: 1,
 }

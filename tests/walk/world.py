@@ -8,14 +8,15 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
+from unittest import mock
 
-from tests.walk.gateways import DiceSender, Gateways
+from tests.walk.gateways import Gateways, Letter, Weather
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.states import LIVE
-from tocsin.core import database
+from tocsin.core import clock, config, database
 from tocsin.escalation import departed
 from tocsin.escalation.loop import Escalation
 from tocsin.inbound import batch
@@ -29,6 +30,8 @@ from tocsin.workflows import loop as workflows
 
 START = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
+BASE_URL = "https://tocsin.example.org"
+
 #: At rest comes after so many rounds of all loops at the latest.
 ROUNDS = 60
 
@@ -41,6 +44,9 @@ SELECT min(at) AS at FROM (
   UNION ALL SELECT due_at FROM notify_delivery WHERE status = 'queued'
   UNION ALL SELECT due_at FROM inbound_delayedopening
   UNION ALL SELECT until FROM notify_pause WHERE ended_at IS NULL
+  UNION ALL SELECT due_at FROM notify_awaitedreceipt
+  UNION ALL SELECT retry_at FROM notify_providerhealth WHERE is_open
+  UNION ALL SELECT due_at FROM workflows_run WHERE status = 'waiting'
 ) AS timers WHERE at > %s
 """
 
@@ -106,14 +112,16 @@ class World:
         self.troubles = Troubles()
         self.misdirected: list[str] = []
         self.undone: Undone | None = None
+        #: Whether all that the step did was to open a link.
+        self.opened = False
         #: Who was ever switched off or on: what they missed meanwhile is not told them later.
         self.switched_off: set[int] = set()
         self.before = Before()
-        fail_rate = self.rng.choice([0, 0, 0.1, 0.3])
-        self._gateways = Gateways(DiceSender(self.rng, fail_rate, self._leaving))
+        self.weather = Weather(self.rng, self._leaving, {"": self.rng.choice([0, 0, 0.1, 0.3])})
+        self._gateways = Gateways(self.weather)
         # One at a time: the dice fall in the same order in each walk of a seed.
         self._outbox = Outbox(slots=1, directory=self._gateways, now=lambda: self.now, jitter=lambda: 0.0)
-        self._sender = self._outbox.node
+        self._node = self._outbox.node
         keeper = Escalation()
         self.loops: dict[str, Callable[[], bool]] = {
             "inbound drain": lambda: inbound.drain(self.registry, batch.Numbers(), self.now),
@@ -140,6 +148,10 @@ class World:
         found = Alert.objects.order_by("-id")
         return list((found.filter(status__in=list(LIVE)) if live else found).values_list("pk", flat=True))
 
+    def letters(self) -> list[Letter]:
+        """The last messages that arrived at a person's or group's."""
+        return list(self.weather.letters)
+
     def states(self) -> dict[int, dict[str, Any]]:
         """How each alert stands, by its number."""
         return {row["id"]: row for row in self.rows(_STATES)}
@@ -155,6 +167,7 @@ class World:
         newest = AlertEvent.objects.order_by("-id").values_list("id", flat=True).first()
         self.before = Before(self.states(), newest or 0)
         self.undone = None
+        self.opened = False
 
     def pass_by(self, span: timedelta) -> None:
         """Time passes, and no loop turns."""
@@ -179,7 +192,7 @@ class World:
 
     def die_sending(self) -> int:
         """A process claims what is due and ends, before or after each message has left. Returns how many it had."""
-        self._sender = _ENDING
+        self._node = _ENDING
         with database.transaction() as connection:
             self._gateways.refresh(connection)
             held = pause.current(connection, self.now)
@@ -187,7 +200,7 @@ class World:
         for job in claimed.jobs:
             if self.rng.random() < 0.5:
                 sending.send(job, lambda: self.now)
-        self._sender = self._outbox.node
+        self._node = self._outbox.node
         return len(claimed.jobs)
 
     def end_leases(self) -> None:
@@ -202,10 +215,11 @@ class World:
         self._outbox.settle()
         return again
 
-    def _leaving(self) -> None:
+    def _leaving(self) -> datetime:
         """A message leaves: notes what must not, which is told by the promises, since a sender's error is a failure."""
-        for row in self.rows(_MISDIRECTED, self._sender):
+        for row in self.rows(_MISDIRECTED, self._node):
             self.misdirected.append(f"a page about #{row['alert_id']} ({row['status']}) leaves for {row['user_id']}")
+        return self.now
 
 
 @contextmanager
@@ -215,7 +229,10 @@ def inhabited(seed: int) -> Iterator[World]:
     log = logging.getLogger("tocsin")
     log.addHandler(world.troubles)
     try:
-        yield world
+        # Pages read the clock themselves, and vendors call back at a public address only.
+        public = replace(config.current(), base_url=BASE_URL)
+        with mock.patch.object(clock, "now", lambda: world.now), mock.patch.object(config, "current", lambda: public):
+            yield world
     finally:
         log.removeHandler(world.troubles)
         world.close()

@@ -1,0 +1,102 @@
+"""What people answer from outside the pages: by mail, by text message, by the link of a message, by its button."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.message import EmailMessage
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.test import Client
+
+from tests.walk import people
+from tests.walk.gateways import Letter
+from tests.walk.world import World
+from tocsin.alerts.models import AlertEvent
+from tocsin.notify import answering
+from tocsin.notify.channels.callbacks import SaidByText
+from tocsin.notify.hearing import Hearing
+from tocsin.notify.mail_replies import acting
+from tocsin.people.models import User
+
+#: What is written, said or pressed.
+_WORDS = ("ack", "ack", "take", "close", "escalate", "ack all", "On my way.", "help")
+_BUTTONS = ("acknowledge", "acknowledge", "assign", "escalate", "close", "undo")
+
+
+def answer(world: World) -> None:
+    """Somebody answers one of the last messages, by one of the ways that it offers."""
+    ways: list[Callable[[World], None]] = [by_mail, by_mail, by_text, open_link, press_link, press_link, press_button]
+    world.rng.choice(ways)(world)
+
+
+def by_mail(world: World) -> None:
+    """The person of a mail answers it, or somebody else does, or it comes twice."""
+    letter = _letter(world, "email")
+    if letter is None:
+        return
+    sender = letter.address if world.rng.random() < 0.9 else "mallory@example.org"
+    word = world.rng.choice(_WORDS)
+    mail = EmailMessage()
+    mail["From"], mail["In-Reply-To"] = sender, letter.rendered.headers["Message-ID"]
+    mail["Message-ID"] = f"<{UUID(int=world.rng.getrandbits(128))}@example.org>"
+    mail.set_content(word)
+    for _ in range(world.rng.choice([1, 1, 1, 2])):
+        outcome = acting.take("Answers", mail.as_bytes(), world.now)
+        world.say(f"{sender} answers a mail of {letter.at:%H:%M:%S}, {word!r}: {outcome}")
+
+
+def by_text(world: World) -> None:
+    """Somebody texts, about whatever is open for them or an alert by its number."""
+    number = world.rng.choice(people.phone_numbers())
+    word = world.rng.choice(_WORDS)
+    if (alerts := world.alerts()[:6]) and word in ("ack", "take", "close", "escalate") and world.rng.random() < 0.5:
+        word = f"{word} {world.rng.choice(alerts)}"
+    heard = Hearing("Texts", world.now).text(SaidByText("sms", number, word))
+    world.say(f"{number} texts {word!r}: {heard}")
+
+
+def open_link(world: World) -> None:
+    """A link is opened, by its person or by what looks at links in mails."""
+    if (path := _path(world)) is None:
+        return
+    status = _browser().get(path, secure=True).status_code
+    world.opened = True
+    world.say(f"a link is opened: {status}")
+
+
+def press_link(world: World) -> None:
+    """A button is pressed on the page of a link."""
+    if (path := _path(world)) is None:
+        return
+    button = world.rng.choice(_BUTTONS)
+    answered = _browser().post(path, {"command": button}, secure=True)
+    newest = AlertEvent.objects.order_by("-id").values_list("id", "alert_id", "reason").first()
+    world.say(f"{button} is pressed behind a link: {answered.status_code}, the newest event is {newest}")
+
+
+def press_button(world: World) -> None:
+    """Somebody presses the button of a push or in a chat."""
+    user = User.objects.get(username=world.rng.choice(people.active(world)))
+    alerts = world.alerts()[:8]
+    if alerts:
+        alert, command = world.rng.choice(alerts), world.rng.choice(sorted(answering.OFFERED))
+        heard = Hearing("Push 1", world.now).button(user.pk, alert, str(command), "push")
+        world.say(f"{user.username} presses {command} of #{alert}: {heard}")
+
+
+def _letter(world: World, channel: str) -> Letter | None:
+    """One of the last messages of that channel that can be answered."""
+    found = [one for one in world.letters() if one.channel == channel and one.rendered.link]
+    return world.rng.choice(found) if found else None
+
+
+def _path(world: World) -> str | None:
+    """The path of a link in one of the last messages, if one has any."""
+    found = [urlsplit(one.rendered.link).path for one in world.letters()]
+    personal = [path for path in found if path.startswith("/a/")]
+    return world.rng.choice(personal) if personal else None
+
+
+def _browser() -> Client:
+    return Client()
