@@ -1,21 +1,36 @@
-"""A short walk through everything breaks no promise. `python -m tests.walk` walks further, by hand."""
+"""A short walk through everything breaks no promise, and each promise can break. `python -m tests.walk` walks further,
+by hand."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import LiteralString
 
 import pytest
 
 from tests.store.escalating import Desk
-from tests.walk import promises
-from tests.walk.promises import ALWAYS, AT_REST, Broken
+from tests.store.ingest import Ingest, message
+from tests.store.people import ACTOR
+from tests.walk import acts, promises, providers
+from tests.walk.promises import ALWAYS, AT_REST, AT_THE_END, Broken
 from tests.walk.walking import walk
-from tests.walk.world import inhabited
+from tests.walk.world import Undone, World, inhabited
+from tocsin.alerts import commands
+from tocsin.alerts.orders import Acknowledge, Close
 from tocsin.core import database as store
+from tocsin.inbound.commands import save_integration
+from tocsin.notify import outbox_rows
+from tocsin.notify.due import Send
+from tocsin.web.alerts import lists
+from tocsin.workflows.commands import save_workflow
 
 SEED = 7
 STEPS = 12
+
+EVERY = (*ALWAYS, *AT_REST, *AT_THE_END)
 
 
 def test_a_walk_breaks_no_promise(database: str) -> None:
@@ -27,28 +42,135 @@ def test_a_walk_breaks_no_promise(database: str) -> None:
     assert world.rows("SELECT FROM notify_delivery WHERE purpose = 'page'"), "Nobody was paged: take another seed."
 
 
-@pytest.mark.parametrize(
-    ("statement", "promise"),
-    [
-        ("UPDATE escalation_run SET status = 'ended', due_at = NULL", "one_run_for_each_live_alert"),
-        ("UPDATE escalation_run SET due_at = NULL", "nobody_is_forgotten"),
-        ("UPDATE escalation_run SET due_at = now() - interval '10 years'", "nothing_due_at_rest"),
-        ("UPDATE alerts_alert SET key_hash = '\\x01', holds_key = false", "one_live_alert_a_key"),
-        ("UPDATE alerts_alert SET priority = 'low'", "an_event_for_each_change"),
-        ("UPDATE notify_notification SET reason = ''", "no_page_without_reason"),
-    ],
-)
-def test_a_row_that_is_wrong_breaks_a_promise(
-    database: str, now: datetime, statement: LiteralString, promise: str
-) -> None:
-    desk = Desk(now)
-    with inhabited(SEED) as world:
-        desk.open()
-        world.settle()
-        world.remember()
-        promises.hold((*ALWAYS, *AT_REST), world)
+@dataclass
+class Scene:
+    """An alert that Alice was paged about, and one that was closed after it; nothing is due."""
+
+    world: World
+    desk: Desk
+    alert: int
+    patch: pytest.MonkeyPatch
+
+    def acknowledge(self) -> None:
+        order = Acknowledge(actor=self.desk.actor("alice"))
+        commands.act(self.alert, order, now=self.world.now)
+
+
+def _ran(statement: LiteralString) -> Callable[[Scene], None]:
+    def plant(scene: Scene) -> None:
         with store.transaction() as connection:
             connection.execute(statement)
+
+    return plant
+
+
+def _a_failure_is_logged(scene: Scene) -> None:
+    try:
+        raise ValueError("planted")
+    except ValueError:
+        logging.getLogger("tocsin.somewhere").exception("A turn failed.")
+
+
+def _a_page_leaves_all_the_same(scene: Scene) -> None:
+    scene.acknowledge()
+    _ran("UPDATE notify_delivery SET status = 'queued', ended_at = NULL WHERE purpose = 'page'")(scene)
+    scene.patch.setattr(outbox_rows, "verdict", lambda *_: Send())
+    scene.world.live(timedelta(minutes=5))
+
+
+def _undoing_left_something(scene: Scene) -> None:
+    before = acts.looked_at(scene.world, scene.alert)
+    scene.acknowledge()
+    scene.world.undone = Undone(scene.alert, "acknowledge", before, acts.looked_at(scene.world, scene.alert))
+
+
+def _a_message_is_not_counted(scene: Scene) -> None:
+    opens = {"open": {"field": "source_status", "operator": "equals", "value": "New"}}
+    mapping = {"source_id": "id", "source_status": "status", "subject": "subject"}
+    spec = {"name": "Door", "kind": "api", "escalation_policy": "Standard", "anyway": True, "rules": opens}
+    door = save_integration({**spec, "mapping": mapping}, actor=ACTOR, now=scene.world.now)
+    payload = {"id": 1, "status": "New", "subject": "Down"}
+    Ingest(scene.world.registry, scene.world.numbers).decide(
+        [message(door, payload, scene.world.now)], now=scene.world.now
+    )
+    _ran("UPDATE alerts_alert SET count = 0")(scene)
+
+
+def _a_link_acts(scene: Scene) -> None:
+    scene.acknowledge()
+    scene.world.opened = True
+
+
+def _a_workflow_breaks_off(scene: Scene) -> None:
+    spec = {"name": "Flow", "trigger": "manual", "actions": [{"do": "notify", "owner": True}]}
+    save_workflow(spec, actor=ACTOR, now=scene.world.now)
+    _ran(
+        "INSERT INTO workflows_run (workflow_id, alert_id, status, cause, created_at, ended_at) "
+        "SELECT w.id, a.id, 'stuck', 'planted', now(), now() FROM workflows_workflow w, alerts_alert a"
+    )(scene)
+
+
+def _the_badge_is_wrong(scene: Scene) -> None:
+    scene.patch.setattr(lists, "open_count", lambda: 99)
+
+
+@pytest.mark.parametrize(
+    ("promise", "plant"),
+    [
+        (promises.no_failure_of_its_own, _a_failure_is_logged),
+        (promises.one_live_alert_a_key, _ran("UPDATE alerts_alert SET key_hash = '\\x01', holds_key = false")),
+        (promises.merged_into_one_that_is_not, _ran("UPDATE alerts_alert SET status = 'merged', merged_into_id = id")),
+        (promises.status_and_owner_agree, _ran("UPDATE alerts_alert SET status = 'assigned'")),
+        (
+            promises.no_workflow_is_stuck,
+            _a_workflow_breaks_off,
+        ),
+        (
+            promises.one_run_for_each_live_alert,
+            _ran("UPDATE escalation_run SET status = 'ended', due_at = NULL"),
+        ),
+        (promises.nobody_is_forgotten, _ran("UPDATE escalation_run SET due_at = NULL WHERE status <> 'ended'")),
+        (
+            promises.stopped_for_a_person_only,
+            _ran("UPDATE escalation_run SET status = 'stopped' WHERE status <> 'ended'"),
+        ),
+        (promises.nobody_who_acted_is_paged, _a_page_leaves_all_the_same),
+        (promises.watched_only_is_not_paged, _ran("UPDATE alerts_alert SET watch = true")),
+        (promises.no_page_without_reason, _ran("UPDATE notify_notification SET reason = ''")),
+        (promises.an_event_for_each_change, _ran("UPDATE alerts_alert SET priority = 'low'")),
+        (promises.opening_a_link_changes_nothing, _a_link_acts),
+        (promises.undoing_puts_back, _undoing_left_something),
+        (promises.counts_equal_the_messages, _a_message_is_not_counted),
+        (
+            promises.nothing_due_at_rest,
+            _ran("UPDATE escalation_run SET due_at = now() - interval '10 years' WHERE status <> 'ended'"),
+        ),
+        (promises.a_step_pages_whom_it_names, _ran("UPDATE notify_notification SET purpose = 'notice'")),
+        (
+            promises.the_all_clear_is_told,
+            _ran("UPDATE notify_notification SET purpose = 'notice' WHERE purpose = 'all_clear'"),
+        ),
+        (promises.counts_equal_the_rows, _the_badge_is_wrong),
+        (promises.the_configuration_comes_back, _ran("UPDATE people_group SET name = ''")),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_wrong_breaks_its_promise(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch,
+    promise: promises.Promise, plant: Callable[[Scene], None],
+) -> None:  # fmt: skip
+    desk = Desk(now)
+    with inhabited(SEED) as world:
+        world.weather.fail_rates = {"": 0}
+        providers.settle_in(world)
+        alert = desk.open()
+        over = desk.open(subject="Disk full")
+        world.settle()
+        commands.act(over, Close(actor=desk.actor("bob")), now=world.now)
+        world.settle()
+        world.remember()
+        promises.hold(EVERY, world)
+        plant(Scene(world, desk, alert, monkeypatch))
         with pytest.raises(Broken) as broken:
-            promises.hold((*ALWAYS, *AT_REST), world)
-    assert broken.value.promise == promise
+            promises.hold(EVERY, world)
+    assert broken.value.promise == promise.__name__

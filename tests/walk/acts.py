@@ -36,10 +36,10 @@ def act(world: World) -> None:
     kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
     if kind == "merge" and len(live) < 2:
         return
-    before = _looked_at(world, alert)
+    before = looked_at(world, alert)
     changed = _do(world, alert, _command(world, kind, actor, live))
     if changed and kind in _UNDOABLE and rng.random() < 0.3 and _do(world, alert, orders.Undo(actor=actor)):
-        world.undone = Undone(alert, kind, before, _looked_at(world, alert))
+        world.undone = Undone(alert, kind, before, looked_at(world, alert))
 
 
 def set_priority(world: World) -> None:
@@ -105,7 +105,7 @@ def _command(world: World, kind: str, actor: Actor, live: list[int]) -> Command:
     return command
 
 
-def _looked_at(world: World, alert: int) -> dict[str, Any]:
+def looked_at(world: World, alert: int) -> dict[str, Any]:
     """What undoing must put back. Of a run: whether it is active, and when it goes on; how far it had
     come is the engine's own."""
     return {

@@ -71,6 +71,22 @@ def replace_user(world: World) -> None:
     make_user(world, name)
 
 
+def change_contact_method(world: World) -> None:
+    """One of somebody's contact methods changes, is renamed, goes, or comes."""
+    rng = world.rng
+    user = User.objects.get(username=rng.choice(NAMES))
+    spec = rng.choice(contact_methods(world, user.username))
+    existing = rng.choice([None, *user.contact_methods.all()])
+    if existing is not None and rng.random() < 0.4:
+        world.say(f"{user.username} deletes {existing.label}")
+        commands.delete_contact_method(existing, actor=ACTOR, now=world.now)
+        return
+    if rng.random() < 0.4:
+        spec["label"] = rng.choice(["Mobile", "Mobile 2"])
+    world.say(f"{user.username} makes {existing.label if existing else 'a new method'} {spec}")
+    commands.save_contact_method(user, spec, existing=existing, actor=ACTOR, now=world.now)
+
+
 def contact_methods(world: World, name: str) -> list[dict[str, Any]]:
     rng = world.rng
     addresses = {"email": f"{name}@example.org", "ntfy": f"{name}-topic", "sms": _phone(name), "voice": _phone(name)}
@@ -123,7 +139,9 @@ def save_schedule(world: World, group: str) -> None:
     rotation["roles"] = rng.choice([["primary"], ["primary", "secondary"]])
     shifts = [{"name": "Rota", "start": "2026-11-01", "rotate": rotation}]
     spec = {"name": f"{group} shifts", "group": group, "time_zone": "UTC", "shifts": shifts}
-    oncall.save_schedule(spec, actor=ACTOR, now=world.now)
+    world.say(f"schedule {spec}")
+    existing = Schedule.objects.filter(name=spec["name"]).first()
+    oncall.save_schedule(spec, existing=existing, actor=ACTOR, now=world.now)
 
 
 def send_away(world: World) -> None:

@@ -72,6 +72,12 @@ def status_and_owner_agree(world: World) -> Iterator[str]:
         yield f"#{row['id']} is {row['status']}"
 
 
+def no_workflow_is_stuck(world: World) -> Iterator[str]:
+    """No workflow breaks off: what it cannot do, it says and goes on."""
+    for row in world.rows("SELECT id, alert_id, reason FROM workflows_run WHERE status = 'stuck' OR failures > 0"):
+        yield f"the run {row}"
+
+
 def one_run_for_each_live_alert(world: World) -> Iterator[str]:
     """Each live alert has one run that has not ended, and no other alert has any."""
     for row in world.rows(
@@ -187,6 +193,14 @@ def nothing_due_at_rest(world: World) -> Iterator[str]:
         yield f"the delivery {row}"
     for row in world.rows("SELECT id, reason FROM inbound_inboundmessage WHERE status = 'Pending'"):
         yield f"the message {row}"
+    for row in world.rows("SELECT id, alert_id, due_at, cause FROM workflows_run WHERE due_at <= %s", world.now):
+        yield f"the workflow's run {row}"
+    for row in world.rows("SELECT id, title FROM oncall_dutynotice WHERE sent_at IS NULL"):
+        yield f"the duty notice {row}"
+    for row in world.rows("SELECT * FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %s", world.now):
+        yield f"the reminder {row}"
+    for row in world.rows("SELECT * FROM notify_awaitedreceipt WHERE due_at <= %s", world.now):
+        yield f"the receipt {row}"
 
 
 def a_step_pages_whom_it_names(world: World) -> Iterator[str]:
@@ -257,6 +271,7 @@ ALWAYS: tuple[Promise, ...] = (
     one_live_alert_a_key,
     merged_into_one_that_is_not,
     status_and_owner_agree,
+    no_workflow_is_stuck,
     one_run_for_each_live_alert,
     nobody_is_forgotten,
     stopped_for_a_person_only,

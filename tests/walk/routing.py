@@ -14,8 +14,6 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound.commands import save_integration as save_door
 from tocsin.inbound.maintenance import commands as maintenance
 from tocsin.inbound.models import Integration, MaintenanceWindow
-from tocsin.workflows.commands import save_workflow
-from tocsin.workflows.ready_made import ready_made
 
 POLICIES = ("P1", "P2", "P3")
 #: HaloITSM's, and those that map a message of their own; the latter share their source.
@@ -47,14 +45,11 @@ _SHAPING: tuple[dict[str, Any], ...] = (
 
 
 def settle_in(world: World) -> None:
-    """The policies, integrations and workflows of the beginning."""
+    """The policies and integrations of the beginning."""
     for name in POLICIES:
         save_policy(world, name)
     for name in INTEGRATIONS:
         save_integration(world, name)
-    for one in ready_made("Desk", "", "P2"):
-        if one.key != "button" and world.rng.random() < 0.3:
-            save_workflow({"name": one.name, **one.spec}, actor=ACTOR, now=world.now)
 
 
 def save_policy(world: World, name: str) -> None:
@@ -108,6 +103,7 @@ def _step(world: World) -> dict[str, Any]:
         {"only_until_acknowledged": True},
         {"if_empty": "wait"},
         {"when": {"priority": rng.sample(PRIORITIES, 2)}},
+        {"when": {"during": rng.choice(["Office", {"not": "Nights"}])}},
     ]
     for extra in extras:
         if rng.random() < 0.12:
@@ -124,6 +120,13 @@ def save_integration(world: World, name: str) -> None:
     if rng.random() < 0.2:
         urgent = {"field": "priority", "operator": "equals", "value": "critical"}
         spec["routes"] = [{"when": urgent, "escalation_policy": rng.choice(POLICIES)}]
+    if rng.random() < 0.2:
+        quiet = {
+            "during": {"not": "Office"},
+            "priority": rng.choice(PRIORITIES),
+            "action": rng.choice(["page", "record"]),
+        }
+        spec["routes"] = [*spec.get("routes", []), quiet]
     if name.startswith("H"):
         spec |= {"kind": "haloitsm", "settings": {"halo_address": "https://acme.haloitsm.com"}}
     else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from tests.store.people import ACTOR
-from tests.walk import acts, answers, messages, people, providers, routing
+from tests.walk import acts, answers, duty, flows, messages, people, providers, routing
 from tests.walk.world import World
 from tocsin.core import database
 from tocsin.core.errors import Rejected
@@ -24,14 +24,31 @@ def change_configuration(world: World) -> None:
         *[lambda world: people.save_group(world, rng.choice(people.GROUPS))] * 2,
         *[people.change_user] * 4,
         people.replace_user,
+        *[people.change_contact_method] * 2,
         people.send_away,
         people.override,
+        duty.change_hours,
+        duty.change_reminders,
+        duty.hand_over,
+        duty.ask_to_swap,
+        duty.answer_swap,
+        duty.take_back,
+        duty.save_or_drop_schedule,
+        *[flows.change_workflow] * 2,
         routing.save_maintenance,
         routing.end_maintenance,
         acts.set_priority,
     ]
+    _unless_refused(rng.choice(changes), world)
+
+
+def press_a_workflow(world: World) -> None:
+    _unless_refused(flows.press_one, world)
+
+
+def _unless_refused(step: Step, world: World) -> None:
     try:
-        rng.choice(changes)(world)
+        step(world)
     except Rejected as refusal:
         world.say(f"  refused: {refusal}")
 
@@ -86,7 +103,8 @@ STEPS: dict[Step, int] = {
     messages.arrive: 10,
     live: 7,
     turn_some_loops: 5,
-    change_configuration: 3,
+    change_configuration: 4,
+    press_a_workflow: 1,
     stand_still: 3,
     pause_or_go_on: 1,
     providers.change_weather: 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.walk import people, promises, providers, routing
+from tests.walk import duty, flows, people, promises, providers, routing
 from tests.walk.promises import ALWAYS, AT_REST, AT_THE_END
 from tests.walk.steps import RESTFUL, STEPS
 from tests.walk.world import World
@@ -17,7 +17,9 @@ def walk(world: World, steps: int) -> None:
     """Raises Broken as soon as a promise does not hold; `world.story` says what led to it."""
     providers.settle_in(world)
     people.settle_in(world)
+    duty.settle_in(world)
     routing.settle_in(world)
+    flows.settle_in(world)
     for _ in range(steps):
         world.remember()
         step = world.rng.choices(list(STEPS), list(STEPS.values()))[0]

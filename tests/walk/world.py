@@ -23,7 +23,7 @@ from tocsin.inbound import batch
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.shaping import due
-from tocsin.notify import pause, sending
+from tocsin.notify import duty_notices, pause, sending
 from tocsin.notify.claim import claim
 from tocsin.notify.outbox import Outbox
 from tocsin.workflows import loop as workflows
@@ -46,6 +46,7 @@ SELECT min(at) AS at FROM (
   UNION ALL SELECT until FROM notify_pause WHERE ended_at IS NULL
   UNION ALL SELECT due_at FROM notify_awaitedreceipt
   UNION ALL SELECT retry_at FROM notify_providerhealth WHERE is_open
+  UNION ALL SELECT due_at FROM oncall_reminder WHERE done_at IS NULL
   UNION ALL SELECT due_at FROM workflows_run WHERE status = 'waiting'
 ) AS timers WHERE at > %s
 """
@@ -117,7 +118,7 @@ class World:
         #: Who was ever switched off or on: what they missed meanwhile is not told them later.
         self.switched_off: set[int] = set()
         self.before = Before()
-        self.weather = Weather(self.rng, self._leaving, {"": self.rng.choice([0, 0, 0.1, 0.3])})
+        self.weather = Weather(self.rng, self.leaving, {"": self.rng.choice([0, 0, 0.1, 0.3])})
         self._gateways = Gateways(self.weather)
         # One at a time: the dice fall in the same order in each walk of a seed.
         self._outbox = Outbox(slots=1, directory=self._gateways, now=lambda: self.now, jitter=lambda: 0.0)
@@ -128,6 +129,9 @@ class World:
             "delayed openings": lambda: due.open_due(self.registry, batch.Numbers(), self.now),
             "departed owners": lambda: departed.turn(self.now),
             "workflows": lambda: workflows.turn(self.now),
+            "duty notices": lambda: duty_notices.hand_on(self.now),
+            "shifts to remind of": lambda: duty_notices.plan_reminders(self.now),
+            "reminders": lambda: duty_notices.remind(self.now),
             "escalation": lambda: keeper.turn(self.now),
             "outbox leases": self._outbox.keep_leases,
             "providers": self._outbox.ask_providers,
@@ -215,7 +219,7 @@ class World:
         self._outbox.settle()
         return again
 
-    def _leaving(self) -> datetime:
+    def leaving(self) -> datetime:
         """A message leaves: notes what must not, which is told by the promises, since a sender's error is a failure."""
         for row in self.rows(_MISDIRECTED, self._node):
             self.misdirected.append(f"a page about #{row['alert_id']} ({row['status']}) leaves for {row['user_id']}")
@@ -231,7 +235,8 @@ def inhabited(seed: int) -> Iterator[World]:
     try:
         # Pages read the clock themselves, and vendors call back at a public address only.
         public = replace(config.current(), base_url=BASE_URL)
-        with mock.patch.object(clock, "now", lambda: world.now), mock.patch.object(config, "current", lambda: public):
+        clocks = mock.patch.object(clock, "now", side_effect=lambda: world.now)
+        with clocks, mock.patch.object(config, "current", return_value=public):
             yield world
     finally:
         log.removeHandler(world.troubles)
