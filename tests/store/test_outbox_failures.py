@@ -23,7 +23,7 @@ from tocsin.core import database, settings_store
 from tocsin.notify import contact_tests, queue
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.outbox import Outbox
-from tocsin.notify.queue import Over
+from tocsin.notify.queue import Notice, Over
 from tocsin.notify.record import record
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -134,10 +134,28 @@ def test_a_notice_that_fails_makes_no_other_notice(post: Post, mail: SmtpDouble)
     erin = post.user("erin", role="admin")
     mail.answer_recipients += ["550 no"] * 3
     with database.transaction() as connection:
-        queue.queue_notice(connection, queue.Notice("Hello", "World"), post.now, user_ids=[erin.pk])
+        queue.queue_notice(connection, Notice("Hello", "World"), post.now, user_ids=[erin.pk])
     post.go(0)
     post.go(60)
-    assert [d.status for d in post.deliveries()] == ["failed"]
+    assert [(d.status, d.reason) for d in post.deliveries()] == [
+        ("failed", "Given up after 1 try: it could not be sent.")
+    ]
+
+
+def test_a_reminder_that_fails_by_text_comes_by_mail(post: Post, mail: SmtpDouble) -> None:
+    provider("Swiss", "http_gateway", ["sms"], prefixes="+41", api_base="https://sms.example.org")
+    alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+4930901820"})
+    notice = Notice("On call in 1 hour", "You are primary of Desk.", reason="A reminder that you asked for under Me.")
+    with database.transaction() as connection:
+        assert queue.queue_notice_by(connection, notice, post.now, user_id=alice.pk, label="SMS")
+    post.go(0)
+    post.go(1)
+    assert post.states() == [("SMS", "failed", ""), ("E-mail", "sent", "SMTP (environment)")]
+    assert (mail.mails[0].to, mail.subjects) == ("alice@example.org", ["[Tocsin] On call in 1 hour"])
+    assert "You are primary of Desk." in mail.mails[0].part("plain")
+    assert post.deliveries()[1].notification.reason == (
+        "A reminder that you asked for under Me. It could not be sent by SMS, so it comes by mail."
+    )
 
 
 def test_the_next_provider_takes_over_at_once(post: Post, ntfy: NtfyDouble) -> None:

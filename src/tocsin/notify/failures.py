@@ -21,6 +21,9 @@ from tocsin.notify.states import Purpose
 #: Administrators are told of the same kind of failure once in so long; the pages themselves show each.
 QUIET = timedelta(minutes=15)
 
+#: A notice that cannot be sent is not told by another notice to others; and whoever asked for a test sees it fail.
+NOT_TOLD = frozenset({Purpose.NOTICE, Purpose.TEST})
+
 
 class GivenUp(Protocol):
     """A delivery that was given up."""
@@ -41,7 +44,8 @@ def is_stuck(failure: Failure) -> bool:
 
 
 def tell(connection: Connection, given_up: Sequence[GivenUp]) -> None:
-    """Writes an event on each alert concerned, and mails the administrators, once for all of them."""
+    """Writes an event on each alert concerned, mails the administrators, once for all of them, and has notices that
+    were to come by another way than by mail come so."""
     if not given_up:
         return
     alert_rows.insert_events(
@@ -52,12 +56,22 @@ def tell(connection: Connection, given_up: Sequence[GivenUp]) -> None:
             if entry.due.alert is not None and entry.due.purpose is not Purpose.NOTICE
         ],
     )
-    # A notice that cannot be sent is not told by another notice; and whoever asked for a test sees it fail.
-    pages = [entry for entry in given_up if entry.due.purpose not in (Purpose.NOTICE, Purpose.TEST)]
+    for entry in given_up:
+        if entry.due.purpose is Purpose.NOTICE and entry.due.channel != "email" and entry.due.user_id is not None:
+            _mail_instead(connection, entry.due, entry.due.user_id, entry.at)
+    pages = [entry for entry in given_up if entry.due.purpose not in NOT_TOLD]
     for about in ("stuck", "failed"):
         concerned = [entry for entry in pages if (about == "stuck") == is_stuck(entry.failed.failure)]
         if concerned:
             _notice(connection, concerned, about)
+
+
+def _mail_instead(connection: Connection, due: Due, user_id: int, now: datetime) -> None:
+    """To the address that they sign in with."""
+    why = f"{due.why} It could not be sent by {_way(due)}, so it comes by mail."
+    known = {name: str(due.data.get(name, "")) for name in ("title", "text", "about", "heading")}
+    notice = Notice(**known, reason=why.strip(), alert_id=due.alert.id if due.alert is not None else None)
+    queue.queue_notice(connection, notice, now, user_ids=[user_id])
 
 
 def _event(entry: GivenUp) -> NewEvent:
@@ -120,8 +134,12 @@ def _of_alert(due: Due) -> str:
 
 
 def _by(due: Due) -> str:
-    label = due.label or (CHANNELS[due.channel].label if due.channel in CHANNELS else due.channel)
+    label = _way(due)
     return f" by {label}" if label != due.name else ""
+
+
+def _way(due: Due) -> str:
+    return due.label or (CHANNELS[due.channel].label if due.channel in CHANNELS else due.channel)
 
 
 def _stopped(text: str) -> str:

@@ -271,12 +271,13 @@ def _again(failed: Failed, tries: int) -> str:
 
 
 def _given_up(trouble: Trouble, tries: int, names: Sequence[str]) -> str:
+    told = "" if trouble.due.purpose in failures.NOT_TOLD else " Administrators were told."
     if failures.is_stuck(trouble.failed.failure):
-        return f"Stuck: Tocsin itself failed {tries} times to send it. Administrators were told."
+        return f"Stuck: Tocsin itself failed {tries} times to send it.{told}"
     if trouble.due.problem:
-        return "It cannot be sent at all. Administrators were told."
+        return f"It cannot be sent at all.{told}"
     others = "it could not be sent" if len(names) < 2 else f"none of {len(names)} providers could send it"
-    return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {others}. Administrators were told."
+    return f"Given up after {tries} {'try' if tries == 1 else 'tries'}: {others}.{told}"
 
 
 def _write(connection: Connection, steps: Sequence[Step]) -> None:
