@@ -402,18 +402,28 @@ def test_a_reminder_that_cannot_be_written_holds_up_no_other(
     schedule: Schedule, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
-    reminders.replace_all(user("bob"), [{"before": "1h"}, {"before": "59m"}], actor=ACTOR, now=now)
+    make_group("Lab", now, members=("carol", "alice"))
+    rotate = {**WEEKLY, "users": ["alice", "carol"]}
+    lab = {
+        **SPEC,
+        "name": "Lab",
+        "group": "Lab",
+        "shifts": [{"name": "Weekly", "rotate": rotate, "start": "2026-01-05"}],
+    }
+    commands.save_schedule(lab, actor=ACTOR, now=now)
+    for name in ("bob", "carol"):
+        reminders.replace_all(user(name), [{"before": "1h"}], actor=ACTOR, now=now)
     duty_notices.plan_reminders(begin - timedelta(minutes=70))
     whole = duty_notices._remind
 
-    def failing(connection: object, group: str, person: object, before: timedelta, now: datetime) -> None:
-        if before == timedelta(hours=1):
+    def failing(connection: object, group: str, *about: object) -> None:
+        if group == "Desk":
             raise KeyError("whatever it is")
-        whole(connection, group, person, before, now)  # type: ignore[arg-type]
+        whole(connection, group, *about)  # type: ignore[arg-type]
 
     monkeypatch.setattr(duty_notices, "_remind", failing)
     duty_notices.remind(begin - timedelta(minutes=59))
-    assert Notification.objects.count() == 1
+    assert Notification.objects.get().user == user("carol")
 
 
 def test_a_reminder_leaves_once_before_a_shift_that_is_still_theirs(schedule: Schedule, now: datetime) -> None:
@@ -444,6 +454,21 @@ def test_a_reminder_whose_moment_fell_into_an_outage_comes_late(schedule: Schedu
     duty_notices.plan_reminders(back)
     duty_notices.remind(back)
     assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
+
+
+def test_of_the_reminders_of_a_shift_that_an_outage_held_up_the_last_leaves(schedule: Schedule, now: datetime) -> None:
+    begin = datetime(2026, 11, 30, 8, tzinfo=UTC)
+    bob, three = user("bob"), [{"before": "2h"}, {"before": "1h"}, {"before": "10m"}]
+    reminders.replace_all(bob, three, actor=ACTOR, now=now)
+    duty_notices.plan_reminders(begin - timedelta(hours=10))
+    duty_notices.remind(begin - timedelta(minutes=30))
+    assert Notification.objects.get().data["title"] == "On call in 30 minutes: primary of Desk"
+    duty_notices.remind(begin - timedelta(minutes=10))
+    assert Notification.objects.count() == 2
+    Reminder.objects.update(done_at=None)
+    reminders.replace_all(bob, three[:2], actor=ACTOR, now=now)
+    duty_notices.remind(begin - timedelta(minutes=9))
+    assert Notification.objects.count() == 3, "one that is wanted no more takes no other's place"
 
 
 SHORT = "{name: Short, user: bob, from: 2026-12-24T12:00, to: 2026-12-26T12:00}"

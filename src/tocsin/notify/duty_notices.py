@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -54,7 +55,11 @@ WHERE id IN (
     SELECT id FROM oncall_reminder WHERE done_at IS NULL AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
     FOR UPDATE SKIP LOCKED
 )
-RETURNING user_id, group_id, role, shift_at, before
+RETURNING user_id, group_id, role, shift_at, before, ARRAY(
+    SELECT n.before FROM oncall_reminder n WHERE n.user_id = oncall_reminder.user_id
+      AND n.group_id = oncall_reminder.group_id AND n.role = oncall_reminder.role
+      AND n.shift_at = oncall_reminder.shift_at AND n.due_at <= %(now)s AND n.due_at > oncall_reminder.due_at
+) AS later
 """
 
 _USER = "SELECT username, time_zone, reminders FROM people_user WHERE id = %s AND is_active"
@@ -108,7 +113,8 @@ def plan_reminders(now: datetime) -> bool:
 
 
 def remind(now: datetime) -> bool:
-    """Sends the reminders that are due, of shifts that are still theirs. True when there may be more."""
+    """Sends the reminders that are due, of shifts that are still theirs. After an outage the last of a shift is enough.
+    True when there may be more."""
     with database.transaction() as connection:
         due = database.rows(connection, _DUE, {"now": now, "most": BATCH})
         plans = lookup.plans(connection, {row["group_id"] for row in due}, now)
@@ -125,27 +131,35 @@ def remind(now: datetime) -> bool:
                 None,
             )
             if person is not None:
-                _remind_alone(connection, plan.name, person, row["before"], now)
+                _remind_alone(connection, plan.name, person, row["before"], row["later"], now)
         if due:
             database.hint(connection, "outbox")
     return len(due) == BATCH
 
 
-def _remind_alone(connection: Connection, group: str, person: OnCall, before: timedelta, now: datetime) -> None:
+def _remind_alone(
+    connection: Connection, group: str, person: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
+) -> None:
     try:
         with connection.transaction():
-            _remind(connection, group, person, before, now)
+            _remind(connection, group, person, before, later, now)
     except Exception as error:  # one reminder's edge: it is lost, and the others leave
         if database.is_unavailable(error):
             raise
         log.exception("User %s cannot be reminded of a shift.", person.user_id)
 
 
-def _remind(connection: Connection, group: str, person: OnCall, before: timedelta, now: datetime) -> None:
+def _remind(
+    connection: Connection, group: str, person: OnCall, before: timedelta, later: Sequence[timedelta], now: datetime
+) -> None:
+    """`later` are those of the same shift that are due too: both would say how it stands now."""
     user = database.row(connection, _USER, (person.user_id,))
     if user is None or person.since is None:
         return
-    for rule in rules_of(user["reminders"]):
+    rules = rules_of(user["reminders"])
+    if any(rule.before in later for rule in rules):
+        return
+    for rule in rules:
         if rule.before == before:
             _send(connection, _notice(group, person, ZoneInfo(user["time_zone"]), now), person.user_id, rule, now)
 
