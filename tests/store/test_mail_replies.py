@@ -102,6 +102,15 @@ def test_a_word_acts_as_the_person_the_mail_was_for_and_they_hear_what_came_of_i
     assert world.imap.logins == 1, "the connection is kept"
 
 
+def test_several_alerts_are_named_in_one_mail(world: World) -> None:
+    first = paged(world, "alice")
+    world.post.page(second := world.post.alert("Disk full"), "alice")
+    world.post.go(20)
+    world.answer(f"ack {first} {second}")
+    world.reader.turn()
+    assert world.outcomes() == [("acted", f"You acknowledged alert {first}. You acknowledged alert {second}.")]
+
+
 def test_anything_else_is_a_reply_on_the_alert(world: World) -> None:
     paged(world, "alice")
     world.answer("The line is back.\nBut slow.")

@@ -181,6 +181,21 @@ def test_a_text_is_answered_in_its_writers_language_and_the_letters_of_phones(wo
     assert world.hear(ALICE, "START") == "Sie bekommen wieder Textnachrichten von Tocsin."
 
 
+def test_several_alerts_are_named_in_one_text(world: World) -> None:
+    world.post.user("alice", SMS)
+    first, second, third = (world.post.alert(subject) for subject in ("VPN down", "Disk full", "Site down"))
+    for alert in (first, second, third):
+        world.post.page(alert, "alice")
+    world.post.go()
+    world.post.go(10)
+    assert world.hear(ALICE, f"ack {first} {second} 99999999") == (
+        f"You acknowledged alert {first}. You acknowledged alert {second}. "
+        "You were not paged about alert 99999999. Open it in Tocsin to act on it."
+    )
+    acknowledged = AlertEvent.objects.filter(kind="acknowledged").values_list("alert_id", flat=True)
+    assert sorted(acknowledged) == [first, second]
+
+
 def test_a_reply_that_begins_with_a_number_of_minutes_is_about_the_alert_that_is_open(world: World) -> None:
     world.post.user("alice", SMS)
     alert = world.post.alert()

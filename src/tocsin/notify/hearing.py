@@ -132,6 +132,9 @@ class Hearing:
                 return tell(replies.UNKNOWN, who.language)
 
     def _act(self, who: Person, wants: Asked, kind: CommandKind, via: Via) -> str:
+        if wants.others and wants.number is not None:
+            each = (replace(wants, number=number, others=()) for number in (wants.number, *wants.others))
+            return " ".join(self._act(who, one, kind, via) for one in each)
         with database.transaction() as connection:
             numbers = answering.open_for(connection, who.id, self.now)
             if wants.number is not None and not answering.is_theirs(connection, who.id, wants.number):

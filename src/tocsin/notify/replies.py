@@ -32,6 +32,8 @@ class Asked:
     what: CommandKind | Word
     #: The alert's number; None: the one that is open.
     number: int | None = None
+    #: Of several alerts that were named, the others.
+    others: tuple[int, ...] = ()
     #: Every alert that is open for the sender.
     is_all: bool = False
     #: Of a reply.
@@ -63,6 +65,10 @@ _UNMISTAKABLE = frozenset({"ack", "acknowledge"})
 _QUOTES = "\"'“”„‚‘’«»"
 _FIRST = re.compile(rf"[\s{_QUOTES}]*([^\W\d_]+|[0-9]+|\?)[\s:,.#!{_QUOTES}]*", re.UNICODE)
 _NUMBER = re.compile(r"#?([0-9]{1,18})\b[\s:,.]*")
+#: Nothing but numbers: "42 43", "#42, #43", "42 and 43". In "42 5 minutes" only the first is one.
+NUMBERS = re.compile(r"#?[0-9]{1,18}(?:(?:[\s,;+&]|\band\b|\bund\b)+#?[0-9]{1,18})*[\s.!]*", re.IGNORECASE)
+#: So many at most are meant by one message.
+MOST_NAMED = 20
 _ALL = re.compile(r"all\W*", re.IGNORECASE)
 
 
@@ -87,6 +93,9 @@ def asked(text: str) -> Asked:
     # "9 9" is how it is pressed on a phone; by text, once is enough.
     if command is CommandKind.CLOSE and rest.strip() == "9" and word == "9":
         return Asked(command)
+    if NUMBERS.fullmatch(rest):
+        named = list(dict.fromkeys(int(number) for number in re.findall("[0-9]+", rest)))
+        return Asked(command, named[0], tuple(named[1:MOST_NAMED]))
     number = _NUMBER.match(rest)
     if number is not None:
         return Asked(command, int(number[1]))

@@ -143,6 +143,7 @@ def test_of_a_html_mail_the_text_is_read() -> None:
         ("ack", Wanted(CommandKind.ACKNOWLEDGE)),
         ("Ack.", Wanted(CommandKind.ACKNOWLEDGE)),
         ("TAKE 43", Wanted(CommandKind.ASSIGN, 43)),
+        ("ack 42 43", Wanted(CommandKind.ACKNOWLEDGE, 42, (43,))),
         ("assign", Wanted(CommandKind.ASSIGN)),
         ("close #42\nThe line is back.", Wanted(CommandKind.CLOSE, 42)),
         ("escalate", Wanted(CommandKind.ESCALATE)),

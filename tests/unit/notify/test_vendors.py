@@ -222,6 +222,11 @@ def test_a_path_walks_objects_and_lists_and_never_fails() -> None:
     [
         ("ack", Asked(CommandKind.ACKNOWLEDGE)),
         ("ACK 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack 42 43", Asked(CommandKind.ACKNOWLEDGE, 42, (43,))),
+        ("Take #42, #43 and 44.", Asked(CommandKind.ASSIGN, 42, (43, 44))),
+        ("ack 42 42", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("ack 42 5 minutes", Asked(CommandKind.ACKNOWLEDGE, 42)),
+        ("7 42+43", Asked(CommandKind.ACKNOWLEDGE, 42, (43,))),
         ("ack #42.", Asked(CommandKind.ACKNOWLEDGE, 42)),
         ("ack42", Asked(CommandKind.ACKNOWLEDGE, 42)),
         ("Take#42", Asked(CommandKind.ASSIGN, 42)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -163,16 +163,28 @@ def _done(who: Person, alert_id: int, reply: MailReply, now: datetime) -> Outcom
     if wanted.kind is CommandKind.REPLY and not wanted.text:
         said = "Your mail has no text of its own above what it answers, so nothing was done."
         return Outcome(Result.REFUSED, "It has no text of its own.", said, who.id, alert_id)
+    if not wanted.others or wanted.number is None:
+        return _acted(who, wanted, wanted.kind, alert_id, reply, now)
+    each = [
+        _acted(who, replace(wanted, number=number, others=()), wanted.kind, alert_id, reply, now)
+        for number in (wanted.number, *wanted.others)
+    ]
+    result = Result.ACTED if any(one.result is Result.ACTED for one in each) else Result.REFUSED
+    said = " ".join(one.answer for one in each)
+    return Outcome(result, said, said, who.id, each[0].alert_id)
+
+
+def _acted(who: Person, wanted: Wanted, kind: CommandKind, alert_id: int, reply: MailReply, now: datetime) -> Outcome:
     with database.transaction() as connection:
         numbers = _numbers(connection, who, wanted, alert_id, reply.references[0].alerts, now)
     if isinstance(numbers, str):
         return Outcome(Result.REFUSED, numbers, numbers, who.id, alert_id)
-    answers = [answering.act(who, number, wanted.kind, Via.EMAIL, now, wanted.text) for number in numbers]
+    answers = [answering.act(who, number, kind, Via.EMAIL, now, wanted.text) for number in numbers]
     done = sum(answer.is_done for answer in answers)
-    said = answers[0].sentence if len(answers) == 1 else replies.of_many(wanted.kind, done, len(answers) - done)
+    said = answers[0].sentence if len(answers) == 1 else replies.of_many(kind, done, len(answers) - done)
     result = Result.ACTED if done else Result.REFUSED
     # Who writes a line for the others is not told that it was written.
-    is_quiet = wanted.kind is CommandKind.REPLY and done
+    is_quiet = kind is CommandKind.REPLY and done
     return Outcome(result, said, "" if is_quiet else said, who.id, numbers[0])
 
 

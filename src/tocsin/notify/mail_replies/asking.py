@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from tocsin.alerts.states import CommandKind
 from tocsin.notify import replies
-from tocsin.notify.replies import Asked, Word
+from tocsin.notify.replies import NUMBERS, Asked, Word
 
-#: A word with, at most, an alert's number or "all": "Close the window in room 7" must close no alert.
-_ALONE = re.compile(r"\W*[^\W_]+[\s:,.#!]*(?:#?[0-9]{1,18}|all)?[\s.!]*", re.IGNORECASE)
+#: A word with, at most, alerts' numbers or "all": "Close the window in room 7" must close no alert.
+_ALONE = re.compile(rf"\W*[^\W_]+[\s:,.#!]*(?:{NUMBERS.pattern}|all)?[\s.!]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Wanted:
 
     kind: CommandKind | None
     number: int | None = None
+    others: tuple[int, ...] = ()
     is_all: bool = False
     text: str = ""
 
@@ -32,7 +33,7 @@ def wanted(text: str) -> Wanted:
         return _reply(asked, text)
     if _ALONE.fullmatch(first):
         if isinstance(asked.what, CommandKind):
-            return Wanted(asked.what, asked.number, asked.is_all)
+            return Wanted(asked.what, asked.number, asked.others, asked.is_all)
         if asked.what is Word.HELP:
             return Wanted(None)
     return Wanted(CommandKind.REPLY, text=text)
