@@ -4,7 +4,7 @@ cannot be read hides the rest."""
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,6 +14,7 @@ from tests.store.sending import allow_loopback
 from tocsin.alerts.models import AlertEvent
 from tocsin.alerts.orders import Acknowledge, Assign
 from tocsin.alerts.orders import Reply as Say
+from tocsin.core import database as connections
 from tocsin.outbound.connectors.haloitsm import client, looking, notes
 from tocsin.outbound.states import CallStatus
 
@@ -178,3 +179,35 @@ def test_a_look_that_breaks_is_said_where_people_see_it(
         both.go(31)
         assert looking.look(both.directory, lambda: both.now)
         assert both.standing().look_problem == "Something in it could not be understood; the log says what."
+
+
+def test_a_long_look_is_kept_by_the_process_that_has_it(both: Pair) -> None:
+    both.log()
+    leases = []
+
+    def keep(method: str, path: str) -> None:
+        if path.startswith("/api/"):
+            with connections.transaction() as connection:
+                leases.append(connection.execute("SELECT look_lease_until FROM outbound_standing").fetchone())
+
+    both.server.api.fault = keep
+    both.look(200)
+    assert len(leases) == 2
+    assert leases == sorted(set(leases))
+    assert both.standing().look_lease_until is None
+
+
+def test_a_look_that_another_process_has_taken_up_ends_and_writes_nothing(both: Pair) -> None:
+    before = both.standing()
+    both.log()
+    theirs = datetime(2100, 1, 1, tzinfo=UTC)
+
+    def take_over(method: str, path: str) -> None:
+        if path == "/api/Tickets":
+            with connections.transaction() as connection:
+                connection.execute("UPDATE outbound_standing SET look_lease_until = %s", (theirs,))
+
+    both.server.api.fault = take_over
+    both.look(200)
+    after = both.standing()
+    assert (after.look_lease_until, after.looked_at, after.memory) == (theirs, before.looked_at, before.memory)

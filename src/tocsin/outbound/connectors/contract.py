@@ -44,10 +44,18 @@ class Said:
 
 
 class Line:
-    """Sends the requests of one call, and remembers what was said. Not for several threads."""
+    """Sends the requests of one call, and remembers what was said. Not for several threads. `before` is called before
+    each request, and what it raises ends the call."""
 
-    def __init__(self, client: HttpClient, now: Callable[[], datetime], secrets: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        client: HttpClient,
+        now: Callable[[], datetime],
+        secrets: Sequence[str] = (),
+        before: Callable[[], None] | None = None,
+    ) -> None:
         self.said: list[Said] = []
+        self._before = before
         self._client = client
         self._now = now
         self._secrets = tuple(secret for secret in secrets if len(secret) >= 4)
@@ -68,6 +76,8 @@ class Line:
         most_bytes: int = MOST_BYTES,
     ) -> Answer:
         """One request; `shown` takes the place of the body in the log. Raises what `HttpClient.request` raises."""
+        if self._before is not None:
+            self._before()
         at, begun = self._now(), time.monotonic()
         said = self.masked(shown if shown is not None else content[: 2 * KEPT].decode("utf-8", "replace"))
 

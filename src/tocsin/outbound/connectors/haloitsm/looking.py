@@ -29,7 +29,7 @@ from tocsin.inbound.rules import Intent
 from tocsin.inbound.taking import take_in
 from tocsin.outbound import pacing, record, tickets
 from tocsin.outbound.connectors.contract import Barred, Line, Throttled
-from tocsin.outbound.connectors.haloitsm import asking, beginnings, lookups, notes, reading, watching
+from tocsin.outbound.connectors.haloitsm import asking, beginnings, lookups, notes, reading, turns, watching
 from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
 from tocsin.outbound.connectors.haloitsm.problems import Gone
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 
 EVERY = timedelta(minutes=3)
 EVERY_WHEN_PULLING = timedelta(seconds=30)
-#: A look that takes longer is taken up by another process.
-LEASE = timedelta(minutes=3)
 #: Halo's lists are read again after so long.
 LISTS_LAST = timedelta(hours=12)
 #: The first look only finds out where to begin: Halo's dates may be so much behind UTC.
@@ -332,19 +330,8 @@ def refresh_lists(integration_id: int, client: Client, line: Line, memory: dict[
     return list(problems.values())
 
 
-_CLAIM = """
-UPDATE outbound_standing s SET look_lease_until = clock_timestamp() + %(lease)s
-WHERE s.integration_id = (
-  SELECT t.integration_id FROM outbound_standing t JOIN outbound_outboundintegration o ON o.id = t.integration_id
-  WHERE o.is_enabled AND o.kind = 'haloitsm' AND t.look_at <= %(now)s
-    AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp())
-    AND (t.barred_until IS NULL OR t.barred_until <= %(now)s) AND (t.not_before IS NULL OR t.not_before <= %(now)s)
-  ORDER BY t.look_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
-RETURNING s.integration_id, s.looked_to, s.looked_at, s.memory, s.granted_to
-"""
-
 _WRITE = """
-UPDATE outbound_standing SET look_lease_until = NULL, look_at = %(next)s,
+UPDATE outbound_standing SET look_at = %(next)s,
        looked_at = coalesce(%(looked_at)s, looked_at), looked_to = %(looked_to)s, memory = %(memory)s,
        look_problem = %(problem)s, found = found + %(found)s, webhook_problem = %(webhook)s, granted_to = %(granted)s
 WHERE integration_id = %(id)s
@@ -368,13 +355,14 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
     at = now()
     with database.transaction() as connection:
         directory.refresh(connection)
-        standing = database.row(connection, _CLAIM, {"now": at, "lease": LEASE})
-    if standing is None:
+        turn = turns.claim(connection, at)
+    if turn is None:
         return False
-    opened = directory.get(standing["integration_id"])
+    standing = turn.standing
+    opened = directory.get(turn.integration_id)
     if opened is None or not isinstance(opened.sender, HaloSender):
         return False
-    line = Line(directory.client, now, opened.secrets)
+    line = Line(directory.client, now, opened.secrets, before=turn.renew)
     one = Look(
         standing["integration_id"], opened.sender.client, line, opened.account.settings, standing["looked_to"],
         dict(standing["memory"]), _doors(standing["integration_id"]), at, standing["looked_at"],
@@ -382,6 +370,9 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
     problem: TocsinError | None = None
     try:
         one.carry_out()
+    except turns.Overtaken:
+        log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
+        return True
     except (Temporary, Permanent) as error:
         problem = error
     except Exception as error:  # one Halo's edge: it is said where people look, and the next look comes in its time
@@ -389,7 +380,10 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
             raise
         log.exception("The tickets of outbound integration %s cannot be read.", one.integration_id)
         problem = Permanent("Something in it could not be understood; the log says what.")
-    _write(one, opened.sender.rate, standing, problem)
+    try:
+        _write(one, opened.sender.rate, turn, problem)
+    except turns.Overtaken:
+        log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
     return True
 
 
@@ -401,13 +395,14 @@ def _doors(integration_id: int) -> list[Door]:
     return sorted(usable, key=lambda door: door.id)
 
 
-def _write(one: Look, rate: pacing.Rate, standing: Mapping[str, Any], problem: TocsinError | None) -> None:
+def _write(one: Look, rate: pacing.Rate, turn: turns.Turn, problem: TocsinError | None) -> None:
     every = EVERY_WHEN_PULLING if one.settings.get("pull") else EVERY
     text = one.line.masked(str(problem) if problem is not None else " ".join(one.remarks))
     times = int(one.memory.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
         one.memory["throttled"] = times
     with database.transaction() as connection:
+        turn.end(connection)
         connection.execute(
             _WRITE,
             {
@@ -418,7 +413,7 @@ def _write(one: Look, rate: pacing.Rate, standing: Mapping[str, Any], problem: T
                 "problem": without_unstorable(text)[:500],
                 "found": one.found,
                 "webhook": one.webhook_problem,
-                "granted": pacing.charged(rate, standing["granted_to"], one.line.requests, one.now),
+                "granted": pacing.charged(rate, turn.standing["granted_to"], one.line.requests, one.now),
                 "id": one.integration_id,
             },
         )
