@@ -143,8 +143,9 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
             return response
     number = getattr(request, "id", None) or secrets.token_hex(4)
     if database.is_unavailable(error):
-        log.warning("Request %s: the database does not answer: %s", number, error)
-        return temporary(request, Temporary("The database does not answer. Try again.", RETRY_AFTER))
+        log.warning("Request %s: the database cannot be used: %s", number, error)
+        said = "takes no writes now" if database.takes_no_writes(error) else "does not answer"
+        return temporary(request, Temporary(f"The database {said}. Try again.", RETRY_AFTER))
     log.error("Request %s failed: %s %s", number, request.method, request.path, exc_info=error)
     return answer(
         500, "internal", f"Something went wrong in Tocsin, and was logged as {number}. Quote that number when you ask."

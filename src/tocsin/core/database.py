@@ -134,8 +134,7 @@ def is_unavailable(error: BaseException | None) -> bool:
     Django makes of it. A statement that took too long or a lock that was not free is none of these.
     """
     while error is not None:
-        # Said by what was the primary before a failover, until somebody leads Tocsin to the one that is it now.
-        if isinstance(error, errors.ReadOnlySqlTransaction):
+        if takes_no_writes(error):
             return True
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             # What the server itself says has an SQLSTATE; 57P01 to 57P03 and class 08 and 53 are said by one that
@@ -144,6 +143,14 @@ def is_unavailable(error: BaseException | None) -> bool:
             return state in ("", "57P01", "57P02", "57P03") or state[:2] in ("08", "53")
         error = error.__cause__
     return False
+
+
+def takes_no_writes(error: BaseException | None) -> bool:
+    """Whether it says that the database can be read only: what was the primary before a failover does, until somebody
+    leads Tocsin to the one that is it now."""
+    while error is not None and not isinstance(error, errors.ReadOnlySqlTransaction):
+        error = error.__cause__
+    return error is not None
 
 
 def rows(

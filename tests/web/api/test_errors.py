@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from django.db import connection
 
+from tests.postgres import TAKES_NO_WRITES, in_use
 from tests.web.api.conftest import Answer, Api, Company
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
@@ -47,6 +48,15 @@ def test_a_revoked_token_and_one_of_somebody_switched_off_work_no_more(company: 
     company.bob.save()
     tokens.revoke(made.token, actor=COMMAND_LINE, now=clock.now())
     refused(Api(made.secret).get("alerts"), 401, "not_authenticated")
+
+
+def test_on_a_database_that_takes_no_writes_one_reads_all_the_same(company: Company, database: str) -> None:
+    secret = tokens.create(company.alice, "script", actor=COMMAND_LINE, now=clock.now()).secret
+    with in_use(f"{database}{TAKES_NO_WRITES}"):
+        answers = {noun: Api(secret).get(noun).status for noun in ("alerts", "users", "groups", "integrations")}
+        written = Api(secret).post("groups", {"name": "Another"})
+    assert set(answers.values()) == {200}, answers
+    assert "takes no writes" in refused(written, 503, "temporary")
 
 
 def test_a_wrong_token_is_refused_although_a_session_is_there(company: Company) -> None:
