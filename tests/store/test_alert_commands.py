@@ -10,14 +10,16 @@ import pytest
 
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tests.store.locks import wait_for_waiters
+from tests.store.people import ACTOR
 from tocsin.alerts import commands
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Acknowledge, Actor, Assign, Cancel, Close, Hold, Reopen, Undo
+from tocsin.alerts.orders import Acknowledge, Actor, Assign, Cancel, Close, Hold, Reopen, Unassign, Undo
 from tocsin.alerts.states import ActorKind, AlertStatus
 from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import Integration
+from tocsin.people import commands as people
 from tocsin.people.models import User
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -105,6 +107,33 @@ def test_undo_restores_what_was_before_within_a_minute(integration: Integration,
     commands.act(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
     with pytest.raises(Rejected):
         commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
+
+
+@pytest.mark.parametrize("order", [Close, Unassign])
+def test_undo_gives_an_alert_back_to_nobody_whose_account_was_deleted_meanwhile(
+    integration: Integration, alice: Actor, order: type[Close | Unassign]
+) -> None:
+    number, dora = opened(integration), person("dora")
+    commands.act(number, Assign(actor=dora, name=dora.name, user_id=dora.user_id), now=NOW)
+    commands.act(number, order(actor=alice), now=NOW)
+    people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
+    before = commands.state_of(number)
+    with pytest.raises(Rejected, match="has no account any more; it cannot go back to them"):
+        commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    assert commands.state_of(number) == before
+
+
+def test_undo_gives_no_acknowledgement_back_whose_person_was_deleted_meanwhile(
+    integration: Integration, alice: Actor
+) -> None:
+    number, dora = opened(integration), person("dora")
+    commands.act(number, Acknowledge(actor=dora), now=NOW)
+    commands.act(number, Assign(actor=alice, name=alice.name, user_id=alice.user_id), now=NOW)
+    commands.act(number, Unassign(actor=alice), now=NOW)
+    people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
+    with pytest.raises(Rejected, match="has no account any more"):
+        commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
+    assert commands.state_of(number).status is AlertStatus.OPEN
 
 
 def test_a_merged_alert_keeps_its_key_until_its_parent_ends(integration: Integration, alice: Actor) -> None:

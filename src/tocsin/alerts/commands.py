@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import replace as replace_command
+from dataclasses import replace as replace_fields
 from datetime import datetime
 
 from msgspec.structs import replace
 
-from tocsin.alerts import lifecycle, rows, searching
+from tocsin.alerts import lifecycle, rows, searching, undo
 from tocsin.alerts.openings import NewAlert, Opening
 from tocsin.alerts.orders import Actor, AlertState, Command, Merge, NewEvent, Order, Reopen, Transition, Undo
 from tocsin.alerts.reactors import AlertChange, Paging, react
@@ -144,7 +144,9 @@ def act_within(connection: Connection, alert_id: int, command: Command, now: dat
     states = rows.load(connection, _locked_family(connection, wanted))
     state = _found(states, alert_id)
     if isinstance(command, Merge):
-        command = replace_command(command, into=_found(states, command.into.id))
+        command = replace_fields(command, into=_found(states, command.into.id))
+    if isinstance(command, Undo):
+        state = replace_fields(state, gone=rows.gone(connection, undo.remembered(state.last)))
     done = lifecycle.apply(state, command, now)
     changes = _changes(state, command, done, states, now)
     write(connection, changes, now, moves=done.moves)
@@ -190,7 +192,7 @@ def set_priority_within(
     reason = f"{actor.name} changed the priority: {state.priority} → {priority}."
     data = {"changes": {"priority": [str(state.priority), str(priority)]}}
     event = NewEvent(alert_id, EventKind.UPDATED, now, actor, reason, via, data)
-    write(connection, [AlertChange(state, replace_command(state, priority=priority), (event,))], now)
+    write(connection, [AlertChange(state, replace_fields(state, priority=priority), (event,))], now)
     hint_alerts(connection, [alert_id])
     return f"The priority is {priority}, it was {state.priority}."
 

@@ -77,6 +77,8 @@ class AlertState:
     #: The alerts that are merged into this one.
     children: tuple[int, ...] = ()
     last: LastEvent | None = None
+    #: Of those whom its last event remembers, whose accounts are deleted. Filled for an undo only.
+    gone: frozenset[int] = frozenset()
     #: Opened by a sample: it concerns nobody but whoever sent that.
     is_test: bool = False
 

@@ -131,6 +131,15 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
     }
 
 
+def gone(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:
+    """Those of these users whose accounts are deleted."""
+    found = connection.execute(
+        "SELECT w.id FROM unnest(%s::bigint[]) AS w(id) WHERE NOT EXISTS (SELECT FROM people_user u WHERE u.id = w.id)",
+        (list(user_ids),),
+    ).fetchall()
+    return frozenset(row[0] for row in found)
+
+
 def _last(row: Mapping[str, Any]) -> LastEvent:
     return LastEvent(
         EventKind(row["kind"]), row["at"], ActorKind(row["actor_kind"]), row["actor_name"], row["actor_id"], row["data"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from tocsin.alerts.orders import SYSTEM, Acknowledged, AlertState, NewEvent, Order, Transition
+from tocsin.alerts.orders import SYSTEM, Acknowledged, AlertState, LastEvent, NewEvent, Order, Transition
 from tocsin.alerts.orders import Undo as UndoOrder
 from tocsin.alerts.states import LIVE, AlertStatus, EventKind, Via
 from tocsin.core.errors import Rejected
@@ -42,6 +42,7 @@ _FIELDS = ("status", "owner_id", "owner_name", "hold_until", "closed_at", "merge
 
 def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transition:
     """The state before `command.actor`'s own last command, given within a minute and with nothing else since.
+    `state.gone` says whose accounts were deleted meanwhile.
 
     Raises Rejected: `not_possible`, `too_late`, `key_taken`.
     """
@@ -57,6 +58,7 @@ def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transitio
     if now - last.at > WITHIN:
         raise Rejected("too_late", "Undo works for one minute.")
     before = _restored(state, last.data.get("before"))
+    _refuse_people_gone(state, before)
     holds_key = before.status in LIVE or (before.status is AlertStatus.MERGED and not state.parent_is_over)
     if holds_key and not state.holds_key:
         require_key(state)
@@ -83,6 +85,25 @@ def take_back(state: AlertState, command: UndoOrder, now: datetime) -> Transitio
         ]
     children = tuple(child for child, _parent in moves) or before.children
     return Transition(replace(before, children=children), f"Undone: {what} of alert {state.id}.", tuple(events), moves)
+
+
+def remembered(last: LastEvent | None) -> frozenset[int]:
+    """The users whom an undo of that event would bring back."""
+    kept = last.data.get("before") if last is not None else None
+    if not isinstance(kept, Mapping):
+        return frozenset()
+    found = {int(user) for user in kept.get("acknowledged", ())}
+    return frozenset(found | ({kept["owner_id"]} if kept.get("owner_id") is not None else set()))
+
+
+def _refuse_people_gone(state: AlertState, before: AlertState) -> None:
+    """What is over keeps no owner whose account was deleted, so that an assigned alert without one had one then."""
+    people = {*before.acknowledged, *([] if before.owner_id is None else [before.owner_id])}
+    if people & state.gone or (before.status is AlertStatus.ASSIGNED and not before.is_owned):
+        raise Rejected(
+            "not_possible",
+            f"Whoever answered alert {state.id} then has no account any more; it cannot go back to them.",
+        )
 
 
 def require_key(state: AlertState) -> None:

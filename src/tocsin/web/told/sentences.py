@@ -88,6 +88,7 @@ SENTENCES = (
     _("Only a person whom Tocsin knows can {said}: sign in first"),
     _("Undone: {said} of alert {number}"),
     _("Undo works for one minute"),
+    _("Whoever answered alert {number} then has no account any more; it cannot go back to them"),
     _("There is nothing of yours to undo on alert {number}"),
     _("{name} changed alert {number} after you; there is nothing of yours to undo"),
     _("That was already undone; do it again instead"),
