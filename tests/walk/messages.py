@@ -9,6 +9,7 @@ from uuid import UUID
 
 from tests.store.ingest import Ingest, message
 from tests.store.people import ACTOR
+from tests.walk import foresight
 from tests.walk.routing import PRIORITIES
 from tests.walk.world import World
 from tocsin.core.errors import Rejected
@@ -38,10 +39,14 @@ def arrive(world: World) -> None:
     world.payloads += sent
     ingest = Ingest(world.registry, world.numbers)
     # A batch may be of several doors, as the committer's.
-    stored = ingest.decide([message(doors[pk], payload, world.now) for pk, payload in sent], now=world.now)
+    batch = [message(doors[pk], payload, world.now) for pk, payload in sent]
+    foreseen = foresight.simulate(world, sent[0][0], batch[0]) if len(batch) == 1 and rng.random() < 0.5 else None
+    stored = ingest.decide(batch, now=world.now)
     for (pk, payload), one in zip(sent, stored, strict=True):
         said = payload if isinstance(payload, bytes) else json.dumps(payload)
         world.say(f"{doors[pk].name} sends {said!r}: {one.status}, #{one.alert_id}, {one.reason}")
+    if foreseen is not None:
+        foresight.compare(world, foreseen, stored[0])
 
 
 def replay_one(world: World) -> None:

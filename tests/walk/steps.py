@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from tests.store.people import ACTOR
-from tests.walk import acts, answers, duty, flows, messages, people, providers, routing
+from tests.walk import acts, answers, duty, flows, foresight, messages, people, providers, routing
 from tests.walk.world import World
 from tocsin.core import database
 from tocsin.core.errors import Rejected
@@ -106,6 +106,7 @@ STEPS: dict[Step, int] = {
     change_configuration: 4,
     press_a_workflow: 1,
     stand_still: 3,
+    foresight.see_next: 3,
     pause_or_go_on: 1,
     providers.change_weather: 1,
     providers.report: 2,

@@ -115,6 +115,8 @@ class World:
         self.undone: Undone | None = None
         #: Whether all that the step did was to open a link.
         self.opened = False
+        #: Where something happened otherwise than Tocsin had said.
+        self.contradictions: list[str] = []
         #: Who was ever switched off or on: what they missed meanwhile is not told them later.
         self.switched_off: set[int] = set()
         self.before = Before()
