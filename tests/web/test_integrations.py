@@ -45,6 +45,14 @@ def arrived(company: Company, status: str = "New", outcome: str = MessageStatus.
     return str(message.pk)
 
 
+def test_where_there_is_one_group_a_new_integration_begins_with_it(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.admin)
+    form = client.get("/integrations/add/haloitsm/").context["form"]
+    assert form["groups"].initial == [], "of two groups nobody knows which one is meant"
+    company.night.delete()
+    assert client.get("/integrations/add/haloitsm/").context["form"]["groups"].initial == [company.desk.pk]
+
+
 def test_adding_halo_asks_for_little_and_shows_the_url_with_the_guide(company: Company, browser_of: BrowserOf) -> None:
     client = browser_of(company.admin)
     form = {

@@ -217,8 +217,8 @@ def test_mappings_conditions_and_what_is_ready_made_are_in_the_readers_language(
         "/policies/new/?from=all-hands": ('value="Alle zugleich"',),
         "/maintenance/new/": (">ist gleich</option>", "<span>Mittwoch</span>"),
         f"/integrations/{company.halo.pk}/mapping/": ("ticket^status^name, sonst ticket^status_name",),
-        "/outbound/add/http/": ("<h1>Hinzufügen: HTTP-Aufruf</h1>", 'value="HTTP-Aufruf"'),
-        "/providers/add/smtp/": ("<h1>Hinzufügen: SMTP-Server</h1>",),
+        "/outbound/add/http/": ("<h1>HTTP-Aufruf hinzufügen</h1>", 'value="HTTP-Aufruf"'),
+        "/providers/add/smtp/": ("<h1>SMTP-Server hinzufügen</h1>",),
     }  # fmt: skip
     missing = []
     for path, texts in said.items():

@@ -69,6 +69,7 @@ def test_a_policy_is_made_from_its_steps_in_order(company: Company, browser_of: 
         ({"effect": "pause"}, "how long acknowledging pauses"),
         ({"repeat_times": "3"}, "how far apart"),
         ({"timeout": "x"}, "is not a duration"),
+        ({"steps-0-tags": "production"}, "like environment=production"),
     ],
 )
 def test_what_is_wrong_with_a_policy_stands_beside_it(

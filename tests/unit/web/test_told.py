@@ -113,7 +113,7 @@ def german() -> Iterator[None]:
         ),
         (
             "Say who is told: users, groups, owner or paged.",
-            "Sagen Sie, wer es erfährt: users, groups, owner oder paged.",
+            "Sagen Sie, wer es erfährt: Benutzer, Gruppen, wer den Alarm hat, oder alle, die gerufen wurden.",
         ),
         (
             'Opened by Halo: status "New" contains New; route night: client "Globex" equals Globex, outside Office',

@@ -18,6 +18,7 @@ from tocsin.escalation.models import Policy
 from tocsin.inbound import commands, heartbeat, heartbeats, secrets, statuses
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.status_rules import Does
+from tocsin.people.models import Group
 from tocsin.web import counting, guide_text
 from tocsin.web.forms import show_rejection
 from tocsin.web.guard import actor, may, may_somewhere, needs, offer_own_groups, require
@@ -187,5 +188,8 @@ def _initial(request: Request, kind: Kind) -> dict[str, Any]:
     name, number = kind.title, 2
     while name.casefold() in taken:
         name, number = f"{kind.title} {number}", number + 1
-    # With nothing set up yet, whoever adds the first integration is who is paged.
-    return {"name": name, "policy": policy, "users": [] if policy else [request.user.pk]}
+    # With nothing set up yet, whoever adds the first integration is who is paged. Where there is one group, a policy's
+    # roles can be looked up nowhere else.
+    groups = list(Group.objects.values_list("pk", flat=True)[:2]) if policy else []
+    users = [] if policy else [request.user.pk]
+    return {"name": name, "policy": policy, "groups": groups if len(groups) == 1 else [], "users": users}

@@ -90,6 +90,12 @@ class StepForm(forms.Form):
         label=_("Tags"), required=False, max_length=2000, help_text=_("Such as environment=production; all must fit.")
     )
 
+    def clean_tags(self) -> str:
+        said: str = self.cleaned_data["tags"]
+        if any(not (name.strip() and value.strip()) for name, value in _pairs(said)):
+            raise forms.ValidationError(_("Write each like environment=production, with commas between them."))
+        return said
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         labels = GroupContact.objects.order_by("label").values_list("label", flat=True).distinct()
@@ -166,9 +172,14 @@ class StepForm(forms.Form):
                 "days": list(data["days"]), "time_zone": data["zone"] or "UTC", "outside": data["between"] == "out",
             }  # fmt: skip
         if data["tags"].strip():
-            pairs = (part.partition("=") for part in data["tags"].split(",") if part.strip())
-            when["tags"] = {name.strip(): value.strip() for name, _equals, value in pairs}
+            when["tags"] = {name.strip(): value.strip() for name, value in _pairs(data["tags"])}
         return when or None
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Names and values of `a=b, c=d`; a value that is not said is empty."""
+    parts = (part.partition("=") for part in text.split(",") if part.strip())
+    return [(name, value) for name, _equals, value in parts]
 
 
 _HOW = (("", _("only during")), ("not-", _("only outside")))

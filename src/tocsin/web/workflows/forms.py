@@ -76,7 +76,7 @@ _WIDE = frozenset({"text", "subject"})
 class WorkflowForm(forms.Form):
     """Its name, and what it waits for."""
 
-    on = forms.ChoiceField(label=_("When"), choices=TRIGGERS)
+    on = forms.ChoiceField(label=_("This happens"), choices=TRIGGERS)
     span = DurationField(label=_("How long"), required=False, help_text=_("Such as 5m, 1h or 2h30m."))
     moment = forms.ChoiceField(label=_("SLA moment"), choices=MOMENTS, required=False)
     within = DurationField(
