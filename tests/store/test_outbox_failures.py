@@ -332,7 +332,7 @@ def test_what_was_cancelled_meanwhile_does_not_come_back(post: Post, mail: SmtpD
     box.keep_leases()
     post.go(1, box)
     assert mail.mails == []
-    assert post.deliveries(alert)[0].reason == "It had not left when this came: Bob took it."
+    assert post.deliveries(alert)[0].reason == ("Whether it left is not known, and it is not sent again: Bob took it.")
 
 
 def test_a_row_that_ends_five_workers_is_stuck_and_administrators_are_told(post: Post, mail: SmtpDouble) -> None:

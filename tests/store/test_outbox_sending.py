@@ -18,6 +18,7 @@ from tocsin.notify import contact_tests, pause, queue
 from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.notify.plan import Start
 from tocsin.notify.queue import Notice, Over, Undone
+from tocsin.people import commands as people
 from tocsin.people.models import Group, GroupContact
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -170,6 +171,15 @@ def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: Post,
     alice.contact_methods.filter(label="Mail").update(is_enabled=False)
     post.go(180)
     assert [sent.to for sent in mail.mails] == ["other@example.org"]
+
+
+def test_a_page_to_whose_account_was_deleted_is_cancelled_and_says_so(post: Post, mail: SmtpDouble) -> None:
+    alice = post.user("alice", {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "5m"})
+    post.page(alert := post.alert(), "alice")
+    people.delete_user(alice, actor=ADMIN, now=post.now)
+    post.go(300)
+    (page,) = post.deliveries(alert)
+    assert (page.status, page.reason) == ("cancelled", "Whoever this was for has no account any more.")
 
 
 def test_a_page_to_a_groups_contact_follows_it_and_ends_with_it(post: Post, mail: SmtpDouble) -> None:

@@ -118,6 +118,25 @@ def test_what_a_vendor_tells_of_a_message_whose_answer_was_lost_keeps_it_from_le
     assert world.post.states(alert) == [("SMS", "delivered", "Twilio"), ("Phone", "delivered", "Twilio")]
 
 
+def test_what_arrived_after_all_is_not_sent_by_another_provider_too(world: World) -> None:
+    world.post.user("alice", SMS)
+    world.post.page(alert := world.post.alert(), "alice")
+    world.first.refusals = [Response(hangs_up=True)]
+    world.second.refusals = [Response(503)]
+    world.post.go()
+    assert ("SMS", "queued") in [(label, status) for label, status, _ in world.post.states(alert)]
+    key = f"n={world.delivery('SMS').notification_id}"
+    early = {"sid": "SM1", "To": ALICE, "StatusCallback": f"{BASE}/hooks/twilio/status?{key}"}
+    world.first.message_status(early, "delivered")
+    world.first.message_status(early, "delivered")
+    world.post.go(600)
+    assert (world.first.messages, world.second.messages) == ([], [])
+    assert world.post.states(alert) == [
+        ("SMS", "delivered", "Twilio"), ("SMS", "failed", "Twilio two"), ("SMS", "cancelled", "Twilio"),
+    ]  # fmt: skip
+    assert world.delivery("SMS").reason == "Twilio reported it as delivered after all."
+
+
 def test_one_receipt_marks_every_page_that_left_in_one_text(world: World) -> None:
     world.post.user("alice", SMS)
     for number in range(4):

@@ -82,24 +82,51 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
 # Also what was tried and is to be sent again, since its answer was lost: that it has arrived is known now.
 _LEFT = "(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0))"
 
+# Where nothing else of the provider's has left, it speaks of a try whose answer was lost, and which was handed on.
 _DELIVERED = f"""
-WITH held AS (
-  SELECT id FROM notify_delivery WHERE id = ANY(%(ids)s) AND {_LEFT}
+WITH lost AS (
+  SELECT DISTINCT ON (notification_id) id FROM notify_delivery d WHERE id = ANY(%(ids)s)
+    AND status = 'failed' AND attempts > 0 AND NOT is_permanent AND receipt = ''
+    AND NOT EXISTS (SELECT FROM notify_delivery o
+                    WHERE o.id = ANY(%(ids)s) AND o.notification_id = d.notification_id AND {_LEFT})
+  ORDER BY notification_id, id DESC
+), held AS (
+  SELECT id, status FROM notify_delivery WHERE id = ANY(%(ids)s) AND ({_LEFT} OR id IN (SELECT id FROM lost))
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
 SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.delivered_at, %(now)s),
-    sent_at = coalesce(d.sent_at, %(now)s), error = '', lease_until = NULL, leased_by = '',
+    sent_at = coalesce(d.sent_at, %(now)s), error = '', lease_until = NULL, leased_by = '', ended_at = NULL,
+    reason = CASE WHEN held.status IN ('queued', 'failed') THEN %(after_all)s ELSE d.reason END,
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id
+"""
+# Known to have arrived, it does not leave by another provider too.
+_NOT_AGAIN = """
+WITH other AS (
+  SELECT o.id FROM notify_delivery d JOIN notify_delivery o ON o.notification_id = d.notification_id
+  WHERE d.id = ANY(%(ids)s) AND d.status = 'delivered' AND o.status IN ('queued', 'sending')
+  ORDER BY o.id FOR NO KEY UPDATE OF o
+)
+UPDATE notify_delivery d
+SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
+    reason = CASE WHEN d.status = 'queued' THEN %(after_all)s ELSE d.reason END,
+    withdrawn = CASE WHEN d.status = 'queued' THEN d.withdrawn ELSE %(after_all)s END,
+    ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
+FROM other WHERE d.id = other.id AND d.status IN ('queued', 'sending')
 """
 
 
 def _delivered(connection: Connection, found: list[UUID], provider: str, receipt: Receipt, now: datetime) -> None:
-    connection.execute(
-        _DELIVERED,
-        {"ids": found, "receipt": str(receipt.state), "now": now, "external_id": receipt.external_id[:200]},
-    )
+    wanted = {
+        "ids": found,
+        "receipt": str(receipt.state),
+        "now": now,
+        "external_id": receipt.external_id[:200],
+        "after_all": f"{provider} reported it as delivered after all.",
+    }
+    connection.execute(_DELIVERED, wanted)
+    connection.execute(_NOT_AGAIN, wanted)
     awaited.end(connection, found)
     health.note(connection, [health.Note(provider, now)])
 

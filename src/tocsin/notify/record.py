@@ -235,7 +235,11 @@ def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers
     """What follows a failed try; `providers` are those that can carry it, in order."""
     due, failed = trouble.due, trouble.failed
     if withdrawn:
-        return Step(trouble, "cancelled", f"It had not left when this came: {withdrawn}")
+        is_unknown = failed.failure in (Failure.LOST, Failure.UNKNOWN)
+        how = (
+            "Whether it left is not known, and it is not sent again" if is_unknown else "It had not left when this came"
+        )
+        return Step(trouble, "cancelled", f"{how}: {withdrawn}")
     names = list(providers) or [trouble.provider]
     if due.problem:
         # No provider can mend what is wrong with the address.
