@@ -335,6 +335,31 @@ def test_what_was_cancelled_meanwhile_does_not_come_back(post: Post, mail: SmtpD
     assert post.deliveries(alert)[0].reason == ("Whether it left is not known, and it is not sent again: Bob took it.")
 
 
+@pytest.mark.parametrize("reason", ["", "Bob took it."])
+def test_a_worker_that_was_only_halted_says_what_became_of_its_message(
+    post: Post, mail: SmtpDouble, reason: str
+) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    box, other = post.outbox(), post.outbox()
+    original = mail.handle_DATA
+
+    async def halted(*arguments: object) -> str:
+        with database.transaction() as connection:
+            if reason:
+                queue.cancel(connection, [alert], None, reason, post.now)
+            connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() - interval '1 second'")
+        other.keep_leases()
+        return await original(*arguments)  # type: ignore[arg-type]
+
+    mail.handle_DATA = halted  # type: ignore[method-assign,assignment]
+    post.go(0, box)
+    post.go(30, other)
+    (page,) = post.deliveries(alert)
+    assert (page.status, len(mail.mails)) == ("sent", 1)
+    assert page.reason == (f"It was leaving already when this came: {reason}" if reason else "")
+
+
 def test_a_row_that_ends_five_workers_is_stuck_and_administrators_are_told(post: Post, mail: SmtpDouble) -> None:
     post.user("alice"), post.user("erin", role="admin")
     post.page(alert := post.alert(), "alice")

@@ -66,7 +66,7 @@ WITH told AS (
 UPDATE notify_delivery d
 SET status = 'sent', sent_at = t.at, external_id = t.external_id, error = '', lease_until = NULL, leased_by = '',
     ended_at = NULL, withdrawn = '',
-    reason = concat_ws(' ', nullif(d.reason, ''), nullif(t.note, ''),
+    reason = concat_ws(' ', CASE WHEN d.status = 'sending' THEN nullif(d.reason, '') END, nullif(t.note, ''),
                        CASE WHEN d.withdrawn <> '' THEN 'It was leaving already when this came: ' || d.withdrawn END)
 FROM told t JOIN held USING (id) WHERE d.id = t.id
 """
