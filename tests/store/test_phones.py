@@ -200,6 +200,16 @@ def test_a_text_is_answered_in_its_writers_language_and_the_letters_of_phones(wo
     assert world.hear(ALICE, "START") == "Sie bekommen wieder Textnachrichten von Tocsin."
 
 
+def test_a_text_whose_answer_was_lost_can_be_answered(world: World) -> None:
+    world.post.user("alice", SMS)
+    world.post.page(alert := world.post.alert(), "alice")
+    world.first.refusals, world.second.refusals = [Response(hangs_up=True)], [Response(503)]
+    world.post.go()
+    assert world.hear(ALICE, "ack") == f"You acknowledged alert {alert}."
+    world.post.go(600)
+    assert (world.first.messages, world.second.messages) == ([], [])
+
+
 def test_several_alerts_are_named_in_one_text(world: World) -> None:
     world.post.user("alice", SMS)
     first, second, third = (world.post.alert(subject) for subject in ("VPN down", "Disk full", "Site down"))

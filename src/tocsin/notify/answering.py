@@ -79,12 +79,13 @@ def whose(connection: Connection, channels: Sequence[str], address: str, now: da
     return None if row is None else row[0]
 
 
+# What was tried, and is not known to have left, may have arrived all the same.
 _OPEN = """
 SELECT DISTINCT a.id FROM notify_notification n JOIN alerts_alert p ON p.id = n.alert_id
 JOIN alerts_alert a ON a.id = CASE WHEN p.status = 'merged' THEN p.merged_into_id ELSE p.id END
 WHERE n.user_id = %(user)s AND n.id >= %(since)s AND n.purpose IN ('page', 'still_on_it') AND a.status = ANY(%(live)s)
   AND EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id
-              AND d.status IN ('sending', 'sent', 'delivered'))
+              AND (d.status IN ('sending', 'sent', 'delivered') OR (d.attempts > 0 AND NOT d.is_permanent)))
 ORDER BY a.id
 """
 

@@ -70,7 +70,8 @@ def _deliveries(connection: Connection, provider: str, turn: CallTurn, now: date
         return found
     last = connection.execute(
         "SELECT notification_id FROM notify_delivery WHERE id >= %s AND channel = 'voice' AND address = %s "
-        "AND provider_name = %s AND status IN ('sending', 'sent', 'delivered') ORDER BY id DESC LIMIT 1",
+        "AND provider_name = %s AND (status IN ('sending', 'sent', 'delivered') "
+        "OR (attempts > 0 AND NOT is_permanent)) ORDER BY id DESC LIMIT 1",
         (ids.first_uuid7(now - RECENT), turn.number, provider),
     ).fetchone()
     return receipts.deliveries(connection, provider, str(last[0]), "", now) if last else []
