@@ -361,6 +361,24 @@ def test_a_provider_that_was_switched_off_is_still_heard_about_what_it_sent(worl
     assert (len(world.first.messages), len(world.second.messages)) == (1, 1), "nothing more is sent by it"
 
 
+def test_a_provider_that_was_renamed_is_heard_about_what_it_sent_under_its_old_name(world: World) -> None:
+    world.post.user("alice", SMS, {**CALL, "wait": "0s"})
+    world.post.page(alert := world.post.alert(), "alice")
+    world.post.go()
+    (text,), (call,) = world.first.messages, world.first.calls
+    heard = world.first.pick_up(call)
+    row = Provider.objects.get(name="Twilio")
+    commands.save_provider(
+        {**commands.provider_spec(row), "name": "Swiss"}, existing=row, actor=ACTOR, now=world.post.now
+    )
+    assert world.first.message_status(text, "delivered") == 204
+    assert world.delivery("SMS").status == "delivered"
+    assert world.first.press(call, heard, "7").hangs_up
+    assert AlertEvent.objects.filter(alert=alert, kind="acknowledged", via="voice").exists()
+    assert world.hear(ALICE, "take") == f"You have alert {alert}."
+    assert world.first.post(f"{BASE}/hooks/nobody/sms", {})[0] == 404
+
+
 def test_a_call_says_it_twice_repeats_on_a_wrong_key_and_closes_on_nine_and_nine(world: World) -> None:
     world.post.user("alice", {**CALL, "wait": "0s"})
     alert = world.post.alert(short_text="VPN down, 40 users")

@@ -3,15 +3,19 @@ the answer is 403, and nothing else happens."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
+from tocsin.access.models import AuditEntry
 from tocsin.core import clock, config, named_secrets
 from tocsin.core.errors import Rejected
-from tocsin.notify import providers
+from tocsin.notify import answering, providers
 from tocsin.notify.channels.callbacks import Callback, Listener, NotGenuine
 from tocsin.notify.channels.registry import KINDS
 from tocsin.notify.hearing import Hearing
@@ -24,12 +28,13 @@ from tocsin.notify.models import Provider
 @require_http_methods(["GET", "POST"])
 def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
     """One call of a vendor's."""
-    row = _find(provider)
+    now = clock.now()
+    row, name = _find(provider, now)
     kind = KINDS.get(row.kind) if row else None
     if row is None or kind is None or not isinstance(kind, Listener):
         return HttpResponse("There is no such provider.\n", status=404, content_type="text/plain")
     secrets = named_secrets.opened(row.secrets)
-    account = providers.account_of(row.name, row.pk, kind, row.settings, secrets)
+    account = providers.account_of(name, row.pk, kind, row.settings, secrets)
     callback = Callback(
         what=what,
         method=request.method or "POST",
@@ -37,10 +42,10 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
         headers={name.lower(): value for name, value in request.headers.items()},
         query=request.GET.dict(),
         body=request.body,
-        at=clock.now(),
+        at=now,
     )
     try:
-        answer = kind.listen(account, callback, Hearing(row.name, callback.at))
+        answer = kind.listen(account, callback, Hearing(name, callback.at))
     except NotGenuine:
         return HttpResponse("The signature is missing or not valid.\n", status=403, content_type="text/plain")
     except Rejected as rejected:
@@ -49,8 +54,26 @@ def hook(request: HttpRequest, provider: str, what: str) -> HttpResponse:
     return HttpResponse(answer.body, status=answer.status, content_type=answer.content_type)
 
 
-def _find(slug: str) -> Provider | None:
-    """One that was switched off sends nothing more, and is heard about what it has sent: somebody may be answering that
-    now. One that only hears is silent then."""
-    row = next((row for row in Provider.objects.all() if providers.slug(row.name, row.pk) == slug), None)
-    return row if row is not None and (row.is_enabled or row.channels) else None
+def _find(slug: str, now: datetime) -> tuple[Provider | None, str]:
+    """The provider that is called by that part of the address, and its name: by which it sent what it calls about.
+
+    One that was switched off sends nothing more, and is heard about what it has sent: somebody may be answering that
+    now. One that only hears is silent then.
+    """
+    rows = {str(row.pk): row for row in Provider.objects.all() if row.is_enabled or row.channels}
+    for row in rows.values():
+        if providers.slug(row.name, row.pk) == slug:
+            return row, row.name
+    for number, name in _names_before(rows, now):
+        if providers.slug(name, rows[number].pk) == slug:
+            return rows[number], name
+    return None, ""
+
+
+def _names_before(rows: Collection[str], now: datetime) -> Iterable[tuple[str, str]]:
+    """The names that these providers had lately, by id, newest first."""
+    changes = AuditEntry.objects.filter(
+        at__gt=now - answering.RECENT, object_type="provider", object_id__in=rows, action="update"
+    )
+    found = changes.order_by("-at").values_list("object_id", "before__name")
+    return [(number, name) for number, name in found if name]
