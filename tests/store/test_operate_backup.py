@@ -6,8 +6,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 import threading
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -31,9 +35,10 @@ from tocsin.cli.main import run
 from tocsin.core import config, crypto, database
 from tocsin.core.embedded import EmbeddedPostgres
 from tocsin.core.errors import Rejected
+from tocsin.core.schema import MIGRATION_LOCK
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.notify.models import Pause, Provider
-from tocsin.operate.backup import tables, writing
+from tocsin.operate.backup import restoring, tables, writing
 from tocsin.operate.backup.archive import Reader
 from tocsin.operate.presence import Presence
 from tocsin.people.models import User
@@ -453,6 +458,62 @@ def test_a_backup_that_fails_leaves_the_one_before_it(
     assert (status, "There is nothing to back up" in said) == (1, True)
     assert saved.read_bytes() == before
     assert list(saved.parent.glob(".*.part")) == []
+
+
+def test_what_a_killed_backup_left_is_removed_by_the_next_and_is_never_taken_for_one(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begun(name: str) -> tuple[subprocess.Popen[bytes], Path]:
+        """A backup that waits, and what it has written."""
+        program = [Path(sys.executable).with_name("tocsin"), "backup", tmp_path / name]
+        process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not (found := list(tmp_path.glob(f".{name}.*.part"))):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+        os.utime(found[0], (1, 1))
+        return process, found[0]
+
+    other = tmp_path / ".film.mkv.part"
+    other.write_bytes(b"PK\x03\x04")
+    os.utime(other, (1, 1))
+    with using(world, monkeypatch), psycopg.connect(world, autocommit=True) as held:
+        held.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        (killed, left), (working, theirs) = begun("one"), begun("two")
+        try:
+            killed.kill()
+            killed.wait()
+            assert answer(capsys, "restore", left)[0] == 1
+            held.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
+            assert working.wait(60) == 0
+            assert answer(capsys, "backup", tmp_path / "three")[0] == 0
+        finally:
+            working.kill()
+            working.wait()
+    assert not left.exists()
+    assert not theirs.exists()
+    assert (tmp_path / "two").exists()
+    assert not (tmp_path / "one").exists()
+    assert other.exists()
+
+
+def test_a_restore_that_is_killed_when_the_state_is_there_has_paused_all_paging_by_then(
+    saved: Path, bare: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed() -> list[str]:
+        raise Killed
+
+    url = bare()
+    with using(url, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(restoring.schema, "migrate", killed)
+            with pytest.raises(Killed):
+                run(["restore", str(saved), "--paused"])
+        assert Alert.objects.exists()
+        assert Pause.objects.get(ended_at=None).reason == "Restored from a backup"
 
 
 # The secret key.

@@ -87,9 +87,10 @@ def restore(
         passphrase = _chosen(passphrase_file, confirm=False) if must_open else None
         new_keys = sealing.choose(keys, settings, passphrase, without_key=without_key)
         with open_database(data_dir, migrate=False) as opened:
+            from tocsin.notify import pause
             from tocsin.operate.backup import restoring
 
-            done = restoring.restore(reader, new_keys, force=force)
+            done = restoring.restore(reader, new_keys, force=force, paused_for=pause.LONGEST if paused else None)
             if paused:
                 _pause(opened)
     _tell(file, done, is_paused=paused)
@@ -112,9 +113,11 @@ def _pause(opened: Opened) -> None:
     from tocsin.access.audit import COMMAND_LINE
     from tocsin.core import clock
     from tocsin.notify import pause
+    from tocsin.operate.backup.restoring import PAUSED
 
+    # It holds since the state is there; this puts it on record.
     _measure(opened)
-    pause.start("Restored from a backup", clock.now() + pause.LONGEST, COMMAND_LINE, clock.now())
+    pause.start(PAUSED, clock.now() + pause.LONGEST, COMMAND_LINE, clock.now())
 
 
 def _tell(file: Path, done: Restored, *, is_paused: bool) -> None:

@@ -20,6 +20,9 @@ from tocsin.core.errors import Rejected
 #: The format's number. A program reads its own and older ones.
 FORMAT = 1
 
+#: The first bytes of one, whole or not.
+BEGINS = b"PK\x03\x04"
+
 _MANIFEST = "manifest.json"
 _MARK = b"tocsin backup "
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
 from django.db import connection as django_connection
@@ -29,6 +30,16 @@ _NOUNS = {
 }
 
 
+#: Why paging is paused.
+PAUSED = "Restored from a backup"
+
+# In the words of the oldest tables: those of the backup are not brought up to date yet.
+_PAUSE = """
+INSERT INTO notify_pause (reason, started_at, until)
+SELECT %(reason)s, clock_timestamp(), clock_timestamp() + %(span)s
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What a restore did."""
@@ -42,8 +53,10 @@ class Restored:
     live_alerts: int
 
 
-def restore(reader: Reader, new_keys: Sequence[str], *, force: bool) -> Restored:
+def restore(reader: Reader, new_keys: Sequence[str], *, force: bool, paused_for: timedelta | None = None) -> Restored:
     """Makes the database what the (verified) backup says, then brings its tables up to date.
+
+    `paused_for`: all paging is paused so long from the very moment at which the state is there, whatever comes after.
 
     `new_keys` come first in the data directory; what was there stays behind them, so that it is right whether or not
     this ends well. Raises Rejected where the backup is a newer Tocsin's, Tocsin runs on the database, or there is
@@ -65,6 +78,8 @@ def restore(reader: Reader, new_keys: Sequence[str], *, force: bool) -> Restored
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         tables.migrate_to(manifest.migrations)
         _fill(connection, reader)
+        if paused_for is not None:
+            connection.execute(_PAUSE, {"reason": PAUSED, "span": paused_for})
         # Whoever has an older number loads everything again.
         configuration.changed()
         if new_keys:

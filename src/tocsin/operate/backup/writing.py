@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,7 +23,7 @@ from tocsin.core.errors import Rejected
 from tocsin.core.migrating import Migration
 from tocsin.core.schema import MIGRATION_LOCK
 from tocsin.operate.backup import sealing, tables
-from tocsin.operate.backup.archive import FORMAT, Manifest, Table, Writer
+from tocsin.operate.backup.archive import BEGINS, FORMAT, Manifest, Table, Writer
 from tocsin.operate.backup.archive import Sequence as Numbers
 
 #: The same text on every server, whatever its settings.
@@ -28,6 +32,12 @@ _PLAIN_TEXT = (
     "SET bytea_output = 'hex'; SET extra_float_digits = 1; SET statement_timeout = 0; "
     "SET idle_in_transaction_session_timeout = 0"
 )
+
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+
+#: In seconds: one that was made just now may not be locked yet.
+_ABANDONED_AFTER = 60
 
 
 def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
@@ -109,17 +119,40 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
     try:
         if path.is_dir():
             raise Rejected("not_a_file", f"{path} is a folder: name the file to write.")
+        _remove_abandoned(path.parent)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            with contextlib.suppress(OSError):
+                _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
+            draft.replace(path)
         _sync(path.parent)
     except OSError as error:
         raise Rejected("cannot_write", f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what backups into that folder left that were killed: nobody writes them any more. Each is as large as a
+    backup, and none can be restored."""
+    for left in folder.glob(".*.part"):
+        if _DRAFT.fullmatch(left.name) is None:
+            continue
+        # What is somebody else's, or on a disk without locks, stays.
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            is_old = time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_AFTER
+            if is_old and file.read(len(BEGINS)) in (BEGINS, b""):
+                _lock(file)
+                left.unlink()
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Says that the file is being written; the kernel takes that back when the process ends. Raises OSError where
+    somebody else says so."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sync(folder: Path) -> None:
