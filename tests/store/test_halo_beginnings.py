@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.halo import DESK_AGENT
+from tests.doubles.halo import DESK_AGENT, EVENT_ONLY
 from tests.store.halo import Pair, pair
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
@@ -178,3 +178,18 @@ def test_a_webhook_that_told_of_the_new_ticket_has_decided_and_the_look_pages_no
     both.look(200)
     both.look(400)
     assert both.alerts(ticket) == []
+
+
+def test_a_new_ticket_that_has_moved_on_before_halo_could_be_asked_about_it_opens(both: Pair) -> None:
+    both.halo.webhooks["hook"]["payload_type"] = EVENT_ONLY
+    ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+    over = both.halo.log({"summary": "Printer"}, DESK_AGENT)["id"]
+    both.server.hooks.loses = lambda happened: True
+    both.halo.change(ticket, {"status_id": IN_PROGRESS}, DESK_AGENT)
+    both.halo.change(over, {"status_id": CLOSED, "agent_id": DESK_AGENT}, DESK_AGENT)
+    both.go()
+    alert = both.alert(ticket)
+    assert (alert.status, alert.subject) == ("open", "VPN down")
+    assert both.alerts(over) == []
+    both.look(200)
+    assert both.alert(ticket).source_status == "In Progress"

@@ -137,17 +137,16 @@ def _count_failure(connection: Connection, incoming: Incoming) -> int:
 def incoming_of(row: Mapping[str, Any], registry: Registry, now: datetime) -> Incoming:
     """A stored message as it is decided again."""
     raw, content_type = body_of(row["raw"]), row["content_type"]
-    kind = registry.door(row["integration_id"]).reader.kind
+    reader = registry.door(row["integration_id"]).reader
     kept: Mapping[str, Any] = row["verdict"] or {}
     test_user_id, test_id = kept.get("test", (None, ""))
-    element = element_of(raw, content_type, lenient=kind.lenient)
+    element = element_of(raw, content_type, lenient=reader.kind.lenient)
     asked = kept.get(other_side.REREAD)
     is_waiting = asked == other_side.WANTED
     is_over = is_waiting and now >= row["received_at"] + other_side.PATIENCE
     if asked and isinstance(asked, Mapping) and isinstance(element, Element) and element.payload is not None:
         # Its system was asked meanwhile, and said how the ticket stands.
-        payload = other_side.completed(element.payload, asked)
-        element = Element(payload, element.raw, (*element.notes, "completed by asking how the ticket stands"))
+        element = other_side.completed(reader, element, asked)
     return Incoming(
         id=row["id"],
         integration_id=row["integration_id"],

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from tocsin.core.database import Connection
+from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
-from tocsin.inbound.reading import Reading
+from tocsin.inbound.reading import Reader, Reading
 from tocsin.inbound.rules import Intent
 
 #: A message that lacks something waits so long for what was asked; then it is decided as it is.
@@ -178,7 +179,39 @@ def is_about_no_ticket(door: Door, element: object) -> bool:
     return not payload.get("object_id") and not payload.get("ticket")
 
 
-def completed(payload: Mapping[str, object], ticket: Mapping[str, object]) -> dict[str, object]:
-    """A message's payload with what its ticket was found to say, which is newer than the message."""
+#: What an event says that tells of a new ticket.
+_NEW = ("new", "created", "logged", "opened", "raised", "triggered")
+
+_MOVED_ON = frozenset({Intent.UPDATE, Intent.NONE})
+
+#: What a ticket says of its status: its keys without underscores.
+_STATUS = frozenset({"status", "statusid", "statusname", "hasbeenclosed", "dateclosed"})
+
+
+def completed(reader: Reader, element: Element, ticket: Mapping[str, object]) -> Element:
+    """A message with what its ticket was found to say, which is newer than the message. A message that opens by what
+    it says itself, such as that of a new ticket, does so although the ticket has moved on since, unless it is over."""
+    whole = _completed(element, ticket)
+    was, now = reader.read(element), reader.read(whole)
+    if not isinstance(was, Reading) or not isinstance(now, Reading):
+        return whole
+    opens = was.intent is Intent.OPEN and is_of_new(was)
+    return _completed(element, without_status(ticket)) if opens and now.intent in _MOVED_ON else whole
+
+
+def is_of_new(reading: Reading) -> bool:
+    """Whether a message tells of a new ticket: by its event, if it has one."""
+    event = (reading.mapped.text("event") or "").casefold()
+    return not event or any(word in event for word in _NEW)
+
+
+def without_status(ticket: Mapping[str, object]) -> dict[str, object]:
+    """The ticket without what it says of its status."""
+    return {key: value for key, value in ticket.items() if key.replace("_", "").casefold() not in _STATUS}
+
+
+def _completed(element: Element, ticket: Mapping[str, object]) -> Element:
+    payload = element.payload or {}
     said = payload.get("ticket")
-    return {**payload, "ticket": {**(said if isinstance(said, Mapping) else {}), **ticket}}
+    whole = {**payload, "ticket": {**(said if isinstance(said, Mapping) else {}), **ticket}}
+    return Element(whole, element.raw, (*element.notes, "completed by asking how the ticket stands"))

@@ -17,6 +17,7 @@ from tocsin.inbound.bodies import body_of
 from tocsin.inbound.decode import decode
 from tocsin.inbound.explained import reader_of
 from tocsin.inbound.models import Integration
+from tocsin.inbound.other_side import is_of_new
 from tocsin.inbound.reading import Reader, Reading
 from tocsin.inbound.status_rules import Does, changed, does
 
@@ -29,10 +30,6 @@ _MOST = 40
 
 #: Of so many tickets that opened nothing, the newest, the first message is read again.
 _TICKETS = 100
-
-#: What an event says that tells of a new ticket. A first message with another event is of a ticket that is older than
-#: its integration, and says nothing about the rules.
-_NEW = ("new", "created", "logged", "opened", "raised", "triggered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +162,14 @@ def _window(integration_id: int, now: datetime) -> dict[str, object]:
 
 
 def tells_of_new(reader: Reader, raw: bytes, content_type: str) -> bool:
-    """Whether a message tells of a new ticket: by its event, if it has one."""
+    """Whether a message tells of a new ticket. A first message with another event is of a ticket that is older than its
+    integration, and says nothing about the rules."""
     try:
         elements = decode(raw, content_type, lenient=reader.kind.lenient).elements
     except Rejected:
         return False
     reading = reader.read(elements[0]) if elements else None
-    if not isinstance(reading, Reading):
-        return False
-    event = (reading.mapped.text("event") or "").casefold()
-    return not event or any(word in event for word in _NEW)
+    return isinstance(reading, Reading) and is_of_new(reading)
 
 
 def _warning(found: tuple[SeenStatus, ...], unopened: dict[str, int]) -> str:

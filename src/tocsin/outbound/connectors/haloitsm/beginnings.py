@@ -13,6 +13,7 @@ from tocsin.core.ids import first_uuid7
 from tocsin.inbound.bodies import body_of
 from tocsin.inbound.decode import Element
 from tocsin.inbound.door import Door
+from tocsin.inbound.other_side import without_status
 from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
 from tocsin.inbound.status_rules import Does, does
@@ -28,9 +29,6 @@ MOVED_ON = "created since the last look, and moved on before this one: it is tak
 
 #: Halo writes the two dates of a new ticket one after the other.
 _AT_ONCE = timedelta(seconds=1)
-
-#: What a ticket says of its status, without underscores.
-_STATUS = frozenset({"status", "statusid", "statusname", "hasbeenclosed", "dateclosed"})
 
 #: A webhook may have come so long before the look at which its ticket was not there yet.
 _BEFORE = timedelta(hours=1)
@@ -98,7 +96,7 @@ def _has_moved_on(ticket: Mapping[str, Any]) -> bool:
 
 def _as_created(door: Door, ticket: Mapping[str, Any], at: datetime) -> Element | None:
     """The message of the new ticket, if there is a status with which it would have opened an alert."""
-    rest = {key: value for key, value in ticket.items() if key.replace("_", "").casefold() not in _STATUS}
+    rest = without_status(ticket)
     for status in ({}, *({"status_id": int(number)} for number in _opening(door))):
         said = reading.message({**rest, **status}, at, _EVENT)
         found = door.reader.read(said)
