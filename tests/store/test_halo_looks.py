@@ -211,3 +211,35 @@ def test_a_look_that_another_process_has_taken_up_ends_and_writes_nothing(both: 
     both.look(200)
     after = both.standing()
     assert (after.look_lease_until, after.looked_at, after.memory) == (theirs, before.looked_at, before.memory)
+
+
+@pytest.mark.parametrize("back", [3_600, 86_400])
+def test_a_clock_that_goes_back_keeps_nobody_from_looking_and_writing(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch, back: int
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect(pull=True, rate=2)
+        # Of both, as where a machine's clock was wrong and is set right.
+        both.seconds = -back
+        ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+        both.halo.tickets[ticket]["last_update"] = "2026-11-24T10:15:30.000"
+        both.go()
+        assert looking.look(both.directory, lambda: both.now)
+        both.act(both.alert(ticket).pk, Assign)
+        both.go(1 - back)
+        assert len(both.notes(ticket)) == 1
+        # And then each half minute, as before.
+        assert not looking.look(both.directory, lambda: both.now)
+        both.go(32 - back)
+        assert looking.look(both.directory, lambda: both.now)
+
+
+def test_patience_that_halo_asks_for_is_had_by_looks_too(both: Pair) -> None:
+    both.server.api.fault = lambda method, path: Reply(429, None, {"Retry-After": "900"})
+    both.look(300)
+    both.server.api.fault = lambda method, path: None
+    both.seconds = 310
+    assert not looking.look(both.directory, lambda: both.now)
+    both.seconds = 1201
+    assert looking.look(both.directory, lambda: both.now)

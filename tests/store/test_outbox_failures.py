@@ -322,6 +322,21 @@ def test_a_lease_that_holds_is_left_alone(post: Post, mail: SmtpDouble) -> None:
     assert mail.mails == []
 
 
+@pytest.mark.parametrize("back", ["1 hour", "1 day"])
+def test_what_was_being_sent_when_the_machine_stopped_comes_back_although_its_clock_has_gone_back(
+    post: Post, mail: SmtpDouble, back: str
+) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    _abandoned(post, alert)
+    with database.transaction() as connection:
+        connection.execute("UPDATE notify_delivery SET lease_until = clock_timestamp() + %s::interval", (back,))
+    box = post.outbox()
+    box.keep_leases()
+    post.go(1, box)
+    assert len(mail.mails) == 1
+
+
 def test_what_was_cancelled_meanwhile_does_not_come_back(post: Post, mail: SmtpDouble) -> None:
     post.user("alice")
     post.page(alert := post.alert(), "alice")

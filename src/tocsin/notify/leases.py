@@ -39,9 +39,11 @@ def renew(connection: Connection, ids: Sequence[UUID], node: str) -> None:
     )
 
 
+# A lease that lasts for minutes yet was given before the clock went back: its holder, if it lives, renews it at once.
 _LOST = """
 UPDATE notify_delivery SET leased_by = %(node)s, lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
-WHERE id IN (SELECT id FROM notify_delivery WHERE status = 'sending' AND lease_until < clock_timestamp()
+WHERE id IN (SELECT id FROM notify_delivery WHERE status = 'sending'
+             AND (lease_until < clock_timestamp() OR lease_until > clock_timestamp() + interval '1 minute')
              AND id <> ALL(%(ours)s::uuid[]) ORDER BY id LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id
 """

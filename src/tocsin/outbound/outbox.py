@@ -150,12 +150,14 @@ def _storable(outcome: Done | Failed, line: Line) -> Done | Failed:
     )
 
 
+# A lease that lasts for minutes yet was given before the clock went back: its holder, if it lives, renews it at once.
 _LOST = """
 UPDATE outbound_call SET attempts = attempts + 1, is_uncertain = true, lease_until = NULL, due_at = %(now)s,
        error = 'The process that was sending it stopped.',
        status = CASE WHEN attempts >= 4 THEN 'dead' ELSE 'queued' END,
        ended_at = CASE WHEN attempts >= 4 THEN %(now)s END
-WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending' AND lease_until < clock_timestamp()
+WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending'
+             AND (lease_until < clock_timestamp() OR lease_until > clock_timestamp() + interval '1 minute')
              AND id <> ALL(%(ours)s::bigint[]) ORDER BY id LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED)
 """
 

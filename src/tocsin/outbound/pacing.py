@@ -16,6 +16,9 @@ _LONGEST_WAIT = timedelta(minutes=30)
 #: Each wait is up to so much longer, so that what failed together does not come back together.
 _JITTER = 0.2
 
+#: More requests than one look or one turn of the outbox makes.
+_MOST_AT_ONCE = 1000
+
 #: After so many failures in a row the circuit opens: one call at a time tries whether the other side is back.
 OPENS_AFTER = 5
 _FIRST_PAUSE = timedelta(seconds=15)
@@ -44,14 +47,20 @@ class Rate:
 
 def allowance(rate: Rate, granted_to: datetime | None, now: datetime) -> int:
     """How many requests may leave now; 0 or less: none."""
-    if granted_to is None or granted_to <= now:
-        return rate.burst
-    return int(rate.burst - (granted_to - now) / rate.apart)
+    return int(rate.burst - (_from(rate, granted_to, now) - now) / rate.apart)
 
 
 def charged(rate: Rate, granted_to: datetime | None, requests: int, now: datetime) -> datetime:
     """The moment up to which requests have been granted, after `requests` more."""
-    return max(granted_to or now, now) + requests * rate.apart
+    return _from(rate, granted_to, now) + requests * rate.apart
+
+
+def _from(rate: Rate, granted_to: datetime | None, now: datetime) -> datetime:
+    """Up to when requests have been granted. So many never were at once that it is far ahead: then the clock has gone
+    back since."""
+    if granted_to is None or granted_to - now > (rate.burst + _MOST_AT_ONCE) * rate.apart:
+        return now
+    return max(granted_to, now)
 
 
 def retry_in(attempts: int, jitter: float, asked: timedelta | None = None) -> timedelta:

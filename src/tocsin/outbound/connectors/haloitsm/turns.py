@@ -43,12 +43,17 @@ class Turn:
             raise Overtaken
 
 
+#: No look is planned so far ahead: one that is was planned before the clock went back. Patience that Halo asks for has
+#: a moment of its own.
+FURTHEST = timedelta(minutes=5)
+
 _CLAIM = """
 UPDATE outbound_standing s SET look_lease_until = clock_timestamp() + %(lease)s
 WHERE s.integration_id = (
   SELECT t.integration_id FROM outbound_standing t JOIN outbound_outboundintegration o ON o.id = t.integration_id
-  WHERE o.is_enabled AND o.kind = 'haloitsm' AND t.look_at <= %(now)s
-    AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp())
+  WHERE o.is_enabled AND o.kind = 'haloitsm' AND (t.look_at <= %(now)s OR t.look_at > %(furthest)s)
+    AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp()
+         OR t.look_lease_until > clock_timestamp() + 2 * %(lease)s)
     AND (t.barred_until IS NULL OR t.barred_until <= %(now)s) AND (t.not_before IS NULL OR t.not_before <= %(now)s)
   ORDER BY t.look_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
 RETURNING s.integration_id, s.look_lease_until, s.looked_to, s.looked_at, s.memory, s.granted_to
@@ -67,5 +72,5 @@ WHERE integration_id = %(id)s AND look_lease_until = %(until)s RETURNING 1
 
 def claim(connection: Connection, now: datetime) -> Turn | None:
     """The Halo that is to be looked at next, if there is one."""
-    found = database.row(connection, _CLAIM, {"now": now, "lease": LEASE})
+    found = database.row(connection, _CLAIM, {"now": now, "lease": LEASE, "furthest": now + FURTHEST})
     return Turn(found["integration_id"], found["look_lease_until"], found) if found is not None else None
