@@ -137,6 +137,16 @@ def test_a_made_up_setup_link_opens_nothing(database: str) -> None:
     assert Client().get("/setup/0123456789abcdef0123456789abcdef").status_code == 410
 
 
+def test_a_person_is_invited_by_an_address_alone(company: Company, browser_of: Callable[[User], Client]) -> None:
+    admin = browser_of(company.admin)
+    form = {"email": "nora.new@example.org", "role": "responder", "time_zone": "UTC"}
+    assert admin.post("/users/invite/", form).status_code == 302
+    assert User.objects.get(email="nora.new@example.org").username == "nora.new"
+    again = admin.post("/users/invite/", {**form, "email": "nora.new@example.com"})
+    assert again.status_code == 422, "the other one's username is taken"
+    assert "username" in again.context["form"].errors
+
+
 def test_an_invited_person_chooses_a_password_by_the_link_and_only_once(
     company: Company, browser_of: Callable[[User], Client]
 ) -> None:

@@ -93,6 +93,10 @@ def test_the_wait_turns_green_with_the_first_message(company: Company, browser_o
     client = browser_of(company.admin)
     arrived(company)
     part = client.get(f"/integrations/{company.halo.pk}/", headers={"X-Part": "first"}).content.decode()
+    chip = client.get(f"/integrations/{company.halo.pk}/", headers={"X-Part": "health"}).content.decode()
+    assert 'id="health"' in chip
+    assert "waiting for the first message" not in chip
+    assert "data-live" not in chip
     assert "HaloITSM has arrived" in part
     assert "VPN down" in part
     assert "would page Bob Brown, now" in part

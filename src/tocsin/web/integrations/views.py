@@ -126,7 +126,7 @@ def integration(request: Request, number: int) -> HttpResponse:
         **overview.held_back(row, request.now),
         "may_try": may(request, Action.TRY_OUT, row.group_id),
     }
-    return page(request, "integrations/overview.html", context, parts=("first", "received"))
+    return page(request, "integrations/overview.html", context, parts=("first", "received", "health"))
 
 
 _DOES = (

@@ -52,6 +52,17 @@ class InviteForm(UserForm):
     )
     roles = forms.MultipleChoiceField(label=_("as"), choices=ROLES, required=False, widget=forms.CheckboxSelectMultiple)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        username = self.fields["username"]
+        username.required = False
+        username.help_text = _("Empty: what stands before the @ of the address.")
+
+    def clean_username(self) -> str:
+        said: str = self.cleaned_data["username"]
+        # The address was read before: its field comes first.
+        return said or str(self.cleaned_data.get("email", "")).partition("@")[0]
+
     def spec(self) -> dict[str, Any]:
         return {name: self.cleaned_data[name] for name in ("name", "email", "username", "role", "time_zone")}
 
