@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.doubles.halo import DESK_AGENT, FORBIDDEN, Reply
+from tests.doubles.halo import DESK_AGENT, EXPIRED, FORBIDDEN, Reply
 from tests.store.halo import Pair, pair
 from tests.store.sending import allow_loopback
 from tocsin.alerts.models import AlertEvent
@@ -243,3 +243,23 @@ def test_patience_that_halo_asks_for_is_had_by_looks_too(both: Pair) -> None:
     assert not looking.look(both.directory, lambda: both.now)
     both.seconds = 1201
     assert looking.look(both.directory, lambda: both.now)
+
+
+def test_a_halo_that_is_pulled_is_tried_again_soon_after_it_refused_everything_and_is_well_when_it_works(
+    database: str, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_loopback(monkeypatch)
+    with pair(now) as both:
+        both.connect(pull=True)
+        both.server.api.fault = lambda method, path: EXPIRED
+        both.look(31)
+        assert both.standing().problem.startswith("Halo refuses")
+        ticket = both.halo.log({"summary": "VPN down"}, DESK_AGENT)["id"]
+        both.server.api.fault = lambda method, path: None
+        both.seconds = 300
+        assert not looking.look(both.directory, lambda: both.now)
+        both.seconds = 332
+        assert looking.look(both.directory, lambda: both.now)
+        assert both.alert(ticket).status == "open"
+        standing = both.standing()
+        assert (standing.problem, standing.barred_until, standing.look_problem) == ("", None, "")

@@ -28,7 +28,7 @@ from tocsin.inbound.reading import Reading
 from tocsin.inbound.rules import Intent
 from tocsin.inbound.taking import take_in
 from tocsin.outbound import pacing, record, tickets
-from tocsin.outbound.connectors.contract import Barred, Line, Throttled
+from tocsin.outbound.connectors.contract import Barred, Done, Line, Throttled
 from tocsin.outbound.connectors.haloitsm import asking, beginnings, lookups, notes, reading, turns, watching
 from tocsin.outbound.connectors.haloitsm.client import MOST_PAGES, PAGE, Client, whole
 from tocsin.outbound.connectors.haloitsm.connector import HaloSender
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 EVERY = timedelta(minutes=3)
 EVERY_WHEN_PULLING = timedelta(seconds=30)
+#: In pull mode nothing else brings tickets: a Halo that refuses everything may have done so for a minute only.
+EVERY_WHEN_REFUSED = timedelta(minutes=5)
 #: Halo's lists are read again after so long.
 LISTS_LAST = timedelta(hours=12)
 #: The first look only finds out where to begin: Halo's dates may be so much behind UTC.
@@ -381,7 +383,7 @@ def look(directory: Directory, now: Callable[[], datetime]) -> bool:
         log.exception("The tickets of outbound integration %s cannot be read.", one.integration_id)
         problem = Permanent("Something in it could not be understood; the log says what.")
     try:
-        _write(one, opened.sender.rate, turn, problem)
+        _write(one, directory, opened.sender.rate, turn, problem)
     except turns.Overtaken:
         log.warning("The look at outbound integration %s took too long: another process goes on.", one.integration_id)
     return True
@@ -395,14 +397,19 @@ def _doors(integration_id: int) -> list[Door]:
     return sorted(usable, key=lambda door: door.id)
 
 
-def _write(one: Look, rate: pacing.Rate, turn: turns.Turn, problem: TocsinError | None) -> None:
+def _write(one: Look, directory: Directory, rate: pacing.Rate, turn: turns.Turn, problem: TocsinError | None) -> None:
     every = EVERY_WHEN_PULLING if one.settings.get("pull") else EVERY
+    if isinstance(problem, Barred):
+        every = EVERY_WHEN_REFUSED
     text = one.line.masked(str(problem) if problem is not None else " ".join(one.remarks))
     times = int(one.memory.pop("throttled", 0)) + 1
     if isinstance(problem, Throttled):
         one.memory["throttled"] = times
     with database.transaction() as connection:
         turn.end(connection)
+        if problem is None and turn.was_barred:
+            # What this side found it takes back; its requests are charged below.
+            record.note(connection, directory, one.integration_id, Done(), 0, one.now)
         connection.execute(
             _WRITE,
             {

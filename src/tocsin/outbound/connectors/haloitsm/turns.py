@@ -27,6 +27,12 @@ class Turn:
     until: datetime
     standing: Mapping[str, Any]
 
+    @property
+    def was_barred(self) -> bool:
+        """Whether it was a look that found that nothing works until a person acts."""
+        problem, said = self.standing["problem"], self.standing["look_problem"]
+        return bool(problem) and problem.startswith(said) and bool(said)
+
     def renew(self) -> None:
         """Keeps the turn. Raises Overtaken."""
         with database.transaction() as connection:
@@ -45,7 +51,7 @@ class Turn:
 
 #: No look is planned so far ahead: one that is was planned before the clock went back. Patience that Halo asks for has
 #: a moment of its own.
-FURTHEST = timedelta(minutes=5)
+FURTHEST = timedelta(minutes=10)
 
 _CLAIM = """
 UPDATE outbound_standing s SET look_lease_until = clock_timestamp() + %(lease)s
@@ -54,9 +60,11 @@ WHERE s.integration_id = (
   WHERE o.is_enabled AND o.kind = 'haloitsm' AND (t.look_at <= %(now)s OR t.look_at > %(furthest)s)
     AND (t.look_lease_until IS NULL OR t.look_lease_until < clock_timestamp()
          OR t.look_lease_until > clock_timestamp() + 2 * %(lease)s)
-    AND (t.barred_until IS NULL OR t.barred_until <= %(now)s) AND (t.not_before IS NULL OR t.not_before <= %(now)s)
+    AND (t.barred_until IS NULL OR t.barred_until <= %(now)s OR o.settings ->> 'pull' = 'true')
+    AND (t.not_before IS NULL OR t.not_before <= %(now)s)
   ORDER BY t.look_at LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED)
-RETURNING s.integration_id, s.look_lease_until, s.looked_to, s.looked_at, s.memory, s.granted_to
+RETURNING s.integration_id, s.look_lease_until, s.looked_to, s.looked_at, s.memory, s.granted_to,
+          s.problem, s.look_problem
 """
 
 _RENEW = """
