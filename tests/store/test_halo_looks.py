@@ -229,6 +229,13 @@ def test_a_clock_that_goes_back_keeps_nobody_from_looking_and_writing(
         both.act(both.alert(ticket).pk, Assign)
         both.go(1 - back)
         assert len(both.notes(ticket)) == 1
+        # What was queued before that, too.
+        both.seconds = 0
+        both.act(both.alert(ticket).pk, Say, text="On my way")
+        both.seconds = 2 - back
+        both.box.keep_leases()
+        both.go()
+        assert len(both.notes(ticket)) == 2
         # And then each half minute, as before.
         assert not looking.look(both.directory, lambda: both.now)
         both.go(32 - back)

@@ -163,8 +163,20 @@ WHERE id IN (SELECT id FROM outbound_call WHERE status = 'sending'
 
 
 def _take_up(connection: Connection, ours: list[int], now: datetime) -> None:
-    """Puts calls back whose sender stopped in the middle. Whether they were made is not known."""
+    """Puts calls back whose sender stopped in the middle: whether they were made is not known. Those that were queued
+    before the clock went back wait no longer for it."""
     connection.execute(_LOST, {"ours": ours, "now": now})
+    connection.execute(_FROM_AHEAD, {"now": now, "ahead": now + _NOT_YET})
+
+
+_FROM_AHEAD = """
+UPDATE outbound_call SET queued_at = %(now)s, due_at = %(now)s + greatest(due_at - queued_at, interval '0')
+WHERE id IN (SELECT id FROM outbound_call WHERE status = 'queued' AND due_at > %(ahead)s AND queued_at > %(ahead)s
+             ORDER BY id LIMIT 200 FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+#: Nodes whose clocks differ by more are not ready.
+_NOT_YET = timedelta(minutes=1)
 
 
 _shared: Outbox | None = None
