@@ -396,7 +396,7 @@ def test_a_client_table_is_pasted_as_csv_and_its_errors_stand_beside_it(
     assert "&#x27;=1+1," in text_of(client, f"/client-tables/{table.pk}/")
     wrong = client.post(f"/client-tables/{table.pk}/", {"name": "Customers", "clients": "Acme,Nobody's"})
     assert wrong.status_code == 422
-    assert "no group" in wrong.content.decode()
+    assert "Acme: There is no group" in wrong.content.decode()
     assert client.post(f"/client-tables/{table.pk}/delete/").status_code == 302
     assert browser_of(company.observer).get("/client-tables/new/").status_code == 403
 

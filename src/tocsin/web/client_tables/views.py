@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+
 from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpResponse
@@ -17,13 +20,16 @@ from tocsin.inbound import client_tables as commands
 from tocsin.inbound.models import ClientTable
 from tocsin.people.models import Group
 from tocsin.web.deleting import ask_and_delete
-from tocsin.web.forms import CodeField, show_rejection
+from tocsin.web.forms import CodeField, beside, each, show_rejection
 from tocsin.web.guard import actor, may_somewhere, needs, offer_own_groups, require
 from tocsin.web.meanwhile import Seen
 from tocsin.web.request import Request, page
 
 #: A file larger than this is no table of clients.
 LARGEST = 2_000_000
+
+
+_ROW = re.compile(r"clients\[(\d+)\]")
 
 
 class ClientTableForm(forms.Form):
@@ -79,7 +85,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
     offer_own_groups(request, form.fields["group"])
     seen = Seen.of(request, "client_table", row, commands.client_table_spec)
     if request.method == "POST" and form.is_valid():
-        data = form.cleaned_data
+        data, clients = form.cleaned_data, list[dict[str, str]]()
         try:
             require(request, Action.ROUTING, data["group"])
             clients = commands.from_csv(data["file"] or data["clients"])
@@ -87,13 +93,23 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
             with seen.unchanged():
                 saved = commands.save_client_table(spec, existing=row, actor=actor(request), now=request.now)
         except Rejected as rejected:
-            show_rejection(form, rejected)
+            _show(form, rejected, clients)
         else:
             messages.success(request, _("Saved: %(count)s clients.") % {"count": len(saved.clients)})
             return redirect("client_tables")
     needed_by = dependents.of("client_table", row.pk) if row else []
     context = {"table": row, "form": form, "seen": seen, "needed_by": needed_by}
     return page(request, "client_tables/edit.html", context, status=422 if form.errors else 200)
+
+
+def _show(form: ClientTableForm, rejected: Rejected, clients: Sequence[Mapping[str, str]]) -> None:
+    """What is wrong with a client is told by its name: whoever pasted a hundred looks for no number of a row."""
+    for problem in each(rejected):
+        row = _ROW.match(problem.field or "")
+        if row is None:
+            show_rejection(form, problem)
+        else:
+            form.add_error("clients", f"{clients[int(row[1])].get('client', '–')}: {beside(problem)}")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
