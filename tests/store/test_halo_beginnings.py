@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
 from tocsin.alerts.models import AlertEvent
 from tocsin.inbound import commands as integrations
+from tocsin.inbound.bodies import body_of
 from tocsin.inbound.models import Integration
 from tocsin.inbound.statuses import statuses_seen
 from tocsin.outbound.connectors.haloitsm import client, looking
@@ -63,6 +65,7 @@ def test_a_ticket_that_is_new_no_more_when_it_is_first_seen_opens_and_then_shows
     assert (opened.status, updated.status) == ("Mapped Opened", "Mapped Updated")
     said = "created since the last look, and moved on before this one: it is taken in as it was created"
     assert said in opened.verdict["notes"]
+    assert json.loads(body_of(opened.raw))["message"] == said
     # Once.
     pulled.look(62)
     assert len(pulled.inbox(source_id=str(ticket))) == 2

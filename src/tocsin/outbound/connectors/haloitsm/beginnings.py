@@ -98,7 +98,7 @@ def _as_created(door: Door, ticket: Mapping[str, Any], at: datetime) -> Element 
     """The message of the new ticket, if there is a status with which it would have opened an alert."""
     rest = without_status(ticket)
     for status in ({}, *({"status_id": int(number)} for number in _opening(door))):
-        said = reading.message({**rest, **status}, at, _EVENT)
+        said = reading.message({**rest, **status}, at, _EVENT, MOVED_ON)
         found = door.reader.read(said)
         if isinstance(found, Reading) and found.intent is Intent.OPEN and found.filter_verdict().is_true:
             return Element(said.payload, said.raw, (MOVED_ON,))

@@ -47,14 +47,15 @@ class Known:
     agent_id: str
 
 
-def message(ticket: Mapping[str, Any], at: datetime, event: str = "found by reconciliation") -> Element:
+def message(ticket: Mapping[str, Any], at: datetime, event: str = "found by reconciliation", said: str = "") -> Element:
     """The message that Halo's webhook would have sent. `at` is Halo's own clock when it gave the ticket: its dates
-    carry no zone, so that they cannot tell how new it is."""
+    carry no zone, so that they cannot tell how new it is. `said`: a sentence for whoever reads the message."""
     payload: dict[str, object] = {
         "event": event,
         "object_id": int(whole(ticket["id"])),
         "timestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         FOUND_BY: RECONCILIATION,
+        **({"message": said} if said else {}),
         "ticket": dict(ticket),
     }
     raw = json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace")
