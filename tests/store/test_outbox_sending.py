@@ -10,6 +10,7 @@ import pytest
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.store.sending import Post, changed, configured, post_office
 from tocsin.access.audit import Actor
+from tocsin.alerts.models import Alert
 from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Resume
 from tocsin.core import database
 from tocsin.core.database import Connection
@@ -19,7 +20,7 @@ from tocsin.notify.models import Delivery, Notification, SandboxMessage
 from tocsin.notify.plan import Start
 from tocsin.notify.queue import Notice, Over, Undone
 from tocsin.people import commands as people
-from tocsin.people.models import Group, GroupContact
+from tocsin.people.models import ContactMethod, Group, GroupContact
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -171,6 +172,42 @@ def test_a_page_by_a_contact_method_that_is_used_no_more_is_not_sent(post: Post,
     alice.contact_methods.filter(label="Mail").update(is_enabled=False)
     post.go(180)
     assert [sent.to for sent in mail.mails] == ["other@example.org"]
+
+
+def test_a_page_whose_only_way_was_replaced_meanwhile_goes_by_the_new_one(post: Post, mail: SmtpDouble) -> None:
+    repeat = {"times": 1, "every": "5m"}
+    alice = post.user(
+        "alice", {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "3m", "repeat": repeat}
+    )
+    post.page(alert := post.alert(), "alice")
+    alice.contact_methods.all().delete()
+    ContactMethod.objects.create(user=alice, label="Mail", channel="email", address="alice@example.org")
+    post.go(180)
+    assert [sent.to for sent in mail.mails] == ["alice@example.org"]
+    first, _repeated = post.deliveries(alert)
+    assert (first.status, first.notification.label) == ("sent", "Mail")
+    assert first.notification.reason.endswith("It comes by Mail, because SMS cannot be used any more.")
+    post.go(480)
+    assert post.deliveries(alert)[1].error == "Alice uses SMS no more.", "she has been paged"
+
+
+def test_a_page_is_not_turned_into_quiet_hours(post: Post, mail: SmtpDouble) -> None:
+    quiet = {"from": "09:00", "to": "10:00", "let_through": "high", "methods": ["Mail"]}
+    alice = post.user(
+        "alice",
+        {"label": "SMS", "channel": "sms", "address": "+41790000001", "wait": "3m"},
+        {"label": "Mail", "channel": "email", "address": "alice@example.org"},
+        time_zone="UTC",
+        contact_rules={"quiet_hours": [quiet]},
+    )
+    methods = alice.contact_methods
+    methods.filter(label="Mail").update(is_enabled=False)
+    post.page(alert := post.alert(), "alice")
+    Alert.objects.update(priority="low")
+    methods.filter(label="SMS").delete()
+    methods.update(is_enabled=True)
+    post.go(180)
+    assert ([page.status for page in post.deliveries(alert)], mail.mails) == (["failed"], [])
 
 
 def test_a_page_to_whose_account_was_deleted_is_cancelled_and_says_so(post: Post, mail: SmtpDouble) -> None:

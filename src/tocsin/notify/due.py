@@ -149,11 +149,14 @@ class Fail:
 type Verdict = Send | Cancel | Wait | Fail
 
 
-def needs_another_way(due: Due, problem: Problem) -> bool:
-    """Whether it tells a person that nothing is left to do, and cannot go by the way that it was written for."""
-    if due.purpose is not Purpose.ALL_CLEAR or due.user_id is None or not due.has_been_paged:
+def needs_another_way(due: Due, now: datetime, problem: Problem) -> bool:
+    """Whether it is to reach a person, and cannot by the way that it was written for: an all-clear, whatever is wrong
+    with that; a page whose way is used no more."""
+    if due.user_id is None or not isinstance(verdict(due, now, problem), Fail):
         return False
-    return due.has_opted_out or due.is_by_unused or problem(due.channel, due.address) is not None
+    if due.purpose is not Purpose.PAGE:
+        return due.purpose is Purpose.ALL_CLEAR
+    return due.is_by_unused and not due.has_opted_out and problem(due.channel, due.address) is None
 
 
 def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:

@@ -1,16 +1,19 @@
-"""Has an all-clear go by another way of its person's where its own cannot be used any more. Works inside the
-transaction it is given, and sends nothing."""
+"""Has an all-clear go by another way of its person's where its own cannot be used any more, and so a page that no other
+way of theirs is to follow. Works inside the transaction it is given, and sends nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from tocsin.core import database
 from tocsin.core.database import Connection
-from tocsin.notify import plan
+from tocsin.notify import plan, queue
 from tocsin.notify.channels.registry import address_problem, quietest
 from tocsin.notify.due import Due
 from tocsin.notify.plan import OtherWay
+from tocsin.notify.states import Purpose
+from tocsin.notify.ways import Method, Person, is_quiet
 
 _THEIRS = """
 SELECT w.id, m.label, m.channel, m.address,
@@ -20,6 +23,10 @@ SELECT w.id, m.label, m.channel, m.address,
 FROM unnest(%s::uuid[]) AS w(id) JOIN notify_delivery d ON d.id = w.id
 JOIN people_contactmethod m ON m.user_id = d.user_id AND m.is_enabled AND NOT m.awaits_code
 WHERE NOT EXISTS (SELECT FROM notify_optout o WHERE o.channel = m.channel AND o.address = m.address)
+  -- Of a page whose person has another way to come, or had one, that way begins instead.
+  AND (d.purpose <> 'page' OR NOT EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
+       AND p.user_id = d.user_id AND p.purpose = 'page' AND p.queued_at = d.queued_at
+       AND (p.channel, p.address) <> (d.channel, d.address) AND p.status IN ('queued', 'sending', 'sent', 'delivered')))
 ORDER BY w.id, m.position, m.id
 """
 _TURN = """
@@ -36,16 +43,18 @@ FROM turned t WHERE n.id = t.notification_id
 """
 
 
-def take(connection: Connection, stuck: Sequence[Due]) -> list[Due]:
-    """Turns each to the way that `plan.other_way` says, and notes why; returns those that now go by another. Whoever
-    has no other way is left as they are."""
+def take(connection: Connection, stuck: Sequence[Due], now: datetime) -> list[Due]:
+    """Turns each all-clear to the way that `plan.other_way` says, each page to the first that its person's quiet hours
+    do not hold, and notes why; returns those that now go by another. Whoever has no other way is left as they are."""
     if not stuck:
         return []
     ways: dict[object, list[OtherWay]] = {}
     for row in database.rows(connection, _THEIRS, ([due.id for due in stuck],)):
         if address_problem(row["channel"], row["address"]) is None:
             ways.setdefault(row.pop("id"), []).append(OtherWay(**row))
-    turned = [(due, way) for due in stuck if (way := plan.other_way(ways.get(due.id, ()), quietest)) is not None]
+    pages = {due.user_id for due in stuck if due.purpose is Purpose.PAGE and due.user_id is not None}
+    people = queue.people_of(connection, pages)
+    turned = [(due, way) for due in stuck if (way := _chosen(due, ways.get(due.id, ()), people, now)) is not None]
     connection.execute(
         _TURN,
         (
@@ -57,3 +66,15 @@ def take(connection: Connection, stuck: Sequence[Due]) -> list[Due]:
         ),
     )
     return [due for due, _ in turned]
+
+
+def _chosen(due: Due, theirs: Sequence[OtherWay], people: Mapping[int, Person], now: datetime) -> OtherWay | None:
+    if due.purpose is not Purpose.PAGE:
+        return plan.other_way(theirs, quietest)
+    person = people.get(due.user_id or 0)
+    if person is None or due.alert is None:
+        return None
+    for way in theirs:
+        if not is_quiet(person, Method(way.label, way.channel, way.address), due.alert.priority, now):
+            return way
+    return None

@@ -225,8 +225,8 @@ def checked(connection: Connection, ids: list[UUID], now: datetime) -> list[Due]
     if moved := [due for due in known.values() if due.has_moved]:
         _readdress(connection, moved)
         known |= {due.id: due for due in facts(connection, [due.id for due in moved])}
-    stuck = [due for due in known.values() if needs_another_way(due, address_problem)]
-    if turned := other_ways.take(connection, stuck):
+    stuck = [due for due in known.values() if needs_another_way(due, now, address_problem)]
+    if turned := other_ways.take(connection, stuck, now):
         known |= {due.id: due for due in facts(connection, [due.id for due in turned])}
     ready: list[Due] = []
     cancelled: list[tuple[Due, str]] = []
