@@ -431,7 +431,7 @@ def test_an_all_clear_for_a_page_that_never_left_is_dropped(post: Post, mail: Sm
     clear = Delivery.objects.get(purpose="all_clear")
     assert (clear.status, clear.reason) == (
         "cancelled",
-        "The page itself never left, so there is nothing to take back.",
+        "The page itself is not known to have left, so there is nothing to take back.",
     )
 
 

@@ -170,7 +170,7 @@ def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
     if due.purpose is Purpose.ALL_CLEAR and not due.has_been_paged:
         if due.is_being_paged:
             return Wait(PAGE_LEAVING, now + timedelta(seconds=2))
-        return Cancel("The page itself never left, so there is nothing to take back.")
+        return Cancel("The page itself is not known to have left, so there is nothing to take back.")
     if due.user_id is None and not due.address:
         return Cancel("Whoever this was for has no account any more.")
     if due.has_opted_out:
