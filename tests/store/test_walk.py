@@ -14,16 +14,21 @@ import pytest
 from tests.store.escalating import Desk
 from tests.store.ingest import Ingest, message
 from tests.store.people import ACTOR
-from tests.walk import acts, promises, providers
+from tests.walk import acts, foresight, promises, providers
 from tests.walk.promises import ALWAYS, AT_REST, AT_THE_END, Broken
 from tests.walk.walking import walk
 from tests.walk.world import Undone, World, inhabited
 from tocsin.alerts import commands
 from tocsin.alerts.orders import Acknowledge, Close
 from tocsin.core import database as store
+from tocsin.escalation import upcoming
+from tocsin.escalation.forecast import NextStep
 from tocsin.inbound.commands import save_integration
+from tocsin.inbound.messages import Stored
+from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify import outbox_rows
 from tocsin.notify.due import Send
+from tocsin.simulate import chain
 from tocsin.web.alerts import lists
 from tocsin.workflows.commands import save_workflow
 
@@ -110,51 +115,89 @@ def _a_workflow_breaks_off(scene: Scene) -> None:
     )(scene)
 
 
+def _a_hold_goes_on(scene: Scene) -> None:
+    _ran("UPDATE alerts_alert SET status = 'on_hold', hold_until = '2020-01-01' WHERE status = 'open'")(scene)
+    scene.world.remember()
+
+
+def _an_acknowledgement_stands_for_ever(scene: Scene) -> None:
+    scene.acknowledge()
+    _ran("UPDATE escalation_run SET due_at = '2030-01-01' WHERE status <> 'ended'")(scene)
+    _ran("UPDATE alerts_acknowledgement SET at = at - interval '1 hour'")(scene)
+    _ran("UPDATE alerts_alertevent SET at = at - interval '1 hour'")(scene)
+    scene.world.remember()
+
+
+def _somebody_else_is_foretold(scene: Scene) -> None:
+    scene.world.pass_by(timedelta(minutes=6))
+    step = NextStep(scene.world.now, "pages Zed (primary, Desk)")
+    scene.patch.setattr(upcoming, "next_steps", lambda *_: {scene.alert: step})
+    foresight.see_next(scene.world)
+
+
+def _something_else_is_simulated(scene: Scene) -> None:
+    stored = Stored(MessageStatus.CLOSED, "closed", scene.alert)
+    foreseen = foresight.Foreseen(chain.Outcome(MessageStatus.OPENED, "opened", None), is_paused=False)
+    foresight.compare(scene.world, foreseen, stored)
+
+
 def _the_badge_is_wrong(scene: Scene) -> None:
     scene.patch.setattr(lists, "open_count", lambda: 99)
 
 
-@pytest.mark.parametrize(
-    ("promise", "plant"),
-    [
-        (promises.no_failure_of_its_own, _a_failure_is_logged),
-        (promises.one_live_alert_a_key, _ran("UPDATE alerts_alert SET key_hash = '\\x01', holds_key = false")),
-        (promises.merged_into_one_that_is_not, _ran("UPDATE alerts_alert SET status = 'merged', merged_into_id = id")),
-        (promises.status_and_owner_agree, _ran("UPDATE alerts_alert SET status = 'assigned'")),
-        (
-            promises.no_workflow_is_stuck,
-            _a_workflow_breaks_off,
-        ),
-        (
-            promises.one_run_for_each_live_alert,
-            _ran("UPDATE escalation_run SET status = 'ended', due_at = NULL"),
-        ),
-        (promises.nobody_is_forgotten, _ran("UPDATE escalation_run SET due_at = NULL WHERE status <> 'ended'")),
-        (
-            promises.stopped_for_a_person_only,
-            _ran("UPDATE escalation_run SET status = 'stopped' WHERE status <> 'ended'"),
-        ),
-        (promises.nobody_who_acted_is_paged, _a_page_leaves_all_the_same),
-        (promises.watched_only_is_not_paged, _ran("UPDATE alerts_alert SET watch = true")),
-        (promises.no_page_without_reason, _ran("UPDATE notify_notification SET reason = ''")),
-        (promises.an_event_for_each_change, _ran("UPDATE alerts_alert SET priority = 'low'")),
-        (promises.opening_a_link_changes_nothing, _a_link_acts),
-        (promises.undoing_puts_back, _undoing_left_something),
-        (promises.counts_equal_the_messages, _a_message_is_not_counted),
-        (
-            promises.nothing_due_at_rest,
-            _ran("UPDATE escalation_run SET due_at = now() - interval '10 years' WHERE status <> 'ended'"),
-        ),
-        (promises.a_step_pages_whom_it_names, _ran("UPDATE notify_notification SET purpose = 'notice'")),
-        (
-            promises.the_all_clear_is_told,
-            _ran("UPDATE notify_notification SET purpose = 'notice' WHERE purpose = 'all_clear'"),
-        ),
-        (promises.counts_equal_the_rows, _the_badge_is_wrong),
-        (promises.the_configuration_comes_back, _ran("UPDATE people_group SET name = ''")),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
+#: What breaks each promise.
+PLANTED: list[tuple[promises.Promise, Callable[[Scene], None]]] = [
+    (promises.no_failure_of_its_own, _a_failure_is_logged),
+    (promises.one_live_alert_a_key, _ran("UPDATE alerts_alert SET key_hash = '\\x01', holds_key = false")),
+    (promises.merged_into_one_that_is_not, _ran("UPDATE alerts_alert SET status = 'merged', merged_into_id = id")),
+    (promises.status_and_owner_agree, _ran("UPDATE alerts_alert SET status = 'assigned'")),
+    (
+        promises.no_workflow_is_stuck,
+        _a_workflow_breaks_off,
+    ),
+    (
+        promises.one_run_for_each_live_alert,
+        _ran("UPDATE escalation_run SET status = 'ended', due_at = NULL"),
+    ),
+    (promises.nobody_is_forgotten, _ran("UPDATE escalation_run SET due_at = NULL WHERE status <> 'ended'")),
+    (
+        promises.stopped_for_a_person_only,
+        _ran("UPDATE escalation_run SET status = 'stopped' WHERE status <> 'ended'"),
+    ),
+    (promises.nobody_who_acted_is_paged, _a_page_leaves_all_the_same),
+    (promises.watched_only_is_not_paged, _ran("UPDATE alerts_alert SET watch = true")),
+    (promises.no_page_without_reason, _ran("UPDATE notify_notification SET reason = ''")),
+    (promises.an_event_for_each_change, _ran("UPDATE alerts_alert SET priority = 'low'")),
+    (promises.opening_a_link_changes_nothing, _a_link_acts),
+    (promises.what_was_foretold_happens, _somebody_else_is_foretold),
+    (promises.what_was_foretold_happens, _something_else_is_simulated),
+    (promises.undoing_puts_back, _undoing_left_something),
+    (promises.counts_equal_the_messages, _a_message_is_not_counted),
+    (
+        promises.nothing_due_at_rest,
+        _ran("UPDATE escalation_run SET due_at = now() - interval '10 years' WHERE status <> 'ended'"),
+    ),
+    (promises.every_hold_ends, _a_hold_goes_on),
+    (promises.acknowledgements_expire, _an_acknowledgement_stands_for_ever),
+    (
+        promises.the_end_is_told,
+        _ran("UPDATE alerts_alertevent SET kind = 'escalation_finished' WHERE kind = 'step_fired'"),
+    ),
+    (promises.a_step_pages_whom_it_names, _ran("UPDATE notify_notification SET purpose = 'notice'")),
+    (
+        promises.the_all_clear_is_told,
+        _ran("UPDATE notify_notification SET purpose = 'notice' WHERE purpose = 'all_clear'"),
+    ),
+    (promises.counts_equal_the_rows, _the_badge_is_wrong),
+    (promises.the_configuration_comes_back, _ran("UPDATE people_group SET name = ''")),
+]
+
+
+def test_each_promise_is_seen_to_break() -> None:
+    assert {promise for promise, _ in PLANTED} == set(EVERY)
+
+
+@pytest.mark.parametrize(("promise", "plant"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
 def test_what_is_wrong_breaks_its_promise(
     database: str, now: datetime, monkeypatch: pytest.MonkeyPatch,
     promise: promises.Promise, plant: Callable[[Scene], None],

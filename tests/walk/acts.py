@@ -123,7 +123,8 @@ def looked_at(world: World, alert: int) -> dict[str, Any]:
             alert,
         ),
         "run": world.rows(
-            "SELECT mode, due_at FROM escalation_run WHERE alert_id = %s AND status = 'active'",
+            "SELECT mode, due_at, coalesce(progress -> 'asked', '{}') <> '{}' AS is_asking FROM escalation_run "
+            "WHERE alert_id = %s AND status = 'active'",
             alert,
         ),
         "merged into it": list(Alert.objects.filter(merged_into=alert).order_by("pk").values_list("pk", "holds_key")),

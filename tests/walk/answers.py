@@ -87,7 +87,7 @@ def press_button(world: World) -> None:
 
 def _letter(world: World, channel: str) -> Letter | None:
     """One of the last messages of that channel that can be answered."""
-    found = [one for one in world.letters() if one.channel == channel and one.rendered.link]
+    found = [one for one in world.letters() if one.channel == channel and "/a/" in one.rendered.link]
     return world.rng.choice(found) if found else None
 
 

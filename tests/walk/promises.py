@@ -168,12 +168,13 @@ def what_was_foretold_happens(world: World) -> Iterator[str]:
 
 
 def undoing_puts_back(world: World) -> Iterator[str]:
-    """What is undone at once is as if it had not been done; only a run that had come to rest may go on again."""
+    """What is undone at once is as if it had not been done; only a run that had come to rest may go on again, and who
+    was asked "Still on it?", and acted instead, may be asked again."""
     if (undone := world.undone) is None:
         return
     for what, was in undone.before.items():
-        rested = what == "run" and not was
-        if undone.after[what] != was and not rested:
+        may_differ = what == "run" and (not was or was[0]["is_asking"])
+        if undone.after[what] != was and not may_differ:
             yield f"{undone.what} of #{undone.alert}, {what}: it was {was} and is {undone.after[what]}"
 
 
@@ -212,6 +213,42 @@ def nothing_due_at_rest(world: World) -> Iterator[str]:
         yield f"the reminder {row}"
     for row in world.rows("SELECT * FROM notify_awaitedreceipt WHERE due_at <= %s", world.now):
         yield f"the receipt {row}"
+
+
+def every_hold_ends(world: World) -> Iterator[str]:
+    """When the loops rest, no alert is on hold whose hold is over."""
+    for row in world.rows(
+        "SELECT id, hold_until FROM alerts_alert WHERE status = 'on_hold' AND hold_until <= %s "
+        "AND NOT EXISTS (SELECT FROM notify_pause p WHERE p.ended_at IS NULL AND p.until > %s)",
+        world.now, world.now,
+    ):  # fmt: skip
+        yield f"#{row['id']} is on hold until {row['hold_until']}"
+
+
+def acknowledgements_expire(world: World) -> Iterator[str]:
+    """An acknowledgement of an open alert stands until its person was asked "Still on it?" and did not answer."""
+    for row in world.rows(
+        "SELECT a.id, max(k.at) AS at FROM alerts_alert a JOIN alerts_acknowledgement k ON k.alert_id = a.id "
+        "JOIN escalation_run r ON r.alert_id = a.id AND r.status <> 'ended' AND r.mode = 'page' "
+        "WHERE a.status = 'open' AND NOT EXISTS (SELECT FROM alerts_alertevent e WHERE e.alert_id = a.id "
+        "AND e.at > %s AND e.kind <> 'updated') "
+        "AND NOT EXISTS (SELECT FROM notify_pause p WHERE coalesce(p.ended_at, p.until) > %s) "
+        "GROUP BY a.id HAVING max(k.at) < %s",
+        world.now - timedelta(minutes=36), world.now - timedelta(minutes=36), world.now - timedelta(minutes=36),
+    ):  # fmt: skip
+        yield f"#{row['id']} is acknowledged since {row['at']}"
+
+
+def the_end_is_told(world: World) -> Iterator[str]:
+    """A policy that ends without an answer hands over, or tells somebody, unless it is to do nothing."""
+    for row in world.rows(
+        "SELECT e.alert_id, e.at FROM alerts_alertevent e WHERE e.kind = 'escalation_finished' "
+        "AND right(e.reason, 8) <> 'goes on.' AND right(e.reason, 17) <> 'somebody answers.' "
+        "AND NOT EXISTS (SELECT FROM escalation_run r LEFT JOIN escalation_policyversion v ON v.id = r.version_id "
+        "WHERE r.alert_id = e.alert_id AND (r.mode <> 'page' OR v.definition -> 'end' ->> 'then' = 'nothing')) "
+        "AND NOT EXISTS (SELECT FROM alerts_alertevent t WHERE t.alert_id = e.alert_id AND t.kind = 'told')"
+    ):
+        yield f"#{row['alert_id']} at {row['at']}"
 
 
 def a_step_pages_whom_it_names(world: World) -> Iterator[str]:
@@ -295,5 +332,12 @@ ALWAYS: tuple[Promise, ...] = (
     undoing_puts_back,
     counts_equal_the_messages,
 )
-AT_REST: tuple[Promise, ...] = (nothing_due_at_rest, a_step_pages_whom_it_names, the_all_clear_is_told)
+AT_REST: tuple[Promise, ...] = (
+    nothing_due_at_rest,
+    every_hold_ends,
+    acknowledgements_expire,
+    the_end_is_told,
+    a_step_pages_whom_it_names,
+    the_all_clear_is_told,
+)
 AT_THE_END: tuple[Promise, ...] = (counts_equal_the_rows, the_configuration_comes_back)

@@ -51,6 +51,11 @@ SELECT min(at) AS at FROM (
 ) AS timers WHERE at > %s
 """
 
+# What a loop leaves to one that turned before it in the same round.
+_DUE = """
+SELECT FROM escalation_run WHERE due_at <= %s UNION ALL SELECT FROM workflows_run WHERE due_at <= %s LIMIT 1
+"""
+
 _STATES = """
 SELECT id, status, owner_id, owner_name, merged_into_id, priority, hold_until,
        (SELECT array_agg(user_id ORDER BY user_id) FROM alerts_acknowledgement k WHERE k.alert_id = a.id) AS acks
@@ -183,7 +188,7 @@ class World:
         """Turns the loops until nothing is due any more."""
         for _ in range(ROUNDS):
             again = [turn() for turn in self.loops.values()]
-            if not any(again) and not self.rows("SELECT FROM escalation_run WHERE due_at <= %s LIMIT 1", self.now):
+            if not any(again) and not self.rows(_DUE, self.now, self.now):
                 return
         raise RuntimeError("The loops never come to rest.")
 
