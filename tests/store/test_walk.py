@@ -212,7 +212,7 @@ def test_what_is_wrong_breaks_its_promise(
         commands.act(over, Close(actor=desk.actor("bob")), now=world.now)
         world.settle()
         world.remember()
-        promises.hold(EVERY, world)
+        promises.hold([promise], world)
         plant(Scene(world, desk, alert, monkeypatch))
         with pytest.raises(Broken) as broken:
             promises.hold(EVERY, world)
