@@ -7,6 +7,7 @@ the service worker by the DevTools protocol.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from tests.browser.running import Running, serve
 from tests.browser.test_every_page import sign_in
 from tests.browser.test_live_pages import _WORKER_IS_IN_CHARGE
 from tests.doubles.push import PushDouble, push_double
+from tests.smoke.running import until
 
 pytestmark = pytest.mark.browser
 
@@ -84,13 +86,14 @@ def test_a_push_is_shown_answers_by_its_button_and_opens_the_alert(
         expect(page.get_by_text("Alice's phone takes your pages now")).to_be_visible()
         number = _paged(running, desk, service)
         says = phone.received[0]
-        _deliver(alice.context.new_cdp_session(page), page, says)
+        deliver = _pushes(alice.context.new_cdp_session(page), page)
+        deliver(says)
         shown = _wait_for(page, "Critical: VPN down")
         assert shown["tag"] == f"alert-{number}"
         assert shown["actions"] == ["acknowledge", "assign"]
         (worker,) = alice.context.service_workers
         assert worker.evaluate(_PRESS, "") == f"{running.url}{says['url']}"
-        _deliver(alice.context.new_cdp_session(page), page, says)
+        deliver(says)
         _wait_for(page, "Critical: VPN down")
         assert worker.evaluate(_PRESS, "acknowledge") == ""
         _wait_for(page, f"You acknowledged alert {number}.")
@@ -105,17 +108,23 @@ def _paged(running: Running, desk: desks.Desk, service: PushDouble) -> int:
     return number
 
 
-def _deliver(devtools: CDPSession, page: Page, says: dict[str, Any]) -> None:
+def _pushes(devtools: CDPSession, page: Page) -> Callable[[dict[str, Any]], None]:
+    """Hands what it is called with to the page's service worker, as the browser's push service would."""
     found: list[str] = []
     devtools.on(
         "ServiceWorker.workerRegistrationUpdated",
         lambda event: found.extend(one["registrationId"] for one in event["registrations"]),
     )
     devtools.send("ServiceWorker.enable")
-    page.evaluate("async () => { await navigator.serviceWorker.ready; }")
+
+    def registration() -> str:
+        # The browser tells it in an event after its answer, and events are let in while something is asked.
+        page.evaluate("async () => { await navigator.serviceWorker.ready; }")
+        return found[0] if found else ""
+
     parts = urlsplit(page.url)
-    message = {"origin": f"{parts.scheme}://{parts.netloc}", "registrationId": found[0], "data": json.dumps(says)}
-    devtools.send("ServiceWorker.deliverPushMessage", message)
+    to = {"origin": f"{parts.scheme}://{parts.netloc}", "registrationId": until("a service worker", registration)}
+    return lambda says: devtools.send("ServiceWorker.deliverPushMessage", {**to, "data": json.dumps(says)})
 
 
 def _wait_for(page: Page, title: str) -> dict[str, Any]:
