@@ -48,12 +48,12 @@ def last_week(now: datetime) -> Period:
 
 def asked(period: Period, by: By) -> dict[str, Answers]:
     with store.transaction() as connection:
-        return {row.key: row for row in answers.by(connection, period, by)}
+        return {row.key: row for row in answers.read(connection, period, by).rows}
 
 
 def together(period: Period) -> Answers:
     with store.transaction() as connection:
-        return answers.all_together(connection, period)
+        return answers.read(connection, period, By.GROUP).together
 
 
 def test_a_time_is_that_until_it_happened_first_and_of_those_it_happened_to(database: str, now: datetime) -> None:

@@ -91,12 +91,12 @@ class AnswersQuery(PeriodQuery):
 def report_answers(request: HttpRequest, query: Query[AnswersQuery]) -> dict[str, Any]:
     period = _period(request, query)
     with database.transaction() as connection:
-        together, rows = answers.all_together(connection, period), answers.by(connection, period, query.by)
+        report = answers.read(connection, period, query.by)
     return {
         "since": period.since,
         "until": period.until,
-        "all": _answers(together),
-        "rows": [_answers(row) for row in rows],
+        "all": _answers(report.together),
+        "rows": [_answers(row) for row in report.rows],
     }
 
 

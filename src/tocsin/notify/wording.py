@@ -143,9 +143,12 @@ def sentences(message: Message) -> list[str]:
 
 def and_more(message: Message) -> str:
     """ "And 12 more: https://…": the alerts that a message stands for and does not name."""
-    return (
-        f"{say(message.language, 'And {more} more', more=message.more)}{f': {message.home}' if message.home else '.'}"
-    )
+    return f"{how_many_more(message)}: {message.home}" if message.home else f"{how_many_more(message)}."
+
+
+def how_many_more(message: Message) -> str:
+    """ "And 12 more", for where the words themselves are the link."""
+    return say(message.language, "And {more} more", more=message.more)
 
 
 def news(alert: AlertText, language: str = "") -> str:

@@ -53,6 +53,14 @@ class Answers:
     closed: Times
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All alerts of some days together, and the same ones by what they are told apart."""
+
+    together: Answers
+    rows: Sequence[Answers]
+
+
 # Each is one column by the name `key`, of the alerts `a`.
 _KEYS = {
     By.DAY: "to_char(a.opened_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD')",
@@ -75,21 +83,20 @@ _JOINS = {
 }
 
 
-def _statistics(name: str) -> str:
-    return ", ".join(
-        (
-            f"count({name})::int AS {name}_count",
-            f"percentile_cont(0.5) WITHIN GROUP (ORDER BY {name}) AS {name}_median",
-            f"percentile_cont(0.9) WITHIN GROUP (ORDER BY {name}) AS {name}_ninety",
-        )
-    )
+_STATISTICS = ", ".join(
+    f"count({name})::int AS {name}_count,"
+    f" percentile_cont(0.5) WITHIN GROUP (ORDER BY {name}) AS {name}_median,"
+    f" percentile_cont(0.9) WITHIN GROUP (ORDER BY {name}) AS {name}_ninety"
+    for name in ("acknowledged", "assigned", "closed")
+)
 
-
+# All alerts are read once: whatever they are told apart by, the row of all of them is about the same ones.
 _ANSWERS = f"""
 WITH counted AS MATERIALIZED (
-  SELECT {{key}} AS key, a.opened_at, e.acknowledged_at, e.assigned_at,
-         CASE WHEN a.status = '{AlertStatus.CLOSED}' THEN a.closed_at END AS closed_at
-  FROM alerts_alert a {{joins}}
+  SELECT a.id, a.source, a.client, a.priority, a.integration_id, a.opened_at,
+         e.acknowledged_at - a.opened_at AS acknowledged, e.assigned_at - a.opened_at AS assigned,
+         CASE WHEN a.status = '{AlertStatus.CLOSED}' THEN a.closed_at END - a.opened_at AS closed
+  FROM alerts_alert a
   LEFT JOIN LATERAL (
     SELECT min(at) FILTER (WHERE kind = '{EventKind.ACKNOWLEDGED}') AS acknowledged_at,
            min(at) FILTER (WHERE kind = '{EventKind.ASSIGNED}') AS assigned_at
@@ -97,21 +104,26 @@ WITH counted AS MATERIALIZED (
   ) e ON true
   WHERE a.opened_at >= %(since)s AND a.opened_at < %(until)s
     AND NOT a.test AND NOT a.watch AND a.merged_into_id IS NULL
-), timed AS (
-  SELECT key, acknowledged_at - opened_at AS acknowledged, assigned_at - opened_at AS assigned,
-         closed_at - opened_at AS closed
-  FROM counted
+), keyed AS (
+  SELECT {{key}} AS key, a.acknowledged, a.assigned, a.closed FROM counted a {{joins}}
 )
-SELECT {{shown}} AS key, count(*)::int AS alerts, {", ".join(map(_statistics, ("acknowledged", "assigned", "closed")))}
-FROM timed GROUP BY {{grouping}} ORDER BY alerts DESC, key LIMIT {MOST_ROWS}
+(SELECT true AS is_all, '' AS key, count(*)::int AS alerts, {_STATISTICS} FROM counted)
+UNION ALL
+(SELECT false, key, count(*)::int AS alerts, {_STATISTICS} FROM keyed GROUP BY key ORDER BY alerts DESC, key
+ LIMIT {MOST_ROWS})
 """
 
 
-def by(connection: Connection, period: Period, by: By) -> list[Answers]:
-    """A row for each key: days and hours in their order, also those without any; priorities from critical on; others
-    the most frequent first, MOST_ROWS of them at most."""
-    found = _asked(connection, period, key=_KEYS[by], joins=_JOINS.get(by, ""), shown="key", grouping="key")
-    rows = {row.key: row for row in found}
+def read(connection: Connection, period: Period, by: By) -> Report:
+    """All alerts of the period, each once, and a row for each key: days and hours in their order, also those without
+    any; priorities from critical on; others the most frequent first, MOST_ROWS of them at most."""
+    wanted = {"since": period.since, "until": period.until, "zone": period.zone.key}
+    found = database.rows(connection, _ANSWERS.format(key=_KEYS[by], joins=_JOINS.get(by, "")), wanted)
+    (together,) = (_row(row) for row in found if row["is_all"])
+    return Report(together, _in_order([_row(row) for row in found if not row["is_all"]], period, by))
+
+
+def _in_order(found: Sequence[Answers], period: Period, by: By) -> Sequence[Answers]:
     match by:
         case By.DAY:
             keys: Sequence[str] = _days(period)
@@ -120,19 +132,9 @@ def by(connection: Connection, period: Period, by: By) -> list[Answers]:
         case By.PRIORITY:
             keys = [str(priority) for priority in Priority]
         case _:
-            return list(rows.values())
+            return found
+    rows = {row.key: row for row in found}
     return [rows.get(key) or _none(key) for key in keys]
-
-
-def all_together(connection: Connection, period: Period) -> Answers:
-    """All alerts of the period in one row, each once."""
-    (row,) = _asked(connection, period, key="''", joins="", shown="''", grouping="()")
-    return row
-
-
-def _asked(connection: Connection, period: Period, **parts: str) -> list[Answers]:
-    wanted = {"since": period.since, "until": period.until, "zone": period.zone.key}
-    return [_row(row) for row in database.rows(connection, _ANSWERS.format(**parts), wanted)]
 
 
 def _row(row: dict[str, Any]) -> Answers:

@@ -56,6 +56,15 @@ def test_a_long_word_is_no_wider_than_a_phone_and_text_runs_in_its_own_direction
     assert '<h1 dir="auto"' in html
 
 
+@pytest.mark.parametrize("purpose", [Purpose.PAGE, Purpose.ALL_CLEAR])
+def test_what_a_mail_does_not_name_is_one_tap_away(purpose: Purpose) -> None:
+    home = "https://tocsin.example.org/alerts"
+    alerts = (ALERT, replace(ALERT, id=43))
+    mail = CHANNEL.render(replace(page(), purpose=purpose, alerts=alerts, more=4, home=home))
+    assert re.search(f'<a href="{home}"[^>]*>And 4 more</a>', mail.html)
+    assert f"And 4 more: {home}" in mail.text
+
+
 def test_a_mail_has_a_plain_and_an_html_part_that_say_the_same(server: SmtpDouble) -> None:
     send(server, page()).close()
     (mail,) = server.mails

@@ -57,16 +57,16 @@ def reports(request: Request) -> HttpResponse:
     """The figures of some days, as a chart and a table."""
     days, by, period = _asked(request)
     with database.transaction() as connection:
-        together, found = answers.all_together(connection, period), answers.by(connection, period, by)
+        report = answers.read(connection, period, by)
         people = nights.of_everybody(connection, period)
-    rows = _rows(found, by)
+    rows = _rows(report.rows, by)
     context = {
         "days": days,
         "spans": SPANS,
         "by": by,
         "tables": list(TABLES.items()),
         "column": TABLES[by],
-        "together": together,
+        "together": report.together,
         # Days and hours are columns beside each other; names, of which there may be many, are bars.
         "columns": rows if by in (By.DAY, By.HOUR) else (),
         # The newest day is what one looks for.
@@ -86,7 +86,7 @@ def answers_csv(request: Request) -> HttpResponse:
     """The table as a file: times in seconds."""
     days, by, period = _asked(request)
     with database.transaction() as connection:
-        found = answers.by(connection, period, by)
+        found = answers.read(connection, period, by).rows
     lines = ([row.key, row.alerts, *_numbers((row.acknowledged, row.assigned, row.closed))] for row in found)
     return _file(f"alerts-by-{by}-{days}-days", [by.value, *_ANSWERS_COLUMNS], lines)
 

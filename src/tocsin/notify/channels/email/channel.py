@@ -96,6 +96,14 @@ def headers(message: Message) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Line:
+    """A sentence of the HTML part; with a `url` all of it is a link."""
+
+    text: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Fact:
     label: str
     text: str
@@ -155,11 +163,16 @@ def _html(message: Message, subject: str) -> str:
     context = {
         "subject": subject,
         "language": spoken(message.language),
-        "lead": _lead(message),
+        "lead": [_line(message, line) for line in _lead(message)],
         "alerts": blocks,
         "foot": _foot(message),
     }
     return _template().render(Context(context))
+
+
+def _line(message: Message, line: str) -> _Line:
+    is_rest = message.more > 0 and line == wording.and_more(message) and _is_web(message.home)
+    return _Line(wording.how_many_more(message), message.home) if is_rest else _Line(line)
 
 
 @cache
