@@ -17,6 +17,10 @@ from tests.browser.browsing import PHONE, visitor
 from tests.browser.desk import Desk
 from tests.browser.running import Running, serve
 from tests.browser.test_every_page import sign_in
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core import clock
+from tocsin.people import commands as people
+from tocsin.people.models import User
 
 pytestmark = pytest.mark.browser
 
@@ -239,6 +243,25 @@ def test_an_answer_without_a_connection_leaves_the_alert_in_sight(
         page.route("**/offline/", lambda request: None)
         acknowledge.click()
         expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()
+
+
+def test_the_sandboxs_phone_takes_one_key_after_the_other(browser: Browser, running: Running, desk: Desk) -> None:
+    spec = {"label": "Call", "channel": "voice", "address": "+41790000001"}
+    people.save_contact_method(User.objects.get(username="alice"), spec, actor=COMMAND_LINE, now=clock.now())
+    number = post(running, desk, "1", "VPN down")
+    with visitor(browser, running.url, width=PHONE) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        alice.open("/sandbox/?channel=voice")
+        page.get_by_role("button", name="Pick up").click()
+        said = page.locator("[data-captions]")
+        expect(said).to_contain_text("Press 7 to acknowledge")
+        page.locator(".key[value='9']").click()
+        expect(said).to_contain_text("9 again")
+        page.locator(".key[value='9']").click()
+        expect(said).to_contain_text("closed")
+        alice.open(f"/alerts/{number}/")
+        expect(page.locator("#state")).to_contain_text("Closed")
 
 
 def test_a_menu_that_one_opened_is_no_change_of_the_alert(browser: Browser, running: Running, desk: Desk) -> None:

@@ -66,7 +66,7 @@ def test_a_route_with_a_client_table_pages_whom_that_names_and_others_as_the_rou
     save_policy({"name": "Nights only", "steps": [{"notify": {"roles": ["primary"]}}]}, actor=ACTOR, now=now)
     clients = [
         {"client": "Acme", "group": other.name, "escalation_policy": "Nights only"},
-        {"client": "Globex", "escalation_policy": "Nights only"},
+        {"client": "Globex", "group": other.name},
         {"client": "Beta", "group": other.name, "escalation_policy": "Nights only"},
     ]
     client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
@@ -80,10 +80,29 @@ def test_a_route_with_a_client_table_pages_whom_that_names_and_others_as_the_rou
     ways = changed().ways
     assert [(way.route, way.clients, way.policy) for way in ways] == [
         ("Clients", ("Acme", "Beta"), "Nights only"),
-        ("Clients", ("Globex",), "Nights only"),
+        ("Clients", ("Globex",), "Standard"),
         ("Clients", (), "Standard"),
         ("", None, "Standard"),
     ]
+    assert {page.name for page in ways[0].pages} == {"Bob Brown"}
+
+
+def test_clients_whose_groups_have_the_same_people_on_call_are_one_way(now: datetime) -> None:
+    members = [{"user": "bob", "roles": ["primary"]}]
+    names = ("Nights", "Weekends", "Holidays")
+    for name in names:
+        groups.save_group({"name": name, "members": members}, actor=ACTOR, now=now)
+    clients = [{"client": f"{name} Ltd", "group": name, "escalation_policy": "Standard"} for name in names]
+    client_tables.save_client_table({"name": "Customers", "clients": clients}, actor=ACTOR, now=now)
+    integration = Integration.objects.get()
+    save_integration(
+        {**integration_spec(integration), "routes": [{"name": "Clients", "client_table": "Customers"}], "anyway": True},
+        existing=integration,
+        actor=ACTOR,
+        now=now,
+    )
+    ways = changed().ways
+    assert [way.clients for way in ways] == [("Nights Ltd", "Weekends Ltd", "Holidays Ltd"), (), None]
     assert {page.name for page in ways[0].pages} == {"Bob Brown"}
 
 

@@ -84,6 +84,23 @@ def test_what_is_wrong_with_a_policy_stands_beside_it(
     assert not Policy.objects.filter(name="Nights").exists()
 
 
+def test_everything_that_is_wrong_with_a_policy_is_told_at_once(company: Company, browser_of: BrowserOf) -> None:
+    form = policy_form(
+        {"groups": [company.desk.pk], "tags": "production"},
+        {"roles": ["primary"], "after": "soon", "retry_times": "99"},
+        {"after": "5m", "retry_times": "99"},
+        name="", effect="pause", timeout="x", repeat_times="3",
+    )  # fmt: skip
+    answer = browser_of(company.admin).post("/policies/new/", form)
+    assert answer.status_code == 422
+    main, steps = answer.context["form"], answer.context["steps"].forms
+    assert set(main.errors) == {"name", "pause", "timeout", "repeat_every"}
+    assert [set(step.errors) for step in steps] == [
+        {"tags", "__all__"}, {"after", "retry_times"}, {"retry_times", "__all__"}
+    ]  # fmt: skip
+    assert all(len(said) == 1 for one in (main, *steps) for said in one.errors.values())
+
+
 def test_a_policy_shows_who_would_be_called_now(company: Company, browser_of: BrowserOf) -> None:
     text = text_of(browser_of(company.observer), f"/policies/{company.policy.pk}/")
     assert text.index("Bob Brown") < text.index("Alice Andersson", text.index("If an alert opened now"))

@@ -69,15 +69,7 @@ def save_policy(spec: Mapping[str, object], *, existing: Policy | None = None, a
     """
     with transaction.atomic():
         configuration.lock()
-        read = Spec(spec)
-        name, group, plan = (
-            free_name(read, Policy, existing, "an escalation policy"),
-            group_of(read),
-            definitions.read(read, _names()),
-        )
-        anyway = read.flag("anyway", False)
-        read.finish()
-        _refuse_circle(plan, existing)
+        name, group, plan, anyway = _read(spec, existing)
         if not anyway:
             _refuse_unreachable(plan, existing, actor, now)
         before = policy_spec(existing) if existing else None
@@ -87,6 +79,21 @@ def save_policy(spec: Mapping[str, object], *, existing: Policy | None = None, a
         _write_version(policy, plan, now)
         changes.record("escalation_policy", policy, before, policy_spec(policy), actor=actor, now=now)
     return policy
+
+
+def check_policy(spec: Mapping[str, object], *, existing: Policy | None = None) -> None:
+    """Raises Rejected for what `save_policy` would find wrong with the spec itself, and changes nothing."""
+    _read(spec, existing)
+
+
+def _read(spec: Mapping[str, object], existing: Policy | None) -> tuple[str, Group | None, PolicyPlan, bool]:
+    """What the spec says: the name, the owning group, the plan, and whether it may reach nobody."""
+    read = Spec(spec)
+    name, group = free_name(read, Policy, existing, "an escalation policy"), group_of(read)
+    plan, anyway = definitions.read(read, _names()), read.flag("anyway", False)
+    read.finish()
+    _refuse_circle(plan, existing)
+    return name, group, plan, anyway
 
 
 def delete_policy(policy: Policy, *, actor: Actor, now: datetime) -> None:

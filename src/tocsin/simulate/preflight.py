@@ -113,9 +113,14 @@ def _ways_of(connection: Connection, door: Door, choice: RouteChoice, at: dateti
     alike: dict[tuple[int | None, int | None], list[ClientEntry]] = {}
     for entry in table.clients.values():
         alike.setdefault((entry.group_id, entry.policy_id), []).append(entry)
+    ways: dict[Way, list[str]] = {}
     for entries in list(alike.values())[:MOST_ANSWERING]:
         way = _way(connection, door, answered_by(choice, entries[0], table.name), at)
-        yield replace(way, clients=tuple(entry.client for entry in entries))
+        # Groups with the same people on call are one way: who is paged, by what and when. Only as whom differs.
+        key = replace(way, pages=tuple(replace(page, reason="") for page in way.pages))
+        ways.setdefault(key, []).extend(entry.client for entry in entries)
+    for way, clients in ways.items():
+        yield replace(way, clients=tuple(clients))
     more = len(alike) - MOST_ANSWERING
     left = (f"{more} more ways of client table {table.name} are not looked at.",) if more > 0 else ()
     yield replace(own, clients=(), notes=(*own.notes, *left))

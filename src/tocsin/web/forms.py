@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -20,11 +20,22 @@ from tocsin.oncall import windows
 from tocsin.web.told import told
 
 
-def show_rejection(form: forms.BaseForm, rejected: Rejected, places: Mapping[str, str] | None = None) -> None:
-    """Puts each problem beside the field that its place names; `places` maps a place's beginning to another field."""
+def show_rejection(
+    form: forms.BaseForm,
+    rejected: Rejected,
+    places: Mapping[str, str] | None = None,
+    *,
+    said: Collection[str] = (),
+) -> None:
+    """Puts each problem beside the field that its place names; `places` maps a place's beginning to another field.
+
+    Fields that are `said` have their sentence already, and get no other.
+    """
     for problem in each(rejected):
         place = problem.field or ""
         field = _field(form, place, places or {})
+        if field in said:
+            continue
         text = beside(problem) if field else told(problem.detail)
         inside = place.removeprefix(field or "").lstrip(".")
         if inside and field and isinstance(form.fields[field], CodeField):
@@ -55,6 +66,11 @@ def _field(form: forms.BaseForm, place: str, places: Mapping[str, str]) -> str |
 def typed(form: forms.BaseForm) -> dict[str, Any]:
     """What stands in a form, for another to begin with."""
     return {name: form[name].value() for name in form.fields}
+
+
+def readable(form: forms.BaseForm) -> dict[str, Any]:
+    """What a bound form says, as far as it can be read: a field with something wrong in it is as if left empty."""
+    return {name: form.cleaned_data.get(name, field.to_python(None)) for name, field in form.fields.items()}
 
 
 @cache

@@ -14,7 +14,7 @@ from tocsin.escalation.policy import DEFAULT_END_AFTER, AcknowledgeEffect, AtEnd
 from tocsin.people.members import MemberRole
 from tocsin.people.models import Group
 from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.forms import DurationField
+from tocsin.web.forms import DurationField, readable
 
 EFFECTS = [
     (AcknowledgeEffect.STOP, _("stop, as PagerDuty and Opsgenie do")),
@@ -110,9 +110,9 @@ class PolicyForm(forms.Form):
         self.fields["anyway"].widget = forms.CheckboxInput()
 
     def spec(self) -> dict[str, Any]:
-        """The settings in a spec's shape."""
-        data = self.cleaned_data
-        acknowledge: dict[str, Any] = {"effect": data["effect"], "timeout": data["timeout"]}
+        """The settings in a spec's shape, as far as they can be read."""
+        data = readable(self)
+        acknowledge: dict[str, Any] = {"effect": data["effect"], "timeout": data["timeout"] or None}
         if data["effect"] == AcknowledgeEffect.PAUSE and data["pause"]:
             acknowledge["pause"] = data["pause"]
         found: dict[str, Any] = {
@@ -125,15 +125,15 @@ class PolicyForm(forms.Form):
         if data["people"] and data["people"] > 1:
             acknowledge["people"] = data["people"]
         found |= {"groups_one_by_one": data["groups_one_by_one"] or None, "end_after": data["end_after"] or None}
-        found |= {"end": self._end(), "anyway": bool(data["anyway"]) or None}
+        found |= {"end": self._end(data), "anyway": bool(data["anyway"]) or None}
         if sla := {key: data[key] for key in ("respond_by", "fix_by") if data[key]}:
             found["sla"] = sla
         if data["repeat_times"]:
             found["repeat"] = {"times": data["repeat_times"], "every": data["repeat_every"] or None}
         return found
 
-    def _end(self) -> dict[str, Any] | None:
-        data, then = self.cleaned_data, self.cleaned_data["then"]
+    def _end(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        then = data["then"]
         if then == AtEnd.KEEP_LAST_STEP:
             return {"then": then, "every": data["keep_every"] or None}
         if then == AtEnd.HAND_OVER:

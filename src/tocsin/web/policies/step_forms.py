@@ -17,7 +17,7 @@ from tocsin.escalation.steps import IfEmpty
 from tocsin.oncall.models import Schedule, SupportHours
 from tocsin.people.models import ContactMethod, Group, GroupContact, User
 from tocsin.web.alerts.forms import PRIORITIES
-from tocsin.web.forms import DurationField, ZoneField, in_picker, offer_own_zone, typed
+from tocsin.web.forms import DurationField, ZoneField, in_picker, offer_own_zone, readable, typed
 from tocsin.web.groups.forms import channel_choices
 from tocsin.web.policies.forms import ROLES
 from tocsin.web.ways import Choices, Ways, initial_way, ways
@@ -130,11 +130,11 @@ class StepForm(forms.Form):
     def is_empty(self) -> bool:
         """Whether nobody wrote anything here."""
         names = ("roles", "groups", "others", "users", "schedules", "contacts", "after")
-        return not any(self.cleaned_data.get(name) for name in names)
+        return not self.errors and not any(self.cleaned_data.get(name) for name in names)
 
     def spec(self) -> dict[str, Any]:
-        """The step in a spec's shape."""
-        data = self.cleaned_data
+        """The step in a spec's shape, as far as it can be read."""
+        data = readable(self)
         notify: dict[str, Any] = {
             "roles": list(data["roles"]),
             "groups": [group.name for group in data["groups"]],
@@ -150,17 +150,16 @@ class StepForm(forms.Form):
             "one_by_one": data["one_by_one"] or None,
             "if_empty": data["if_empty"] or None,
             "only_until_acknowledged": data["only_until_acknowledged"] or None,
-            "when": self._when(),
+            "when": self._when(data),
         }
         if data["retry_times"]:
             found["retries"] = {"times": data["retry_times"], "every": data["retry_every"] or None}
-        by = [
-            {kind: name, **row.spec()} for way, row in self.by.chosen() for kind, _colon, name in [way.partition(":")]
-        ]
+        chosen = self.by.chosen() if self.by.is_valid() else []
+        by = [{kind: name, **row.spec()} for way, row in chosen for kind, _colon, name in [way.partition(":")]]
         return {**found, "by": by} if by else found
 
-    def _when(self) -> dict[str, Any] | None:
-        data, when = self.cleaned_data, dict[str, Any]()
+    def _when(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        when = dict[str, Any]()
         if data["priority"]:
             when["priority"] = list(data["priority"])
         if data["hours"]:

@@ -108,7 +108,10 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         steps = steps_formset(0)(initial=steps_formset(0)(moved, prefix="steps").as_typed(), prefix="steps")
     offer_own_groups(request, form.fields["group"])
     seen = Seen.of(request, "escalation_policy", row, commands.policy_spec)
-    if form.is_bound and form.is_valid() and steps.is_valid():
+    # Both are asked: what is wrong is told all at once.
+    if form.is_bound and not all([form.is_valid(), steps.is_valid()]):
+        _show_rest(row, form, steps)
+    elif form.is_bound:
         saved = _saved(request, row, form, steps, seen)
         if saved is not None:
             messages.success(request, _("Saved. Escalations at work go on with the version they began with."))
@@ -127,8 +130,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
 
 
 def _saved(request: Request, row: Policy | None, form: PolicyForm, steps: Steps, seen: Seen) -> Policy | None:
-    kept = steps.kept()
-    wanted = {**form.spec(), "steps": [step.spec() for step in kept]}
+    wanted, kept = _wanted(form, steps), steps.kept()
     try:
         require_new_group(request, form.cleaned_data["group"])
         with seen.unchanged():
@@ -138,6 +140,18 @@ def _saved(request: Request, row: Policy | None, form: PolicyForm, steps: Steps,
             form.ask_anyway()
         _show(rejected, form, kept)
         return None
+
+
+def _wanted(form: PolicyForm, steps: Steps) -> dict[str, Any]:
+    return {**form.spec(), "steps": [step.spec() for step in steps.kept()]}
+
+
+def _show_rest(row: Policy | None, form: PolicyForm, steps: Steps) -> None:
+    """What is wrong besides that which the forms themselves found."""
+    try:
+        commands.check_policy(_wanted(form, steps), existing=row)
+    except Rejected as rejected:
+        _show(rejected, form, steps.kept())
 
 
 def _beginning(request: Request) -> dict[str, Any]:
@@ -225,15 +239,18 @@ def _chosen(
 
 
 def _show(rejected: Rejected, form: PolicyForm, steps: list[Any]) -> None:
-    """Problems of a step beside that step, the others beside their field."""
+    """Problems of a step beside that step, the others beside their field; where something stands, nothing more."""
+    said = {one: set(one.errors) for one in (form, *steps)}
     for problem in each(rejected):
         place = problem.field or ""
         if place.startswith("steps["):
             index, _end, rest = place.removeprefix("steps[").partition("]")
             if index.isdecimal() and int(index) < len(steps):
-                steps[int(index)].add_error(_step_field(rest.lstrip(".")), beside(problem))
+                step, field = steps[int(index)], _step_field(rest.lstrip("."))
+                if field not in said[step]:
+                    step.add_error(field, beside(problem))
                 continue
-        show_rejection(form, problem, _PLACES)
+        show_rejection(form, problem, _PLACES, said=said[form])
 
 
 def _step_field(place: str) -> str | None:

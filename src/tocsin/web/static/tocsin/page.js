@@ -101,6 +101,8 @@
   if (document.documentElement.hasAttribute("data-answers-form")) showWrong();
   document.addEventListener("submit", (event) => {
     const form = event.target;
+    // The sandbox's phone takes one key after the other, and answers in place.
+    if (form.hasAttribute("data-sandbox")) return;
     if (form.method !== "post" || form.hasAttribute("hx-post")) { typed.delete(form); return; }
     if (form.dataset.sent) { event.preventDefault(); return; }
     if (document.getElementById("failed") && !form.dataset.reached) {

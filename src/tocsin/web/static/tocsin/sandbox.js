@@ -4,10 +4,14 @@
 (() => {
   const speech = window.speechSynthesis;
 
+  const LONGEST = 15000; // after that the form goes the plain way, on which the browser says what it waits for
+
   async function send(form, extra) {
     const body = new FormData(form);
     for (const [name, value] of Object.entries(extra ?? {})) body.set(name, value);
-    const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" }, redirect: "error" });
+    const answer = await fetch(form.action, {
+      method: "POST", body, headers: { Accept: "application/json" }, redirect: "error", signal: AbortSignal.timeout(LONGEST),
+    });
     if (!answer.ok) throw new Error(`${answer.status}`);
     return answer.json();
   }
@@ -19,6 +23,7 @@
     made.dir = "auto";
     made.textContent = text;
     place.append(made);
+    return made;
   }
 
   // What was answered stays until the reader goes on: the list may not be drawn anew over it.
@@ -29,21 +34,33 @@
     if (!form || event.defaultPrevented) return;
     event.preventDefault();
     hold(form);
+    const button = event.submitter;
+    const kind = form.dataset.sandbox;
+    // A phone takes every key, and a conversation every line; one tap on a button is one answer.
+    if (kind === "act" && form.dataset.sent) return;
+    form.dataset.sent = "yes";
+    if (button) button.dataset.pressed = "yes";
+    const text = kind === "text" ? form.elements.text.value : "";
+    const bubble = text ? line(form, "bubble-out", text) : null;
     try {
-      if (form.dataset.sandbox === "text") {
-        const text = form.elements.text.value;
-        line(form, "bubble-out", text);
+      if (kind === "text") {
         form.elements.text.value = "";
         line(form, "bubble-in", (await send(form, { text })).text);
-      } else if (form.dataset.sandbox === "act") {
-        line(form, "answer-line", (await send(form, { command: event.submitter.value })).text);
+      } else if (kind === "act") {
+        line(form, "answer-line", (await send(form, { command: button.value })).text);
       } else {
-        press(callOf(form), event.submitter.value);
+        await press(callOf(form), button.value);
       }
     } catch {
+      bubble?.remove();
+      if (text) form.elements.text.value = text;
       form.removeAttribute("data-sandbox");
-      form.requestSubmit(event.submitter);
+      delete form.dataset.sent;
+      form.requestSubmit(button);
+      return;
     }
+    delete form.dataset.sent;
+    if (button) delete button.dataset.pressed;
   });
 
   /* ---- the phone ---- */
@@ -111,10 +128,16 @@
     return null;
   }
 
-  async function press(call, digit) {
+  // One key after the other: what a key does depends on what was asked before it.
+  function press(call, digit) {
     const form = call.phone.querySelector("form");
     hold(form);
     show(call, "goes");
+    call.last = (call.last ?? Promise.resolve()).catch(() => {}).then(() => key(call, form, digit));
+    return call.last;
+  }
+
+  async function key(call, form, digit) {
     const step = await send(form, { digit, asked: call.asked });
     call.asked = step.asked;
     call.phone.querySelectorAll(".key").forEach((key) => key.classList.toggle("works", step.keys.includes(key.value)));
