@@ -7,11 +7,13 @@ from datetime import datetime
 
 import pytest
 
-from tests.store.sending import Post, post_office
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.store.sending import Post, configured, post_office
 from tocsin.alerts import commands, reactors
 from tocsin.alerts.models import AlertEvent
 from tocsin.alerts.orders import Acknowledge, Assign, Cancel, Close, Hold, Merge, Reply, Unassign
-from tocsin.notify import reactor
+from tocsin.core import database
+from tocsin.notify import queue, reactor
 from tocsin.notify.models import Delivery, Notification, OptOut
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -24,6 +26,13 @@ def post(database: str, now: datetime) -> Iterator[Post]:
         for name in ("alice", "bob", "carol"):
             office.user(name)
         yield office
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
+    with smtp_double() as double:
+        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>")
+        yield double
 
 
 def paged(post: Post) -> int:
@@ -183,3 +192,70 @@ def test_an_all_clear_to_whoever_has_no_way_left_fails_and_says_so(post: Post) -
     assert [event.reason for event in told_of] == [
         "An all-clear could not be sent to Dave by SMS: Dave uses SMS no more."
     ]
+
+
+# A page of which it is not known whether it left
+
+
+def close_and_stop(post: Post, alert: int) -> None:
+    """Carol closes it, and what waits is stopped, as escalation does."""
+    with database.transaction() as connection:
+        queue.cancel(connection, [alert], None, "Carol closed it.", post.now)
+    post.act(alert, Close(actor=post.actor("carol")))
+
+
+def test_who_may_have_been_woken_by_a_page_that_was_then_stopped_is_told(post: Post, mail: SmtpDouble) -> None:
+    # The server took it, and hung up before it said so.
+    mail.answers.append("")
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    close_and_stop(post, alert)
+    post.go(20)
+    assert len(mail.mails) == 2
+    assert told(alert) == [("alice", f"Closed by Carol: VPN down (#{alert}). Nothing to do.")]
+    page, clear = post.deliveries(alert)
+    assert (page.status, clear.status) == ("cancelled", "sent")
+    assert page.reason == "Whether it left is not known, and it is not sent again: Carol closed it."
+
+
+def test_who_may_have_been_woken_by_a_page_that_was_stopped_on_its_way_is_told(post: Post, mail: SmtpDouble) -> None:
+    mail.answers.append("")
+    original = mail.handle_DATA
+
+    async def handle(*arguments: object) -> str:
+        if not mail.mails:
+            close_and_stop(post, alert)
+        return await original(*arguments)  # type: ignore[arg-type]
+
+    mail.handle_DATA = handle  # type: ignore[method-assign,assignment]
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    post.go(20)
+    assert [d.status for d in post.deliveries(alert)] == ["cancelled", "sent"]
+
+
+def test_who_may_have_been_woken_by_a_process_that_was_killed_is_told_once(post: Post, mail: SmtpDouble) -> None:
+    post.page(alert := post.alert(), "alice")
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE notify_delivery SET status = 'sending', leased_by = 'killed', attempts = 1, "
+            "lease_until = clock_timestamp() - interval '1 second'"
+        )
+    post.outbox().keep_leases()
+    with database.transaction() as connection:
+        queue.cancel(connection, [alert], None, "Carol took it.", post.now)
+    post.act(alert, Assign(actor=post.actor("carol"), name="Carol", user_id=post.users["carol"].pk))
+    post.go(20)
+    post.act(alert, Close(actor=post.actor("carol")))
+    post.go(40)
+    assert told(alert) == [("alice", f"Taken by Carol: VPN down (#{alert}). Nothing to do.")]
+
+
+def test_whoever_no_page_can_have_reached_is_not_told(post: Post, mail: SmtpDouble) -> None:
+    mail.answers.append("450 later")
+    post.page(alert := post.alert(), "alice")
+    post.go(0)
+    close_and_stop(post, alert)
+    post.go(20)
+    assert told(alert) == []
+    assert post.deliveries(alert)[0].reason == "Carol closed it."

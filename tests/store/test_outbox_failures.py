@@ -20,11 +20,14 @@ from tests.store.sending import Post, allow_loopback, configured, post_office, p
 from tocsin.alerts import rows as alert_rows
 from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.core import database, settings_store
-from tocsin.notify import contact_tests, queue
+from tocsin.notify import contact_tests, outbox_rows, queue
+from tocsin.notify.bundling import Bundle
+from tocsin.notify.claim import Job
 from tocsin.notify.models import Delivery, Notification, Provider, SandboxMessage
 from tocsin.notify.outbox import Outbox
 from tocsin.notify.queue import Notice, Over
-from tocsin.notify.record import record
+from tocsin.notify.record import mark_sent, record
+from tocsin.notify.sending import Accepted, Result
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -586,6 +589,22 @@ def test_what_was_sent_is_written_down_by_the_next_turn_when_the_database_was_aw
     box.turn()
     assert len(mail.mails) == 1
     assert post.states(alert) == [("Email-Official", "sent", "SMTP (environment)")]
+
+
+@pytest.mark.parametrize(
+    ("before", "receipt", "after"), [("delivered", "delivered", "delivered"), ("queued", "", "sent")]
+)
+def test_where_no_more_can_be_written_than_that_it_was_sent_a_receipt_that_came_before_stays(
+    post: Post, before: str, receipt: str, after: str
+) -> None:
+    post.user("alice")
+    post.page(alert := post.alert(), "alice")
+    page = _abandoned(post, alert)
+    with database.transaction() as connection:
+        (due,) = outbox_rows.facts(connection, [page.pk])
+        connection.execute("UPDATE notify_delivery SET status = %s, receipt = %s, leased_by = ''", (before, receipt))
+        mark_sent(connection, Result(Job(Bundle((due,)), None), Accepted(), post.now))
+    assert post.deliveries(alert)[0].status == after
 
 
 def test_people_act_while_pages_leave_and_every_page_ends_well(post: Post, mail: SmtpDouble) -> None:

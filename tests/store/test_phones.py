@@ -137,6 +137,31 @@ def test_what_arrived_after_all_is_not_sent_by_another_provider_too(world: World
     assert world.delivery("SMS").reason == "Twilio reported it as delivered after all."
 
 
+@pytest.mark.parametrize(("said", "status"), [("answered", "delivered"), ("busy", "sent")])
+def test_what_a_vendor_tells_of_a_call_that_was_stopped_while_its_answer_was_lost_is_written_down(
+    world: World, said: str, status: str
+) -> None:
+    Provider.objects.filter(name="Twilio two").update(is_enabled=False)
+    changed()
+    world.post.user("alice", {**CALL, "wait": "0s"})
+    world.post.page(alert := world.post.alert(), "alice")
+    world.first.refusals = [Response(hangs_up=True)]
+    world.post.go()
+    with database.transaction() as connection:
+        queue.cancel(connection, [alert], None, "Bob took it.", world.post.now)
+    assert world.delivery("Phone").status == "cancelled"
+    key = world.delivery("Phone").notification_id
+    early = {"sid": "CA1", "To": ALICE}
+    if said == "answered":
+        world.first.pick_up({**early, "Url": f"{BASE}/hooks/twilio/voice?n={key}"})
+    else:
+        world.first.call_status({**early, "StatusCallback": f"{BASE}/hooks/twilio/status?n={key}"}, said)
+    call = world.delivery("Phone")
+    assert (call.status, call.ended_at) == (status, None)
+    world.post.go(600)
+    assert world.first.calls == []
+
+
 def test_one_receipt_marks_every_page_that_left_in_one_text(world: World) -> None:
     world.post.user("alice", SMS)
     for number in range(4):

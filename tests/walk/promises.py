@@ -268,18 +268,21 @@ def a_step_pages_whom_it_names(world: World) -> Iterator[str]:
 
 
 def the_all_clear_is_told(world: World) -> Iterator[str]:
-    """Whoever was paged about an alert that is over was told so, unless they had it, acted, or were switched off."""
+    """Whoever was paged about an alert that is over, or may have been, was told so, unless they had it, acted, or were
+    switched off."""
     for row in world.rows(
-        "SELECT d.alert_id, d.user_id, max(d.sent_at) AS paged_at FROM notify_delivery d "
+        "SELECT d.alert_id, d.user_id, max(coalesce(d.sent_at, d.queued_at)) AS paged_at FROM notify_delivery d "
         "JOIN alerts_alert a ON a.id = d.alert_id AND a.status IN ('closed', 'cancelled') "
         "JOIN people_user u ON u.id = d.user_id AND u.is_active "
-        "WHERE d.purpose = 'page' AND d.status IN ('sent', 'delivered') AND a.owner_id IS DISTINCT FROM d.user_id "
+        "WHERE d.purpose = 'page' AND (d.status IN ('sent', 'delivered') OR d.unknown_at IS NOT NULL) "
+        "AND a.owner_id IS DISTINCT FROM d.user_id "
         "AND NOT EXISTS (SELECT FROM alerts_acknowledgement k WHERE k.alert_id = a.id AND k.user_id = d.user_id) "
         "AND NOT EXISTS (SELECT FROM alerts_alertevent e WHERE e.alert_id = a.id AND e.actor_id = d.user_id "
         "AND e.kind IN ('closed', 'cancelled')) "
         "GROUP BY d.alert_id, d.user_id HAVING NOT EXISTS (SELECT FROM notify_notification n "
         "WHERE n.alert_id = d.alert_id AND n.user_id = d.user_id AND n.purpose = 'all_clear' "
-        "AND n.created_at >= max(d.sent_at))"
+        "AND n.created_at >= max(coalesce(d.sent_at, d.queued_at)) "
+        "AND EXISTS (SELECT FROM notify_delivery c WHERE c.notification_id = n.id AND c.status <> 'cancelled'))"
     ):
         if row["user_id"] not in world.switched_off:
             yield f"#{row['alert_id']}: {row['user_id']} was paged at {row['paged_at']}"

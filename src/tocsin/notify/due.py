@@ -20,6 +20,8 @@ PAUSED = "All paging is paused"
 CAPPED = "So many messages an hour as the person wants have left for this address; this leaves with the others later."
 NO_TURN_YET = "Its provider takes no more messages at this moment; this waits for its turn."
 PAGE_LEAVING = "The page is still on its way; this follows it."
+#: Begins what is said of one that is stopped after a try of which it is not known whether it left.
+NOT_AGAIN = "Whether it left is not known, and it is not sent again"
 #: Begins what is said of a page that leaves before its wait is over.
 BROUGHT_FORWARD = "Brought forward"
 
@@ -94,7 +96,9 @@ class Due:
     is_first: bool = False
     #: When something last left for this person at this address, for this purpose.
     left_at: datetime | None = None
-    #: For an all-clear: whether this person's page about the alert was sent, or is on its way.
+    #: Whether a try of it ended of which it is not known whether it left.
+    may_have_left: bool = False
+    #: For an all-clear: whether this person's page about the alert left, or may have; and whether one is on its way.
     has_been_paged: bool = False
     is_being_paged: bool = False
     #: Messages an hour that the person wants at this address (0: any number), and when the last so many left.
@@ -167,10 +171,11 @@ def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
             return Cancel(_over(alert))
         if due.purpose is Purpose.PAGE and (stopped := _stopped(due, alert, now)) is not None:
             return stopped
-    if due.purpose is Purpose.ALL_CLEAR and not due.has_been_paged:
+    if due.purpose is Purpose.ALL_CLEAR:
         if due.is_being_paged:
             return Wait(PAGE_LEAVING, now + timedelta(seconds=2))
-        return Cancel("The page itself is not known to have left, so there is nothing to take back.")
+        if not due.has_been_paged:
+            return Cancel("The page itself is not known to have left, so there is nothing to take back.")
     if due.user_id is None and not due.address:
         return Cancel("Whoever this was for has no account any more.")
     if due.has_opted_out:

@@ -135,6 +135,8 @@ class Delivery(models.Model):
     leased_by = models.TextField(default="", db_default="")
     sent_at = models.DateTimeField(null=True)
     delivered_at = models.DateTimeField(null=True)
+    #: When a try ended of which nobody knows whether the message left.
+    unknown_at = models.DateTimeField(null=True)
     #: When it was cancelled, or failed for good.
     ended_at = models.DateTimeField(null=True)
     #: The provider's own id of the message, for receipts.

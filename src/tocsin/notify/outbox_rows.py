@@ -18,7 +18,7 @@ from tocsin.notify import other_ways
 from tocsin.notify.bundling import WINDOW, Key, Room, has_waited, most_together
 from tocsin.notify.bundling import key as key_of
 from tocsin.notify.channels.registry import address_problem
-from tocsin.notify.due import AlertFacts, Cancel, Due, Fail, Send, Wait, needs_another_way, verdict
+from tocsin.notify.due import NOT_AGAIN, AlertFacts, Cancel, Due, Fail, Send, Wait, needs_another_way, verdict
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.states import Purpose
 
@@ -175,6 +175,7 @@ _MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id E
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
+       d.unknown_at IS NOT NULL AS may_have_left,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
        coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
@@ -199,7 +200,8 @@ SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.
            ORDER BY s.sent_at DESC LIMIT (u.contact_rules ->> 'most_per_hour')::int)
        ELSE ARRAY[]::timestamptz[] END AS left_before,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
-           AND p.user_id = d.user_id AND p.purpose = 'page' AND p.status IN ('sent', 'delivered')) AS has_been_paged,
+           AND p.user_id = d.user_id AND p.purpose = 'page'
+           AND (p.status IN ('sent', 'delivered') OR p.unknown_at IS NOT NULL)) AS has_been_paged,
        d.purpose = 'all_clear' AND EXISTS (SELECT FROM notify_delivery p WHERE p.alert_id = d.alert_id
            AND p.user_id = d.user_id AND p.purpose = 'page' AND p.status = 'sending') AS is_being_paged,
        a.id AS a_id, a.status AS a_status, a.priority AS a_priority, a.subject AS a_subject,
@@ -284,8 +286,12 @@ def _cancel(connection: Connection, cancelled: Sequence[tuple[Due, str]], now: d
         connection.execute(
             "UPDATE notify_delivery d SET status = 'cancelled', reason = c.reason, ended_at = %s "
             "FROM unnest(%s::uuid[], %s::text[]) AS c(id, reason) WHERE d.id = c.id",
-            (now, [due.id for due, _ in cancelled], [reason for _, reason in cancelled]),
+            (now, [due.id for due, _ in cancelled], [_why_not(due, reason) for due, reason in cancelled]),
         )
+
+
+def _why_not(due: Due, reason: str) -> str:
+    return f"{NOT_AGAIN}: {reason}" if due.may_have_left else reason
 
 
 def wait(connection: Connection, waiting: Sequence[tuple[Due, str, datetime]]) -> None:

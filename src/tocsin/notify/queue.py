@@ -12,7 +12,7 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.notify import plan as planning
 from tocsin.notify.channels.registry import address_problem, quietest
-from tocsin.notify.due import ON_HOLD
+from tocsin.notify.due import NOT_AGAIN, ON_HOLD
 from tocsin.notify.plan import AllClear, Page, Paged, Plan, Start, Unreachable
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.notify.ways import Method, Person, with_rules
@@ -139,7 +139,8 @@ _CANCEL = f"""
 WITH wanted AS ({_WANTED})
 UPDATE notify_delivery d
 SET status = CASE WHEN d.status = 'queued' THEN 'cancelled' ELSE d.status END,
-    reason = CASE WHEN d.status = 'queued' THEN %(reason)s ELSE d.reason END,
+    reason = CASE WHEN d.status <> 'queued' THEN d.reason
+                  WHEN d.unknown_at IS NOT NULL THEN %(not_again)s ELSE %(reason)s END,
     withdrawn = CASE WHEN d.status = 'queued' THEN d.withdrawn ELSE %(reason)s END,
     ended_at = CASE WHEN d.status = 'queued' THEN %(now)s ELSE d.ended_at END
 FROM wanted w WHERE d.id = w.id AND d.status IN ('queued', 'sending', 'sent')
@@ -177,6 +178,7 @@ def cancel(
         "users": None if user_ids is None else sorted(set(user_ids)),
         "purposes": [str(purpose) for purpose in purposes],
         "reason": reason,
+        "not_again": f"{NOT_AGAIN}: {reason}",
         "now": now,
     }
     # Locked by a statement of its own: where a failed try has just made the next provider's row, the next one sees it.
@@ -271,10 +273,11 @@ class Over:
 
 
 _PAGED = """
-SELECT d.alert_id, d.user_id, d.channel, d.address, n.label, d.sent_at
+SELECT d.alert_id, d.user_id, d.channel, d.address, n.label, coalesce(d.sent_at, d.unknown_at) AS sent_at
 FROM notify_delivery d JOIN notify_notification n ON n.id = d.notification_id
 JOIN people_user u ON u.id = d.user_id AND u.is_active
-WHERE d.alert_id = ANY(%(alerts)s) AND d.purpose = 'page' AND d.status IN ('sending', 'sent', 'delivered')
+WHERE d.alert_id = ANY(%(alerts)s) AND d.purpose = 'page'
+  AND (d.status IN ('sending', 'sent', 'delivered') OR d.unknown_at IS NOT NULL)
 ORDER BY d.id
 """
 _ANSWERED = """
@@ -290,7 +293,8 @@ WHERE alert_id = ANY(%(alerts)s) AND purpose = 'all_clear' GROUP BY alert_id, us
 def queue_all_clear(connection: Connection, over: Sequence[Over], now: datetime) -> list[AllClear]:
     """Tells, once, each person who was paged about these alerts and has not answered, on the quietest channel used.
 
-    A page that is on its way counts: its all-clear follows it, or is dropped if the page never leaves.
+    A page that is on its way counts: its all-clear follows it, or is dropped if the page never leaves. So does one that
+    may have left: whoever was woken by it must hear.
     """
     if not over:
         return []

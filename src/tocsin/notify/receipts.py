@@ -79,8 +79,9 @@ def deliveries(connection: Connection, provider: str, key: str, external_id: str
     return [row[0] for row in rows]
 
 
-# Also what was tried and is to be sent again, since its answer was lost: that it has arrived is known now.
-_LEFT = "(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0))"
+# Also what was tried and is to be sent again, or was stopped, since its answer was lost: what came of it is known now.
+_LEFT = """(status IN ('sending', 'sent', 'delivered') OR (status = 'queued' AND attempts > 0)
+            OR (status = 'cancelled' AND unknown_at IS NOT NULL))"""
 
 # Where nothing else of the provider's has left, it speaks of a try whose answer was lost, and which was handed on.
 _DELIVERED = f"""
@@ -97,7 +98,7 @@ WITH lost AS (
 UPDATE notify_delivery d
 SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.delivered_at, %(now)s),
     sent_at = coalesce(d.sent_at, %(now)s), error = '', lease_until = NULL, leased_by = '', ended_at = NULL,
-    reason = CASE WHEN held.status IN ('queued', 'failed') THEN %(after_all)s ELSE d.reason END,
+    reason = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(after_all)s ELSE d.reason END,
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id
 """
@@ -138,7 +139,8 @@ WITH held AS (
 )
 UPDATE notify_delivery d
 SET status = 'sent', receipt = 'not_reached', delivered_at = NULL, sent_at = coalesce(d.sent_at, %(now)s),
-    lease_until = NULL, leased_by = '', error = '', reason = concat_ws(' ', nullif(d.reason, ''), %(why)s::text),
+    lease_until = NULL, leased_by = '', ended_at = NULL, error = '',
+    reason = concat_ws(' ', nullif(d.reason, ''), %(why)s::text),
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id RETURNING d.id
 """

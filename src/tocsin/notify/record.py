@@ -11,9 +11,9 @@ from uuid import UUID
 from tocsin.core import database, ids, metrics
 from tocsin.core.database import Connection
 from tocsin.notify import awaited, failures, health, sandbox
-from tocsin.notify.due import Due
+from tocsin.notify.due import NOT_AGAIN, Due
 from tocsin.notify.providers import SANDBOX, Directory
-from tocsin.notify.retries import FAULTS, FINAL, Again, Failure, GiveUp, Tried, after
+from tocsin.notify.retries import FAULTS, FINAL, UNCERTAIN, Again, Failure, GiveUp, Tried, after
 from tocsin.notify.sending import Accepted, Failed, Result
 from tocsin.notify.states import Purpose
 
@@ -140,8 +140,8 @@ def _note_health(connection: Connection, directory: Directory, results: Sequence
 def mark_sent(connection: Connection, result: Result) -> None:
     """Marks as sent and nothing else: for a result of which `record` cannot write the rest."""
     connection.execute(
-        "UPDATE notify_delivery SET status = 'sent', sent_at = %s, lease_until = NULL, leased_by = '' "
-        "WHERE id = ANY(%s)",
+        "UPDATE notify_delivery SET status = 'sent', sent_at = %s, lease_until = NULL, leased_by = '', ended_at = NULL "
+        "WHERE id = ANY(%s) AND status NOT IN ('sent', 'delivered') AND receipt = ''",
         (result.at, result.job.ids),
     )
 
@@ -157,9 +157,11 @@ FROM notify_delivery WHERE notification_id = ANY(%s) AND provider_name <> '' GRO
 _UPDATE = """
 UPDATE notify_delivery d
 SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error = t.error, reason = t.reason,
-    is_permanent = t.is_permanent, ended_at = t.ended_at, lease_until = NULL, leased_by = ''
-FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::boolean[], %s::timestamptz[])
-     AS t(id, status, due_at, error, reason, is_permanent, ended_at)
+    is_permanent = t.is_permanent, ended_at = t.ended_at, unknown_at = coalesce(t.unknown_at, d.unknown_at),
+    lease_until = NULL, leased_by = ''
+FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::boolean[], %s::timestamptz[],
+            %s::timestamptz[])
+     AS t(id, status, due_at, error, reason, is_permanent, ended_at, unknown_at)
 WHERE d.id = t.id
 """
 _NEXT = """
@@ -235,10 +237,7 @@ def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers
     """What follows a failed try; `providers` are those that can carry it, in order."""
     due, failed = trouble.due, trouble.failed
     if withdrawn:
-        is_unknown = failed.failure in (Failure.LOST, Failure.UNKNOWN)
-        how = (
-            "Whether it left is not known, and it is not sent again" if is_unknown else "It had not left when this came"
-        )
+        how = NOT_AGAIN if failed.failure in UNCERTAIN else "It had not left when this came"
         return Step(trouble, "cancelled", f"{how}: {withdrawn}")
     names = list(providers) or [trouble.provider]
     if due.problem:
@@ -297,6 +296,7 @@ def _write(connection: Connection, steps: Sequence[Step]) -> None:
             [step.reason for step in steps],
             [step.trouble.failed.failure in FINAL for step in steps],
             [None if step.status == "queued" else step.trouble.at for step in steps],
+            [step.trouble.at if step.trouble.failed.failure in UNCERTAIN else None for step in steps],
         ),
     )
     following = [step for step in steps if step.next_provider]

@@ -37,6 +37,8 @@ class Failure(StrEnum):
     LOST = "lost"
 
 
+#: It may have left all the same.
+UNCERTAIN = frozenset({Failure.UNKNOWN, Failure.LOST})
 #: Not tried again by the same provider.
 FINAL = frozenset({Failure.PERMANENT, Failure.REFUSED})
 #: What counts against a provider's health.

@@ -83,6 +83,8 @@ def test_an_all_clear_follows_its_page() -> None:
     clear = due(purpose=Purpose.ALL_CLEAR)
     assert isinstance(judged(replace(clear, is_being_paged=True), NOW), Wait)
     assert isinstance(judged(clear, NOW), Cancel)
+    again = replace(clear, has_been_paged=True, is_being_paged=True)
+    assert isinstance(judged(again, NOW), Wait), "the page that comes last must not be the one that counts"
 
 
 def test_an_address_that_nobody_can_use_fails() -> None:
