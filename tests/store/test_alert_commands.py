@@ -13,8 +13,22 @@ from tests.store.locks import wait_for_waiters
 from tests.store.people import ACTOR
 from tocsin.alerts import commands
 from tocsin.alerts.models import Alert
-from tocsin.alerts.orders import Acknowledge, Actor, Assign, Cancel, Close, Hold, Reopen, Unassign, Undo
-from tocsin.alerts.states import ActorKind, AlertStatus
+from tocsin.alerts.openings import NewAlert
+from tocsin.alerts.orders import (
+    SYSTEM,
+    Acknowledge,
+    Actor,
+    Assign,
+    Cancel,
+    Close,
+    Hold,
+    NewEvent,
+    Reopen,
+    Unassign,
+    Undo,
+)
+from tocsin.alerts.reactors import Paging, PagingMode
+from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
 from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
@@ -107,6 +121,18 @@ def test_undo_restores_what_was_before_within_a_minute(integration: Integration,
     commands.act(number, Close(actor=alice), now=NOW + timedelta(seconds=40))
     with pytest.raises(Rejected):
         commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=101))
+
+
+@pytest.mark.parametrize("order", [Acknowledge, Close])
+def test_an_alert_without_a_key_holds_none_after_an_undo_either(
+    database: str, alice: Actor, order: type[Acknowledge | Close]
+) -> None:
+    alert = NewAlert(0, Priority.HIGH, "VPN down", NOW)
+    opened = NewEvent(0, EventKind.OPENED, NOW, SYSTEM, "It was opened.")
+    number = commands.open_by_hand(alert, Paging(PagingMode.RECORD), opened, now=NOW)
+    commands.act(number, order(actor=alice), now=NOW)
+    commands.act(number, Undo(actor=alice), now=NOW)
+    assert not Alert.objects.get(pk=number).holds_key
 
 
 @pytest.mark.parametrize("order", [Close, Unassign])

@@ -394,6 +394,28 @@ def test_what_the_gate_said_stands_in_the_trace_of_its_message(
     assert gate_of(len(ids) - 1) == [(name, opens, why.replace("N", str(number))) for name, opens, why in said]
 
 
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"delay": {"every": "30m"}},
+        {"delay": {"every": "30m", "per": "integration"}},
+        {"delay": {"alerts": 2, "per": "integration"}},
+        {"flood": {"burst": 1, "every": "1m"}},
+        {"grouping": {"by": "<client>", "within": "30m"}},
+    ],
+    ids=str,
+)
+def test_a_message_of_a_live_alert_can_be_tried_out_whatever_its_integration_counts(definition: dict[str, Any]) -> None:
+    desk = Desk(definition)
+    desk.send(1)
+    desk.send(2)
+    desk.wait(timedelta())
+    (outcome,) = chain.simulate(
+        desk.integration.pk, b'{"id": "1", "status": "New"}', "application/json", desk.now
+    ).outcomes
+    assert outcome.status.value == "Mapped Appended"
+
+
 def test_the_trace_of_what_waited_says_for_how_long_and_maintenance_says_its_window() -> None:
     desk = Desk({"delay": {"wait": "5m"}})
     desk.send(1)

@@ -223,7 +223,8 @@ def _event_row(event: NewEvent) -> dict[str, object]:
 
 _UPDATE = """
 UPDATE alerts_alert a SET status = n.status, priority = n.priority, owner_id = n.owner_id, owner_name = n.owner_name,
-       hold_until = n.hold_until, closed_at = n.closed_at, merged_into_id = n.merged_into, holds_key = n.holds_key
+       hold_until = n.hold_until, closed_at = n.closed_at, merged_into_id = n.merged_into,
+       holds_key = n.holds_key AND a.key_hash IS NOT NULL
 FROM jsonb_to_recordset(%s) AS n(id bigint, status text, priority text, owner_id bigint, owner_name text,
      hold_until timestamptz, closed_at timestamptz, merged_into bigint, holds_key boolean)
 WHERE a.id = n.id

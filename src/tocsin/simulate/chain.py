@@ -143,8 +143,8 @@ def _decided(door: Door, reading: Reading, element: Element, trace: Trace, board
         return _when_due(door, replace_arrival(arrival, waited=waited), reading, outcome, hashed, scopes, board)
     if decision.status is not MessageStatus.APPENDED:
         return outcome
-    # Whoever tries a payload out wants to know whom it would page, also while its alert is live.
-    fresh = decide(door, arrival, reading, KeyState(), None, hashed, lambda: NEW_ALERT, at)
+    # Whoever tries a payload out wants to know whom it would page, also while its alert is live; as if it were alone.
+    fresh = decide(door, arrival, reading, KeyState(), None, hashed, lambda: NEW_ALERT, at, scopes)
     if fresh.opening is None:
         return outcome
     note = f"Alert {decision.alert_id} is live, so nobody would be paged again. What follows is as if it were not."
