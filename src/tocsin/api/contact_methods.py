@@ -42,7 +42,7 @@ class CodeShape(BaseModel):
     code: str
 
 
-class TestedShape(BaseModel):
+class QueuedTestShape(BaseModel):
     """A test that was queued."""
 
     notification_id: UUID
@@ -106,7 +106,7 @@ def delete_contact_method(request: HttpRequest, id: Number) -> None:
     "/{int:id}/test",
     Action.OWN,
     status=202,
-    answers=TestedShape,
+    answers=QueuedTestShape,
     summary="Send a test by it, and see in `deliveries?notification_id=` what becomes of it",
 )
 def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def test_contact_method(request: HttpRequest, id: Number) -> dict[str, Any]:
     "/{int:id}/send-code",
     Action.OWN,
     status=202,
-    answers=TestedShape,
+    answers=QueuedTestShape,
     summary="Send a code to one of yours, to confirm it",
 )
 def send_code(request: HttpRequest, id: Number) -> dict[str, Any]:

@@ -32,7 +32,7 @@ EXAMPLE = {
 }
 
 
-class TestedShape(BaseModel):
+class QueuedTestShape(BaseModel):
     """A test that was queued."""
 
     notification_id: UUID
@@ -58,7 +58,7 @@ def list_groups(request: HttpRequest, query: Query[GroupFilters]) -> dict[str, A
     "/{id}/contacts/{label}/test",
     Action.TEAMS,
     status=202,
-    answers=TestedShape,
+    answers=QueuedTestShape,
     summary="Send a test to a contact of the group, and see in `deliveries?notification_id=` what becomes of it",
 )
 def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, Any]:

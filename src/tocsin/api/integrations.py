@@ -70,7 +70,7 @@ class RotatedShape(BaseModel):
 
 
 class TestedShape(BaseModel):
-    """What was found."""
+    """That the other side answers and takes the credentials."""
 
     ok: bool
     detail: str

@@ -82,7 +82,7 @@ class TimelineAnswer(BaseModel):
     gaps: list[GapShape]
 
 
-class FindingShape(BaseModel):
+class TroubleShape(BaseModel):
     """One thing that is wrong, or, as a note, may be meant so; `times` in all, first from `since` to `until`."""
 
     kind: Kind
@@ -102,7 +102,7 @@ class CoverageAnswer(BaseModel):
 
     since: datetime
     until: datetime
-    findings: list[FindingShape]
+    findings: list[TroubleShape]
 
 
 class RangeQuery(Schema):

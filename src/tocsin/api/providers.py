@@ -49,7 +49,7 @@ class QueuedShape(BaseModel):
 
 
 class TestedShape(BaseModel):
-    """That the provider answers and takes the credentials."""
+    """That the other side answers and takes the credentials."""
 
     ok: bool
     detail: str

@@ -28,7 +28,7 @@ routes = Routes("system")
 NIGHT = 3
 
 
-class FindingShape(BaseModel):
+class ProblemShape(BaseModel):
     """One thing that was found; `about` says of what, where there may be several."""
 
     id: str
@@ -41,8 +41,8 @@ class DoctorShape(BaseModel):
     """What is wrong, and what is worth knowing. `ok`: there is no problem."""
 
     ok: bool
-    problems: list[FindingShape]
-    notes: list[FindingShape]
+    problems: list[ProblemShape]
+    notes: list[ProblemShape]
 
 
 class PageShape(BaseModel):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from html import unescape
 from typing import Any
 
 import pytest
 from django.test import Client
+from pydantic import BaseModel
 
 from tests.web.api.conftest import Api
 from tests.web.api.test_permissions import OPERATIONS
@@ -70,6 +72,18 @@ def test_every_shape_that_is_referred_to_is_there(openapi: Any) -> None:
     named = set(re.findall(r'"#/components/schemas/([^"]+)"', str(openapi).replace("'", '"')))
     assert named
     assert named <= set(openapi["components"]["schemas"])
+
+
+def test_a_shape_has_a_name_that_no_other_has() -> None:
+    by_name: dict[str, list[Any]] = {}
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith("tocsin.api."):
+            for found in vars(module).values():
+                if isinstance(found, type) and issubclass(found, BaseModel) and found.__module__ == name:
+                    by_name.setdefault(found.__name__, []).append(found.model_json_schema())
+    assert "AlertShape" in by_name
+    # Of two with one name the description has one, and says it of the other's answers too.
+    assert [name for name, found in by_name.items() if any(one != found[0] for one in found)] == []
 
 
 def test_a_list_says_its_filters(openapi: Any) -> None:
