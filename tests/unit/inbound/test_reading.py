@@ -82,6 +82,10 @@ class TestHaloStatus:
             (halo("77"), "Status 77"),
             (halo({"id": 77}), "Status 77"),
             ({"ticket_id": 7, "status": "New"}, "New"),
+            # A custom payload may send a number's display value under the number's name.
+            (halo(status_id="New"), "New"),
+            ({"ticket_id": 7, "status_id": "Closed"}, "Closed"),
+            ({"ticket_id": 7, "event": "New ticket logged", "status_id": "<<ticket^status_id>>"}, "New"),
             ({"ticket_id": 7, "status": "1"}, "New"),
             ({"ticket_id": 7, "STATUS": {"name": "Closed"}}, "Closed"),
         ],
@@ -196,6 +200,7 @@ class TestHaloPriority:
             ({"priority": {"name": "1 - Critical"}}, "critical", "1 - Critical"),
             ({"priority_name": "P2"}, "high", "P2"),
             ({"priority": "Low"}, "low", "Low"),
+            ({"priority_id": "Critical"}, "critical", "Critical"),
             ({"priority_id": 1}, None, "Priority 1"),
             ({"priority": 3}, None, "Priority 3"),
             ({"priority": {"priorityid": 2, "name": "Sofort"}}, None, "Sofort"),
