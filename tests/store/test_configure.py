@@ -216,6 +216,7 @@ maintenance_windows: [{name: M, integrations: [A], starts: '2027-01-01 22:00', e
 workflows:
   - {name: V, trigger: {on: opened}, actions: [{do: call, outbound: Jira}, {do: dance}]}
   - {name: W, trigger: {on: opened}, actions: [{do: call, outbound: Nowhere}]}
+  - {name: U, trigger: {on: opened}, actions: [{do: notify, groups: [Desk], contacts: true, owner: true}]}
 providers: [{name: X, kind: telex}]
 usres: [{username: carol}]
 """
@@ -227,7 +228,7 @@ def test_everything_that_is_wrong_with_a_file_is_told_at_once_and_not_what_only_
     assert [sentence.split(": ")[:3] for sentence in found] == [
         ["t.yaml:18", "the environment variable TOCSIN_NOT_THERE is not set."],
         ["t.yaml:18", "the file none cannot be read", "No such file or directory."],
-        ["t.yaml:27", 'unknown key "usres"; did you mean "users"?'],
+        ["t.yaml:28", 'unknown key "usres"; did you mean "users"?'],
         ["t.yaml:2", "settings", "bundle_pages"],
         ["t.yaml:4", "user alice", "email"],
         ["t.yaml:8", "group Net", "members[1].user"],
@@ -241,7 +242,7 @@ def test_everything_that_is_wrong_with_a_file_is_told_at_once_and_not_what_only_
         ["t.yaml:22", "maintenance window M", "ends"],
         ["t.yaml:24", "workflow V", "actions[1].do"],
         ["t.yaml:25", "workflow W", "actions[0].outbound"],
-        ["t.yaml:26", "provider X", "kind"],
+        ["t.yaml:27", "provider X", "kind"],
         ["t.yaml:5", "user bob", "out_of_office[0].to"],
         ["t.yaml:5", "user bob", "out_of_office[0].to"],
     ]

@@ -250,7 +250,7 @@ def _refuse_empty(spec: Spec, action: Action, names: Names) -> None:
         case ActionKind.NOTIFY if not (action.users or action.groups or action.owner or action.paged):
             if not (spec.raw("users") or spec.raw("groups")):
                 spec.refuse("users", "say who is told: users, groups, owner or paged.", "missing")
-        case ActionKind.NOTIFY if action.contacts and not action.groups:
+        case ActionKind.NOTIFY if action.contacts and not (action.groups or spec.raw("groups")):
             spec.refuse("contacts", "says that groups' own contacts are told too; name a group.")
         case ActionKind.ADD_RESPONDERS if not (spec.raw("users") or spec.raw("groups")):
             spec.refuse("users", "say who is paged: users or groups.", "missing")
