@@ -16,7 +16,7 @@ from tocsin.inbound import commands as integrations
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.maintenance import commands as maintenance_windows
 from tocsin.inbound.registry import Registry
-from tocsin.notify import duty_notices, erasing, phones, telling
+from tocsin.notify import another_look, duty_notices, erasing, phones, telling
 from tocsin.notify import loop as notify
 from tocsin.notify import reactor as notify_reactor
 from tocsin.notify.channels.common import PHONES
@@ -81,6 +81,7 @@ def install() -> None:
         dependents.register(noun, ask)
     reachable.register(integrations.uses_of_policy)
     dependents.register_forgetting("user", erasing.forget)
+    dependents.register_following("user", another_look.of_person)
     for name, channel in CHANNELS.items():
         addresses.register(name, phones.as_entered(channel) if name in PHONES else channel.address)
 

@@ -670,6 +670,23 @@ def test_a_provider_with_a_limit_a_minute_leaves_the_rest_to_the_next(world: Wor
     assert len(world.first.messages) == 3
 
 
+def test_what_waits_for_its_turn_leaves_when_the_provider_may_send_more(world: World) -> None:
+    Provider.objects.filter(name="Twilio two").update(is_enabled=False)
+    Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 1})
+    changed()
+    for number in range(3):
+        world.post.user(f"user{number}", {**SMS, "address": f"+4179000010{number}"})
+        world.post.page(world.post.alert(), f"user{number}")
+    world.post.go()
+    assert len(world.first.messages) == 1
+    slow = Provider.objects.get(name="Twilio")
+    commands.save_provider(
+        {**commands.provider_spec(slow), "rate": 600}, existing=slow, actor=ACTOR, now=world.post.now
+    )
+    world.post.go(1)
+    assert len(world.first.messages) == 3
+
+
 def test_what_a_provider_with_a_limit_cannot_take_yet_keeps_nothing_else_waiting(world: World) -> None:
     Provider.objects.filter(name="Twilio").update(settings={**world.first.settings, "rate": 12, "prefixes": "+1"})
     Provider.objects.filter(name="Twilio two").update(settings={**world.second.settings, "prefixes": "+41"})

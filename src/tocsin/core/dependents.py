@@ -1,9 +1,10 @@
-"""What still needs an object, and what is forgotten with it: higher rooms register a question, or what they do, for a
-lower room's noun; deleting asks and tells them all."""
+"""What still needs an object, what is forgotten with it, and what follows a change of it: higher rooms register a
+question, or what they do, for a lower room's noun; deleting asks and tells them all, and so does changing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from tocsin.core.errors import Rejected
 
@@ -13,8 +14,12 @@ type Ask = Callable[[int], Iterable[str]]
 #: Given the id of an object that is being deleted, removes what is kept about it.
 type Forget = Callable[[int], None]
 
+#: Given the id of an object that has been changed, and when: does what follows from that.
+type Follow = Callable[[int, datetime], None]
+
 _asks: dict[str, list[Ask]] = {}
 _forgets: dict[str, list[Forget]] = {}
+_follows: dict[str, list[Follow]] = {}
 
 _SHOWN = 5
 
@@ -37,6 +42,19 @@ def forget(noun: str, number: int) -> None:
     """Removes what other rooms keep about an object that is about to be deleted."""
     for each in _forgets.get(noun, ()):
         each(number)
+
+
+def register_following(noun: str, follow: Follow) -> None:
+    """Has `follow` called, in the same transaction, after an object of `noun` was changed. Twice is once."""
+    follows = _follows.setdefault(noun, [])
+    if follow not in follows:
+        follows.append(follow)
+
+
+def changed(noun: str, number: int, now: datetime) -> None:
+    """Does what follows in other rooms from the change of an object."""
+    for each in _follows.get(noun, ()):
+        each(number, now)
 
 
 def of(noun: str, number: int) -> list[str]:

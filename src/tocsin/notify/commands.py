@@ -22,6 +22,7 @@ from tocsin.core import configuration, egress, named_secrets
 from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.origins import leads_elsewhere
 from tocsin.core.specs import Spec
+from tocsin.notify import another_look
 from tocsin.notify.channels import common
 from tocsin.notify.channels.common import settings_of
 from tocsin.notify.channels.contract import ProviderKind, Setting, SettingKind
@@ -92,6 +93,8 @@ def save_provider(
         if is_change and name_before:
             # What was known of it is known of another one: it is used in its turn, and shows how it does.
             ProviderHealth.objects.filter(name__in=(name_before, provider.name)).delete()
+        if is_change:
+            another_look.of_providers(now)
     return provider
 
 
@@ -102,6 +105,7 @@ def delete_provider(provider: Provider, *, actor: Actor, now: datetime) -> None:
         changes.record("provider", provider, provider_spec(provider), None, actor=actor, now=now)
         ProviderHealth.objects.filter(name=provider.name).delete()
         provider.delete()
+        another_look.of_providers(now)
 
 
 def test_provider(provider: Provider) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 from tocsin.alerts.states import LIVE, AlertStatus, Priority
 from tocsin.notify.plan import Problem
 from tocsin.notify.states import Purpose
+from tocsin.notify.ways import Method, Person, Quiet, quiet_until
 
 #: Reasons of rows that wait. What is done with such a row depends on which of them it has.
 ON_HOLD = "The alert is on hold; this waits for the end of that."
@@ -19,6 +20,7 @@ BUNDLED_LATER = "A message left for this address a moment ago; this leaves bundl
 PAUSED = "All paging is paused"
 CAPPED = "So many messages an hour as the person wants have left for this address; this leaves with the others later."
 NO_TURN_YET = "Its provider takes no more messages at this moment; this waits for its turn."
+IN_QUIET_HOURS = "The person's quiet hours hold it; this waits for their end."
 PAGE_LEAVING = "The page is still on its way; this follows it."
 #: Begins what is said of one that is stopped after a try of which it is not known whether it left.
 NOT_AGAIN = "Whether it left is not known, and it is not sent again"
@@ -104,6 +106,8 @@ class Due:
     #: Messages an hour that the person wants at this address (0: any number), and when the last so many left.
     most_per_hour: int = 0
     left_before: tuple[datetime, ...] = ()
+    #: The person's quiet hours, of a page that they hold back.
+    quiet: tuple[Quiet, ...] = ()
     #: Why nobody can send it.
     problem: str = ""
 
@@ -200,9 +204,19 @@ def _stopped(due: Due, alert: AlertFacts, now: datetime) -> Verdict | None:
     if alert.status is AlertStatus.ON_HOLD and not due.data.get("wake"):
         until = alert.hold_until or now
         return Wait(ON_HOLD, max(until, now + timedelta(seconds=2)))
+    if (until := _quiet_until(due, alert, now)) > now:
+        return Wait(IN_QUIET_HOURS, until)
     if (free_at := _free_at(due, alert)) is not None and free_at > now:
         return Wait(CAPPED, free_at)
     return None
+
+
+def _quiet_until(due: Due, alert: AlertFacts, now: datetime) -> datetime:
+    """When the person's quiet hours, as they are now, end of a page that waits for that and was not tried yet."""
+    if not due.quiet or due.attempts:
+        return now
+    person = Person(due.user_id or 0, due.user_name, time_zone=due.time_zone, quiet=due.quiet)
+    return quiet_until(person, Method(due.label, due.channel, due.address), alert.priority, now)
 
 
 def _free_at(due: Due, alert: AlertFacts) -> datetime | None:
@@ -230,6 +244,8 @@ def after_waiting(reason: str) -> str:
         return "It waited for the end of a pause of all paging."
     if reason == CAPPED:
         return "It waited because the person wants no more messages an hour; those that waited left together."
+    if reason == IN_QUIET_HOURS:
+        return "It waited for the end of quiet hours."
     if reason.startswith(BROUGHT_FORWARD):
         return reason
     return "It waited for the end of a hold." if reason == ON_HOLD else ""

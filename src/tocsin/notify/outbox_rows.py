@@ -21,6 +21,7 @@ from tocsin.notify.channels.registry import address_problem
 from tocsin.notify.due import NOT_AGAIN, AlertFacts, Cancel, Due, Fail, Send, Wait, needs_another_way, verdict
 from tocsin.notify.pause import CurrentPause
 from tocsin.notify.states import Purpose
+from tocsin.notify.ways import quiet_hours
 
 #: By the database's clock. Renewed while sending; when it runs out, another worker takes the row.
 LEASE_SECONDS = 10
@@ -175,7 +176,7 @@ _MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id E
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
-       d.unknown_at IS NOT NULL AS may_have_left,
+       d.unknown_at IS NOT NULL AS may_have_left, CASE WHEN n.data ? 'held_from' THEN u.contact_rules END AS quiet,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
        coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel
@@ -261,6 +262,7 @@ def _due(row: dict[str, Any]) -> Due:
         status, priority = AlertStatus(alert["status"]), Priority(alert["priority"])
         facts = AlertFacts(**{**alert, "status": status, "priority": priority, "custom": _mapping(alert["custom"])})
     row["left_before"] = tuple(row["left_before"])
+    row["quiet"] = quiet_hours(row["quiet"])
     return Due(**{**row, "purpose": Purpose(row["purpose"]), "data": _mapping(row["data"]), "alert": facts})
 
 

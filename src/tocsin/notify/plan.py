@@ -15,6 +15,9 @@ type Problem = Callable[[str, str], str | None]
 #: The quietest of some channels.
 type Quietest = Callable[[set[str]], str]
 
+#: Under which a page's notification keeps from when quiet hours hold it back.
+HELD_FROM = "held_from"
+
 #: Of the ways after one that fails, what waits longer than this waits for something else, such as the end of quiet
 #: hours: it is left alone.
 SOON = timedelta(minutes=30)
@@ -51,6 +54,14 @@ class Page:
     reason: str
     #: Why it cannot be sent at all; it is kept, failed, so that the timeline shows it.
     problem: str = ""
+    #: From when the person's quiet hours hold it back; None where they do not.
+    held_from: datetime | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What its notification keeps."""
+        held = {} if self.held_from is None else {HELD_FROM: self.held_from.isoformat()}
+        return {**self.start.data, **held}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +129,8 @@ def _pages(start: Start, person: Person | None, found: Iterable[Leave], problem:
         why = problems[method]
         if not why:
             reason = f"{start.reason} ({leave.how})"
-            pages.append(Page(start, method.label, method.channel, method.address, leave.at, reason))
+            page = Page(start, method.label, method.channel, method.address, leave.at, reason)
+            pages.append(replace(page, held_from=leave.held_from))
         elif method.label not in refused:
             refused.add(method.label)
             why = f"{method.label} cannot be used: {why}"
@@ -140,7 +152,8 @@ def _moved_up(
     following = min(free, key=_moment, default=None)
     if following is None or not at < following.at <= at + SOON:
         return list(leaves)
-    early = replace(following, at=at, how=f"{following.how}, at once because the way before it fails")
+    how = f"{following.how}, at once because the way before it fails"
+    early = replace(following, at=at, how=how, held_from=None)
     return [early if leave is following else leave for leave in leaves]
 
 

@@ -54,7 +54,7 @@ def queue(connection: Connection, starts: Sequence[Start], now: datetime) -> Que
             run_id=page.start.run_id,
             user_id=page.start.user_id,
             group_contact_id=page.start.group_contact_id,
-            data=page.start.data,
+            data=page.data,
             is_first=number in firsts,
             problem=page.problem,
         )

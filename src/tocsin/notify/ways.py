@@ -108,6 +108,8 @@ class Leave:
     method: Method
     at: datetime
     how: str
+    #: From when quiet hours hold it back; None where they do not.
+    held_from: datetime | None = None
 
 
 def with_rules(person: Person, stored: object) -> Person:
@@ -121,15 +123,24 @@ def with_rules(person: Person, stored: object) -> Person:
             )
             for priority, entries in rules.by_priority.items()
         },
-        quiet=tuple(
-            Quiet(
-                windows.load([_window(quiet)])[0],
-                frozenset(label.casefold() for label in quiet.methods),
-                Priority(quiet.let_through),
-            )
-            for quiet in rules.quiet_hours
-        ),
+        quiet=_quiet(rules),
         most_per_hour=rules.most_per_hour,
+    )
+
+
+def quiet_hours(stored: object) -> tuple[Quiet, ...]:
+    """The quiet hours of contact rules as `people.contact_rules` stores them; none where there are no rules."""
+    return _quiet(contact_rules.load(stored)) if stored else ()
+
+
+def _quiet(rules: contact_rules.ContactRules) -> tuple[Quiet, ...]:
+    return tuple(
+        Quiet(
+            windows.load([_window(quiet)])[0],
+            frozenset(label.casefold() for label in quiet.methods),
+            Priority(quiet.let_through),
+        )
+        for quiet in rules.quiet_hours
     )
 
 
@@ -179,6 +190,7 @@ def _of_method(
     person: Person, method: Method, calling: Calling, priority: Priority, at: datetime, note: str
 ) -> list[Leave]:
     found: dict[datetime, list[str]] = {}
+    held: dict[datetime, datetime] = {}
     for retry in range(calling.retries + 1):
         for repetition in range(method.repeat_times + 1):
             wanted = at + retry * calling.retry_every + method.wait + repetition * method.repeat_every
@@ -186,8 +198,9 @@ def _of_method(
             how = _how(method, repetition, retry, calling.retries)
             if due != wanted:
                 how += [_IN_QUIET_HOURS]
+                held[due] = min(wanted, held.get(due, wanted))
             found.setdefault(due, []).append(", ".join(how))
-    return [Leave(method, due, _said(hows, note)) for due, hows in sorted(found.items())]
+    return [Leave(method, due, _said(hows, note), held.get(due)) for due, hows in sorted(found.items())]
 
 
 def _how(method: Method, repetition: int, retry: int, retries: int) -> list[str]:

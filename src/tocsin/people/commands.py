@@ -369,3 +369,4 @@ def _record(user: User, before: dict[str, Any] | None, actor: Actor, now: dateti
         actor, now=now, object_type="user", object_id=user.pk, object_name=user.username, before=before, after=after
     ):
         configuration.changed()
+        dependents.changed("user", user.pk, now)

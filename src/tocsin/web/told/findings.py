@@ -159,6 +159,7 @@ FINDINGS = (
     _("Look at the log; if nothing there explains it, report it"),
     # Why a message waits, and what became of a page.
     _("The alert is on hold; this waits for the end of that"),
+    _("The person's quiet hours hold it; this waits for their end"),
     _("A message left for this address a moment ago; this leaves bundled, within 10 seconds"),
     _("So many messages an hour as the person wants have left for this address; this leaves with the others later"),
     _("The page is still on its way; this follows it"),

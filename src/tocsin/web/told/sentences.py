@@ -264,6 +264,7 @@ SENTENCES = (
     _("The alert was merged into #{number} before this left"),
     _("The page itself is not known to have left, so there is nothing to take back"),
     _("It waited for the end of a hold"),
+    _("It waited for the end of quiet hours"),
     _("It waited for the end of a pause of all paging"),
     _("It waited because the person wants no more messages an hour; those that waited left together"),
     _("It had not left when this came: {said}"),
