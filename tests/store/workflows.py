@@ -9,7 +9,16 @@ from typing import Any
 
 from tests.store import escalating
 from tests.store.people import ACTOR
-from tocsin.alerts import reactors
+from tocsin.alerts import reactors, rows
+from tocsin.alerts.commands import write
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import Actor as AlertActor
+from tocsin.alerts.orders import NewEvent
+from tocsin.alerts.reactors import AlertChange
+from tocsin.alerts.states import ActorKind, EventKind, Via
+from tocsin.core import database as connections
+from tocsin.core.json_text import as_json
+from tocsin.escalation.commands import save_policy
 from tocsin.outbound import reactor as outbound_reactor
 from tocsin.workflows import commands, loop, reactor
 from tocsin.workflows.models import Run, Workflow
@@ -55,3 +64,22 @@ class Desk(escalating.Desk):
     def told(self, alert: int) -> list[str]:
         """Who was sent a notice about the alert."""
         return [row[0] for row in self.pages(alert, "notice")]
+
+    def message(self, alert: int, minute: float, **custom: str) -> None:
+        """What ingest does when a message changes custom fields of an alert."""
+        with connections.transaction() as connection:
+            rows.lock(connection, [alert])
+            state = rows.load(connection, [alert])[alert]
+            actor = AlertActor(ActorKind.INTEGRATION, "Halo")
+            changes = {f"custom.{name}": ["", text] for name, text in custom.items()}
+            event = NewEvent(
+                alert, EventKind.UPDATED, self.at(minute), actor, "Halo changed it.", Via.INBOUND, {"changes": changes}
+            )
+            held = Alert.objects.get(pk=alert).custom
+            connection.execute("UPDATE alerts_alert SET custom = %s WHERE id = %s", (as_json(held | custom), alert))
+            write(connection, [AlertChange(state, state, (event,))], self.at(minute))
+
+    def policy_of(self, name: str, roles: list[str]) -> str:
+        """A policy that notifies these roles at once; its name."""
+        save_policy({"name": name, "steps": [{"notify": {"roles": roles}}]}, actor=ACTOR, now=self.start)
+        return name

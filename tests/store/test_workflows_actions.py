@@ -1,0 +1,164 @@
+"""What workflows do, each action on real rows, and by whom where a button is pressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.store.people import ACTOR
+from tests.store.workflows import Desk, wired
+from tocsin.core import dependents
+from tocsin.core.errors import Rejected
+from tocsin.notify.models import Notification
+from tocsin.outbound import commands as outbound
+from tocsin.outbound.models import Call
+from tocsin.people import groups
+from tocsin.workflows import commands
+from tocsin.workflows.states import RunStatus
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Iterator[Desk]:
+    with wired():
+        yield Desk(now)
+
+
+def test_all_actions_in_one_run_each_once_in_order_with_what_came_of_it(desk: Desk) -> None:
+    desk.save()
+    other = desk.policy_of("Managers", ["manager"])
+    desk.workflow(
+        "All",
+        {"do": "set_priority", "priority": "critical"},
+        {"do": "set_tags", "tags": {"seen_by": "<workflow>"}, "remove": ["nothing"]},
+        {"do": "add_responders", "groups": ["Service Desk"], "roles": ["secondary"]},
+        {"do": "reply", "text": "A workflow looks at <subject> of <client>."},
+        {"do": "wait", "for": "10m"},
+        {"do": "start_policy", "policy": other},
+        {"do": "notify", "groups": ["Service Desk"], "roles": ["manager"], "subject": "<priority>: <subject>"},
+        {"do": "hold", "for": "30m"},
+        {"do": "open_alert", "subject": "Look into <subject>", "users": ["bob"], "priority": "low"},
+        {"do": "close", "text": "Nothing more to do"},
+        {"do": "hold", "for": "5m"},
+    )
+    alert = desk.open()
+    desk.go(0)
+    (run,) = desk.runs(alert)
+    assert (run.status, run.step) == ("waiting", 5)
+    assert run.reason == "It waits for 10 minutes."
+    # The priority that rose has escalation start again.
+    pages = [(who, how, state) for who, how, _at, state in desk.pages(alert)]
+    assert pages == [
+        ("alice", "email", "cancelled"), ("alice", "sms", "cancelled"), ("bob", "email", "queued"),
+        ("alice", "email", "queued"), ("alice", "sms", "queued"),
+    ]  # fmt: skip
+    desk.go(9.9)
+    assert desk.run(alert).version != other
+    desk.go(10)
+    assert desk.did(alert) == [
+        "The priority is critical, it was high.",
+        "Tags: seen_by = All.",
+        "Paged Bob.",
+        f"Your reply is on alert {alert}.",
+        "Policy Managers started.",
+        "Told Carol.",
+        f"Alert {alert} is on hold for 30 minutes.",
+        f"Opened alert {alert + 1}: Look into VPN down.",
+        f"Alert {alert} is closed.",
+        f"Alert {alert} was already closed by Workflow All just now.",
+    ]
+    run.refresh_from_db()
+    assert run.status == RunStatus.DONE
+    assert [step.get("failed", False) for step in run.steps] == [False] * 9 + [True]
+    notice = Notification.objects.get(purpose="notice", alert=alert)
+    assert notice.data["title"] == "critical: VPN down"
+    opened = desk.alert(alert + 1)
+    assert (opened.client, opened.priority, opened.source, opened.tags) == (
+        "Acme", "low", "workflow", {"seen_by": "All"},
+    )  # fmt: skip
+    told = desk.timeline(alert)
+    assert "Workflow All started policy Managers." in told
+    assert "Workflow All closed it: Nothing more to do" in told
+    assert f"All could not hold: Alert {alert} was already closed by Workflow All just now." in told
+
+
+def test_another_policy_takes_over_and_pages_its_own_people(desk: Desk) -> None:
+    other = desk.policy_of("Managers", ["manager"])
+    desk.workflow("Over", {"do": "start_policy", "policy": other}, trigger={"on": "unassigned", "for": "3m"})
+    alert = desk.open()
+    desk.go(0)
+    desk.go(3)
+    assert [row[0] for row in desk.pages(alert)] == ["alice", "alice", "carol"]
+    states = {row[:2]: row[3] for row in desk.pages(alert)}
+    assert states["alice", "sms"] == "cancelled"
+    desk.go(5)
+    assert [row[0] for row in desk.pages(alert)] == ["alice", "alice", "carol"], "the old policy's second step is gone"
+
+
+def test_a_notice_goes_by_the_label_and_says_who_cannot_be_told(desk: Desk) -> None:
+    groups.save_group(
+        {"name": "Network", "members": [], "contacts": [{"label": "List", "channel": "email", "address": "n@x.org"}]},
+        actor=ACTOR, now=desk.start,
+    )  # fmt: skip
+    desk.workflow(
+        "Tell",
+        {"do": "notify", "users": ["alice", "bob"], "by": "sms-official", "subject": "Look"},
+        {"do": "notify", "groups": ["Network"], "contacts": True},
+        {"do": "notify", "owner": True},
+        {"do": "notify", "paged": True},
+    )
+    alert = desk.open()
+    desk.go(0)
+    assert desk.did() == [
+        "Told Alice by sms-official. Not told: Bob has no sms-official.",
+        "Told Network: List.",
+        "There is nobody to tell.",
+        "Told Alice.",
+    ]
+    sent = {(row[0], row[1]) for row in desk.pages(alert, "notice")}
+    assert sent == {("alice", "sms"), ("List", "email"), ("alice", "email")}
+
+
+def test_a_call_is_queued_with_the_alerts_values_and_the_run_knows_its_number(desk: Desk) -> None:
+    spec = {
+        "name": "Pager",
+        "kind": "http",
+        "url": "https://example.org/x",
+        "body": '{"s": "<subject>", "w": "<what>"}',
+    }
+    pager = outbound.save_outbound(spec, actor=ACTOR, now=desk.start)
+    desk.workflow("Call", {"do": "call", "outbound": "Pager"}, {"do": "halo", "text": "Hello"})
+    alert = desk.open()
+    desk.go(0)
+    (run,) = desk.runs()
+    call = Call.objects.get()
+    assert (run.steps[0]["calls"], call.alert_id, call.content["values"]["subject"]) == ([call.pk], alert, "VPN down")
+    assert run.steps[1] | {"at": ""} == {
+        "at": "", "do": "halo", "failed": True, "said": "Its integration is not connected with a HaloITSM.",
+    }  # fmt: skip
+    with pytest.raises(Rejected, match="workflow Call still needs it"):
+        outbound.delete_outbound(pager, actor=ACTOR, now=desk.start)
+    desk.workflow("Tell", {"do": "notify", "users": ["carol"]})
+    assert dependents.of("user", desk.users["carol"].pk) == ["workflow Tell"]
+
+
+def test_a_button_acts_at_once_as_the_person_who_pressed_it(desk: Desk) -> None:
+    live = {"field": "status", "operator": "one of", "value": ["open", "assigned"]}
+    button = desk.workflow("Restart", {"do": "reply", "text": "Restarted"}, {"do": "close"}, start=live,
+                           trigger={"on": "manual", "confirm": "Restart it now?"})  # fmt: skip
+    alert = desk.open()
+    assert desk.runs() == [], "nothing but a person presses it"
+    run = commands.press(button, alert, desk.users["alice"], "web", now=desk.at(1))
+    assert (run.status, run.user_name, run.cause) == ("done", "Alice", "Alice pressed Restart.")
+    events = list(desk.alert(alert).events.order_by("-id")[:3])
+    assert {(event.actor_name, event.via) for event in events if event.kind in ("replied", "closed")} == {
+        ("Alice", "workflow")
+    }
+    assert desk.alert(alert).status == "closed"
+    with pytest.raises(Rejected, match='Its conditions do not hold: status "closed"'):
+        commands.press(button, alert, desk.users["alice"], "web", now=desk.at(2))
+    with pytest.raises(Rejected, match="There is no alert 999"):
+        commands.press(button, 999, desk.users["alice"], "web", now=desk.at(2))
+    with pytest.raises(Rejected, match="it runs by itself"):
+        commands.press(desk.workflow(), alert, desk.users["alice"], "web", now=desk.at(2))

@@ -1,0 +1,288 @@
+"""That workflows end, reach no further than they may, and that no paging waits for one that breaks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.store.people import ACTOR
+from tests.store.workflows import Desk, wired
+from tocsin.alerts.models import Alert, AlertEvent
+from tocsin.alerts.orders import Close, Reply
+from tocsin.alerts.reactors import PagingMode
+from tocsin.core import clock
+from tocsin.core import database as connections
+from tocsin.core.errors import Rejected
+from tocsin.inbound import commands as integrations
+from tocsin.notify.models import Notification
+from tocsin.operate.doctor import examine
+from tocsin.outbound import commands as outbound
+from tocsin.outbound.models import Call
+from tocsin.workflows import acting, buttons, commands, loop, standings, table, trial
+from tocsin.workflows import reactor as workflow_reactor
+from tocsin.workflows.decide import MOST_A_MINUTE, MOST_DEPTH
+from tocsin.workflows.models import Limit, Run, Workflow
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Iterator[Desk]:
+    with wired():
+        yield Desk(now)
+
+
+def test_workflows_that_cause_each_other_end_after_a_few(desk: Desk) -> None:
+    desk.workflow("Again", {"do": "open_alert", "subject": "<subject>!"})
+    desk.open()
+    desk.go(0)
+    assert desk.did() == [f"Opened alert {n}: VPN down{'!' * (n - 1)}." for n in range(2, MOST_DEPTH + 3)]
+    assert desk.said()[-1][2] == f"Workflows caused each other {MOST_DEPTH + 1} times in a row: it goes no further."
+
+
+def test_a_workflow_that_starts_the_policy_over_and_over_ends_although_the_escalation_is_between(desk: Desk) -> None:
+    desk.workflow("Over again", {"do": "start_policy", "policy": "Standard"}, trigger="escalated")
+    alert = desk.open()
+    for minute in range(60):
+        desk.go(minute)
+    started = [text for text in desk.timeline(alert) if text == "Workflow Over again started policy Standard."]
+    assert len(started) == MOST_DEPTH + 1
+    assert desk.said()[-1][2] == f"Workflows caused each other {MOST_DEPTH + 1} times in a row: it goes no further."
+    assert desk.run(alert).status == "finished"
+
+
+def test_a_workflow_that_is_pulled_too_often_acts_so_often_a_minute_and_no_more(desk: Desk) -> None:
+    desk.workflow(trigger="reply")
+    alert = desk.open()
+    for number in range(MOST_A_MINUTE + 3):
+        desk.act(alert, Reply(actor=desk.actor("bob"), text=str(number)), number / 100)
+        desk.go(number / 100)
+    assert len(desk.told(alert)) == MOST_A_MINUTE
+    assert desk.said()[-1][1:] == (
+        "stopped",
+        f"It has acted on this alert {MOST_A_MINUTE} times in a minute: no more now.",
+    )
+    desk.act(alert, Reply(actor=desk.actor("bob"), text="later"), 5)
+    desk.go(5)
+    assert len(desk.told(alert)) == MOST_A_MINUTE + 1
+
+
+def test_a_loop_through_another_system_ends_at_the_limit_and_is_told_of_once(desk: Desk) -> None:
+    outbound.save_outbound({"name": "Other", "kind": "http", "url": "https://other.example.org"}, actor=ACTOR,
+                           now=desk.start)  # fmt: skip
+    flow = desk.workflow("Echo", {"do": "call", "outbound": "Other"}, limit=5)
+    desk.workflow("Beside it", {"do": "call", "outbound": "Other"}, trigger="closed")
+    opened: list[int] = []
+    for number in range(20):
+        # The other system answers each call with an alert of its own.
+        if number and Call.objects.count() < number:
+            break
+        opened.append(desk.open(mode=PagingMode.RECORD))
+        desk.go(number / 60)
+    assert (len(opened), Call.objects.count()) == (6, 5)
+    (said,) = (step for run in desk.runs(opened[-1]) for step in run.steps)
+    assert said["failed"]
+    assert said["said"] == (
+        "It has made 5 calls, notes and alerts in 10 minutes, as many as it may. Does what it calls open alerts again?"
+    )
+    # What is wrong is asked by the database's own clock.
+    assert Limit.objects.filter(workflow=flow).update(refused_at=clock.now()) == 1
+    with connections.transaction() as connection:
+        (wrong,) = standings.wrong(connection)
+    assert (wrong.kind, wrong.workflow_id) == ("limited", flow.pk)
+    for minute in (1, 2):
+        desk.open(mode=PagingMode.RECORD)
+        desk.go(minute)
+    notices = Notification.objects.filter(purpose="notice", data__about=f"workflow:limit:{flow.pk}")
+    assert [notice.user.username for notice in notices if notice.user] == ["erin"]
+    # Another workflow has a count of its own, and this one may again later.
+    desk.act(opened[0], Close(actor=desk.actor("bob")), 2)
+    desk.go(2)
+    assert Call.objects.count() == 6
+    last = desk.open(mode=PagingMode.RECORD)
+    desk.go(11)
+    assert [step.get("failed", False) for run in desk.runs(last) for step in run.steps] == [False]
+
+
+def test_a_groups_workflow_changes_only_alerts_of_its_integrations_and_those_that_page_it(desk: Desk) -> None:
+    own = {"group": desk.group.name}
+    desk.workflow("Close", {"do": "close", "text": "Done."}, **own)
+    desk.workflow("Tell", {"do": "notify", "users": ["carol"]}, **own)
+    desk.workflow("Admins", {"do": "set_tags", "tags": {"seen": "yes"}})
+    button = desk.workflow("Hold", {"do": "hold", "for": "10m"}, trigger="manual", **own)
+    foreign, routed = desk.open(mode=PagingMode.RECORD, recipient_groups=()), desk.open()
+    desk.go(0)
+    assert Alert.objects.get(pk=foreign).status == "open"
+    assert Alert.objects.get(pk=routed).status == "closed"
+    assert {name: status for name, status, _why in desk.said(foreign)} == {
+        "Close": "skipped", "Tell": "done", "Admins": "done",
+    }  # fmt: skip
+    (why,) = (why for name, _status, why in desk.said(foreign) if name == "Close")
+    assert why.startswith(f"The alert is not one of {desk.group.name}: a group's workflow changes only alerts")
+    # Nothing of it is on the alert, and its button is not offered there.
+    assert not AlertEvent.objects.filter(alert=foreign, reason__contains="Close").exists()
+    assert buttons.offered(foreign, desk.at(1)) == []
+    with pytest.raises(Rejected, match="not one of"):
+        commands.press(button, foreign, desk.users["alice"], "web", now=desk.at(1))
+    assert not trial.of(button, foreign, desk.at(1)).would_act
+    # Once the group owns the alert's integration, it is the group's alert.
+    door = integrations.save_integration(
+        {"name": "Door", "kind": "api", "group": desk.group.name, "anyway": True}, actor=ACTOR, now=desk.start
+    )
+    Alert.objects.filter(pk=foreign).update(integration=door.pk)
+    assert [one.workflow.name for one in buttons.offered(foreign, desk.at(1))] == ["Hold"]
+
+
+def test_only_whoever_may_change_an_outbound_integration_has_a_workflow_call_it_that_did_not_before(desk: Desk) -> None:
+    for name in ("Ours", "Theirs"):
+        outbound.save_outbound({"name": name, "kind": "http", "url": "https://x.example.org"}, actor=ACTOR,
+                               now=desk.start)  # fmt: skip
+    flow = desk.workflow("Call", {"do": "call", "outbound": "Ours"})
+    spec = commands.workflow_spec(flow)
+
+    def save(*names: str) -> None:
+        actions = [{"do": "call", "outbound": name} for name in names]
+        commands.save_workflow({**spec, "actions": actions}, existing=flow, actor=ACTOR, now=desk.start,
+                               may_call=lambda group: False)  # fmt: skip
+
+    save("Ours", "Ours")
+    with pytest.raises(Rejected) as refused:
+        save("Ours", "Theirs")
+    assert "actions[1].outbound" in refused.value.fields
+
+
+def test_a_broken_workflow_delays_nobodys_page_and_no_other_workflow(desk: Desk) -> None:
+    broken = desk.workflow("Broken")
+    worse = desk.workflow("Worse")
+    desk.workflow("Good")
+    Workflow.objects.filter(pk=broken.pk).update(definition={"trigger": {"on": "opened"}, "actions": [{"do": "fly"}]})
+    Workflow.objects.filter(pk=worse.pk).update(definition=["nonsense"])
+    workflow_reactor.look_again()
+    alert = desk.open()
+    desk.turn(0)
+    assert [row[:3] for row in desk.pages(alert)] == [("alice", "email", 0), ("alice", "sms", 3)]
+    desk.go(0)
+    assert desk.told(alert) == ["carol"]
+    (stuck, _good) = desk.runs(alert)
+    assert stuck.status == "stuck"
+    assert "The workflow cannot be read" in stuck.reason
+    notice = Notification.objects.get(purpose="notice", alert=None)
+    assert (notice.user, notice.data["title"]) == (desk.users["erin"], "The workflow Broken is stuck")
+    desk.open(1)
+    desk.go(1)
+    assert Notification.objects.filter(purpose="notice", alert=None).count() == 1, "told once in a while"
+    with connections.transaction() as connection:
+        found = [(one.kind, one.name) for one in standings.wrong(connection)]
+    assert found == [("unreadable", "Broken"), ("unreadable", "Worse"), ("stuck", "Broken")]
+    assert {"workflow.stuck", "workflow.unreadable"} <= {finding.id for finding in examine(desk.start)}
+    # Mended and tried again.
+    commands.save_workflow(
+        {"name": "Broken", "trigger": "opened", "actions": [{"do": "reply", "text": "Hi"}]},
+        existing=broken, actor=ACTOR, now=desk.at(2),
+    )  # fmt: skip
+    commands.try_again(stuck, actor=ACTOR, now=desk.at(2))
+    desk.go(2)
+    stuck.refresh_from_db()
+    assert stuck.status == "done"
+
+
+def test_an_action_that_fails_is_tried_again_later_and_then_waits_for_a_person(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.workflow("Bad", {"do": "reply", "text": "First"}, {"do": "notify", "users": ["carol"]})
+    desk.workflow("Good", {"do": "reply", "text": "Good"})
+    real = acting.perform
+
+    def failing(work: Any, action: Any) -> Any:
+        if action.do == "notify":
+            raise RuntimeError("boom")
+        return real(work, action)
+
+    monkeypatch.setattr(acting, "perform", failing)
+    alert = desk.open()
+    desk.go(0)
+    assert len(desk.did(alert)) == 2
+    (bad, good) = desk.runs(alert)
+    assert (bad.status, bad.failures, good.status) == ("waiting", 1, "done")
+    for minute in (1, 2, 3, 4, 5):
+        desk.go(minute)
+    bad.refresh_from_db()
+    assert (bad.status, bad.failures, bad.reason) == ("stuck", 5, "Stuck: RuntimeError: boom")
+    monkeypatch.setattr(acting, "perform", real)
+    commands.try_again(bad, actor=ACTOR, now=desk.at(6))
+    desk.go(6)
+    assert desk.told(alert) == ["carol"]
+    assert len([text for text in desk.timeline(alert) if "replied" in text]) == 2, "what was done is not done again"
+
+
+def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_done_twice(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actions = [{"do": "reply", "text": f"Number {number}"} for number in range(4)]
+    desk.workflow("Four", *actions)
+
+    class Killed(BaseException):
+        pass
+
+    for name in ("write_step", "write"):
+        for after in (True, False):
+            for survives in range(6):
+                alert = desk.open()
+                real, count = getattr(table, name), [0]
+
+                def dying(
+                    *args: Any,
+                    real: Any = real,
+                    count: list[int] = count,
+                    after: bool = after,
+                    survives: int = survives,
+                ) -> None:
+                    count[0] += 1
+                    if count[0] > survives:
+                        if after:
+                            real(*args)
+                        raise Killed
+                    real(*args)
+
+                with monkeypatch.context() as patch:
+                    patch.setattr(table, name, dying)
+                    with contextlib.suppress(Killed):
+                        desk.go(0)
+                desk.go(0)
+                said = list(desk.alert(alert).events.filter(kind="replied").order_by("id"))
+                assert [event.data["text"] for event in said] == [action["text"] for action in actions]
+
+
+def test_two_workers_at_once_do_everything_once(desk: Desk) -> None:
+    desk.workflow("One", {"do": "reply", "text": "a"}, {"do": "reply", "text": "b"})
+    desk.workflow("Two", {"do": "notify", "users": ["carol"]})
+    alerts = [desk.open() for _ in range(12)]
+
+    def work(_number: int) -> None:
+        for _ in range(30):
+            if not loop.turn(desk.at(0)) and not Run.objects.filter(due_at__isnull=False).exists():
+                return
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(work, range(3)))
+    for alert in alerts:
+        texts = [event.data["text"] for event in desk.alert(alert).events.filter(kind="replied").order_by("id")]
+        assert (texts, desk.told(alert)) == (["a", "b"], ["carol"])
+
+
+def test_a_workflow_deleted_while_a_message_brings_work_for_it_refuses_nothing(desk: Desk) -> None:
+    flow = desk.workflow()
+    desk.open()
+    number = flow.pk
+    commands.delete_workflow(flow, actor=ACTOR, now=desk.start)
+    # What another node's ingest, whose knowledge is a second old, writes meanwhile.
+    with connections.transaction() as connection:
+        connection.execute(
+            "INSERT INTO workflows_run (workflow_id, alert_id, status, created_at, due_at) VALUES (%s, 1, 'waiting', "
+            "%s, %s)", (number, desk.start, desk.start),
+        )  # fmt: skip
+    desk.go(0)
+    assert list(Run.objects.values_list("status", "reason")) == [("stopped", "The workflow is gone.")]

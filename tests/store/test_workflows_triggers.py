@@ -1,0 +1,286 @@
+"""What pulls workflows: each thing that happens, moments that are awaited, conditions, and their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.store.people import ACTOR
+from tests.store.workflows import Desk, wired
+from tocsin.alerts import rows
+from tocsin.alerts.commands import write
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reply, Resume, Unacknowledge
+from tocsin.alerts.reactors import AlertChange, PagingMode
+from tocsin.alerts.states import Priority
+from tocsin.core import database as connections
+from tocsin.core.errors import Rejected
+from tocsin.escalation.commands import save_policy
+from tocsin.workflows import acting, commands
+from tocsin.workflows.models import Run, Workflow
+from tocsin.workflows.states import RunStatus
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Iterator[Desk]:
+    with wired():
+        yield Desk(now)
+
+
+def test_an_alert_that_nobody_acknowledges_for_five_minutes_is_told_to_the_manager(desk: Desk) -> None:
+    desk.workflow(trigger={"on": "unacknowledged", "for": "5m"}, start={"field": "priority", "operator": "equals",
+                  "value": "high"})  # fmt: skip
+    forgotten, seen, taken, held = desk.open(), desk.open(), desk.open(), desk.open()
+    desk.act(seen, Acknowledge(actor=desk.actor("alice")), 2)
+    desk.act(taken, Assign(actor=desk.actor("bob"), name="Bob", user_id=desk.users["bob"].pk), 3)
+    desk.act(held, Hold(actor=desk.actor("bob"), until=desk.at(20)), 3)
+    desk.go(4.9)
+    assert desk.told(forgotten) == []
+    desk.go(5)
+    assert (desk.told(forgotten), desk.told(seen), desk.told(taken), desk.told(held)) == (["carol"], [], [], [])
+    assert [reason for _name, _status, reason in desk.said()] == [
+        'Its conditions hold: priority "high" equals high.',
+        "Somebody answered in time: Alice.",
+        "Somebody answered in time: Bob.",
+        "The alert is on hold: it looks again at the end of that.",
+    ]
+    assert desk.did() == ["Told Carol."]
+    assert "Workflow Flow: Told Carol." in desk.timeline(forgotten)
+    # The hold ended and still nobody: now it does.
+    desk.act(held, Resume(actor=desk.actor("bob")), 10)
+    desk.go(20)
+    assert desk.told(held) == ["carol"]
+    # The time counts anew from when an acknowledgement is taken back.
+    desk.act(seen, Unacknowledge(actor=desk.actor("alice")), 30)
+    desk.go(34.9)
+    assert desk.told(seen) == []
+    desk.go(35)
+    assert desk.told(seen) == ["carol"]
+
+
+def test_each_thing_that_happens_pulls_its_own_workflows_in_their_order(desk: Desk) -> None:
+    for place, trigger in enumerate(
+        ("opened", "acknowledged", "assigned", "reply", "closed", "status_changed", "updated", "escalated", "exhausted")
+    ):
+        desk.workflow(trigger, {"do": "notify", "users": ["carol"]}, trigger=trigger, order=100 - place)
+    alert = desk.open()
+    actor = desk.actor("alice")
+    desk.go(0)
+    desk.act(alert, Reply(actor=actor, text="Looking"), 1)
+    desk.go(1)
+    desk.message(alert, 2, vip="yes")
+    desk.go(2)
+    for minute in (5, 15, 20):
+        desk.go(minute)
+    desk.act(alert, Acknowledge(actor=actor), 21)
+    desk.act(alert, Assign(actor=actor, name="Alice", user_id=actor.user_id), 22)
+    desk.act(alert, Close(actor=actor), 23)
+    desk.go(23)
+    assert [run.workflow.name for run in desk.runs()] == [
+        "opened", "reply", "updated", "escalated", "escalated", "exhausted",
+        "status_changed", "acknowledged", "status_changed", "assigned", "status_changed", "closed",
+    ]  # fmt: skip
+    assert {run.status for run in desk.runs()} == {RunStatus.DONE}
+    assert len(desk.told(alert)) == 12 + 1, "and as a manager, when the policy came to its end"
+    assert desk.runs()[-1].cause == "Alice closed it."
+
+
+def test_an_sla_moment_is_awaited_moves_with_the_ticket_and_is_acted_for_once(desk: Desk) -> None:
+    desk.workflow("Soon", trigger={"on": "before_sla", "moment": "fix_by", "by": "1h"})
+    desk.workflow("Over", trigger={"on": "after_sla", "moment": "respond_by"})
+    desk.workflow("Half an hour", trigger={"on": "before_sla", "moment": "opening", "within": "30m", "by": "10m"})
+    alert = desk.open()
+    desk.go(0)
+    assert sorted(desk.said()) == [
+        ("Half an hour", "waiting", "It waits for its time limit, 2026-11-24 09:45 UTC."),
+        ("Over", "skipped", "The alert has no date for the respond-by time."),
+        ("Soon", "skipped", "The alert has no date for the fix-by time."),
+    ]
+    # Halo's dates carry no offset; 9999 and 1900 stand for "not set".
+    desk.message(alert, 1, fix_by="2026-11-24T11:15:00", respond_by="1899-12-30T00:00:00")
+    desk.message(alert, 2, fix_by="2026-11-24T12:15:00", respond_by="2026-11-24T09:45:00")
+    desk.go(20)
+    assert desk.did() == ["Told Carol."]
+    desk.go(30)
+    assert desk.did() == ["Told Carol."] * 2
+    desk.go(60)
+    assert desk.did() == ["Told Carol."] * 2, "the date moved: an hour before the old one nothing happens"
+    desk.message(alert, 100, fix_by="2026-11-24T12:15:00", team="Network")
+    desk.go(120)
+    desk.go(121)
+    assert desk.did() == ["Told Carol."] * 3
+    done = [run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE]
+    assert sorted(done) == ["Half an hour", "Over", "Soon"]
+    desk.message(alert, 130, fix_by="2026-11-24T12:15:00")
+    desk.go(131)
+    assert "It has acted for the fix-by time already, 2026-11-24 12:15 UTC." in [s[2] for s in desk.said()[-3:]]
+
+
+def test_the_policys_own_sla_counts_where_the_ticket_brings_no_date(desk: Desk) -> None:
+    desk.save(sla={"respond_by": "15m", "fix_by": "4h"})
+    desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
+    desk.workflow("Over", trigger={"on": "after_sla", "moment": "fix_by"})
+    alert = desk.open()
+    desk.go(0)
+    assert [reason for _name, _status, reason in desk.said(alert)] == [
+        "It waits for the respond-by time, 2026-11-24 09:30 UTC.",
+        "It waits for the fix-by time, 2026-11-24 13:15 UTC.",
+    ]
+    desk.message(alert, 1, fix_by="2026-11-24T10:15:00")
+    desk.go(9)
+    assert desk.did() == []
+    desk.go(10)
+    desk.go(60)
+    assert sorted(run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE) == ["Over", "Soon"]
+
+
+@pytest.mark.parametrize("how", ["workflow", "hand over", "rise"])
+def test_an_sla_that_comes_with_a_policy_that_is_started_later_is_waited_for(desk: Desk, how: str) -> None:
+    own: dict[str, Any] = {"steps": [{"notify": {"roles": ["primary"]}, "after": "0m"}], "end_after": "1m"}
+    dated = save_policy({"name": "Dated", **own, "sla": {"respond_by": "30m"}}, actor=ACTOR, now=desk.start)
+    desk.save(**own, **({"end": {"then": "hand_over", "policy": "Dated"}} if how == "hand over" else {}))
+    if how == "workflow":
+        desk.workflow("Start", {"do": "start_policy", "policy": "Dated"}, trigger={"on": "every", "every": "1m"})
+    desk.workflow("Soon", trigger={"on": "before_sla", "moment": "respond_by", "by": "5m"})
+    alert = desk.open()
+    desk.go(0)
+    assert ("Soon", RunStatus.SKIPPED, "The alert has no date for the respond-by time.") in desk.said(alert)
+    if how == "rise":
+        with connections.transaction() as connection:
+            state = rows.load(connection, [alert])[alert]
+            risen = replace(state, priority=Priority.CRITICAL)
+            change = AlertChange(state, risen, (), paging=desk.paging(version_id=dated.current_id))
+            write(connection, [change], desk.at(1))
+    desk.go(2)
+    waits = ("Soon", RunStatus.WAITING, "It waits for the respond-by time, 2026-11-24 09:45 UTC.")
+    assert waits in desk.said(alert)
+    desk.go(25)
+    assert [run.workflow.name for run in desk.runs() if run.status == RunStatus.DONE].count("Soon") == 1
+
+
+def test_what_recurs_goes_on_while_the_alert_lives_and_ends_by_its_stop_condition_or_with_it(desk: Desk) -> None:
+    owned = {"field": "owner", "operator": "exists"}
+    desk.workflow(trigger={"on": "every", "every": "10m"}, stop=owned)
+    taken, closed = desk.open(), desk.open()
+    for minute in range(0, 31, 5):
+        desk.go(minute)
+    assert (len(desk.did(taken)), len(desk.did(closed))) == (3, 3)
+    bob = desk.actor("bob")
+    desk.act(taken, Assign(actor=bob, name="Bob", user_id=bob.user_id), 31)
+    desk.act(closed, Close(actor=bob), 31)
+    for minute in range(35, 71, 5):
+        desk.go(minute)
+    assert (len(desk.did(taken)), len(desk.did(closed))) == (3, 3)
+    assert desk.said(taken)[-1][2] == 'A stop condition holds: owner "Bob" exists.'
+    assert desk.said(closed)[-1][2] == "The alert is closed."
+    assert not Run.objects.filter(due_at__isnull=False).exists()
+
+
+def test_conditions_ask_any_field_and_say_which_value_decided(desk: Desk) -> None:
+    desk.workflow(
+        start={"all": [{"field": "client", "operator": "equals", "value": "acme"},
+                       {"any": [{"field": "tags^environment", "operator": "equals", "value": "production"},
+                                {"field": "vip", "operator": "equals", "value": "yes"}]}]},
+    )  # fmt: skip
+    alert = desk.open()
+    desk.go(0)
+    assert desk.said() == [
+        ("Flow", "skipped", "Its conditions do not hold: no value at tags^environment and no value at vip.")
+    ]
+    assert desk.told(alert) == []
+
+
+def test_workflows_with_the_same_order_go_as_they_are_listed(desk: Desk) -> None:
+    for name in ("Charlie", "Alpha", "Bravo"):
+        desk.workflow(name, order=3)
+    alert = desk.open()
+    desk.go(0)
+    listed = list(Workflow.objects.values_list("name", flat=True))
+    assert listed == ["Alpha", "Bravo", "Charlie"]
+    assert [run.workflow.name for run in desk.runs(alert)] == listed
+
+
+def test_tests_watched_alerts_and_what_is_switched_off_are_left_alone(desk: Desk) -> None:
+    flow = desk.workflow()
+    watched, tested, off = desk.open(mode=PagingMode.WATCH), desk.open(), desk.open()
+    Alert.objects.filter(pk=watched).update(watch=True)
+    Alert.objects.filter(pk=tested).update(test=True)
+    desk.go(0)
+    assert [(desk.told(alert), len(desk.runs(alert))) for alert in (watched, tested)] == [([], 1), ([], 1)]
+    assert desk.told(off) == ["carol"]
+    waiting = desk.open(1)
+    commands.set_enabled(flow, False, actor=ACTOR, now=desk.at(1))
+    desk.go(1)
+    assert desk.said(waiting) == [("Flow", "skipped", "The workflow is switched off.")]
+    assert desk.runs(desk.open(2)) == []
+
+
+def test_runs_that_wait_go_on_by_what_the_workflow_is_now_or_say_that_it_no_longer_fits(desk: Desk) -> None:
+    def change(flow: Workflow, *actions: dict[str, Any], **spec: Any) -> None:
+        whole = commands.workflow_spec(flow) | ({"actions": [*actions]} if actions else {}) | spec
+        commands.save_workflow(whole, existing=flow, actor=ACTOR, now=desk.at(1))
+
+    wait, carol, bob = {"do": "wait", "for": "10m"}, *({"do": "notify", "users": [one]} for one in ("carol", "bob"))
+    longer = desk.workflow("Longer", trigger={"on": "unacknowledged", "for": "5m"})
+    other = desk.workflow("Other", trigger={"on": "unacknowledged", "for": "5m"})
+    rest, begun = desk.workflow("Rest", wait, carol), desk.workflow("Begun", wait, carol)
+    alert = desk.open()
+    desk.go(0)
+    change(longer, trigger={"on": "unacknowledged", "for": "20m"})
+    change(other, trigger="closed")
+    change(rest, wait, bob)
+    change(begun, carol)
+    desk.go(6)
+    desk.go(11)
+    assert desk.told(alert) == ["bob"]
+    desk.go(20)
+    assert desk.told(alert) == ["bob", "carol"]
+    assert {name: (how, why) for name, how, why in desk.said(alert) if name in ("Other", "Begun")} == {
+        "Other": ("skipped", "The workflow was changed, and waits for something else since."),
+        "Begun": ("stopped", "The workflow was changed while it waited: what was left of it is not done."),
+    }
+
+
+def test_a_run_that_is_stuck_goes_on_where_it_was_mended_or_ends_where_its_place_is_another(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, bad, last = (
+        {"do": "reply", "text": "First"}, {"do": "reply", "text": "Second"}, {"do": "notify", "users": ["carol"]},
+        {"do": "reply", "text": "Last"},
+    )  # fmt: skip
+    mended, moved = desk.workflow("Mended", first, second, bad, last), desk.workflow("Moved", first, second, bad, last)
+    real = acting.perform
+
+    def failing(work: Any, action: Any) -> Any:
+        if action.do == "notify":
+            raise RuntimeError("boom")
+        return real(work, action)
+
+    monkeypatch.setattr(acting, "perform", failing)
+    alert = desk.open()
+    for minute in range(6):
+        desk.go(minute)
+    assert [run.status for run in desk.runs(alert)] == ["stuck", "stuck"]
+    monkeypatch.setattr(acting, "perform", real)
+
+    def change(flow: Workflow, *actions: dict[str, Any]) -> None:
+        whole = commands.workflow_spec(flow) | {"actions": [*actions]}
+        commands.save_workflow(whole, existing=flow, actor=ACTOR, now=desk.at(6))
+
+    change(mended, first, second, {"do": "notify", "users": ["bob"]}, last)
+    # By its number it would go on with the last and leave out the one that it is stuck at.
+    change(moved, second, bad, last)
+    one, other = desk.runs(alert)
+    assert (other.status, other.reason) == (
+        "stopped", "The workflow was changed while it waited: what was left of it is not done.",
+    )  # fmt: skip
+    commands.try_again(one, actor=ACTOR, now=desk.at(7))
+    with pytest.raises(Rejected, match="Only a run that is stuck"):
+        commands.try_again(other, actor=ACTOR, now=desk.at(7))
+    desk.go(7)
+    assert desk.told(alert) == ["bob"]
+    assert [len(run.steps) for run in desk.runs(alert)] == [4, 2]
