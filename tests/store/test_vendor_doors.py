@@ -173,7 +173,9 @@ def test_the_key_that_is_answered_closes_what_it_opened(desk: Desk, url: str, ke
     assert alert().status == "closed"
 
 
-@pytest.mark.parametrize("path", ["/v2/enqueue", "/v2/change/enqueue", "/generic/2010-04-15/create_event.json"])
+@pytest.mark.parametrize(
+    "path", ["/v2/enqueue", "/v2/enqueue/", "/v2/change/enqueue", "/generic/2010-04-15/create_event.json"]
+)
 @pytest.mark.parametrize(
     "body", [b"", b"[1]", b"{", b'"x"', b'{"routing_key": 7}', b'{"routing_key": "%s"}' % (b"0" * 32), b"[{}, {}]"]
 )

@@ -45,12 +45,12 @@ class Inbound:
         try:
             if path.startswith(PREFIX):
                 await self._take(scope, receive, send)
-            elif path in pagerduty.PATHS:
-                await pagerduty.handle(self.reception, scope, receive, send)
+            elif (plain := path.rstrip("/")) in pagerduty.PATHS:
+                await pagerduty.handle(self.reception, {**scope, "path": plain}, receive, send)
             else:
                 await opsgenie.handle(self.reception, scope, receive, send)
         except Refusal as refusal:
-            if path in pagerduty.PATHS:
+            if path.rstrip("/") in pagerduty.PATHS:
                 await pagerduty.refused(send, refusal)
             elif path.startswith(PREFIX):
                 await refuse(send, refusal.status, refusal.code, refusal.detail, headers=refusal.headers)
