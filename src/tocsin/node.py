@@ -177,7 +177,10 @@ class Node:
             if "config" in topics or "clock" in topics or time.monotonic() - looked_at >= POLL:
                 looked_at = time.monotonic()
                 self._registry.refresh()
-                clock.measure_if_due(connection)
+                if "clock" in topics:
+                    clock.measure(connection)
+                else:
+                    clock.measure_if_due(connection)
                 self.worker.revive()
                 if "clock" in topics:
                     self._wake_all()

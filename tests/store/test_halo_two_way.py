@@ -252,6 +252,12 @@ def test_a_message_is_decided_without_halo_while_it_refuses_tocsin_is_away_or_as
     drain(both.registry, both.numbers, both.now)
     assert both.inbox()[-1].reason.endswith("; decided without its system, which did not answer in 10 seconds")
     assert not both.inbox(status="Pending")
+    # Nor where the clock was set back meanwhile.
+    both.halo.log({"summary": "Nobody asks"}, DESK_AGENT)
+    both.server.hooks.run()
+    both.seconds -= 7200
+    drain(both.registry, both.numbers, both.now)
+    assert not both.inbox(status="Pending")
 
 
 def test_a_write_that_is_under_way_is_no_act_of_somebody_when_it_comes_back(both: Pair) -> None:

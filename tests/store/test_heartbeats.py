@@ -128,6 +128,30 @@ def test_a_node_that_was_away_raises_no_false_alarm(node: Doors, backup: Integra
     assert Alert.objects.count() == 1
 
 
+def test_a_machine_that_was_halted_or_whose_clock_went_ahead_raises_no_false_alarm(
+    node: Doors, backup: Integration
+) -> None:
+    ping(node, backup)
+    start, seconds = clock.now(), 0.0
+    turn = heartbeats.loop(node.registry, lambda: start + timedelta(seconds=seconds)).turn
+    turn()
+    due_at = row().due_at
+    assert due_at is not None
+    # Nobody listened for five hours. Its sender has as long again as it had left.
+    seconds = 5 * 3600
+    turn()
+    assert not Alert.objects.exists()
+    assert abs(row().due_at - due_at - timedelta(hours=5)) < timedelta(seconds=1)  # type: ignore[operator]
+    while seconds < 5 * 3600 + 64 * 60:
+        seconds += 20
+        turn()
+    assert not Alert.objects.exists()
+    while seconds < 5 * 3600 + 66 * 60:
+        seconds += 20
+        turn()
+    assert Alert.objects.get().subject == "Backup is silent"
+
+
 @pytest.mark.parametrize("problem", [psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction])
 def test_a_database_that_was_away_raises_no_false_alarm(
     node: Doors, backup: Integration, monkeypatch: pytest.MonkeyPatch, problem: type[psycopg.Error]

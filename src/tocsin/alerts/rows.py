@@ -6,6 +6,7 @@ Every function works on the connection passed in, inside the caller's transactio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import Cursor
@@ -129,6 +130,14 @@ def load(connection: Connection, ids: Sequence[int]) -> dict[int, AlertState]:
         )
         for row in found
     }
+
+
+def set_back(connection: Connection, ids: Iterable[int], by: timedelta, now: datetime) -> None:
+    """Mends when alerts were acknowledged by a clock that was set back since. They are locked."""
+    connection.execute(
+        "UPDATE alerts_acknowledgement SET at = at - %s WHERE alert_id = ANY(%s) AND at > %s",
+        (by, sorted(set(ids)), now),
+    )
 
 
 def gone(connection: Connection, user_ids: Iterable[int]) -> frozenset[int]:

@@ -24,6 +24,16 @@ class ClockOffset(models.Model):
     seconds = models.FloatField(default=0)
 
 
+class ClockSeen(models.Model):
+    """One row: what the clock of the database showed when a node last looked, so that one that was set is noticed. See
+    `clock_seen`."""
+
+    seen_at = models.DateTimeField()
+    #: When it last jumped, by the clock after that, and by how much: less than nothing where it was set back.
+    jumped_at = models.DateTimeField(null=True)
+    jumped_by = models.DurationField(null=True)
+
+
 class MailboxTrouble(models.Model):
     """A mailbox that could not be read when it was last looked at. See `mailbox_troubles`."""
 

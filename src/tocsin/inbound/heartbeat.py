@@ -151,6 +151,19 @@ def replanned(monitor: Monitor, plan: Plan, now: datetime) -> Monitor:
     return replace(monitor, due_at=max(due, now + plan.grace))
 
 
+def set_back(monitor: Monitor, plan: Plan, by: timedelta, now: datetime) -> Monitor:
+    """The monitor after the clock was set back by that much: what it heard in the future was heard so much earlier, and
+    what is expected is reckoned from then. One that was heard by a clock that was right stays as it is."""
+    last_at, started_at = (
+        at - by if at is not None and at > now else at for at in (monitor.last_at, monitor.started_at)
+    )
+    moved = replace(monitor, last_at=last_at, started_at=started_at)
+    if moved == monitor or monitor.due_at is None:
+        return moved
+    due_at = replanned(moved, plan, now).due_at
+    return replace(moved, due_at=min(monitor.due_at, due_at or monitor.due_at))
+
+
 def message(
     integration_id: int, name: str, ping: Ping | Silence, plan: Plan, monitor: Monitor, said: object
 ) -> dict[str, object]:

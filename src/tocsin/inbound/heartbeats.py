@@ -6,7 +6,7 @@ A ping and the loop lock the row first and the message's key after it, so that a
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -65,16 +65,22 @@ def record(door: Door, ping: Ping, said: object, now: datetime) -> dict[str, obj
     return heartbeat.message(door.id, door.name, ping, plan, before, said)
 
 
-def loop(registry: Registry) -> Loop:
-    """The loop that notices who is silent."""
+def loop(registry: Registry, read: Callable[[], datetime] = clock.now) -> Loop:
+    """The loop that notices who is silent. `read` reads the clock."""
     is_anew = True
+    listened_to: datetime | None = None
 
     def turn() -> bool:
-        nonlocal is_anew
-        now = clock.now()
-        if is_anew:
-            wait_anew(now)
+        nonlocal is_anew, listened_to
+        now = read()
+        # A machine that was halted, or a clock that was set ahead: nobody listened in between. A test clock is moved so
+        # that time has passed.
+        real = now - clock.jump()
+        away = real - listened_to if listened_to is not None else timedelta()
+        if is_anew or away > _UNHEARD:
+            wait_anew(now, away if away > _UNHEARD else timedelta())
             is_anew = False
+        listened_to = real
         try:
             return notice(registry, now)
         except Exception as error:
@@ -85,11 +91,15 @@ def loop(registry: Registry) -> Loop:
     return Loop("inbound heartbeats", turn, timedelta(seconds=1))
 
 
-def wait_anew(now: datetime) -> int:
-    """Gives senders that fell due while no node listened a minute from now: their pings may have been lost."""
+def wait_anew(now: datetime, away: timedelta = timedelta()) -> int:
+    """Gives senders that fell due while no node listened a minute from now, or as long as this one was `away`: their
+    pings may have been lost."""
+    # Whoever was away knows what fell due meanwhile; whoever starts, only what is due for long.
+    until = now if away else now - _UNHEARD
     with database.transaction() as connection:
         return connection.execute(
-            "UPDATE inbound_heartbeat SET due_at = %s WHERE due_at < %s", (now + timedelta(minutes=1), now - _UNHEARD)
+            "UPDATE inbound_heartbeat SET due_at = greatest(due_at + %s, %s) WHERE due_at < %s",
+            (away, now + timedelta(minutes=1), until),
         ).rowcount
 
 
@@ -172,6 +182,29 @@ def tell_again(integration_id: int, now: datetime) -> None:
     from tocsin.inbound.models import Heartbeat
 
     Heartbeat.objects.filter(integration_id=integration_id, health=Health.LATE, due_at=None).update(due_at=now)
+
+
+_AHEAD = """
+SELECT h.integration_id, h.health, h.last_at, h.started_at, h.due_at, i.settings
+FROM inbound_heartbeat h JOIN inbound_integration i ON i.id = h.integration_id
+WHERE h.last_at > %(now)s OR h.started_at > %(now)s ORDER BY h.integration_id FOR UPDATE OF h
+"""
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Mends what is expected of senders that were heard by a clock that was set back since. Returns of how many."""
+    defaults = load_kinds()[heartbeat.KIND].default_settings
+    found = database.rows(connection, _AHEAD, {"now": now})
+    for row in found:
+        monitor = Monitor(Health(row["health"]), row["last_at"], row["started_at"], row["due_at"])
+        try:
+            plan = heartbeat.plan_of({**defaults, **row["settings"]})
+        except (Rejected, ValueError, KeyError):
+            # Without a plan nothing is expected of it; its other rows must not wait for that.
+            log.exception("The heartbeat of integration %s has no plan that can be used.", row["integration_id"])
+            continue
+        _write(connection, row["integration_id"], heartbeat.set_back(monitor, plan, by, now))
+    return len(found)
 
 
 @dataclass(frozen=True, slots=True)

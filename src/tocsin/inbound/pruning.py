@@ -7,10 +7,10 @@ to be decided, nor the messages of a live alert.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
-from tocsin.core import clock, database, settings_store
+from tocsin.core import clock, clock_seen, database, settings_store
 from tocsin.core.database import Connection
 from tocsin.core.ids import first_uuid7
 from tocsin.core.loops import Loop
@@ -22,6 +22,8 @@ MOST_BYTES = 256 * 1024 * 1024
 #: A narrow table is looked through in so many turns, and not in slices smaller than that.
 TURNS = 120
 LEAST_BLOCKS = 200
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Of so many of the table's blocks the size of the messages is known well enough.
 SAMPLE = 1_000
@@ -78,12 +80,18 @@ class Pruning:
         """Removes messages past their retention, or the oldest over the size cap. True when there may be more."""
         with database.transaction() as connection:
             settings = settings_store.load(connection)
+            is_doubted = clock_seen.is_doubted(connection, now)
         before = now - timedelta(days=settings[settings_store.MESSAGE_RETENTION_DAYS.name])
+        if is_doubted:
+            # The clock may be far ahead: nothing is so old that it would go for that.
+            before = _NEVER
         with database.transaction() as connection:
             over = _over(connection, settings[settings_store.MESSAGE_SIZE_CAP_MB.name] * 1024 * 1024)
             most = min(over or MOST_BYTES, MOST_BYTES)
             if _remove(connection, before, over=over > 0, most=most, chunk=chunk):
                 return True
+        if is_doubted:
+            return False
         for table in _BESIDE:
             with database.transaction() as connection:
                 self._prune_beside(connection, table, before, now)

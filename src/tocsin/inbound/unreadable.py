@@ -48,7 +48,7 @@ def fail_open(
         return replace(decision, key=key)
     if key.live is not None:
         return _count(door, arrival, decision, key, key.live)
-    if key.newest is not None and now - key.newest < EVERY:
+    if key.newest is not None and abs(now - key.newest) < EVERY:
         return replace(decision, key=key)
     number = next_id()
     opening = _opening(door, arrival, rejected, raw, number, hashed, key.last_alert, now)

@@ -206,7 +206,7 @@ def _stopped(due: Due, alert: AlertFacts, now: datetime) -> Verdict | None:
         return Wait(ON_HOLD, max(until, now + timedelta(seconds=2)))
     if (until := _quiet_until(due, alert, now)) > now:
         return Wait(IN_QUIET_HOURS, until)
-    if (free_at := _free_at(due, alert)) is not None and free_at > now:
+    if (free_at := _free_at(due, alert, now)) is not None and free_at > now:
         return Wait(CAPPED, free_at)
     return None
 
@@ -219,11 +219,13 @@ def _quiet_until(due: Due, alert: AlertFacts, now: datetime) -> datetime:
     return quiet_until(person, Method(due.label, due.channel, due.address), alert.priority, now)
 
 
-def _free_at(due: Due, alert: AlertFacts) -> datetime | None:
+def _free_at(due: Due, alert: AlertFacts, now: datetime) -> datetime | None:
     """When the person's hour has room for another message; None where it always has. Critical alerts always leave."""
-    if not due.most_per_hour or len(due.left_before) < due.most_per_hour or alert.priority is Priority.CRITICAL:
+    # What left in the future left by a clock that was set back since: how long ago that was is not known.
+    left = sorted(at for at in due.left_before if at <= now)
+    if not due.most_per_hour or len(left) < due.most_per_hour or alert.priority is Priority.CRITICAL:
         return None
-    return sorted(due.left_before)[-due.most_per_hour] + timedelta(hours=1)
+    return left[-due.most_per_hour] + timedelta(hours=1)
 
 
 def _over(alert: AlertFacts) -> str:

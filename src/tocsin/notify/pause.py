@@ -49,6 +49,13 @@ def current(connection: Connection, now: datetime) -> CurrentPause | None:
     return None if found is None else CurrentPause(**found)
 
 
+def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
+    """Has a pause hold that began by a clock which was set back since. Its end is when somebody said."""
+    connection.execute(
+        "UPDATE notify_pause SET started_at = started_at - %s WHERE ended_at IS NULL AND started_at > %s", (by, now)
+    )
+
+
 def start(reason: str, until: datetime, actor: audit.Actor, now: datetime) -> Pause:
     """Pauses all paging until then; takes the place of a pause that holds already.
 

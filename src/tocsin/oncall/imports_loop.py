@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from psycopg.types.json import Jsonb
 
 from tocsin.core import clock, database
+from tocsin.core.database import Connection
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.loops import Loop
@@ -66,6 +67,15 @@ def loop() -> Loop:
     """The loop of a worker."""
     client = HttpClient()
     return Loop("calendar imports", lambda: turn(client, clock.now()), EVERY, frozenset({"config"}))
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
+    """Has calendars read so much earlier after the clock was set back by that much."""
+    connection.execute(
+        "UPDATE oncall_calendarimport SET due_at = due_at - %s WHERE id IN ("
+        "SELECT id FROM oncall_calendarimport WHERE due_at > %s ORDER BY id FOR UPDATE)",
+        (by, now),
+    )
 
 
 def turn(client: HttpClient, now: datetime) -> bool:

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.core import durations
+from tocsin.core.clock_seen import Jump
 from tocsin.operate.finding import Finding
 from tocsin.operate.presence import NodeSeen
 
 #: Whatever is due is done within this, or something is wrong.
 LATE = timedelta(seconds=60)
+
+#: That the clock was set back is told for so long.
+TOLD_OF_CLOCK = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Facts:
     stuck: Several = Several()
     #: Deliveries whose sender ended in mid-send a minute ago or more, and that nobody took up.
     lost: int = 0
+    #: The last time that the clock jumped.
+    jump: Jump | None = None
     #: What is short on the disks that Tocsin writes to.
     room: Sequence[Finding] = ()
 
@@ -78,6 +84,7 @@ def judge(facts: Facts) -> tuple[Found, ...]:
         *_forgotten(facts),
         *_stuck(facts),
         *_lost(facts),
+        *_clock(facts),
         *_room(facts),
     )
 
@@ -160,6 +167,31 @@ def _lost(facts: Facts) -> Iterator[Found]:
             f"{facts.lost} {'messages were' if many else 'message was'} being sent by a process that ended, and no "
             f"other has taken {'them' if many else 'it'} up.",
             "Look whether a node with the role worker runs, and what its log says.",
+        )
+
+
+def _clock(facts: Facts) -> Iterator[Found]:
+    jump = facts.jump
+    if jump is None:
+        return
+    if jump.is_back and timedelta() <= facts.now - jump.at < TOLD_OF_CLOCK:
+        yield Found(
+            "clock_set_back",
+            "The clock was set back",
+            f"The clock of the database's machine was set back by {durations.say(-jump.by)}. What waited was brought "
+            "forward by that, and each alert says so; what came before has times that are too late by it.",
+            "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
+            "(`timedatectl set-local-rtc 0`).",
+            is_warning=True,
+        )
+    elif jump.is_doubted(facts.now):
+        yield Found(
+            "clock_ahead",
+            "The clock is far ahead of where it was",
+            f"The clock of the database's machine is {durations.say(jump.by)} further than when it was last looked at. "
+            "Nothing is removed by its age for a day.",
+            "If Tocsin was not switched off for so long, set that machine's clock right before the day is over.",
+            is_warning=True,
         )
 
 

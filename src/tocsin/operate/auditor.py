@@ -87,9 +87,11 @@ def audit(connection: Connection, now: datetime, room: Sequence[Finding] = ()) -
     return found
 
 
+# One that was done in the future was done before the clock was set back.
 _CLAIM = """
 UPDATE operate_audit SET checked_at = clock_timestamp(), node = %(node)s
-WHERE id IN (SELECT id FROM operate_audit WHERE id = 1 AND checked_at <= clock_timestamp() - %(recent)s
+WHERE id IN (SELECT id FROM operate_audit WHERE id = 1
+             AND checked_at NOT BETWEEN clock_timestamp() - %(recent)s AND clock_timestamp() + %(recent)s
              FOR NO KEY UPDATE SKIP LOCKED)
 """
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from tocsin.alerts.states import LIVE
-from tocsin.core import database
+from tocsin.core import clock_seen, database
 from tocsin.core.database import Connection
 from tocsin.escalation.loop import STUCK_AFTER
 from tocsin.notify import pause
@@ -32,6 +32,7 @@ def gather(connection: Connection, now: datetime) -> Facts:
         forgotten=_several(connection, _FORGOTTEN, {}),
         stuck=_several(connection, _STUCK, {"live": _LIVE, "stuck": STUCK_AFTER}),
         lost=_lost(connection),
+        jump=clock_seen.last_jump(connection),
     )
 
 

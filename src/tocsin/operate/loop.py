@@ -1,10 +1,10 @@
-"""The loops of this room: every node says that it lives; workers audit and remove what is old."""
+"""The loops of this room: every node says that it lives; workers look at the clock, audit, and remove what is old."""
 
 from __future__ import annotations
 
 from tocsin.core import clock
 from tocsin.core.loops import Loop
-from tocsin.operate import auditor, coverage_mail, presence, retention
+from tocsin.operate import auditor, clock_jumps, coverage_mail, presence, retention
 from tocsin.operate.auditor import Auditor
 from tocsin.operate.presence import Presence
 
@@ -20,6 +20,7 @@ def node_loop(node: Presence) -> Loop:
 def loops() -> tuple[Loop, ...]:
     """The loops of a worker."""
     return (
+        clock_jumps.loop(),
         Loop("auditor", Auditor().turn, auditor.EVERY),
         coverage_mail.loop(),
         Loop("retention", lambda: retention.turn(clock.now()), retention.EVERY),

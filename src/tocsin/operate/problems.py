@@ -114,6 +114,17 @@ ON CONFLICT (id) DO UPDATE SET title = excluded.title, detail = excluded.detail,
 """
 
 
+def set_back(connection: Connection, by: timedelta, now: datetime) -> None:
+    """Mends what is known of problems after the clock was set back by that much: or none would be certain, or told,
+    until it is there again. And forgets nodes that were heard of in the future: those that live say so again."""
+    for column in ("since", "seen_at", "ended_at", "told_at", "last_told_at"):
+        connection.execute(
+            database.literal(f"UPDATE operate_problem SET {column} = {column} - %(by)s WHERE {column} > %(now)s"),
+            {"by": by, "now": now},
+        )
+    connection.execute("DELETE FROM operate_node WHERE seen_at > clock_timestamp()")
+
+
 def keep(connection: Connection, changed: Sequence[Problem], now: datetime) -> None:
     """Writes what changed, and removes what has long been over."""
     if changed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.core import database
@@ -158,6 +158,20 @@ def write_step(connection: Connection, run: RunRow, step: Mapping[str, object]) 
         "UPDATE workflows_run SET step = %s, steps = steps || %s::jsonb, failures = 0, error = '' WHERE id = %s",
         (run.progress.step + 1, as_storable_json([step]), run.id),
     )
+
+
+_SET_BACK = """
+UPDATE workflows_run SET due_at = due_at - %(by)s WHERE id IN (
+  SELECT id FROM workflows_run WHERE due_at > %(now)s ORDER BY id FOR NO KEY UPDATE)
+"""
+
+
+def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
+    """Has runs wait less long after the clock was set back by that much; one that waits for a real moment looks, and
+    waits on. Returns how many."""
+    moved = connection.execute(_SET_BACK, {"by": by, "now": now}).rowcount
+    connection.execute("UPDATE workflows_limit SET since = since - %s WHERE since > %s", (by, now))
+    return moved
 
 
 def fail(

@@ -12,11 +12,13 @@ from tocsin.inbound.heartbeat import (
     Health,
     Monitor,
     Ping,
+    Plan,
     Silence,
     expected_after,
     pinged,
     plan_of,
     replanned,
+    set_back,
     silent,
 )
 
@@ -111,3 +113,31 @@ def test_after_any_ping_something_is_awaited_in_the_future(pings: list[tuple[Pin
         monitor = pinged(monitor, plan, ping, now)  # type: ignore[arg-type]
         assert monitor.due_at is not None
         assert monitor.last_at == now
+
+
+@given(
+    st.sampled_from([HOURLY, RUN, plan_of({"cron": "0 2 * * *", "grace": "10m", "time_zone": "Europe/Zurich"})]),
+    st.lists(st.tuples(st.sampled_from(Ping), st.integers(0, 7200)), min_size=1, max_size=6),
+    st.integers(6, 10**6),
+)
+def test_after_a_clock_was_set_back_nothing_is_expected_later_and_nothing_was_heard_in_the_future(
+    plan: Plan, pings: list[tuple[Ping, int]], seconds: int
+) -> None:
+    monitor, now = Monitor(), NOW
+    for ping, wait in pings:
+        now += timedelta(seconds=wait)
+        monitor = pinged(monitor, plan, ping, now)
+    by = timedelta(seconds=seconds)
+    right = set_back(monitor, plan, by, now - by)
+    assert monitor.last_at is not None
+    assert monitor.due_at is not None
+    assert right.last_at == now - by
+    assert right.due_at is not None
+    assert right.due_at <= monitor.due_at
+    assert right.due_at > now - by
+    assert set_back(right, plan, by, now - by) == right
+
+
+def test_a_beat_that_was_heard_by_the_clock_that_was_ahead_is_expected_after_its_interval() -> None:
+    ahead = pinged(Monitor(), HOURLY, Ping.BEAT, after(120))
+    assert set_back(ahead, HOURLY, timedelta(minutes=120), NOW) == pinged(Monitor(), HOURLY, Ping.BEAT, NOW)

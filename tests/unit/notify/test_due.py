@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 from tocsin.alerts.states import AlertStatus, Priority
 from tocsin.notify.bundling import WINDOW, Room, arrange
 from tocsin.notify.channels.registry import address_problem
-from tocsin.notify.due import BUNDLED_LATER, ON_HOLD, AlertFacts, Cancel, Due, Fail, Send, Verdict, Wait, verdict
+from tocsin.notify.due import (
+    BUNDLED_LATER,
+    CAPPED,
+    ON_HOLD,
+    AlertFacts,
+    Cancel,
+    Due,
+    Fail,
+    Send,
+    Verdict,
+    Wait,
+    verdict,
+)
 from tocsin.notify.states import Purpose
 
 NOW = datetime.fromisoformat("2026-11-24T09:15:00+00:00")
@@ -49,6 +61,13 @@ def test_a_page_of_a_live_alert_is_sent() -> None:
 )
 def test_a_page_that_is_needed_no_more_is_cancelled_with_the_reason(alert: dict[str, Any], reason: str) -> None:
     assert judged(due(alert=replace(ALERT, **alert)), NOW) == Cancel(reason)
+
+
+def test_what_left_by_a_clock_that_was_ahead_is_not_counted_by_the_hour() -> None:
+    hour = due(most_per_hour=2, left_before=(NOW - 40 * SECOND, NOW - SECOND))
+    assert judged(hour, NOW) == Wait(CAPPED, NOW - 40 * SECOND + timedelta(hours=1))
+    ahead = timedelta(hours=2)
+    assert judged(replace(hour, left_before=(NOW - SECOND, NOW + ahead)), NOW) == Send()
 
 
 def test_a_page_by_a_contact_method_that_the_person_uses_no_more_fails_with_the_reason() -> None:

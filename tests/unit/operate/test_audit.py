@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from tocsin.core.clock_seen import Jump
 from tocsin.operate.audit import Facts, Found, Several, Waiting, judge
 from tocsin.operate.presence import LoopSeen, NodeSeen
 
@@ -102,3 +103,19 @@ def test_every_problem_says_what_to_do(well: Facts) -> None:
     found = judge(facts)
     assert len(found) == len(set(ids(found))) == 7
     assert all(one.remedy.endswith(".") and one.detail.endswith(".") and not one.title.endswith(".") for one in found)
+
+
+def test_a_clock_that_was_set_back_is_told_for_an_hour_and_the_outside_hears_that_paging_works(well: Facts) -> None:
+    facts = replace(well, jump=Jump(well.now - timedelta(minutes=59), timedelta(hours=-2)))
+    (found,) = judge(facts)
+    assert (found.id, found.is_warning) == ("clock_set_back", True)
+    assert "set back by 2 hours" in found.detail
+    assert judge(replace(facts, jump=Jump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
+
+
+def test_a_clock_that_is_far_ahead_is_told_for_as_long_as_nothing_is_removed(well: Facts) -> None:
+    facts = replace(well, jump=Jump(well.now - timedelta(hours=23), timedelta(days=365)))
+    (found,) = judge(facts)
+    assert (found.id, found.is_warning) == ("clock_ahead", True)
+    assert "365 days further" in found.detail
+    assert judge(replace(facts, jump=Jump(well.now - timedelta(days=1), timedelta(days=365)))) == ()

@@ -17,8 +17,9 @@ from tocsin.core.migrating import Migration
 #: What Django keeps of the migrations themselves. It is made by applying them, and never copied.
 MIGRATIONS = "django_migrations"
 
-#: What a copy needs not: of processes that run, and what a loop makes again out of the other tables.
-PASSING = frozenset({"operate_node", "alerts_alerttext", "inbound_messagetext"})
+#: What a copy needs not: of processes that run, of this machine's clock, and what a loop makes again out of the other
+#: tables.
+PASSING = frozenset({"operate_node", "core_clockseen", "alerts_alerttext", "inbound_messagetext"})
 
 
 def applied(connection: Connection) -> list[Migration]:

@@ -147,6 +147,20 @@ JUDGEMENTS = (
     _("Pages are late"),
     _("Messages wait to be decided"),
     _("Alerts are forgotten"),
+    _("The clock was set back"),
+    _("The clock of the database's machine was set back by {span}"),
+    _(
+        "What waited was brought forward by that, and each alert says so; what came before has times that are too late "
+        "by it"
+    ),
+    _(
+        "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
+        "(`timedatectl set-local-rtc 0`)"
+    ),
+    _("The clock is far ahead of where it was"),
+    _("The clock of the database's machine is {span} further than when it was last looked at"),
+    _("Nothing is removed by its age for a day"),
+    _("If Tocsin was not switched off for so long, set that machine's clock right before the day is over"),
     _("The disk is nearly full"),
     _("When it is full nothing can be stored, and nobody is paged"),
     _("Escalation is stuck"),

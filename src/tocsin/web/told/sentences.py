@@ -150,6 +150,7 @@ SENTENCES = (
     _("Escalation starts again at step 1; nobody counts as having acted"),
     _("Escalation goes on: too few acknowledgements stand"),
     _("Escalation goes on: the step then due fires"),
+    _("The database's clock was set back by {span}: what waits comes so much earlier"),
     _('Escalation stops; "Still on it?" is asked in {span_in} if it is neither taken nor closed'),
     _('Escalation pauses for {span}; "Still on it?" is asked in {span_in} if it is neither taken nor closed'),
     _(

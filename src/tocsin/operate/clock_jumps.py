@@ -1,0 +1,87 @@
+"""Notices that the database's clock was set back, and has all that waits come so much earlier, in the transaction that
+notes it: exactly once, whichever node looks first, and after a restart too. Never makes anything later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from psycopg import errors
+
+from tocsin.core import clock, clock_seen, database
+from tocsin.core.clock_seen import Jump
+from tocsin.core.database import Connection
+from tocsin.core.durations import say
+from tocsin.core.loops import Loop
+from tocsin.escalation import set_back as escalation
+from tocsin.inbound import heartbeats
+from tocsin.inbound.shaping import set_back as openings
+from tocsin.notify import pause
+from tocsin.notify import set_back as notify
+from tocsin.oncall import imports_loop
+from tocsin.operate import problems
+from tocsin.outbound import set_back as outbound
+from tocsin.workflows import table as workflows
+
+log = logging.getLogger(__name__)
+
+#: How often the clock is looked at: by so much at most a wait is still too long after it was set back.
+EVERY = timedelta(seconds=5)
+
+type Mend = Callable[[Connection, timedelta, datetime], object]
+
+# In the order of the locks (ADR 6): heartbeats come before the keys of their messages, keys and workflow runs before
+# alerts, and those before what hangs on them.
+_MENDS: tuple[tuple[str, Mend], ...] = (
+    ("the pause of all paging", pause.set_back),
+    ("heartbeats", heartbeats.set_back),
+    ("openings that wait", openings.set_back),
+    ("workflows", workflows.set_back),
+    ("escalation", escalation.set_back),
+    ("messages to people", notify.set_back),
+    ("calls of other systems", outbound.set_back),
+    ("calendars", imports_loop.set_back),
+    ("problems", problems.set_back),
+)
+
+
+def loop() -> Loop:
+    """The loop of a worker."""
+    return Loop("clock", turn, EVERY, frozenset({"clock"}))
+
+
+def turn(read: Callable[[Connection], datetime] = clock.of_database) -> bool:
+    """Looks once. Never more to do at once."""
+    jump = database.retry_once(lambda: _look(read))
+    if not jump.by:
+        return False
+    if jump.is_back:
+        log.error("The database's clock was set back by %s; what waits was brought forward by that.", say(-jump.by))
+    else:
+        log.warning("The database's clock is %s further than when it was last looked at.", say(jump.by))
+    return False
+
+
+def _look(read: Callable[[Connection], datetime]) -> Jump:
+    with database.transaction() as connection:
+        now, jump = clock_seen.look(connection, read)
+        if jump.is_back:
+            for what, mend in _MENDS:
+                _mend(connection, what, mend, -jump.by, now)
+        if jump.by:
+            # All nodes measure the clock again, and all loops look at what is due.
+            database.hint(connection, "clock")
+        return jump
+
+
+def _mend(connection: Connection, what: str, mend: Mend, by: timedelta, now: datetime) -> None:
+    """One kind of what waits. A fault in one must not keep the others waiting."""
+    try:
+        with connection.transaction():
+            mend(connection, by, now)
+    except Exception as error:  # one kind's edge
+        if database.is_unavailable(error) or isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
+            # All of it is done again.
+            raise
+        log.exception("What waits could not be brought forward after the clock was set back: %s.", what)

@@ -1,0 +1,345 @@
+"""A clock that is set back makes nothing wait for longer, on real rows: once, with two nodes, and through a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.store import workflows
+from tests.store.escalating import Desk, wired
+from tests.store.ingest import make_integration
+from tests.store.sending import Post, post_office
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.access.models import AuditEntry
+from tocsin.alerts.models import Acknowledgement, Alert
+from tocsin.alerts.orders import Acknowledge, Hold
+from tocsin.core import clock, clock_seen, database
+from tocsin.core.database import Connection
+from tocsin.escalation.models import Run
+from tocsin.inbound.models import DelayedOpening, Heartbeat, Tally
+from tocsin.notify import pause, queue
+from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, ProviderHealth
+from tocsin.notify.plan import Start
+from tocsin.operate import auditor, clock_jumps, retention
+from tocsin.operate.models import Audit, Problem
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MINUTE = timedelta(minutes=1)
+#: By so much, in minutes, the clock is ahead in most tests here.
+BY = 120.0
+
+
+@pytest.fixture
+def desk(database: str, now: datetime) -> Iterator[Desk]:
+    with wired():
+        yield Desk(now)
+
+
+def look(at: datetime) -> None:
+    """A node looks at the clock, which shows this."""
+    clock_jumps.turn(lambda connection: at)
+
+
+def set_back(right: datetime, by: float = BY) -> None:
+    """The clock, last seen at `right` and so many minutes more, shows `right`."""
+    look(right + by * MINUTE)
+    look(right)
+
+
+def test_the_next_step_comes_as_long_after_the_last_as_its_policy_says(desk: Desk) -> None:
+    alert = desk.open(BY)
+    desk.turn(BY)
+    look(desk.at(BY + 1))
+    look(desk.at(1))
+    assert desk.run(alert).due_at == desk.at(5)
+    desk.turn(4.9)
+    assert {who for who, *_ in desk.pages(alert)} == {"alice"}
+    desk.turn(5)
+    assert {who for who, *_ in desk.pages(alert)} == {"alice", "bob"}
+    assert desk.timeline(alert)[2] == (
+        "The database's clock was set back by 2 hours: what waits comes so much earlier."
+    )
+
+
+def test_a_page_that_waits_for_its_turn_among_ones_ways_leaves_as_long_after_the_step(desk: Desk) -> None:
+    alert = desk.open(BY)
+    desk.turn(BY)
+    set_back(desk.at(0))
+    assert desk.pages(alert) == [("alice", "email", 0, "queued"), ("alice", "sms", 3, "queued")]
+
+
+def test_the_same_jump_counts_once(desk: Desk) -> None:
+    alert = desk.open(BY)
+    desk.turn(BY)
+    set_back(desk.at(0))
+    for minute in (0.01, 0.1, 1):
+        look(desk.at(minute))
+    assert desk.run(alert).due_at == desk.at(5)
+    assert len([said for said in desk.timeline(alert) if "clock" in said]) == 1
+
+
+def test_two_nodes_that_look_at_once_count_it_once(desk: Desk) -> None:
+    alert = desk.open(BY)
+    desk.turn(BY)
+    look(desk.at(BY))
+    with ThreadPoolExecutor(4) as nodes:
+        list(nodes.map(look, [desk.at(0)] * 8))
+    assert desk.run(alert).due_at == desk.at(5)
+    assert len([said for said in desk.timeline(alert) if "clock" in said]) == 1
+
+
+def test_a_node_that_is_killed_in_the_middle_leaves_all_of_it_to_the_next(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert = desk.open(BY)
+    desk.turn(BY)
+    look(desk.at(BY))
+
+    def killed(connection: Connection, by: timedelta, now: datetime) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clock_jumps, "_MENDS", (*clock_jumps._MENDS, ("its end", killed)))
+        with pytest.raises(KeyboardInterrupt):
+            look(desk.at(0))
+    assert desk.run(alert).due_at == desk.at(BY + 5)
+    # Another process: it knows of the clock what the row says.
+    look(desk.at(0.5))
+    assert desk.run(alert).due_at == desk.at(5.5)
+
+
+def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    alert = desk.open(BY)
+    desk.turn(BY)
+
+    def broken(connection: Connection, by: timedelta, now: datetime) -> None:
+        connection.execute("SELECT 1 / 0")
+
+    monkeypatch.setattr(clock_jumps, "_MENDS", (("the first", broken), *clock_jumps._MENDS))
+    set_back(desk.at(0))
+    assert desk.run(alert).due_at == desk.at(5)
+
+
+def test_a_clock_that_goes_on_or_is_a_moment_behind_changes_nothing(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    for seconds in (0, 5, 3, 60, 57, 86_000):
+        look(desk.start + timedelta(seconds=seconds))
+    assert desk.run(alert).due_at == desk.at(5)
+    with database.transaction() as connection:
+        assert clock_seen.last_jump(connection) is None
+
+
+def test_a_hold_and_a_pause_end_when_somebody_said(desk: Desk) -> None:
+    held, paused = desk.open(BY), desk.open(BY)
+    desk.turn(BY)
+    desk.act(held, Hold(actor=desk.actor("alice"), until=desk.at(BY + 30)), BY)
+    pause.start("Core switch", desk.at(BY + 60), COMMAND_LINE, desk.at(BY))
+    desk.turn(BY + 5)
+    set_back(desk.at(0))
+    assert (desk.run(held).due_at, desk.run(paused).due_at) == (desk.at(BY + 30), desk.at(BY + 60))
+    # And all paging is paused still, although by the clock that is right it was not yet when that began.
+    desk.turn(6)
+    assert {who for who, *_ in desk.pages(paused)} == {"alice"}
+
+
+def test_an_acknowledgement_stands_for_as_long_as_its_policy_says(desk: Desk) -> None:
+    alert = desk.open(BY)
+    desk.turn(BY)
+    desk.act(alert, Acknowledge(actor=desk.actor("alice")), BY + 1)
+    set_back(desk.at(1))
+    assert Acknowledgement.objects.get().at == desk.at(1)
+    assert desk.run(alert).due_at == desk.at(31)
+    desk.turn(31)
+    assert [who for who, *_ in desk.pages(alert, "still_on_it")] == ["alice"]
+
+
+def test_a_run_that_fails_or_cannot_be_read_is_tried_again_so_much_earlier_too(desk: Desk) -> None:
+    failing, unreadable = desk.open(BY), desk.open(BY)
+    Run.objects.filter(alert=failing).update(failures=5, error="It broke.", due_at=desk.at(BY + 60))
+    Run.objects.filter(alert=unreadable).update(progress={"step": "no number"}, due_at=desk.at(BY + 60))
+    set_back(desk.at(0))
+    assert desk.run(failing).due_at == desk.run(unreadable).due_at == desk.at(60)
+    assert (desk.run(failing).failures, desk.run(failing).error) == (5, "It broke.")
+
+
+def test_very_many_runs_are_moved_and_none_is_left_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.escalation.set_back.CHUNK", 3)
+    for _ in range(10):
+        desk.open(BY)
+    set_back(desk.at(0))
+    assert set(Run.objects.values_list("due_at", flat=True)) == {desk.at(0)}
+
+
+def test_a_node_whose_own_clock_was_set_measures_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with database.transaction() as connection:
+        clock.measure(connection)
+        monkeypatch.setattr(clock, "_skew", timedelta(hours=-2))
+        clock.measure_if_due(connection)
+        assert clock.skew() == timedelta(hours=-2), "measured a moment ago"
+        monkeypatch.setattr(clock, "_started", clock._started - 7200)
+        clock.measure_if_due(connection)
+        assert abs(clock.skew()) < timedelta(seconds=1)
+
+
+# What is sent
+
+
+@pytest.fixture
+def post(database: str, now: datetime) -> Iterator[Post]:
+    with post_office(now) as office:
+        yield office
+
+
+@pytest.mark.parametrize(("begin", "sends"), [("11:00", True), ("09:00", False)])
+def test_quiet_hours_hold_a_page_back_by_the_clock_that_is_right(post: Post, begin: str, sends: bool) -> None:
+    """It is 09:15, and by the clock that is ahead 11:15."""
+    quiet = {"from": begin, "to": "12:00", "let_through": "critical"}
+    sms = {"label": "SMS", "channel": "sms", "address": "+41790000001"}
+    dora = post.user("dora", sms, time_zone="UTC", contact_rules={"quiet_hours": [quiet]})
+    post.seconds = BY * 60
+    alert = post.alert()
+    Alert.objects.update(priority="high")
+    with database.transaction() as connection:
+        queue.queue(connection, [Start(alert, post.now, "Dora is primary.", dora.pk)], post.now)
+    set_back(post.at(0))
+    post.go(1)
+    (page,) = post.deliveries(alert)
+    assert page.status == ("sent" if sends else "queued")
+    if not sends:
+        assert page.due_at == post.at(165 * 60)
+        # One that was tried at that moment waits for its next try.
+        Delivery.objects.update(attempts=1, due_at=post.at(165 * 60 + 30), reason="1 try failed; it is tried again.")
+        set_back(post.at(0))
+        assert post.deliveries(alert)[0].due_at == post.at(45 * 60 + 30)
+
+
+def test_limits_receipts_and_troubles_of_providers_are_over_so_much_earlier(now: datetime) -> None:
+    ahead = now + BY * MINUTE
+    ProviderHealth.objects.create(name="Twilio", is_open=True, retry_at=ahead + MINUTE, free_at=ahead + MINUTE)
+    ProviderHealth.objects.create(name="Mail", retry_at=now - MINUTE)
+    alert_page = Notification.objects.create(id="0" * 32, purpose="page", channel="sms", address="+1", created_at=ahead)
+    AwaitedReceipt.objects.create(delivery=alert_page.id, due_at=ahead + 2 * MINUTE, waited=120)
+    set_back(now)
+    twilio, mail = ProviderHealth.objects.order_by("-name")
+    assert (twilio.retry_at, twilio.free_at) == (now + MINUTE, now + MINUTE)
+    assert (mail.retry_at, mail.free_at) == (now - MINUTE, None)
+    assert AwaitedReceipt.objects.get().due_at == now + 2 * MINUTE
+
+
+# What comes in
+
+
+def test_an_opening_that_waits_for_a_while_opens_as_long_after_it_came(now: datetime) -> None:
+    ahead = now + BY * MINUTE
+    door = make_integration(settings={"anyway": True})
+    rows = {}
+    for number, wait in enumerate(("wait", "every", "flapping", "count", "hours", "maintenance")):
+        rows[wait] = DelayedOpening.objects.create(
+            key_hash=bytes([number]) * 32,
+            integration=door,
+            wait=wait,
+            since=ahead,
+            due_at=ahead + 5 * MINUTE,
+            why="later",
+        )
+    Tally.objects.create(hash=b"t" * 32, until=ahead + MINUTE, at=ahead, tokens=0, times=[now, ahead], touched_at=ahead)
+    set_back(now)
+    for wait, row in rows.items():
+        row.refresh_from_db()
+        assert row.due_at == (now if wait in ("wait", "every", "flapping") else ahead) + 5 * MINUTE, wait
+    tally = Tally.objects.get()
+    assert (tally.until, tally.at, tally.times) == (now + MINUTE, now, [now, now])
+
+
+def test_a_sender_that_was_heard_by_the_clock_that_was_ahead_is_expected_so_much_earlier(now: datetime) -> None:
+    ahead = now + BY * MINUTE
+    heard, before = (
+        make_integration(name, "heartbeat", settings={"interval": "1h", "anyway": True}) for name in ("Heard", "Before")
+    )
+    Heartbeat.objects.create(integration=heard, health="up", last_at=ahead, due_at=ahead + 65 * MINUTE)
+    # Once a day, and heard by a clock that was right: no false alarm two hours before its time.
+    Heartbeat.objects.create(integration=before, health="up", last_at=now - MINUTE, due_at=now + 24 * 60 * MINUTE)
+    set_back(now)
+    one, other = Heartbeat.objects.order_by("integration_id")
+    assert (one.last_at, one.due_at) == (now, now + 65 * MINUTE)
+    assert (other.last_at, other.due_at) == (now - MINUTE, now + 24 * 60 * MINUTE)
+
+
+def test_a_workflow_that_waits_acts_as_long_after_its_cause(now: datetime) -> None:
+    with workflows.wired():
+        desk = workflows.Desk(now)
+        desk.workflow("Chase", trigger={"on": "unacknowledged", "for": "15m"})
+        alert = desk.open(BY)
+        set_back(desk.at(0))
+        assert [run.due_at for run in desk.runs(alert)] == [desk.at(15)]
+
+
+# What is told
+
+
+def audit(at: datetime) -> list[str]:
+    with database.transaction() as connection:
+        return [one.id for one in auditor.audit(connection, at)]
+
+
+def test_administrators_are_told_that_the_clock_was_set_back(desk: Desk) -> None:
+    set_back(desk.at(0))
+    assert audit(desk.at(0)) == ["clock_set_back"]
+    audit(desk.at(0.5))
+    told = Notification.objects.get(purpose="notice", user=desk.users["erin"])
+    assert told.data["title"] == "Tocsin: The clock was set back"
+    assert "was set back by 2 hours" in told.data["text"]
+    assert audit(desk.at(60)) == []
+
+
+def test_a_problem_that_began_in_the_future_is_told_all_the_same(desk: Desk) -> None:
+    ahead = desk.at(BY)
+    Problem.objects.create(
+        id="clock_set_back", title="Old", detail="Old.", remedy="None.", since=ahead, seen_at=ahead, ended_at=ahead,
+        told_at=ahead, last_told_at=ahead,
+    )  # fmt: skip
+    set_back(desk.at(0))
+    problem = Problem.objects.get()
+    assert problem.since == problem.last_told_at == desk.at(0)
+
+
+def test_audits_go_on_after_the_clock_was_set_back(desk: Desk) -> None:
+    watch = auditor.Auditor(now=lambda: desk.at(0), heartbeat_url=lambda: None, room=tuple, name="pager1")
+    watch.turn()
+    with database.transaction() as connection:
+        connection.execute("UPDATE operate_audit SET checked_at = clock_timestamp() + interval '2 hours', node = 'old'")
+    watch.turn()
+    assert Audit.objects.get().node == "pager1"
+
+
+# Far ahead
+
+
+def test_nothing_is_removed_by_its_age_for_a_day_after_the_clock_went_far_ahead(now: datetime) -> None:
+    AuditEntry.objects.create(at=now, actor_name="erin", action="update")
+    year = timedelta(days=500)
+    look(now)
+    look(now + year)
+    retention.turn(now + year)
+    assert AuditEntry.objects.exists()
+    assert audit(now + year) == ["clock_ahead"]
+    # Set right before the day is over: nothing was lost.
+    look(now + MINUTE)
+    retention.turn(now + MINUTE)
+    assert AuditEntry.objects.exists()
+    assert audit(now + MINUTE) == ["clock_set_back"]
+
+
+def test_after_a_day_it_is_believed(now: datetime) -> None:
+    month = timedelta(days=30)
+    look(now)
+    look(now + month)
+    with database.transaction() as connection:
+        assert clock_seen.is_doubted(connection, now + month + timedelta(hours=23))
+        assert not clock_seen.is_doubted(connection, now + month + timedelta(days=1))
+    assert audit(now + month + timedelta(days=1)) == []
