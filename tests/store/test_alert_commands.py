@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
@@ -29,7 +29,7 @@ from tocsin.alerts.orders import (
 )
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.core import database
+from tocsin.core import database, dependents
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import Integration
@@ -147,6 +147,43 @@ def test_undo_gives_an_alert_back_to_nobody_whose_account_was_deleted_meanwhile(
     with pytest.raises(Rejected, match="has no account any more; it cannot go back to them"):
         commands.act(number, Undo(actor=alice), now=NOW + timedelta(seconds=30))
     assert commands.state_of(number) == before
+
+
+@pytest.mark.parametrize("what", ["assign", "acknowledge", "undo"])
+def test_an_alert_does_not_come_to_somebody_who_is_deleted_in_that_moment(
+    integration: Integration, alice: Actor, what: str
+) -> None:
+    """Nobody would have it, and nobody be paged."""
+    number, dora = opened(integration), person("dora")
+    gives = Assign(actor=alice, name=dora.name, user_id=dora.user_id)
+    if what == "undo":
+        commands.act(number, gives, now=NOW)
+        commands.act(number, Unassign(actor=alice), now=NOW)
+    order = {"assign": gives, "acknowledge": Acknowledge(actor=dora), "undo": Undo(actor=alice)}[what]
+
+    def act() -> str:
+        try:
+            commands.act(number, order, now=NOW)
+        except Rejected as refused:
+            return refused.code
+        return "done"
+
+    with ThreadPoolExecutor(1) as other:
+        acts: list[Future[str]] = []
+
+        def needs_nothing(_user: int) -> list[str]:
+            acts.append(other.submit(act))
+            wait_for_waiters(unless=acts[0].done)
+            return []
+
+        dependents.register("user", needs_nothing)
+        try:
+            people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
+        finally:
+            dependents._asks["user"].remove(needs_nothing)
+        assert acts[0].result() == "not_possible"
+    alert = Alert.objects.get(pk=number)
+    assert (alert.status, alert.acknowledgements.count()) == ("open", 0)
 
 
 def test_undo_gives_no_acknowledgement_back_whose_person_was_deleted_meanwhile(

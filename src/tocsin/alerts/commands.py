@@ -11,6 +11,7 @@ from dataclasses import replace as replace_fields
 from datetime import datetime
 
 from msgspec.structs import replace
+from psycopg.errors import ForeignKeyViolation
 
 from tocsin.alerts import lifecycle, rows, searching, undo
 from tocsin.alerts.openings import NewAlert, Opening
@@ -24,6 +25,8 @@ from tocsin.core.ids import lock_number
 
 #: So many alerts at most are changed in one transaction of a bulk command.
 CHUNK = 100
+
+GONE = "An account that this is about was deleted in this moment."
 
 #: So many tags an alert can have: as many as a message can give it.
 MOST_TAGS = 50
@@ -41,9 +44,13 @@ class Outcome:
 def act(alert_id: int, command: Command, *, now: datetime) -> Outcome:
     """Applies one command to one alert, in a transaction of its own.
 
-    Raises Rejected: `not_found`, or what `lifecycle.apply` raises; its sentence says how the alert stands.
+    Raises Rejected: `not_found`, or what `lifecycle.apply` raises; its sentence says how the alert stands. Or
+    `not_possible`, where an account that it is about was deleted in that moment.
     """
-    return database.retry_once(lambda: _act(alert_id, command, now))
+    try:
+        return database.retry_once(lambda: _act(alert_id, command, now))
+    except ForeignKeyViolation:
+        raise Rejected("not_possible", GONE) from None
 
 
 def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[Outcome | Rejected]:

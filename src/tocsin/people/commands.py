@@ -175,9 +175,12 @@ def delete_user(user: User, *, actor: Actor, now: datetime) -> None:
     with transaction.atomic():
         configuration.lock()
         _refuse_last_administrator(user)
-        dependents.refuse_deletion("user", user.pk, user.username)
         before, number, email = user_spec(user), user.pk, user.email
         dependents.forget("user", number)
+        # The last of the locks. Whoever gives them an alert from here on waits for the end of this, and is refused: it
+        # would be nobody's, and page nobody.
+        list(User.objects.select_for_update().filter(pk=number))
+        dependents.refuse_deletion("user", number, user.username)
         user.delete()
         audit.record_change(
             actor, now=now, object_type="user", object_id=number, object_name=user.username, before=before, after=None

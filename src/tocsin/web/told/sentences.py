@@ -89,6 +89,7 @@ SENTENCES = (
     _("Undone: {said} of alert {number}"),
     _("Undo works for one minute"),
     _("Whoever answered alert {number} then has no account any more; it cannot go back to them"),
+    _("An account that this is about was deleted in this moment"),
     _("There is nothing of yours to undo on alert {number}"),
     _("{name} changed alert {number} after you; there is nothing of yours to undo"),
     _("That was already undone; do it again instead"),
