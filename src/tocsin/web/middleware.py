@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone, translation
 
 from tocsin.core import clock, config, database
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.web import errors
 from tocsin.web.doors import PROGRAMS
+from tocsin.web.request import IN_PLACE, PART
 
 type Respond = Callable[[HttpRequest], HttpResponseBase]
 
@@ -81,7 +82,11 @@ class SignInRequired(LoginRequiredMiddleware):
     ) -> HttpResponseBase | None:
         if request.path_info.startswith(PROGRAMS):
             return None
-        return super().process_view(request, view_func, view_args, view_kwargs)
+        response = super().process_view(request, view_func, view_args, view_kwargs)
+        if response is not None and (PART in request.headers or IN_PLACE in request.headers):
+            # The page to sign in would stand in the middle of another one: whoever asked says it in its own words.
+            return HttpResponse(status=401)
+        return response
 
 
 def zone(name: str) -> zoneinfo.ZoneInfo:

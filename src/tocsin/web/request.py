@@ -14,6 +14,8 @@ from tocsin.people.models import User
 
 #: The header by which a page asks for one of its own parts.
 PART = "X-Part"
+#: The header that htmx sends with whatever it puts into a page.
+IN_PLACE = "HX-Request"
 
 
 class Request(HttpRequest):

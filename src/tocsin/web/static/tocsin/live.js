@@ -8,8 +8,13 @@
   const waiting = new Map(); // element id → prepared replacement
   const busy = new Set();
   const again = new Set();
+  const missed = new Map(); // element id → since when what it shows may be old
   const HELD_AGAIN = 400;
+  const MISSED_AGAIN = 5000;
+  const MISSED_FOR = 4000; // one answer that fails, as while a server starts anew, need not frighten anybody
+  const ANSWERED_WITHIN = 15000;
   let lostSince = null;
+  let ended = false;
 
   const elements = () => [...document.querySelectorAll("[data-live]")];
   const hasTopic = (element, topics) => element.dataset.live.split(" ").some((topic) => topics.has(topic));
@@ -42,13 +47,36 @@
     const id = element.id;
     if (busy.has(id)) { again.add(id); return; }
     busy.add(id);
-    try {
-      const headers = element.dataset.part ? { "X-Part": element.dataset.part } : {};
-      const response = await fetch(element.dataset.src || window.location.href, { headers, redirect: "error" });
-      if (response.ok) offer(element, await response.text());
-    } catch { /* the next hint, or the connection's return, asks again */ }
+    const begun = Date.now();
+    const known = await fetchInto(element);
     busy.delete(id);
-    if (again.delete(id)) setTimeout(() => { const current = document.getElementById(id); if (current) ask(current); }, HELD_AGAIN);
+    if (known) missed.delete(id); else if (!missed.has(id)) missed.set(id, begun);
+    showOld();
+    if (!known || again.delete(id)) setTimeout(() => askAgain(id), known ? HELD_AGAIN : MISSED_AGAIN);
+  }
+
+  function askAgain(id) {
+    const current = document.getElementById(id);
+    if (!current) { missed.delete(id); showOld(); } else if (document.hidden) stale = null; else ask(current);
+  }
+
+  // Whether what the server has is shown now, or waits to be; a request that nobody answers is given up.
+  async function fetchInto(element) {
+    const headers = element.dataset.part ? { "X-Part": element.dataset.part } : {};
+    const given = new AbortController();
+    const timer = setTimeout(() => given.abort(), ANSWERED_WITHIN);
+    try {
+      const response = await fetch(element.dataset.src || window.location.href, { headers, redirect: "error", signal: given.signal });
+      if (response.ok) offer(element, await response.text());
+      // Once: whoever stays, for what is typed and not sent yet, is not asked again and again.
+      if (response.status === 401 && !ended) { ended = true; window.location.reload(); }
+      // What is gone, or not for one's eyes any more, is not asked for again.
+      return response.status < 500 && response.status !== 401 && response.status !== 429;
+    } catch {
+      return false;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   function offer(element, html) {
@@ -155,22 +183,28 @@
   function lose(since) {
     if (lostSince === null) tellWorker({ kind: "lost", since });
     lostSince ??= since;
-    const box = document.getElementById("lost");
-    if (!box) return;
-    const time = new Date(lostSince).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-    const german = document.documentElement.lang.startsWith("de");
-    box.textContent = box.dataset.text.replace("{since}", `${german ? "seit" : "since"} ${time}`);
-    box.hidden = false;
-    document.querySelectorAll("[data-live-chip]").forEach((chip) => { chip.hidden = true; });
+    showOld();
   }
 
   function back() {
     if (lostSince !== null) tellWorker({ kind: "open" });
     lostSince = null;
-    const box = document.getElementById("lost");
-    if (box) box.hidden = true;
     document.documentElement.dataset.live = "open";
-    document.querySelectorAll("[data-live-chip]").forEach((chip) => { chip.hidden = false; });
+    showOld();
+  }
+
+  // Without the stream nothing is told, and without an answer what was told of is not shown.
+  function showOld() {
+    const old = [...missed.values()].filter((since) => Date.now() - since > MISSED_FOR);
+    if (lostSince !== null) old.push(lostSince);
+    document.querySelectorAll("[data-live-chip]").forEach((chip) => { chip.hidden = old.length > 0 || document.documentElement.dataset.live !== "open"; });
+    const box = document.getElementById("lost");
+    if (!box) return;
+    box.hidden = !old.length;
+    if (!old.length) return;
+    const time = new Date(Math.min(...old)).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    const german = document.documentElement.lang.startsWith("de");
+    box.textContent = box.dataset.text.replace("{since}", `${german ? "seit" : "since"} ${time}`);
   }
 
   const since = Date.parse(document.querySelector('meta[name="tocsin-now"]').content);

@@ -136,12 +136,18 @@
     const problem = isGuarded ? await problemWithSending() : await problemWithReaching();
     showUnsent(form);
     if (problem) { sayFailed(problem, 60000); return; }
-    // Whoever signed in again meanwhile has another token than the page.
-    const token = document.cookie.split("; ").find((pair) => pair.startsWith("tocsin_csrf="));
-    const field = form.querySelector("input[name=csrfmiddlewaretoken]");
-    if (token && field) field.value = token.slice("tocsin_csrf=".length);
+    renewToken(form);
     form.dataset.reached = "yes";
     form.requestSubmit(submitter);
+  }
+
+  // Whoever signed in again meanwhile, in another tab, has another token than the page. Returns the one that counts.
+  function renewToken(form) {
+    const field = form.querySelector("input[name=csrfmiddlewaretoken]");
+    const pair = document.cookie.split("; ").find((one) => one.startsWith("tocsin_csrf="));
+    const token = pair ? pair.slice("tocsin_csrf=".length) : field?.value ?? "";
+    if (field) field.value = token;
+    return token;
   }
 
   // Where nothing was typed, those who are signed out are led to where they sign in. A server that is only slow may hear
@@ -179,9 +185,30 @@
     clearTimeout(failedUntil);
     failedUntil = setTimeout(() => { box.hidden = true; }, lasting);
   }
-  document.addEventListener("htmx:sendError", () => sayFailed("text", 8000));
-  document.addEventListener("htmx:responseError", () => sayFailed("text", 8000));
-  document.addEventListener("htmx:afterOnLoad", () => { const box = document.getElementById("failed"); if (box) box.hidden = true; });
+  // 401: signed out meanwhile; 413: too much was pasted; none: no answer came.
+  function sayUnloaded(status) {
+    sayFailed({ 401: "ended", 413: "large" }[status] ?? "text", 8000);
+  }
+  for (const kind of ["sendError", "timeout", "responseError"]) {
+    document.addEventListener(`htmx:${kind}`, (event) => {
+      sayUnloaded(kind === "responseError" ? event.detail.xhr.status : 0);
+      // What a page fetches as it opens is asked for once: instead of its promise stands the way to ask again.
+      event.detail.elt.querySelectorAll?.("[data-when-failed]").forEach((part) => { part.hidden = false; });
+      event.detail.elt.querySelectorAll?.("[data-until-failed]").forEach((part) => { part.hidden = true; });
+    });
+  }
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (event.detail.verb === "get") return;
+    const form = event.detail.elt.closest("form") ?? document;
+    const token = renewToken(form);
+    event.detail.headers["X-CSRFToken"] = token;
+    if (event.detail.formData.has("csrfmiddlewaretoken")) event.detail.formData.set("csrfmiddlewaretoken", token);
+  });
+  // It comes after an answer that is an error, too.
+  document.addEventListener("htmx:afterOnLoad", (event) => {
+    const box = document.getElementById("failed");
+    if (box && event.detail.successful) box.hidden = true;
+  });
 
   /* ---- lists: choose many ---- */
   function countChosen(form) {
@@ -289,5 +316,5 @@
       navigator.serviceWorker.register("/service-worker.js", { scope: "/", updateViaCache: "none" }).catch(() => {});
     });
   }
-  window.tocsin = { now };
+  window.tocsin = { now, renewToken, sayUnloaded };
 })();

@@ -153,18 +153,24 @@
   document.addEventListener("focusout", () => setTimeout(() => { if (list && document.activeElement !== list.field) close(); }, 100));
 
   /* ---- buttons that change rows: the form goes and comes back whole, without a new page ---- */
+  const LONGEST = 30000;
+
   async function press(value, focusOn) {
     const form = bench();
+    const token = window.tocsin.renewToken(form);
     const data = new FormData(form);
     data.set("do", value);
     form.setAttribute("aria-busy", "true");
-    let answer;
+    let fresh = null;
+    let status = 0;
     try {
-      const token = form.elements.csrfmiddlewaretoken.value;
-      answer = await fetch(form.dataset.path, { method: "POST", body: data, headers: { "X-Part": "whole", "X-CSRFToken": token } });
-    } catch { form.removeAttribute("aria-busy"); return; }
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("bench");
-    if (!answer.ok || !fresh) { window.location.reload(); return; }
+      const asked = { method: "POST", body: data, headers: { "X-Part": "whole", "X-CSRFToken": token }, signal: AbortSignal.timeout(LONGEST) };
+      const answer = await fetch(form.dataset.path, asked);
+      status = answer.status;
+      if (answer.ok) fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("bench");
+    } catch { /* no answer came: said below */ }
+    // What stands in the form stays.
+    if (!fresh) { form.removeAttribute("aria-busy"); window.tocsin.sayUnloaded(status); return; }
     const element = document.importNode(fresh, true);
     form.replaceWith(element);
     window.htmx?.process(element);
@@ -213,10 +219,12 @@
     place.replaceChildren(bar);
     bar.scrollIntoView({ block: "nearest" });
     button.disabled = true;
+    let status = 0;
     try {
+      const token = window.tocsin.renewToken(form);
       const data = new FormData(form);
-      const token = form.elements.csrfmiddlewaretoken.value;
-      const answer = await fetch(form.dataset.tries, { method: "POST", body: data, headers: { "X-CSRFToken": token } });
+      const answer = await fetch(form.dataset.tries, { method: "POST", body: data, headers: { "X-Part": "tries", "X-CSRFToken": token } });
+      status = answer.status;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
       for (;;) {
@@ -230,7 +238,7 @@
       document.getElementById("backtest").replaceWith(document.importNode(fresh, true));
       document.getElementById("backtest").dispatchEvent(new CustomEvent("tocsin:swapped", { bubbles: true }));
       document.getElementById("backtest").scrollIntoView({ block: "nearest" });
-    } catch { bar.remove(); }
+    } catch { bar.remove(); window.tocsin.sayUnloaded(status); }
     button.disabled = false;
   });
 

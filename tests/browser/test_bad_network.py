@@ -1,0 +1,108 @@
+"""A slow, silent or refusing server: what is old says so, what was typed stays, and no page stands inside another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Route, expect
+
+from tests.browser import desk as desks
+from tests.browser.browsing import PHONE, visitor
+from tests.browser.desk import Desk
+from tests.browser.running import Running, serve
+from tests.browser.test_every_page import sign_in
+from tests.browser.test_live_pages import post
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def desk(database: str) -> Desk:
+    return desks.set_up()
+
+
+@pytest.fixture
+def running(desk: Desk, database: str, tmp_path: Path) -> Iterator[Running]:
+    with serve(tmp_path, database) as server:
+        yield server
+
+
+def test_a_request_that_nobody_answers_is_given_up_and_asked_again(
+    browser: Browser, running: Running, desk: Desk
+) -> None:
+    def swallow(route: Route) -> None:
+        if route.request.headers.get("x-part") != "list":
+            route.continue_()
+
+    post(running, desk, "1", "The first alert")
+    with visitor(browser, running.url, width=PHONE) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        page.clock.install()
+        alice.open("/alerts/")
+        expect(page.locator("html[data-live=open]")).to_be_attached()
+        page.route("**/alerts/", swallow)
+        with page.expect_request(lambda asked: asked.headers.get("x-part") == "list"):
+            post(running, desk, "2", "Nobody tells of it")
+        page.clock.fast_forward("00:16")
+        expect(page.locator("#lost")).to_contain_text("What you see may be old")
+        page.unroute("**/alerts/")
+        page.clock.fast_forward("00:06")
+        expect(page.get_by_text("Nobody tells of it")).to_be_visible()
+        expect(page.locator("#lost")).to_be_hidden()
+
+
+def test_what_a_signed_out_page_asks_for_is_not_the_page_to_sign_in(
+    browser: Browser, running: Running, desk: Desk
+) -> None:
+    post(running, desk, "1", "The first alert")
+    with visitor(browser, running.url) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        alice.open("/inbound-log/")
+        cookies = alice.context.cookies()
+        alice.context.clear_cookies()
+        row = page.locator("a.subject").first
+        row.click()
+        expect(page.get_by_role("alert")).to_contain_text("you are signed out")
+        expect(page.get_by_label("Password")).to_have_count(0)
+        alice.context.add_cookies(cookies)
+        row.click()
+        expect(page.locator(".opened-row")).to_contain_text("What decided")
+
+
+def test_whoever_signed_in_again_elsewhere_goes_on_where_they_were(
+    browser: Browser, running: Running, desk: Desk
+) -> None:
+    post(running, desk, "1", "It was mapped")
+    with visitor(browser, running.url) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        alice.open(f"/integrations/{desk.monitoring}/mapping/")
+        alice.context.clear_cookies()
+        sign_in(replace(alice, page=alice.context.new_page()), "alice")
+        page.get_by_label("Subject", exact=True).fill("subject")
+        expect(page.locator("#found-f-subject")).to_have_text("It was mapped")
+        page.get_by_label("Message to look at").select_option("pasted")
+        expect(page.get_by_label("Payload")).to_be_visible()
+        expect(page.locator("#failed")).to_be_hidden()
+
+
+def test_rows_that_could_not_be_changed_say_so_and_stay(browser: Browser, running: Running, desk: Desk) -> None:
+    post(running, desk, "1", "It was mapped")
+    with visitor(browser, running.url) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        alice.open(f"/integrations/{desk.monitoring}/mapping/")
+        page.get_by_label("Subject", exact=True).fill("title")
+        page.route("**/mapping/", lambda route: route.fulfill(status=503))
+        page.get_by_label("Message to look at").select_option("pasted")
+        expect(page.locator("#failed")).to_contain_text("This could not be loaded")
+        expect(page.get_by_label("Subject", exact=True)).to_have_value("title")
+        page.route("**/tries", lambda route: route.fulfill(status=500, body="<p>Something failed</p>"))
+        page.get_by_role("button", name="Backtest").click()
+        expect(page.locator("#failed")).to_be_visible()
+        expect(page.get_by_role("button", name="Backtest")).to_be_enabled()
