@@ -308,6 +308,21 @@ def test_a_call_about_an_alert_that_was_merged_since_is_about_the_one_it_is_merg
     assert AlertEvent.objects.get(kind="acknowledged").alert_id == parent
 
 
+def test_a_call_about_several_alerts_of_which_one_was_merged_into_another_tells_that_once(world: World) -> None:
+    world.post.user("alice", {**CALL, "wait": "0s"})
+    first, parent, child = (world.post.alert(subject) for subject in ("Printer", "Everything down", "VPN down"))
+    for alert in (first, parent, child):
+        world.post.page(alert, "alice")
+    world.post.go()
+    world.post.go(10)
+    world.post.act(child, merge_into(parent, Close(actor=world.post.actor("alice"))))
+    heard = world.first.pick_up(world.first.calls[1])
+    assert heard.text.count("Everything down") == heard.text.count("Acme:") > 0
+    assert "2 alerts" not in heard.text
+    done = world.first.press(world.first.calls[1], heard, "7")
+    assert done.text == f"You acknowledged alert {parent}. Goodbye."
+
+
 def test_nobody_who_is_not_known_gets_an_answer_and_second_comers_hear_how_it_stands(world: World) -> None:
     world.post.user("alice", SMS)
     world.post.user("bob", {"label": "SMS", "channel": "sms", "address": BOB})

@@ -27,7 +27,7 @@ from tocsin.inbound.commands import save_integration
 from tocsin.inbound.messages import Stored
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.notify import outbox_rows
-from tocsin.notify.due import Send
+from tocsin.notify.due import CAPPED, Send
 from tocsin.simulate import chain
 from tocsin.web.alerts import lists
 from tocsin.workflows.commands import save_workflow
@@ -115,6 +115,15 @@ def _a_workflow_breaks_off(scene: Scene) -> None:
     )(scene)
 
 
+def _a_page_waits_for_no_limit(scene: Scene) -> None:
+    with store.transaction() as connection:
+        connection.execute(
+            "UPDATE notify_delivery SET status = 'queued', reason = %s, due_at = '2030-01-01' WHERE id = "
+            "(SELECT id FROM notify_delivery WHERE purpose = 'page' AND alert_id = %s LIMIT 1)",
+            (CAPPED, scene.alert),
+        )
+
+
 def _a_hold_goes_on(scene: Scene) -> None:
     _ran("UPDATE alerts_alert SET status = 'on_hold', hold_until = '2020-01-01' WHERE status = 'open'")(scene)
     scene.world.remember()
@@ -177,6 +186,7 @@ PLANTED: list[tuple[promises.Promise, Callable[[Scene], None]]] = [
         promises.nothing_due_at_rest,
         _ran("UPDATE escalation_run SET due_at = now() - interval '10 years' WHERE status <> 'ended'"),
     ),
+    (promises.what_is_lifted_holds_nothing_back, _a_page_waits_for_no_limit),
     (promises.every_hold_ends, _a_hold_goes_on),
     (promises.acknowledgements_expire, _an_acknowledgement_stands_for_ever),
     (

@@ -1,4 +1,5 @@
-"""What people answer from outside the pages: by mail, by text message, by the link of a message, by its button."""
+"""What people answer from outside the pages: by mail, by text message, by a phone's keys, by the link of a message, by
+its button."""
 
 from __future__ import annotations
 
@@ -14,19 +15,23 @@ from tests.walk.gateways import Letter
 from tests.walk.world import World
 from tocsin.alerts.models import AlertEvent
 from tocsin.notify import answering
-from tocsin.notify.channels.callbacks import SaidByText
+from tocsin.notify.channels.callbacks import CallTurn, SaidByText
 from tocsin.notify.hearing import Hearing
 from tocsin.notify.mail_replies import acting
 from tocsin.people.models import User
 
 #: What is written, said or pressed.
 _WORDS = ("ack", "ack", "take", "close", "escalate", "ack all", "On my way.", "help")
+#: The empty one puts the phone down.
+_KEYS = ("", "1", "5", "6", "7", "7", "8", "9", "9")
 _BUTTONS = ("acknowledge", "acknowledge", "assign", "escalate", "close", "undo")
 
 
 def answer(world: World) -> None:
     """Somebody answers one of the last messages, by one of the ways that it offers."""
-    ways: list[Callable[[World], None]] = [by_mail, by_mail, by_text, open_link, press_link, press_link, press_button]
+    ways: list[Callable[[World], None]] = [
+        *[by_mail] * 2, by_text, *[by_call] * 2, open_link, *[press_link] * 2, press_button
+    ]  # fmt: skip
     world.rng.choice(ways)(world)
 
 
@@ -54,6 +59,25 @@ def by_text(world: World) -> None:
         word = f"{word} {world.rng.choice(alerts)}"
     heard = Hearing("Texts", world.now).text(SaidByText("sms", number, word))
     world.say(f"{number} texts {word!r}: {heard}")
+
+
+def by_call(world: World) -> None:
+    """Somebody picks up one of the last calls, or calls back, and presses keys; or a machine picks up."""
+    rng = world.rng
+    calls = [one for one in world.letters() if one.channel == "voice"]
+    if not calls:
+        return
+    letter = rng.choice(calls)
+    hearing, keys = Hearing(letter.provider, world.now), ""
+    key = letter.key if rng.random() < 0.8 else ""
+    step = hearing.call(CallTurn(key, number=letter.address, is_machine=rng.random() < 0.15))
+    while step.script is not None or step.asked:
+        digit = rng.choice(_KEYS)
+        if digit == "":
+            break
+        keys += digit
+        step = hearing.call(CallTurn(key, number=letter.address, digits=digit, asked=step.asked))
+    world.say(f"{letter.address} picks up the call of {letter.at:%H:%M:%S} and presses {keys!r}: {step.say}")
 
 
 def open_link(world: World) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.walk.world import World
-from tocsin.alerts.states import LIVE
+from tocsin.alerts.states import LIVE, Priority
 from tocsin.configure import documents, export, plan, sources
 from tocsin.core import database
 from tocsin.core.errors import Rejected
+from tocsin.notify import queue
+from tocsin.notify.due import CAPPED, IN_QUIET_HOURS
+from tocsin.notify.ways import Method, quiet_until
 from tocsin.operate import gauges
 from tocsin.web.alerts import lists
 
@@ -215,6 +218,31 @@ def nothing_due_at_rest(world: World) -> Iterator[str]:
         yield f"the receipt {row}"
 
 
+def what_is_lifted_holds_nothing_back(world: World) -> Iterator[str]:
+    """When the loops rest, no page waits for the end of quiet hours that hold no more, or for a limit that is gone."""
+    waiting = world.rows(
+        "SELECT d.id, d.user_id, d.channel, d.address, n.label, d.due_at, d.reason, a.priority, "
+        "(n.data ->> 'held_from')::timestamptz AS held_from FROM notify_delivery d "
+        "JOIN notify_notification n ON n.id = d.notification_id JOIN alerts_alert a ON a.id = d.alert_id "
+        "WHERE d.status = 'queued' AND d.user_id IS NOT NULL AND (d.reason = %s OR (n.data ? 'held_from' "
+        "AND d.attempts = 0 AND d.reason IN ('', %s)))",
+        CAPPED,
+        IN_QUIET_HOURS,
+    )
+    with database.transaction() as connection:
+        people = queue.people_of(connection, {row["user_id"] for row in waiting})
+    for row in waiting:
+        person = people[row["user_id"]]
+        if row["reason"] == CAPPED:
+            if not person.most_per_hour:
+                yield f"the delivery {row} is beyond no limit"
+            continue
+        method = Method(row["label"], row["channel"], row["address"])
+        at = max(row["held_from"], world.now)
+        if row["due_at"] > quiet_until(person, method, Priority(row["priority"]), at) + timedelta(seconds=1):
+            yield f"the delivery {row}"
+
+
 def every_hold_ends(world: World) -> Iterator[str]:
     """When the loops rest, no alert is on hold whose hold is over."""
     for row in world.rows(
@@ -337,6 +365,7 @@ ALWAYS: tuple[Promise, ...] = (
 )
 AT_REST: tuple[Promise, ...] = (
     nothing_due_at_rest,
+    what_is_lifted_holds_nothing_back,
     every_hold_ends,
     acknowledgements_expire,
     the_end_is_told,

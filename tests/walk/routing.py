@@ -138,12 +138,16 @@ def save_integration(world: World, name: str) -> None:
 
 
 def save_maintenance(world: World) -> None:
-    """A maintenance window from now on, for one integration or all."""
+    """A maintenance window from now on, or one that comes again each day, for one integration or all."""
     rng = world.rng
     name = f"W{rng.randint(1, 3)}"
     ends = world.now + timedelta(minutes=rng.choice([10, 90]))
     spec: dict[str, Any] = {"name": name, "action": rng.choice(["suppress", "hold"])}
-    spec |= {"starts": f"{world.now:%Y-%m-%d %H:%M}", "ends": f"{ends:%Y-%m-%d %H:%M}"}
+    if rng.random() < 0.5:
+        spec |= {"starts": f"{world.now:%Y-%m-%d %H:%M}", "ends": f"{ends:%Y-%m-%d %H:%M}"}
+    else:
+        begins = world.now + timedelta(minutes=rng.choice([-5, 2, 20]))
+        spec |= {"repeat": "daily", "from": f"{begins:%H:%M}", "lasts": rng.choice(["10m", "90m"])}
     if rng.random() < 0.6:
         spec["integrations"] = [rng.choice(INTEGRATIONS)]
     world.say(f"maintenance {spec}")

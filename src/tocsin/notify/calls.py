@@ -47,7 +47,7 @@ def go_on(provider: str, turn: CallTurn, now: datetime) -> CallStep:
     speaks = words(heard[0].language)
     if heard[0].purpose is Purpose.TEST and turn.digits and not heard[0].data.get("sealed"):
         return _tested(found, turn, speaks)
-    current = [due for due in heard if due.purpose not in _ABOUT_LIVE or (due.alert and due.alert.status in LIVE)]
+    current = _current(heard)
     if not current:
         return CallStep(
             f"{tell(_how_it_stands(heard[0], now), heard[0].language)} {speaks.goodbye}", language=speaks.code
@@ -62,6 +62,15 @@ def go_on(provider: str, turn: CallTurn, now: datetime) -> CallStep:
             return CallStep(speaks.sure, asked=digit, language=speaks.code)
         case keypad.Do(command):
             return CallStep(f"{_act(current, command, speaks, now)} {speaks.goodbye}", language=speaks.code)
+
+
+def _current(heard: list[Due]) -> list[Due]:
+    """What is still to be told. Of alerts that became one since, that one, once."""
+    found: dict[object, Due] = {}
+    for due in heard:
+        if due.purpose not in _ABOUT_LIVE or (due.alert and due.alert.status in LIVE):
+            found.setdefault(due.alert.id if due.alert else due.id, due)
+    return list(found.values())
 
 
 def _deliveries(connection: Connection, provider: str, turn: CallTurn, now: datetime) -> list[UUID]:
