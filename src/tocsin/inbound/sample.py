@@ -179,7 +179,8 @@ def _message_of(answer: Answer) -> UUID:
         return found
     if not body.error:
         raise _foreign(answer)
-    detail = f"{public} answered {answer.status}: {body.detail or body.error}"
+    said = (body.detail or body.error).rstrip(".")
+    detail = f"{public} answered {answer.status}: {said}."
     raise Permanent(detail, "If this is not this Tocsin's own answer, check where the proxy sends /in/.")
 
 
