@@ -102,9 +102,9 @@ class Draft:
         return name
 
     def group_for(self, wanted: str, schedule: str, users: Iterable[str]) -> str:
-        """A new group for a schedule that no team owns, with whoever is in it."""
+        """A new group for a schedule that no team owns, with whoever is in it; who has several of its turns, once."""
         group = self.name("groups", wanted)
-        self.add("groups", {"name": group, "members": [{"user": user, "roles": []} for user in users]})
+        self.add("groups", {"name": group, "members": [{"user": user, "roles": []} for user in dict.fromkeys(users)]})
         self.change(f"schedule {schedule}", f"belongs to the group {group}", "Here every schedule is a group's.")
         return group
 

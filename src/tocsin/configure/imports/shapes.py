@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,17 @@ _FIRST_YEAR, _LAST_YEAR = 1971, 2200
 def objects_of(value: object) -> list[Document]:
     """The objects in a list of a document; anything else is not there."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def each_once(documents: Iterable[Document]) -> list[Document]:
+    """The documents without those whose id came before: what is added to a list while its pages are read pushes others
+    onto the next page.
+    """
+    found: dict[object, Document] = {}
+    for number, document in enumerate(documents):
+        identity = document.get("id")
+        found.setdefault(identity if isinstance(identity, str | int) and identity != "" else (number,), document)
+    return list(found.values())
 
 
 def object_of(value: object) -> Document:

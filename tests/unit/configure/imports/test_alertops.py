@@ -224,3 +224,18 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
         for name in shift:
             groups = [{**whole["groups"][0], "schedules": [{**shift, name: broken}]}]
             assert translate({**whole, "groups": groups}, NOW).configuration["users"]
+
+
+def test_a_rotation_of_several_with_the_same_role_has_them_all_and_their_order_moves_on() -> None:
+    """There everybody of such a shift is called, the next one first each time."""
+    whole = account.documents()
+    (group,) = whole["groups"]
+    several = [{"user": name, "role": role} for name, role in (("alice", "Primary"), ("bob", "Primary"))]
+    shifts = [{**group["schedules"][0], "users": [*several, {"user": "carol", "role": "Secondary"}]}]
+    moved = translate({**whole, "groups": [{**group, "schedules": shifts}]}, NOW)
+    rotations = [one["rotate"] for one in named(moved, "schedules", "SRE")["shifts"]]
+    assert [(one["users"], one["roles"]) for one in rotations] == [
+        (["alice", "bob", "carol"], ["primary"]),
+        (["bob", "carol", "alice"], ["primary"]),
+        (["carol", "alice", "bob"], ["secondary"]),
+    ]

@@ -171,3 +171,16 @@ def test_documents_of_another_shape_break_nothing(broken: Any) -> None:
             for name in (key for key in one if key not in ("id", "email", "name")):
                 spoilt = {**whole, kind: [*[other for other in whole[kind] if other is not one], {**one, name: broken}]}
                 assert translate(spoilt, NOW).configuration["users"]
+
+
+def test_what_a_list_has_twice_is_there_once() -> None:
+    whole = account.documents()
+    assert translate({kind: [*found, *found] for kind, found in whole.items()}, NOW) == translate(whole, NOW)
+
+
+def test_two_who_share_an_address_are_one_member() -> None:
+    whole = account.documents()
+    twin = {**next(one for one in whole["users"] if one["id"] == "UALICE"), "id": "UTWIN"}
+    moved = translate({**whole, "users": [*whole["users"], twin]}, NOW)
+    members = [one["user"] for one in named(moved, "groups", "SRE")["members"]]
+    assert len(members) == len(set(members)) == 2

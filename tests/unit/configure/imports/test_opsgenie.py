@@ -326,3 +326,9 @@ def test_a_zip_whose_packed_bytes_are_damaged_is_refused_with_the_name_of_the_fi
     content[start : start + 8] = b"\xff" * 8
     with pytest.raises(Rejected, match=r"a\.json: cannot be unpacked"):
         export.read(bytes(content))
+
+
+def test_what_a_list_has_twice_is_there_once() -> None:
+    whole = account.documents()
+    twice = {kind: [*found, *(one for one in found if "id" in one)] for kind, found in whole.items()}
+    assert translate(twice, NOW) == translate(whole, NOW)

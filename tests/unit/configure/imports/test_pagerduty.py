@@ -147,3 +147,17 @@ def test_a_number_with_an_extension_is_told_and_never_becomes_somebody_elses() -
     assert "+493012345671" not in str(moved.configuration)
     assert "has one number for voice less" in as_text(moved)
     assert phone("+49 (0)30/123 45-67") == "+49301234567"
+
+
+def test_a_schedule_that_no_team_has_gets_a_group_with_each_of_its_people_once() -> None:
+    """Also where a layer has somebody twice, so that their turn comes more often."""
+    whole = account.documents()
+    moved = translate({**whole, "schedules": [{**one, "teams": []} for one in whole["schedules"]]}, NOW)
+    members = [one["user"] for one in named(moved, "groups", "Primary-24x7")["members"]]
+    assert sorted(members) == ["alice", "bob", "carol"]
+
+
+def test_what_a_list_has_twice_is_there_once() -> None:
+    """Pages are counted from the beginning: what is added meanwhile pushes others onto the next one."""
+    whole = account.documents()
+    assert translate({kind: [*found, *found] for kind, found in whole.items()}, NOW) == translate(whole, NOW)

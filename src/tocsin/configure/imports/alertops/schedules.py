@@ -87,7 +87,9 @@ def _shifts(
     bounds = {"start": start.isoformat()} | ({"end": end.isoformat()} if end is not None else {})
     opened = windows.write(_windows(shift))
     if text_of(shift, "schedule_type").lower().startswith("rotat"):
-        return [{"name": name, "rotate": _rotation(draft, shift, names, opened, subject), **bounds}]
+        rotations = _rotations(draft, shift, names, opened, subject)
+        several = [name] if len(rotations) == 1 else [f"{name}, {number}" for number in range(1, len(rotations) + 1)]
+        return [{"name": one, "rotate": rotate, **bounds} for one, rotate in zip(several, rotations, strict=True)]
     every = whole_of(object_of(shift.get("repeat_schedule")), "every_x_weeks", 1)
     pattern: dict[str, Any] = {"windows": opened} | ({"every": f"{every}w"} if 1 < every <= 52 else {})
     if shift.get("include_all_users_in_group"):
@@ -110,10 +112,12 @@ def _shifts(
     ]
 
 
-def _rotation(
+def _rotations(
     draft: Draft, shift: Document, names: dict[str, str], opened: list[dict[str, object]], subject: str
-) -> dict[str, Any]:
-    """People move on through the places; each place keeps its role."""
+) -> list[dict[str, Any]]:
+    """People move on through the places; each place keeps its role. Here no two places of a rotation have the same one:
+    where they do, each place is a rotation of its own that begins with whoever is in it first.
+    """
     several = [one for one in objects_of(shift.get("users")) if _key(one, "user") in names]
     users = [names[_key(one, "user")] for one in several]
     roles = [(roles_of(draft, one.get("role") or "primary", subject) or ["primary"])[0] for one in several]
@@ -135,7 +139,9 @@ def _rotation(
     move = whole_of(rule, "rotate_x_users", 1) or 1
     rotate |= {"move": move} if move != 1 else {}
     rotate |= {"windows": opened} if opened != _always() else {}
-    return rotate | {"users": users, "roles": roles}
+    if len(set(roles)) == len(roles):
+        return [rotate | {"users": users, "roles": roles}]
+    return [rotate | {"users": [*users[place:], *users[:place]], "roles": [role]} for place, role in enumerate(roles)]
 
 
 def _windows(shift: Document) -> tuple[Window, ...]:

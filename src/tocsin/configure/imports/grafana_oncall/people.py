@@ -33,11 +33,13 @@ def groups(world: World, documents: list[Document], users: list[Document]) -> No
         name = world.draft.name("groups", team.get("name"))
         world.groups[number_of(team)] = name
         members = [
-            {"user": username, "roles": []}
+            username
             for user in users
             if (username := world.users.get(number_of(user))) and number_of(team) in _teams(user)
         ]
-        world.draft.add("groups", {"name": name, "members": members})
+        # Two who share an address are one user here.
+        several = [{"user": username, "roles": []} for username in dict.fromkeys(members)]
+        world.draft.add("groups", {"name": name, "members": several})
 
 
 def _teams(user: Document) -> list[object]:

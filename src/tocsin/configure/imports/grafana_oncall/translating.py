@@ -9,7 +9,7 @@ from tocsin.configure.imports.draft import Draft, Known
 from tocsin.configure.imports.grafana_oncall import integrations, people, policies, schedules
 from tocsin.configure.imports.grafana_oncall.world import World
 from tocsin.configure.imports.report import Translation
-from tocsin.configure.imports.shapes import Document
+from tocsin.configure.imports.shapes import Document, each_once
 
 
 def translate(
@@ -25,7 +25,7 @@ def translate(
     world = World(draft)
 
     def of(kind: str) -> list[Document]:
-        return list(documents.get(kind, []))
+        return each_once(documents.get(kind, []))
 
     people.users(world, of("users"), of("personal_notification_rules"))
     people.groups(world, of("teams"), of("users"))

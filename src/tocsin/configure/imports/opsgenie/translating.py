@@ -10,6 +10,7 @@ from tocsin.configure.imports.draft import Draft, Known
 from tocsin.configure.imports.opsgenie import integrations, maintenance, people, policies, schedules
 from tocsin.configure.imports.opsgenie.world import World
 from tocsin.configure.imports.report import Translation
+from tocsin.configure.imports.shapes import each_once
 
 _NOT_CARRIED = {
     "alert_policies": (
@@ -33,7 +34,7 @@ def translate(
     world = World(draft)
 
     def of(kind: str) -> list[dict[str, Any]]:
-        return list(documents.get(kind, []))
+        return each_once(documents.get(kind, []))
 
     people.users(world, of("users"), of("forwardings"))
     people.groups(world, of("teams"))

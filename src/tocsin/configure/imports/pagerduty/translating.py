@@ -9,7 +9,7 @@ from tocsin.configure.imports.draft import Draft, Known
 from tocsin.configure.imports.pagerduty import people, policies, schedules, services
 from tocsin.configure.imports.pagerduty.world import World
 from tocsin.configure.imports.report import Translation
-from tocsin.configure.imports.shapes import Document
+from tocsin.configure.imports.shapes import Document, each_once
 
 _NOT_CARRIED = {
     "orchestrations": (
@@ -34,7 +34,7 @@ def translate(
     world = World(draft)
 
     def of(kind: str) -> list[Document]:
-        return list(documents.get(kind, []))
+        return each_once(documents.get(kind, []))
 
     people.users(world, of("users"))
     people.groups(world, of("teams"))
