@@ -1,0 +1,50 @@
+"""The clock is two hours ahead and set back: while two nodes run, and while the only one is dead."""
+
+from __future__ import annotations
+
+from tests.doubles.smtp import SmtpDouble
+from tests.smoke.running import Tocsin, ticket, until
+
+AHEAD = 120.0
+
+
+def paged(mails: SmtpDouble) -> set[str]:
+    return {mail.to for mail in mails.mails}
+
+
+def jumps_told(tocsin: Tocsin) -> int:
+    return len(tocsin.rows("SELECT FROM alerts_alertevent WHERE reason LIKE '%%clock was set back by%%'"))
+
+
+def opened_two_hours_ahead(tocsin: Tocsin, mails: SmtpDouble) -> None:
+    """Alice is paged by a clock that is ahead; Bob is to be five minutes later."""
+    tocsin.jump(minutes=AHEAD)
+    until(
+        "the clock was seen", lambda: tocsin.rows("SELECT FROM core_clockseen WHERE seen_at > now() + interval '1 h'")
+    )
+    tocsin.post(ticket(20817))
+    until("Alice is paged", lambda: paged(mails) == {"alice@example.org"})
+
+
+def test_with_two_nodes_the_next_step_is_moved_once_and_pages_in_its_time(tocsin: Tocsin, mails: SmtpDouble) -> None:
+    tocsin.serve()
+    tocsin.serve()
+    opened_two_hours_ahead(tocsin, mails)
+    tocsin.jump(minutes=-AHEAD)
+    until("what waits was moved", lambda: jumps_told(tocsin))
+    (run,) = tocsin.rows("SELECT due_at - now() AS left FROM escalation_run")
+    assert 240 < run["left"].total_seconds() < 310
+    tocsin.jump(minutes=5)
+    until("Bob is paged", lambda: "bob@example.org" in paged(mails))
+    assert jumps_told(tocsin) == 1
+
+
+def test_a_node_that_starts_after_the_clock_was_set_back_moves_what_waits(tocsin: Tocsin, mails: SmtpDouble) -> None:
+    tocsin.serve()
+    opened_two_hours_ahead(tocsin, mails)
+    tocsin.nodes[0].kill()
+    tocsin.jump(minutes=-AHEAD)
+    tocsin.serve()
+    until("what waits was moved", lambda: jumps_told(tocsin))
+    tocsin.jump(minutes=5.5)
+    until("Bob is paged", lambda: "bob@example.org" in paged(mails))
