@@ -21,7 +21,7 @@ from tocsin.core.database import Connection
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import DelayedOpening, Heartbeat, Tally
 from tocsin.notify import pause, queue
-from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, ProviderHealth
+from tocsin.notify.models import AwaitedReceipt, Delivery, Notification, OptOut, ProviderHealth
 from tocsin.notify.plan import Start
 from tocsin.operate import auditor, clock_jumps, retention
 from tocsin.operate.models import Audit, Problem
@@ -280,6 +280,21 @@ def test_a_workflow_that_waits_acts_as_long_after_its_cause(now: datetime) -> No
 
 
 # What is told
+
+
+def test_administrators_hear_of_pages_that_fail_though_they_were_told_by_the_clock_that_was_ahead(post: Post) -> None:
+    def fails() -> int:
+        post.page(post.alert(), "bob")
+        post.go()
+        return Notification.objects.filter(purpose="notice", data__about="failed").count()
+
+    post.user("erin", role="admin")
+    post.user("bob", {"label": "Mail", "channel": "email", "address": "bob@example.org"})
+    OptOut.objects.create(channel="email", address="bob@example.org", provider_name="", at=post.now)
+    post.seconds = BY * 60
+    assert [fails(), fails()] == [1, 1], "once in a while"
+    post.seconds = 0
+    assert fails() == 2
 
 
 def audit(at: datetime) -> list[str]:

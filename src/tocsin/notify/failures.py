@@ -92,7 +92,7 @@ def _event(entry: GivenUp) -> NewEvent:
 def _notice(connection: Connection, concerned: Sequence[GivenUp], about: str) -> None:
     first = concerned[0]
     admins = queue.administrators(connection)
-    if not admins or queue.was_noticed(connection, admins, about, first.at - QUIET):
+    if not admins or queue.was_noticed(connection, admins, about, first.at, QUIET):
         return
     lines = [
         f"{_what(entry.due)}{_of_alert(entry.due)} could not be sent to {entry.due.name}{_by(entry.due)}: "

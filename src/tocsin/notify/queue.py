@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.core import database
@@ -449,17 +449,24 @@ def notice_data(notice: Notice) -> dict[str, str]:
     return {"title": notice.title, "text": notice.text, **{name: text for name, text in more.items() if text}}
 
 
+#: The clocks of two nodes differ by less.
+_APART = timedelta(seconds=5)
+
+
 def administrators(connection: Connection) -> list[int]:
     """The ids of the users who administer the installation and can sign in."""
     found = connection.execute("SELECT id FROM people_user WHERE role = 'admin' AND is_active ORDER BY id").fetchall()
     return [row[0] for row in found]
 
 
-def was_noticed(connection: Connection, user_ids: Collection[int], about: str, since: datetime) -> bool:
-    """Whether one of these users was sent a notice about the same thing since then."""
+def was_noticed(
+    connection: Connection, user_ids: Collection[int], about: str, now: datetime, within: timedelta
+) -> bool:
+    """Whether one of these users was sent a notice about the same thing so lately. One that was sent in the future was
+    sent before the clock was set back, who knows when."""
     found = connection.execute(
         "SELECT 1 FROM notify_notification WHERE user_id = ANY(%s) AND purpose = 'notice' AND data->>'about' = %s "
-        "AND created_at >= %s LIMIT 1",
-        (sorted(user_ids), about, since),
+        "AND created_at BETWEEN %s AND %s LIMIT 1",
+        (sorted(user_ids), about, now - within, now + _APART),
     ).fetchone()
     return found is not None

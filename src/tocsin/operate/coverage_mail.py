@@ -62,7 +62,7 @@ def _send(connection: Connection, plan: GroupPlan, problems: tuple[Finding, ...]
     managers = [m.user_id for m in plan.members if m.is_active and MemberRole.MANAGER in m.roles]
     told = managers or queue.administrators(connection)
     about = f"coverage:{plan.id}:{week}"
-    if not told or queue.was_noticed(connection, told, about, now - timedelta(days=6)):
+    if not told or queue.was_noticed(connection, told, about, now, timedelta(days=6)):
         return 0
     lines = [f"- {coverage.sentence(plan, finding, now)}" for finding in problems[:SHOWN]]
     if len(problems) > SHOWN:

@@ -49,7 +49,7 @@ def tell(connection: Connection, workflow_id: int, name: str, limit: int, now: d
     found = database.row(connection, "SELECT group_id FROM workflows_workflow WHERE id = %s", (workflow_id,))
     about = f"workflow:limit:{workflow_id}"
     people = set(queue.administrators(connection)) | _managers(connection, found["group_id"] if found else None)
-    if not people or queue.was_noticed(connection, sorted(people), about, now - TELL_AGAIN):
+    if not people or queue.was_noticed(connection, sorted(people), about, now, TELL_AGAIN):
         return
     notice = Notice(
         f"The workflow {name} has reached its limit",

@@ -225,7 +225,7 @@ def _fail(connection: Connection, run_id: int, error: Exception, now: datetime) 
     table.fail(connection, run_id, failures, said, reason, None, now)
     admins = queue.administrators(connection)
     about = f"workflow:stuck:{found['workflow_id']}"
-    if admins and not queue.was_noticed(connection, admins, about, now - TELL_AGAIN):
+    if admins and not queue.was_noticed(connection, admins, about, now, TELL_AGAIN):
         notice = Notice(
             f"The workflow {found['name']} is stuck",
             f"It could not go on for alert {found['alert_id']}: {said}\n\nPaging goes on without it. Mend it under "
