@@ -66,15 +66,16 @@ def for_phones(text: str) -> str:
     """One line for a text message: quotes and dashes plain, letters of the Latin alphabet without accents that the
     7-bit alphabet lacks, no emoji or other pictures. Other alphabets stay.
     """
-    letters = []
-    for character in one_line(text).translate(_PLAIN):
+    letters: list[str] = []
+    for character in unicodedata.normalize("NFC", one_line(text)).translate(_PLAIN):
         if character in _GSM or character in _GSM_TWICE:
             letters.append(character)
             continue
-        plain = _plain_letter(character)
+        plain, kind = _plain_letter(character), unicodedata.category(character)[0]
         if plain and is_gsm(plain):
             letters.append(plain)
-        elif unicodedata.category(character)[0] in "LMN":
+        # A mark belongs to the letter before it; after others it is an accent, or says how a picture looks.
+        elif kind in "LN" or (kind == "M" and letters and not is_gsm(letters[-1])):
             letters.append(character)
     return " ".join("".join(letters).split())
 

@@ -59,6 +59,20 @@ def test_a_text_message_without_a_short_text_says_the_subject() -> None:
     assert text_messages.text_message(page(short_text="")).startswith("CRITICAL Acme: VPN down. Halo 20817.")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("VPN down \u26a0\ufe0f", "VPN down"),
+        ("Step 1\ufe0f\u20e3", "Step 1"),
+        ("Zu\u0308rich, L\u0301ukasz, re\u0301gion", "Zürich, Lukasz, région"),
+        ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),
+    ],
+)
+def test_what_changes_only_how_a_letter_or_picture_looks_makes_no_text_message_shorter(text: str, said: str) -> None:
+    """One character outside of the 7-bit alphabet leaves a segment 70 of its 160."""
+    assert text_messages.for_phones(text) == said
+
+
 def test_a_text_message_has_no_emoji_and_plain_quotes_so_that_a_segment_holds_160_characters() -> None:
     made = text_messages.text_message(page(short_text="🔥 “Łódź” – server’s café…"))
     assert made.startswith('CRITICAL Acme: "Lodz" - server\'s café... Halo 20817.')
