@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from tests.browser.running import PATIENCE
 from tocsin.access import installation, tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core import clock
@@ -225,7 +226,11 @@ def receive_an_evening(url: str, desk: Desk) -> dict[str, int]:
     changed = _ticket(20817, "VPN down: Zürich, 40 users", "Acme Corp", "Critical", **vpn)
     _post(halo, {**changed, "event": "ticket updated"})
     _post(halo, changed)
-    httpx.post(halo, content=b'{"event": "new ticket logged",\n "object_id": 1,\n "ticket": {\n  "summary" }}')
+    httpx.post(
+        halo,
+        content=b'{"event": "new ticket logged",\n "object_id": 1,\n "ticket": {\n  "summary" }}',
+        timeout=PATIENCE,
+    )
     _post(halo, _ticket(20811, "Backup job failed on fs-02", "Globex", "High", "In Progress"))
     _post(halo, _ticket(20802, "Mail delayed, Globex", "Globex", "Medium", "Closed"))
     orders: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
@@ -240,7 +245,7 @@ def receive_an_evening(url: str, desk: Desk) -> dict[str, int]:
 
 def session(url: str, username: str) -> dict[str, str]:
     """The cookies of a browser in which one of the people is signed in."""
-    with httpx.Client(base_url=url, follow_redirects=True) as client:
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as client:
         client.get("/account/login/")
         form = {"csrfmiddlewaretoken": client.cookies["tocsin_csrf"], "login": username, "password": PASSWORD}
         client.post("/account/login/", data=form, headers={"Origin": url}).raise_for_status()
@@ -267,7 +272,9 @@ def _alert(address: str, body: Mapping[str, Any]) -> int:
 
 
 def _post(address: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    response = httpx.post(address, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    response = httpx.post(
+        address, content=json.dumps(body), headers={"Content-Type": "application/json"}, timeout=PATIENCE
+    )
     # Behind the first page's own work on the alert, a message may have to wait a moment: it is decided in order.
     assert response.status_code in (200, 202), response.text
     found: dict[str, Any] = response.json()
@@ -279,5 +286,6 @@ def _command(url: str, desk: Desk, number: int, command: str, body: Mapping[str,
         f"{url}/api/v1/alerts/{number}/{command}",
         json=dict(body),
         headers={"Authorization": f"Bearer {desk.token}"},
+        timeout=PATIENCE,
     )
     assert response.status_code == 200, response.text

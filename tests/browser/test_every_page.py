@@ -15,7 +15,7 @@ from tests.browser import desk as desks
 from tests.browser.browsing import BY_LOOKS, DESK, PHONE, Theme, Visitor, visitor
 from tests.browser.conftest import PICTURES
 from tests.browser.desk import Desk, Duty
-from tests.browser.running import Running, serve
+from tests.browser.running import PATIENCE, Running, serve
 from tests.doubles.smtp import smtp_double
 from tests.postgres import Postgres, new_database
 from tests.store.ingest import make_integration
@@ -240,7 +240,7 @@ def test_an_observer_on_the_smallest_screen_reads_and_is_offered_nothing(browser
 
 
 def _receive_odd_texts(evening: Evening) -> int:
-    answer = httpx.post(evening.running.url + evening.desk.monitoring_path, json=ODD).json()
+    answer = httpx.post(evening.running.url + evening.desk.monitoring_path, json=ODD, timeout=PATIENCE).json()
     evening.numbers["odd"] = int(answer["alert_id"])
     if not Workflow.objects.filter(name=ODD_BUTTON["name"]).exists():
         workflows.save_workflow(ODD_BUTTON, actor=COMMAND_LINE, now=clock.now())

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.browsing import PHONE, visitor
 from tests.browser.conftest import PICTURES
-from tests.browser.running import Running
+from tests.browser.running import PATIENCE, Running
 from tests.doubles.smtp import Mail, SmtpDouble
 
 pytestmark = pytest.mark.browser
@@ -65,9 +65,9 @@ def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert_by_keyboard(
         admin.check()
         url = page.get_by_label("URL of this integration").first.input_value()
 
-        answer = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes()).json()
+        answer = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes(), timeout=PATIENCE).json()
         assert answer["status"] == "Mapped Opened", answer
-        expect(page.get_by_text("HaloITSM has arrived")).to_be_visible(timeout=5000)
+        expect(page.get_by_text("HaloITSM has arrived")).to_be_visible()
         expect(page.get_by_text(_subject())).to_be_visible()
         admin.check("the first message, live")
 
@@ -86,7 +86,7 @@ def test_somebody_new_goes_from_the_setup_link_to_an_answered_alert_by_keyboard(
             phone.check("answered, on a phone")
 
         # The first window is not touched: it hears of the answer by itself.
-        expect(page.locator("#state")).to_contain_text("Acknowledged", timeout=5000)
+        expect(page.locator("#state")).to_contain_text("Acknowledged")
         expect(page.locator("#story")).to_contain_text("Ada Admin acknowledged it.")
         admin.check("acknowledged, live")
         PICTURES.mkdir(exist_ok=True)
@@ -98,11 +98,13 @@ def test_opening_the_link_of_a_mail_does_nothing(browser: Browser, tocsin: Runni
         _become_administrator(admin.page, link)
         _add_halo(admin.page)
         url = admin.page.get_by_label("URL of this integration").first.input_value()
-        number = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes()).json()["alert_id"]
+        number = httpx.post(url, content=(SAMPLES / "new-ticket.json").read_bytes(), timeout=PATIENCE).json()[
+            "alert_id"
+        ]
         mail = _mail_about(mails, number)
         address = _link_in(mail, tocsin.url)
         for method in ("GET", "HEAD", "GET"):
-            assert httpx.request(method, address).status_code == 200
+            assert httpx.request(method, address, timeout=PATIENCE).status_code == 200
         admin.open(f"/alerts/{number}/")
         expect(admin.page.locator("#state")).to_contain_text("Open")
     with visitor(browser, tocsin.url, width=PHONE) as phone:
@@ -116,7 +118,7 @@ def test_the_setup_link_works_once(browser: Browser, tocsin: Running) -> None:
     link = tocsin.wait_for(r"(http://\S+/setup/\w+)")[1]
     with visitor(browser, tocsin.url) as admin:
         _become_administrator(admin.page, link)
-    again = httpx.get(link)
+    again = httpx.get(link, timeout=PATIENCE)
     assert again.status_code == 410
     assert "works no more" in again.text
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser import desk as desks
 from tests.browser.browsing import PHONE, visitor
 from tests.browser.desk import Desk
-from tests.browser.running import Running, serve
+from tests.browser.running import PATIENCE, Running, serve
 from tests.browser.test_every_page import sign_in
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core import clock
@@ -45,7 +45,7 @@ def running(desk: Desk, database: str, tmp_path: Path) -> Iterator[Running]:
 
 def post(running: Running, desk: Desk, name: str, subject: str) -> int:
     body = {"id": name, "subject": subject, "priority": "high"}
-    return int(httpx.post(running.url + desk.monitoring_path, json=body).json()["alert_id"])
+    return int(httpx.post(running.url + desk.monitoring_path, json=body, timeout=PATIENCE).json()["alert_id"])
 
 
 def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, running: Running, desk: Desk) -> None:
@@ -57,23 +57,23 @@ def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, runn
         expect(page.locator("html[data-live=open]")).to_be_attached()
         page.mouse.move(5, 600)
         post(running, desk, "2", "It appears by itself")
-        expect(page.get_by_text("It appears by itself")).to_be_visible(timeout=5000)
+        expect(page.get_by_text("It appears by itself")).to_be_visible()
         expect(page.locator(".side .count")).to_contain_text("2")
 
         # A pause of all paging is said on pages that are open already, and so is its end.
         pause = {"url": f"{running.url}/api/v1/pause", "headers": {"Authorization": f"Bearer {desk.token}"}}
-        httpx.request("PUT", **pause, json={"reason": "a drill", "for": "1h"}).raise_for_status()
-        expect(page.locator(".banner")).to_contain_text("a drill", timeout=5000)
-        httpx.request("DELETE", **pause).raise_for_status()
-        expect(page.locator(".banner")).to_have_count(0, timeout=5000)
+        httpx.request("PUT", **pause, json={"reason": "a drill", "for": "1h"}, timeout=PATIENCE).raise_for_status()
+        expect(page.locator(".banner")).to_contain_text("a drill")
+        httpx.request("DELETE", **pause, timeout=PATIENCE).raise_for_status()
+        expect(page.locator(".banner")).to_have_count(0)
 
         page.get_by_text("The first alert").hover()
         post(running, desk, "3", "It waits for the pointer")
         pill = page.get_by_role("button", name="1 new")
-        expect(pill).to_be_visible(timeout=5000)
+        expect(pill).to_be_visible()
         expect(page.get_by_text("It waits for the pointer")).to_have_count(0)
         page.mouse.move(5, 600)
-        expect(page.get_by_text("It waits for the pointer")).to_be_visible(timeout=5000)
+        expect(page.get_by_text("It waits for the pointer")).to_be_visible()
         expect(pill).to_have_count(0)
         alice.check()
 

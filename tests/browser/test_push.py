@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, CDPSession, Page, expect
 
 from tests.browser import desk as desks
 from tests.browser.browsing import visitor
-from tests.browser.running import Running, serve
+from tests.browser.running import PATIENCE, Running, serve
 from tests.browser.test_every_page import sign_in
 from tests.browser.test_live_pages import _WORKER_IS_IN_CHARGE
 from tests.doubles.push import PushDouble, push_double
@@ -103,7 +103,7 @@ def test_a_push_is_shown_answers_by_its_button_and_opens_the_alert(
 
 def _paged(running: Running, desk: desks.Desk, service: PushDouble) -> int:
     body = {"id": "1", "subject": "VPN down", "priority": "critical"}
-    number = int(httpx.post(running.url + desk.monitoring_path, json=body).json()["alert_id"])
+    number = int(httpx.post(running.url + desk.monitoring_path, json=body, timeout=PATIENCE).json()["alert_id"])
     assert service.arrived.wait(15)
     return number
 

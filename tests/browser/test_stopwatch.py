@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.browsing import visitor
-from tests.browser.running import demo
+from tests.browser.running import PATIENCE, demo
 
 pytestmark = pytest.mark.browser
 
@@ -57,9 +57,9 @@ def test_from_a_demo_to_the_first_alert_it_takes_seven_clicks_and_two_pastes(bro
             # The second paste is into HaloITSM, which then posts a new ticket.
             hand.pastes += 1
             url = page.evaluate("navigator.clipboard.readText()")
-            assert httpx.post(url, content=SAMPLE.read_bytes()).json()["status"] == "Mapped Opened"
+            assert httpx.post(url, content=SAMPLE.read_bytes(), timeout=PATIENCE).json()["status"] == "Mapped Opened"
             subject = json.loads(SAMPLE.read_text())["ticket"]["summary"]
-            expect(page.get_by_text(subject)).to_be_visible(timeout=5000)
+            expect(page.get_by_text(subject)).to_be_visible()
             hand.click(page.get_by_role("link", name=re.compile("Open alert")))
             expect(page.locator("#state")).to_contain_text("Open")
             expect(page.get_by_role("heading", name=subject)).to_be_visible()

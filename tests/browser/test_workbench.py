@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser import desk as desks
 from tests.browser.browsing import visitor
-from tests.browser.running import serve
+from tests.browser.running import PATIENCE, serve
 from tests.browser.test_every_page import sign_in
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core import clock
@@ -35,7 +35,7 @@ def test_an_unknown_payload_is_mapped_by_clicking_and_then_opens_an_alert(
     integration = boilers.pk
     with serve(tmp_path, database) as running, visitor(browser, running.url) as alice:
         url = f"{running.url}/in/{secrets.token_of(boilers)}"
-        assert httpx.post(url, json=BOILER).json()["status"] == "Mapped Ignored"
+        assert httpx.post(url, json=BOILER, timeout=PATIENCE).json()["status"] == "Mapped Ignored"
         sign_in(alice, "alice")
         page = alice.page
         alice.open(f"/integrations/{integration}/mapping/")
@@ -85,7 +85,7 @@ def test_an_unknown_payload_is_mapped_by_clicking_and_then_opens_an_alert(
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_text("Saved.")).to_be_visible()
 
-        answer = httpx.post(url, json=BOILER).json()
+        answer = httpx.post(url, json=BOILER, timeout=PATIENCE).json()
         assert answer["status"] == "Mapped Opened", answer
         alice.open(f"/alerts/{answer['alert_id']}/")
         expect(page.get_by_role("heading", name="Boiler is cold")).to_be_visible()

@@ -33,7 +33,7 @@ def test_a_benchmark_runs_and_prints_its_figures(script: str) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -56,7 +56,7 @@ def test_a_ticket_pages_one_after_the_other_until_somebody_answers(tocsin: Tocsi
     assert len(to(mails, "alice")) == 1
 
     link = link_of(to(mails, "bob")[0])
-    assert httpx.get(link).status_code == 200
+    assert httpx.get(link, timeout=30).status_code == 200
     assert httpx.head(link).status_code in (200, 405)
     assert tocsin.api(f"alerts/{number}")["acknowledged_by"] == []
     press(link, "acknowledge")
