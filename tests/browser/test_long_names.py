@@ -1,0 +1,49 @@
+"""Names are people's own, and may be one long word: no page scrolls sideways for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser import desk as desks
+from tests.browser.browsing import visitor
+from tests.browser.running import serve
+from tests.browser.test_every_page import SMALLEST, sign_in
+from tocsin.access.audit import COMMAND_LINE
+from tocsin.core import clock
+from tocsin.escalation.commands import save_policy
+from tocsin.oncall.commands import save_schedule
+from tocsin.people import groups
+from tocsin.people.models import User
+
+pytestmark = pytest.mark.browser
+
+LONG = "W" * 60
+
+
+def test_a_name_of_one_long_word_makes_no_page_scroll_sideways(
+    browser: Browser, database: str, tmp_path: Path
+) -> None:
+    desks.set_up()
+    how = {"actor": COMMAND_LINE, "now": clock.now()}
+    User.objects.filter(username="alice").update(name=LONG)
+    members = [{"user": "alice", "roles": ["primary"]}]
+    group = groups.save_group({"name": LONG, "members": members}, **how)
+    policy = save_policy({"name": LONG, "steps": [{"notify": {"roles": ["primary"], "groups": [LONG]}}]}, **how)
+    shift = {"name": LONG, "rotate": {"every": "1w", "at": "09:00", "on": "monday", "users": ["alice"], "roles": ["primary"]}, "start": "2026-01-05"}
+    schedule = save_schedule({"name": LONG, "group": LONG, "shifts": [shift]}, **how)
+    paths = (
+        f"/groups/{group.pk}/", f"/groups/{group.pk}/edit/", f"/groups/{group.pk}/delete/", f"/policies/{policy.pk}/",
+        f"/policies/{policy.pk}/edit/", f"/on-call/groups/{group.pk}/", f"/on-call/schedules/{schedule.pk}/edit/",
+        "/on-call/", "/users/", "/wall/", "/",
+    )  # fmt: skip
+    with serve(tmp_path, database) as running, visitor(browser, running.url, width=SMALLEST) as alice:
+        sign_in(alice, "alice")
+        for path in paths:
+            alice.open(path)
+            alice.fits()
+            with alice.narrowed(320):
+                alice.fits(f"{path} at 320")
+        assert not alice.problems, "\n".join(alice.problems)
