@@ -23,16 +23,15 @@ pytestmark = pytest.mark.browser
 LONG = "W" * 60
 
 
-def test_a_name_of_one_long_word_makes_no_page_scroll_sideways(
-    browser: Browser, database: str, tmp_path: Path
-) -> None:
+def test_a_name_of_one_long_word_makes_no_page_scroll_sideways(browser: Browser, database: str, tmp_path: Path) -> None:
     desks.set_up()
     how = {"actor": COMMAND_LINE, "now": clock.now()}
     User.objects.filter(username="alice").update(name=LONG)
     members = [{"user": "alice", "roles": ["primary"]}]
     group = groups.save_group({"name": LONG, "members": members}, **how)
     policy = save_policy({"name": LONG, "steps": [{"notify": {"roles": ["primary"], "groups": [LONG]}}]}, **how)
-    shift = {"name": LONG, "rotate": {"every": "1w", "at": "09:00", "on": "monday", "users": ["alice"], "roles": ["primary"]}, "start": "2026-01-05"}
+    rotate = {"every": "1w", "at": "09:00", "on": "monday", "users": ["alice"], "roles": ["primary"]}
+    shift = {"name": LONG, "rotate": rotate, "start": "2026-01-05"}
     schedule = save_schedule({"name": LONG, "group": LONG, "shifts": [shift]}, **how)
     paths = (
         f"/groups/{group.pk}/", f"/groups/{group.pk}/edit/", f"/groups/{group.pk}/delete/", f"/policies/{policy.pk}/",

@@ -65,6 +65,19 @@ def test_what_a_mail_does_not_name_is_one_tap_away(purpose: Purpose) -> None:
     assert f"And 4 more: {home}" in mail.text
 
 
+def test_an_address_on_a_line_of_its_own_is_a_link() -> None:
+    address = "https://tocsin.example.org/alerts/42"
+    mail = CHANNEL.render(replace(page(), purpose=Purpose.NOTICE, alerts=(), text=f"Nobody answered.\n{address}"))
+    assert f'<a href="{address}"' in mail.html
+    assert "<a" not in CHANNEL.render(replace(page(), purpose=Purpose.NOTICE, alerts=(), text=f"See {address}")).html
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+def test_only_links_by_which_one_answers_are_said_to_be_for_the_reader_alone(purpose: Purpose) -> None:
+    mail = CHANNEL.render(replace(page(), purpose=purpose))
+    assert ("for you alone" in mail.text) == (purpose in (Purpose.PAGE, Purpose.STILL_ON_IT))
+
+
 def test_a_mail_has_a_plain_and_an_html_part_that_say_the_same(server: SmtpDouble) -> None:
     send(server, page()).close()
     (mail,) = server.mails

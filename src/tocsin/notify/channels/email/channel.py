@@ -171,8 +171,10 @@ def _html(message: Message, subject: str) -> str:
 
 
 def _line(message: Message, line: str) -> _Line:
-    is_rest = message.more > 0 and line == wording.and_more(message) and _is_web(message.home)
-    return _Line(wording.how_many_more(message), message.home) if is_rest else _Line(line)
+    """What a mail says first; the rest of its alerts, and an address on a line of its own, are links."""
+    if message.more and line == wording.and_more(message) and _is_web(message.home):
+        return _Line(wording.how_many_more(message), message.home)
+    return _Line(line, line if _is_web(line) and " " not in line else "")
 
 
 @cache
@@ -197,10 +199,12 @@ def _lead(message: Message) -> list[str]:
 
 def _foot(message: Message) -> list[str]:
     lines = [wording.one_line(message.reason)] if message.reason else []
-    if any(alert.link for alert in message.alerts) and message.recipient:
+    # Whatever asks for an answer has links of its person's own; the others lead to the page behind the sign-in.
+    asks = bool(message.recipient) and message.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT)
+    if asks and any(alert.link for alert in message.alerts):
         links = "The links are for you alone and are valid for seven days. Opening one changes nothing."
         lines.append(say(message.language, links))
-    if message.can_reply and message.recipient and message.purpose in (Purpose.PAGE, Purpose.STILL_ON_IT):
+    if asks and message.can_reply:
         one = "Or answer this mail: ack, take, close or escalate alone on the first line."
         many = (
             "Or answer this mail: ack, take, close or escalate and the number (ack {number}) alone on the first line."
