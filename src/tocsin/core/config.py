@@ -9,6 +9,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import parseaddr
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -105,7 +106,7 @@ def read(environment: Mapping[str, str]) -> Config:
         secret_keys=tuple(_list(values.get("TOCSIN_SECRET_KEY"))),
         smtp_url=_url("TOCSIN_SMTP_URL", values.get("TOCSIN_SMTP_URL"), ("smtp", "smtps")),
         heartbeat_url=_url("TOCSIN_HEARTBEAT_URL", values.get("TOCSIN_HEARTBEAT_URL"), ("http", "https")),
-        email_from=values.get("TOCSIN_EMAIL_FROM") or None,
+        email_from=_sender(values.get("TOCSIN_EMAIL_FROM")),
         trusted_proxies=_networks("TOCSIN_TRUSTED_PROXIES", values.get("TOCSIN_TRUSTED_PROXIES")),
         allow_targets=_networks("TOCSIN_ALLOW_TARGETS", values.get("TOCSIN_ALLOW_TARGETS")),
         log_format=_log_format(values.get("TOCSIN_LOG_FORMAT")),
@@ -202,6 +203,16 @@ def _url(name: str, text: str | None, schemes: tuple[str, ...]) -> str | None:
         raise ConfigError(f"{name} {_UNREADABLE}") from None
     if parts.scheme not in schemes or not parts.hostname:
         raise ConfigError(f"{name} must look like {schemes[0]}://host.")
+    return text
+
+
+def _sender(text: str | None) -> str | None:
+    """A mail server takes no mail from what is no address, so that none would leave."""
+    if not text:
+        return None
+    name, _, domain = parseaddr(text)[1].rpartition("@")
+    if not (name and domain):
+        raise ConfigError(f"TOCSIN_EMAIL_FROM: {text!r} is not an e-mail address; write Tocsin <tocsin@example.org>.")
     return text
 
 

@@ -31,6 +31,8 @@ def test_without_variables_everything_has_its_default() -> None:
         ({"TOCSIN_DATABASE_URL": "postgresql://u@host/t?sslmod=require"}, 'TOCSIN_DATABASE_URL.*"sslmod"'),
         ({"TOCSIN_TRUSTED_PROXIES": "10.0.0.0/33"}, "TOCSIN_TRUSTED_PROXIES"),
         ({"TOCSIN_ALLOW_TARGETS": "host.example"}, "TOCSIN_ALLOW_TARGETS"),
+        ({"TOCSIN_EMAIL_FROM": "tocsin"}, "TOCSIN_EMAIL_FROM"),
+        ({"TOCSIN_EMAIL_FROM": "Tocsin <tocsin@>"}, "TOCSIN_EMAIL_FROM"),
         ({"TOCSIN_LOG_FORMAT": "xml"}, "TOCSIN_LOG_FORMAT"),
         ({"TOCSIN_TEST_CLOCK": "maybe"}, "TOCSIN_TEST_CLOCK"),
         ({"TOCSIN_SECRET_KEY_FILE": "/does/not/exist"}, "TOCSIN_SECRET_KEY_FILE"),
