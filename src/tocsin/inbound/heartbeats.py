@@ -73,20 +73,21 @@ def loop(registry: Registry, read: Callable[[], datetime] = clock.now) -> Loop:
     def turn() -> bool:
         nonlocal is_anew, listened_to
         now = read()
-        # A machine that was halted, or a clock that was set ahead: nobody listened in between. A test clock is moved so
-        # that time has passed.
-        real = now - clock.jump()
-        away = real - listened_to if listened_to is not None else timedelta()
+        # Between two turns is a second. More is a machine that was halted, or a clock that was set ahead: nobody has
+        # listened since. A test clock is moved so that time has passed.
+        away = now - clock.jump() - listened_to if listened_to is not None else timedelta()
         if is_anew or away > _UNHEARD:
             wait_anew(now, away if away > _UNHEARD else timedelta())
             is_anew = False
-        listened_to = real
         try:
             return notice(registry, now)
         except Exception as error:
             # Without the database nobody listens: what pinged meanwhile was turned away.
             is_anew = database.is_unavailable(error)
             raise
+        finally:
+            # At its end: a turn that is slow is no halt.
+            listened_to = read() - clock.jump()
 
     return Loop("inbound heartbeats", turn, timedelta(seconds=1))
 
