@@ -62,6 +62,37 @@ def test_the_list_asks_the_database_as_often_for_many_alerts_as_for_few(
     assert counts[1] < 20
 
 
+def test_a_timeline_that_is_not_all_there_says_so_and_leads_to_its_beginning(
+    company: Company, browser_of: BrowserOf, open_alert: Opens
+) -> None:
+    number = open_alert("VPN down")
+    beginning = AlertEvent.objects.filter(alert_id=number).earliest("pk").reason
+    changes = [
+        AlertEvent(
+            alert_id=number, kind="updated", at=clock.now(), reason=f"HaloITSM changed it: site {one}.", via="web"
+        )
+        for one in range(timeline.SHOWN + 1)
+    ]
+    client = browser_of(company.responder)
+    assert "is not shown" not in text_of(client, f"/alerts/{number}/")
+    AlertEvent.objects.bulk_create(changes)
+    text = text_of(client, f"/alerts/{number}/")
+    assert f"site {timeline.SHOWN}." in text
+    assert beginning not in text
+    assert "What came before is not shown." in text
+    assert 'href="?all"' in text
+    whole = text_of(client, f"/alerts/{number}/?all")
+    assert beginning in whole
+    assert "is not shown" not in whole
+
+
+def test_what_was_stands_before_what_is_where_a_value_runs_from_right_to_left() -> None:
+    assert timeline.in_order("it: subject الشبكة 1 → الشبكة 2; team a") == (
+        "it: subject الشبكة 1\u200e → \u200eالشبكة 2\u200e; \u200eteam a"
+    )
+    assert timeline.in_order("it: team 1 → 2; site a") == "it: team 1 → 2; site a"
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -173,7 +204,7 @@ def test_a_page_of_later_waits_and_one_taken_back_ended_when_it_was(
     assert "on its way" not in text.partition("Call → Bob Brown")[2].partition("</li>")[0]
 
     Delivery.objects.filter(pk=later.pk).update(status="cancelled", ended_at=now, reason="Bob Brown acknowledged it.")
-    (entry,) = (one for one in timeline.read(Alert.objects.get(pk=number), now)[0] if "not needed" in one.title)
+    (entry,) = (one for one in timeline.read(Alert.objects.get(pk=number), now).entries if "not needed" in one.title)
     assert entry.at == now, "it is no line of the future"
 
 

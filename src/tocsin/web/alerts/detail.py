@@ -146,7 +146,7 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
     alert = rows.filter(pk=number).first()
     if alert is None:
         raise Http404(_("There is no alert %(number)s.") % {"number": number})
-    entries, paged, inbound = timeline.read(alert, request.now)
+    story = timeline.read(alert, request.now, timeline.MOST if "all" in request.GET else timeline.SHOWN)
     acknowledgements = list(Acknowledgement.objects.filter(alert=alert).select_related("user").order_by("at"))
     text = alert.long_text or alert.short_text
     custom = dict(alert.custom)
@@ -171,10 +171,13 @@ def alert_context(request: Request, number: int, user: User) -> dict[str, Any]:
         "phone": alert.requester_phone,
         "facts": _facts(alert, custom),
         "next": upcoming.of(alert, request.now),
-        "entries": entries,
-        "paged": paged,
-        "inbound": inbound[:8],
-        "inbound_count": len(inbound),
+        "entries": story.entries,
+        "is_cut": story.is_cut,
+        "may_show_all": "all" not in request.GET,
+        "paged": story.paged,
+        "inbound": story.messages[:8],
+        "inbound_count": len(story.messages),
+        "more_inbound": story.more_messages,
         "undo_until": _undo_until(alert, user, request.now),
         "can_reopen": alert.status in (AlertStatus.CLOSED, AlertStatus.CANCELLED)
         and alert.closed_at is not None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -18,8 +20,14 @@ from tocsin.notify.models import Delivery, Notification
 from tocsin.notify.states import DeliveryStatus, Purpose
 from tocsin.web.told import told
 
-#: So many of the newest events, pages and messages are shown; the rest is a page away.
+#: So many of the newest events, pages and messages are shown at first, and so many where all of them are asked for.
 SHOWN = 300
+MOST = 5000
+
+
+# Hebrew, Arabic and their neighbours, and their forms of presentation.
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_BETWEEN = re.compile(" → |; ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,20 @@ class Entry:
     quote: str = ""
     #: The message behind it.
     message: InboundMessage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is known of an alert's life."""
+
+    #: Newest first, back to a moment from which on nothing is left out.
+    entries: Sequence[Entry]
+    paged: Sequence[Paged]
+    #: Newest first.
+    messages: Sequence[InboundMessage]
+    more_messages: bool
+    #: There is more before the entries.
+    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +98,18 @@ _TONES = {
 }
 
 
-def read(alert: Alert, now: datetime) -> tuple[list[Entry], list[Paged], list[InboundMessage]]:
-    """The timeline newest first, who was paged, and the newest messages; three statements."""
-    events = list(AlertEvent.objects.filter(alert=alert).order_by("-pk")[:SHOWN])
-    notifications = list(
-        Notification.objects.filter(alert=alert)
-        .select_related("user", "group_contact")
-        .prefetch_related("deliveries")
-        .order_by("-pk")[:SHOWN]
-    )
-    messages = list(InboundMessage.objects.filter(alert=alert).defer("raw", "headers").order_by("-pk")[:SHOWN])
+def read(alert: Alert, now: datetime, shown: int = SHOWN) -> Story:
+    """The timeline, who was paged, and the newest messages, `shown` of each kind at most; three statements."""
+    events, more_events = _newest(AlertEvent.objects.filter(alert=alert), shown)
+    pages = Notification.objects.filter(alert=alert).select_related("user", "group_contact")
+    notifications, more_notifications = _newest(pages.prefetch_related("deliveries"), shown)
+    messages, more_messages = _newest(InboundMessage.objects.filter(alert=alert).defer("raw", "headers"), shown)
+    # What is complete of one kind only from some moment on is told of the others from there on, too.
+    begins = [
+        *([events[-1].at] if more_events else []),
+        *([notifications[-1].created_at] if more_notifications else []),
+        *([messages[-1].received_at] if more_messages else []),
+    ]
     # A message that joined has a line of its own.
     told = {event.data.get("message_id") for event in events if event.data}
     entries = [
@@ -99,7 +123,14 @@ def read(alert: Alert, now: datetime) -> tuple[list[Entry], list[Paged], list[In
     ]
     # Lines of the same moment keep the order in which they came about: what is newest in the story is on top.
     entries.sort(key=lambda entry: entry.at, reverse=True)
-    return entries, _paged(notifications), messages
+    whole = [entry for entry in entries if not begins or entry.at >= max(begins)]
+    return Story(whole, _paged(notifications), messages, more_messages, bool(begins))
+
+
+def _newest[Row: Model](rows: QuerySet[Row], shown: int) -> tuple[list[Row], bool]:
+    """The newest rows, and whether there are more."""
+    found = list(rows.order_by("-pk")[: shown + 1])
+    return found[:shown], len(found) > shown
 
 
 def _of_event(event: AlertEvent) -> Entry:
@@ -118,8 +149,18 @@ def _of_event(event: AlertEvent) -> Entry:
     # Left out by a condition, or its people are being paged already: nothing is wrong.
     is_calm = bool(data.get("left_out") or data.get("busy"))
     return Entry(
-        event.at, "" if is_calm else _TONES.get(_kind(event), ""), told(first) or event.kind, told(more) or via, quote
+        event.at,
+        "" if is_calm else _TONES.get(_kind(event), ""),
+        in_order(told(first)) or event.kind,
+        told(more) or via,
+        quote,
     )
+
+
+def in_order(text: str) -> str:
+    """The sentence with a mark beside its arrows and semicolons, where one of its values runs from right to left:
+    what was stands before what is all the same."""
+    return _BETWEEN.sub("\u200e\\g<0>\u200e", text) if _RIGHT_TO_LEFT.search(text) else text
 
 
 def _kind(event: AlertEvent) -> EventKind:
