@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tocsin.core import clock, config, database
+from tocsin.core import clock, config, database, durations
 from tocsin.core.database import Connection
 
 #: Less is no jump: clocks are slewed, and a server that takes over is a moment behind.
@@ -46,6 +46,16 @@ def _since(seen_at: datetime, now: datetime) -> Jump:
     by = jumped(seen_at, now)
     # A test clock is moved ahead on purpose.
     return Jump(now, timedelta() if by > timedelta() and config.current().test_clock else by)
+
+
+def say_jump(by: timedelta) -> str:
+    """How far it jumped, ahead or back, in a sentence: "2 hours". Looks are seconds apart, so what is long is said in
+    whole minutes."""
+    far = abs(by)
+    return durations.say(round(far / _MINUTE) * _MINUTE if far >= 5 * _MINUTE else far)
+
+
+_MINUTE = timedelta(minutes=1)
 
 
 def look(connection: Connection, read: Callable[[Connection], datetime] = clock.of_database) -> tuple[datetime, Jump]:

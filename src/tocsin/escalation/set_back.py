@@ -15,8 +15,8 @@ from tocsin.alerts import commands, rows
 from tocsin.alerts.orders import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.states import EventKind, Via
 from tocsin.core import database
+from tocsin.core.clock_seen import say_jump
 from tocsin.core.database import Connection
-from tocsin.core.durations import say
 from tocsin.escalation import table
 from tocsin.escalation.plans import plans
 from tocsin.escalation.runs import Pause, RunState, with_progress
@@ -130,7 +130,7 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
     table.update(connection, runs)
     connection.execute(_ALONE, (by, alone, now))
     rows.set_back(connection, ids, by, now)
-    reason = f"The database's clock was set back by {say(by)}: what waits comes so much earlier."
+    reason = f"The database's clock was set back by {say_jump(by)}: what waits comes so much earlier."
     events = [NewEvent(alert, EventKind.ESCALATION_GOES_ON, now, SYSTEM, reason, Via.POLICY, {}) for alert in told]
     rows.insert_events(connection, events)
     if told:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.core import durations
-from tocsin.core.clock_seen import Jump
+from tocsin.core.clock_seen import Jump, say_jump
 from tocsin.operate.finding import Finding
 from tocsin.operate.presence import NodeSeen
 
@@ -178,7 +178,7 @@ def _clock(facts: Facts) -> Iterator[Found]:
         yield Found(
             "clock_set_back",
             "The clock was set back",
-            f"The clock of the database's machine was set back by {durations.say(-jump.by)}. What waited was brought "
+            f"The clock of the database's machine was set back by {say_jump(jump.by)}. What waited was brought "
             "forward by that, and each alert says so; what came before has times that are too late by it.",
             "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
             "(`timedatectl set-local-rtc 0`).",
@@ -188,7 +188,7 @@ def _clock(facts: Facts) -> Iterator[Found]:
         yield Found(
             "clock_ahead",
             "The clock is far ahead of where it was",
-            f"The clock of the database's machine is {durations.say(jump.by)} further than when it was last looked at. "
+            f"The clock of the database's machine is {say_jump(jump.by)} further than when it was last looked at. "
             "Nothing is removed by its age for a day.",
             "If Tocsin was not switched off for so long, set that machine's clock right before the day is over.",
             is_warning=True,

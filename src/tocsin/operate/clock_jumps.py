@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 from psycopg import errors
 
 from tocsin.core import clock, clock_seen, database
-from tocsin.core.clock_seen import Jump
+from tocsin.core.clock_seen import Jump, say_jump
 from tocsin.core.database import Connection
-from tocsin.core.durations import say
 from tocsin.core.loops import Loop
 from tocsin.escalation import set_back as escalation
 from tocsin.inbound import heartbeats
@@ -57,9 +56,9 @@ def turn(read: Callable[[Connection], datetime] = clock.of_database) -> bool:
     if not jump.by:
         return False
     if jump.is_back:
-        log.error("The database's clock was set back by %s; what waits was brought forward by that.", say(-jump.by))
+        log.error("The database's clock was set back by %s; what waits was brought forward by that.", say_jump(jump.by))
     else:
-        log.warning("The database's clock is %s further than when it was last looked at.", say(jump.by))
+        log.warning("The database's clock is %s further than when it was last looked at.", say_jump(jump.by))
     return False
 
 
