@@ -17,7 +17,7 @@ from tests.store.people import ACTOR
 from tests.walk import acts, foresight, promises, providers
 from tests.walk.promises import ALWAYS, AT_REST, AT_THE_END, Broken
 from tests.walk.walking import walk
-from tests.walk.world import Undone, World, inhabited
+from tests.walk.world import Asked, Undone, World, inhabited
 from tocsin.alerts import commands
 from tocsin.alerts.orders import Acknowledge, Close
 from tocsin.core import database as store
@@ -115,6 +115,10 @@ def _a_workflow_breaks_off(scene: Scene) -> None:
     )(scene)
 
 
+def _a_call_is_made_twice(scene: Scene) -> None:
+    scene.world.asked += [Asked(7, "alert:1", is_uncertain=False)] * 2
+
+
 def _a_page_waits_for_no_limit(scene: Scene) -> None:
     with store.transaction() as connection:
         connection.execute(
@@ -186,6 +190,7 @@ PLANTED: list[tuple[promises.Promise, Callable[[Scene], None]]] = [
         promises.nothing_due_at_rest,
         _ran("UPDATE escalation_run SET due_at = now() - interval '10 years' WHERE status <> 'ended'"),
     ),
+    (promises.calls_are_made_in_their_order, _a_call_is_made_twice),
     (promises.what_is_lifted_holds_nothing_back, _a_page_waits_for_no_limit),
     (promises.every_hold_ends, _a_hold_goes_on),
     (promises.acknowledgements_expire, _an_acknowledgement_stands_for_ever),

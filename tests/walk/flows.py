@@ -90,5 +90,6 @@ def _action(world: World) -> dict[str, Any]:
             "policy": rng.choice(POLICIES),
         },
         {"do": "wait", "for": rng.choice(["1m", "15m"])},
+        {"do": "call", "outbound": "Pager"},
     ]
     return rng.choice(actions)

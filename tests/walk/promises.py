@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.walk.world import World
+from tests.walk.world import Asked, World
 from tocsin.alerts.states import LIVE, Priority
 from tocsin.configure import documents, export, plan, sources
 from tocsin.core import database
@@ -216,6 +216,26 @@ def nothing_due_at_rest(world: World) -> Iterator[str]:
         yield f"the reminder {row}"
     for row in world.rows("SELECT * FROM notify_awaitedreceipt WHERE due_at <= %s", world.now):
         yield f"the receipt {row}"
+    for row in world.rows(
+        "SELECT c.id, c.status, c.due_at FROM outbound_call c JOIN outbound_standing s USING (integration_id) "
+        "WHERE c.status = 'sending' OR c.status = 'queued' AND c.due_at < %s "
+        "AND coalesce(greatest(s.open_until, s.not_before, s.barred_until), c.due_at) < %s",
+        late,
+        late,
+    ):
+        yield f"the call {row}"
+
+
+def calls_are_made_in_their_order(world: World) -> Iterator[str]:
+    """Another system is asked in the order of an alert's calls, and again only for what may not have been heard."""
+    newest: dict[str, Asked] = {}
+    for one in world.asked:
+        before = newest.get(one.order_key)
+        if before is not None and one.call < before.call:
+            yield f"{one} comes after {before}"
+        if before is not None and one.call == before.call and not one.is_uncertain:
+            yield f"{one} was heard before"
+        newest[one.order_key] = one
 
 
 def what_is_lifted_holds_nothing_back(world: World) -> Iterator[str]:
@@ -365,6 +385,7 @@ ALWAYS: tuple[Promise, ...] = (
 )
 AT_REST: tuple[Promise, ...] = (
     nothing_due_at_rest,
+    calls_are_made_in_their_order,
     what_is_lifted_holds_nothing_back,
     every_hold_ends,
     acknowledgements_expire,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from tests.store.people import ACTOR
-from tests.walk import acts, answers, duty, flows, foresight, messages, people, providers, routing
+from tests.walk import acts, answers, duty, elsewhere, flows, foresight, messages, people, providers, routing
 from tests.walk.world import World
 from tocsin.core import database
 from tocsin.core.errors import Rejected
@@ -89,8 +89,8 @@ def live(world: World) -> None:
 
 def die_sending(world: World) -> None:
     """A process ends while it sends; somebody may act before another takes up what it had."""
-    count = world.die_sending()
-    world.say(f"a process ends with {count} messages on their way")
+    count, calls = world.die_sending(), elsewhere.die_calling(world)
+    world.say(f"a process ends with {count} messages and {calls} calls on their way")
     if count and world.rng.random() < 0.5:
         acts.act(world)
     world.end_leases()

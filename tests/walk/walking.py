@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.walk import duty, flows, people, promises, providers, routing
+from tests.walk import duty, elsewhere, flows, people, promises, providers, routing
 from tests.walk.promises import ALWAYS, AT_REST, AT_THE_END
 from tests.walk.steps import RESTFUL, STEPS
 from tests.walk.world import World
@@ -19,6 +19,7 @@ def walk(world: World, steps: int) -> None:
     people.settle_in(world)
     duty.settle_in(world)
     routing.settle_in(world)
+    elsewhere.settle_in(world)
     flows.settle_in(world)
     for _ in range(steps):
         world.remember()

@@ -48,6 +48,8 @@ SELECT min(at) AS at FROM (
   UNION ALL SELECT retry_at FROM notify_providerhealth WHERE is_open
   UNION ALL SELECT due_at FROM oncall_reminder WHERE done_at IS NULL
   UNION ALL SELECT due_at FROM workflows_run WHERE status = 'waiting'
+  UNION ALL SELECT due_at FROM outbound_call WHERE status = 'queued'
+  UNION ALL SELECT greatest(open_until, not_before) FROM outbound_standing
 ) AS timers WHERE at > %s
 """
 
@@ -91,6 +93,15 @@ class Undone:
     after: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What another system was asked for, and whether an earlier try was known to be one that it may have heard."""
+
+    call: int
+    order_key: str
+    is_uncertain: bool
+
+
 class Troubles(logging.Handler):
     """Keeps what Tocsin logs as its own failure: whatever has a traceback."""
 
@@ -122,6 +133,11 @@ class World:
         self.opened = False
         #: Where something happened otherwise than Tocsin had said.
         self.contradictions: list[str] = []
+        #: What another system was asked for, in that order; and the way there.
+        self.asked: list[Asked] = []
+        self.elsewhere: object = None
+        #: What is closed at the end.
+        self.at_the_end: list[Callable[[], None]] = []
         #: Who was ever switched off or on: what they missed meanwhile is not told them later.
         self.switched_off: set[int] = set()
         self.before = Before()
@@ -147,6 +163,8 @@ class World:
 
     def close(self) -> None:
         self._outbox.close()
+        for close in self.at_the_end:
+            close()
 
     # What is read of it
 
@@ -219,6 +237,9 @@ class World:
         with database.transaction() as connection:
             connection.execute(
                 "UPDATE notify_delivery SET lease_until = clock_timestamp() - interval '1 s' WHERE status = 'sending'"
+            )
+            connection.execute(
+                "UPDATE outbound_call SET lease_until = clock_timestamp() - interval '1 s' WHERE status = 'sending'"
             )
 
     def _send(self) -> bool:

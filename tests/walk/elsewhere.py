@@ -1,0 +1,99 @@
+"""Another system, which workflows call: its server fails as dice say, and what it was asked for is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tests.store.people import ACTOR
+from tests.walk.world import Asked, World
+from tocsin.core import database
+from tocsin.core.database import Connection
+from tocsin.core.egress import OutcomeUnknown
+from tocsin.core.errors import Permanent, Temporary
+from tocsin.outbound.claim import claim
+from tocsin.outbound.commands import save_outbound
+from tocsin.outbound.connectors.contract import Done, Job, Line, Throttled
+from tocsin.outbound.directory import Directory
+from tocsin.outbound.outbox import Outbox, make
+from tocsin.outbound.pacing import Rate
+from tocsin.workflows.commands import save_workflow
+
+NAME = "Pager"
+
+_FAILURES: tuple[Callable[[], Exception], ...] = (
+    lambda: Temporary("It is away."),
+    lambda: Temporary("It is away."),
+    lambda: OutcomeUnknown("No answer came."),
+    lambda: Permanent("It does not know that."),
+    lambda: Throttled("It is too much now."),
+)
+
+
+def settle_in(world: World) -> None:
+    """The other system, the loops that call it, and sometimes a workflow that has much done there."""
+    save_outbound({"name": NAME, "kind": "http", "url": "https://pager.example.org/"}, actor=ACTOR, now=world.now)
+    if world.rng.random() < 0.5:
+        for trigger in ("opened", "acknowledged", "closed"):
+            spec = {"name": f"When {trigger}", "trigger": trigger, "actions": [{"do": "call", "outbound": NAME}] * 2}
+            save_workflow(spec, actor=ACTOR, now=world.now)
+    directory = _Elsewhere(world)
+    # One at a time: the dice fall in the same order in each walk of a seed.
+    outbox = Outbox(slots=1, directory=directory, now=lambda: world.now, jitter=lambda: 0.0)
+
+    def send() -> bool:
+        before = len(world.asked)
+        outbox.turn()
+        outbox.settle()
+        return len(world.asked) > before
+
+    world.loops |= {"outbound": send, "outbound leases": outbox.keep_leases}
+    world.at_the_end.append(outbox.close)
+    world.elsewhere = directory
+
+
+def die_calling(world: World) -> int:
+    """A process claims the calls that are due and ends, before or after each was made. Returns how many it had."""
+    directory = world.elsewhere
+    assert isinstance(directory, Directory)
+    with database.transaction() as connection:
+        directory.refresh(connection)
+        jobs = claim(connection, directory, 9, "a process that ends", world.now)
+    for job in jobs:
+        if world.rng.random() < 0.5:
+            make(directory, job, lambda: world.now)
+    return len(jobs)
+
+
+@dataclass
+class _DiceCaller:
+    rate: Rate
+    world: World
+
+    def send(self, job: Job, line: Line, now: datetime) -> Done:
+        weather = self.world.weather
+        failure = weather.rng.choice(_FAILURES)() if weather.fails(NAME) else None
+        # What nothing was heard of may have been done.
+        if failure is None or isinstance(failure, OutcomeUnknown):
+            self.world.asked.append(Asked(job.id, job.order_key, job.is_uncertain))
+        if failure is not None:
+            raise failure
+        return Done("Done.")
+
+    def verify(self, line: Line, now: datetime) -> str:
+        return "It works."
+
+
+class _Elsewhere(Directory):
+    """What is configured, but for the server."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def _load(self, connection: Connection) -> None:
+        super()._load(connection)
+        self._open = {
+            n: replace(one, sender=_DiceCaller(one.sender.rate, self._world)) for n, one in self._open.items()
+        }
