@@ -133,7 +133,7 @@ class Pair:
         user = self.users[who]
         actor = Actor(ActorKind.USER, user.display_name, user.pk)
         if make.__name__ == "Assign" and "name" not in fields:
-            fields = {"name": user.display_name, "user_id": user.pk}
+            fields = {**fields, "name": user.display_name, "user_id": user.pk}
         command: Command = make(actor=actor, **fields)
         alerts.act(alert, command, now=self.now)
 

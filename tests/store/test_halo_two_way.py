@@ -12,7 +12,7 @@ from tests.store.halo import Pair, pair
 from tests.store.people import ACTOR
 from tests.store.sending import allow_loopback
 from tocsin.alerts.models import AlertEvent
-from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reopen, Unacknowledge
+from tocsin.alerts.orders import Acknowledge, Assign, Close, Hold, Reopen, Resume, Unacknowledge, Unassign
 from tocsin.alerts.orders import Reply as Say
 from tocsin.alerts.states import Priority
 from tocsin.core import database as store
@@ -50,6 +50,24 @@ def test_what_people_do_here_stands_on_the_ticket_as_private_notes(both: Pair) -
     assert (both.halo.tickets[ticket]["status_id"], both.halo.tickets[ticket]["agent_id"]) == (1, UNASSIGNED)
     # Its own notes came back as messages, with the status New: they open nothing again.
     assert len(both.alerts(ticket)) == 1
+
+
+def test_a_note_that_somebody_adds_to_what_they_do_stands_on_the_ticket_too(both: Pair) -> None:
+    ticket = both.log()
+    alert = both.alert(ticket).pk
+    both.act(alert, Acknowledge, note="On it.")
+    both.act(alert, Assign, note="From home.")
+    both.act(alert, Hold, until=both.now + timedelta(hours=1), note="Waiting for the vendor.")
+    both.act(alert, Resume, note="They called.")
+    both.act(alert, Unassign, note="my shift is over")
+    both.go()
+    assert both.notes(ticket) == [
+        "Alice Andersson acknowledged this at 09:15 UTC. On it.",
+        "Alice Andersson took this at 09:15 UTC. From home.",
+        "Alice Andersson put this on hold at 09:15 UTC, until 10:15 UTC. Waiting for the vendor.",
+        "Alice Andersson ended the hold at 09:15 UTC. They called.",
+        "Alice Andersson gave this back at 09:15 UTC: nobody has it. My shift is over.",
+    ]
 
 
 def test_halopsa_is_written_to_and_followed_as_haloitsm_is(

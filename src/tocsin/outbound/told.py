@@ -98,7 +98,7 @@ def _of_command(change: AlertChange, command: Command) -> Told | None:
     if at is None:
         return None
     what = change.events[0].reason
-    note = f" {command.note}" if command.note else ""
+    note = _sentence(command.note)
 
     def told(event: Event, text: str = "", *, sets_agent: bool = False, **values: object) -> Told:
         return Told(
@@ -110,32 +110,38 @@ def _of_command(change: AlertChange, command: Command) -> Told | None:
         case Acknowledge():
             return _with_agent(told(Event.ACKNOWLEDGE, sets_agent=not after.is_owned), actor.user_id, actor.name)
         case Unacknowledge():
-            return told(Event.ACKNOWLEDGE, "<who> took the acknowledgement back at <time>.")
+            return told(Event.ACKNOWLEDGE, "<who> took the acknowledgement back at <time>.<note>")
         case ExpireAcknowledgement():
             return told(Event.ACKNOWLEDGE, "<what>")
         case Assign():
             own = command.user_id is not None and command.user_id == actor.user_id
-            text = "" if own else "<who> assigned this to <owner> at <time>."
+            text = "" if own else "<who> assigned this to <owner> at <time>.<note>"
             found = told(Event.ASSIGN, text, sets_agent=True)
             return _whole(_with_agent(found, after.owner_id, after.owner_name))
         case Unassign():
-            return told(Event.ASSIGN, "<who> gave this back at <time>: nobody has it.", sets_agent=True)
+            return told(Event.ASSIGN, "<who> gave this back at <time>: nobody has it.<note>", sets_agent=True)
         case Escalate():
-            return _whole(told(Event.ESCALATE, "<who> asked at <time> to wake the next person."))
+            return _whole(told(Event.ESCALATE, "<who> asked at <time> to wake the next person.<note>"))
         case Reply():
             return told(Event.REPLY, said=command.text)
         case Hold():
             return told(Event.HOLD, until=command.until)
         case Resume():
-            return told(Event.HOLD, "<who> ended the hold at <time>.")
+            return told(Event.HOLD, "<who> ended the hold at <time>.<note>")
         case Close():
             return told(Event.CLOSE)
         case Cancel():
             return _whole(told(Event.CLOSE, "<who> cancelled the alert at <time>: nothing was wrong.<note>"))
         case Merge():
-            return told(Event.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.")
+            return told(Event.CLOSE, f"<who> merged this into alert {command.into.id} at <time>.<note>")
         case Reopen() | Undo():
             return _back(change, told)
+
+
+def _sentence(note: str) -> str:
+    """What somebody added, behind a sentence: " Router restarted." for "router restarted"."""
+    said = note.strip()
+    return f" {said[0].upper()}{said[1:]}{'.' if said[-1].isalnum() else ''}" if said else ""
 
 
 def _back(change: AlertChange, told: Callable[..., Told]) -> Told:

@@ -163,7 +163,7 @@ def test_a_note_says_when_and_after_how_many_pages() -> None:
     assert sync.after_text({}) == ""
     assert sync.after_text({"voice": 1}) == " after 1 call"
     assert sync.after_text({"email": 2, "voice": 2, "fax": 1}) == " after 2 calls, 2 e-mails and 1 page"
-    values = {"who": "Alice", "time": "03:12", "after": " after 1 call"}
+    values = {"who": "Alice", "time": "03:12", "after": " after 1 call", "note": ""}
     assert sync.note_text(sync.TEXTS[Event.ASSIGN], values) == "Alice took this at 03:12 after 1 call."
 
 

@@ -16,13 +16,14 @@ from tocsin.outbound.states import Event
 #: The kind of the inbound integrations whose tickets are Halo's; others are the same under another name.
 KIND = "haloitsm"
 
-#: What a note says unless the integration has its own words. `<after>` is "after 1 call", or nothing.
+#: What a note says unless the integration has its own words. `<after>` is "after 1 call", `<note>` what they
+#: added to it; or nothing.
 TEXTS: Mapping[Event, str] = {
-    Event.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.",
-    Event.ASSIGN: "<who> took this at <time><after>.",
+    Event.ACKNOWLEDGE: "<who> acknowledged this at <time><after>.<note>",
+    Event.ASSIGN: "<who> took this at <time><after>.<note>",
     Event.ESCALATE: "<what>",
     Event.REPLY: "<who>: <said>",
-    Event.HOLD: "<who> put this on hold at <time>, until <until>.",
+    Event.HOLD: "<who> put this on hold at <time>, until <until>.<note>",
     Event.CLOSE: "<who> closed the alert at <time><after>.<note>",
     Event.EXHAUSTED: "<what>",
 }
