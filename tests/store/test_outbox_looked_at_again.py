@@ -108,3 +108,15 @@ def test_pages_beyond_what_a_person_wants_an_hour_leave_when_that_is_lifted(post
     wish(post)
     post.go()
     assert len(mail.mails) == 2
+
+
+def test_a_person_whose_time_zone_this_machine_does_not_know_keeps_nobodys_page_waiting(
+    post: Post, mail: SmtpDouble
+) -> None:
+    quietly_paged(post)
+    User.objects.update(time_zone="Mars/Base")
+    post.user("bob")
+    post.seconds = 45 * 60
+    post.page(post.alert("Printer"), "bob")
+    post.go()
+    assert "bob@example.org" in [m.to for m in mail.mails]

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.alerts.states import Priority
 from tocsin.core import durations
+from tocsin.core.specs import is_zone
 from tocsin.oncall import windows
 from tocsin.oncall.windows import Window
 from tocsin.people import contact_rules
@@ -229,7 +230,8 @@ def is_quiet(person: Person, method: Method, priority: Priority, at: datetime) -
 def quiet_until(person: Person, method: Method, priority: Priority, at: datetime) -> datetime:
     """When such a page may leave that is due at `at`: then, or at the end of the person's quiet hours."""
     held = [quiet.window for quiet in person.quiet if quiet.holds(method, priority)]
-    if not held:
+    # When hours are in a zone that this machine does not know, nobody can say: rather too early than never.
+    if not held or not is_zone(person.time_zone):
         return at
     zone = ZoneInfo(person.time_zone)
     moment = at
