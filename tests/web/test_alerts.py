@@ -316,6 +316,29 @@ def test_who_would_be_paged_is_shown_before_an_alert_is_opened_by_hand(company: 
     assert not Alert.objects.exists()
 
 
+def test_an_alert_that_would_page_nobody_is_opened_once_that_is_meant(company: Company, browser_of: BrowserOf) -> None:
+    form = {"subject": "Hot in the server room", "priority": "high", "policy": company.policy.pk}
+    client = browser_of(company.responder)
+    answer = client.post("/alerts/new/", form)
+    assert answer.status_code == 422
+    assert "It is not opened yet" in answer.content.decode()
+    assert not Alert.objects.exists()
+    assert client.post("/alerts/new/", {**form, "anyway": "1"}).status_code == 302
+    assert Alert.objects.count() == 1
+
+
+def test_the_only_group_is_whom_a_new_alert_is_for(company: Company, browser_of: BrowserOf) -> None:
+    client = browser_of(company.responder)
+    desk = f'name="groups" value="{company.desk.pk}"'
+
+    def line() -> str:
+        return next(one for one in text_of(client, "/alerts/new/").split("<input") if desk in one)
+
+    assert "checked" not in line()
+    company.night.delete()
+    assert "checked" in line()
+
+
 def test_what_was_typed_stays_when_something_is_missing(company: Company, browser_of: BrowserOf) -> None:
     answer = browser_of(company.responder).post("/alerts/new/", {"client": "Acme", "long_text": "It smells."})
     text = answer.content.decode()

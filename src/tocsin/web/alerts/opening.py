@@ -12,6 +12,7 @@ from tocsin.access.roles import Action
 from tocsin.alerts.states import Priority, Via
 from tocsin.escalation.by_hand import ByHand, open_alert
 from tocsin.escalation.models import Policy
+from tocsin.people.models import Group
 from tocsin.simulate.by_hand import preview
 from tocsin.web.alerts.forms import NewAlertForm
 from tocsin.web.guard import alert_actor, needs
@@ -23,13 +24,19 @@ from tocsin.web.request import Request, page
 @needs(Action.ACT)
 def new_alert(request: Request) -> HttpResponse:
     """Asks what is wrong and who should hear of it; then pages at once."""
-    form = NewAlertForm(request.POST or None, initial={"policy": Policy.objects.first()})
+    form = NewAlertForm(request.POST or None, initial=_initial())
     context: dict[str, Any] = {"form": form}
+    status = 422 if form.errors else 200
     if request.method == "POST" and form.is_valid():
         new = _by_hand(form.cleaned_data)
-        if "preview" not in request.POST:
+        if "anyway" in request.POST:
             return redirect("alert", _open(request, new))
         played = preview(new, request.now)
+        if "preview" not in request.POST:
+            if played.pages:
+                return redirect("alert", _open(request, new))
+            # Whoever opens an alert thinks that somebody hears of it.
+            context["asks_anyway"], status = True, 422
         paged = outcomes.paged(played.pages)
         context |= {
             "played": played,
@@ -37,7 +44,13 @@ def new_alert(request: Request) -> HttpResponse:
             "has_more": len(paged) > outcomes.MOST,
             "problems": dict.fromkeys(page.problem for page in played.pages if page.problem),
         }
-    return page(request, "alerts/new.html", context, status=422 if form.errors else 200)
+    return page(request, "alerts/new.html", context, status=status)
+
+
+def _initial() -> dict[str, Any]:
+    """The first policy, and the group whose roles it looks up, where there is only one."""
+    groups = list(Group.objects.all()[:2])
+    return {"policy": Policy.objects.first(), "groups": groups if len(groups) == 1 else []}
 
 
 def _open(request: Request, new: ByHand) -> int:
