@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +12,11 @@ from psycopg import errors
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tocsin.access.audit import Actor
 from tocsin.core import database as db
+from tocsin.core.ids import uuid7
+from tocsin.inbound.bodies import MARK
 from tocsin.inbound.drafts import door_of
-from tocsin.inbound.loop import drain
+from tocsin.inbound.loop import drain, element_of
+from tocsin.inbound.messages import Incoming
 from tocsin.inbound.models import InboundMessage, Integration
 from tocsin.inbound.replay import replay
 from tocsin.inbound.statuses import statuses_seen
@@ -78,3 +82,21 @@ def test_one_that_waits_is_not_packed_and_is_decided_as_it_came(door: Integratio
     drain(ingest.registry, ingest.numbers, NOW)
     waiting.refresh_from_db()
     assert waiting.status == "Mapped Appended"
+
+
+def form(door: Integration, body: bytes) -> Incoming:
+    media = "application/x-www-form-urlencoded"
+    return Incoming(uuid7(), door.pk, NOW, body, element_of(body, media, lenient=True), media)
+
+
+def test_a_sender_has_nothing_unpacked_into_something_else_though_it_waits() -> None:
+    door, ingest = make_integration("Monitoring", "api"), Ingest()
+    (first,) = ingest.decide([form(door, b"source_id=7&subject=VPN+down")])
+    # Form fields that are whole, and are a packed body's bytes too.
+    sent = MARK + zlib.compress(b"&source_id=7&subject=VPN+down&more=" + b"0" * 1_000, 0)
+    with db.transaction() as holder:
+        holder.execute("SELECT 1 FROM alerts_alert WHERE id = %s FOR NO KEY UPDATE", (first.alert_id,))
+        assert ingest.decide([form(door, sent)], wait=False)[0].status == "Pending"
+    assert InboundMessage.objects.get(status="Pending").raw == sent
+    drain(ingest.registry, ingest.numbers, NOW)
+    assert InboundMessage.objects.get(status="Mapped Appended").raw == sent

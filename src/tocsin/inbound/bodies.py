@@ -17,14 +17,19 @@ MARK: Final = b"\x00tz\x01"
 PACKED_FROM: Final = 4 * 1024
 PACKED_TO: Final = 256 * 1024
 
+#: No body is larger than this in bytes, whatever brought it: what would become so was not packed here. Whoever sends
+#: something must not choose how much memory it takes.
+LARGEST: Final = 32 * 1024 * 1024
+
 #: Of the levels the quickest: the second saves a few per cent more in half as much time again.
 _LEVEL: Final = 1
 
 
-def kept(body: bytes) -> bytes:
-    """What is stored of a body."""
+def kept(body: bytes, *, is_waiting: bool = False) -> bytes:
+    """What is stored of a body. One that `is_waiting` is read again by whichever node decides it, also one that knows no
+    packed bodies yet: it stands as it came, unless it would be taken for a packed one then."""
     is_marked = body.startswith(MARK)
-    if not is_marked and not PACKED_FROM <= len(body) <= PACKED_TO:
+    if not is_marked and (is_waiting or not PACKED_FROM <= len(body) <= PACKED_TO):
         return body
     packed = MARK + zlib.compress(body, _LEVEL)
     return packed if is_marked or len(packed) < len(body) else body
@@ -34,7 +39,9 @@ def body_of(stored: bytes) -> bytes:
     """The body of which this was stored, as it came. What only looks as if it were packed is taken as it is."""
     if not stored.startswith(MARK):
         return stored
+    packed = zlib.decompressobj()
     try:
-        return zlib.decompress(stored[len(MARK) :])
+        body = packed.decompress(stored[len(MARK) :], LARGEST + 1)
     except zlib.error:
         return stored
+    return body if packed.eof and not packed.unused_data and len(body) <= LARGEST else stored

@@ -130,8 +130,7 @@ def insert(connection: Connection, rows: Sequence[MessageRow]) -> None:
     starts = 1
     for row in rows:
         incoming, stored = row.incoming, row.stored
-        # One that waits is read again by whichever node decides it, also one that knows no packed bodies yet.
-        body = incoming.raw if stored.status in WAITING else kept(incoming.raw)
+        body = kept(incoming.raw, is_waiting=stored.status in WAITING)
         size = len(body)
         bodies.append(body)
         written.append(

@@ -1,11 +1,12 @@
 """Whatever is kept of a body, the body comes back as it came."""
 
 import os
+import zlib
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin.inbound.bodies import MARK, PACKED_FROM, PACKED_TO, body_of, kept
+from tocsin.inbound.bodies import LARGEST, MARK, PACKED_FROM, PACKED_TO, body_of, kept
 
 SAID = b'{"summary": "VPN down", "client": "Acme", "details": "The gateway does not answer."}'
 
@@ -36,3 +37,15 @@ def test_a_body_that_begins_like_a_packed_one_is_packed_whatever_its_size() -> N
 
 def test_what_only_looks_packed_is_taken_as_it_is() -> None:
     assert body_of(MARK + b"never packed") == MARK + b"never packed"
+
+
+def test_one_that_waits_comes_back_as_it_came_too() -> None:
+    for one in (SAID, SAID * 400, MARK, MARK + zlib.compress(SAID)):
+        assert body_of(kept(one, is_waiting=True)) == one
+    assert kept(SAID * 400, is_waiting=True) == SAID * 400
+
+
+def test_what_would_become_larger_than_any_body_or_has_more_behind_it_was_not_packed_here() -> None:
+    for one in (zlib.compress(bytes(LARGEST + 1)), zlib.compress(SAID) + b"more", zlib.compress(SAID)[:-1]):
+        assert body_of(MARK + one) == MARK + one
+    assert len(body_of(MARK + zlib.compress(bytes(LARGEST)))) == LARGEST
