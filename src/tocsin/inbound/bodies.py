@@ -26,8 +26,11 @@ _LEVEL: Final = 1
 
 
 def kept(body: bytes, *, is_waiting: bool = False) -> bytes:
-    """What is stored of a body. One that `is_waiting` is read again by whichever node decides it, also one that knows no
-    packed bodies yet: it stands as it came, unless it would be taken for a packed one then."""
+    """What is stored of a body.
+
+    One that `is_waiting` is read again by whichever node decides it, also one that knows no packed bodies yet: it
+    stands as it came, unless it would be taken for a packed one then.
+    """
     is_marked = body.startswith(MARK)
     if not is_marked and (is_waiting or not PACKED_FROM <= len(body) <= PACKED_TO):
         return body

@@ -162,6 +162,14 @@ def test_a_word_alone_acts_and_everything_else_is_a_reply(text: str, wanted: Wan
     assert asking.wanted(text) == wanted
 
 
+@pytest.mark.parametrize("filling", [" ", ".", "1 ", "a", " and", "#"])
+def test_a_long_first_line_takes_no_longer_than_it_is_long(filling: str) -> None:
+    text = f"ack 1{filling * (reading.LONGEST_TEXT // len(filling))}x"
+    begun = time.process_time()
+    assert asking.wanted(text).kind is CommandKind.REPLY
+    assert time.process_time() - begun < 0.5
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_stop_the_reader(raw: bytes) -> None:

@@ -10,8 +10,9 @@ from tocsin.alerts.states import CommandKind
 from tocsin.notify import replies
 from tocsin.notify.replies import NUMBERS, Asked, Word
 
-#: A word with, at most, alerts' numbers or "all": "Close the window in room 7" must close no alert.
-_ALONE = re.compile(rf"\W*[^\W_]+[\s:,.#!]*(?:{NUMBERS.pattern}|all)?[\s.!]*", re.IGNORECASE)
+#: A word with, at most, alerts' numbers or "all": "Close the window in room 7" must close no alert. Each part takes all
+#: it can and gives nothing back, so that a long line takes no longer than it is long.
+_ALONE = re.compile(rf"\W*+[^\W_]++[\s:,.#!]*+(?:{NUMBERS.pattern}|all)?+[\s.!]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
