@@ -156,6 +156,7 @@ def test_the_preview_names_who_would_be_on_call_and_saves_nothing(company: Compa
     page = browser.post("/on-call/schedules/new/try", form).content.decode()
     assert page.index("Alice Andersson") < page.index("Bob Brown")
     assert "Mia Manager" not in page
+    assert browser.post("/on-call/schedules/new/try", {**form, "name": ""}).content.decode() == page
     page = browser.post("/on-call/schedules/new/try", {**form, "shifts-0-users": [""]}).content.decode()
     assert "Weekly, users: at least one user is needed." in page
     # Without a script the button beside it does the same, and a shift is added by another.

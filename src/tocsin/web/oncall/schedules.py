@@ -94,8 +94,11 @@ def try_out(request: Request, number: int | None = None) -> HttpResponse:
     row = _mine(request, number)
     form, shifts = _forms(request, row)
     offer_own_groups(request, form.fields["group"])
+    # What it would do does not depend on what it is called, and its name may be what one thinks of last.
+    form.fields["name"].required = False
     is_whole = form.is_valid() and shifts.is_valid()
-    shown = preview.of_spec(_spec(form, shifts), row, request.now) if is_whole else None
+    unnamed = {"name": form.cleaned_data.get("name") or _("New schedule")}
+    shown = preview.of_spec(_spec(form, shifts) | unnamed, row, request.now) if is_whole else None
     return page(request, "oncall/preview.html", {"preview": shown})
 
 
