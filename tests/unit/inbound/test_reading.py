@@ -182,6 +182,12 @@ class TestHaloAgent:
         assert read({"ticket_id": 7, "agent_id": 12}).mapped.text("agent") == "Agent 12"
         assert read({"ticket_id": 7, "agent_id": "1", "agent_name": "Niemand"}).mapped.says_nobody("agent")
 
+    @pytest.mark.parametrize(
+        "payload", [halo("New", agent_id="Unassigned"), {"ticket_id": 7, "agent_id": "Unassigned"}]
+    )
+    def test_a_custom_payload_may_say_nobody_by_name(self, payload: dict[str, object]) -> None:
+        assert read(payload).mapped.says_nobody("agent")
+
     def test_an_agent_is_known_by_id_name_and_address(self) -> None:
         mapped = read(halo("New", agent={"id": 12, "name": "Noor", "email": "noor@desk.example"})).mapped
         assert (mapped.text("agent"), mapped.text("agent_id")) == ("Noor", "12")
@@ -191,6 +197,20 @@ class TestHaloAgent:
     def test_agent_ids_can_be_named(self) -> None:
         definition = Definition(settings={"agents": {"12": "Noor"}})
         assert read(halo("New", agent_id=12), definition).mapped.text("agent") == "Noor"
+
+
+def test_a_custom_payload_may_have_display_values_under_the_names_of_numbers() -> None:
+    """Halo asks for each field whether its id or its display value is sent; the key stays."""
+    shown = {
+        "Client_ID": "Acme",
+        "Site_ID": "Zürich",
+        "TeamID": "Network",
+        "TicketType_ID": "Project",
+        "Agent_ID": "Noor",
+    }
+    mapped = read({"Ticket_ID": "7", "StatusID": "New", **shown}).mapped
+    found = [mapped.text(name) for name in ("client", "site", "team", "ticket_type", "agent")]
+    assert found == list(shown.values())
 
 
 class TestHaloPriority:
