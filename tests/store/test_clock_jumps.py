@@ -83,6 +83,15 @@ def test_the_same_jump_counts_once(desk: Desk) -> None:
     assert len([said for said in desk.timeline(alert) if "clock" in said]) == 1
 
 
+def test_a_clock_that_wobbles_fills_no_timeline_and_keeps_nothing_waiting(desk: Desk) -> None:
+    alert = desk.open()
+    desk.turn(0)
+    for minute in range(4):
+        set_back(desk.at(minute), 0.1)
+    assert not [said for said in desk.timeline(alert) if "clock" in said]
+    assert desk.run(alert).due_at == desk.at(5 - 4 * 0.1)
+
+
 def test_two_nodes_that_look_at_once_count_it_once(desk: Desk) -> None:
     alert = desk.open(BY)
     desk.turn(BY)

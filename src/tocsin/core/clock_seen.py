@@ -13,6 +13,9 @@ from tocsin.core.database import Connection
 #: Less is no jump: clocks are slewed, and a server that takes over is a moment behind.
 BACK = timedelta(seconds=5)
 
+#: By less back, no alert's timeline says so: a clock that is set back by seconds each minute would fill all of them.
+TOLD_FROM = timedelta(minutes=1)
+
 #: So far ahead at once, the clock is wrong or nothing ran for as long; which of the two, only a person knows.
 AHEAD = timedelta(days=1)
 

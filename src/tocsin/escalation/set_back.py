@@ -15,7 +15,7 @@ from tocsin.alerts import commands, rows
 from tocsin.alerts.orders import SYSTEM, AlertState, NewEvent
 from tocsin.alerts.states import EventKind, Via
 from tocsin.core import database
-from tocsin.core.clock_seen import say_jump
+from tocsin.core.clock_seen import TOLD_FROM, say_jump
 from tocsin.core.database import Connection
 from tocsin.escalation import table
 from tocsin.escalation.plans import plans
@@ -94,8 +94,8 @@ _ALONE = "UPDATE escalation_run SET due_at = due_at - %s WHERE id = ANY(%s) AND 
 
 
 def set_back(connection: Connection, by: timedelta, now: datetime) -> int:
-    """Moves the timers of every live alert, which is locked for that, and says so on its timeline. Returns of how many
-    runs."""
+    """Moves the timers of every live alert, which is locked for that, and says so on its timeline where it is a minute
+    or more. Returns of how many runs."""
     ids = [row[0] for row in connection.execute(_WAITING).fetchall()]
     held = pauses.current(connection, now)
     pause = Pause(held.until, held.reason) if held else None
@@ -130,9 +130,10 @@ def _chunk(connection: Connection, ids: list[int], by: timedelta, now: datetime,
     table.update(connection, runs)
     connection.execute(_ALONE, (by, alone, now))
     rows.set_back(connection, ids, by, now)
-    reason = f"The database's clock was set back by {say_jump(by)}: what waits comes so much earlier."
-    events = [NewEvent(alert, EventKind.ESCALATION_GOES_ON, now, SYSTEM, reason, Via.POLICY, {}) for alert in told]
-    rows.insert_events(connection, events)
+    if told and by >= TOLD_FROM:
+        reason = f"The database's clock was set back by {say_jump(by)}: what waits comes so much earlier."
+        events = [NewEvent(alert, EventKind.ESCALATION_GOES_ON, now, SYSTEM, reason, Via.POLICY, {}) for alert in told]
+        rows.insert_events(connection, events)
     if told:
         commands.hint_alerts(connection, told)
     return len(told)

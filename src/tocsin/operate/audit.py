@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tocsin.core import durations
-from tocsin.core.clock_seen import Jump, say_jump
+from tocsin.core.clock_seen import TOLD_FROM, Jump, say_jump
 from tocsin.operate.finding import Finding
 from tocsin.operate.presence import NodeSeen
 
@@ -175,11 +175,12 @@ def _clock(facts: Facts) -> Iterator[Found]:
     if jump is None:
         return
     if jump.is_back and timedelta() <= facts.now - jump.at < TOLD_OF_CLOCK:
+        said = ", and each alert says so" if -jump.by >= TOLD_FROM else ""
         yield Found(
             "clock_set_back",
             "The clock was set back",
             f"The clock of the database's machine was set back by {say_jump(jump.by)}. What waited was brought "
-            "forward by that, and each alert says so; what came before has times that are too late by it.",
+            f"forward by that{said}; what came before has times that are too late by it.",
             "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
             "(`timedatectl set-local-rtc 0`).",
             is_warning=True,

@@ -110,6 +110,10 @@ def test_a_clock_that_was_set_back_is_told_for_an_hour_and_the_outside_hears_tha
     (found,) = judge(facts)
     assert (found.id, found.is_warning) == ("clock_set_back", True)
     assert "set back by 2 hours" in found.detail
+    assert "each alert says so" in found.detail
+    (little,) = judge(replace(well, jump=Jump(well.now, timedelta(seconds=-6))))
+    assert "set back by 6 seconds" in little.detail
+    assert "each alert" not in little.detail
     assert judge(replace(facts, jump=Jump(well.now - timedelta(minutes=60), timedelta(hours=-2)))) == ()
 
 

@@ -153,6 +153,7 @@ JUDGEMENTS = (
         "What waited was brought forward by that, and each alert says so; what came before has times that are too late "
         "by it"
     ),
+    _("What waited was brought forward by that; what came before has times that are too late by it"),
     _(
         "Have that machine follow NTP (`timedatectl set-ntp true`), with its hardware clock in UTC "
         "(`timedatectl set-local-rtc 0`)"
