@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
+from psycopg import errors
 
 from tests.store import workflows
 from tests.store.escalating import Desk, wired
@@ -132,6 +133,26 @@ def test_what_is_wrong_with_one_kind_keeps_no_other_waiting(desk: Desk, monkeypa
     monkeypatch.setattr(clock_jumps, "_MENDS", (("the first", broken), *clock_jumps._MENDS))
     set_back(desk.at(0))
     assert desk.run(alert).due_at == desk.at(5)
+
+
+def test_what_was_locked_for_too_long_is_done_again_with_all_the_rest(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert = desk.open(BY)
+    desk.turn(BY)
+    look(desk.at(BY))
+
+    def held_up(connection: Connection, by: timedelta, now: datetime) -> None:
+        connection.execute("SET LOCAL statement_timeout = 1")
+        connection.execute("SELECT pg_sleep(10)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clock_jumps, "_MENDS", (*clock_jumps._MENDS, ("its end", held_up)))
+        with pytest.raises(errors.QueryCanceled):
+            look(desk.at(0))
+    assert desk.run(alert).due_at == desk.at(BY + 5)
+    look(desk.at(0.5))
+    assert desk.run(alert).due_at == desk.at(5.5)
 
 
 def test_a_clock_that_goes_on_or_is_a_moment_behind_changes_nothing(desk: Desk) -> None:

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 #: How often the clock is looked at: by so much at most a wait is still too long after it was set back.
 EVERY = timedelta(seconds=5)
 
+# What was lost to somebody else's lock, or waited for it longer than a statement may.
+_PASSING = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled)
+
 type Mend = Callable[[Connection, timedelta, datetime], object]
 
 # In the order of the locks (ADR 6): heartbeats come before the keys of their messages, keys and workflow runs before
@@ -80,7 +83,7 @@ def _mend(connection: Connection, what: str, mend: Mend, by: timedelta, now: dat
         with connection.transaction():
             mend(connection, by, now)
     except Exception as error:  # one kind's edge
-        if database.is_unavailable(error) or isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
-            # All of it is done again.
+        if database.is_unavailable(error) or isinstance(error, _PASSING):
+            # All of it is done again: the jump is seen as long as nobody has mended what follows from it.
             raise
         log.exception("What waits could not be brought forward after the clock was set back: %s.", what)
