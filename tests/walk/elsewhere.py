@@ -43,10 +43,10 @@ def settle_in(world: World) -> None:
     outbox = Outbox(slots=1, directory=directory, now=lambda: world.now, jitter=lambda: 0.0)
 
     def send() -> bool:
-        before = len(world.asked)
+        before = directory.tries
         outbox.turn()
         outbox.settle()
-        return len(world.asked) > before
+        return directory.tries > before
 
     world.loops |= {"outbound": send, "outbound leases": outbox.keep_leases}
     world.at_the_end.append(outbox.close)
@@ -69,14 +69,15 @@ def die_calling(world: World) -> int:
 @dataclass
 class _DiceCaller:
     rate: Rate
-    world: World
+    directory: _Elsewhere
 
     def send(self, job: Job, line: Line, now: datetime) -> Done:
-        weather = self.world.weather
+        self.directory.tries += 1
+        weather = self.directory.world.weather
         failure = weather.rng.choice(_FAILURES)() if weather.fails(NAME) else None
         # What nothing was heard of may have been done.
         if failure is None or isinstance(failure, OutcomeUnknown):
-            self.world.asked.append(Asked(job.id, job.order_key, job.is_uncertain))
+            self.directory.world.asked.append(Asked(job.id, job.order_key, job.is_uncertain))
         if failure is not None:
             raise failure
         return Done("Done.")
@@ -90,10 +91,10 @@ class _Elsewhere(Directory):
 
     def __init__(self, world: World) -> None:
         super().__init__()
-        self._world = world
+        self.world = world
+        #: How often it was called, heard or not.
+        self.tries = 0
 
     def _load(self, connection: Connection) -> None:
         super()._load(connection)
-        self._open = {
-            n: replace(one, sender=_DiceCaller(one.sender.rate, self._world)) for n, one in self._open.items()
-        }
+        self._open = {n: replace(one, sender=_DiceCaller(one.sender.rate, self)) for n, one in self._open.items()}
