@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
@@ -33,8 +34,10 @@ from tocsin.core import database, dependents
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import Integration
+from tocsin.notify import queue
+from tocsin.notify.plan import Start
 from tocsin.people import commands as people
-from tocsin.people.models import User
+from tocsin.people.models import ContactMethod, User
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -160,10 +163,31 @@ def test_an_alert_does_not_come_to_somebody_who_is_deleted_in_that_moment(
         commands.act(number, gives, now=NOW)
         commands.act(number, Unassign(actor=alice), now=NOW)
     order = {"assign": gives, "acknowledge": Acknowledge(actor=dora), "undo": Undo(actor=alice)}[what]
+    assert _while_deleted(dora, lambda: commands.act(number, order, now=NOW)) == "not_possible"
+    alert = Alert.objects.get(pk=number)
+    assert (alert.status, alert.acknowledgements.count()) == ("open", 0)
+
+
+def test_an_alert_can_be_closed_while_somebody_who_was_paged_about_it_is_deleted(
+    integration: Integration, alice: Actor
+) -> None:
+    number, dora = opened(integration), person("dora")
+    ContactMethod.objects.create(user_id=dora.user_id, label="Mail", channel="email", address="dora@example.org")
+    with database.transaction() as connection:
+        queue.queue(connection, [Start(number, NOW, "Dora is primary.", dora.user_id)], NOW)
+        connection.execute(
+            "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
+        )
+    assert _while_deleted(dora, lambda: commands.act(number, Close(actor=alice), now=NOW)) == "done"
+    assert Alert.objects.get(pk=number).status == "closed"
+
+
+def _while_deleted(user: Actor, work: Callable[[], object]) -> str:
+    """What becomes of `work` in the moment in which the user is deleted: done, or the code of its refusal."""
 
     def act() -> str:
         try:
-            commands.act(number, order, now=NOW)
+            work()
         except Rejected as refused:
             return refused.code
         return "done"
@@ -178,12 +202,10 @@ def test_an_alert_does_not_come_to_somebody_who_is_deleted_in_that_moment(
 
         dependents.register("user", needs_nothing)
         try:
-            people.delete_user(User.objects.get(pk=dora.user_id), actor=ACTOR, now=NOW)
+            people.delete_user(User.objects.get(pk=user.user_id), actor=ACTOR, now=NOW)
         finally:
             dependents._asks["user"].remove(needs_nothing)
-        assert acts[0].result() == "not_possible"
-    alert = Alert.objects.get(pk=number)
-    assert (alert.status, alert.acknowledgements.count()) == ("open", 0)
+        return acts[0].result()
 
 
 def test_undo_gives_no_acknowledgement_back_whose_person_was_deleted_meanwhile(

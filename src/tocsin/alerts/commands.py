@@ -6,6 +6,7 @@ Ingest, which decides for many keys in a transaction of its own, uses `write` an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from datetime import datetime
@@ -47,10 +48,11 @@ def act(alert_id: int, command: Command, *, now: datetime) -> Outcome:
     Raises Rejected: `not_found`, or what `lifecycle.apply` raises; its sentence says how the alert stands. Or
     `not_possible`, where an account that it is about was deleted in that moment.
     """
-    try:
-        return database.retry_once(lambda: _act(alert_id, command, now))
-    except ForeignKeyViolation:
-        raise Rejected("not_possible", GONE) from None
+    for _ in range(2):
+        # Where somebody was deleted in this moment whom it would have told, it is done without them.
+        with suppress(ForeignKeyViolation):
+            return database.retry_once(lambda: _act(alert_id, command, now))
+    raise Rejected("not_possible", GONE)
 
 
 def act_on_many(ids: Sequence[int], command: Command, *, now: datetime) -> list[Outcome | Rejected]:
