@@ -389,3 +389,17 @@ def test_after_a_day_it_is_believed(now: datetime) -> None:
         assert clock_seen.is_doubted(connection, now + month + timedelta(hours=23))
         assert not clock_seen.is_doubted(connection, now + month + timedelta(days=1))
     assert audit(now + month + timedelta(days=1)) == []
+
+
+def test_a_clock_that_is_far_ahead_and_wobbles_is_far_ahead_still(now: datetime) -> None:
+    look(now)
+    month = timedelta(days=30)
+    look(now + month)
+    set_back(now + month, 0.1)
+    with database.transaction() as connection:
+        assert clock_seen.is_doubted(connection, now + month + timedelta(hours=23))
+        assert not clock_seen.is_doubted(connection, now + month + timedelta(days=1))
+    look(now + timedelta(hours=30))
+    look(now + MINUTE)
+    with database.transaction() as connection:
+        assert not clock_seen.is_doubted(connection, now + MINUTE)

@@ -51,6 +51,14 @@ def _since(seen_at: datetime, now: datetime) -> Jump:
     return Jump(now, timedelta() if by > timedelta() and config.current().test_clock else by)
 
 
+def remembered(last: Jump | None, jump: Jump) -> Jump:
+    """The jump that is known from now on: the new one; but a clock that is far ahead is so still where it is set back
+    by a part of that, as by the seconds of one that wobbles."""
+    if last is None or not jump.is_back or not last.is_doubted(jump.at) or last.by + jump.by <= AHEAD:
+        return jump
+    return Jump(min(last.at, jump.at), last.by + jump.by)
+
+
 def say_jump(by: timedelta) -> str:
     """How far it jumped, ahead or back, in a sentence: "2 hours". Looks are seconds apart, so what is long is said in
     whole minutes."""
@@ -76,8 +84,10 @@ def look(connection: Connection, read: Callable[[Connection], datetime] = clock.
     now = read(connection)
     jump = _since(row["seen_at"], now)
     if jump.by:
+        kept = remembered(last_jump(connection), jump)
         connection.execute(
-            "UPDATE core_clockseen SET seen_at = %s, jumped_at = %s, jumped_by = %s WHERE id = 1", (now, now, jump.by)
+            "UPDATE core_clockseen SET seen_at = %s, jumped_at = %s, jumped_by = %s WHERE id = 1",
+            (now, kept.at, kept.by),
         )
     elif now > row["seen_at"]:
         connection.execute("UPDATE core_clockseen SET seen_at = %s WHERE id = 1", (now,))
