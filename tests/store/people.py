@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
+from tests.store.locks import wait_for_waiters
 from tocsin.access.audit import Actor
+from tocsin.core import dependents
 from tocsin.people import commands, groups
 from tocsin.people.models import Group, User
 
@@ -22,3 +25,22 @@ def make_group(name: str, now: datetime, members: Sequence[str] = ()) -> Group:
     """A group whose first member is primary, the others secondary."""
     entries = [{"user": user, "roles": ["secondary" if number else "primary"]} for number, user in enumerate(members)]
     return groups.save_group({"name": name, "members": entries}, actor=ACTOR, now=now)
+
+
+def while_deleted[T](user: User, work: Callable[[], T], *, now: datetime) -> T:
+    """What comes of `work`, which begins in the moment in which the user is deleted: nothing needs them any more, and
+    they are not gone yet."""
+    with ThreadPoolExecutor(1) as other:
+        begun: list[Future[T]] = []
+
+        def needs_nothing(_user: int) -> list[str]:
+            begun.append(other.submit(work))
+            wait_for_waiters(unless=begun[0].done)
+            return []
+
+        dependents.register("user", needs_nothing)
+        try:
+            commands.delete_user(user, actor=ACTOR, now=now)
+        finally:
+            dependents._asks["user"].remove(needs_nothing)
+        return begun[0].result()

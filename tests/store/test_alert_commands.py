@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.store.ingest import NOW, Ingest, halo, make_integration
 from tests.store.locks import wait_for_waiters
-from tests.store.people import ACTOR
+from tests.store.people import ACTOR, while_deleted
 from tocsin.alerts import commands
 from tocsin.alerts.models import Alert
 from tocsin.alerts.openings import NewAlert
@@ -30,7 +30,7 @@ from tocsin.alerts.orders import (
 )
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, AlertStatus, EventKind, Priority
-from tocsin.core import database, dependents
+from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.escalation.models import Run
 from tocsin.inbound.models import Integration
@@ -192,20 +192,7 @@ def _while_deleted(user: Actor, work: Callable[[], object]) -> str:
             return refused.code
         return "done"
 
-    with ThreadPoolExecutor(1) as other:
-        acts: list[Future[str]] = []
-
-        def needs_nothing(_user: int) -> list[str]:
-            acts.append(other.submit(act))
-            wait_for_waiters(unless=acts[0].done)
-            return []
-
-        dependents.register("user", needs_nothing)
-        try:
-            people.delete_user(User.objects.get(pk=user.user_id), actor=ACTOR, now=NOW)
-        finally:
-            dependents._asks["user"].remove(needs_nothing)
-        return acts[0].result()
+    return while_deleted(User.objects.get(pk=user.user_id), act, now=NOW)
 
 
 def test_undo_gives_no_acknowledgement_back_whose_person_was_deleted_meanwhile(

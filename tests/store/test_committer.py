@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 from msgspec.structs import replace
 
 from tests.store.doors import rows
-from tests.store.ingest import halo, make_integration, message
+from tests.store.ingest import NOW, halo, make_integration, message
+from tests.store.people import make_user, while_deleted
+from tocsin.core import database
 from tocsin.core.errors import Rejected
 from tocsin.inbound.committer import Committer, Ticket
 from tocsin.inbound.messages import Incoming, Stored
@@ -17,6 +20,8 @@ from tocsin.inbound.models import Integration
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.prepared import prepare
 from tocsin.inbound.registry import Registry, UnknownDoor
+from tocsin.notify import queue
+from tocsin.notify.plan import Start
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -98,6 +103,33 @@ def test_messages_of_one_key_are_decided_in_the_order_in_which_they_came(
     for (status, _), result in zip(turns, results, strict=True):
         assert isinstance(result, list)
         assert result[0].status is wanted[status]
+
+
+def test_a_message_that_ends_an_alert_counts_while_somebody_who_was_paged_about_it_is_deleted(
+    registry: Registry, integration: Integration
+) -> None:
+    dora = make_user("dora", NOW)
+    answered = Answered()
+    made = Committer(registry)
+    made.start()
+    try:
+        assert made.put(answered.ticket(0, [arriving(registry, integration, 1)]))
+        ((opened,),) = cast(list[list[Stored]], answered.wait_for(1))
+        with database.transaction() as connection:
+            queue.queue(connection, [Start(opened.alert_id or 0, NOW, "Dora is primary.", dora.pk)], NOW)
+            connection.execute(
+                "UPDATE notify_delivery SET status = 'delivered', receipt = 'delivered', sent_at = %s", (NOW,)
+            )
+
+        def close() -> None:
+            assert made.put(answered.ticket(1, [arriving(registry, integration, 1, "Closed")]))
+            answered.wait_for(2)
+
+        while_deleted(dora, close, now=NOW)
+    finally:
+        made.stop(10)
+    (closed,) = cast(list[Stored], answered.results[1])
+    assert closed.status is MessageStatus.CLOSED
 
 
 def test_a_message_that_a_lost_transaction_had_stored_after_all_is_answered_as_it_was_decided(

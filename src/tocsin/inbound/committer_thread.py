@@ -205,10 +205,11 @@ class CommitterThread:
                 if time.monotonic() > give_up_at:
                     raise NotStored(f"somebody else is always in between: {error}") from error
                 wait = False
-            except errors.UniqueViolation:
+            except (errors.UniqueViolation, errors.ForeignKeyViolation):
                 if has_clashed:
                     raise
-                # Another node was quicker with a delivery, or the database ended what a lost connection left it.
+                # Another node was quicker with a delivery, or the database ended what a lost connection left it; or
+                # somebody was deleted in this moment whom it would have told.
                 wait, is_doubtful, has_clashed = False, True, True
             except errors.ProgramLimitExceeded:
                 # A limit that this very batch exceeds: no later try is better.
