@@ -403,3 +403,10 @@ def test_a_clock_that_is_far_ahead_and_wobbles_is_far_ahead_still(now: datetime)
     look(now + MINUTE)
     with database.transaction() as connection:
         assert not clock_seen.is_doubted(connection, now + MINUTE)
+
+
+def test_nothing_is_removed_either_before_a_node_that_starts_has_looked_at_the_clock(now: datetime) -> None:
+    AuditEntry.objects.create(at=now, actor_name="erin", action="update")
+    look(now)
+    retention.turn(now + timedelta(days=500))
+    assert AuditEntry.objects.exists()
