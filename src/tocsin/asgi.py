@@ -6,6 +6,7 @@ Whole bodies are read here, so that a slow sender takes a socket and no thread.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from tocsin.core import config
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 LIVE = "/live"
 
 _RETRY = ((b"retry-after", b"5"),)
+_CLOSE = ((b"connection", b"close"),)
+
+#: What errors of the REST API have as well.
+_FIELDS: Mapping[str, object] = {"fields": {}}
 
 #: What only this door may say to Django.
 _OWN_HEADERS = frozenset({b"x-tocsin-proto", b"x-tocsin-address"})
@@ -83,12 +88,12 @@ class FrontDoor:
         try:
             body = await self._bodies.read(scope, receive)
         except TooLarge:
-            await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=((b"connection", b"close"),))
+            await refuse(send, 413, "too_large", "A body has at most 5 MiB.", headers=_CLOSE, more=_FIELDS)
         except Busy:
-            await refuse(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY)
+            await refuse(send, 503, "busy", "Too much is being received. Try again.", headers=_RETRY, more=_FIELDS)
         except TooSlow:
             detail = "The body did not come whole in time. Send it again."
-            await refuse(send, 408, "too_slow", detail, headers=((b"connection", b"close"),))
+            await refuse(send, 408, "too_slow", detail, headers=_CLOSE, more=_FIELDS)
         except Gone:
             return
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -210,10 +210,16 @@ async def answer(
 
 
 async def refuse(
-    send: Send, status: int, code: str, detail: str, *, headers: Iterable[tuple[bytes, bytes]] = ()
+    send: Send,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    more: Mapping[str, object] | None = None,
 ) -> None:
-    """Sends an error in the shape that every door uses."""
-    await answer(send, status, msgspec.json.encode({"error": code, "detail": detail}), headers=headers)
+    """Sends an error in the shape that every door uses; `more` is what a room's errors have beside it."""
+    await answer(send, status, msgspec.json.encode({"error": code, "detail": detail, **(more or {})}), headers=headers)
 
 
 def _is_in(address: str, networks: Iterable[config.Network]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from tocsin.asgi import for_django
+from tocsin.asgi import FrontDoor, for_django
 from tocsin.core import config, http
 from tocsin.pages import process
 
@@ -145,3 +146,27 @@ def test_a_client_that_takes_its_answer_slowly_holds_no_thread() -> None:
         return b"".join(taken)
 
     assert asyncio.run(story()) == b"a piece" * 100
+
+
+async def _nothing(scope: http.Scope, receive: http.Receive, send: http.Send) -> None:
+    raise AssertionError("This request goes no further")
+
+
+@pytest.mark.parametrize(("length", "status", "code"), [(b"6000000", 413, "too_large"), (b"2000", 503, "busy")])
+def test_what_the_front_door_refuses_of_the_api_has_the_shape_of_the_apis_errors(
+    length: bytes, status: int, code: str
+) -> None:
+    door = FrontDoor(bodies=http.Bodies(max_in_flight=1000), probes=_nothing, pages=_nothing)
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("Nothing of it is read")
+
+    asked = {**scope([(b"content-length", length)]), "path": "/api/v1/alerts"}
+    asyncio.run(door(asked, receive, send))
+    said = json.loads(sent[1]["body"])
+    assert (sent[0]["status"], said["error"], said["fields"]) == (status, code, {})
+    assert said["detail"]
