@@ -497,6 +497,21 @@ def test_what_a_killed_backup_left_is_removed_by_the_next_and_is_never_taken_for
     assert other.exists()
 
 
+def test_a_pipe_beside_a_backup_that_is_called_like_what_a_killed_one_leaves_is_not_waited_for(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where others may write, one without a writer would keep the backup waiting for ever."""
+    pipe = tmp_path / ".one.0123abcd.part"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    os.write(writer, b"PK\x03\x04")
+    os.utime(pipe, (1, 1))
+    with using(world, monkeypatch):
+        assert answer(capsys, "backup", tmp_path / "one")[0] == 0
+    os.close(writer)
+    assert pipe.exists()
+
+
 def test_a_restore_that_is_killed_when_the_state_is_there_has_paused_all_paging_by_then(
     saved: Path, bare: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

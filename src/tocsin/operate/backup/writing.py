@@ -139,7 +139,7 @@ def _remove_abandoned(folder: Path) -> None:
     """Removes what backups into that folder left that were killed: nobody writes them any more. Each is as large as a
     backup, and none can be restored."""
     for left in folder.glob(".*.part"):
-        if _DRAFT.fullmatch(left.name) is None:
+        if _DRAFT.fullmatch(left.name) is None or not left.is_file():
             continue
         # What is somebody else's, or on a disk without locks, stays.
         with contextlib.suppress(OSError), left.open("rb") as file:
