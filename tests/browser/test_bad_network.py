@@ -106,3 +106,32 @@ def test_rows_that_could_not_be_changed_say_so_and_stay(browser: Browser, runnin
         page.get_by_role("button", name="Backtest").click()
         expect(page.locator("#failed")).to_be_visible()
         expect(page.get_by_role("button", name="Backtest")).to_be_enabled()
+
+
+def test_a_press_that_gets_no_answer_says_so(browser: Browser, running: Running, desk: Desk) -> None:
+    number = post(running, desk, "1", "VPN down")
+    with visitor(browser, running.url, width=PHONE) as alice:
+        page = alice.page
+        sign_in(alice, "alice")
+        page.clock.install()
+        alice.open(f"/alerts/{number}/")
+        # The browser stays where it is, as it does while it waits.
+        page.route("**/acknowledge", lambda route: route.fulfill(status=204))
+        with page.expect_request("**/acknowledge"):
+            page.get_by_role("button", name="Acknowledge").click()
+        page.clock.fast_forward("00:11")
+        expect(page.get_by_role("alert")).to_contain_text("No answer yet")
+
+
+def test_signing_in_without_a_connection_keeps_what_was_typed(browser: Browser, running: Running) -> None:
+    with visitor(browser, running.url, width=PHONE) as alice:
+        page = alice.page
+        alice.open("/account/login/")
+        page.get_by_label("Username or e-mail").fill("alice")
+        page.get_by_label("Password").fill(desks.PASSWORD)
+        alice.context.set_offline(True)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("Not sent: Tocsin cannot be reached")
+        alice.context.set_offline(False)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        expect(page.get_by_role("heading", name="Home")).to_be_visible()

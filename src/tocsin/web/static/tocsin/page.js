@@ -115,7 +115,10 @@
     // Another form beside it, such as Acknowledge beside a reply that is begun, would lose what stands in this one.
     typed.delete(form);
     showSent(form, event.submitter);
-    setTimeout(() => showUnsent(form), SENT_FOR);
+    setTimeout(() => {
+      if (form.dataset.sent && form.isConnected) sayFailed("slow", 60000);
+      showUnsent(form);
+    }, SENT_FOR);
   });
 
   /* A button that was pressed looks so until the answer is there; one that never comes may be asked for again. */
