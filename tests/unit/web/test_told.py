@@ -304,6 +304,15 @@ def test_what_is_not_known_stays_and_takes_no_time(german: None, text: str) -> N
     assert time.process_time() - began < 0.5
 
 
+@pytest.mark.parametrize("sentence", ["Bob could not send it.", "It cannot be sent at all.", "Nobody was reached."])
+def test_a_sender_who_writes_as_tocsin_does_holds_no_page_up(german: None, sentence: str) -> None:
+    """Each could end, or be part of, the one before it: of fifteen, all ways took longer than anybody waits."""
+    subject = " ".join([sentence] * (500 // len(sentence)))
+    began = time.process_time()
+    told(f"HaloITSM changed it: subject VPN → {subject} It is down")
+    assert time.process_time() - began < 1
+
+
 def test_no_sentence_is_there_twice() -> None:
     rejected = (*REJECTED_FORMS, *REJECTED_MESSAGES)
     every = (*SENTENCES, *JUDGEMENTS, *OF_WORKFLOWS, *OF_SHAPING, *OF_DUTY, *FINDINGS, *rejected, *FAILED_CALLS,

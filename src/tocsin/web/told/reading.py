@@ -29,6 +29,8 @@ from tocsin.web.told.workflow_sentences import SENTENCES as OF_WORKFLOWS
 #: Longer texts are bodies and logs, not sentences of Tocsin's.
 _LONGEST = 800
 _DEEPEST = 6
+#: What has more is not Tocsin's own either.
+_MOST_SENTENCES = 20
 
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _SPAN = r"\d+ (?:day|hour|minute|second)s?(?: \d+ (?:day|hour|minute|second)s?)?"
@@ -143,13 +145,29 @@ def _every_sentence(text: str, language: str, depth: int) -> str:
     together = _whole(text, language, depth, _patterns_of_several())
     if together is not None:
         return together
-    first, found, rest = text.partition(". ")
-    while found:
-        known = _every_clause(f"{first}.", language, depth) if rest[:1].isupper() else ""
-        if known and (after := _every_sentence(rest, language, depth) or _every_clause(rest, language, depth)):
-            return f"{known} {after}"
-        more, found, rest = rest.partition(". ")
-        first = f"{first}. {more}"
+    parts = text.split(". ")
+    if len(parts) > _MOST_SENTENCES:
+        return ""
+    # From the last on: what follows is looked at once, however many ways lead there.
+    following = [""] * len(parts)
+    for begin in reversed(range(1, len(parts))):
+        rest = ". ".join(parts[begin:])
+        said = _whole(rest, language, depth, _patterns_of_several())
+        following[begin] = (
+            said
+            if said is not None
+            else _in_two(parts, begin, following, language, depth) or _every_clause(rest, language, depth)
+        )
+    return _in_two(parts, 0, following, language, depth)
+
+
+def _in_two(parts: Sequence[str], begin: int, following: Sequence[str], language: str, depth: int) -> str:
+    """The parts from `begin` on as a known sentence and what follows it, of which all is known; empty for all else."""
+    for end in range(begin + 1, len(parts)):
+        if following[end] and parts[end][:1].isupper():
+            known = _every_clause(f"{'. '.join(parts[begin:end])}.", language, depth)
+            if known:
+                return f"{known} {following[end]}"
     return ""
 
 
