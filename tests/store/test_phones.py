@@ -152,12 +152,13 @@ def test_what_a_vendor_tells_of_a_call_that_was_stopped_while_its_answer_was_los
     assert world.delivery("Phone").status == "cancelled"
     key = world.delivery("Phone").notification_id
     early = {"sid": "CA1", "To": ALICE}
+    world.post.seconds = 300
     if said == "answered":
         world.first.pick_up({**early, "Url": f"{BASE}/hooks/twilio/voice?n={key}"})
     else:
         world.first.call_status({**early, "StatusCallback": f"{BASE}/hooks/twilio/status?n={key}"}, said)
     call = world.delivery("Phone")
-    assert (call.status, call.ended_at) == (status, None)
+    assert (call.status, call.sent_at, call.ended_at) == (status, world.post.at(0), None)
     world.post.go(600)
     assert world.first.calls == []
 

@@ -43,10 +43,13 @@ def settle_in(world: World) -> None:
     outbox = Outbox(slots=1, directory=directory, now=lambda: world.now, jitter=lambda: 0.0)
 
     def send() -> bool:
-        before = directory.tries
-        outbox.turn()
-        outbox.settle()
-        return directory.tries > before
+        # One at a time, and many may be due.
+        before = -1
+        while directory.tries != before:
+            before = directory.tries
+            outbox.turn()
+            outbox.settle()
+        return False
 
     world.loops |= {"outbound": send, "outbound leases": outbox.keep_leases}
     world.at_the_end.append(outbox.close)

@@ -90,14 +90,15 @@ WITH lost AS (
     AND status = 'failed' AND attempts > 0 AND NOT is_permanent AND receipt = ''
     AND NOT EXISTS (SELECT FROM notify_delivery o
                     WHERE o.id = ANY(%(ids)s) AND o.notification_id = d.notification_id AND {_LEFT})
-  ORDER BY notification_id, id DESC
+  ORDER BY notification_id, unknown_at IS NULL, id DESC
 ), held AS (
   SELECT id, status FROM notify_delivery WHERE id = ANY(%(ids)s) AND ({_LEFT} OR id IN (SELECT id FROM lost))
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
 SET status = 'delivered', receipt = %(receipt)s, delivered_at = coalesce(d.delivered_at, %(now)s),
-    sent_at = coalesce(d.sent_at, %(now)s), error = '', lease_until = NULL, leased_by = '', ended_at = NULL,
+    sent_at = coalesce(d.sent_at, d.unknown_at, %(now)s), error = '', lease_until = NULL, leased_by = '',
+    ended_at = NULL,
     reason = CASE WHEN held.status IN ('queued', 'failed', 'cancelled') THEN %(after_all)s ELSE d.reason END,
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
 FROM held WHERE d.id = held.id
@@ -138,7 +139,7 @@ WITH held AS (
     AND receipt NOT IN ('answered', 'not_reached') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE notify_delivery d
-SET status = 'sent', receipt = 'not_reached', delivered_at = NULL, sent_at = coalesce(d.sent_at, %(now)s),
+SET status = 'sent', receipt = 'not_reached', delivered_at = NULL, sent_at = coalesce(d.sent_at, d.unknown_at, %(now)s),
     lease_until = NULL, leased_by = '', ended_at = NULL, error = '',
     reason = concat_ws(' ', nullif(d.reason, ''), %(why)s::text),
     external_id = coalesce(nullif(d.external_id, ''), %(external_id)s)
