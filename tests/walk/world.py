@@ -32,8 +32,8 @@ START = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
 BASE_URL = "https://tocsin.example.org"
 
-#: At rest comes after so many rounds of all loops at the latest.
-ROUNDS = 60
+#: At rest comes after so many rounds of all loops at the latest; of what is due one message leaves in each.
+ROUNDS = 400
 
 #: The node of a process that ends while it sends.
 _ENDING = "a process that ends"
