@@ -22,7 +22,7 @@ from tocsin.web.told import told
 
 #: So many of the newest events, pages and messages are shown at first, and so many where all of them are asked for.
 SHOWN = 300
-MOST = 5000
+MOST = 2000
 
 
 # Hebrew, Arabic and their neighbours, and their forms of presentation.
