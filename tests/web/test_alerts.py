@@ -355,7 +355,7 @@ def test_lists_say_in_the_readers_language_how_an_alert_came_and_how_it_stands(
         status=RunStatus.FINISHED, due_at=None, reason="Nobody answered, and the policy is at its end."
     )
     client = browser_of(company.responder)
-    client.post("/alerts/new/", {"subject": "Hot", "priority": "high", "groups": [company.desk.pk]})
+    client.post("/alerts/new/", {"subject": "Hot", "priority": "high", "groups": [company.desk.pk], "anyway": "1"})
     Alert.objects.filter(pk=over).update(test=True)
     text = text_of(client, "/alerts/", **{"Accept-Language": "de"})
     assert "Niemand hat geantwortet, und der Eskalationsplan ist am Ende." in text
