@@ -135,7 +135,8 @@
   // Sent into the void, a form would make room for the browser's own page of an error, and what stood in it be gone.
   // A page notices late that the server is away, so each press asks first.
   async function sendOnceReached(form, submitter) {
-    const isGuarded = form.hasAttribute("data-guard");
+    // A page for those who have not signed in, or that acts by its link, knows nothing of being signed out.
+    const isGuarded = form.hasAttribute("data-guard") && "signedOut" in document.getElementById("failed").dataset;
     const problem = isGuarded ? await problemWithSending() : await problemWithReaching();
     showUnsent(form);
     if (problem) { sayFailed(problem, 60000); return; }
@@ -168,9 +169,7 @@
     try {
       const answer = await fetch("/api/v1/pause", { cache: "no-store", signal: AbortSignal.timeout(8000) });
       if (answer.ok) return "";
-      // A page that acts by its link needs nobody signed in.
-      if (answer.status === 401) return "signedOut" in document.getElementById("failed").dataset ? "signedOut" : "";
-      return "unsent";
+      return answer.status === 401 ? "signedOut" : "unsent";
     } catch {
       return "unsent";
     }
