@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.browser import desk as desks
 from tests.browser.browsing import ARGUMENTS
+from tests.browser.desk import Desk
 from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble, smtp_double
 
@@ -50,3 +52,16 @@ def tocsin(database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Running
     """A new installation, without an administrator, whose mail goes to `mails`."""
     with serve(tmp_path, database, TOCSIN_SMTP_URL=mails.url, TOCSIN_EMAIL_FROM="tocsin@example.org") as running:
         yield running
+
+
+@pytest.fixture
+def desk(database: str) -> Desk:
+    """A small service desk in the database of `running`."""
+    return desks.set_up()
+
+
+@pytest.fixture
+def running(desk: Desk, database: str, tmp_path: Path) -> Iterator[Running]:
+    """An installation with that desk, whose messages stay in the sandbox."""
+    with serve(tmp_path, database) as server:
+        yield server

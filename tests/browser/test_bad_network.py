@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Route, expect
@@ -12,22 +10,11 @@ from playwright.sync_api import Browser, Route, expect
 from tests.browser import desk as desks
 from tests.browser.browsing import PHONE, visitor
 from tests.browser.desk import Desk
-from tests.browser.running import Running, serve
+from tests.browser.running import Running
 from tests.browser.test_every_page import sign_in
 from tests.browser.test_live_pages import post
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def desk(database: str) -> Desk:
-    return desks.set_up()
-
-
-@pytest.fixture
-def running(desk: Desk, database: str, tmp_path: Path) -> Iterator[Running]:
-    with serve(tmp_path, database) as server:
-        yield server
 
 
 def test_a_request_that_nobody_answers_is_given_up_and_asked_again(

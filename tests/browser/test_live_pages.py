@@ -4,7 +4,6 @@ without scripts."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +11,6 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import desk as desks
 from tests.browser.browsing import PHONE, visitor
 from tests.browser.desk import Desk
 from tests.browser.running import PATIENCE, Running, serve
@@ -30,17 +28,6 @@ _WORKER_IS_IN_CHARGE = """() => new Promise((done, failed) => {
   if (navigator.serviceWorker.controller) done();
   else navigator.serviceWorker.addEventListener("controllerchange", () => done());
 })"""
-
-
-@pytest.fixture
-def desk(database: str) -> Desk:
-    return desks.set_up()
-
-
-@pytest.fixture
-def running(desk: Desk, database: str, tmp_path: Path) -> Iterator[Running]:
-    with serve(tmp_path, database) as server:
-        yield server
 
 
 def post(running: Running, desk: Desk, name: str, subject: str) -> int:
