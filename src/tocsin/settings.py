@@ -31,7 +31,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SESSION_COOKIE_NAME = "tocsin_session"
 CSRF_COOKIE_NAME = "tocsin_csrf"
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
-SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_ENGINE = "tocsin.web.session_store"
 # Nothing to other hosts. "no-referrer" would make browsers send `Origin: null` with forms, which CSRF checks refuse.
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
@@ -161,6 +161,7 @@ ACCOUNT_FORMS = {
     "change_password": "tocsin.web.accounts.signin.NewPasswordForm",
     "reauthenticate": "tocsin.web.accounts.signin.StillYouForm",
 }
+ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = "tocsin.web.accounts.reset_token.ResetTokenGenerator"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"

@@ -124,6 +124,7 @@ def _tell(file: Path, done: Restored, *, is_paused: bool) -> None:
     manifest = done.manifest
     made_by = f"Tocsin {manifest.tocsin}, {manifest.made_at:%Y-%m-%d %H:%M} UTC, from PostgreSQL {manifest.postgres}"
     _say(f"Restored {manifest.rows:,} rows of {len(manifest.tables)} tables from {file} ({made_by}).")
+    _say("Everybody signs in again; invitations and links for a new password work no more.")
     if done.migrated:
         _say(f"Brought up to date: {len(done.migrated)} migrations applied.")
     if done.has_written_keys:

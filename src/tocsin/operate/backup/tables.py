@@ -21,6 +21,18 @@ MIGRATIONS = "django_migrations"
 #: tables.
 PASSING = frozenset({"operate_node", "core_clockseen", "alerts_alerttext", "inbound_messagetext"})
 
+#: Tables of live access: sessions, messages of the sandbox with the links in them, codes and links that work once. A
+#: backup is kept in more places than a database, and none of them may sign anybody in.
+ACCESS = frozenset(
+    {"django_session", "notify_sandboxmessage", "notify_verificationcode", "account_emailconfirmation"}
+)
+
+#: Tables that no backup holds.
+OMITTED = PASSING | ACCESS
+
+#: Rows that no backup holds, by table: the hashes of the links for the first administrator.
+OMITTED_ROWS = {"core_setting": "name = 'setup_link'"}
+
 
 def applied(connection: Connection) -> list[Migration]:
     """The migrations that the database has had, in order; none where it has no tables of Tocsin's."""

@@ -55,7 +55,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
         migrations = tables.applied(connection)
         _refuse(migrations)
         writer = Writer(file, now)
-        names = [name for name in tables.tables_at(migrations) if name not in tables.PASSING]
+        names = [name for name in tables.tables_at(migrations) if name not in tables.OMITTED]
         written = [_table(connection, writer, name) for name in names]
         manifest = Manifest(
             format=FORMAT,
@@ -93,6 +93,10 @@ def _table(connection: Connection, writer: Writer, name: str) -> Table:
     ]
     listed = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY {} ({}) TO STDOUT").format(sql.Identifier(name), listed)
+    if omitted := tables.OMITTED_ROWS.get(name):
+        statement = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT ({})) TO STDOUT").format(
+            listed, sql.Identifier(name), sql.SQL(omitted)
+        )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         return writer.add(name, columns, copy)
 

@@ -63,5 +63,6 @@ def send(user: User, inviter: User) -> None:
 
 
 def _stamp(user: User) -> str:
-    """Differs as soon as a password is set, or the address to which it was mailed proves wrong."""
-    return hashlib.sha256(f"{user.pk} {user.email.lower()} {user.password}".encode()).hexdigest()[:16]
+    """Differs as soon as a password is set, the address to which it was mailed proves wrong, or sessions are ended."""
+    text = f"{user.pk} {user.email.lower()} {user.password} {user.session_stamp}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
