@@ -161,7 +161,7 @@ ACCOUNT_FORMS = {
     "change_password": "tocsin.web.accounts.signin.NewPasswordForm",
     "reauthenticate": "tocsin.web.accounts.signin.StillYouForm",
 }
-ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = "tocsin.web.accounts.reset_token.ResetTokenGenerator"
+ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR = "tocsin.web.accounts.reset_token.ResetTokenGenerator"  # noqa: S105
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"

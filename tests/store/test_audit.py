@@ -13,6 +13,7 @@ from tocsin.access.models import AuditEntry
 from tocsin.core import database, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.models import ConfigVersion, Setting
+from tocsin.people import commands
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -79,3 +80,19 @@ def test_a_changed_setting_is_read_by_pages_and_loops_and_recorded(now: datetime
     assert ConfigVersion.objects.get().version == version
     assert installation.change_settings({"message_retention_days": 90}, actor=Actor(None, "x", "web"), now=now)
     assert not Setting.objects.exists()
+
+
+def test_a_deleted_persons_addresses_are_erased_from_the_log(now: datetime) -> None:
+    user = make_user("alice", now, email="first@example.org")
+    methods = [{"label": "Phone", "channel": "sms", "address": "+41791234567"}]
+    spec = {"username": "alice", "email": "second@example.org", "contact_methods": methods}
+    commands.save_user(spec, existing=user, actor=ACTOR, now=now)
+    for tried in ("First@example.org", "second@example.org"):
+        audit.record_sign_in(None, tried, succeeded=False, address="192.0.2.1", now=now)
+        audit.record_sign_in(user, tried, succeeded=True, address="192.0.2.1", now=now)
+    commands.delete_user(user, actor=ACTOR, now=now)
+    with database.transaction() as connection:
+        log = " ".join(row[0] for row in connection.execute("SELECT t::text FROM access_auditentry t"))
+    for address in ("first@example.org", "second@example.org", "+41791234567"):
+        assert address not in log.lower()
+    assert AuditEntry.objects.filter(action__startswith="sign_in", object_name="alice").count() == 4

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from django.db.models.functions import Lower
+
 from tocsin.access.models import AuditEntry
 
 #: What stands in the log in the place of a secret.
@@ -117,16 +119,22 @@ _REACHED_AT = frozenset({"address", "email"})
 def erase(object_type: str, object_id: object, *, known_as: str, instead: str) -> None:
     """Takes every address and number out of what was recorded of an object that is gone; that it was recorded stays.
 
-    Sign-ins tried as `known_as`, an address, stand under `instead` from then on.
+    Sign-ins tried as `known_as`, an address, or as an address that it had before, stand under `instead` from then on.
     """
+    names = {known_as.lower()}
     entries = AuditEntry.objects.filter(object_type=object_type, object_id=str(object_id))
     for entry in entries.exclude(before__isnull=True, after__isnull=True):
+        for state in (entry.before, entry.after):
+            names.add(str((state or {}).get("email", "")).lower())
         entry.before, entry.after = _without_addresses(entry.before), _without_addresses(entry.after)
         entry.save(update_fields=["before", "after"])
-    if known_as:
-        AuditEntry.objects.filter(action__startswith="sign_in", object_name__iexact=known_as).update(
-            object_name=instead
-        )
+    # A sign-in that failed is nobody's: its actor is what was tried.
+    sign_ins = AuditEntry.objects.filter(action__startswith="sign_in").annotate(
+        tried=Lower("object_name"), as_actor=Lower("actor_name")
+    )
+    names -= {"", MASK}
+    sign_ins.filter(as_actor__in=names).update(actor_name=instead)
+    sign_ins.filter(tried__in=names).update(object_name=instead)
 
 
 def _without_addresses(value: Any) -> Any:

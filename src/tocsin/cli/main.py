@@ -10,7 +10,21 @@ import psycopg
 import typer
 
 import tocsin
-from tocsin.cli import apply, backup, catalogue, demo, doctor, export, imports, serve, service, simulate, token, user
+from tocsin.cli import (
+    apply,
+    backup,
+    catalogue,
+    demo,
+    doctor,
+    export,
+    imports,
+    keys,
+    serve,
+    service,
+    simulate,
+    token,
+    user,
+)
 from tocsin.core import database
 from tocsin.core.config import ConfigError
 from tocsin.core.errors import RejectedAll, TocsinError
@@ -37,6 +51,7 @@ app.add_typer(imports.app, name="import")
 app.add_typer(service.app, name="service")
 app.add_typer(user.app, name="user")
 app.add_typer(token.app, name="token")
+app.add_typer(keys.app, name="keys")
 app.add_typer(catalogue.app, name="catalogue")
 
 

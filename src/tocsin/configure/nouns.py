@@ -153,9 +153,10 @@ NOUNS: tuple[Noun, ...] = (
         key="schedules",
         word="schedule",
         rows=Schedule.objects.all,
-        spec=_without_secrets(oncall.schedule_spec),
+        spec=lambda row, with_secrets: oncall.schedule_spec(row, with_secrets=with_secrets),
         save=oncall.save_schedule,
         delete=oncall.delete_schedule,
+        secret_keys=frozenset({"shifts"}),
     ),
     Noun(
         key="support_hours",

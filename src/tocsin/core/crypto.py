@@ -28,6 +28,16 @@ def keys_in(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
+def fingerprint(key: str) -> str:
+    """By what a key is recognised, and from which it cannot be found."""
+    return hashlib.sha256(b"tocsin key " + key.encode()).hexdigest()[:16]
+
+
+def fingerprints() -> tuple[str, ...]:
+    """Those of the process's keys, new first."""
+    return tuple(fingerprint(key) for key in keys())
+
+
 def stored_key(data_dir: Path) -> str:
     """The key kept in `data_dir` with mode 0600; made by the first who asks, whoever else asks at the same time."""
     path = data_dir / KEY_FILE
@@ -87,6 +97,15 @@ def readable(token: str) -> str | None:
         return decrypt(token)
     except Permanent:
         return None
+
+
+def is_current(token: str) -> bool:
+    """Whether the token is under the newest key."""
+    try:
+        _box(keys()[:1]).decrypt(token.encode())
+    except InvalidToken:
+        return False
+    return True
 
 
 @cache

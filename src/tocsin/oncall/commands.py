@@ -16,11 +16,11 @@ from tocsin.access.audit import Actor
 from tocsin.core import clock, configuration, dependents, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
-from tocsin.oncall import imports, lookup, overrides, schedules, specs, windows
+from tocsin.oncall import calendar_urls, imports, lookup, overrides, schedules, specs, windows
 from tocsin.oncall.models import HolidayCalendar, Schedule, SupportHours
 from tocsin.oncall.shifts import Shift
 from tocsin.oncall.specs import ScheduleSpec
-from tocsin.people import absences
+from tocsin.people import absences, sealed
 from tocsin.people.models import Group, User
 
 
@@ -30,13 +30,14 @@ def schedule_spec(
     *,
     calendars: Mapping[int, str] | None = None,
     now: datetime | None = None,
+    with_secrets: bool = False,
 ) -> dict[str, Any]:
     """The schedule as YAML and the API write one, with the overrides that are not over.
 
     `names` and `calendars` have the users' and the holiday calendars' names by id, for whoever shows many. `now` is the
-    clock's, where it is not given.
+    clock's, where it is not given. The whole addresses of calendars are in it only `with_secrets`.
     """
-    spec = spec_without_overrides(schedule, names, calendars)
+    spec = spec_without_overrides(schedule, names, calendars, with_secrets=with_secrets)
     current = overrides.current(schedule, now or clock.now())
     if current:
         # In the order in which they were made, which says which of two wins.
@@ -44,8 +45,22 @@ def schedule_spec(
     return spec
 
 
+def schedule_state(schedule: Schedule) -> dict[str, Any]:
+    """The spec with the addresses of calendars: to tell one state of it from another, never to show."""
+    return schedule_spec(schedule, with_secrets=True)
+
+
+def state_without_overrides(schedule: Schedule) -> dict[str, Any]:
+    """The same without its overrides."""
+    return spec_without_overrides(schedule, with_secrets=True)
+
+
 def spec_without_overrides(
-    schedule: Schedule, names: Mapping[int, str] | None = None, calendars: Mapping[int, str] | None = None
+    schedule: Schedule,
+    names: Mapping[int, str] | None = None,
+    calendars: Mapping[int, str] | None = None,
+    *,
+    with_secrets: bool = False,
 ) -> dict[str, Any]:
     """The same without its overrides, which are objects of their own."""
     if names is None:
@@ -57,7 +72,7 @@ def spec_without_overrides(
     }
     if schedule.holiday_calendars:
         spec["holiday_calendars"] = _named(schedule.holiday_calendars, calendars)
-    return spec | {"shifts": [_written_shift(shift, names) for shift in schedule.definition["shifts"]]}
+    return spec | {"shifts": [_written_shift(shift, names, with_secrets) for shift in schedule.definition["shifts"]]}
 
 
 def user_names(several: Iterable[Schedule]) -> dict[int, str]:
@@ -87,6 +102,7 @@ def save_schedule(
     with transaction.atomic():
         configuration.lock()
         before = spec_without_overrides(existing) if existing else None
+        addresses = calendar_urls.in_definition(existing.definition) if existing else {}
         read, wanted = _checked(spec, existing)
         schedule = existing or Schedule()
         schedule.name, schedule.group, schedule.definition = wanted.name, wanted.group, wanted.definition
@@ -96,7 +112,9 @@ def save_schedule(
         if read.overrides is not None:
             overrides.replace_all(schedule, read.overrides, is_new=existing is None, actor=actor, now=now)
         overrides.drop_orphans(schedule, actor=actor, now=now)
-        changes.record("schedule", schedule, before, spec_without_overrides(schedule), actor=actor, now=now)
+        changed = ["calendar"] if calendar_urls.in_definition(schedule.definition) != addresses else []
+        after = spec_without_overrides(schedule)
+        changes.record("schedule", schedule, before, after, actor=actor, now=now, secrets=changed)
     return schedule
 
 
@@ -106,6 +124,8 @@ def check_schedule(spec: Mapping[str, object], *, existing: Schedule | None = No
 
 
 def _checked(spec: Mapping[str, object], existing: Schedule | None) -> tuple[ScheduleSpec, Schedule]:
+    if existing:
+        spec = calendar_urls.kept(spec, existing.definition)
     read = specs.read_schedule(spec, zone_of=lambda name: existing.time_zone if existing else _zone_of(name))
     others = Schedule.objects.exclude(pk=existing.pk) if existing else Schedule.objects.all()
     if others.filter(name__iexact=read.name).exists():
@@ -272,12 +292,14 @@ def _zone_of(group: str) -> str:
     return found.time_zone if found else "UTC"
 
 
-def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
+def _written_shift(stored: Mapping[str, Any], names: Mapping[int, str], with_secrets: bool) -> dict[str, Any]:
     """A shift as people write it, its keys in the order in which they do: the database's JSON has one of its own."""
     kind = schedules.kind_of(stored)
     turn = dict(stored[kind])
     if "users" in turn:
         turn["users"] = [names[user] for user in turn["users"] if user in names]
+    if "url" in turn:
+        turn["url"] = sealed.in_clear(turn["url"]) if with_secrets else calendar_urls.shown(turn["url"])
     order = ("every", "at", "on", "move", "windows", "from", "to", "url", "users", "roles")
     shift: dict[str, Any] = {"name": stored["name"]}
     shift |= {key: stored[key] for key in ("layer", "time_zone") if key in stored}

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from tocsin.oncall import calendar_urls
 from tocsin.oncall.models import CalendarImport, Schedule
+from tocsin.people import sealed
 
 
 def follow(schedule: Schedule, now: datetime) -> None:
@@ -16,13 +18,14 @@ def follow(schedule: Schedule, now: datetime) -> None:
     A new address is read at once, and what was read of the old one is forgotten. A known one is read at once too, since
     the time zone may be another, and stays in force until then, under another name of the shift as well.
     """
-    wanted = {shift["name"]: shift["calendar"]["url"] for shift in schedule.definition["shifts"] if "calendar" in shift}
+    wanted = calendar_urls.in_definition(schedule.definition)
     held = {row.shift: row for row in schedule.imports.all()}
-    renamed = {row.url: row for name, row in held.items() if name not in wanted}
+    renamed = {sealed.in_clear(row.url): row for name, row in held.items() if name not in wanted}
     kept = {
         name: row
         for name, url in wanted.items()
-        if (row := held[name] if name in held else renamed.pop(url, None)) is not None and row.url == url
+        if (row := held[name] if name in held else renamed.pop(url, None)) is not None
+        and sealed.in_clear(row.url) == url
     }
     schedule.imports.exclude(pk__in=[row.pk for row in kept.values()]).exclude(shift__in=wanted).delete()
     for name, row in kept.items():
@@ -32,5 +35,12 @@ def follow(schedule: Schedule, now: datetime) -> None:
         CalendarImport.objects.update_or_create(
             schedule=schedule,
             shift=name,
-            defaults={"url": wanted[name], "due_at": now, "read_at": None, "error": "", "unknown": [], "spans": []},
+            defaults={
+                "url": calendar_urls.seal(wanted[name]),
+                "due_at": now,
+                "read_at": None,
+                "error": "",
+                "unknown": [],
+                "spans": [],
+            },
         )

@@ -22,6 +22,7 @@ from tocsin.core.loops import Loop
 from tocsin.oncall import ical_apart
 from tocsin.oncall.ical import Read, Unreadable
 from tocsin.oncall.specs import write_moment
+from tocsin.people import sealed
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ def turn(client: HttpClient, now: datetime) -> bool:
     if zone is None:
         return True
     try:
-        read = ical_apart.read(_fetch(client, row["url"]), people, zone, now - BACK, now + AHEAD, now=now)
+        read = ical_apart.read(
+            _fetch(client, sealed.unseal(row["url"])), people, zone, now - BACK, now + AHEAD, now=now
+        )
         _keep(row, read, now)
     except (Temporary, Permanent, Unreadable) as error:
         _fail(row, str(error), now)

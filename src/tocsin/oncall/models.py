@@ -182,6 +182,7 @@ class CalendarImport(models.Model):
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="imports")
     #: The shift's name.
     shift = models.CharField(max_length=100)
+    #: Sealed: see `calendar_urls`.
     url = models.TextField()
     #: When it is to be read next.
     due_at = models.DateTimeField()

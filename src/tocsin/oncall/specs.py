@@ -10,10 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin.core import durations, egress
+from tocsin.core import durations, egress, secret_urls
 from tocsin.core.errors import Permanent
 from tocsin.core.specs import Spec
-from tocsin.oncall import holiday_days, schedules, windows
+from tocsin.oncall import calendar_urls, holiday_days, schedules, windows
 from tocsin.oncall.shifts import Months, OnHolidays
 from tocsin.oncall.windows import Window
 from tocsin.people.members import MemberRole
@@ -423,7 +423,9 @@ def _calendar(spec: Spec) -> dict[str, Any]:
             egress.check_url(url)
         except Permanent as error:
             spec.refuse("url", str(error))
-    stored = {"url": url, "roles": _roles(spec)}
+        if secret_urls.is_shown(url):
+            spec.refuse("url", "is hidden here; enter the whole of it.")
+    stored = {"url": calendar_urls.seal(url) if url else "", "roles": _roles(spec)}
     spec.done()
     return stored
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tocsin.core import database
-from tocsin.operate.checks import address, machine, mailboxes, on_call, people, providers, running
+from tocsin.operate.checks import address, keys, machine, mailboxes, on_call, people, providers, running
 from tocsin.operate.checks import database as postgres
 from tocsin.operate.checks import outbound as outbound_checks
 from tocsin.operate.checks import workflows as workflow_checks
@@ -28,6 +28,7 @@ def examine(now: datetime) -> list[Finding]:
     if not any(finding.id == "database.tables" for finding in found):
         found += _run("connections", lambda: _with(postgres.check_connections))
         found += _run("secrets", lambda: _with(providers.check_secrets))
+        found += _run("keys", lambda: _with(keys.check))
         found += _run("providers", lambda: _with(providers.check))
         found += _run("mailboxes", mailboxes.check)
         found += _run("outbound", lambda: _with(outbound_checks.check))

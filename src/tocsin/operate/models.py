@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
@@ -17,6 +18,8 @@ class Node(models.Model):
     seen_at = models.DateTimeField()
     #: By loop: `at`, the moment of its last turn, and `every`, the seconds within which it should turn again.
     loops = models.JSONField(default=dict)
+    #: The fingerprints of the secret keys that it knows.
+    keys = ArrayField(models.TextField(), default=list, db_default=[])
 
 
 class Audit(models.Model):

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 import tocsin
-from tocsin.core import clock, database
+from tocsin.core import clock, crypto, database
 from tocsin.core.database import Connection
 
 #: How often a node says that it lives. Each time is a commit, so it also shows that the database takes writes.
@@ -55,6 +55,8 @@ class NodeSeen:
     #: How long ago it was heard of.
     age: timedelta
     loops: tuple[LoopSeen, ...] = ()
+    #: The fingerprints of the secret keys that it knows.
+    keys: tuple[str, ...] = ()
 
     @property
     def is_there(self) -> bool:
@@ -62,9 +64,9 @@ class NodeSeen:
 
 
 _SAY = """
-INSERT INTO operate_node (id, name, role, version, started_at, seen_at, loops)
-VALUES (%(id)s, %(name)s, %(role)s, %(version)s, clock_timestamp(), clock_timestamp(), %(loops)s)
-ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loops
+INSERT INTO operate_node (id, name, role, version, started_at, seen_at, loops, keys)
+VALUES (%(id)s, %(name)s, %(role)s, %(version)s, clock_timestamp(), clock_timestamp(), %(loops)s, %(keys)s)
+ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loops, keys = excluded.keys
 """
 
 
@@ -85,7 +87,7 @@ class Presence:
         }
         said = {"id": self._id, "name": self._name, "role": self._role, "version": tocsin.__version__}
         with database.transaction() as connection:
-            connection.execute(_SAY, {**said, "loops": Jsonb(loops)})
+            connection.execute(_SAY, {**said, "loops": Jsonb(loops), "keys": list(crypto.fingerprints())})
             connection.execute("DELETE FROM operate_node WHERE seen_at < clock_timestamp() - %s", (KEPT,))
         return False
 
@@ -98,7 +100,7 @@ class Presence:
 def nodes(connection: Connection) -> list[NodeSeen]:
     """Every node that was heard of within the hour, by name; `is_there` says which live."""
     query = (
-        "SELECT id, name, role, version, started_at, seen_at, loops, clock_timestamp() AS now FROM operate_node "
+        "SELECT id, name, role, version, started_at, seen_at, loops, keys, clock_timestamp() AS now FROM operate_node "
         "ORDER BY name, started_at"
     )
     return [
@@ -110,6 +112,7 @@ def nodes(connection: Connection) -> list[NodeSeen]:
             row["started_at"],
             row["now"] - row["seen_at"],
             tuple(_loop(name, stored, row["now"]) for name, stored in sorted(row["loops"].items())),
+            tuple(row["keys"]),
         )
         for row in database.rows(connection, query)
     ]

@@ -2,7 +2,7 @@
 audit log, known to every node. Who may do it is asked by the caller, before.
 
 A spec is the shape of YAML and the API: `{name, kind, group, enabled}` and the kind's settings beside them. Secrets are
-written and never read back.
+written and never read back; so are the settings of a kind that are `hidden`, of which a part is shown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Rejected
 from tocsin.core.origins import leads_elsewhere
 from tocsin.core.specs import Spec
-from tocsin.outbound import calls, directory, pacing, record, tickets
+from tocsin.outbound import calls, directory, hidden_settings, pacing, record, tickets
 from tocsin.outbound.connectors.contract import Barred, ConnectorKind, Line
 from tocsin.outbound.connectors.haloitsm import sync
 from tocsin.outbound.connectors.registry import KINDS
@@ -45,17 +45,28 @@ def outbound_spec(integration: OutboundIntegration, *, with_secrets: bool = Fals
     spec |= integration.settings
     if agents := {match.user.username: match.number for match in integration.matches.all()}:
         spec["agents"] = agents
-    return spec | named_secrets.opened(integration.secrets) if with_secrets else spec
+    return spec | _in_clear(integration, named_secrets.opened(integration.secrets)) if with_secrets else spec
 
 
 def outbound_state(integration: OutboundIntegration) -> dict[str, Any]:
     """The spec with the secrets that can be read: to tell one state of it from another, never to show."""
-    return outbound_spec(integration) | named_secrets.readable(integration.secrets)
+    return outbound_spec(integration) | _in_clear(integration, named_secrets.readable(integration.secrets))
+
+
+def _in_clear(integration: OutboundIntegration, stored: Mapping[str, str]) -> dict[str, Any]:
+    """The secrets by name, and the settings that are stored beside them."""
+    settings, secrets = hidden_settings.reveal({}, stored, _hidden(integration))
+    return settings | secrets
+
+
+def _hidden(integration: OutboundIntegration | None) -> tuple[str, ...]:
+    kind = KINDS.get(integration.kind) if integration else None
+    return kind.hidden if kind else ()
 
 
 def secrets_set(integration: OutboundIntegration) -> frozenset[str]:
     """The names of the secrets that are stored, for a form that shows only that."""
-    return frozenset(named_secrets.readable(integration.secrets))
+    return frozenset(named_secrets.readable(integration.secrets)) - set(_hidden(integration))
 
 
 def save_outbound(
@@ -69,17 +80,21 @@ def save_outbound(
     """
     with transaction.atomic():
         configuration.lock()
-        read = Spec(spec)
+        stored = named_secrets.readable(existing.secrets) if existing else {}
+        before_settings, known = hidden_settings.reveal(
+            existing.settings if existing else {}, stored, _hidden(existing)
+        )
+        whole, as_shown = hidden_settings.kept(spec, before_settings, _hidden(existing))
+        read = Spec(whole)
         name = free_name(read, OutboundIntegration, existing, "an outbound integration")
         kind, group = _kind(read, existing), group_of(read)
         enabled = read.flag("enabled", True)
         given = {key: read.text(key, longest=4000) for key in kind.secrets if read.has(key)}
         settings = kind.read(read)
         matches = _matches(read, settings.pop("agents", {}))
-        known = named_secrets.readable(existing.secrets) if existing else {}
-        if existing and leads_elsewhere(existing.settings, settings):
+        if existing and leads_elsewhere(before_settings, settings):
             # Whoever may change the address must not learn by it what was stored for another one.
-            for key in sorted(known.keys() - given.keys()):
+            for key in sorted((known.keys() - given.keys()) | as_shown):
                 read.refuse(key, "enter the secret again: the address has changed.", "missing")
         secrets = {key: text for key, text in {**known, **given}.items() if text}
         for key in kind.needed(settings):
@@ -88,8 +103,10 @@ def save_outbound(
         read.finish()
         before = outbound_spec(existing) if existing else None
         row = existing or OutboundIntegration(created_at=now)
-        row.name, row.kind, row.group, row.is_enabled, row.settings = name, kind.name, group, enabled, settings
-        changed = sorted(key for key in {*known, *secrets} if known.get(key) != secrets.get(key))
+        row.name, row.kind, row.group, row.is_enabled = name, kind.name, group, enabled
+        row.settings, hidden = hidden_settings.hide(settings, kind.hidden)
+        secrets |= hidden
+        changed = sorted(key for key in {*stored, *secrets} if stored.get(key) != secrets.get(key))
         if changed or existing is None:
             row.secrets = named_secrets.sealed(secrets)
         row.save()

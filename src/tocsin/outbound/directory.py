@@ -13,6 +13,7 @@ from tocsin.core import configuration, database, named_secrets
 from tocsin.core.database import Connection
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent
+from tocsin.outbound import hidden_settings
 from tocsin.outbound.connectors.contract import Account, ConnectorKind, Sender
 from tocsin.outbound.connectors.registry import KINDS
 
@@ -91,5 +92,6 @@ def opened(row: Mapping[str, Any], client: HttpClient) -> Open:
     kind = KINDS.get(row["kind"])
     if kind is None:
         raise Permanent(f"There is no kind of outbound integration {row['kind']!r}.")
-    account = Account(row["id"], row["name"], row["settings"], named_secrets.opened(row["secrets"]))
+    settings, secrets = hidden_settings.reveal(row["settings"], named_secrets.opened(row["secrets"]), kind.hidden)
+    account = Account(row["id"], row["name"], settings, secrets)
     return Open(account, kind, kind.open(account, client))

@@ -18,10 +18,10 @@ _SEALED = re.compile(r"sealed:([a-z][a-z0-9+.-]{0,30}):([A-Za-z0-9_-]+)")
 _SHOWN = re.compile(rf"[a-z][a-z0-9+.-]*://{HIDDEN}")
 
 
-def seal(scheme: str, secret: str) -> str:
+def seal(scheme: str, secret: str, *, longest: int = LONGEST) -> str:
     """The address as it is stored. Raises Rejected for one that is too long."""
-    if len(secret.encode()) > LONGEST:
-        raise Rejected("invalid_address", f"The address has at most {LONGEST} characters.")
+    if len(secret.encode()) > longest:
+        raise Rejected("invalid_address", f"The address has at most {longest} characters.")
     return f"sealed:{scheme}:{sealing.seal(secret)}"
 
 

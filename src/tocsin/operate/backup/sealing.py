@@ -6,7 +6,7 @@ Stored secrets cannot be read without them. No key is ever shown.
 from __future__ import annotations
 
 import base64
-import hashlib
+import contextlib
 import json
 import os
 import secrets
@@ -28,7 +28,7 @@ _MOST_COST = 1 << 20
 
 def seal(keys: Sequence[str], passphrase: str | None, *, cost: int = COST) -> Keys:
     """The keys as a backup holds them: in the clear only where there is no passphrase."""
-    known = [fingerprint(key) for key in keys]
+    known = [crypto.fingerprint(key) for key in keys]
     if passphrase is None:
         return Keys(known, plain=list(keys))
     salt = secrets.token_bytes(16)
@@ -55,14 +55,9 @@ def unseal(keys: Keys, passphrase: str | None) -> tuple[str, ...]:
     return tuple(str(key) for key in json.loads(opened))
 
 
-def fingerprint(key: str) -> str:
-    """By what a key is recognised, and from which it cannot be found."""
-    return hashlib.sha256(b"tocsin key " + key.encode()).hexdigest()[:16]
-
-
 def missing(keys: Keys, known: Sequence[str]) -> bool:
     """Whether a secret in the backup may need a key that is not among those known."""
-    return not set(keys.fingerprints) <= {fingerprint(key) for key in known}
+    return not set(keys.fingerprints) <= {crypto.fingerprint(key) for key in known}
 
 
 def choose(keys: Keys, settings: Config, passphrase: str | None, *, without_key: bool) -> tuple[str, ...]:
@@ -101,6 +96,10 @@ def keep(data_dir: Path, keys: Sequence[str]) -> None:
         file.write("".join(f"{key}\n" for key in keys))
         file.flush()
         os.fsync(file.fileno())
+    if path.exists():
+        # Root may run the command, and the server under an account of its own must read the key.
+        with contextlib.suppress(PermissionError):
+            os.chown(draft, path.stat().st_uid, path.stat().st_gid)
     draft.replace(path)
 
 

@@ -23,9 +23,7 @@ PASSING = frozenset({"operate_node", "core_clockseen", "alerts_alerttext", "inbo
 
 #: Tables of live access: sessions, messages of the sandbox with the links in them, codes and links that work once. A
 #: backup is kept in more places than a database, and none of them may sign anybody in.
-ACCESS = frozenset(
-    {"django_session", "notify_sandboxmessage", "notify_verificationcode", "account_emailconfirmation"}
-)
+ACCESS = frozenset({"django_session", "notify_sandboxmessage", "notify_verificationcode", "account_emailconfirmation"})
 
 #: Tables that no backup holds.
 OMITTED = PASSING | ACCESS

@@ -73,9 +73,11 @@ class Line:
         headers: Mapping[str, str] | None = None,
         content: bytes = b"",
         shown: str | None = None,
+        shown_url: str | None = None,
         most_bytes: int = MOST_BYTES,
     ) -> Answer:
-        """One request; `shown` takes the place of the body in the log. Raises what `HttpClient.request` raises."""
+        """One request; `shown` and `shown_url` take the place of the body and the address in the log. Raises what
+        `HttpClient.request` raises."""
         if self._before is not None:
             self._before()
         at, begun = self._now(), time.monotonic()
@@ -84,7 +86,16 @@ class Line:
         def keep(status: int | None, response: str, error: str = "") -> None:
             took = round((time.monotonic() - begun) * 1000)
             self.said.append(
-                Said(at, took, method, masked_url(self.masked(url)), said, status, self.masked(response), error)
+                Said(
+                    at,
+                    took,
+                    method,
+                    shown_url or masked_url(self.masked(url)),
+                    said,
+                    status,
+                    self.masked(response),
+                    error,
+                )
             )
 
         try:
@@ -177,6 +188,8 @@ class ConnectorKind:
     secrets: tuple[str, ...]
     #: Of those, the ones without which an integration with these settings could send nothing.
     needed: Callable[[Mapping[str, Any]], tuple[str, ...]]
+    #: Settings that are secrets themselves: see `hidden_settings`.
+    hidden: tuple[str, ...] = ()
 
 
 def retry_after(answer: Answer) -> timedelta | None:

@@ -66,7 +66,7 @@ def edit(request: Request, number: int | None = None) -> HttpResponse:
         shifts = shifts_formset(None, shifts_formset(moved, ()).as_typed())
     offer_own_groups(request, form.fields["group"])
     shown: Preview | None = None
-    seen = Seen.of(request, "schedule", row, commands.spec_without_overrides)
+    seen = Seen.of(request, "schedule", row, commands.state_without_overrides)
     if form.is_bound and form.is_valid() and shifts.is_valid():
         if not only_shown:
             saved = _saved(request, row, form, shifts, seen)
@@ -118,7 +118,7 @@ def delete(request: Request, number: int) -> HttpResponse:
         back="schedule",
         then=("group_schedule", row.group_id),
         about=f"{about} {_('Whoever has a role in the group is on call again, in the order of the group.')}",
-        seen=Seen.of(request, "schedule", row, commands.spec_without_overrides, is_deleting=True),
+        seen=Seen.of(request, "schedule", row, commands.state_without_overrides, is_deleting=True),
         noun="schedule",
     )
 

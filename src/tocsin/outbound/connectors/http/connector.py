@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from tocsin.core import egress
+from tocsin.core import egress, secret_urls
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Temporary
 from tocsin.core.specs import Spec
@@ -29,12 +29,16 @@ from tocsin.outbound.connectors.contract import (
     Line,
     Throttled,
 )
+from tocsin.outbound.hidden_settings import PLAIN_HEADERS
+from tocsin.outbound.masking import MASK
 from tocsin.outbound.pacing import Rate
 from tocsin.outbound.paths import value_at
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PER_SECOND, _BURST = 5, 10
 _MOST_CAPTURED = 1000
+#: What is shorter is no secret, and would be masked wherever it stands by chance.
+_SHORTEST_SECRET = 6
 
 #: How a value is made safe in a body, by a part of its type's name; in JSON it is by `in_json`.
 _ESCAPED: Mapping[str, Callable[[str], str]] = {
@@ -79,16 +83,23 @@ class HttpSender:
         method = settings.get("method", "POST")
         body = b"" if method == "GET" else self._body(values, headers)
         # The same for every try, so that a receiver can tell a repeat.
+        for name, text in headers.items():
+            if name.lower() not in PLAIN_HEADERS and len(text) >= _SHORTEST_SECRET:
+                line.hide(text)
+        for secret in (url, secret_urls.secret_part(url)):
+            if len(secret) >= _SHORTEST_SECRET:
+                line.hide(secret)
+        shown_url = secret_urls.shown(url)
         headers.setdefault("Idempotency-Key", f"tocsin-call-{job.id}")
         headers.setdefault("User-Agent", "Tocsin")
         headers |= self._signature(body)
         credentials = self._credentials(line, now)
-        answer = line.request(method, url, headers=headers | credentials, content=body)
+        answer = line.request(method, url, headers=headers | credentials, content=body, shown_url=shown_url)
         if answer.status == 401 and self._auth is Auth.OAUTH2:
             # A token that ended early: one more try with a fresh one.
             self._forget_token(credentials)
             credentials = self._credentials(line, now)
-            answer = line.request(method, url, headers=headers | credentials, content=body)
+            answer = line.request(method, url, headers=headers | credentials, content=body, shown_url=shown_url)
         self._check(answer, credentials)
         captured = self._captured(answer)
         missing = [path for name, path in self.account.settings.get("capture", {}).items() if name not in captured]
@@ -245,7 +256,9 @@ def _raise_passing(answer: Answer) -> None:
 def _read(spec: Spec) -> dict[str, Any]:
     """The settings of a templated call, from its spec."""
     found: dict[str, Any] = {"url": spec.text("url", required=True, longest=2000)}
-    if found["url"]:
+    if secret_urls.is_shown(found["url"]):
+        spec.refuse("url", "is hidden here; enter the whole of it.")
+    elif found["url"]:
         _check_address(
             spec, "url", templates.render(found["url"], dict.fromkeys(templates.references(found["url"]), "x"))
         )
@@ -257,6 +270,8 @@ def _read(spec: Spec) -> dict[str, Any]:
     for name, text in found["headers"].items():
         if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or "\n" in text:
             spec.refuse("headers", f'"{name}" is not a header.')
+        elif text == MASK:
+            spec.refuse("headers", f'the value of "{name}" is hidden here; enter it again.')
     found["body"] = spec.text("body", longest=templates.LONGEST)
     auth = spec.one_of("auth", Auth, Auth.NONE)
     found["auth"] = auth.value
@@ -329,4 +344,5 @@ HTTP = ConnectorKind(
     read=_read,
     secrets=("password", "token", "client_secret", "hmac_secret"),
     needed=_needed,
+    hidden=("url", "headers"),
 )

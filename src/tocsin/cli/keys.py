@@ -1,0 +1,99 @@
+"""`tocsin keys`: a new secret key in the place of one that leaked, and the end of the old one."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from tocsin.cli.session import DataDir, open_database
+from tocsin.core.errors import Rejected
+
+app = typer.Typer(
+    help="Changes the key that stored secrets are encrypted with.", no_args_is_help=True, rich_markup_mode=None
+)
+
+#: In seconds: a node says every five which keys it knows.
+_WAIT_FOR_NODES = 30
+
+
+@app.callback()
+def _group() -> None:
+    """Changes the key that stored secrets are encrypted with."""
+
+
+@app.command()
+def rotate(data_dir: DataDir = None) -> None:
+    """Re-encrypts every stored secret under the newest key, while Tocsin runs.
+
+    The newest key is the first of TOCSIN_SECRET_KEY; where that is not set, a new one is made in the data directory.
+    Run it again after an interruption: it goes on where it was.
+    """
+    with open_database(data_dir):
+        from tocsin.access import audit
+        from tocsin.core import clock, database
+        from tocsin.operate.encryption import key_file, rotation
+
+        if key_file.begin_rotation():
+            _say("Made a new key in the data directory.")
+        _wait_for_nodes()
+        total, shown = 0, ""
+        for step in rotation.rotate():
+            total += step.values
+            line = f"{step.column.table}.{step.column.column}: {step.page * 100 // max(1, step.pages)} %"
+            if step.values and line != shown:
+                _say(f"{line}, {total:,} values so far")
+                shown = line
+        with database.transaction() as connection:
+            left = rotation.count(connection)
+        if total:
+            audit.record(
+                audit.COMMAND_LINE, "rotate_keys", now=clock.now(), object_type="secret_key", after={"values": total}
+            )
+    for label, number in left.unreadable.items():
+        _say(f"WARNING: {number:,} of {label} cannot be read with any known key, and stay as they are.")
+    if left.old:
+        raise Rejected("unfinished", f"Still under an older key: {left}. Run it again.")
+    _say(f"{total:,} values re-encrypted. Nothing needs an older key any more; see `tocsin keys retire`.")
+
+
+@app.command()
+def retire(data_dir: DataDir = None) -> None:
+    """Takes the old keys out of the data directory, once nothing stored needs them.
+
+    Links in pages that were sent under an old key stop working then: they are valid for seven days.
+    """
+    with open_database(data_dir):
+        from tocsin.core import database
+        from tocsin.operate.encryption import key_file, rotation
+
+        with database.transaction() as connection:
+            left = rotation.count(connection)
+        if left.old:
+            raise Rejected("still_needed", f"Still under an older key: {left}. Run `tocsin keys rotate` first.")
+        number = key_file.retire()
+    _say(f"{number} old {'key' if number == 1 else 'keys'} retired. Start Tocsin again." if number else "No old key.")
+
+
+def _wait_for_nodes() -> None:
+    """Returns when every running node knows the newest key. Raises Rejected when one does not learn it."""
+    from tocsin.core import database
+    from tocsin.operate.encryption import rotation
+
+    end = time.monotonic() + _WAIT_FOR_NODES
+    while True:
+        with database.transaction() as connection:
+            unaware = rotation.nodes_without_newest_key(connection)
+        if not unaware:
+            return
+        if time.monotonic() >= end:
+            raise Rejected(
+                "node_without_key",
+                f"{', '.join(unaware)} runs without the new key, and could read nothing that is under it. Give it the "
+                "new key in front of the old one, start it again, and run this again. Nothing was re-encrypted.",
+            )
+        time.sleep(1)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,32 @@
+"""Checks whether anything stored still needs an older secret key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tocsin.core import crypto
+from tocsin.core.database import Connection
+from tocsin.operate.encryption import rotation
+from tocsin.operate.finding import Finding, note
+
+
+def check(connection: Connection) -> Iterator[Finding]:
+    """Where there are several keys: what the older ones are needed for, and which nodes do not know the newest."""
+    if len(crypto.keys()) < 2:
+        return
+    for name in rotation.nodes_without_newest_key(connection):
+        yield Finding(
+            "secrets.node_without_key",
+            f"The node {name} does not know the newest secret key.",
+            "Start it again with that key in front of the others.",
+            about=name,
+        )
+    left = rotation.count(connection)
+    if left.old:
+        yield note("secrets.old_key", f"Stored under an older secret key: {left}.", "Run `tocsin keys rotate`.")
+    else:
+        yield note(
+            "secrets.old_key_unused",
+            "Nothing stored needs an older secret key.",
+            "Retire it when the links of pages that were sent before are a week old, or at once if it has leaked.",
+        )

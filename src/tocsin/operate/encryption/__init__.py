@@ -1,0 +1,1 @@
+"""What is stored encrypted, and bringing it under a new secret key."""
