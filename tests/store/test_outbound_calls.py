@@ -336,7 +336,7 @@ def test_a_stored_secret_does_not_follow_its_integration_to_another_origin(at: D
     with pytest.raises(Rejected, match="token: enter the secret again: the address has changed"):
         commands.save_outbound(spec, existing=pager, actor=ACTOR, now=at.now)
     pager.refresh_from_db()
-    assert pager.settings["url"] == "https://pager.example/a"
+    assert commands.outbound_spec(pager, with_secrets=True)["url"] == "https://pager.example/a"
     commands.save_outbound({**spec, "token": "another"}, existing=pager, actor=ACTOR, now=at.now)
     same = {**spec, "url": f"{url}/elsewhere"}
     commands.save_outbound(same, existing=pager, actor=ACTOR, now=at.now)

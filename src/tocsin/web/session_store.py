@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from django.contrib.sessions.backends import db
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -34,10 +35,10 @@ class SessionStore(db.SessionStore):
     async def aexists(self, session_key: str) -> bool:
         return await super().aexists(stored_key(session_key))
 
-    def create_model_instance(self, data: dict[str, Any]) -> Session:
+    def create_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
         return _under_hash(super().create_model_instance(data))
 
-    async def acreate_model_instance(self, data: dict[str, Any]) -> Session:
+    async def acreate_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
         return _under_hash(await super().acreate_model_instance(data))
 
     def delete(self, session_key: str | None = None) -> None:
@@ -59,6 +60,6 @@ class SessionStore(db.SessionStore):
         return dict(self.decode(row.session_data))
 
 
-def _under_hash(row: Session) -> Session:
+def _under_hash(row: AbstractBaseSession) -> AbstractBaseSession:
     row.session_key = stored_key(row.session_key)
     return row

@@ -103,7 +103,12 @@ class ShiftForm(forms.Form):
     )
     ends = forms.CharField(label=_("To"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
     weeks = forms.IntegerField(label=_("Again every so many weeks"), min_value=1, max_value=MOST_WEEKS, required=False)
-    url = forms.CharField(label=_("Address of the calendar"), max_length=2000, required=False)
+    url = forms.CharField(
+        label=_("Address of the calendar"),
+        max_length=2000,
+        required=False,
+        help_text=_("Once it is saved, only the host is shown; leave it so to keep the address."),
+    )
     start_day = forms.CharField(label=_("Begins on"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
     start_time = forms.CharField(label=_("at"), required=False, widget=forms.TimeInput(attrs={"type": "time"}))
     end_day = forms.CharField(label=_("Ends with"), required=False, widget=forms.DateInput(attrs={"type": "date"}))

@@ -164,11 +164,18 @@ class HttpForm(CommonForm):
         label=_("Address"),
         max_length=2000,
         widget=forms.TextInput(attrs=_URL),
-        help_text=_("Values such as <subject>, <alert> or <custom.name> may stand in it, in headers and in the body."),
+        help_text=_(
+            "Values such as <subject>, <alert> or <custom.name> may stand in it, in headers and in the body. "
+            "Once it is saved, only the host is shown; leave it so to keep the address."
+        ),
     )
     method = forms.ChoiceField(label=_("Method"), choices=[(m, m) for m in ("POST", "PUT", "PATCH", "GET", "DELETE")])
     headers = CodeField(
-        label=_("Headers"), rows=3, required=False, max_length=5000, help_text=_("One a line: Name: value.")
+        label=_("Headers"),
+        rows=3,
+        required=False,
+        max_length=5000,
+        help_text=_("One a line: Name: value. A value is hidden once it is saved; leave ••• to keep it."),
     )
     body = CodeField(label=_("Body"), rows=8, required=False, max_length=20_000)
     auth = forms.ChoiceField(

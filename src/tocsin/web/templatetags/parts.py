@@ -409,6 +409,7 @@ def done(action: str) -> str:
         "reset_second_factor": _("took away the second factors of"),
         "begin_import": _("began the"),
         "rotate_token": _("made a new URL of"),
+        "rotate_keys": _("re-encrypted all secrets under a new"),
         "revoke": _("ended"),
         "end": _("ended"),
         "try_again": _("tried again"),

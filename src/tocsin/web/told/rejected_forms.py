@@ -94,6 +94,8 @@ REJECTED_FORMS = (
     _("{quoted} is no address to listen at, such as 0.0.0.0:2525"),
     _("The address has at most {number} characters"),
     _("The address is hidden here; enter the whole of it"),
+    _("is hidden here; enter the whole of it"),
+    _("the value of {quoted} is hidden here; enter it again"),
     _("A push address is one line of at most 500 characters"),
     _("A device's name has 1 to 100 characters"),
     _("You have {number} devices already; remove one first"),
