@@ -219,3 +219,15 @@ def test_older_rows_are_encrypted_and_older_entries_masked(database: str, now: d
     assert (
         json.dumps(AuditEntry.objects.filter(object_type="schedule").latest("pk").after).count("calendar.example") == 1
     )
+
+
+def test_a_calendars_address_comes_from_the_environment(
+    schedule: Schedule, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICAL", f"{ICAL}2")
+    apply(
+        now,
+        "schedules: [{name: Desk, group: Desk, shifts: [{name: Elsewhere, calendar: {url: {env: ICAL}}}]}]",
+    )
+    schedule.refresh_from_db()
+    assert oncall.schedule_spec(schedule, with_secrets=True)["shifts"][0]["calendar"]["url"] == f"{ICAL}2"

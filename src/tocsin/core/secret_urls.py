@@ -13,6 +13,8 @@ HIDDEN = "/…"
 
 def shown(url: str) -> str:
     """The address without user, password, path and query; as it is where it has none of them."""
+    if is_shown(url):
+        return url
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -27,7 +29,10 @@ def is_shown(text: str) -> bool:
     return text.endswith(HIDDEN)
 
 
-def secret_part(url: str) -> str:
-    """The path and the query of an address, which somebody may repeat in an answer."""
-    parts = urlsplit(url)
-    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+def secret_parts(url: str) -> tuple[str, ...]:
+    """What of an address is secret, longest first: an answer or an error may repeat any of it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return (url,)
+    return url, f"{parts.path}?{parts.query}", parts.path, parts.query

@@ -22,7 +22,7 @@ from tocsin.access.audit import Actor
 from tocsin.core import configuration, database, dependents, named_secrets
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Rejected
-from tocsin.core.origins import leads_elsewhere
+from tocsin.core.origins import is_elsewhere, leads_elsewhere
 from tocsin.core.specs import Spec
 from tocsin.outbound import calls, directory, hidden_settings, pacing, record, tickets
 from tocsin.outbound.connectors.contract import Barred, ConnectorKind, Line
@@ -94,8 +94,10 @@ def save_outbound(
         matches = _matches(read, settings.pop("agents", {}))
         if existing and leads_elsewhere(before_settings, settings):
             # Whoever may change the address must not learn by it what was stored for another one.
-            for key in sorted((known.keys() - given.keys()) | as_shown):
+            for key in sorted(known.keys() - given.keys()):
                 read.refuse(key, "enter the secret again: the address has changed.", "missing")
+        if "headers" in as_shown and is_elsewhere(str(before_settings.get("url")), str(settings.get("url"))):
+            read.refuse("headers", "enter the secret again: the address has changed.", "missing")
         secrets = {key: text for key, text in {**known, **given}.items() if text}
         for key in kind.needed(settings):
             if key not in secrets:

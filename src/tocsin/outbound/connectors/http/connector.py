@@ -80,16 +80,11 @@ class HttpSender:
             name: templates.render(text, values, templates.in_header)
             for name, text in settings.get("headers", {}).items()
         }
+        self._hide(line, url, headers)
+        shown_url = secret_urls.shown(url)
         method = settings.get("method", "POST")
         body = b"" if method == "GET" else self._body(values, headers)
         # The same for every try, so that a receiver can tell a repeat.
-        for name, text in headers.items():
-            if name.lower() not in PLAIN_HEADERS and len(text) >= _SHORTEST_SECRET:
-                line.hide(text)
-        for secret in (url, secret_urls.secret_part(url)):
-            if len(secret) >= _SHORTEST_SECRET:
-                line.hide(secret)
-        shown_url = secret_urls.shown(url)
         headers.setdefault("Idempotency-Key", f"tocsin-call-{job.id}")
         headers.setdefault("User-Agent", "Tocsin")
         headers |= self._signature(body)
@@ -105,6 +100,17 @@ class HttpSender:
         missing = [path for name, path in self.account.settings.get("capture", {}).items() if name not in captured]
         said = f" It has no {', '.join(missing)} to capture." if missing else ""
         return Done(f"Answered {answer.status}.{said}", captured)
+
+    def _hide(self, line: Line, url: str, headers: Mapping[str, str]) -> None:
+        """Has the address and the headers masked in the log, but for values of the alert that are all of a header."""
+        for name, template in self.account.settings.get("headers", {}).items():
+            own = templates.render(template, dict.fromkeys(templates.references(template), ""))
+            if name.lower() not in PLAIN_HEADERS and len(own.strip()) >= _SHORTEST_SECRET:
+                line.hide(headers[name])
+        if secret_urls.shown(url) != url:
+            for secret in secret_urls.secret_parts(url):
+                if len(secret) >= _SHORTEST_SECRET:
+                    line.hide(secret)
 
     def verify(self, line: Line, now: datetime) -> str:
         """Fetches a token where there is one; the call itself is not made, because it may do something."""

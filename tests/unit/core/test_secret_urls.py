@@ -1,0 +1,25 @@
+"""Addresses that are secrets are shown as their host."""
+
+from __future__ import annotations
+
+import pytest
+
+from tocsin.core import secret_urls
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.org/services/T0/B0/x", "https://hooks.example.org/…"),
+        ("https://hooks.example.org:8443?key=x", "https://hooks.example.org:8443/…"),
+        ("https://user:pass@hooks.example.org/", "https://hooks.example.org/…"),
+        ("https://[::1]:8080/x", "https://[::1]:8080/…"),
+        ("https://<custom.host>/<alert>", "https://<custom.host>/…"),
+        ("https://hooks.example.org/", "https://hooks.example.org/"),
+        ("https://[bad/x", "/…"),
+    ],
+)
+def test_an_address_is_shown_as_its_host(url: str, shown: str) -> None:
+    assert secret_urls.shown(url) == shown
+    assert secret_urls.shown(shown) == shown
+    assert secret_urls.is_shown(shown) == (shown != url)
