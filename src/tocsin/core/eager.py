@@ -8,16 +8,16 @@ for at its end has it written.
 
 from __future__ import annotations
 
-import psycopg
 from psycopg.abc import PQGen
-from psycopg.rows import TupleRow
 from psycopg.waiting import Ready, Wait
+
+from tocsin.core.guarded_connection import GuardedConnection
 
 #: So often at most in a row: what is not written after that is waited for.
 _TIMES = 8
 
 
-class EagerConnection(psycopg.Connection[TupleRow]):
+class EagerConnection(GuardedConnection):
     """A connection for pipelines in a process whose other threads are busy."""
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
