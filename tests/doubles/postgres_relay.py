@@ -21,7 +21,9 @@ class Relay:
     def __init__(self, target: str) -> None:
         self.target = target
         self.accepted = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        #: Refuses connections until it is started.
+        self._listening = socket.socket()
+        self._listening.bind(("127.0.0.1", 0))
         #: Set while the connections that began since the last move are passed on.
         self._audible = _audible()
         self._open: list[socket.socket] = []
@@ -48,6 +50,7 @@ class Relay:
         self._audible = _audible()
 
     def start(self) -> None:
+        self._listening.listen(64)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:

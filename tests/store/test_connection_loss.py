@@ -20,9 +20,8 @@ from tests.doubles.postgres_relay import relay_to
 from tests.postgres import in_use
 from tests.store.doors import Doors, doors, rows
 from tests.store.ingest import halo, make_integration, message
-from tocsin.core import clock
+from tocsin.core import clock, guarded_connection
 from tocsin.core import database as db
-from tocsin.core import guarded_connection
 from tocsin.inbound.batch import Numbers, process
 from tocsin.inbound.outcomes import MessageStatus
 from tocsin.inbound.registry import Registry
@@ -79,9 +78,8 @@ def test_the_pool_replaces_connections_to_a_read_only_server(database: str) -> N
 
 def test_django_replaces_a_connection_to_a_read_only_server(database: str) -> None:
     django_connection.close()
-    with read_only(database):
-        with django_connection.cursor() as cursor, pytest.raises(InternalError):
-            cursor.execute(_WRITE)
+    with read_only(database), django_connection.cursor() as cursor, pytest.raises(InternalError):
+        cursor.execute(_WRITE)
     django_connection.close_if_unusable_or_obsolete()
     with django_connection.cursor() as cursor:
         cursor.execute(_WRITE)
@@ -113,9 +111,10 @@ def test_numbers_of_a_failed_batch_cost_no_later_message(database: str) -> None:
     registry, numbers = Registry(), Numbers()
     integration = make_integration()
     registry.refresh()
-    with db.connect(name="test") as connection, pytest.raises(errors.ReadOnlySqlTransaction):
+    with db.connect(name="test") as connection:
         connection.execute("SET default_transaction_read_only = on")
-        process(connection, registry, numbers, [message(integration, halo(1))], clock.now())
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            process(connection, registry, numbers, [message(integration, halo(1))], clock.now())
     with db.connect(name="test") as connection:
         (stored,) = process(connection, registry, numbers, [message(integration, halo(2))], clock.now())
     assert stored.status is MessageStatus.OPENED
@@ -204,9 +203,9 @@ def test_every_connection_has_timeouts_unless_the_address_sets_them(database: st
             django_connection.ensure_connection()
             for connection in (own, pooled, django_connection.connection):
                 assert tcp_settings(connection) == (8_000, 1, 4, 2, 2)
-        with in_use(make_conninfo(relay.url(database), tcp_user_timeout=30_000, keepalives_idle=9)):
-            with db.connect(name="test") as own:
-                assert tcp_settings(own) == (30_000, 1, 9, 2, 2)
+        own_values = make_conninfo(relay.url(database), tcp_user_timeout=30_000, keepalives_idle=9)
+        with in_use(own_values), db.connect(name="test") as own:
+            assert tcp_settings(own) == (30_000, 1, 9, 2, 2)
 
 
 def tcp_settings(connection: psycopg.Connection) -> tuple[int, ...]:

@@ -20,11 +20,11 @@ from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import ConnectionPool
 
 from tocsin.core.eager import EagerConnection
+from tocsin.core.guarded_connection import STATEMENT_TIMEOUT
 
 type Connection = psycopg.Connection[TupleRow]
 
-#: What ends a statement, or a transaction that does nothing, which would hold locks for ever.
-STATEMENT_TIMEOUT = timedelta(seconds=30)
+#: What ends a transaction that does nothing, which would hold locks for ever.
 IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=30)
 
 #: The channel of every hint that something changed. Polling finds the same a second later.
@@ -224,13 +224,19 @@ def django_settings(address: str) -> dict[str, object]:
     }
 
 
+def has_several_servers(address: str) -> bool:
+    """Whether the address names more than one server, of which one is the primary."""
+    said = conninfo_to_dict(address)
+    return "," in str(said.get("host") or said.get("hostaddr") or "")
+
+
 def _settings(name: str, address: str) -> dict[str, Any]:
     """What a connection is made with beside `address`: the limits of its session, and the timeouts that the address
     does not set itself. Of several servers, the one that takes writes."""
     said = conninfo_to_dict(address)
     options = str(said.get("options") or "")
     defaults: dict[str, Any] = dict(TIMEOUTS)
-    if "," in str(said.get("host") or said.get("hostaddr") or ""):
+    if has_several_servers(address):
         defaults["target_session_attrs"] = "read-write"
     limits = (
         f"-c statement_timeout={_milliseconds(STATEMENT_TIMEOUT)} "

@@ -8,6 +8,7 @@ for at its end has it written.
 
 from __future__ import annotations
 
+from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.waiting import Ready, Wait
 
@@ -22,7 +23,12 @@ class EagerConnection(GuardedConnection):
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """As psycopg's own, which is not documented, but a wait for a socket that can be written to is over at once."""
-        return super().wait(_writing_first(gen), interval, timeout)
+        try:
+            return super().wait(_writing_first(gen), interval, timeout)
+        except errors.ReadOnlySqlTransaction:
+            # These connections are for writing. The pool replaces a closed one as soon as it is returned.
+            self.close()
+            raise
 
 
 def _writing_first[T](work: PQGen[T]) -> PQGen[T]:

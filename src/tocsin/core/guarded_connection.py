@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import timedelta
 from typing import Any, Self
 
 import psycopg
@@ -24,8 +25,11 @@ ASK_AFTER = 4.0
 #: Seconds for the answer. libpq allows no less than 2 to connect.
 PROBE_TIMEOUT = 4
 
-#: Seconds that the server may take beyond its own statement_timeout to end a statement.
-MARGIN = 5.0
+#: What ends a statement, which would hold locks for ever. Each session is made with it.
+STATEMENT_TIMEOUT = timedelta(seconds=30)
+
+#: Seconds of silence after which the server must have ended a statement by that timeout, with a margin for itself.
+MAX_SILENCE = STATEMENT_TIMEOUT.total_seconds() + 5
 
 #: The monotonic time of the last connection that was found to lead to the wrong server.
 _distrusted_at = float("-inf")
@@ -34,12 +38,21 @@ _distrusted_at = float("-inf")
 class GuardedConnection(psycopg.Connection[TupleRow]):
     """A connection that watches its statements, and says whether it should be replaced before it is used again."""
 
-    #: Seconds of silence after which a statement must have been ended by the server; None: it may take any time.
-    max_silence: float | None = None
-
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.opened_at = time.monotonic()
+        #: Seconds that a statement may be silent while its server lives; None: any time.
+        self.max_silence: float | None = MAX_SILENCE
+
+    def lift_time_limit(self) -> None:
+        """Has the statements of this session take as long as they need."""
+        self.execute("SET statement_timeout = 0")
+        self.max_silence = None
+
+    def restore_time_limit(self) -> None:
+        """Has the usual limit for statements again."""
+        self.execute("RESET statement_timeout")
+        self.max_silence = MAX_SILENCE
 
     @property
     def is_outdated(self) -> bool:
@@ -47,17 +60,17 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
         return self.opened_at <= _distrusted_at
 
     def distrust(self) -> None:
-        """Closes this connection, and has all others that are open now replaced before their next use."""
+        """Has this connection, and all others that are open now, replaced before their next use."""
         global _distrusted_at
         if not self.is_outdated:
             _distrusted_at = time.monotonic()
-        self.close()
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """As psycopg's own, which is not documented. Raises OperationalError where the server is gone."""
         try:
             return super().wait(self._watched(gen), interval, timeout)
         except errors.ReadOnlySqlTransaction:
+            # It stays open: reading goes on.
             self.distrust()
             raise
 
@@ -87,10 +100,9 @@ class GuardedConnection(psycopg.Connection[TupleRow]):
         if answer.lives and not (is_overdue and answer.may_end_it):
             return
         log.warning("PostgreSQL has not answered a statement for %.0f seconds: the connection is closed.", silence)
-        if answer.lives:
-            self.close()
-        else:
+        if not answer.lives:
             self.distrust()
+        self.close()
         raise psycopg.OperationalError(f"PostgreSQL has not answered for {silence:.0f} seconds")
 
 
