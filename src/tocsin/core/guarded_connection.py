@@ -119,19 +119,18 @@ class _Probe(psycopg.Connection[TupleRow]):
     def to(cls, connection: psycopg.Connection[TupleRow]) -> Self:
         """A second connection to the very server of `connection`, which has one address of several."""
         info = connection.info
-        address = {"host": info.host, "port": info.port, "password": info.password}
+        settings: dict[str, Any] = {
+            **info.get_parameters(),
+            "host": info.host,
+            "port": info.port,
+            "password": info.password,
+            "connect_timeout": PROBE_TIMEOUT,
+            "target_session_attrs": "any",
+            "application_name": "tocsin probe",
+        }
         if hostaddr := connection.pgconn.hostaddr:
-            address["hostaddr"] = hostaddr.decode()
-        return cls.connect(
-            **{
-                **info.get_parameters(),
-                **address,
-                "connect_timeout": PROBE_TIMEOUT,
-                "target_session_attrs": "any",
-                "application_name": "tocsin probe",
-                "autocommit": True,
-            }
-        )
+            settings["hostaddr"] = hostaddr.decode()
+        return cls.connect(autocommit=True, **settings)
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         return super().wait(gen, interval, PROBE_TIMEOUT)

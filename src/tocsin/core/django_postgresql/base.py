@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import psycopg
@@ -11,12 +11,17 @@ from django.db.backends.postgresql import base
 from tocsin.core.guarded_connection import GuardedConnection
 
 
+def _driver() -> ModuleType:
+    """psycopg as Django sees it, with connections of our own class."""
+    driver = ModuleType("psycopg")
+    vars(driver).update(vars(psycopg), connect=GuardedConnection.connect)
+    return driver
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """The backend; Django finds it by this name."""
 
-    #: The driver as Django sees it: psycopg, with connections of our own class.
-    Database = SimpleNamespace(**{**vars(psycopg), "connect": GuardedConnection.connect})
-
+    Database = _driver()
     connection: Any
 
     def is_usable(self) -> bool:
