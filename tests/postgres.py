@@ -127,7 +127,7 @@ def running() -> Iterator[Postgres]:
     home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
     home.chmod(0o711)
     with _held(home / "owner.lock"):
-        server = _server(home)
+        server = server_in(home)
         embedded_server.create(server, sync=False)
         pid = embedded_server.start(server)
         try:
@@ -209,7 +209,8 @@ def in_use(url: str) -> Iterator[None]:
         tocsin_database.close()
 
 
-def _server(home: Path) -> Server:
+def server_in(home: Path) -> Server:
+    """A server of its own in a folder, not made yet."""
     account = embedded_account.find_or_make() if os.geteuid() == 0 else None
     run = home / "run"
     run.mkdir(mode=0o700)

@@ -15,11 +15,13 @@ from django.db import connections
 from tocsin.asgi import FrontDoor
 from tocsin.core import clock, database
 from tocsin.core.database import CHANNEL
+from tocsin.core.eager import EagerConnection
 from tocsin.core.embedded import EmbeddedPostgres
 from tocsin.core.errors import TocsinError
 from tocsin.core.http import Bodies
 from tocsin.core.ids import uuid7
 from tocsin.core.loops import Worker
+from tocsin.core.start_up import wait_for_database
 from tocsin.inbound import loop as inbound
 from tocsin.inbound.asgi import Inbound
 from tocsin.inbound.committer import Committer
@@ -96,15 +98,18 @@ class Node:
             database.close()
             self._pages.fork()
             self._pages.start()
-        with database.pool().connection() as connection:
-            clock.measure(connection)
-        self._registry.refresh()
+        wait_for_database(self._load)
         if self.committer is not None:
             self.committer.start()
         if self.mail_door is not None:
             self.mail_door.start()
         self._listener.start()
         self.worker.start()
+
+    def _load(self) -> None:
+        with database.pool().connection() as connection:
+            clock.measure(connection)
+        self._registry.refresh()
 
     def wait(self) -> None:
         """Waits until pages can be made."""
@@ -166,9 +171,9 @@ class Node:
                 log.exception("The listener failed, and begins again.")
                 self._stopping.wait(POLL)
 
-    def _listen_on(self, connection: database.Connection) -> None:
+    def _listen_on(self, connection: EagerConnection) -> None:
         looked_at = time.monotonic()
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not connection.is_outdated:
             topics: set[str] = set()
             for notice in connection.notifies(timeout=POLL, stop_after=1):
                 topics.update(notice.payload.split())

@@ -10,13 +10,17 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.doubles.certificates import make_certificate
 from tests.doubles.http import Request, Response, http_double
+from tests.doubles.postgres_relay import relay_to
+from tests.postgres import in_use
 from tests.store.ingest import make_integration
 from tests.store.people import ACTOR, make_group, make_user
 from tocsin.cli.main import run
 from tocsin.core import clock, config, crypto, database
+from tocsin.core import database as db
 from tocsin.escalation.commands import save_policy
 from tocsin.inbound.models import Integration
 from tocsin.notify.models import Provider
@@ -25,6 +29,7 @@ from tocsin.oncall.commands import save_schedule
 from tocsin.oncall.models import CalendarImport, Schedule
 from tocsin.operate.auditor import Auditor
 from tocsin.operate.checks import address, machine
+from tocsin.operate.checks.database import check_timeouts
 from tocsin.operate.doctor import examine
 from tocsin.operate.finding import Finding
 from tocsin.operate.models import Node
@@ -396,3 +401,31 @@ def test_an_unknown_variable_is_a_finding(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setenv("TOCSIN_DATABSE_URL", "x")
     status, out, _ = answer(capsys, "doctor", "--json")
     assert (status, [one["id"] for one in json.loads(out)["problems"]]) == (1, ["configuration.variable"])
+
+
+def test_timeouts_that_notice_a_lost_host_late_are_found(database: str) -> None:
+    with relay_to(database) as relay:
+        with in_use(relay.url(database)), db.pool().connection() as connection:
+            assert list(check_timeouts(connection)) == []
+        slow = make_conninfo(relay.url(database), tcp_user_timeout=0, keepalives_idle=7200)
+        with in_use(slow), db.pool().connection() as connection:
+            (finding,) = check_timeouts(connection)
+    assert finding.id == "database.timeouts"
+    assert "sets tcp_user_timeout, keepalives_idle so that" in finding.detail
+
+
+def test_several_servers_of_which_any_is_used_are_found(database: str) -> None:
+    with relay_to(database) as relay:
+        several = make_conninfo(relay.url(database), host="127.0.0.1,127.0.0.1", port=f"{relay.port},{relay.port}")
+        with in_use(several), db.pool().connection() as connection:
+            assert list(check_timeouts(connection)) == []
+        with in_use(f"{several} target_session_attrs=any"), db.pool().connection() as connection:
+            (finding,) = check_timeouts(connection)
+    assert finding.id == "database.any_server"
+
+
+def test_a_session_without_time_limits_is_found(database: str) -> None:
+    with db.connect(name="test") as connection:
+        connection.execute("SET statement_timeout = 0")
+        (finding,) = check_timeouts(connection)
+    assert finding.id == "database.time_limits"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tocsin.cli.session import DataDir, Opened, configure, open_database
-from tocsin.core import config, logs
+from tocsin.core import config, logs, start_up
 from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.http_server import listen, make_server
 
@@ -30,7 +30,7 @@ def serve(
     if role not in ROLES:
         raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}.", param_hint="--role")
     logs.set_up(configure(data_dir).log_format)
-    with open_database(data_dir) as opened:
+    with open_database(data_dir, patience=start_up.PATIENCE) as opened:
         run(opened, host, port, role)
 
 
@@ -61,7 +61,7 @@ def run(opened: Opened, host: str, port: int, role: str, *, on_ready: Callable[[
         signal.signal(signal.SIGTERM, _end)
         node.wait()
         if on_ready is None:
-            _offer_set_up()
+            start_up.wait_for_database(_offer_set_up)
         server.run(sockets=[socket])
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from tocsin.core import config, database
 from tocsin.core.config import Config
 from tocsin.core.embedded import EmbeddedPostgres
 from tocsin.core.errors import Rejected
+from tocsin.core.start_up import wait_for_database
 from tocsin.operate import service
 
 #: The option that every command has.
@@ -52,12 +54,14 @@ def configure(data_dir: Path | None) -> Config:
 
 
 @contextmanager
-def open_database(data_dir: Path | None, *, migrate: bool = True) -> Iterator[Opened]:
+def open_database(
+    data_dir: Path | None, *, migrate: bool = True, patience: timedelta = timedelta()
+) -> Iterator[Opened]:
     """The database of `data_dir`, or of `TOCSIN_DATABASE_URL`, with Django set up on it and its tables up to date.
 
-    The embedded server is started, or shared with a running Tocsin, and stopped by its last user. Raises ConfigError,
-    Rejected where the service uses another, Permanent and Temporary from the start of the server, and psycopg's or
-    Django's OperationalError.
+    A server that accepts no connections yet is waited for, for `patience` at most. The embedded server is started, or
+    shared with a running Tocsin, and stopped by its last user. Raises ConfigError, Rejected where the service uses
+    another, Permanent and Temporary from the start of the server, and psycopg's or Django's OperationalError.
     """
     settings = configure(data_dir)
     _refuse_another_database(settings)
@@ -70,7 +74,7 @@ def open_database(data_dir: Path | None, *, migrate: bool = True) -> Iterator[Op
         if migrate:
             from tocsin.core import schema
 
-            schema.migrate()
+            wait_for_database(schema.migrate, patience)
         yield Opened(settings, url, embedded)
     finally:
         _close()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, LiteralString
@@ -19,11 +20,11 @@ from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import ConnectionPool
 
 from tocsin.core.eager import EagerConnection
+from tocsin.core.guarded_connection import STATEMENT_TIMEOUT
 
 type Connection = psycopg.Connection[TupleRow]
 
-#: What ends a statement, or a transaction that does nothing, which would hold locks for ever.
-STATEMENT_TIMEOUT = timedelta(seconds=30)
+#: What ends a transaction that does nothing, which would hold locks for ever.
 IDLE_IN_TRANSACTION_TIMEOUT = timedelta(seconds=30)
 
 #: The channel of every hint that something changed. Polling finds the same a second later.
@@ -31,7 +32,20 @@ CHANNEL = "tocsin"
 
 POOL_SIZE = 10
 
-_pool: ConnectionPool[Connection] | None = None
+#: Seconds until libpq gives up on a server that does not answer, a dead network or an idle peer that is gone. The
+#: defaults of libpq and of the kernel would take a quarter of an hour. The URL's own values come first.
+TIMEOUTS: Mapping[str, int] = {
+    "connect_timeout": 4,
+    "tcp_user_timeout": 8_000,  # in milliseconds
+    "keepalives": 1,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+}
+
+_pool: ConnectionPool[EagerConnection] | None = None
+#: When the pool's idle connections were last replaced, all of them, by the monotonic clock.
+_drained_at = float("-inf")
 _url: str | None = None
 _lock = threading.Lock()
 
@@ -56,22 +70,24 @@ def url_in_use() -> str | None:
     return _url
 
 
-def connect(*, name: str, autocommit: bool = True) -> Connection:
+def connect(*, name: str, autocommit: bool = True) -> EagerConnection:
     """A connection of its own (committer, listener), set up like the pool's. pg_stat_activity shows `name`."""
-    return EagerConnection.connect(url(), autocommit=autocommit, **_settings(name, _options(url())))
+    return EagerConnection.connect(url(), autocommit=autocommit, **_settings(name, url()))
 
 
-def pool() -> ConnectionPool[Connection]:
+def pool() -> ConnectionPool[EagerConnection]:
     """The process's pool of connections, opened on first use."""
     global _pool
     with _lock:
         if _pool is None:
             _pool = ConnectionPool(
                 url(),
-                kwargs={"autocommit": True, **_settings("tocsin", _options(url()))},
+                connection_class=EagerConnection,
+                kwargs={"autocommit": True, **_settings("tocsin", url())},
                 min_size=0,
                 max_size=POOL_SIZE,
-                timeout=10,
+                # A loop that gets none tries again: then the pool begins to connect anew.
+                timeout=5,
                 max_idle=300,
                 # Attempts to connect come ever less often up to this age, then begin anew: the longest, about, that a
                 # database which is back again is not noticed.
@@ -83,13 +99,29 @@ def pool() -> ConnectionPool[Connection]:
         return _pool
 
 
-def _check(connection: Connection) -> None:
-    """Raises OperationalError where the server has closed an idle connection. It is asked only where it has sent
+def _check(connection: EagerConnection) -> None:
+    """Raises OperationalError where an idle connection is of no use. The server is asked only where it has sent
     something meanwhile: psycopg's own check, an exchange with the database for each use, is dearer than most uses."""
-    has_said = select.poll()
-    has_said.register(connection.fileno(), select.POLLIN)
-    if has_said.poll(0):
-        ConnectionPool.check_connection(connection)
+    try:
+        if connection.is_outdated:
+            raise psycopg.OperationalError("the connection led to another server")
+        has_said = select.poll()
+        has_said.register(connection.fileno(), select.POLLIN)
+        if has_said.poll(0):
+            ConnectionPool.check_connection(connection)
+    except psycopg.Error:
+        connection.close()
+        _replace_idle(connection.opened_at)
+        raise
+
+
+def _replace_idle(opened_at: float) -> None:
+    """Replaces the pool's idle connections, since one that was opened at `opened_at` is of no use: whatever ended it
+    has ended the others. The pool pauses for longer and longer after each that fails its check."""
+    global _drained_at
+    if opened_at > _drained_at:
+        _drained_at = time.monotonic()
+        pool().drain()
 
 
 def close() -> None:
@@ -179,7 +211,7 @@ def django_settings(address: str) -> dict[str, object]:
     parts = conninfo_to_dict(address)
     user = parts.pop("user", "")
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "tocsin.core.django_postgresql",
         "NAME": parts.pop("dbname", "") or user or "tocsin",
         "HOST": parts.pop("host", ""),
         "USER": user,
@@ -188,22 +220,31 @@ def django_settings(address: str) -> dict[str, object]:
         "CONN_MAX_AGE": 300,
         "CONN_HEALTH_CHECKS": True,
         "ATOMIC_REQUESTS": False,
-        "OPTIONS": {**parts, **_settings("tocsin web", _options(address))},
+        "OPTIONS": {**parts, **_settings("tocsin web", address)},
     }
 
 
-def _options(address: str) -> str:
-    """What the address itself says of sessions, such as a `search_path`."""
-    return str(conninfo_to_dict(address).get("options") or "")
+def has_several_servers(address: str) -> bool:
+    """Whether the address names more than one server, of which one is the primary."""
+    said = conninfo_to_dict(address)
+    return "," in str(said.get("host") or said.get("hostaddr") or "")
 
 
-def _settings(name: str, options: str) -> dict[str, Any]:
+def _settings(name: str, address: str) -> dict[str, Any]:
+    """What a connection is made with beside `address`: the limits of its session, and the timeouts that the address
+    does not set itself. Of several servers, the one that takes writes."""
+    said = conninfo_to_dict(address)
+    options = str(said.get("options") or "")
+    defaults: dict[str, Any] = dict(TIMEOUTS)
+    if has_several_servers(address):
+        defaults["target_session_attrs"] = "read-write"
     limits = (
         f"-c statement_timeout={_milliseconds(STATEMENT_TIMEOUT)} "
         f"-c idle_in_transaction_session_timeout={_milliseconds(IDLE_IN_TRANSACTION_TIMEOUT)} "
         "-c TimeZone=UTC"
     )
-    return {"options": f"{options} {limits}".lstrip(), "application_name": name, "connect_timeout": 10}
+    missing = {key: value for key, value in defaults.items() if said.get(key) is None}
+    return {**missing, "options": f"{options} {limits}".lstrip(), "application_name": name}
 
 
 def _milliseconds(span: timedelta) -> int:

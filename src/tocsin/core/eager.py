@@ -8,21 +8,27 @@ for at its end has it written.
 
 from __future__ import annotations
 
-import psycopg
+from psycopg import errors
 from psycopg.abc import PQGen
-from psycopg.rows import TupleRow
 from psycopg.waiting import Ready, Wait
+
+from tocsin.core.guarded_connection import GuardedConnection
 
 #: So often at most in a row: what is not written after that is waited for.
 _TIMES = 8
 
 
-class EagerConnection(psycopg.Connection[TupleRow]):
+class EagerConnection(GuardedConnection):
     """A connection for pipelines in a process whose other threads are busy."""
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """As psycopg's own, which is not documented, but a wait for a socket that can be written to is over at once."""
-        return super().wait(_writing_first(gen), interval, timeout)
+        try:
+            return super().wait(_writing_first(gen), interval, timeout)
+        except errors.ReadOnlySqlTransaction:
+            # These connections are for writing. The pool replaces a closed one as soon as it is returned.
+            self.close()
+            raise
 
 
 def _writing_first[T](work: PQGen[T]) -> PQGen[T]:

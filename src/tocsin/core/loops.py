@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 #: After a turn that failed, the next one waits this long at least.
 PAUSE_AFTER_FAILURE = timedelta(seconds=1)
 
+#: A loop that could not use the database tries again after this long at most, however seldom it turns.
+RETRY_DATABASE_WITHIN = timedelta(seconds=3)
+
 #: A loop whose thread died this often within `DEATH_WINDOW` fails `/healthz`.
 MAX_DEATHS = 2
 DEATH_WINDOW = timedelta(minutes=1)
@@ -100,6 +103,7 @@ class Worker:
             except Exception as error:  # a loop's edge: one bad turn must not end the loop
                 if database.is_unavailable(error):
                     log.warning("The loop %s waits for the database: %s", loop.name, error)
+                    wait = min(wait, RETRY_DATABASE_WITHIN)
                 else:
                     log.exception("A turn of the loop %s failed.", loop.name)
                 self._stop.wait(PAUSE_AFTER_FAILURE.total_seconds())

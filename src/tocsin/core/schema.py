@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from django.db import connection
 
 from tocsin.core import database, migrating
+from tocsin.core.guarded_connection import GuardedConnection
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def migrate() -> list[str]:
         _say_if_newer()
         return []
     with database.connect(name="tocsin migrate") as lock:
-        lock.execute("SET statement_timeout = 0")
+        lock.lift_time_limit()
         # Asked for again and again: whoever waits inside the statement has a snapshot open, for which an index that is
         # made without locking waits in turn. Neither would ever end.
         while not (database.row(lock, "SELECT pg_try_advisory_lock(%s) AS won", (MIGRATION_LOCK,)) or {})["won"]:
@@ -50,10 +51,11 @@ def _say_if_newer() -> None:
 
 @contextmanager
 def _no_time_limit() -> Iterator[None]:
-    with connection.cursor() as cursor:
-        cursor.execute("SET statement_timeout = 0")
+    connection.ensure_connection()
+    session = connection.connection
+    assert isinstance(session, GuardedConnection)
+    session.lift_time_limit()
     try:
         yield
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute("RESET statement_timeout")
+        session.restore_time_limit()

@@ -5,12 +5,14 @@ Locks in the order of the whole product: keys, then alerts by key, then what is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from uuid import UUID
 
+import psycopg
 from msgspec.structs import replace
 from psycopg import Cursor
 
@@ -37,6 +39,8 @@ from tocsin.inbound.shaping import rows as shaped_rows
 from tocsin.inbound.shaping.board import Board
 from tocsin.inbound.shaping.standing import ALONE, Delayed, Join, Scopes, Settled, Wait
 
+log = logging.getLogger(__name__)
+
 #: Why a message waits.
 PENDING = "decided in order within seconds"
 ASKING = "it does not say how the ticket stands: its system is asked first"
@@ -53,7 +57,11 @@ class Numbers:
 
     def provide(self, connection: Connection, number: int) -> None:
         """Asks for as many numbers as `number` needs beyond those at hand. In a pipeline that costs no exchange."""
-        self._collect()
+        try:
+            self._collect()
+        except psycopg.Error:
+            # An earlier batch asked, and its transaction or its connection failed: the numbers are lost.
+            log.info("The numbers that a failed batch asked for are skipped.")
         self._used = 0
         if (lacking := number - len(self._spare)) > 0:
             self._asked = rows.ask_for_ids(connection, lacking)

@@ -19,6 +19,7 @@ from psycopg import errors
 
 from tocsin.core import clock, database, metrics
 from tocsin.core.database import Connection
+from tocsin.core.eager import EagerConnection
 from tocsin.core.errors import Rejected
 from tocsin.core.processors import SameProcessor
 from tocsin.inbound import batch, messages
@@ -63,7 +64,7 @@ class CommitterThread:
         self._waiting: deque[Ticket] = deque()
         self._ready = threading.Condition(lock)
         self._stopping = False
-        self._connection: Connection | None = None
+        self._connection: EagerConnection | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         #: The messages that wait, and their bytes. Read and changed under the lock, as is everything that waits.
         self.count = 0
@@ -163,7 +164,7 @@ class CommitterThread:
         decided = dict(zip((one.id for one in rest), self._decide_known(rest), strict=True)) if rest else {}
         return [decided[one.id] if one.id in decided else UnknownDoor(one.integration_id) for one in incoming]
 
-    def _decide_known(self, incoming: list[Incoming]) -> Sequence[Stored | Exception]:
+    def _decide_known(self, incoming: list[Incoming], *, again: bool = False) -> Sequence[Stored | Exception]:
         try:
             return self._try(incoming)
         except UnknownDoor:
@@ -174,14 +175,21 @@ class CommitterThread:
         except Exception as error:
             # The edge for one message: whatever is wrong with it must not cost the others.
             log.exception("A batch of %s messages cannot be decided.", len(incoming))
-            return self._bisect(incoming, error)
+            self._numbers.discard()
+            if isinstance(error, psycopg.Error):
+                self._disconnect()
+            if len(incoming) > 1:
+                # Halved until the poison is alone.
+                half = len(incoming) // 2
+                return self._decide(incoming[:half]) + self._decide(incoming[half:])
+            if again:
+                return self._keep(incoming[0], error)
+            # What an earlier failure left on the connection is no fault of a message: poison fails on a new one too.
+            self._disconnect()
+            return self._decide_known(incoming, again=True)
 
-    def _bisect(self, incoming: list[Incoming], error: Exception) -> list[Stored | Exception]:
-        """Halves a batch that fails until the poison is alone; that one is kept as Mapping Failed."""
-        if len(incoming) > 1:
-            half = len(incoming) // 2
-            return self._decide(incoming[:half]) + self._decide(incoming[half:])
-        (poison,) = incoming
+    def _keep(self, poison: Incoming, error: Exception) -> list[Stored | Exception]:
+        """Keeps a message that cannot be decided as Mapping Failed."""
         if isinstance(poison.element, Rejected) and poison.element.code == messages.UNDECIDABLE:
             return [NotStored(f"message {poison.id} can be neither decided nor kept: {error}")]
         log.error("Message %s cannot be decided and is kept as Mapping Failed.", poison.id, exc_info=error)
@@ -214,7 +222,7 @@ class CommitterThread:
             except errors.ProgramLimitExceeded:
                 # A limit that this very batch exceeds: no later try is better.
                 raise
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction) as error:
                 if isinstance(error, errors.OutOfMemory) and len(incoming) > 1:
                     # The table of locks is full: half as many messages need half as many.
                     raise
@@ -227,6 +235,8 @@ class CommitterThread:
                 time.sleep(_RETRY_AFTER)
 
     def _connect(self) -> Connection:
+        if self._connection is not None and self._connection.is_outdated:
+            self._disconnect()
         if self._connection is None or self._connection.closed:
             connection = database.connect(name="tocsin committer", autocommit=True)
             connection.execute(f"SET lock_timeout = '{messages.LOCK_TIMEOUT}'".encode())

@@ -119,7 +119,7 @@ def ready(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        if not connection.broken:
+        if not connection.closed:
             connection.execute("RESET lock_timeout")
 
 

@@ -110,7 +110,7 @@ def _follow_the_clock() -> None:
                 if config.current().test_clock:
                     connection.execute(f"LISTEN {database.CHANNEL}".encode())
                 clock.measure(connection)
-                while True:
+                while not connection.is_outdated:
                     for _hint in connection.notifies(timeout=POLL, stop_after=1):
                         pass
                     clock.measure_if_due(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from tocsin.core.loops import Loop, Worker
@@ -60,6 +61,20 @@ def test_a_turn_that_fails_does_not_stop_the_loop() -> None:
     assert turns.acquire(timeout=5)
     assert turns.acquire(timeout=10)
     assert worker.is_healthy()
+    worker.stop(5)
+
+
+def test_a_loop_without_database_tries_again_within_seconds() -> None:
+    turns = threading.Semaphore(0)
+
+    def turn() -> bool:
+        turns.release()
+        raise psycopg.OperationalError("the connection is closed")
+
+    worker = Worker([Loop("seldom", turn, HOUR)])
+    worker.start()
+    assert turns.acquire(timeout=5)
+    assert turns.acquire(timeout=10)
     worker.stop(5)
 
 

@@ -14,6 +14,7 @@ from psycopg import errors, sql
 from tocsin.core import config, configuration, migrating, schema
 from tocsin.core.database import Connection
 from tocsin.core.errors import Rejected
+from tocsin.core.guarded_connection import GuardedConnection
 from tocsin.core.schema import MIGRATION_LOCK
 from tocsin.operate.backup import sealing, tables
 from tocsin.operate.backup.archive import Manifest, Reader, Table
@@ -73,7 +74,8 @@ def restore(reader: Reader, new_keys: Sequence[str], *, force: bool, paused_for:
     with transaction.atomic():
         connection = _connection()
         # Nobody else changes tables, and a large one may take its time.
-        connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.lift_time_limit()
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         connection.execute("SET LOCAL lock_timeout = '30s'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _refuse_running(connection)
@@ -92,10 +94,10 @@ def restore(reader: Reader, new_keys: Sequence[str], *, force: bool, paused_for:
         if new_keys:
             _keep_keys(new_keys)
     migrated = schema.migrate()
-    with django_connection.cursor() as cursor:
-        cursor.execute("SET statement_timeout = 0")
-        cursor.execute("ANALYZE")
-        cursor.execute("RESET statement_timeout")
+    session = _connection()
+    session.lift_time_limit()
+    session.execute("ANALYZE")
+    session.restore_time_limit()
     settings = config.current()
     known = settings.secret_keys or sealing.stored(settings.data_dir)
     return Restored(manifest, migrated, bool(new_keys), not sealing.missing(manifest.keys, known), _live_alerts())
@@ -114,10 +116,11 @@ def _refuse_unknown(manifest: Manifest) -> None:
         raise Rejected("damaged", "The backup is damaged: its tables are not those of its version.")
 
 
-def _connection() -> Connection:
+def _connection() -> GuardedConnection:
+    """Django's connection, on which the transaction runs."""
     django_connection.ensure_connection()
     found = django_connection.connection
-    assert isinstance(found, psycopg.Connection)
+    assert isinstance(found, GuardedConnection)
     return found
 
 

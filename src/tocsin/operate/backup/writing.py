@@ -29,7 +29,7 @@ from tocsin.operate.backup.archive import Sequence as Numbers
 #: The same text on every server, whatever its settings.
 _PLAIN_TEXT = (
     "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
-    "SET bytea_output = 'hex'; SET extra_float_digits = 1; SET statement_timeout = 0; "
+    "SET bytea_output = 'hex'; SET extra_float_digits = 1; "
     "SET idle_in_transaction_session_timeout = 0"
 )
 
@@ -49,6 +49,7 @@ def write(path: Path, now: datetime, *, passphrase: str | None) -> Manifest:
     keys = sealing.seal(crypto.keys(), passphrase)
     with _whole(path) as file, database.connect(name="tocsin backup") as connection:
         connection.execute(_PLAIN_TEXT)
+        connection.lift_time_limit()
         # Nobody changes tables meanwhile. Taken before the snapshot, which then shows what the last one made of them.
         connection.execute("SELECT pg_advisory_lock_shared(%s)", (MIGRATION_LOCK,))
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import psycopg
 
@@ -17,6 +17,19 @@ OLDEST = 15
 
 #: A node's connections: 1 commits, 1 listens, 10 for loops; for its pages 8 of Django, 9 beside it, 1 for the clock.
 OF_A_NODE = 30
+
+#: What libpq may be told at most, and 0 (no timeout at all) never: see `database.TIMEOUTS`.
+MAX_TIMEOUTS: Mapping[str, int] = {
+    "connect_timeout": 15,
+    "tcp_user_timeout": 15_000,
+    "keepalives": 1,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 5,
+}
+
+#: The `target_session_attrs` that only the primary meets.
+WRITABLE = ("read-write", "primary")
 
 #: In seconds: a hint arrives within milliseconds, or never.
 HINT_DEADLINE = 3.0
@@ -42,9 +55,40 @@ def check(connection: Connection) -> Iterator[Finding]:
             f"The database's tables are a newer Tocsin's, which has made {newer[0]}.",
             "Upgrade this one too. To go back to it for good, restore the backup from before the upgrade.",
         )
+    yield from check_timeouts(connection)
     yield from _clock(connection)
     yield from _hints()
     yield from _place()
+
+
+def check_timeouts(connection: Connection) -> Iterator[Finding]:
+    """Whether a connection notices in time that its server is gone, and finds the one that takes writes."""
+    settings = connection.info.get_parameters()
+    is_tcp = not connection.info.host.startswith("/")
+    if slow := [name for name in MAX_TIMEOUTS if is_tcp and _is_slow(settings, name)]:
+        yield Finding(
+            "database.timeouts",
+            f"TOCSIN_DATABASE_URL sets {', '.join(slow)} so that a database host that vanishes is noticed late.",
+            "Remove them from TOCSIN_DATABASE_URL: Tocsin has shorter defaults.",
+        )
+    if database.has_several_servers(database.url()) and settings.get("target_session_attrs") not in WRITABLE:
+        yield Finding(
+            "database.any_server",
+            "TOCSIN_DATABASE_URL names several servers, and its target_session_attrs accepts one that is read-only.",
+            "Set target_session_attrs to read-write, or remove it.",
+        )
+    row = database.row(connection, "SELECT current_setting('statement_timeout') AS statement_timeout")
+    if row is None or row["statement_timeout"] == "0":
+        yield Finding(
+            "database.time_limits",
+            "No statement has a time limit: a pooler such as PgBouncer ignores the startup parameter `options`.",
+            "Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at the pooler.",
+        )
+
+
+def _is_slow(settings: Mapping[str, str], name: str) -> bool:
+    value = int(settings.get(name) or 0)
+    return value == 0 or value > MAX_TIMEOUTS[name]
 
 
 def check_connections(connection: Connection) -> Iterator[Finding]:

@@ -108,6 +108,12 @@ FINDINGS = (
     # The database.
     _("LISTEN does not work: changes reach other processes a second late, and locks of a session may be lost"),
     _("Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at a pooler in transaction mode"),
+    _("TOCSIN_DATABASE_URL sets {name} so that a database host that vanishes is noticed late"),
+    _("Remove them from TOCSIN_DATABASE_URL: Tocsin has shorter defaults"),
+    _("TOCSIN_DATABASE_URL names several servers, and its target_session_attrs accepts one that is read-only"),
+    _("Set target_session_attrs to read-write, or remove it"),
+    _("No statement has a time limit: a pooler such as PgBouncer ignores the startup parameter `options`"),
+    _("Point TOCSIN_DATABASE_URL at PostgreSQL itself, not at the pooler"),
     _("{number} migrations are missing, such as {name}"),
     _("Start `tocsin serve`, which brings the tables up to date"),
     _("The database's tables are a newer Tocsin's, which has made {name}"),

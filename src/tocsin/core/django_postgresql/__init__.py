@@ -1,0 +1,1 @@
+"""Django's database backend for PostgreSQL, on connections that are replaced after a failover."""
