@@ -6,6 +6,8 @@ What else a test may change (tables, indexes, statistics, settings) is noticed, 
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 from psycopg import sql
 
@@ -30,11 +32,12 @@ SELECT {", ".join(f"(SELECT (count(*), sum(xmin::text::bigint)) FROM {name})::te
        (SELECT max(pg_relation_size(oid)) > {_LARGEST} FROM pg_class WHERE {_TABLES})
 """
 
-#: Everybody else leaves, within seconds: a test that ends does not wait for what its threads and processes hold.
-_ALONE = """
-SELECT bool_and(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
-"""
+_OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+#: Ends the other sessions: a test that ends does not wait for what its threads and processes hold. PostgreSQL looks
+#: every 100 ms whether one has ended, so those that are about to end get some milliseconds first.
+_ALONE = f"SELECT bool_and(pg_terminate_backend(pid, 5000)) {_OTHERS}"
+_GRACE = 20
 
 
 class Emptied:
@@ -50,7 +53,7 @@ class Emptied:
     def empty(self) -> bool:
         """Whether it is now what it was at first."""
         try:
-            self._connection.execute(_ALONE)
+            self._wait_alone()
             if self._look() != self._shape:
                 return False
             self._connection.execute("SELECT pg_temp.emptied()")
@@ -60,6 +63,13 @@ class Emptied:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _wait_alone(self) -> None:
+        for _ in range(_GRACE):
+            if not self._connection.execute(f"SELECT {_OTHERS} LIMIT 1").fetchall():
+                return
+            time.sleep(0.001)
+        self._connection.execute(_ALONE)
 
     def _look(self) -> tuple[object, ...] | None:
         return self._connection.execute(_SHAPE).fetchone()

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.browsing import PHONE, visitor
 from tests.browser.desk import Desk
 from tests.browser.running import PATIENCE, Running, serve
+from tests.browser.test_every_page import sign_in
 from tests.support.signing_in import open_home
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core import clock
@@ -72,7 +73,7 @@ def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
         port = urlsplit(first.url).port
         assert port is not None
         post(first, desk, "8", "It waited")
-        open_home(alice, "alice")
+        sign_in(alice, "alice")
         alice.open("/alerts/")
         expect(alice.page.locator("html[data-live=open]")).to_be_attached()
         alice.page.evaluate(_WORKER_IS_IN_CHARGE)
