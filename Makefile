@@ -3,10 +3,10 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test bench messages lock help
+.PHONY: setup demo check test test-all bench messages lock help
 
-help:  ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+help:  ## lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup:  ## brings every dependency, and leaves .venv/bin/tocsin
 	@python3 scripts/setup.py
@@ -17,8 +17,11 @@ demo: setup  ## starts Tocsin on http://localhost:8686 with a sample team; see R
 check: setup  ## the quick checks: style, types, import order, migrations
 	@$(RUN)/python scripts/verify.py --quick
 
-test: setup  ## everything that CI runs, the browser included
+test: setup  ## the checks and the tests that CI runs, the browser included: ten minutes
 	@$(RUN)/python scripts/verify.py
+
+test-all: setup  ## all of that and the long tests, on both PostgreSQL versions; before a release
+	@$(RUN)/python scripts/verify.py --all
 
 bench: setup  ## measures what Tocsin promises; `make bench ONLY="ingest"` for one
 	@$(RUN)/python scripts/run_benchmarks.py $(ONLY)

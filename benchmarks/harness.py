@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOCSIN = Path(sys.executable).parent / "tocsin"
 TOKEN = "0123456789abcdef0123456789abcdef"
 
-#: How long each measurement runs. `make test` runs each script once with SHORT, so that it stays runnable.
+#: How long each measurement runs. `make test-all` runs each script once with SHORT, so that it stays runnable.
 SECONDS = int(os.environ.get("TOCSIN_TEST_BENCH_SECONDS", "10"))
 
 CONFIGURATION = """

@@ -17,7 +17,7 @@ from tocsin.oncall.plans import Absence, GroupPlan, Member, Person
 from tocsin.oncall.schedules import Override
 from tocsin.people.members import MemberRole
 
-#: A second of `make test` is enough for a tenth of the groups.
+#: A second of `make test-all` is enough for a tenth of the groups.
 GROUPS = 1000 if SECONDS > 1 else 50
 PEOPLE = 8
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

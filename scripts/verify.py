@@ -1,4 +1,5 @@
-"""`make check` (--quick) and `make test`: runs every check, all of them even when one fails, and says how each ended.
+"""`make check` (--quick), `make test` and `make test-all` (--all): runs every check, all of them even when one fails,
+and says how each ended.
 
 The last line counts them; the exit code is 1 if any failed.
 """
@@ -6,11 +7,13 @@ The last line counts them; the exit code is 1 if any failed.
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import debian
 
@@ -19,36 +22,16 @@ BIN = Path(sys.executable).parent
 PYTHON = sys.executable
 IN_CI = bool(os.environ.get("CI"))
 
-#: Store tests that are not run again on the distribution's server: those of the built-in one would only run the same
-#: programs; the others are about what vendors send and take, or about what Django's own statements write.
-SAME_ON_ANY_SERVER = (
-    "audit",
-    "built_in_channels",
-    "catalogue_samples",
-    "channels_providers",
-    "chat",
-    "client_tables",
-    "cloudwatch_door",
-    "command_line",
-    "configuration_docs",
-    "configure",
-    "demo",
-    "embedded_*",
-    "halo_*",
-    "imports",
-    "integrations",
-    "mail",
-    "mail_replies",
-    "oncall_changes",
-    "outbound_calls",
-    "people",
-    "phones",
-    "sample",
-    "tokens",
-    "vendor_doors",
-    "verification",
-    "web_push",
-)
+#: Folders of tests. Whole processes and a browser have limits of time: no more than two of them run at once.
+STORE, WEB, ALONE = "tests/store", "tests/web", ("tests/browser", "tests/smoke")
+
+#: How pytest distributes tests. Of three other tests, one always waits for its PostgreSQL.
+SYSTEM, OTHERS = ("-n", "2", "--dist", "worksteal"), ("-n", "3", "--dist", "worksteal")
+
+NO_POSTGRES = f"no PostgreSQL server {debian.OLDEST_POSTGRES} or later in /usr/lib/postgresql"
+
+#: How many of the slowest tests are listed at the end.
+SLOWEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +44,21 @@ class Check:
 
 
 def main() -> None:
-    is_quick = "--quick" in sys.argv[1:]
-    with ThreadPoolExecutor(1) as beside:
+    arguments = sys.argv[1:]
+    is_quick = "--quick" in arguments
+    slowest: list[tuple[float, str]] = []
+    with ThreadPoolExecutor(1) as beside, tempfile.TemporaryDirectory() as folder:
         # It mostly waits for the network and the disk.
         brought = None if is_quick else beside.submit(debian.bring)
         results = together(quick())
         if brought is not None:
             brought.result()
-            results += [(check, *run(check)) for check in thorough()]
+            checks = long(Path(folder)) if "--all" in arguments else thorough(Path(folder))
+            results += [(check, *run(check)) for check in checks]
+        slowest = read_durations(Path(folder))[:SLOWEST]
+    if slowest:
+        print(f"\nThe {SLOWEST} slowest tests")
+        print("\n".join(f"{seconds:6.1f} s  {name}" for seconds, name in slowest))
     print()
     for check, outcome, seconds in results:
         print(f"{outcome:8}{seconds:6.1f} s  {check.name}{f': {check.missing}' if check.missing else ''}")
@@ -114,26 +104,63 @@ def quick() -> list[Check]:
     ]
 
 
-def thorough() -> list[Check]:
-    """What starts servers, a browser and the built package."""
-    # Which tests take longest is seen each time, so that all of them stay within a quarter of an hour.
-    pytest = [PYTHON, "-m", "pytest", "-q", "--durations=20"]
-    # Whole processes and a browser have limits of time: they get the machine for themselves. Of three other tests, one
-    # always waits for its PostgreSQL.
-    alone = ["tests/smoke", "tests/browser"]
-    others = ["tests", *(f"--ignore={folder}" for folder in alone)]
+def thorough(folder: Path) -> list[Check]:
+    """`make test`: each test once, but for those marked `long`. `folder` takes the durations.
+
+    The unit and store tests run on Debian's PostgreSQL, everything else on the bundled one.
+    """
     distribution = debian.postgres_folder()
+    if distribution:
+        store = Check(f"unit and store tests on {distribution}", [], _on(distribution))
+    else:
+        store = Check("unit and store tests on the bundled PostgreSQL", [], missing=NO_POSTGRES if IN_CI else None)
+    brief = ["-m", "not long", "--hypothesis-profile=fast"]
     return [
-        Check("tests", [*pytest, "-n", "3", *others]),
-        Check("tests of the whole system", [*pytest, "-n", "2", "--dist", "worksteal", *alone]),
+        replace(store, command=_pytest(folder, "store", *OTHERS, *brief, *_ignored(WEB, *ALONE))),
+        # Browsers and whole systems often wait, and the web tests fill the gaps.
+        Check("web, browser and smoke tests", _pytest(folder, "system", *SYSTEM, *brief, *ALONE, WEB)),
+    ]
+
+
+def long(folder: Path) -> list[Check]:
+    """`make test-all`: every test, those that use a database on both servers; random walks; the built package."""
+    distribution = debian.postgres_folder()
+    most = ["--hypothesis-profile=full"]
+    # Each day walks elsewhere. A walk that fails names its seed.
+    walks = ["--seed", str(int(time.time()) // 86_400 * 100), "--walks", "30"]
+    return [
+        Check("unit, store and web tests", _pytest(folder, "most", *OTHERS, *most, *_ignored(*ALONE))),
+        Check("browser and smoke tests", _pytest(folder, "system", *SYSTEM, *most, *ALONE)),
         Check(
-            f"store tests on {distribution or 'the distribution'}",
-            [*pytest, "-n", "3", "tests/store", *(f"--ignore-glob=*/test_{name}.py" for name in SAME_ON_ANY_SERVER)],
-            {"TOCSIN_TEST_POSTGRES_BIN": str(distribution)},
-            None if distribution else f"no PostgreSQL server {debian.OLDEST_POSTGRES} or later in /usr/lib/postgresql",
+            f"store and web tests on {distribution or 'the distribution'}",
+            _pytest(folder, "distribution", *OTHERS, STORE, WEB),
+            _on(distribution),
+            None if distribution else NO_POSTGRES,
         ),
+        Check("random walks", [PYTHON, "-m", "tests.walk", *walks]),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
     ]
+
+
+def _pytest(folder: Path, name: str, *arguments: str) -> list[str]:
+    return [PYTHON, "-m", "pytest", "-q", f"--junitxml={folder / name}.xml", *arguments]
+
+
+def _ignored(*paths: str) -> list[str]:
+    """Every test but those in these folders: a new folder is never forgotten."""
+    return ["tests", *(f"--ignore={path}" for path in paths)]
+
+
+def _on(distribution: Path | None) -> dict[str, str]:
+    return {"TOCSIN_TEST_POSTGRES_BIN": str(distribution)}
+
+
+def read_durations(folder: Path) -> list[tuple[float, str]]:
+    """(seconds, name) of every test in the reports of a folder, set-up included, the slowest first."""
+    cases = [case for path in folder.glob("*.xml") for case in ElementTree.parse(path).iter("testcase")]
+    return sorted(
+        ((float(case.get("time", 0)), f"{case.get('classname')}::{case.get('name')}") for case in cases), reverse=True
+    )
 
 
 def run(check: Check) -> tuple[str, float]:

@@ -1,8 +1,12 @@
-"""Makes a database that a test has used what it was before, if only its rows have changed: every row goes, and every
-number begins at 1 again. What else a test may change (tables, indexes, statistics, settings) is noticed, and such a
-database is given up."""
+"""Makes a database that a test has used what it was before, if only its rows have changed: every row goes, the rows
+of the template come back, and every number begins where it did.
+
+What else a test may change (tables, indexes, statistics, settings) is noticed, and such a database is given up.
+"""
 
 from __future__ import annotations
+
+import time
 
 import psycopg
 from psycopg import sql
@@ -28,11 +32,12 @@ SELECT {", ".join(f"(SELECT (count(*), sum(xmin::text::bigint)) FROM {name})::te
        (SELECT max(pg_relation_size(oid)) > {_LARGEST} FROM pg_class WHERE {_TABLES})
 """
 
-#: Everybody else leaves, within seconds: a test that ends does not wait for what its threads and processes hold.
-_ALONE = """
-SELECT bool_and(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
-"""
+_OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+#: Ends the other sessions: a test that ends does not wait for what its threads and processes hold. PostgreSQL looks
+#: every 100 ms whether one has ended, so those that are about to end get some milliseconds first.
+_ALONE = f"SELECT bool_and(pg_terminate_backend(pid, 5000)) {_OTHERS}"
+_GRACE = 20
 
 
 class Emptied:
@@ -48,7 +53,7 @@ class Emptied:
     def empty(self) -> bool:
         """Whether it is now what it was at first."""
         try:
-            self._connection.execute(_ALONE)
+            self._wait_alone()
             if self._look() != self._shape:
                 return False
             self._connection.execute("SELECT pg_temp.emptied()")
@@ -59,26 +64,48 @@ class Emptied:
     def close(self) -> None:
         self._connection.close()
 
+    def _wait_alone(self) -> None:
+        for _ in range(_GRACE):
+            if not self._connection.execute(f"SELECT {_OTHERS} LIMIT 1").fetchall():
+                return
+            time.sleep(0.001)
+        self._connection.execute(_ALONE)
+
     def _look(self) -> tuple[object, ...] | None:
         return self._connection.execute(_SHAPE).fetchone()
 
 
 def _function(connection: psycopg.Connection) -> sql.Composed:
-    """The statement that makes the function which empties all tables; what is in it is planned once."""
+    """The statement that makes the function which restores all tables; what is in it is planned once."""
     tables = connection.execute(f"SELECT relname FROM pg_class WHERE {_TABLES} ORDER BY relname").fetchall()
-    numbers = connection.execute("SELECT sequencename, start_value FROM pg_sequences WHERE schemaname = 'public'")
-    empty = [
-        sql.SQL("IF EXISTS (SELECT FROM {0}) THEN DELETE FROM {0}; END IF;").format(sql.Identifier(table))
-        for (table,) in tables
-        if table not in _FILLED
-    ]
+    numbers = connection.execute(
+        "SELECT sequencename, start_value, last_value FROM pg_sequences WHERE schemaname = 'public'"
+    )
+    restored = [_restore(connection, table) for (table,) in tables if table not in _FILLED]
     begin = [
-        sql.SQL("PERFORM setval({}::regclass, {}, false);").format(f"public.{name}", start)
-        for name, start in numbers.fetchall()
+        sql.SQL("PERFORM setval({}::regclass, {}, {});").format(f"public.{name}", last or start, last is not None)
+        for name, start, last in numbers.fetchall()
         if not name.startswith(_FILLED)
     ]
-    # Without triggers the order of tables does not matter: all of them are emptied.
+    # Without triggers the order of tables does not matter: all of them are restored.
     return sql.SQL(
         "CREATE FUNCTION pg_temp.emptied() RETURNS void LANGUAGE plpgsql SET session_replication_role = replica "
         "AS $$ BEGIN {} END $$"
-    ).format(sql.SQL("\n").join([*empty, *begin]))
+    ).format(sql.SQL("\n").join([*restored, *begin]))
+
+
+def _restore(connection: psycopg.Connection, table: str) -> sql.Composed:
+    """Empties a table, and fills it from a copy if it has rows now."""
+    name, copy = sql.Identifier("public", table), sql.Identifier("pg_temp", f"was_{table}")
+    empty = sql.SQL("IF EXISTS (SELECT FROM {0}) THEN DELETE FROM {0}; END IF;").format(name)
+    if connection.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(name)).fetchone() is None:
+        return empty
+    written = connection.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped "
+        "AND attgenerated = '' ORDER BY attnum",
+        (f'public."{table}"',),
+    )
+    columns = sql.SQL(", ").join(sql.Identifier(column) for (column,) in written.fetchall())
+    connection.execute(sql.SQL("CREATE TABLE {} AS SELECT {} FROM {}").format(copy, columns, name))
+    fill = sql.SQL("INSERT INTO {0} ({1}) OVERRIDING SYSTEM VALUE SELECT {1} FROM {2};").format(name, columns, copy)
+    return sql.SQL("{} {}").format(empty, fill)

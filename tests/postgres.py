@@ -1,5 +1,7 @@
 """A real PostgreSQL for the tests: one server a test process, one migrated template, a database of its own a test.
 
+The server's data directory is a copy of one that has the template (see `tests.support.ready`).
+
 The server is the wheel's, or the one whose programs are in the folder that TOCSIN_TEST_POSTGRES_BIN names. A database
 is handed on to the next test where it can be made what it was at first by emptying it (see `tests.emptying`), which is
 four times quicker than a new one.
@@ -13,8 +15,8 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -25,6 +27,7 @@ from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
 from tests.emptying import Emptied
+from tests.support.ready import copy_data
 from tocsin.core import database as tocsin_database
 from tocsin.core import embedded_account, embedded_server
 from tocsin.core.embedded_account import Account
@@ -122,49 +125,69 @@ class Spare:
 
 @contextmanager
 def running() -> Iterator[Postgres]:
-    """A server of its own until the end, without any of Tocsin's tables."""
+    """A server of its own until the end. One of its databases is TEMPLATE: Tocsin's tables, and no rows but those of
+    the migrations."""
     _sweep()
     home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
     home.chmod(0o711)
     with _held(home / "owner.lock"):
         server = server_in(home)
-        embedded_server.create(server, sync=False)
-        pid = embedded_server.start(server)
         try:
-            embedded_server.wait_until_ready(server, pid)
-            yield Postgres(server)
+            copy_data(server, _make_data)
+            with _started(server) as postgres:
+                yield postgres
         finally:
-            embedded_server.stop(server)
             shutil.rmtree(home, ignore_errors=True)
 
 
-def migrated(postgres: Postgres) -> str:
-    """Makes the template: a database with Tocsin's tables and no rows but those of the migrations. Its name."""
+@contextmanager
+def _started(server: Server) -> Iterator[Postgres]:
+    pid = embedded_server.start(server)
+    try:
+        embedded_server.wait_until_ready(server, pid)
+        yield Postgres(server)
+    finally:
+        embedded_server.stop(server)
+
+
+def _make_data(server: Server) -> None:
+    """Makes a data directory with the migrated template, for every test process to copy."""
     from tocsin.core import schema
 
-    with in_use(postgres.make(TEMPLATE)):
+    embedded_server.create(server, sync=False)
+    with _started(server) as postgres, in_use(postgres.make(TEMPLATE)):
         schema.migrate()
-    return TEMPLATE
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """The session's server, without any of Tocsin's tables."""
-    with running() as server:
+def postgres(django_db_blocker: DjangoDbBlocker) -> Iterator[Postgres]:
+    """The session's server."""
+    with ExitStack() as stack:
+        with django_db_blocker.unblock():
+            server = stack.enter_context(running())
         yield server
 
 
 @pytest.fixture(scope="session")
-def template(postgres: Postgres, django_db_blocker: DjangoDbBlocker) -> str:
+def template() -> str:
     """The name of a database with Tocsin's tables and no rows but those of the migrations."""
-    with django_db_blocker.unblock():
-        return migrated(postgres)
+    return TEMPLATE
 
 
 @pytest.fixture(scope="session")
 def spare(postgres: Postgres, template: str) -> Iterator[Spare]:
     """Where a test's database comes from, and is left for the next one."""
     with Spare(postgres, template) as databases:
+        yield databases
+
+
+@contextmanager
+def filled(postgres: Postgres, template: str, blocker: DjangoDbBlocker, fill: Callable[[], None]) -> Iterator[Spare]:
+    """Lends databases in which the rows of `fill` are: it runs once, in a template of its own."""
+    name = f"template_{secrets.token_hex(6)}"
+    with blocker.unblock(), in_use(postgres.make(name, template)):
+        fill()
+    with Spare(postgres, name) as databases:
         yield databases
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -49,10 +49,6 @@ _TOO_WIDE = """(() => {
 
 _AXE = Axe()
 
-#: What axe finds by how a page looks. Everything else it finds in the page's structure, which is the same in the dark,
-#: on a phone and in another language.
-BY_LOOKS = ("color-contrast", "target-size")
-
 #: The browser's own remarks about a page that loads as it should; and htmx's about a look that a newer one replaced,
 #: as is meant where one types on (a request that fails has another name besides).
 _HARMLESS = (
@@ -81,11 +77,10 @@ class Visitor:
         self.look(place)
         assert not self.problems, "\n".join(self.problems)
 
-    def look(self, place: str = "", rules: Sequence[str] = ()) -> None:
-        """Notes what is wrong with the page as it is: axe's findings, by all its rules or by these; sideways
-        scrolling."""
+    def look(self, place: str = "") -> None:
+        """Notes what is wrong with the page as it is: axe's findings, sideways scrolling, jumps."""
         where = place or self.page.url.removeprefix(self.base)
-        self.problems += [f"{where}: {problem}" for problem in _axe(self.page, rules)]
+        self.problems += [f"{where}: {problem}" for problem in _axe(self.page)]
         self.fits(where)
         shift = self.page.evaluate("window.layoutShift ?? 0")
         if shift > MOST_SHIFT:
@@ -155,12 +150,10 @@ def _note_request(one: Visitor, url: str) -> None:
         one.problems.append(f"{one.page.url}: it asked {url}")
 
 
-def _axe(page: Page, rules: Sequence[str]) -> list[str]:
+def _axe(page: Page) -> list[str]:
     page.evaluate(_AXE.axe_script)
     # What is told of findings is their HTML; style sheets from elsewhere, which axe would fetch, there are none.
-    options: dict[str, object] = {"resultTypes": ["violations"], "selectors": False, "preload": False}
-    if rules:
-        options["runOnly"] = list(rules)
+    options = {"resultTypes": ["violations"], "selectors": False, "preload": False}
     found = page.evaluate("(options) => axe.run(options)", options)
     return [
         f"{violation['id']}: {node['html'][:200]} {node['failureSummary']}"

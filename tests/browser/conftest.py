@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
+from pytest_django import DjangoDbBlocker
 
 from tests.browser import desk as desks
 from tests.browser.browsing import ARGUMENTS
 from tests.browser.desk import Desk
 from tests.browser.running import Running, serve
 from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.postgres import Postgres, new_database
+from tocsin.alerts import commands
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import SYSTEM, Close
+from tocsin.alerts.states import LIVE
+from tocsin.core import clock
 
 # A page that is right is seen at once; how long a wrong one is waited for costs nothing, and processors may be busy.
 expect.set_options(timeout=15_000)
@@ -54,14 +61,35 @@ def tocsin(database: str, mails: SmtpDouble, tmp_path: Path) -> Iterator[Running
         yield running
 
 
-@pytest.fixture
-def desk(database: str) -> Desk:
-    """A small service desk in the database of `running`."""
+@pytest.fixture(scope="module")
+def shared_database(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """One database for a module whose tests do not disturb each other."""
+    with new_database(postgres, template, django_db_blocker) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_desk(shared_database: str) -> Desk:
     return desks.set_up()
 
 
-@pytest.fixture
-def running(desk: Desk, database: str, tmp_path: Path) -> Iterator[Running]:
-    """An installation with that desk, whose messages stay in the sandbox."""
-    with serve(tmp_path, database) as server:
+@pytest.fixture(scope="module")
+def shared_server(
+    shared_desk: Desk, shared_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    with serve(tmp_path_factory.mktemp("shared"), shared_database) as server:
         yield server
+
+
+@pytest.fixture
+def desk(shared_desk: Desk) -> Iterator[Desk]:
+    """A small service desk in the database of `running`, without an open alert."""
+    yield shared_desk
+    for number in Alert.objects.filter(status__in=LIVE).values_list("pk", flat=True):
+        commands.act(number, Close(actor=SYSTEM), now=clock.now())
+
+
+@pytest.fixture
+def running(desk: Desk, shared_server: Running) -> Running:
+    """The module's installation with that desk, whose messages stay in the sandbox."""
+    return shared_server

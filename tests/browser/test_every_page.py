@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 from pytest_django import DjangoDbBlocker
 
 from tests.browser import desk as desks
-from tests.browser.browsing import BY_LOOKS, DESK, PHONE, Theme, Visitor, visitor
+from tests.browser.browsing import DESK, PHONE, Theme, Visitor, visitor
 from tests.browser.conftest import PICTURES
 from tests.browser.desk import Desk, Duty
 from tests.browser.running import PATIENCE, Running, serve
@@ -190,30 +190,28 @@ def _window(shot: tuple[str, str, int, Theme]) -> tuple[int, Theme]:
     return shot[2:]
 
 
-def test_every_page_is_accessible_quiet_and_fits_the_screen(browser: Browser, evening: Evening) -> None:
-    """In English, light, at a desk; then as narrow as a phone. Dark and by touch is the walk in German: colours do not
-    depend on the language."""
+@pytest.mark.parametrize(
+    ("width", "theme", "locale"),
+    [
+        (DESK, "light", "en-GB"),
+        pytest.param(DESK, "dark", "en-GB", marks=pytest.mark.long),
+        # German has the longest words.
+        pytest.param(SMALLEST, "light", "de-CH", marks=pytest.mark.long),
+        pytest.param(SMALLEST, "dark", "de-CH", marks=pytest.mark.long),
+    ],
+)
+def test_every_page_is_accessible_quiet_and_fits_the_screen(
+    browser: Browser, evening: Evening, width: int, theme: Theme, locale: str
+) -> None:
     _receive_odd_texts(evening)
-    with _signed_in(browser, evening, DESK, "light") as alice:
+    with visitor(browser, evening.running.url, width=width, theme=theme, state=evening.state, locale=locale) as alice:
         for path in evening.paths():
             alice.open(path)
             alice.look()
-            with alice.narrowed(PHONE):
-                alice.fits(f"{path} on a phone")
-        assert not alice.problems, "\n".join(alice.problems)
-
-
-def test_every_page_in_german_is_accessible_quiet_and_fits_the_narrowest_screen(
-    browser: Browser, evening: Evening
-) -> None:
-    """Dark, by touch, on a phone: German has the longest words."""
-    _receive_odd_texts(evening)
-    running, state = evening.running, evening.state
-    with visitor(browser, running.url, width=SMALLEST, theme="dark", state=state, locale="de-CH") as alice:
-        for path in evening.paths():
-            alice.open(path)
-            alice.look(rules=BY_LOOKS)
-        expect(alice.page.locator("html[lang=de]")).to_be_attached()
+            if width == DESK:
+                with alice.narrowed(SMALLEST):
+                    alice.fits(f"{path} on a phone")
+        expect(alice.page.locator(f"html[lang={locale[:2]}]")).to_be_attached()
         assert not alice.problems, "\n".join(alice.problems)
 
 

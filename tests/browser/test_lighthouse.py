@@ -15,7 +15,7 @@ from benchmarks import lighthouse, pages
 from tests.browser import desk as desks
 from tests.browser.running import serve
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 
 def test_the_most_opened_pages_are_accessible_and_well_behaved(browser: object, database: str, tmp_path: Path) -> None:

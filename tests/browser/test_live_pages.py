@@ -15,6 +15,7 @@ from tests.browser.browsing import PHONE, visitor
 from tests.browser.desk import Desk
 from tests.browser.running import PATIENCE, Running, serve
 from tests.browser.test_every_page import sign_in
+from tests.support.signing_in import open_home
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.core import clock
 from tocsin.people import commands as people
@@ -39,7 +40,7 @@ def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, runn
     post(running, desk, "1", "The first alert")
     with visitor(browser, running.url) as alice:
         page = alice.page
-        sign_in(alice, "alice")
+        open_home(alice, "alice")
         alice.open("/alerts/")
         expect(page.locator("html[data-live=open]")).to_be_attached()
         page.mouse.move(5, 600)
@@ -66,9 +67,9 @@ def test_a_list_grows_by_itself_but_not_under_the_pointer(browser: Browser, runn
 
 
 def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
-    browser: Browser, desk: Desk, database: str, tmp_path: Path
+    browser: Browser, desk: Desk, shared_database: str, tmp_path: Path
 ) -> None:
-    with serve(tmp_path, database) as first, visitor(browser, first.url) as alice:
+    with serve(tmp_path, shared_database) as first, visitor(browser, first.url) as alice:
         port = urlsplit(first.url).port
         assert port is not None
         post(first, desk, "8", "It waited")
@@ -101,7 +102,7 @@ def test_a_lost_connection_is_said_and_what_was_missed_is_made_good(
         expect(other.get_by_text(re.compile(r"Since \w+,? \d\d:\d\d:\d\d"))).to_be_visible()
         expect(other.get_by_text(re.compile(r"It last answered \w+,? \d\d:"))).to_be_visible()
         expect(other.get_by_text("It waited")).to_have_count(0)
-        with serve(tmp_path, database, port=port) as second:
+        with serve(tmp_path, shared_database, port=port) as second:
             post(second, desk, "9", "It came meanwhile")
             expect(alice.page.get_by_text("It came meanwhile")).to_be_visible(timeout=20_000)
             expect(alice.page.locator("#lost")).to_be_hidden()
@@ -116,7 +117,7 @@ def test_an_alert_is_answered_by_keyboard_alone(browser: Browser, running: Runni
     with visitor(browser, running.url) as alice:
         page = alice.page
         keys = page.keyboard
-        sign_in(alice, "alice")
+        open_home(alice, "alice")
         expect(page.locator("html[data-live=open]")).to_be_attached()
         keys.press("g")
         keys.press("a")
@@ -166,7 +167,7 @@ def test_what_was_typed_is_not_lost_by_a_stray_press(browser: Browser, running: 
         page = alice.page
         asked: list[str] = []
         page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
-        sign_in(alice, "alice")
+        open_home(alice, "alice")
         alice.open(f"/alerts/{number}/")
         page.get_by_label("More actions").click()
         page.get_by_text("Stays on the alert.").click()
@@ -212,7 +213,7 @@ def test_an_answer_without_a_connection_leaves_the_alert_in_sight(
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
-        sign_in(alice, "alice")
+        open_home(alice, "alice")
         alice.open(f"/alerts/{number}/")
         acknowledge = page.get_by_role("button", name="Acknowledge")
         # In the moment before the page has noticed, too: the stream that tells it is open still.
@@ -238,7 +239,7 @@ def test_the_sandboxs_phone_takes_one_key_after_the_other(browser: Browser, runn
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
-        sign_in(alice, "alice")
+        open_home(alice, "alice")
         alice.open("/sandbox/?channel=voice")
         page.get_by_role("button", name="Pick up").click()
         said = page.locator("[data-captions]")
@@ -255,7 +256,7 @@ def test_a_menu_that_one_opened_is_no_change_of_the_alert(browser: Browser, runn
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE) as alice:
         page = alice.page
-        sign_in(alice, "alice")
+        open_home(alice, "alice")
         alice.open(f"/alerts/{number}/")
         expect(page.locator("html")).to_have_attribute("data-live", "open")
         page.get_by_label("More actions").click()
@@ -269,7 +270,7 @@ def test_without_scripts_reading_and_answering_still_work(browser: Browser, runn
     number = post(running, desk, "1", "VPN down")
     with visitor(browser, running.url, width=PHONE, scripts=False) as alice:
         page = alice.page
-        sign_in(alice, "alice")
+        open_home(alice, "alice")
         page.get_by_role("link", name="VPN down").click()
         page.get_by_role("button", name="Acknowledge").click()
         expect(page.get_by_text(f"You acknowledged alert {number}.")).to_be_visible()

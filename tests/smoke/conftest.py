@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,9 +17,8 @@ from psycopg import sql
 
 from tests.doubles.smtp import SmtpDouble, smtp_double
 from tests.smoke.running import CONFIGURATION, Tocsin
-from tocsin.core.embedded import EmbeddedPostgres
-
-_TEMPLATE = "template_smoke"
+from tocsin.core import crypto
+from tocsin.core.embedded import DATABASE, EmbeddedPostgres
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,8 +39,7 @@ def mails() -> Iterator[SmtpDouble]:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A folder at a short path which PostgreSQL's account may pass through; pytest's own is closed to others."""
-    path = Path(tempfile.mkdtemp(prefix="tocsin-smoke-", dir="/tmp"))
-    path.chmod(0o755)
+    path = _short_folder()
     yield path
     shutil.rmtree(path)
 
@@ -59,24 +58,43 @@ class Durable:
 
 
 @pytest.fixture(scope="session")
-def durable() -> Iterator[Durable]:
-    """One server for all tests, in which `tocsin apply` has configured the template once."""
-    home = Path(tempfile.mkdtemp(prefix="tocsin-smoke-", dir="/tmp"))
-    home.chmod(0o755)
-    key = secrets.token_hex(16)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, home)
-        url = stack.enter_context(_used(EmbeddedPostgres(home / "server")))
-
-        def url_of(name: str) -> str:
-            return url.replace("postgresql:///tocsin?", f"postgresql:///{name}?")
-
-        server = Durable(url_of, key, "")
-        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
-        first = Tocsin(home, {"TOCSIN_DATABASE_URL": url_of(_TEMPLATE), "TOCSIN_SECRET_KEY": key})
+def configured() -> Iterator[Tocsin]:
+    """An installation on one machine, set up once by `tocsin apply`, for others to copy. It never runs."""
+    home = _short_folder()
+    first = Tocsin(home)
+    # The commands share a server that runs already: they are quicker, and stay far from their time limit.
+    with EmbeddedPostgres(first.data_dir):
         first.apply(CONFIGURATION)
         first.make_token()
-        yield Durable(url_of, key, first.token)
+    yield first
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def durable(configured: Tocsin) -> Iterator[Durable]:
+    """One server for all tests, with a database that is configured."""
+    home = _short_folder()
+    copied = _copy(configured, home)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, home)
+        url = stack.enter_context(_used(EmbeddedPostgres(copied)))
+
+        def url_of(name: str) -> str:
+            return url.replace(f"postgresql:///{DATABASE}?", f"postgresql:///{name}?")
+
+        yield Durable(url_of, crypto.stored_key(copied), configured.token)
+
+
+def _short_folder() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="tocsin-smoke-", dir="/tmp"))
+    path.chmod(0o755)
+    return path
+
+
+def _copy(installation: Tocsin, home: Path) -> Path:
+    """Copies the data directory, owners included, and returns the copy."""
+    subprocess.run(["cp", "-a", installation.data_dir, home], check=True)
+    return home / installation.data_dir.name
 
 
 @pytest.fixture
@@ -85,7 +103,7 @@ def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
     name = f"smoke_{secrets.token_hex(6)}"
     durable.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-            sql.Identifier(name), sql.Identifier(_TEMPLATE)
+            sql.Identifier(name), sql.Identifier(DATABASE)
         )
     )
     environment = {
@@ -103,11 +121,11 @@ def tocsin(durable: Durable, mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
 
 
 @pytest.fixture
-def single(mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
+def single(configured: Tocsin, mails: SmtpDouble, home: Path) -> Iterator[Tocsin]:
     """A configured installation on one machine, with the embedded PostgreSQL; no node runs yet."""
-    installation = Tocsin(home, {"TOCSIN_SMTP_URL": mails.url, "TOCSIN_EMAIL_FROM": "tocsin@example.org"})
-    installation.apply(CONFIGURATION)
-    installation.make_token()
+    _copy(configured, home)
+    environment = {"TOCSIN_SMTP_URL": mails.url, "TOCSIN_EMAIL_FROM": "tocsin@example.org"}
+    installation = Tocsin(home, environment, configured.token)
     try:
         yield installation
     finally:

@@ -18,7 +18,7 @@ SCRIPTS = sorted(
     - {"pages"}
 )
 
-pytestmark = pytest.mark.smoke
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

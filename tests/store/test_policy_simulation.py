@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.store.escalating import Desk, wired
 from tests.store.people import ACTOR
+from tests.support.properties import examples
 from tocsin.alerts import commands as alerts
 from tocsin.alerts.openings import NewAlert
 from tocsin.alerts.orders import SYSTEM, NewEvent
@@ -118,7 +119,7 @@ def desk(database: str, now: datetime) -> Desk:
     return desk
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(POLICIES, st.lists(RULES, min_size=2, max_size=2), st.sampled_from(list(Priority)), st.integers(0, 7 * 24 * 60))
 def test_what_a_policy_would_do_is_what_the_loop_then_does(
     desk: Desk, policy: dict[str, Any], wishes: list[dict[str, Any]], priority: Priority, minute: int

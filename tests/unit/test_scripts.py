@@ -134,6 +134,47 @@ def test_compressed_forms_of_a_file_that_is_gone_go_too(script: ModuleType, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.css", "page.css.br", "page.css.gz"]
 
 
+@of("verify")
+@pytest.mark.parametrize("target", ["thorough", "long"])
+def test_each_folder_of_tests_runs_once(script: ModuleType, tmp_path: Path, target: str) -> None:
+    root = SCRIPTS.parent
+    folders = {path.parent.relative_to(root) for path in (root / "tests").rglob("test_*.py")}
+    checks = [check for check in getattr(script, target)(tmp_path) if not check.name.startswith("store and web")]
+    for folder in folders:
+        runs = [check.name for check in checks if _collects(check.command, folder)]
+        assert len(runs) == 1, f"{folder}: {runs}"
+
+
+@of("verify")
+def test_make_test_all_deselects_no_test(script: ModuleType, tmp_path: Path) -> None:
+    commands = [check.command for check in script.long(tmp_path)]
+    assert not any("-m" in command[3:] or "-k" in command for command in commands)
+    assert any("not long" in check.command for check in script.thorough(tmp_path))
+
+
+@of("verify")
+def test_make_test_all_runs_store_and_web_tests_on_both_servers(script: ModuleType, tmp_path: Path) -> None:
+    for folder in (Path("tests/store"), Path("tests/web")):
+        runs = [check for check in script.long(tmp_path) if _collects(check.command, folder)]
+        assert ["TOCSIN_TEST_POSTGRES_BIN" in check.environ for check in runs] == [False, True]
+
+
+@of("verify")
+def test_the_slowest_tests_of_all_reports_come_first(script: ModuleType, tmp_path: Path) -> None:
+    for name, seconds in (("one", "0.5"), ("two", "7.25")):
+        case = f'<testcase classname="tests.unit.test_{name}" name="test_it[1]" time="{seconds}" />'
+        (tmp_path / f"{name}.xml").write_text(f"<testsuites><testsuite>{case}</testsuite></testsuites>")
+    slowest = script.read_durations(tmp_path)
+    assert slowest == [(7.25, "tests.unit.test_two::test_it[1]"), (0.5, "tests.unit.test_one::test_it[1]")]
+
+
+def _collects(command: list[str], folder: Path) -> bool:
+    """Whether a command runs the tests of a folder."""
+    named = [Path(argument) for argument in command if argument.startswith("tests")]
+    ignored = [Path(argument.removeprefix("--ignore=")) for argument in command if argument.startswith("--ignore=")]
+    return any(folder.is_relative_to(path) for path in named) and not any(map(folder.is_relative_to, ignored))
+
+
 def test_every_icon_that_a_template_draws_is_in_the_sprite() -> None:
     lines = (SCRIPTS / "icons.txt").read_text().splitlines()
     listed = {

@@ -4,59 +4,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
 
 import pytest
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import translation
+from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
-from tocsin.access.audit import COMMAND_LINE
+from tests.postgres import Postgres, Spare, filled, in_use
+from tests.support.company import PASSWORD, Company, load_company, make_company, make_user
 from tocsin.alerts.commands import open_by_hand
 from tocsin.alerts.openings import NewAlert
 from tocsin.alerts.orders import Actor, NewEvent
 from tocsin.alerts.reactors import Paging, PagingMode
 from tocsin.alerts.states import ActorKind, EventKind, Priority
 from tocsin.core import clock
-from tocsin.escalation import commands as policies
-from tocsin.escalation.models import Policy
-from tocsin.inbound import commands as integrations
-from tocsin.inbound.models import Integration
-from tocsin.people import commands as people
-from tocsin.people import groups
-from tocsin.people.models import Group, User
+from tocsin.people.models import User
 
-PASSWORD = "a tall green bicycle"
+__all__ = ["PASSWORD", "Company", "make_user"]
 
-
-@dataclass(frozen=True, slots=True)
-class Company:
-    """Who and what there is."""
-
-    admin: User
-    manager: User
-    responder: User
-    observer: User
-    desk: Group
-    #: A group that none of them but the administrator is in.
-    night: Group
-    policy: Policy
-    halo: Integration
-    now: datetime
-
-
-def make_user(username: str, role: str, name: str = "") -> User:
-    """A user who can sign in with PASSWORD."""
-    spec = {"username": username, "name": name, "email": f"{username}@example.org", "role": role}
-    return people.save_user(spec, actor=COMMAND_LINE, now=clock.now(), password=PASSWORD)
+#: Passwords are hashed a hundred times a test here: slowness, their hashers' virtue, would be ours.
+QUICK_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture(autouse=True)
 def quick_passwords(settings: Settings) -> None:
-    """Passwords are hashed a hundred times a test here: slowness, their hashers' virtue, would be ours."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.PASSWORD_HASHERS = QUICK_HASHERS
 
 
 @pytest.fixture(autouse=True)
@@ -91,41 +65,27 @@ def threads_end(name: str) -> None:
             thread.join(30)
 
 
+@pytest.fixture(scope="session")
+def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[Spare]:
+    """Lends databases in which the company is."""
+    quick = override_settings(PASSWORD_HASHERS=QUICK_HASHERS)
+    with filled(postgres, template, django_db_blocker, quick(make_company)) as databases:
+        yield databases
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database of the test's own, with the company in it where the test asks for that."""
+    has_company = "company" in request.fixturenames
+    spare: Spare = request.getfixturevalue("company_spare" if has_company else "spare")
+    with spare.lent() as url, django_db_blocker.unblock(), in_use(url):
+        yield url
+
+
 @pytest.fixture
 def company(database: str, imports_end: None) -> Company:
     cache.clear()
-    now = clock.now()
-    admin = make_user("alice", "admin", "Alice Andersson")
-    manager = make_user("mia", "manager", "Mia Manager")
-    responder = make_user("bob", "responder", "Bob Brown")
-    observer = make_user("olga", "observer", "Olga Observer")
-    members = [
-        {"user": "bob", "roles": ["primary"]},
-        {"user": "alice", "roles": ["secondary"]},
-        {"user": "mia", "roles": ["manager"]},
-    ]
-    desk = groups.save_group({"name": "Service Desk", "members": members}, actor=COMMAND_LINE, now=now)
-    night = groups.save_group({"name": "Night", "members": [{"user": "alice"}]}, actor=COMMAND_LINE, now=now)
-    steps = [
-        {"notify": {"roles": ["primary"]}, "after": "0m"},
-        {"notify": {"roles": ["secondary"]}, "after": "5m"},
-    ]
-    policy = policies.save_policy(
-        {"name": "Standard", "group": "Service Desk", "steps": steps}, actor=COMMAND_LINE, now=now
-    )
-    halo = integrations.save_integration(
-        {
-            "name": "HaloITSM",
-            "kind": "haloitsm",
-            "group": "Service Desk",
-            "escalation_policy": "Standard",
-            "recipients": {"groups": ["Service Desk"]},
-            "settings": {"halo_address": "https://acme.haloitsm.com"},
-        },
-        actor=COMMAND_LINE,
-        now=now,
-    )
-    return Company(admin, manager, responder, observer, desk, night, policy, halo, now)
+    return load_company()
 
 
 @pytest.fixture

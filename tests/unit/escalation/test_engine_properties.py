@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tests.unit.escalation.test_policy_definition import plans
 from tests.unit.escalation.world import ALICE, BOB, CAROL, NAMES, T0, World, actor, minutes, roster
 from tocsin.alerts.orders import (
@@ -82,7 +83,7 @@ def check(world: World) -> None:
         assert not world.alert.acknowledged, "an acknowledgement always has its timeout"
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(plans(), ROSTERS, st.data())
 def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_goes_back(
     policy: PolicyPlan, people: Roster, data: st.DataObject
@@ -108,7 +109,7 @@ def test_whatever_people_do_a_live_alert_has_a_timer_or_a_reason_and_time_never_
         assert step_at is None or step_at <= world.now
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(plans(ends=True), ROSTERS, st.sampled_from([ALICE, BOB, CAROL]), st.integers(min_value=0, max_value=3600))
 def test_whoever_acknowledged_is_never_started_again_while_that_stands(
     policy: PolicyPlan, people: Roster, user: int, seconds: int
@@ -121,7 +122,7 @@ def test_whoever_acknowledged_is_never_started_again_while_that_stands(
     assert user not in [who for _minute, who in world.paged[paged:]]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(plans(ends=True), ROSTERS)
 def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_of_times(
     policy: PolicyPlan, people: Roster
@@ -136,7 +137,7 @@ def test_when_nobody_acts_every_run_comes_to_its_end_and_pages_a_bounded_number_
     assert len(instants) == len(set(instants)), "nobody twice at one moment"
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(plans(ends=True), st.data())
 def test_late_turns_bring_the_same_people_in_the_same_order(policy: PolicyPlan, data: st.DataObject) -> None:
     """With pages that leave at once, so that nobody's being busy depends on the delay."""
@@ -155,7 +156,7 @@ def test_late_turns_bring_the_same_people_in_the_same_order(policy: PolicyPlan, 
     assert [tell.why for _minute, tell in late.told] == [tell.why for _minute, tell in prompt.told]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(plans(ends=True), ROSTERS, st.lists(st.integers(min_value=0, max_value=20_000), max_size=8))
 def test_turns_between_change_nothing(policy: PolicyPlan, people: Roster, seconds: list[int]) -> None:
     often, rarely = World(policy, people, users=(CAROL,)), World(policy, people, users=(CAROL,))
@@ -168,7 +169,7 @@ def test_turns_between_change_nothing(policy: PolicyPlan, people: Roster, second
     assert (often.paged, often.run) == (rarely.paged, rarely.run)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(plans(ends=True), ROSTERS, st.integers(min_value=0, max_value=600), st.integers(min_value=1, max_value=7200))
 def test_nobody_is_paged_while_all_paging_is_paused(
     policy: PolicyPlan, people: Roster, start: int, length: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tests.unit.escalation.test_engine_properties import ROSTERS, commands
 from tests.unit.escalation.test_policy_definition import plans
 from tests.unit.escalation.world import ALICE, CAROL, T0, World, actor, minutes, plan
@@ -66,7 +67,7 @@ def test_who_was_asked_and_has_not_answered_has_five_minutes_as_before() -> None
         assert not other.alert.acknowledged
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(plans(), ROSTERS, st.data())
 def test_whatever_was_done_by_a_clock_that_was_ahead_the_same_pages_leave_as_if_it_had_been_right(
     policy: PolicyPlan, people: Roster, data: st.DataObject
@@ -94,7 +95,7 @@ def test_whatever_was_done_by_a_clock_that_was_ahead_the_same_pages_leave_as_if_
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(plans(), ROSTERS, st.data())
 def test_however_far_a_clock_is_set_back_nothing_is_later_for_it(
     policy: PolicyPlan, people: Roster, data: st.DataObject

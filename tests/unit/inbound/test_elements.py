@@ -6,9 +6,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.catalogue.code import Code, Headers, Payload
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
@@ -36,7 +37,7 @@ def test_a_group_of_alerts_is_a_message_for_each_and_is_stored_as_such() -> None
         assert elements_of(KINDS["alertmanager"], element.raw, "application/json").elements[0].raw == element.raw
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound import elements as kinds_elements
@@ -80,13 +81,13 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.sampled_from(READERS), st.binary(max_size=200), st.sampled_from(TYPES))
 def test_any_bytes(reader: Reader, body: bytes, content_type: str | None) -> None:
     run(reader, body, content_type)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(
     st.sampled_from(READERS), st.text('{}[]",:\\ \n\x00abtrue19.eE-+u\ud800&=%<', max_size=60), st.sampled_from(TYPES)
 )
@@ -94,13 +95,13 @@ def test_anything_made_of_jsons_own_characters(reader: Reader, text: str, conten
     run(reader, text.encode("utf-8", "surrogatepass"), content_type)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.sampled_from(READERS), json_values, st.booleans())
 def test_any_json(reader: Reader, value: object, is_ascii: bool) -> None:
     run(reader, json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass"), "application/json")
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.sampled_from(READERS), st.data())
 def test_any_sample_with_a_piece_cut_out_or_put_in(reader: Reader, data: st.DataObject) -> None:
     sample = data.draw(st.sampled_from([sample for kind in load_kinds().values() for sample in kind.samples]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.inbound.heartbeat import (
     Health,
     Monitor,
@@ -97,7 +98,7 @@ def test_a_new_plan_raises_no_alarm_for_the_past() -> None:
     assert later.due_at == after(24 * 60 + 10)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.lists(st.tuples(st.sampled_from(list(Ping)), st.integers(1, 10_000)), max_size=12),
     st.sampled_from([HOURLY, RUN, plan_of({"cron": "*/7 * * * *", "grace": "30s"})]),

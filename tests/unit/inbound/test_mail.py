@@ -7,9 +7,10 @@ from contextlib import suppress
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.catalogue.kinds import load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.elements import elements_of
@@ -214,7 +215,7 @@ _NAMES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.tuples(_NAMES, st.lists(_PIECES, max_size=12).map("".join)), max_size=8))
 def test_any_headers_end_so(headers: list[tuple[str, str]]) -> None:
     lines = "".join(f"{name}: {value}\n" for name, value in headers)
@@ -224,7 +225,7 @@ def test_any_headers_end_so(headers: list[tuple[str, str]]) -> None:
             str(take(raw)).encode()
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.binary(max_size=300), st.binary(max_size=300), st.integers(0, 600))
 def test_any_bytes_end_so(head: bytes, tail: bytes, at: int) -> None:
     whole = written().as_bytes()

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.alerts.states import CommandKind
 from tocsin.notify import links
 from tocsin.notify.mail_replies import asking, quotations, reading, reading_apart, references
@@ -170,7 +171,7 @@ def test_a_long_first_line_takes_no_longer_than_it_is_long(filling: str) -> None
     assert time.process_time() - begun < 0.5
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.binary(max_size=300))
 def test_no_bytes_stop_the_reader(raw: bytes) -> None:
     for whole in (raw, mail("x") + raw, b"Content-Type: " + raw + b"\r\n\r\nx", b"From: " + raw + b"\r\n\r\nack"):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.http import Response, http_double
@@ -19,6 +19,7 @@ from tests.doubles.slack import slack_double
 from tests.doubles.telegram import telegram_double
 from tests.doubles.telnyx import refusal, telnyx_double
 from tests.doubles.twilio import twilio_double
+from tests.support.properties import examples
 from tests.unit.notify.messages import bundle, page
 from tocsin.alerts.states import CommandKind
 from tocsin.core.egress import Answer
@@ -81,7 +82,7 @@ def test_every_code_of_a_vendor_is_a_sentence() -> None:
 BAD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(BAD)
 def test_what_is_filled_in_never_breaks_out_of_where_it_stands(text: str) -> None:
     values = {"text": text, "to": "+41790000001"}
@@ -271,7 +272,7 @@ def test_a_text_means(text: str, means: Asked) -> None:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_no_text_is_too_strange(text: str) -> None:
     replies.asked(text)
 
@@ -315,7 +316,7 @@ def test_a_provider_is_passed_over_after_three_failures_on_end_and_longer_each_t
     assert circuit.worked(state) == Circuit()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(1, 6000), st.lists(st.integers(0, 90), max_size=20))
 def test_no_more_leaves_in_any_minute_than_the_limit_and_ten_seconds_worth(limit: int, gaps: list[int]) -> None:
     now, free_at, sent = NOW, None, list[tuple[datetime, int]]()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.alerts.states import Priority
 from tocsin.notify.ways import AS_THEY_LIKE, Calling, Method, Person, Rule, last, leaves, with_rules
 
@@ -90,7 +91,7 @@ def test_hours_that_never_end_silence_nobody() -> None:
     assert shown(person, priority=Priority.LOW)[0] == ("Mail", 0)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.sampled_from(list(Priority)),
     st.integers(0, 20),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tests.unit.oncall.drawing import some_plan
 from tocsin.oncall import rota
 from tocsin.oncall.plans import GroupPlan
@@ -38,7 +39,7 @@ def holding(timeline: Timeline, moment: datetime) -> set[OnCall]:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(case=CASES, begin=MINUTES, length=st.integers(1, 10 * 1440), moments=st.lists(st.integers(0, 999), max_size=6))
 def test_a_range_says_at_each_moment_what_the_moment_says(
     case: tuple[date, GroupPlan], begin: int, length: int, moments: list[int]
@@ -58,7 +59,7 @@ def test_a_range_says_at_each_moment_what_the_moment_says(
         assert len({(person.role, person.user_id) for person in people}) == len(people)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     case=CASES,
     begin=MINUTES,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.outbound import masking, pacing, templates
 from tocsin.outbound.pacing import Rate
 
@@ -14,7 +15,7 @@ NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 TWO = Rate(2, 20)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(st.tuples(st.integers(0, 30_000), st.integers(0, 30)), max_size=40))
 def test_the_rate_never_lets_more_through_than_burst_and_average(steps: list[tuple[int, int]]) -> None:
     granted, at, total = None, NOW, 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.core.errors import Rejected
 from tocsin.inbound.comparisons import Operator
 from tocsin.inbound.conditions import compile_condition
@@ -64,7 +65,7 @@ def posted(node: Any, prefix: str = "open") -> dict[str, str]:
             return sent
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(CONDITIONS, MESSAGES)
 def test_rows_that_were_sent_and_read_mean_what_the_condition_meant(
     condition: Any, message: tuple[dict[str, Any], Mapped]

@@ -8,9 +8,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tocsin.oncall import rota, schedules
 from tocsin.oncall.plans import GroupPlan, Member, Person
 from tocsin.people.members import MemberRole
@@ -38,7 +39,7 @@ def plan(zone: str) -> GroupPlan:
     return GroupPlan(1, "Desk", (Member(9, "Dave", frozenset()),), (schedule,), PEOPLE)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.dates(date(2026, 1, 1), date(2027, 12, 31)),
     st.sampled_from(Span),
@@ -66,7 +67,7 @@ def test_the_row_that_counts_is_one_line_without_holes_that_says_what_is_decided
         assert said - {""} == {person.name for person in rota.on_call(held, noon.astimezone(UTC))}
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.dates(date(2026, 1, 1), date(2027, 12, 31)), st.sampled_from(Span))
 def test_ranges_follow_one_another_and_hold_the_day_they_are_asked_for(day: date, span: Span) -> None:
     zone = ZoneInfo("Europe/Zurich")

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import uvicorn
 from django.test import Client
+from pytest_django import DjangoDbBlocker
 
 from tests.doubles.ntfy import NtfyDouble, ntfy_double
+from tests.postgres import Postgres, Spare, filled
 from tocsin.access import tokens
 from tocsin.access.audit import COMMAND_LINE
 from tocsin.access.roles import Role
@@ -98,10 +100,14 @@ class Company:
     now: datetime
 
 
-@pytest.fixture
-def company(database: str, imports_end: None) -> Company:
-    now = clock.now()
+@pytest.fixture(scope="session")
+def company_spare(postgres: Postgres, template: str, django_db_blocker: DjangoDbBlocker) -> Iterator[Spare]:
+    """Lends databases in which this company is."""
+    with filled(postgres, template, django_db_blocker, _make_company) as databases:
+        yield databases
 
+
+def _make_company() -> None:
     def person(username: str, role: Role, number: int) -> User:
         user = User.objects.create(
             username=username, name=f"{username.title()} Andersson", email=f"{username}@example.org", role=role
@@ -112,19 +118,22 @@ def company(database: str, imports_end: None) -> Company:
         )
         return user
 
-    alice, mia = person("alice", Role.ADMIN, 1), person("mia", Role.MANAGER, 2)
-    bob, olga, nadia = (
-        person("bob", Role.RESPONDER, 3),
-        person("olga", Role.OBSERVER, 4),
-        person("nadia", Role.RESPONDER, 5),
-    )
+    person("alice", Role.ADMIN, 1)
+    mia, bob = person("mia", Role.MANAGER, 2), person("bob", Role.RESPONDER, 3)
+    olga, nadia = person("olga", Role.OBSERVER, 4), person("nadia", Role.RESPONDER, 5)
     desk = Group.objects.create(name="Service Desk", time_zone="Europe/Zurich")
     network = Group.objects.create(name="Network")
     for position, (user, roles) in enumerate([(mia, ["manager"]), (bob, ["primary"]), (olga, [])]):
         Membership.objects.create(group=desk, user=user, roles=roles, position=position)
     Membership.objects.create(group=network, user=nadia, roles=["primary"])
     GroupContact.objects.create(group=network, label="List", channel="email", address="network@example.org")
-    return Company(alice, mia, bob, olga, nadia, desk, network, now)
+
+
+@pytest.fixture
+def company(database: str, imports_end: None) -> Company:
+    users = {user.username: user for user in User.objects.all()}
+    people = (users[name] for name in ("alice", "mia", "bob", "olga", "nadia"))
+    return Company(*people, Group.objects.get(name="Service Desk"), Group.objects.get(name="Network"), clock.now())
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.doubles import grafana_oncall as account
+from tests.support.properties import examples
 from tests.unit.configure.imports.duty import local, moments, on_call, utc
 from tocsin.configure.imports.grafana_oncall import shifts
 from tocsin.configure.imports.grafana_oncall.translating import translate
@@ -80,7 +81,7 @@ def test_who_is_on_call_stays_the_same_over_a_month_of_levels_days_and_overrides
         assert asked(at) == expected, at
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @example(
     frequency="daily", interval=1, by_day=[], week_start="MO", users=[["a"]], start=datetime(2026, 11, 2), hours=48,
     until=datetime(2026, 11, 11),

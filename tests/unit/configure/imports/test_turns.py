@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import examples
 from tests.unit.configure.imports.duty import local, moments, on_call
 from tocsin.configure.imports import turns
 from tocsin.configure.imports.turns import CannotSay, Turns
@@ -42,7 +43,7 @@ WINDOW = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     slots=SLOTS,
     every=EVERY,
