@@ -15,7 +15,7 @@ from uuid import UUID
 
 from tocsin.core import clock, database, ids
 from tocsin.core.in_flight import InFlight
-from tocsin.notify import awaited, health, leases, pause
+from tocsin.notify import awaited, health, leases, pause, recovery
 from tocsin.notify.claim import Claimed, Job, claim
 from tocsin.notify.providers import Directory
 from tocsin.notify.record import mark_sent, record
@@ -53,6 +53,8 @@ class Outbox:
             salvage=_mark_sent,
         )
         self._silences = awaited.Silences()
+        #: When each provider recovered whose messages this process has released.
+        self._released: dict[str, datetime] = {}
 
     def turn(self) -> bool:
         """Claims and begins to send what is due; True when there may be more at once. Never waits for a send."""
@@ -101,7 +103,11 @@ class Outbox:
         busy = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
             self.directory.refresh(connection)
-            return claim(
+            recovered = health.recovered(connection)
+            for name, at in recovered.items():
+                if self._released.get(name) != at and (carrier := self.directory.get(name)) is not None:
+                    recovery.release(connection, carrier, now)
+            claimed = claim(
                 connection,
                 self.directory,
                 busy,
@@ -110,6 +116,8 @@ class Outbox:
                 now=now,
                 pause=pause.current(connection, now),
             )
+        self._released = recovered
+        return claimed
 
     def _record(self, results: Sequence[Result]) -> None:
         with database.transaction() as connection:
