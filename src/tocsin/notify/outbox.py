@@ -14,6 +14,7 @@ from datetime import datetime
 from uuid import UUID
 
 from tocsin.core import clock, database, ids
+from tocsin.core.database import Connection
 from tocsin.core.in_flight import InFlight
 from tocsin.notify import awaited, health, leases, pause, recovery
 from tocsin.notify.claim import Claimed, Job, claim
@@ -103,10 +104,7 @@ class Outbox:
         busy = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
             self.directory.refresh(connection)
-            recovered = health.recovered(connection)
-            for name, at in recovered.items():
-                if self._released.get(name) != at and (carrier := self.directory.get(name)) is not None:
-                    recovery.release(connection, carrier, now)
+            released = self._release(connection, now)
             claimed = claim(
                 connection,
                 self.directory,
@@ -116,8 +114,19 @@ class Outbox:
                 now=now,
                 pause=pause.current(connection, now),
             )
-        self._released = recovered
+        self._released = released
         return claimed
+
+    def _release(self, connection: Connection, now: datetime) -> dict[str, datetime]:
+        """Releases what waits for providers that have recovered. Returns when each did that has released everything."""
+        released = health.recovered(connection)
+        for name, at in list(released.items()):
+            carrier = self.directory.get(name)
+            if carrier is None or self._released.get(name) == at:
+                continue
+            if recovery.release(connection, carrier, now) >= recovery.MAX_RELEASED:
+                del released[name]
+        return released
 
     def _record(self, results: Sequence[Result]) -> None:
         with database.transaction() as connection:

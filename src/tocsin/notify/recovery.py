@@ -24,6 +24,9 @@ class Provider(Protocol):
     def carries(self, channel: str, address: str) -> bool: ...
 
 
+#: At most this many are released in one statement.
+MAX_RELEASED = 10_000
+
 _CHANNELS = """
 SELECT c.channel FROM unnest(%s::text[]) AS c(channel)
 WHERE EXISTS (SELECT FROM notify_delivery d
@@ -54,13 +57,14 @@ UPDATE notify_delivery SET due_at = %(now)s, provider_name = %(name)s WHERE id I
     AND (%(ids)s::uuid[] IS NULL OR d.id = ANY(%(ids)s))
     AND NOT EXISTS (SELECT FROM notify_delivery o WHERE o.notification_id = d.notification_id
                     AND o.provider_name = %(name)s AND o.is_permanent)
-  ORDER BY d.id FOR NO KEY UPDATE OF d SKIP LOCKED)
+  ORDER BY d.id LIMIT %(most)s FOR NO KEY UPDATE OF d SKIP LOCKED)
 """
 
 
 def release(connection: Connection, provider: Provider, now: datetime, ids: Sequence[UUID] | None = None) -> int:
     """Makes everything due now that waits and that `provider`, which works again, can carry; of `ids` only, if given.
-    Returns how many. They leave bundled, as everything that was tried before."""
+    Returns how many: where `MAX_RELEASED`, there may be more. They leave bundled, as everything that was tried before.
+    """
     waiting = connection.execute(_ADDRESSES, (list(provider.channels),)).fetchall()
     carried = [(channel, address) for channel, address in waiting if provider.carries(channel, address)]
     if not carried:
@@ -73,6 +77,7 @@ def release(connection: Connection, provider: Provider, now: datetime, ids: Sequ
             "channels": [channel for channel, _ in carried],
             "addresses": [address for _, address in carried],
             "ids": None if ids is None else list(ids),
+            "most": MAX_RELEASED,
         },
     ).rowcount
 
