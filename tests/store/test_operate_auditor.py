@@ -75,18 +75,17 @@ def test_a_first_page_that_nobody_sends_for_a_minute_is_found(desk: Desk) -> Non
     desk.open()
     desk.turn(0)
     assert ids(desk.at(0.9)) == []
-    assert ids(desk.at(1.5)) == ["pages_late"]
+    assert ids(desk.at(1.5)) == ["pages_late", "alerts_unreached"]
 
 
 def test_a_first_page_whose_tries_fail_is_as_late_as_its_first_try_with_the_error(desk: Desk) -> None:
     desk.open()
     desk.turn(0)
-    # Three tries failed; the fourth is due 155 seconds after the first.
     Delivery.objects.filter(is_first=True).update(
-        attempts=3, error="It is down.", due_at=desk.at(0) + 155 * MINUTE / 60
+        attempts=3, error="It is down.", due_at=desk.at(5), late_since=desk.at(0)
     )
-    (found,) = audit(desk.at(2))
-    assert found.id == "pages_late"
+    found, unreached = audit(desk.at(2))
+    assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")
     assert found.detail.endswith("should have left 2 minutes ago. It is down.")
 
 
@@ -96,11 +95,11 @@ def test_a_first_page_that_is_just_being_tried_again_is_as_late_as_one_that_wait
     lease = datetime.now(UTC) + MINUTE
     Delivery.objects.filter(is_first=True).update(status="sending", attempts=1, lease_until=lease)
     assert ids(desk.at(0.9)) == []
-    # The third try, 35 seconds after the first.
-    due_at = desk.at(0) + timedelta(seconds=35)
-    Delivery.objects.filter(is_first=True).update(attempts=3, due_at=due_at, error="It is down.")
-    (found,) = audit(desk.at(2))
-    assert found.id == "pages_late"
+    Delivery.objects.filter(is_first=True).update(
+        attempts=3, due_at=desk.at(1.9), late_since=desk.at(0), error="It is down."
+    )
+    found, unreached = audit(desk.at(2))
+    assert (found.id, unreached.id) == ("pages_late", "alerts_unreached")
     assert found.detail.endswith("should have left 2 minutes ago. It is down.")
 
 

@@ -289,6 +289,16 @@ def acknowledgements_expire(world: World) -> Iterator[str]:
         yield f"#{row['id']} is acknowledged since {row['at']}"
 
 
+def no_page_is_given_up(world: World) -> Iterator[str]:
+    """A page fails for good only where a provider refused it for good, or Tocsin itself failed five times."""
+    for row in world.rows(
+        "SELECT n.id, n.alert_id FROM notify_notification n WHERE n.purpose = 'page' "
+        "AND NOT EXISTS (SELECT FROM notify_delivery d WHERE d.notification_id = n.id "
+        "AND (d.status <> 'failed' OR d.is_permanent OR d.receipt = 'failed' OR d.own_failures >= 5))"
+    ):
+        yield f"the notification {row['id']} about #{row['alert_id']}"
+
+
 def the_end_is_told(world: World) -> Iterator[str]:
     """A policy that ends without an answer hands over, or tells somebody, unless it is to do nothing."""
     for row in world.rows(
@@ -391,6 +401,7 @@ AT_REST: tuple[Promise, ...] = (
     what_is_lifted_holds_nothing_back,
     every_hold_ends,
     acknowledgements_expire,
+    no_page_is_given_up,
     the_end_is_told,
     a_step_pages_whom_it_names,
     the_all_clear_is_told,

@@ -27,7 +27,8 @@ UPDATE notify_delivery d SET due_at = least(d.due_at, w.due_at) FROM waiting w W
 _OF_PROVIDERS = """
 UPDATE notify_delivery SET due_at = %(now)s WHERE id IN (
   SELECT id FROM notify_delivery WHERE status = 'queued' AND due_at > %(now)s
-    AND (reason = ANY(%(reasons)s) OR starts_with(reason, %(paused)s) OR starts_with(reason, %(forward)s))
+    AND (late_since IS NOT NULL OR reason = ANY(%(reasons)s) OR starts_with(reason, %(paused)s)
+         OR starts_with(reason, %(forward)s))
   ORDER BY id FOR NO KEY UPDATE)
 """
 
@@ -38,7 +39,7 @@ def of_person(user_id: int, now: datetime) -> None:
 
 
 def of_providers(now: datetime) -> None:
-    """Messages that wait until a provider takes more."""
+    """Messages that wait until a provider takes more, or until one is back."""
     reasons = [NO_TURN_YET, CAPPED]
     _look(_OF_PROVIDERS, {"now": now, "reasons": reasons, "paused": PAUSED, "forward": BROUGHT_FORWARD})
 

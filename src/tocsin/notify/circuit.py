@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 MOST_FAILURES = 3
 #: So long until it is asked again whether it works; the more often it was found failing, the longer.
 WAITS = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=5))
+#: A provider that does not answer is probed this often while messages wait for it.
+AWAITED_WAIT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Circuit:
     opened_at: datetime | None = None
     retry_at: datetime | None = None
     openings: int = 0
+    #: The last probe failed, and may succeed later.
+    is_silent: bool = False
 
 
 CLOSED = Circuit()
@@ -33,24 +37,31 @@ def worked(circuit: Circuit) -> Circuit:
     return CLOSED
 
 
-def failed(circuit: Circuit, now: datetime) -> Circuit:
-    """After a message that failed by its fault."""
+def failed(circuit: Circuit, now: datetime, *, is_awaited: bool = False) -> Circuit:
+    """After a message that failed by its fault. `is_awaited`: messages wait for the provider's return.
+
+    A provider that succeeds in probes and fails to send is probed less and less often, even while messages wait.
+    """
     counted = replace(circuit, failures=circuit.failures + 1)
+    if circuit.is_open and circuit.is_silent and is_awaited:
+        return replace(counted, retry_at=min(circuit.retry_at or now, now + AWAITED_WAIT))
     if circuit.is_open or counted.failures < MOST_FAILURES:
         return counted
-    return replace(
-        counted, is_open=True, opened_at=now, retry_at=now + _wait(circuit.openings), openings=circuit.openings + 1
-    )
+    wait = AWAITED_WAIT if is_awaited and not circuit.openings else _wait(circuit.openings)
+    return replace(counted, is_open=True, opened_at=now, retry_at=now + wait, openings=circuit.openings + 1)
 
 
 def answered(circuit: Circuit) -> Circuit:
     """After it was asked whether it works, and said so: it is used in its turn, and one failure ends that."""
-    return replace(circuit, is_open=False, opened_at=None, retry_at=None, failures=MOST_FAILURES - 1)
+    return replace(circuit, is_open=False, is_silent=False, opened_at=None, retry_at=None, failures=MOST_FAILURES - 1)
 
 
-def silent(circuit: Circuit, now: datetime) -> Circuit:
-    """After it was asked whether it works, and did not."""
-    return replace(circuit, retry_at=now + _wait(circuit.openings), openings=circuit.openings + 1)
+def silent(circuit: Circuit, now: datetime, *, is_passing: bool = True, is_awaited: bool = False) -> Circuit:
+    """After it was asked whether it works, and did not. `is_passing`: the trouble may pass by itself."""
+    if is_passing and is_awaited:
+        return replace(circuit, is_silent=True, retry_at=now + AWAITED_WAIT)
+    wait = _wait(circuit.openings)
+    return replace(circuit, is_silent=is_passing, retry_at=now + wait, openings=circuit.openings + 1)
 
 
 def _wait(openings: int) -> timedelta:

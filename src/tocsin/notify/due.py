@@ -30,6 +30,9 @@ BROUGHT_FORWARD = "Brought forward"
 #: Why nothing is sent to an address from which somebody wrote STOP.
 OPTED_OUT = "STOP was sent from this number, so it gets no text messages until START is sent from it."
 
+#: An all-clear or a notice that cannot be sent is retried for this long.
+NOTICES_LAST = timedelta(days=1)
+
 #: What is sent by a contact method of a person's, or a group's contact, wherever that leads now.
 _BY_METHOD = frozenset({Purpose.PAGE, Purpose.STILL_ON_IT, Purpose.ALL_CLEAR})
 
@@ -100,6 +103,12 @@ class Due:
     left_at: datetime | None = None
     #: Whether a try of it ended of which it is not known whether it left.
     may_have_left: bool = False
+    #: When it was due, once a try has failed.
+    late_since: datetime | None = None
+    #: Its quick retries are used up.
+    is_exhausted: bool = False
+    #: Failures of Tocsin's own since a provider last failed.
+    own_failures: int = 0
     #: For an all-clear: whether this person's page about the alert left, or may have; and whether one is on its way.
     has_been_paged: bool = False
     is_being_paged: bool = False
@@ -120,6 +129,25 @@ class Due:
     def is_by_unused(self) -> bool:
         """Whether that contact method is used no more."""
         return self.purpose in _BY_METHOD and self.address_now == ""
+
+    @property
+    def is_escalation_notice(self) -> bool:
+        """Whether it tells of an alert's escalation: "Nobody answered"."""
+        return self.purpose is Purpose.NOTICE and bool(self.data.get("heading"))
+
+    def is_lasting(self, now: datetime) -> bool:
+        """Whether it is retried for as long as it matters: a page until its alert ends or somebody answers, an
+        all-clear and a mailed notice for a day. A notice by another channel is mailed instead."""
+        match self.purpose:
+            case Purpose.PAGE:
+                return self.alert is not None
+            case Purpose.ALL_CLEAR:
+                return self.late_since is None or now - self.late_since < NOTICES_LAST
+            case Purpose.NOTICE:
+                is_mail = self.channel == "email"
+                return is_mail and (self.late_since is None or now - self.late_since < NOTICES_LAST)
+            case Purpose.STILL_ON_IT | Purpose.TEST:
+                return False
 
     @property
     def name(self) -> str:
@@ -175,6 +203,8 @@ def verdict(due: Due, now: datetime, problem: Problem) -> Verdict:
             return Cancel(_over(alert))
         if due.purpose is Purpose.PAGE and (stopped := _stopped(due, alert, now)) is not None:
             return stopped
+    if alert is not None and due.is_escalation_notice and due.late_since is not None and alert.status not in LIVE:
+        return Cancel(_over(alert))
     if due.purpose is Purpose.ALL_CLEAR:
         if due.is_being_paged:
             return Wait(PAGE_LEAVING, now + timedelta(seconds=2))

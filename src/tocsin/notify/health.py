@@ -23,15 +23,19 @@ class Note:
     name: str
     at: datetime
     error: str | None = None
+    #: Whether messages wait for the provider's return.
+    is_awaited: bool = False
 
 
 _READ = (
-    "SELECT name, failures, is_open, opened_at, retry_at, openings FROM notify_providerhealth "
+    "SELECT name, failures, is_open, opened_at, retry_at, openings, is_silent FROM notify_providerhealth "
     "WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE"
 )
 _WRITE = """
 UPDATE notify_providerhealth SET failures = %(failures)s, is_open = %(is_open)s, opened_at = %(opened_at)s,
-       retry_at = %(retry_at)s, openings = %(openings)s, worked_at = coalesce(%(worked_at)s, worked_at),
+       retry_at = %(retry_at)s, openings = %(openings)s, is_silent = %(is_silent)s,
+       recovered_at = CASE WHEN is_open AND NOT %(is_open)s THEN %(now)s ELSE recovered_at END,
+       worked_at = coalesce(%(worked_at)s, worked_at),
        failed_at = coalesce(%(failed_at)s, failed_at), error = coalesce(%(error)s, error)
 WHERE name = %(name)s
 """
@@ -48,10 +52,15 @@ def note(connection: Connection, notes: Sequence[Note]) -> list[str]:
     for name, found in by_name.items():
         state = before[name]
         for one in found:
-            state = circuit.worked(state) if one.error is None else circuit.failed(state, one.at)
-        _write(connection, name, state, found)
+            if one.error is None:
+                state = circuit.worked(state)
+            else:
+                state = circuit.failed(state, one.at, is_awaited=one.is_awaited)
+        _write(connection, name, state, found, found[-1].at)
         if state.is_open != before[name].is_open:
             changed.append(name)
+    if any(before[name].is_open for name in changed):
+        database.hint(connection, "outbox")
     return changed
 
 
@@ -66,7 +75,7 @@ def _locked(connection: Connection, names: list[str]) -> dict[str, Circuit]:
     return {row.pop("name"): Circuit(**row) for row in found}
 
 
-def _write(connection: Connection, name: str, state: Circuit, notes: Sequence[Note]) -> None:
+def _write(connection: Connection, name: str, state: Circuit, notes: Sequence[Note], now: datetime) -> None:
     good = [one.at for one in notes if one.error is None]
     bad = [one for one in notes if one.error is not None]
     connection.execute(
@@ -78,6 +87,8 @@ def _write(connection: Connection, name: str, state: Circuit, notes: Sequence[No
             "opened_at": state.opened_at,
             "retry_at": state.retry_at,
             "openings": state.openings,
+            "is_silent": state.is_silent,
+            "now": now,
             "worked_at": max(good, default=None),
             "failed_at": max((one.at for one in bad), default=None),
             "error": (bad[-1].error or "")[:LONGEST_ERROR] if bad else None,
@@ -92,6 +103,14 @@ def passed_over(connection: Connection) -> frozenset[str]:
     )
 
 
+def recovered(connection: Connection) -> dict[str, datetime]:
+    """When the circuit of each provider last closed."""
+    found = connection.execute(
+        "SELECT name, recovered_at FROM notify_providerhealth WHERE recovered_at IS NOT NULL"
+    ).fetchall()
+    return {row[0]: row[1] for row in found}
+
+
 def to_ask(connection: Connection, now: datetime) -> list[str]:
     """Takes, for this node, the providers that are to be asked again whether they work: another finds them later."""
     found = connection.execute(
@@ -103,12 +122,26 @@ def to_ask(connection: Connection, now: datetime) -> list[str]:
     return sorted(row[0] for row in found)
 
 
-def note_asked(connection: Connection, name: str, error: str | None, now: datetime) -> None:
-    """Notes what a provider said when it was asked whether it works."""
+def note_asked(
+    connection: Connection,
+    name: str,
+    error: str | None,
+    now: datetime,
+    *,
+    is_passing: bool = True,
+    is_awaited: bool = False,
+) -> None:
+    """Notes what a provider said when it was asked whether it works. `is_passing`: its trouble may pass by itself;
+    `is_awaited`: messages wait for it."""
     before = _locked(connection, [name])[name]
-    if before.is_open:
-        state = circuit.answered(before) if error is None else circuit.silent(before, now)
-        _write(connection, name, state, [] if error is None else [Note(name, now, error)])
+    if not before.is_open:
+        return
+    if error is None:
+        _write(connection, name, circuit.answered(before), [], now)
+        database.hint(connection, "outbox")
+    else:
+        state = circuit.silent(before, now, is_passing=is_passing, is_awaited=is_awaited)
+        _write(connection, name, state, [Note(name, now, error)], now)
 
 
 def allowances(connection: Connection, limits: Mapping[str, int]) -> dict[str, Allowance]:

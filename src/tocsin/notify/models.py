@@ -137,6 +137,12 @@ class Delivery(models.Model):
     delivered_at = models.DateTimeField(null=True)
     #: When a try ended of which nobody knows whether the message left.
     unknown_at = models.DateTimeField(null=True)
+    #: When it was due, once a try has failed; NULL before. Copied to the deliveries that follow it.
+    late_since = models.DateTimeField(null=True)
+    #: The quick retries are used up: administrators know, and it is retried every few minutes.
+    is_exhausted = models.BooleanField(default=False, db_default=False)
+    #: Failures of Tocsin's own since a provider last failed.
+    own_failures = models.SmallIntegerField(default=0, db_default=0)
     #: When it was cancelled, or failed for good.
     ended_at = models.DateTimeField(null=True)
     #: The provider's own id of the message, for receipts.
@@ -161,6 +167,16 @@ class Delivery(models.Model):
             models.Index(fields=("lease_until",), condition=Q(status="sending"), name="notify_delivery_lease"),
             # What waits for one address, so that it leaves bundled.
             models.Index(fields=("address",), condition=Q(status="queued"), name="notify_delivery_waiting"),
+            # What is retried: it leaves as soon as a provider of its channel is back. Hardly ever any.
+            models.Index(
+                fields=("channel", "address"),
+                condition=Q(status="queued", late_since__isnull=False),
+                name="notify_delivery_late",
+            ),
+            # Pages that failed: alerts that reached nobody.
+            models.Index(
+                fields=("alert",), condition=Q(status="failed", purpose="page"), name="notify_delivery_failed"
+            ),
             # The deliveries of an alert.
             models.Index(fields=("alert", "id"), name="notify_delivery_alert"),
         )

@@ -14,8 +14,9 @@ from datetime import datetime
 from uuid import UUID
 
 from tocsin.core import clock, database, ids
+from tocsin.core.database import Connection
 from tocsin.core.in_flight import InFlight
-from tocsin.notify import awaited, health, leases, pause
+from tocsin.notify import awaited, health, leases, pause, recovery
 from tocsin.notify.claim import Claimed, Job, claim
 from tocsin.notify.providers import Directory
 from tocsin.notify.record import mark_sent, record
@@ -53,6 +54,8 @@ class Outbox:
             salvage=_mark_sent,
         )
         self._silences = awaited.Silences()
+        #: When each provider recovered whose messages this process has released.
+        self._released: dict[str, datetime] = {}
 
     def turn(self) -> bool:
         """Claims and begins to send what is due; True when there may be more at once. Never waits for a send."""
@@ -101,7 +104,8 @@ class Outbox:
         busy = Counter(job.provider for job in self.in_flight.jobs())
         with database.transaction() as connection:
             self.directory.refresh(connection)
-            return claim(
+            released = self._release(connection, now)
+            claimed = claim(
                 connection,
                 self.directory,
                 busy,
@@ -110,6 +114,19 @@ class Outbox:
                 now=now,
                 pause=pause.current(connection, now),
             )
+        self._released = released
+        return claimed
+
+    def _release(self, connection: Connection, now: datetime) -> dict[str, datetime]:
+        """Releases what waits for providers that have recovered. Returns when each did that has released everything."""
+        released = health.recovered(connection)
+        for name, at in list(released.items()):
+            carrier = self.directory.get(name)
+            if carrier is None or self._released.get(name) == at:
+                continue
+            if recovery.release(connection, carrier, now) >= recovery.MAX_RELEASED:
+                del released[name]
+        return released
 
     def _record(self, results: Sequence[Result]) -> None:
         with database.transaction() as connection:

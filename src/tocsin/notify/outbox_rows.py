@@ -176,7 +176,8 @@ _MEANT = """a.id = (SELECT CASE WHEN m.status = 'merged' THEN m.merged_into_id E
 _FACTS = """
 SELECT d.id, d.notification_id, d.channel, d.address, d.purpose, d.queued_at, d.due_at, d.user_id, d.attempts,
        d.provider_name, d.is_first, d.reason AS waited, n.label, n.reason AS why, n.data,
-       d.unknown_at IS NOT NULL AS may_have_left, CASE WHEN n.data ? 'held_from' THEN u.contact_rules END AS quiet,
+       d.unknown_at IS NOT NULL AS may_have_left, d.late_since, d.is_exhausted, d.own_failures,
+       CASE WHEN n.data ? 'held_from' THEN u.contact_rules END AS quiet,
        coalesce(nullif(u.name, ''), u.username, '') AS user_name, coalesce(u.time_zone, 'UTC') AS time_zone,
        coalesce(u.language, '') AS language,
        coalesce((SELECT m.address FROM people_contactmethod m WHERE m.user_id = d.user_id AND m.channel = d.channel

@@ -18,6 +18,10 @@ class ProviderHealth(models.Model):
     opened_at = models.DateTimeField(null=True)
     #: When it is asked again whether it works.
     retry_at = models.DateTimeField(null=True)
+    #: Its last probe failed, and may succeed later.
+    is_silent = models.BooleanField(default=False, db_default=False)
+    #: When its circuit last closed: what waits for it is retried from then on.
+    recovered_at = models.DateTimeField(null=True)
     #: How often it has been found failing on end, which makes the waits longer.
     openings = models.PositiveIntegerField(default=0, db_default=0)
     worked_at = models.DateTimeField(null=True)

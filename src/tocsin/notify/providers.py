@@ -20,8 +20,8 @@ from django.utils.text import slugify
 
 from tocsin.core import config, configuration, database, named_secrets, settings_store
 from tocsin.core.database import Connection
-from tocsin.core.errors import Permanent, TocsinError
-from tocsin.notify import health
+from tocsin.core.errors import Permanent, Temporary, TocsinError
+from tocsin.notify import health, recovery
 from tocsin.notify.channels import common
 from tocsin.notify.channels.callbacks import Listener
 from tocsin.notify.channels.contract import Account, ProviderKind, Sender
@@ -179,14 +179,17 @@ class Directory:
         for name in names:
             carrier = self.get(name)
             error: str | None = None
+            is_passing = True
             if carrier is not None:
                 try:
                     carrier.sender.verify()
                 except TocsinError as trouble:
-                    error = carrier.masked(str(trouble))
+                    error, is_passing = carrier.masked(str(trouble)), isinstance(trouble, Temporary)
             # One that is in use no more keeps nobody waiting, and nothing is known of it.
             with database.transaction() as connection:
-                health.note_asked(connection, name, error, now())
+                asked_at = now()
+                awaited = recovery.awaited_channels(connection, carrier.channels if carrier else (), asked_at)
+                health.note_asked(connection, name, error, asked_at, is_passing=is_passing, is_awaited=bool(awaited))
                 self._passed_over = health.passed_over(connection)
 
     def _is_news(self, note: health.Note) -> bool:

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from tocsin.core import database, ids, metrics
 from tocsin.core.database import Connection
-from tocsin.notify import awaited, failures, health, sandbox
+from tocsin.notify import awaited, failures, health, recovery, sandbox
 from tocsin.notify.due import NOT_AGAIN, Due
 from tocsin.notify.providers import SANDBOX, Directory
-from tocsin.notify.retries import FAULTS, FINAL, UNCERTAIN, Again, Failure, GiveUp, Tried, after
+from tocsin.notify.retries import FAULTS, FINAL, OWN, UNCERTAIN, Again, Failure, GiveUp, Tried, after
 from tocsin.notify.sending import Accepted, Failed, Result
 from tocsin.notify.states import Purpose
 
@@ -50,7 +50,10 @@ def record(
     for result in results:
         came_of_it = "sent" if isinstance(result.outcome, Accepted) else "failed"
         metrics.count_delivery(result.job.bundle.lead.channel, came_of_it, len(result.job.ids))
-    _note_health(connection, directory, results)
+    failed = [result for result in results if isinstance(result.outcome, Failed)]
+    recovered = health.recovered(connection) if failed else {}
+    _note_health(connection, directory, [result for result in results if not _is_stale(result, recovered)])
+    _release_stale(connection, directory, failed)
     alert_ids = {due.alert.id for result in results for due in result.job.bundle.members if due.alert is not None}
     if alert_ids:
         database.hint(connection, "alerts", *(f"alert:{number}" for number in sorted(alert_ids)[:_MOST_NAMED]))
@@ -124,17 +127,45 @@ def _note(due: Due, result: Result) -> str:
 
 def _note_health(connection: Connection, directory: Directory, results: Sequence[Result]) -> None:
     """Last in the transaction: those rows are every node's."""
+    if not results:
+        return
     notes = []
+    failed = {result.job.bundle.lead.channel for result in results if isinstance(result.outcome, Failed)}
+    awaited_channels = recovery.awaited_channels(connection, failed, max(result.at for result in results))
     for result in results:
         if result.job.carrier is None:
             continue
         if isinstance(result.outcome, Failed):
             if result.outcome.failure in FAULTS and not result.job.carrier.kind.has_many_servers:
-                notes.append(health.Note(result.job.provider, result.at, result.outcome.error))
+                is_awaited = not awaited_channels.isdisjoint(result.job.carrier.channels)
+                notes.append(health.Note(result.job.provider, result.at, result.outcome.error, is_awaited))
         elif result.job.bundle.lead.channel not in result.job.carrier.receipts:
             # Of one that reports, only a message that has arrived says that it works.
             notes.append(health.Note(result.job.provider, result.at))
     directory.note(connection, notes)
+
+
+def _is_stale(result: Result, recovered: Mapping[str, datetime]) -> bool:
+    """Whether a try failed that began before its provider recovered: it says nothing of how the provider does now."""
+    began_at = result.began_at or result.at
+    is_failed = isinstance(result.outcome, Failed)
+    # A moment to come is one of a clock that was set back.
+    return is_failed and began_at < recovered.get(result.job.provider, began_at) <= result.at
+
+
+def _release_stale(connection: Connection, directory: Directory, failed: Sequence[Result]) -> None:
+    """Has what failed leave at once where a provider has recovered since the try began: the release that came with the
+    recovery did not see it. `_note_health` has locked the providers' rows: a recovery is either seen here, or sees
+    these rows."""
+    if not failed:
+        return
+    recovered = health.recovered(connection)
+    for result in failed:
+        began_at, lead = result.began_at or result.at, result.job.bundle.lead
+        for carrier in directory.carriers(lead.channel, lead.address):
+            if began_at < recovered.get(carrier.name, began_at) <= result.at:
+                recovery.release(connection, carrier, result.at, result.job.ids)
+                break
 
 
 def mark_sent(connection: Connection, result: Result) -> None:
@@ -158,17 +189,20 @@ _UPDATE = """
 UPDATE notify_delivery d
 SET status = t.status, due_at = coalesce(t.due_at, d.due_at), error = t.error, reason = t.reason,
     is_permanent = t.is_permanent, ended_at = t.ended_at, unknown_at = coalesce(t.unknown_at, d.unknown_at),
+    late_since = coalesce(d.late_since, least(d.due_at, t.at)), is_exhausted = d.is_exhausted OR t.is_exhausted,
+    own_failures = CASE WHEN t.is_own THEN d.own_failures + 1 ELSE 0 END, provider_name = t.provider,
     lease_until = NULL, leased_by = ''
 FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::boolean[], %s::timestamptz[],
-            %s::timestamptz[])
-     AS t(id, status, due_at, error, reason, is_permanent, ended_at, unknown_at)
+            %s::timestamptz[], %s::timestamptz[], %s::boolean[], %s::boolean[], %s::text[])
+     AS t(id, status, due_at, error, reason, is_permanent, ended_at, unknown_at, at, is_exhausted, is_own, provider)
 WHERE d.id = t.id
 """
 _NEXT = """
 INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, integration_id, channel, address, purpose,
-                             is_first, status, provider_name, reason, queued_at, due_at)
+                             is_first, status, provider_name, reason, queued_at, due_at, late_since, is_exhausted,
+                             own_failures)
 SELECT t.id, d.notification_id, d.alert_id, d.user_id, d.integration_id, d.channel, d.address, d.purpose, d.is_first,
-       'queued', t.provider, t.reason, t.at, t.due_at
+       'queued', t.provider, t.reason, t.at, t.due_at, d.late_since, d.is_exhausted, d.own_failures
 FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
      AS t(id, previous, provider, reason, at, due_at)
 JOIN notify_delivery d ON d.id = t.previous
@@ -183,8 +217,14 @@ class Step:
     status: str
     reason: str
     due_at: datetime | None = None
+    #: The provider of the delivery that follows it.
     next_provider: str = ""
+    #: The provider of its own next try, where that is another.
+    turned_to: str = ""
+    #: No provider is left.
     is_over: bool = False
+    #: The quick retries are used up.
+    is_exhausted: bool = False
 
 
 def record_troubles(
@@ -200,27 +240,36 @@ def record_troubles(
     held = {row[0]: row[1] for row in connection.execute(_LOCK, ([t.due.id for t in troubles], node)).fetchall()}
     troubles = [trouble for trouble in troubles if trouble.due.id in held]
     tried = tried_of(connection, {trouble.due.notification_id for trouble in troubles})
-    steps = [
-        step(
-            trouble,
-            held[trouble.due.id],
-            tried.get(trouble.due.notification_id, {}),
-            [carrier.name for carrier in directory.carriers(trouble.due.channel, trouble.due.address)],
-            jitter(),
+    # What failed together is retried together, and so leaves bundled again.
+    shared: dict[tuple[int | None, str, str], float] = {}
+    steps = []
+    for trouble in troubles:
+        key = (trouble.due.user_id, trouble.due.channel, trouble.due.address)
+        if key not in shared:
+            shared[key] = jitter()
+        steps.append(
+            step(
+                trouble,
+                held[trouble.due.id],
+                tried.get(trouble.due.notification_id, {}),
+                [carrier.name for carrier in directory.carriers(trouble.due.channel, trouble.due.address)],
+                shared[key],
+            )
         )
-        for trouble in troubles
-    ]
     follow(connection, steps)
 
 
 def follow(connection: Connection, steps: Sequence[Step]) -> None:
-    """Writes what becomes of failed deliveries, tells of those that were given up, and lets the person's next way
-    begin."""
+    """Writes what becomes of failed deliveries, tells of those that were given up or failed for minutes, and lets the
+    person's next way begin."""
     _write(connection, steps)
-    given_up = [step.trouble for step in steps if step.is_over]
-    failures.tell(connection, given_up)
-    for trouble in given_up:
+    told = [step.trouble for step in steps if step.is_over or (step.is_exhausted and not step.trouble.due.is_exhausted)]
+    failures.tell(connection, told)
+    for trouble in told:
         awaited.move_on(connection, [trouble.due.id], awaited.FAILED, trouble.at)
+    waiting = {step.trouble.due.id: step.trouble.at for step in steps if step.status == "queued"}
+    if waiting:
+        recovery.drop_repeats(connection, waiting.keys(), max(waiting.values()))
     if any(step.next_provider or step.due_at is not None for step in steps):
         database.hint(connection, "outbox")
 
@@ -248,27 +297,45 @@ def step(trouble: Trouble, withdrawn: str, tried: Mapping[str, Tried], providers
         names = [trouble.provider]
     current = tried.get(trouble.provider, Tried(1))
     known = {**tried, trouble.provider: Tried(current.tries, failed.failure in FINAL)}
-    following = after(failed.failure, trouble.provider, known, names, jitter=jitter, retry_after=failed.retry_after)
+    following = after(
+        failed.failure,
+        trouble.provider,
+        known,
+        names,
+        jitter=jitter,
+        retry_after=failed.retry_after,
+        is_lasting=due.is_lasting(trouble.at),
+        is_exhausted=due.is_exhausted,
+        own_failures=due.own_failures + 1 if failed.failure in OWN else 0,
+    )
     # Whoever tests a contact method is looking at the page, and wants to know now.
     if isinstance(following, Again) and following.delay and due.purpose is Purpose.TEST:
         following = GiveUp()
     match following:
         case GiveUp():
             return Step(trouble, "failed", _given_up(trouble, current.tries, names), is_over=True)
-        case Again(provider, delay) if provider == trouble.provider:
-            return Step(trouble, "queued", _again(failed, current.tries), due_at=trouble.at + delay)
-        case Again(provider, delay):
+        case Again(provider, delay, is_exhausted) if provider == trouble.provider or (
+            # In hours of an outage each try would else leave a row behind. What a provider refused for good stays.
+            is_exhausted and delay and failed.failure not in FINAL
+        ):
+            reason = _again(due, failed, current.tries, is_exhausted=is_exhausted)
+            return Step(trouble, "queued", reason, trouble.at + delay, turned_to=provider, is_exhausted=is_exhausted)
+        case Again(provider, delay, is_exhausted):
             reason = f"{trouble.provider or 'Tocsin'} could not send it; {provider} takes over."
-            return Step(trouble, "failed", reason, due_at=trouble.at + delay, next_provider=provider)
+            return Step(
+                trouble, "failed", reason, trouble.at + delay, next_provider=provider, is_exhausted=is_exhausted
+            )
 
 
-def _again(failed: Failed, tries: int) -> str:
+def _again(due: Due, failed: Failed, tries: int, *, is_exhausted: bool) -> str:
     times = f"{tries} {'try' if tries == 1 else 'tries'} failed"
     match failed.failure:
         case Failure.LOST:
             return "The process that was sending it stopped, and whether it left is not known: it is sent again."
         case Failure.UNKNOWN:
             return f"{times}; whether it left is not known: it is sent again."
+        case _ if is_exhausted and due.purpose is Purpose.PAGE:
+            return f"{times}; it is retried until somebody answers."
         case _:
             return f"{times}; it is tried again."
 
@@ -297,6 +364,10 @@ def _write(connection: Connection, steps: Sequence[Step]) -> None:
             [step.trouble.failed.failure in FINAL for step in steps],
             [None if step.status == "queued" else step.trouble.at for step in steps],
             [step.trouble.at if step.trouble.failed.failure in UNCERTAIN else None for step in steps],
+            [step.trouble.at for step in steps],
+            [step.is_exhausted for step in steps],
+            [step.trouble.failed.failure in OWN for step in steps],
+            [step.turned_to or step.trouble.provider for step in steps],
         ),
     )
     following = [step for step in steps if step.next_provider]

@@ -1,8 +1,9 @@
 """What follows a try that failed: another try, another provider, or the end. Pure.
 
 The next provider takes over at once. When all have failed, those whose trouble may pass are tried again, in their
-order, 5, 30, 120 and 300 seconds apart: five tries of each within about ten minutes. An outcome that is unknown counts
-as failed, so that it is sent again: two are better than none.
+order, 5, 30, 120 and 300 seconds apart: five tries of each within about ten minutes. After those a message that lasts,
+such as a page about an alert that nobody has answered, is retried every five minutes, by one provider after the other;
+any other is given up. An outcome that is unknown counts as failed, so that it is sent again: two are better than none.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Failure(StrEnum):
     LOST = "lost"
 
 
+#: Tocsin's own faults. Five of them end a message: it may be what breaks the process.
+OWN = frozenset({Failure.BROKEN, Failure.LOST})
 #: It may have left all the same.
 UNCERTAIN = frozenset({Failure.UNKNOWN, Failure.LOST})
 #: Not tried again by the same provider.
@@ -59,6 +62,8 @@ class Again:
 
     provider: str
     delay: timedelta
+    #: The quick retries are used up.
+    is_exhausted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +82,43 @@ def after(
     *,
     jitter: float,
     retry_after: timedelta | None = None,
+    is_lasting: bool = False,
+    is_exhausted: bool = False,
+    own_failures: int = 0,
 ) -> Next:
-    """What to do after `current` failed. `tried` counts that try too; `jitter` is between 0 and 1."""
-    if failure is Failure.LOST:
+    """What to do after `current` failed. `tried` counts that try too; `jitter` is between 0 and 1.
+
+    `is_lasting`: the message is retried for as long as it matters; `is_exhausted`: its quick retries are used up.
+    `own_failures` counts the failures of Tocsin's own, this one included.
+    """
+    goes_on = is_lasting and own_failures < MOST_TRIES
+    if failure is Failure.LOST and (goes_on or tried[current].tries < MOST_TRIES):
         # The node's fault, not the provider's; and the lease has taken its ten seconds already.
-        return Again(current, timedelta()) if tried[current].tries < MOST_TRIES else GiveUp()
+        return Again(current, timedelta(), is_exhausted)
+    if failure is Failure.LOST:
+        return GiveUp()
     for name in providers:
         if name not in tried:
-            return Again(name, timedelta())
+            return Again(name, timedelta(), is_exhausted)
     open_ones = [name for name in providers if name in tried and not tried[name].is_permanent]
-    left = [name for name in open_ones if tried[name].tries < MOST_TRIES]
+    left = [name for name in open_ones if tried[name].tries < MOST_TRIES] if not is_exhausted else []
     if not left:
-        return GiveUp()
+        return _much_later(current, open_ones, jitter, retry_after) if goes_on and open_ones else GiveUp()
     chosen = min(left, key=lambda name: (tried[name].tries, left.index(name)))
     if tried[chosen].tries < max(tried[name].tries for name in open_ones):
         # This round began with another provider: its wait is over.
         return Again(chosen, timedelta())
-    delay = DELAYS[tried[chosen].tries - 1] * (1 + JITTER * jitter)
-    if retry_after is not None and chosen == current:
-        delay = max(delay, min(retry_after, LONGEST_DELAY))
+    delay = _delay(DELAYS[tried[chosen].tries - 1], jitter, retry_after if chosen == current else None)
     return Again(chosen, delay)
+
+
+def _much_later(current: str, providers: Sequence[str], jitter: float, retry_after: timedelta | None) -> Again:
+    """The provider after `current`, round robin."""
+    place = providers.index(current) + 1 if current in providers else 0
+    chosen = providers[place % len(providers)]
+    return Again(chosen, _delay(DELAYS[-1], jitter, retry_after if chosen == current else None), is_exhausted=True)
+
+
+def _delay(least: timedelta, jitter: float, retry_after: timedelta | None) -> timedelta:
+    delay = least * (1 + JITTER * jitter)
+    return delay if retry_after is None else max(delay, min(retry_after, LONGEST_DELAY))

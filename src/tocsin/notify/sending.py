@@ -53,11 +53,14 @@ class Result:
     job: Job
     outcome: Accepted | Failed
     at: datetime
+    #: When the try began; None where nobody knows.
+    began_at: datetime | None = None
 
 
 def send(job: Job, now: Callable[[], datetime]) -> Result:
     """Never raises: whatever goes wrong is a result. `now` is asked before the message is made and when it has gone."""
-    return Result(job, _outcome(job, now()), now())
+    began_at = now()
+    return Result(job, _outcome(job, began_at), now(), began_at)
 
 
 def _outcome(job: Job, now: datetime) -> Accepted | Failed:

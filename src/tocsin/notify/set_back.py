@@ -29,7 +29,9 @@ WITH waiting AS (
   UPDATE notify_notification n SET data = n.data || jsonb_build_object(%(held)s::text, w.held_from - %(by)s)
   FROM waiting w WHERE n.id = w.notification_id AND w.held_from > %(now)s
 )
-UPDATE notify_delivery d SET due_at = CASE
+UPDATE notify_delivery d SET
+  late_since = CASE WHEN d.late_since > %(now)s THEN d.late_since - %(by)s ELSE d.late_since END,
+  due_at = CASE
     WHEN w.held_from IS NULL THEN d.due_at - %(by)s
     WHEN w.held_from > %(now)s THEN least(d.due_at, greatest(%(now)s, w.held_from - %(by)s))
     ELSE %(now)s END

@@ -48,6 +48,8 @@ class Facts:
     run: Waiting | None = None
     #: The oldest first page that has not left, while none about its alert has.
     page: Waiting | None = None
+    #: Open alerts about which no page has left although one was due a minute ago.
+    unreached: Several = Several()
     #: The oldest message that is not decided.
     message: Waiting | None = None
     #: Live alerts that no timer will bring up again, and that do not say why.
@@ -80,6 +82,7 @@ def judge(facts: Facts) -> tuple[Found, ...]:
         *_loops(facts),
         *_run(facts),
         *_page(facts),
+        *_unreached(facts),
         *_message(facts),
         *_forgotten(facts),
         *_stuck(facts),
@@ -123,6 +126,18 @@ def _page(facts: Facts) -> Iterator[Found]:
             "Pages are late",
             f"The first page about alert #{facts.page.alert_id} should have left {durations.say(late)} ago.{why}",
             "Look at the providers, and call whoever is on call by hand meanwhile.",
+        )
+
+
+def _unreached(facts: Facts) -> Iterator[Found]:
+    if facts.unreached.count:
+        what, are = _alerts(facts.unreached)
+        about = "it" if facts.unreached.count == 1 else "them"
+        yield Found(
+            "alerts_unreached",
+            "Alerts have reached nobody",
+            f"{what} {are} open, and no page about {about} has left although one was due.",
+            "Call whoever is on call by hand. Look at the providers, and at those people's contact methods.",
         )
 
 

@@ -15,13 +15,13 @@ from tocsin.core import database
 from tocsin.core.database import Connection
 from tocsin.escalation.loop import STUCK_AFTER
 from tocsin.inbound.committer import Waiting
-from tocsin.operate import presence, standing
+from tocsin.operate import facts, presence, standing
 
 
 def of_database(connection: Connection, now: datetime) -> list[Metric]:
     """What the database knows at `now`."""
     return [
-        *_alerts(connection),
+        *_alerts(connection, now),
         *_runs(connection, now),
         *_outbox(connection, now),
         *_messages(connection, now),
@@ -48,12 +48,14 @@ def of_queue(waiting: Waiting) -> Iterator[Metric]:
     yield _gauge("tocsin_queue_oldest_seconds", "How long the first of them has waited.", waiting.seconds)
 
 
-def _alerts(connection: Connection) -> Iterator[Metric]:
+def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
     found = connection.execute(
         "SELECT status, count(*) FROM alerts_alert WHERE status = ANY(%s) GROUP BY status", (sorted(LIVE),)
     ).fetchall()
     counts = {str(status): 0 for status in sorted(LIVE)} | dict(found)
     yield _labelled("tocsin_alerts", "Live alerts by status.", "status", counts.items())
+    unreached = facts.unreached(connection, now).count
+    yield _gauge("tocsin_alerts_unreached", "Open alerts about which no page has left although one was due.", unreached)
 
 
 def _runs(connection: Connection, now: datetime) -> Iterator[Metric]:

@@ -72,6 +72,43 @@ def test_when_the_provider_is_gone_another_takes_over() -> None:
     assert after(Failure.TEMPORARY, "Gone", {"Gone": Tried(1)}, [], jitter=0) == GiveUp()
 
 
+def _later(current: str, providers: list[str], jitter: float = 0.0, *, own_failures: int = 0) -> object:
+    """What follows when a lasting message's quick retries are used up."""
+    tried = {name: Tried(MOST_TRIES) for name in providers}
+    failure = Failure.BROKEN if own_failures else Failure.TEMPORARY
+    return after(
+        failure, current, tried, providers, jitter=jitter, is_lasting=True, is_exhausted=True, own_failures=own_failures
+    )
+
+
+def test_a_lasting_message_is_retried_every_five_minutes_in_turns() -> None:
+    tried = {"A": Tried(MOST_TRIES), "B": Tried(MOST_TRIES)}
+    first = after(Failure.TEMPORARY, "B", tried, ["A", "B"], jitter=0, is_lasting=True)
+    assert first == Again("A", DELAYS[-1], is_exhausted=True)
+    assert _later("A", ["A", "B"]) == Again("B", DELAYS[-1], is_exhausted=True)
+    assert _later("B", ["A", "B"], 1.0) == Again("A", DELAYS[-1] * (1 + JITTER), is_exhausted=True)
+
+
+def test_a_lasting_message_ends_when_every_provider_refused_it() -> None:
+    tried = {"A": Tried(1, is_permanent=True), "B": Tried(9, is_permanent=True)}
+    assert after(Failure.PERMANENT, "B", tried, ["A", "B"], jitter=0, is_lasting=True, is_exhausted=True) == GiveUp()
+
+
+def test_a_lasting_message_ends_after_five_failures_of_tocsin_itself() -> None:
+    assert isinstance(_later("A", ["A"], own_failures=MOST_TRIES - 1), Again)
+    assert _later("A", ["A"], own_failures=MOST_TRIES) == GiveUp()
+    lost = after(
+        Failure.LOST, "A", {"A": Tried(40)}, ["A"], jitter=0, is_lasting=True, is_exhausted=True, own_failures=1
+    )
+    assert lost == Again("A", timedelta(), is_exhausted=True)
+
+
+def test_a_lasting_message_goes_by_a_new_provider_at_once() -> None:
+    tried = {"A": Tried(30)}
+    found = after(Failure.TEMPORARY, "A", tried, ["A", "New"], jitter=0, is_lasting=True, is_exhausted=True)
+    assert found == Again("New", timedelta(), is_exhausted=True)
+
+
 _names = st.lists(st.sampled_from("ABCD"), min_size=1, max_size=4, unique=True)
 _failures = st.sampled_from([Failure.TEMPORARY, Failure.UNKNOWN, Failure.PERMANENT, Failure.BROKEN])
 

@@ -316,6 +316,40 @@ def test_a_provider_is_passed_over_after_three_failures_on_end_and_longer_each_t
     assert circuit.worked(state) == Circuit()
 
 
+def _opened(state: Circuit, *, is_awaited: bool) -> Circuit:
+    for _ in range(circuit.MOST_FAILURES):
+        state = circuit.failed(state, NOW, is_awaited=is_awaited)
+    assert state.is_open
+    return state
+
+
+def test_a_silent_provider_is_probed_every_five_seconds_while_messages_wait() -> None:
+    state = _opened(Circuit(), is_awaited=True)
+    for _ in range(10):
+        assert state.retry_at == NOW + timedelta(seconds=5)
+        state = circuit.silent(state, NOW, is_awaited=True)
+
+
+def test_a_message_that_begins_to_wait_brings_the_probe_forward() -> None:
+    state = circuit.silent(_opened(Circuit(), is_awaited=False), NOW)
+    assert state.retry_at == NOW + timedelta(minutes=1)
+    assert circuit.failed(state, NOW, is_awaited=True).retry_at == NOW + timedelta(seconds=5)
+
+
+def test_a_provider_that_only_answers_probes_is_probed_less_and_less() -> None:
+    state = _opened(Circuit(), is_awaited=True)
+    for minutes in (1, 2, 5, 5):
+        state = circuit.failed(circuit.answered(state), NOW, is_awaited=True)
+        assert state.retry_at == NOW + timedelta(minutes=minutes)
+        assert circuit.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
+
+
+def test_a_probe_that_is_refused_for_good_is_not_repeated_soon() -> None:
+    state = circuit.silent(_opened(Circuit(), is_awaited=True), NOW, is_passing=False, is_awaited=True)
+    assert state.retry_at == NOW + timedelta(minutes=1)
+    assert circuit.failed(state, NOW, is_awaited=True).retry_at == state.retry_at
+
+
 @examples(60)
 @given(st.integers(1, 6000), st.lists(st.integers(0, 90), max_size=20))
 def test_no_more_leaves_in_any_minute_than_the_limit_and_ten_seconds_worth(limit: int, gaps: list[int]) -> None:

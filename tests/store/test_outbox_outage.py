@@ -1,0 +1,284 @@
+"""A provider is down for long: no page is given up, all of them leave when it is back, and alarms are red meanwhile."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.doubles.http import http_double
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.store.escalating import Desk, wired
+from tests.store.people import ACTOR
+from tests.store.sending import allow_loopback, provider
+from tocsin.alerts.models import Alert
+from tocsin.alerts.orders import Acknowledge, Close, Hold
+from tocsin.alerts.reactors import PagingMode
+from tocsin.alerts.states import Via
+from tocsin.core import database
+from tocsin.core.ids import uuid7
+from tocsin.notify.claim import claim
+from tocsin.notify.models import Delivery, Pause, ProviderHealth
+from tocsin.notify.outbox import Outbox
+from tocsin.notify.record import record
+from tocsin.notify.retries import Failure
+from tocsin.notify.sending import Failed, Result
+from tocsin.operate import auditor, gauges
+from tocsin.operate.auditor import Auditor
+from tocsin.operate.checks import running
+from tocsin.operate.finding import Finding
+from tocsin.operate.models import Audit
+from tocsin.operate.presence import Presence
+from tocsin.people import commands as people
+from tocsin.people.models import ContactMethod
+from tocsin.web.home import troubles
+
+pytestmark = pytest.mark.usefixtures("database")
+
+#: In seconds: how far the clock moves at a time. The loop of providers runs that often; in an outage less will do.
+STEP = 5
+STEP_WHILE_DOWN = 15
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+@dataclass
+class Outage:
+    """A service desk whose only provider is a mail server that comes and goes. Time is in seconds."""
+
+    desk: Desk
+    port: int
+    seconds: float = 0.0
+    alerts: list[int] = field(default_factory=list)
+    box: Outbox = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.box = Outbox(now=lambda: self.now, jitter=lambda: 1.0)
+
+    @property
+    def now(self) -> datetime:
+        return self.desk.start + timedelta(seconds=self.seconds)
+
+    @contextmanager
+    def mail_server(self) -> Iterator[SmtpDouble]:
+        with smtp_double(port=self.port) as double:
+            yield double
+
+    def open(self, **paging: object) -> int:
+        self.alerts.append(self.desk.open(self.seconds / 60, **paging))  # type: ignore[arg-type]
+        return self.alerts[-1]
+
+    def run_loops(self) -> None:
+        self.desk.turn(self.seconds / 60)
+        self.box.ask_providers()
+        while self.box.turn():
+            self.box.in_flight.settle()
+        self.box.settle()
+
+    def pass_until(self, seconds: float, *, step: float = STEP, opening_every: int = 0) -> None:
+        while self.seconds < seconds:
+            self.seconds = min(self.seconds + step, seconds)
+            if opening_every and not self.seconds % opening_every:
+                self.open()
+            self.run_loops()
+
+    def audit(self) -> list[str]:
+        with database.transaction() as connection:
+            return [found.id for found in auditor.audit(connection, self.now)]
+
+    def gauge(self, name: str) -> float:
+        with database.transaction() as connection:
+            metrics = gauges.of_database(connection, self.now)
+        return next(sample.value for one in metrics for sample in one.samples if sample.name == name)
+
+    def unreached(self) -> set[int]:
+        sent = Delivery.objects.filter(purpose="page", status__in=("sent", "delivered"))
+        return set(self.alerts) - set(sent.values_list("alert_id", flat=True))
+
+    def pages(self, alert: int) -> list[str]:
+        return list(
+            Delivery.objects.filter(alert=alert, purpose="page").order_by("id").values_list("status", flat=True)
+        )
+
+
+@pytest.fixture
+def outage(database: str, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
+    with ExitStack() as stack:
+        stack.enter_context(wired())
+        desk = Desk(now)
+        # A text without a provider would be kept in the sandbox, as sent.
+        ContactMethod.objects.exclude(channel="email").delete()
+        port = free_port()
+        allow_loopback(monkeypatch, smtp_url=f"smtp://127.0.0.1:{port}", email_from="Tocsin <tocsin@example.org>")
+        made = Outage(desk, port)
+        stack.callback(made.box.close)
+        yield made
+
+
+@pytest.mark.parametrize("minutes", [20, 60])
+def test_every_page_leaves_within_30_seconds_after_an_outage(outage: Outage, minutes: int) -> None:
+    outage.open()
+    outage.run_loops()
+    outage.pass_until(60 * minutes, step=STEP_WHILE_DOWN, opening_every=60)
+    assert len(outage.unreached()) == len(outage.alerts) == minutes + 1
+    assert {"pages_late", "alerts_unreached"} <= set(outage.audit())
+    # The newest has been due for less than a minute.
+    assert outage.gauge("tocsin_alerts_unreached") == minutes
+    with outage.mail_server() as mails:
+        outage.pass_until(60 * minutes + 30)
+        assert outage.unreached() == set()
+        assert Delivery.objects.filter(purpose="notice").exclude(status="sent").count() == 0
+        assert outage.audit() == []
+        assert outage.gauge("tocsin_alerts_unreached") == 0
+        assert len(mails.mails) < 30, "what waited leaves bundled"
+        assert any("Nobody answered" in subject for subject in mails.subjects)
+
+
+def test_ten_thousand_waiting_pages_leave_in_one_round_bundled(outage: Outage) -> None:
+    with database.transaction() as connection:
+        connection.execute(
+            _MANY, {"now": outage.now, "user": outage.desk.users["bob"].pk, "name": "SMTP (environment)"}
+        )
+    ProviderHealth.objects.create(
+        name="SMTP (environment)", failures=99, is_open=True, is_silent=True, retry_at=outage.now, openings=1
+    )
+    with outage.mail_server() as mails:
+        outage.seconds = 5
+        outage.run_loops()
+    assert set(Delivery.objects.values_list("status", flat=True)) == {"sent"}
+    assert len(mails.mails) == 34, "300 alerts in a mail"
+
+
+_MANY = """
+WITH a AS (
+  INSERT INTO alerts_alert (subject, status, priority, opened_at, last_message_at)
+  SELECT 'VPN', 'open', 'high', %(now)s, %(now)s FROM generate_series(1, 10000) RETURNING id
+), n AS (
+  INSERT INTO notify_notification (id, alert_id, user_id, purpose, channel, address, label, created_at)
+  SELECT gen_random_uuid(), id, %(user)s, 'page', 'email', 'bob@example.org', 'Email', %(now)s FROM a
+  RETURNING id, alert_id
+)
+INSERT INTO notify_delivery (id, notification_id, alert_id, user_id, channel, address, purpose, is_first, status,
+                             provider_name, attempts, queued_at, due_at, late_since, is_exhausted)
+SELECT gen_random_uuid(), id, alert_id, %(user)s, 'email', 'bob@example.org', 'page', true, 'queued',
+       %(name)s, 9, %(now)s, %(now)s + interval '5 minutes', %(now)s, true FROM n
+"""
+
+
+def test_a_page_that_fails_while_its_provider_recovers_leaves_at_once(outage: Outage) -> None:
+    """Its try began before, and ended in a timeout after."""
+    alert = outage.open()
+    outage.pass_until(60)
+    (page,) = Delivery.objects.filter(alert=alert, purpose="page")
+    page.due_at = outage.now
+    page.save()
+    with database.transaction() as connection:
+        outage.box.directory.refresh(connection)
+        box = outage.box
+        (job,) = claim(connection, box.directory, {}, node=box.node, slots=9, now=outage.now, pause=None).jobs
+    began_at = outage.now
+    with outage.mail_server():
+        outage.pass_until(75)
+        assert not ProviderHealth.objects.get().is_open
+        result = Result(job, Failed(Failure.UNKNOWN, "It did not answer."), outage.now, began_at)
+        with database.transaction() as connection:
+            record(connection, outage.box.directory, [result], outage.box.node, lambda: 0.0)
+        outage.pass_until(80)
+    assert outage.unreached() == set()
+
+
+def test_repeats_do_not_pile_up_during_an_outage(outage: Outage) -> None:
+    outage.desk.save(repeat={"times": 8, "every": "5m"})
+    alert = outage.open()
+    outage.pass_until(3600, step=STEP_WHILE_DOWN)
+    waiting = Delivery.objects.filter(alert=alert, purpose="page", status="queued", late_since__isnull=False)
+    assert sorted(waiting.values_list("user__username", flat=True)) == ["alice", "bob"]
+    assert Delivery.objects.filter(alert=alert, purpose="page", status="cancelled").count() > 4
+    assert not Delivery.objects.filter(alert=alert, purpose="page", status="failed").exists()
+
+
+def test_an_answer_ends_the_retries(outage: Outage) -> None:
+    alert = outage.open()
+    outage.pass_until(1200, step=STEP_WHILE_DOWN)
+    outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=Via.WEB), outage.seconds / 60)
+    outage.run_loops()
+    assert set(outage.pages(alert)) == {"cancelled"}
+    assert outage.audit() == []
+    with outage.mail_server() as mails:
+        outage.pass_until(1260)
+    assert [m for m in mails.mails if m.message["X-Tocsin-Purpose"] == "page"] == []
+
+
+def test_two_dead_providers_take_turns_without_piling_up_rows(outage: Outage) -> None:
+    second = free_port()
+    provider("Second", "smtp", ["email"], host="127.0.0.1", port=second, sender="t@example.org")
+    alert = outage.open()
+    outage.pass_until(2400, step=STEP_WHILE_DOWN)
+    pages = len(outage.pages(alert))
+    tries = sum(Delivery.objects.filter(alert=alert).values_list("attempts", flat=True))
+    outage.pass_until(3600, step=STEP_WHILE_DOWN)
+    assert len(outage.pages(alert)) == pages
+    assert sum(Delivery.objects.filter(alert=alert).values_list("attempts", flat=True)) > tries
+    with smtp_double(port=second) as mails:
+        outage.pass_until(3630)
+        assert outage.unreached() == set()
+        assert mails.mails
+
+
+def test_an_alert_whose_pages_all_failed_for_good_keeps_alarms_red(outage: Outage) -> None:
+    with outage.mail_server() as mails, http_double() as outside:
+        mails.answer_recipients += ["550 no such mailbox"] * 20
+        outage.desk.save(steps=[{"notify": {"roles": ["primary"]}, "after": "0m"}])
+        alert = outage.open()
+        outage.run_loops()
+        assert set(outage.pages(alert)) == {"failed"}
+        for minutes in (2, 60, 600):
+            outage.pass_until(60 * minutes, step=60 * minutes)
+            assert "alerts_unreached" in outage.audit()
+            Auditor(now=lambda: outage.now, heartbeat_url=lambda: f"{outside.url}/ping").turn()
+            assert outside.requests == []
+            assert outage.gauge("tocsin_paging_ok") == 0
+            assert outage.gauge("tocsin_alerts_unreached") == 1
+            assert any(f"#{alert}" in one.text for one in troubles.found(outage.now) if one.is_urgent)
+            assert "paging.alerts_unreached" in [one.id for one in doctor_findings()]
+            Audit.objects.update(checked_at=datetime.now(UTC) - timedelta(seconds=30))
+        outage.desk.act(alert, Acknowledge(actor=outage.desk.actor("bob"), via=Via.WEB), outage.seconds / 60)
+        outage.run_loops()
+        assert outage.audit() == []
+
+
+def doctor_findings() -> list[Finding]:
+    Presence(uuid7(), "all", list, "pager1").turn()
+    with database.transaction() as connection:
+        return list(running.check(connection))
+
+
+@pytest.mark.parametrize("why", ["watch", "record", "test", "hold", "acknowledged", "pause", "closed", "quiet"])
+def test_an_alert_that_should_reach_nobody_is_no_false_alarm(outage: Outage, why: str) -> None:
+    modes = {"watch": PagingMode.WATCH, "record": PagingMode.RECORD}
+    if why == "quiet":
+        quiet = {"quiet_hours": [{"from": "09:00", "to": "12:00", "let_through": "critical"}]}
+        people.save_contact_rules(outage.desk.users["alice"], quiet, actor=ACTOR, now=outage.now)
+    alert = outage.open(mode=modes.get(why, PagingMode.PAGE))
+    actor = outage.desk.actor("bob")
+    match why:
+        case "watch" | "test":
+            Alert.objects.update(**{why: True})
+        case "hold":
+            outage.desk.act(alert, Hold(actor=actor, via=Via.WEB, until=outage.desk.at(600)), 0)
+        case "acknowledged":
+            outage.desk.act(alert, Acknowledge(actor=actor, via=Via.WEB), 0)
+        case "closed":
+            outage.desk.act(alert, Close(actor=actor, via=Via.WEB), 0)
+        case "pause":
+            Pause.objects.create(reason="works", started_at=outage.now, until=outage.desk.at(600))
+    outage.pass_until(180, step=STEP_WHILE_DOWN)
+    assert "alerts_unreached" not in outage.audit()
