@@ -39,6 +39,11 @@ def post(path: str, *headers: str) -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
 
 
+def send_on(connection: socket.socket) -> None:
+    for _ in range(6):
+        connection.sendall(b"x" * LARGE)
+
+
 def test_a_sender_of_a_large_body_reads_the_413() -> None:
     with serving(Refusing()) as connect:
         connection = connect()
@@ -77,8 +82,7 @@ def test_a_refused_sender_cannot_go_on_without_end(path: str, monkeypatch: pytes
         connection = connect()
         connection.sendall(post(path, f"Content-Length: {100 * LARGE}"))
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            for _ in range(6):
-                connection.sendall(b"x" * LARGE)
+            send_on(connection)
 
 
 @pytest.mark.parametrize("path", ["/", "/401"])
@@ -90,8 +94,7 @@ def test_a_refused_sender_that_stops_is_closed_after_a_while(path: str, monkeypa
         assert read_answer(connection)
         assert is_closed(connection)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            for _ in range(6):
-                connection.sendall(b"x" * LARGE)
+            send_on(connection)
 
 
 def test_a_request_behind_a_refused_one_is_not_read() -> None:
