@@ -3,7 +3,7 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test bench messages lock help
+.PHONY: setup demo check test audit bench messages lock help
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -19,6 +19,9 @@ check: setup  ## the quick checks: style, types, import order, migrations
 
 test: setup  ## everything that CI runs, the browser included
 	@$(RUN)/python scripts/verify.py
+
+audit: setup  ## checks pins, hashes, licences and the code's safety, offline
+	@$(RUN)/python scripts/audit.py
 
 bench: setup  ## measures what Tocsin promises; `make bench ONLY="ingest"` for one
 	@$(RUN)/python scripts/run_benchmarks.py $(ONLY)
