@@ -1,7 +1,7 @@
 """`make audit`: what can be said offline about the safety of the code and of everything that Tocsin depends on.
 
-Checks that every requirement is pinned by hash, that the lock files name no registry, that every licence is one of those
-below, that the workflows pin what they run, and that bandit finds nothing in the code that has no reason beside it.
+Checks that every requirement is pinned by hash, that the lock files name no registry, that every licence is allowed,
+that the workflows pin what they run, and that bandit finds nothing in the code that has no reason beside it.
 Known vulnerabilities are looked up outside, by .github/workflows/audit.yml: their databases are on the internet.
 """
 
@@ -132,7 +132,18 @@ def workflows(folder: Path = ROOT / ".github" / "workflows") -> Iterator[str]:
 def code() -> Iterator[str]:
     """What bandit finds in the code, unless the line says why it is right: `# noqa: S…` for ruff, which has the same
     rules under the same numbers, or `# nosec B…` for bandit alone. Rules that ruff ignores everywhere are skipped."""
-    command = [sys.executable, "-m", "bandit", "--quiet", "--recursive", "--format", "json", "-c", "pyproject.toml", "src"]
+    command = [
+        sys.executable,
+        "-m",
+        "bandit",
+        "--quiet",
+        "--recursive",
+        "--format",
+        "json",
+        "-c",
+        "pyproject.toml",
+        "src",
+    ]
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     report = json.loads(done.stdout)
     yield from (f"{error['filename']}: {error['reason']}" for error in report["errors"])

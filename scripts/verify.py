@@ -133,6 +133,7 @@ def thorough() -> list[Check]:
             None if distribution else f"no PostgreSQL server {debian.OLDEST_POSTGRES} or later in /usr/lib/postgresql",
         ),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
+        Check("audit", [PYTHON, "scripts/audit.py"]),
     ]
 
 
