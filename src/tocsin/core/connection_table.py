@@ -65,11 +65,14 @@ class ConnectionTable:
     ) -> Entry | None:
         """Admits a new connection, which is idle at first; None where every other connection is busy.
 
-        `needs_room` says that an idle connection must be closed even though the limit is not reached.
+        `needs_room` says that idle connections must be closed even though the limit is not reached.
         """
         is_full = needs_room or len(self._open) >= self._limits.total
         if is_full and not self._make_room():
             return None
+        if needs_room:
+            # One more: the next connection gets the number that was freed, and does not look as if any were needed.
+            self._make_room()
         peer = self._client(key)
         peer.is_proxy = is_proxy
         peer.open += 1

@@ -15,6 +15,10 @@ RESERVE = 256
 #: As many as are needed for every connection that is admitted.
 NEEDED = ConnectionLimits().total + MAX_PAGE_CONNECTIONS + RESERVE
 
+#: Connections that may wait to be accepted. All of them are accepted at once, before idle ones are closed for them.
+_MAX_BACKLOG = 2_048
+_MIN_BACKLOG = 64
+
 #: More than this has no use, and some libraries go through all possible numbers.
 _HIGHEST = 65_536
 
@@ -37,6 +41,20 @@ def attainable() -> int:
     if resource.RLIM_INFINITY in (soft, hard):
         return _HIGHEST
     return max(soft, min(hard, _HIGHEST))
+
+
+def backlog() -> int:
+    """How many connections may wait to be accepted, so that even two bursts of them leave the reserve alone."""
+    spare = _HIGHEST if _soft_limit == resource.RLIM_INFINITY else _soft_limit - NEEDED
+    return max(_MIN_BACKLOG, min(_MAX_BACKLOG, spare // 2))
+
+
+def most_connections() -> int:
+    """How many connections of senders leave the reserve alone."""
+    wanted = ConnectionLimits().total
+    if _soft_limit == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(_soft_limit - RESERVE - 2 * _MIN_BACKLOG, _soft_limit // 4))
 
 
 def are_scarce(number: int) -> bool:

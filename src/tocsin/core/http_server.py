@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from tocsin.core import processors
+from tocsin.core import descriptors, processors
 from tocsin.core.admission import AdmittedProtocol
 from tocsin.core.connection_table import ConnectionLimits, ConnectionTable
 from tocsin.core.http import WholeRequests
@@ -322,7 +322,7 @@ def make_server(
 
     `whole` takes the requests that it wants and that came in one piece, before `app` hears of them.
     """
-    table = ConnectionTable(limits or ConnectionLimits())
+    table = ConnectionTable(limits or ConnectionLimits(descriptors.most_connections()))
     protocol: Any = partial(DeadlineProtocol, table) if whole is None else partial(ShortWayProtocol, table, whole)
     config = uvicorn.Config(
         app,
@@ -344,4 +344,4 @@ def make_server(
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens at `host` and `port` (0: a free one). Raises OSError, such as for a port in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    return socket.create_server((host, port), family=family, backlog=descriptors.backlog())
