@@ -3,7 +3,7 @@
 
 RUN := .venv/bin
 
-.PHONY: setup demo check test test-all bench messages lock help
+.PHONY: setup demo check test test-all audit bench messages lock help
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -22,6 +22,9 @@ test: setup  ## the checks and the tests that CI runs, the browser included: ten
 
 test-all: setup  ## all of that and the long tests, on both PostgreSQL versions; before a release
 	@$(RUN)/python scripts/verify.py --all
+
+audit: setup  ## checks pins, hashes, licences and the code's safety, offline
+	@$(RUN)/python scripts/audit.py
 
 bench: setup  ## measures what Tocsin promises; `make bench ONLY="ingest"` for one
 	@$(RUN)/python scripts/run_benchmarks.py $(ONLY)

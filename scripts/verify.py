@@ -139,6 +139,7 @@ def long(folder: Path) -> list[Check]:
         ),
         Check("random walks", [PYTHON, "-m", "tests.walk", *walks]),
         Check("wheel", [PYTHON, "scripts/wheel_smoke.py"]),
+        Check("audit", [PYTHON, "scripts/audit.py"]),
     ]
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from urllib.parse import urlsplit
 
 from tocsin.core import config
+from tocsin.core.client_limits import ClientLimit
 from tocsin.core.http import (
     App,
     Bodies,
@@ -23,6 +25,7 @@ from tocsin.core.http import (
     TooSlow,
     client_address,
     is_from_trusted_proxy,
+    limit_key,
     refuse,
 )
 from tocsin.core.http import headers as headers_of
@@ -32,6 +35,14 @@ log = logging.getLogger(__name__)
 
 #: Where browsers hear of changes.
 LIVE = "/live"
+
+#: Requests for pages of one client that are worked on at once, and of all clients.
+MAX_PAGES_PER_CLIENT = 200
+MAX_PAGES = 2_000
+
+#: Live streams of one client, and of all clients. Each user has a limit, too.
+MAX_STREAMS_PER_CLIENT = 250
+MAX_STREAMS = 1_000
 
 _RETRY = ((b"retry-after", b"5"),)
 _CLOSE = ((b"connection", b"close"),)
@@ -55,12 +66,16 @@ class FrontDoor:
         inbound: App | None = None,
         live: App | None = None,
         pages: App | None = None,
+        page_limit: ClientLimit | None = None,
+        stream_limit: ClientLimit | None = None,
     ) -> None:
         self._bodies = bodies
         self._probes = probes
         self._inbound = inbound
         self._live = live
         self._pages = pages
+        self._page_limit = page_limit or ClientLimit(MAX_PAGES_PER_CLIENT, MAX_PAGES)
+        self._stream_limit = stream_limit or ClientLimit(MAX_STREAMS_PER_CLIENT, MAX_STREAMS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends each request to its room."""
@@ -72,11 +87,19 @@ class FrontDoor:
         elif path in ("/healthz", "/readyz", "/metrics"):
             await self._probes(scope, receive, send)
         elif path == LIVE:
-            await self._to(self._live, scope, receive, send)
+            await self._limited(self._stream_limit, partial(self._to, self._live), scope, receive, send)
         elif self._pages is None:
             await refuse(send, 404, "not_here", "This node does not serve pages.")
         else:
-            await self._to_pages(self._pages, scope, receive, send)
+            await self._limited(self._page_limit, partial(self._to_pages, self._pages), scope, receive, send)
+
+    async def _limited(self, limit: ClientLimit, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        with limit.entered(limit_key(scope)) as is_entered:
+            if is_entered:
+                await app(scope, receive, send)
+            else:
+                detail = "Too many requests from this address are in progress. Try again."
+                await refuse(send, 503, "busy", detail, headers=_RETRY, more=_FIELDS)
 
     async def _to(self, app: App | None, scope: Scope, receive: Receive, send: Send) -> None:
         if app is None:

@@ -6,6 +6,7 @@ import gc
 import logging
 import threading
 import time
+from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from tocsin.inbound.mail.listener import MailDoor
 from tocsin.inbound.registry import Registry
 from tocsin.inbound.short_way import ShortWay
 from tocsin.notify import loop as outbox
+from tocsin.notify.preload import preload
 from tocsin.operate import loop as operate
 from tocsin.operate.presence import Presence, Turned
 from tocsin.operate.probes import Probes
@@ -91,6 +93,7 @@ class Node:
 
     def start(self) -> None:
         """Starts the threads, once the clock is measured and the configuration is loaded; returns when all serve."""
+        preload(datetime.now(UTC))
         _calm_the_collector()
         if self._pages is not None:
             # No connection may be shared with what is forked.

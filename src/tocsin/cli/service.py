@@ -111,7 +111,8 @@ def _write_environment(place: Place) -> None:
 
 def _linger() -> None:
     """Without it a user's services end when they sign out, and do not start with the machine."""
-    done = subprocess.run(["loginctl", "enable-linger"], capture_output=True, text=True, check=False)  # noqa: S607
+    command = ["loginctl", "enable-linger"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant command
     if done.returncode != 0:
         _say('It ends when you sign out, until this was done once: sudo loginctl enable-linger "$USER"')
 

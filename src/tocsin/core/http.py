@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tocsin.core import config
+from tocsin.core.client_limits import ClientLimit, client_key
 
 type Scope = MutableMapping[str, Any]
 type Message = MutableMapping[str, Any]
@@ -42,6 +43,10 @@ BODY_DEADLINE = 10.0
 #: All bodies being read or waiting together, in bytes: beyond it senders are told to come again.
 MAX_IN_FLIGHT = 128 * 1024 * 1024
 
+#: Bodies of one client that are awaited at once, and of all clients: senders that never finish one take a connection.
+MAX_READING_PER_CLIENT = 250
+MAX_READING = 1_000
+
 
 #: Beside `X-Forwarded-…`, what proxies add: RFC 7239, RFC 9110 (7.6.3), and nginx's usual ones.
 _FORWARDING = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"cf-connecting-ip", b"true-client-ip"})
@@ -60,17 +65,23 @@ class TooSlow(Gone):
 
 
 class Busy(Exception):
-    """There is no memory left for one more body."""
+    """There is no memory left for one more body, or too many are awaited already."""
 
 
 class Bodies:
     """Reads whole bodies, and counts their bytes in flight."""
 
-    def __init__(self, deadline: float = BODY_DEADLINE, max_in_flight: int = MAX_IN_FLIGHT) -> None:
-        """`deadline` in seconds, `max_in_flight` in bytes."""
+    def __init__(
+        self,
+        deadline: float = BODY_DEADLINE,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        reading: ClientLimit | None = None,
+    ) -> None:
+        """`deadline` in seconds, `max_in_flight` in bytes; `reading` limits how many bodies are awaited at once."""
         self.in_flight = 0
         self._deadline = deadline
         self._max_in_flight = max_in_flight
+        self._reading = reading or ClientLimit(MAX_READING_PER_CLIENT, MAX_READING)
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body of a request. Call `done` with its length when it is no longer held.
@@ -82,7 +93,15 @@ class Bodies:
             raise TooLarge
         if self.in_flight + (declared or 0) > self._max_in_flight:
             raise Busy
-        message = await self._receive(receive) if declared != 0 else await receive()
+        if declared == 0:
+            return await self._read(receive)
+        with self._reading.entered(limit_key(scope)) as is_entered:
+            if not is_entered:
+                raise Busy
+            return await self._read(receive)
+
+    async def _read(self, receive: Receive) -> bytes:
+        message = await self._receive(receive)
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             if message["type"] == "http.disconnect":
@@ -171,6 +190,14 @@ def client_address(scope: Scope) -> str | None:
         if not _is_in(address, trusted):
             return address if _parses(address) else peer
     return chain[0] if chain and _parses(chain[0]) else peer
+
+
+def limit_key(scope: Scope) -> str | None:
+    """The key of the client for its limits; None where a trusted proxy does not say for whom it asks."""
+    address = client_address(scope)
+    if address is None or _is_in(address, config.current().trusted_proxies):
+        return None
+    return client_key(address)
 
 
 def is_from_trusted_proxy(scope: Scope) -> bool:

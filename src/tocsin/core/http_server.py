@@ -1,7 +1,8 @@
 """The HTTP server: uvicorn, with a deadline and a size for a complete request header, a deadline for whoever takes no
-answer, a cap on connections, and a short way for requests that came whole.
+answer, limits of connections, and a short way for requests that came whole.
 
-Eight clients that send one byte and wait cost eight sockets and nothing else.
+Eight clients that send one byte and wait cost eight sockets and nothing else; eight thousand are closed, the oldest
+first, as soon as somebody else needs a socket.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from tocsin.core import processors
+from tocsin.core import descriptors, processors
+from tocsin.core.admission import AdmittedProtocol
+from tocsin.core.connection_table import ConnectionLimits, ConnectionTable
 from tocsin.core.http import WholeRequests
 
 #: A connection that has not sent a whole request header in this many seconds is closed.
@@ -34,9 +37,6 @@ STALL_DEADLINE = 30.0
 #: never sends a request into a connection that is just being closed.
 KEEP_ALIVE = 75
 
-#: More connections than this are closed at once.
-MAX_CONNECTIONS = 2_000
-
 #: A client that sends so many requests without waiting for an answer is read no further until they are answered.
 MAX_OWED = 16
 
@@ -49,11 +49,9 @@ PATIENCE_FOR_PIECES = 1.0
 _HEADER_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-class DeadlineProtocol(HttpToolsProtocol):
+class DeadlineProtocol(AdmittedProtocol):
     """uvicorn's protocol, closed when a request's header does not end in time, or its answer is not taken."""
 
-    _open = 0
-    _counted = False
     #: Whether a header is awaited or being read: then, and never else, its deadline runs.
     _in_header = False
     _deadline: asyncio.TimerHandle | None = None
@@ -61,22 +59,14 @@ class DeadlineProtocol(HttpToolsProtocol):
     _header_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Counts the connection, and starts the clock for its first header."""
+        """Starts the clock for the first header."""
         super().connection_made(transport)
-        if DeadlineProtocol._open >= MAX_CONNECTIONS:
-            transport.close()
-            return
-        DeadlineProtocol._open += 1
-        self._counted = True
         self._in_header = True
         self._deadline = self.loop.call_later(HEADER_DEADLINE, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_ended()
         self._goes_on()
-        if self._counted:
-            DeadlineProtocol._open -= 1
-            self._counted = False
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -152,8 +142,8 @@ class ShortWayProtocol(DeadlineProtocol):
     requests.
     """
 
-    def __init__(self, whole: WholeRequests, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, table: ConnectionTable, whole: WholeRequests, **given: Any) -> None:
+        super().__init__(table, **given)
         self._whole = whole
         self._wanted: object | None = None
         self._parts: list[bytes] = []
@@ -162,6 +152,8 @@ class ShortWayProtocol(DeadlineProtocol):
         self._owed: deque[_Owed] = deque()
         #: Set once a request came that cannot be answered in its turn: the connection ends after what is owed.
         self._is_deaf = False
+        #: Set with it where a request was not read: the client may still be sending it.
+        self._has_unread = False
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -172,11 +164,12 @@ class ShortWayProtocol(DeadlineProtocol):
                 self._go_ordinarily()
 
     def on_headers_complete(self) -> None:
+        self._header_ended()
+        if not self.begin_request():
+            return
         if self._may_be_short() and (wanted := self._whole.wants(self.url)) is not None:
-            self._header_ended()
             self._wanted = wanted
             return
-        self._header_ended()
         self._begin_ordinarily()
 
     def on_body(self, body: bytes) -> None:
@@ -258,7 +251,7 @@ class ShortWayProtocol(DeadlineProtocol):
         """ASGI would answer at once, before what is owed: then nothing more is taken, and the sender sends it again
         over another connection (RFC 9112, 9.3.2 and 9.6)."""
         if self._owed or self._is_deaf:
-            self._is_deaf = True
+            self._is_deaf = self._has_unread = True
             return False
         super().on_headers_complete()
         return True
@@ -278,9 +271,14 @@ class ShortWayProtocol(DeadlineProtocol):
             is_last = not self._owed.popleft().keeps_alive
             self.server_state.total_requests += 1
             if is_last or (self._is_deaf and not self._owed):
-                self.transport.close()
+                if self._has_unread:
+                    self.end_gently()
+                else:
+                    self.transport.close()
                 return
         if not self._owed and not self.transport.is_closing():
+            if self._wanted is None:
+                self.end_request()
             self.flow.resume_reading()
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -318,12 +316,14 @@ def make_server(
     on_ready: Callable[[], None],
     on_exit: Callable[[], None],
     whole: WholeRequests | None = None,
+    limits: ConnectionLimits | None = None,
 ) -> Server:
     """A server for the ASGI `app`; give `run` the sockets it listens at. SIGTERM and SIGINT end it gracefully.
 
     `whole` takes the requests that it wants and that came in one piece, before `app` hears of them.
     """
-    protocol: Any = DeadlineProtocol if whole is None else partial(ShortWayProtocol, whole)
+    table = ConnectionTable(limits or ConnectionLimits(descriptors.most_connections()))
+    protocol: Any = partial(DeadlineProtocol, table) if whole is None else partial(ShortWayProtocol, table, whole)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -344,4 +344,4 @@ def make_server(
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens at `host` and `port` (0: a free one). Raises OSError, such as for a port in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    return socket.create_server((host, port), family=family, backlog=descriptors.backlog())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Count
 from collections.abc import Iterable
 
@@ -37,9 +38,20 @@ _DELIVERIES = Counter(
 )
 
 
+_committed_at = float("-inf")
+
+
+def seconds_since_commit() -> float:
+    """How long ago this node's committer last stored a message; infinite where it never has."""
+    return time.monotonic() - _committed_at
+
+
 def count_batch(statuses: Iterable[str], seconds: float) -> None:
     """Counts the messages of one committed transaction by outcome, and how long it took."""
+    global _committed_at
     counts = Count(statuses)
+    if counts:
+        _committed_at = time.monotonic()
     for status, number in counts.items():
         _MESSAGES.labels(status).inc(number)
     _BATCH_MESSAGES.observe(counts.total())

@@ -72,6 +72,9 @@ GERMAN: Mapping[str, str] = {
 
 _LANGUAGES: Mapping[str, Mapping[str, str]] = {"de": GERMAN}
 
+#: The languages that messages are written in.
+SPOKEN = ("en", *_LANGUAGES)
+
 _MONTHS: Mapping[str, tuple[str, ...]] = {
     "de": (
         "Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from tocsin.core import metrics
 from tocsin.core.http import Receive, Scope, Send, answer, refuse
 from tocsin.core.loops import Worker
 from tocsin.inbound.committer import MAX_WAIT, Committer
@@ -79,7 +80,8 @@ class Probes:
         if self._committer is not None and self._committer.waiting().seconds > MAX_WAIT:
             return "Messages have waited too long to be stored."
         wrote = self._worker.turned_at.get(PRESENCE)
-        if wrote is not None and datetime.now(UTC) - wrote > NO_WRITES:
+        has_stored = metrics.seconds_since_commit() < NO_WRITES.total_seconds()
+        if wrote is not None and datetime.now(UTC) - wrote > NO_WRITES and not has_stored:
             return "The database has taken no write of this node for a while."
         return None
 

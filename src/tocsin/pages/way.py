@@ -8,14 +8,12 @@ import time
 
 import httpcore
 
+from tocsin.core.descriptors import MAX_PAGE_CONNECTIONS
 from tocsin.core.http import Message, Receive, Scope, Send, refuse
 from tocsin.core.offspring import Offspring
 from tocsin.pages.process import CLIENT
 
 log = logging.getLogger(__name__)
-
-#: So many requests may wait or be worked on at once; each has a connection of its own.
-MAX_CONNECTIONS = 500
 
 #: Idle connections are closed after so many seconds.
 IDLE = 60
@@ -42,7 +40,8 @@ class Pages:
         self._offspring = Offspring("tocsin.pages.process", "makes the pages", database_url)
         self._pool = httpcore.AsyncConnectionPool(
             uds=self._offspring.path,
-            max_connections=MAX_CONNECTIONS,
+            # Requests that are worked on at once; the others wait.
+            max_connections=MAX_PAGE_CONNECTIONS,
             max_keepalive_connections=None,
             keepalive_expiry=IDLE,
         )

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from tocsin.core import config, crypto
+from tocsin.core import config, crypto, descriptors
 from tocsin.core.config import Config
 from tocsin.core.embedded import EmbeddedPostgres
 from tocsin.operate.finding import Finding
@@ -25,6 +25,7 @@ def check() -> Iterator[Finding]:
     settings = config.current()
     for folder in _folders(settings):
         yield from room(folder)
+    yield from open_files(descriptors.attainable())
     if not settings.secret_keys:
         yield from key_file(settings.data_dir / crypto.KEY_FILE)
     if settings.test_clock:
@@ -67,6 +68,17 @@ def room(folder: Path) -> Iterator[Finding]:
             f"{entries.f_favail} of {entries.f_files} file entries are free on the disk of {folder}.",
             "Remove what has many small files there.",
             about=str(folder),
+        )
+
+
+def open_files(limit: int) -> Iterator[Finding]:
+    """Whether a node that may have `limit` files open at once can take as many connections as it would."""
+    if limit < descriptors.NEEDED:
+        yield Finding(
+            "machine.open_files",
+            f"A process may have {limit} files open at once, and {descriptors.NEEDED} are needed for all connections "
+            "that Tocsin takes: idle senders are disconnected early.",
+            "Raise the hard limit: `LimitNOFILE=65536` in the systemd unit, `--ulimit nofile=65536` for a container.",
         )
 
 

@@ -156,6 +156,11 @@ FINDINGS = (
     _("{name} of {name_b} file entries are free on the disk of {name_c}"),
     _("Make room, or lower the settings `message_size_cap_mb` and `message_retention_days`"),
     _("Remove what has many small files there"),
+    _(
+        "A process may have {number} files open at once, and {number_b} are needed for all connections that Tocsin "
+        "takes: idle senders are disconnected early"
+    ),
+    _("Raise the hard limit: `LimitNOFILE=65536` in the systemd unit, `--ulimit nofile=65536` for a container"),
     _("Others than its owner may read {name} (mode {name_b}), the key to all stored secrets"),
     _("chmod 600 {name}. If others may have read it, give every provider new secrets"),
     _("Start a node with the role worker or all. A node that just started needs half a minute"),

@@ -1,0 +1,53 @@
+"""Limits for each client address, so that no single client uses up what all clients share. Knows no sockets."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: A provider assigns at least this much to one subscriber, who can use every address of it (RFC 6177, 2).
+_IPV6_SUBSCRIBER = 64
+
+
+def client_key(address: str | None) -> str:
+    """The key under which the client at `address` is counted: an IPv4 address, or the /64 of an IPv6 address."""
+    if address is None or ":" not in address:
+        return address or ""
+    try:
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, _IPV6_SUBSCRIBER), strict=False))
+
+
+class ClientLimit:
+    """Counts an activity for each client, and for all clients together. Used on one thread."""
+
+    def __init__(self, per_client: int, total: int) -> None:
+        self._per_client = per_client
+        self._total = total
+        self._count = 0
+        self._by_client: Counter[str] = Counter()
+
+    @contextmanager
+    def entered(self, key: str | None) -> Iterator[bool]:
+        """Counts one activity for the duration of the block, of a client that is not known if `key` is None; yields
+        False, and counts nothing, where a limit is reached."""
+        if self._count >= self._total or (key is not None and self._by_client[key] >= self._per_client):
+            yield False
+            return
+        if key is None:
+            key = ""
+        self._count += 1
+        self._by_client[key] += 1
+        try:
+            yield True
+        finally:
+            self._count -= 1
+            self._by_client[key] -= 1
+            if not self._by_client[key]:
+                del self._by_client[key]

@@ -1,0 +1,117 @@
+"""What a client still sends after it was answered: read and dropped for a while, so that it can read its answer.
+
+A socket that is closed with unread data in it resets the connection, and the client's system throws the answer away
+(RFC 9112, 9.6). nginx's `lingering_close` does the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+#: Seconds for which data that nobody wants is read.
+LINGER_SECONDS = 10.0
+
+#: Bytes of it that are read at most.
+MAX_DISCARDED = 32 * 1024 * 1024
+
+
+class LingeringProtocol(HttpToolsProtocol):
+    """uvicorn's protocol; an answer that leaves before its request has arrived whole does not reset the connection."""
+
+    #: The answer was sent, and says that the connection ends.
+    _is_ending = False
+    #: Set while data is dropped.
+    _discarding: asyncio.TimerHandle | None = None
+    _discarded = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding is not None:
+            self._discarded += len(data)
+            if self._discarded > MAX_DISCARDED:
+                self.transport.close()
+                return
+        if not self._is_ending:
+            super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        if self._is_ending:
+            return
+        super().on_headers_complete()
+        # The cycle's task has not begun yet.
+        self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_ending:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._stop_discarding()
+        if not self._is_ending:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._is_ending:
+            self.server_state.total_requests += 1
+            return
+        super().on_response_complete()
+        # With pipelined requests, the cycle is the last one's.
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._discard()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_discarding()
+        super().connection_lost(exc)
+        if self.cycle is not None:
+            # No reference cycle is left to the garbage collector.
+            self.cycle.transport = self.transport
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        if self._is_ending:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def end_gently(self) -> None:
+        """Ends the connection once the client has read what was written, or has had the time to."""
+        if self._is_ending or self.transport.is_closing():
+            return
+        self._is_ending = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._discard()
+
+    def end_after_answer(self) -> None:
+        """Ends the connection after the last answer: at once where nothing more can arrive that belongs to it."""
+        if self.cycle.more_body:
+            self.end_gently()
+        else:
+            self.transport.close()
+
+    def _discard(self) -> None:
+        self._discarded = 0
+        if self._discarding is None:
+            self._discarding = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _stop_discarding(self) -> None:
+        if self._discarding is not None:
+            self._discarding.cancel()
+            self._discarding = None
+
+
+class _AnswerTransport:
+    """The transport as uvicorn's request cycle uses it: its `close` waits for the rest of the request."""
+
+    __slots__ = ("_protocol", "write")
+
+    def __init__(self, protocol: LingeringProtocol) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+
+    def is_closing(self) -> bool:
+        return self._protocol._is_ending or self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.end_after_answer()
