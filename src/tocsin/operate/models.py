@@ -17,6 +17,8 @@ class Node(models.Model):
     seen_at = models.DateTimeField()
     #: By loop: `at`, the moment of its last turn, and `every`, the seconds within which it should turn again.
     loops = models.JSONField(default=dict)
+    #: By provider: how many of its sends hang past their deadline.
+    stuck_senders = models.JSONField(default=dict, db_default={})
 
 
 class Audit(models.Model):

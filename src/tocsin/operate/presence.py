@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -55,6 +55,8 @@ class NodeSeen:
     #: How long ago it was heard of.
     age: timedelta
     loops: tuple[LoopSeen, ...] = ()
+    #: By provider: how many of its sends hang past their deadline.
+    stuck_senders: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_there(self) -> bool:
@@ -62,19 +64,29 @@ class NodeSeen:
 
 
 _SAY = """
-INSERT INTO operate_node (id, name, role, version, started_at, seen_at, loops)
-VALUES (%(id)s, %(name)s, %(role)s, %(version)s, clock_timestamp(), clock_timestamp(), %(loops)s)
-ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loops
+INSERT INTO operate_node (id, name, role, version, started_at, seen_at, loops, stuck_senders)
+VALUES (%(id)s, %(name)s, %(role)s, %(version)s, clock_timestamp(), clock_timestamp(), %(loops)s, %(stuck)s)
+ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loops,
+  stuck_senders = excluded.stuck_senders
 """
 
 
 class Presence:
     """This node's row. `turn` is a loop's; `leave` ends it in good order, so that nobody takes the node for dead."""
 
-    def __init__(self, node_id: UUID, role: str, turned: Callable[[], Sequence[Turned]], name: str = "") -> None:
+    def __init__(
+        self,
+        node_id: UUID,
+        role: str,
+        turned: Callable[[], Sequence[Turned]],
+        name: str = "",
+        *,
+        stuck_senders: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self._id = node_id
         self._role = role
         self._turned = turned
+        self._stuck_senders = stuck_senders
         self._name = name or socket.gethostname()
 
     def turn(self) -> bool:
@@ -85,7 +97,7 @@ class Presence:
         }
         said = {"id": self._id, "name": self._name, "role": self._role, "version": tocsin.__version__}
         with database.transaction() as connection:
-            connection.execute(_SAY, {**said, "loops": Jsonb(loops)})
+            connection.execute(_SAY, {**said, "loops": Jsonb(loops), "stuck": Jsonb(dict(self._stuck_senders()))})
             connection.execute("DELETE FROM operate_node WHERE seen_at < clock_timestamp() - %s", (KEPT,))
         return False
 
@@ -98,8 +110,8 @@ class Presence:
 def nodes(connection: Connection) -> list[NodeSeen]:
     """Every node that was heard of within the hour, by name; `is_there` says which live."""
     query = (
-        "SELECT id, name, role, version, started_at, seen_at, loops, clock_timestamp() AS now FROM operate_node "
-        "ORDER BY name, started_at"
+        "SELECT id, name, role, version, started_at, seen_at, loops, stuck_senders, "
+        "clock_timestamp() AS now FROM operate_node ORDER BY name, started_at"
     )
     return [
         NodeSeen(
@@ -110,6 +122,7 @@ def nodes(connection: Connection) -> list[NodeSeen]:
             row["started_at"],
             row["now"] - row["seen_at"],
             tuple(_loop(name, stored, row["now"]) for name, stored in sorted(row["loops"].items())),
+            row["stuck_senders"],
         )
         for row in database.rows(connection, query)
     ]
