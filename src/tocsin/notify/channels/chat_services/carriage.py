@@ -58,7 +58,6 @@ class Carriage:
         self.answers.append(answer)
         return _response(request, answer)
 
-
     def _left(self) -> float:
         """The seconds that the next request may take. Raises OutcomeUnknown where none are left."""
         left = self.ends_at - self.elapsed()
