@@ -1,4 +1,4 @@
-"""A send that never ends counts as failed at its deadline, and takes no more than its own provider's share of threads."""
+"""A send that never ends counts as failed at its deadline, and takes no other provider's threads."""
 
 from __future__ import annotations
 

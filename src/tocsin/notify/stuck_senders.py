@@ -1,5 +1,5 @@
-"""What follows from sends that are past their deadline and still hang: their result, and which sends do not begin at all,
-so that one provider cannot take every thread. Pure."""
+"""What follows from sends that are past their deadline and still hang: their result, and which sends do not begin at
+all, so that one provider cannot take every thread. Pure."""
 
 from __future__ import annotations
 

@@ -140,14 +140,17 @@ def test_a_message_ends_at_its_deadline_whatever_a_plugin_does() -> None:
 
 #: Modules by which a plugin could do more than HTTP, or reach a file.
 _MORE_THAN_HTTP = frozenset(
-    "asyncio ctypes dbus ftplib gi gntp glob hid http imaplib importlib multiprocessing paho pathlib pickle pika proton "
-    "pwd requests_oauthlib runpy shelve shutil slixmpp smpplib smtplib socket socketserver sqlite3 ssl subprocess "
-    "syslog tempfile telnetlib urllib3 websocket zipfile".split()
-)
+    {
+        "asyncio", "ctypes", "dbus", "ftplib", "gi", "glob", "gntp", "hid", "http", "imaplib", "importlib",
+        "multiprocessing", "paho", "pathlib", "pickle", "pika", "proton", "pwd", "requests_oauthlib", "runpy",
+        "shelve", "shutil", "slixmpp", "smpplib", "smtplib", "socket", "socketserver", "sqlite3", "ssl",
+        "subprocess", "syslog", "telnetlib", "tempfile", "urllib3", "websocket", "zipfile",
+    }
+)  # fmt: skip
 #: How often a module calls `open`: each was read, and opens an attachment or a template, which no address has.
 _REVIEWED_OPENS = {
-    "apprise_api": 1, "custom_form": 1, "discord": 1, "mailgun": 1, "mastodon": 1, "matrix": 2, "pushbullet": 1, "ses": 1,
-    "slack": 1, "telegram": 2, "workflows": 1,
+    "apprise_api": 1, "custom_form": 1, "discord": 1, "mailgun": 1, "mastodon": 1, "matrix": 2, "pushbullet": 1,
+    "ses": 1, "slack": 1, "telegram": 2, "workflows": 1,
 }  # fmt: skip
 
 
