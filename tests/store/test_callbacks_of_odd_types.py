@@ -148,7 +148,7 @@ VENDORS = {
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
-    st.sampled_from(["\x00", "\ud800", "a\x00b", "http://[", "acknowledge:1", "block_actions", "9" * 300, "[[1]]", "é"]),
+    st.sampled_from(["\x00", "\ud800", "a\x00b", "http://[", "acknowledge:1", "block_actions", "9" * 300, "[[1]]"]),
 )  # fmt: skip
 odd = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
@@ -214,7 +214,7 @@ def people(now: datetime) -> None:
 def test_a_signed_callback_of_odd_types_breaks_nothing(kind: str, people: None) -> None:
     vendor = VENDORS[kind]
 
-    @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def run(data: st.DataObject) -> None:
         said = data.draw(st.sampled_from(vendor.shapes))

@@ -75,7 +75,7 @@ def _parsed(url: str) -> dict[str, Any] | None:
 
     _asset()
     try:
-        found = url_to_dict(url, secure_logging=True)
+        found: dict[str, Any] | None = url_to_dict(url, secure_logging=True)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError, KeyError, IndexError):
         # A plug-in that trips over what it was given; the address is no good either way.
         return None

@@ -173,7 +173,7 @@ def _payload(body: bytes) -> dict[str, Any]:
 def _pressed(account: Account, said: dict[str, Any], ears: Ears) -> None:
     """Does what the button says, tells its presser, and redraws the message."""
     member = text(child(said, "user").get("id"))
-    given = next(iter(items(said.get("actions"))), {})
+    given: object = next(iter(items(said.get("actions"))), None)
     asked = buttons.read(text(child(given).get("value")))
     if asked is None:
         return
