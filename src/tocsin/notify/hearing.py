@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from tocsin.alerts.states import CommandKind, Via
 from tocsin.core import database
@@ -197,7 +198,9 @@ def _storable[T: (SaidByText, Receipt, CallTurn)](said: T) -> T:
     """What a vendor told, as the database can hold it. A gateway that takes the 7-bit alphabet for ASCII makes a NUL of
     each @."""
     found = {field.name: getattr(said, field.name) for field in fields(said)}
-    texts = {name: without_unstorable(str(value)) for name, value in found.items() if type(value) is str}
+    texts: dict[str, Any] = {
+        name: without_unstorable(str(value)) for name, value in found.items() if type(value) is str
+    }
     return replace(said, **texts)
 
 
