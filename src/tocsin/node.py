@@ -70,7 +70,7 @@ class Node:
         #: Takes what came in one piece, before the app hears of it.
         self.short_way = ShortWay(self._registry, self.committer, self._bodies) if self.committer else None
         self.mail_door = MailDoor(self.inbound.reception) if self.inbound is not None else None
-        self._presence = Presence(self.id, role.value, self._turned)
+        self._presence = Presence(self.id, role.value, self._turned, stuck_senders=outbox.stuck_senders)
         work = loops(self._registry, self.id, role.value) if role in (Role.ALL, Role.WORKER) else ()
         # Every node says that it lives, whatever else it does.
         doors = inbound.door_loops(self._registry) if self.inbound is not None else ()

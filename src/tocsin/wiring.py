@@ -19,6 +19,7 @@ from tocsin.inbound.registry import Registry
 from tocsin.notify import another_look, duty_notices, erasing, phones, telling
 from tocsin.notify import loop as notify
 from tocsin.notify import reactor as notify_reactor
+from tocsin.notify.channels.chat_services import addresses as service_addresses
 from tocsin.notify.channels.common import PHONES
 from tocsin.notify.channels.registry import CHANNELS
 from tocsin.oncall import commands as oncall
@@ -35,6 +36,9 @@ from tocsin.web.told import told_in
 from tocsin.workflows import commands as workflows
 from tocsin.workflows import loop as workflow_loop
 from tocsin.workflows import reactor as workflow_reactor
+
+#: The channels that take a chat or push service's own address.
+_SERVICE_CHANNELS = ("chat", "push")
 
 #: Who knows what still needs an object of a lower room, so that it is not deleted from under it.
 _NEEDS = (
@@ -83,7 +87,8 @@ def install() -> None:
     dependents.register_forgetting("user", erasing.forget)
     dependents.register_following("user", another_look.of_person)
     for name, channel in CHANNELS.items():
-        addresses.register(name, phones.as_entered(channel) if name in PHONES else channel.address)
+        check = phones.as_entered(channel) if name in PHONES else channel.address
+        addresses.register(name, check, service_addresses.own_server if name in _SERVICE_CHANNELS else None)
 
 
 def loops(registry: Registry, node_id: UUID, role: str) -> tuple[Loop, ...]:

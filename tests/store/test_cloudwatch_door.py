@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.store.doors import Doors, doors, rows
 from tests.store.ingest import make_integration
 from tests.unit.catalogue.test_cloudwatch import Amazon, notification, signed, subscription
+from tocsin.access.audit import COMMAND_LINE
 from tocsin.alerts.models import Alert
 from tocsin.core.errors import Temporary
-from tocsin.inbound import greetings
+from tocsin.inbound import greetings, secrets
 from tocsin.inbound.models import Integration
 
 PEM = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-door.pem"
@@ -84,3 +86,35 @@ def test_a_certificate_that_cannot_be_had_now_is_asked_for_when_amazon_tries_aga
     assert not rows()
     monkeypatch.setattr(greetings, "fetch", amazon.fetch)
     assert node.post(door, right).body["status"] == "Mapped Opened"
+
+
+OTHER = "arn:aws:sns:eu-west-1:999999999999:tocsin"
+
+
+def test_another_topic_is_refused_though_amazon_signed_it(amazon: Amazon, node: Doors, door: Integration) -> None:
+    assert node.post(door, subscription(PEM)).status == 200
+    asked = list(amazon.asked)
+    foreign = signed({**alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1), "TopicArn": OTHER})
+    for body in (foreign, signed({**subscription(PEM), "TopicArn": OTHER})):
+        reply = node.post(door, body)
+        assert (reply.status, reply.body["error"]) == (403, "other_sender")
+        assert OTHER in reply.body["detail"]
+        assert "rotate its URL" in reply.body["detail"]
+    assert amazon.asked == asked, "no subscription of another topic is confirmed"
+    assert not rows()
+    ours = alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)
+    assert node.post(door, [ours, foreign]).status == 403
+    assert node.post(door, ours).body["status"] == "Mapped Opened"
+
+
+def test_a_rotated_url_takes_the_next_topic(amazon: Amazon, node: Doors, door: Integration) -> None:
+    assert node.post(door, subscription(PEM)).status == 200
+    secrets.rotate_token(door, actor=COMMAND_LINE, now=datetime.now(UTC))
+    assert node.post(door, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200
+    assert node.post(door, alarm("ALARM", "2026-11-24T02:10:42.236+0000", 1)).status == 403
+
+
+def test_the_setting_says_which_topic_is_taken(amazon: Amazon, node: Doors, database: str) -> None:
+    door = make_integration("AWS", "cloudwatch", settings={"topic_arn": OTHER})
+    assert node.post(door, subscription(PEM)).status == 403
+    assert node.post(door, signed({**subscription(PEM), "TopicArn": OTHER})).status == 200

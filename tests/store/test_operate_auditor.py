@@ -184,6 +184,18 @@ def test_a_loop_that_does_not_turn_is_found_on_a_node_that_lives(now: datetime) 
     assert ids(now) == []
 
 
+def test_a_stuck_sender_is_a_problem_that_names_its_provider(now: datetime) -> None:
+    stuck = {"Twilio": 2}
+    presence = Presence(uuid7(), "worker", list, "pager1", stuck_senders=lambda: stuck)
+    presence.turn()
+    (found,) = audit(now)
+    assert (found.id, found.is_warning) == ("stuck_sender:Twilio", False)
+    assert found.detail.startswith("2 sends hang in the provider “Twilio” on pager1.")
+    stuck.clear()
+    presence.turn()
+    assert ids(now) == []
+
+
 def test_the_test_clock_makes_no_node_look_old(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_jump", timedelta(days=3))
     Presence(uuid7(), "all", lambda: [Turned("outbox", datetime.now(UTC), timedelta(seconds=1))]).turn()

@@ -59,8 +59,8 @@ def test_a_chat_that_answers_waits_for_a_code_too(now: datetime) -> None:
     assert (slack.awaits_code, slack.can_confirm) == (True, True)
     assert (telegram.awaits_code, telegram.can_confirm) == (True, True)
     # Nobody answers by a service's own address, which is a secret.
-    gotify = enter(user, now, label="Gotify", channel="chat", address="gotifys://gotify.example.org/Aabcdefghijklmn")
-    assert (gotify.awaits_code, gotify.can_confirm) == (False, False)
+    service = enter(user, now, label="Service", channel="chat", address="tgram://123456789:abcdefg_hijklmnop/12315544/")
+    assert (service.awaits_code, service.can_confirm) == (False, False)
 
 
 def test_a_way_is_used_only_after_its_code_came_back(now: datetime) -> None:

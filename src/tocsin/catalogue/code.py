@@ -35,6 +35,17 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Sender:
+    """The account or topic that a genuine message comes from."""
+
+    name: str
+    #: The one that the integration's settings name; empty: the first that comes is pinned.
+    expected: str
+    #: How a person changes which one is taken, as the end of a sentence.
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What became of one message, for a reply of the kind's own."""
 
@@ -53,6 +64,7 @@ class Code:
     `is_signed(body, headers, secret, now)`: whether the sender's own scheme of signature is right. It takes the
     place of HMAC-SHA256 over the body wherever the integration has a signature's secret.
     `refusal(payload, headers, fetch)`: why the sender is not who it says it is; None where it is. Runs in a thread.
+    `sender(payload, settings)`: what a genuine message comes from; the integration is pinned to the first one.
     `handshake(payload, headers, fetch)`: the reply to a request that is no message but a question, such as whether
     somebody is there; None for a message. Runs in a thread, after `refusal`.
     `reply(told)`: the answer to messages that are stored, where the sender wants its own.
@@ -61,6 +73,7 @@ class Code:
     messages: Callable[[Payload, Headers], Sequence[Payload]] | None = None
     is_signed: Callable[[bytes, Headers, str, datetime], bool] | None = None
     refusal: Callable[[Payload, Headers, Fetch], str | None] | None = None
+    sender: Callable[[Payload, Mapping[str, object]], Sender] | None = None
     handshake: Callable[[Payload, Headers, Fetch], Reply | None] | None = None
     reply: Callable[[Sequence[Told]], Reply] | None = None
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,8 +35,12 @@ KEPT = 60.0
 #: Of an answer so much is read; providers say what they have to say in less.
 MOST_BYTES = 64 * 1024
 
-#: IPv6 addresses that carry an IPv4 address in their last 32 bits (RFC 6052), which is what must be judged.
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: IPv6 addresses that carry an IPv4 address in their last 32 bits, which is what must be judged: NAT64 (RFC 6052) and
+#: stateless translation (RFC 2765, "IPv4-translated").
+_TRANSLATED = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b::/96", "::ffff:0:0:0/96"))
+#: What the last 64 bits of an ISATAP address begin with (RFC 5214, 6.1), without the universal and group bits; the IPv4
+#: address of the host follows.
+_ISATAP = 0x0000_5EFE
 #: IPv6 networks that belong to whoever runs them, and that Python takes for public: local translation (RFC 8215),
 #: addresses of a site (RFC 3879), and IPv4 in IPv6 as it once was (RFC 4291, 2.5.5.1).
 _LOCAL = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b:1::/48", "fec0::/10", "::/96"))
@@ -64,13 +68,16 @@ class Answer:
         return _retry_after(self.headers.get("retry-after", ""), time.time())
 
 
-def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
+def is_allowed(address: Address, allowed: Collection[Network]) -> bool:
     """Whether `address` is public, or inside one of the networks `allowed`."""
     plain = _unwrapped(address)
     if any(plain.version == network.version and plain in network for network in allowed):
         return True
     is_local = plain.version == 6 and any(plain in network for network in _LOCAL)
-    return plain.is_global and not plain.is_multicast and not is_local
+    if is_local or not plain.is_global or plain.is_multicast:
+        return False
+    inside = _isatap(plain)
+    return inside is None or is_allowed(inside, allowed)
 
 
 def resolve(host: str, port: int, *, trusted: bool = False) -> list[tuple[socket.AddressFamily, str]]:
@@ -334,9 +341,16 @@ def _unwrapped(address: Address) -> Address:
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-    if inner is None and address in _NAT64:
+    if inner is None and any(address in network for network in _TRANSLATED):
         inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return inner or address
+
+
+def _isatap(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address inside an ISATAP address, to which a router of that network sends what comes."""
+    if address.version == 4 or (int(address) >> 32) & 0xFCFF_FFFF != _ISATAP:
+        return None
+    return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
 def _checked(url: str) -> _Target:

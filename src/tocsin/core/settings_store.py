@@ -12,6 +12,7 @@
 | `bundle_pages`            | true    | whether pages that follow quickly on one another leave as one message   |
 | `mail_listen`             | ""      | where mails to integrations are taken by SMTP, such as 0.0.0.0:2525     |
 | `phone_region`            | ""      | the country, such as CH, of phone numbers entered without a code        |
+| `chat_servers_by`         | managers | who adds chat addresses at hosts that no well-known service runs       |
 | `content_email`, `_push`, `_ntfy`, `_chat`, `_sms`, `_voice` | full | what messages say: full, subject or number   |
 """
 
@@ -52,6 +53,11 @@ BUNDLE_PAGES = Definition("bundle_pages", True, lambda spec, key: spec.flag(key,
 WEEKLY_COVERAGE_MAIL = Definition("weekly_coverage_mail", False, lambda spec, key: spec.flag(key, False))
 
 PHONE_REGION = Definition("phone_region", "", lambda spec, key: _region(spec, key))
+
+#: Who may add the address of a chat service at a host that no well-known vendor runs: administrators; with `managers`,
+#: group managers for their groups' contacts too; or everybody.
+CHAT_SERVERS = ("managers", "admins", "everybody")
+CHAT_SERVERS_BY = Definition("chat_servers_by", "managers", lambda spec, key: _one_of(spec, key, CHAT_SERVERS))
 
 #: What a channel's messages may say of an alert, from everything to its number only.
 CONTENTS = ("full", "subject", "number")
@@ -105,6 +111,7 @@ _ALL: tuple[AnySetting, ...] = (
     WEEKLY_COVERAGE_MAIL,
     MAIL_LISTEN,
     PHONE_REGION,
+    CHAT_SERVERS_BY,
     *(_content(channel) for channel in _CHANNELS),
 )
 

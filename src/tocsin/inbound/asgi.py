@@ -134,7 +134,7 @@ async def _is_greeted(door: Door, elements: Sequence[Element], headers: Mapping[
     payloads = [element.payload for element in elements if element.payload is not None]
     if not payloads:
         return False
-    reply = await asyncio.to_thread(greetings.reply_to, code, payloads, headers)
+    reply = await asyncio.to_thread(greetings.greet, door, payloads, headers)
     if reply is not None:
         await answer(send, reply.status, reply.body, content_type=reply.content_type.encode())
     return reply is not None

@@ -6,13 +6,18 @@ Runs in a thread: it may GET a public address, which goes through the same guard
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from urllib.parse import urlsplit
+
+import psycopg
 
 from tocsin.catalogue.code import Code, Payload, Reply
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Temporary
+from tocsin.inbound import pinned_senders
+from tocsin.inbound.door import Door
 from tocsin.inbound.reception import RETRY, Refusal
 
 log = logging.getLogger(__name__)
@@ -21,20 +26,46 @@ log = logging.getLogger(__name__)
 _DEADLINE = 5.0
 
 
-def reply_to(code: Code, payloads: Sequence[Payload], headers: Mapping[str, str]) -> Reply | None:
-    """The reply to a question; None where they are messages. Each payload of the request must prove its sender; a
-    question is always alone.
+def greet(door: Door, payloads: Sequence[Payload], headers: Mapping[str, str]) -> Reply | None:
+    """The reply to a question; None where they are messages. A question is always alone.
 
-    Raises Refusal: 403 with the kind's reason for a sender that is not who it says, 503 where that cannot be told now.
+    Raises Refusal: 403 with the reason for a sender that is not who it says, or that the integration is not pinned to;
+    503 where that cannot be told now.
     """
+    code = door.reader.kind.code
+    require_genuine(code, payloads, headers)
     try:
-        if code.refusal is not None:
-            for payload in payloads:
-                if (reason := code.refusal(payload, headers, fetch)) is not None:
-                    raise Refusal(403, "not_the_sender", reason)
-        if code.handshake is not None and len(payloads) == 1:
-            return code.handshake(payloads[0], headers, fetch)
+        is_unpinned = pinned_senders.require(door, payloads)
+        reply = _reply_to(code, payloads, headers)
+        if is_unpinned and (reply is None or reply.status < 300):
+            pinned_senders.pin(door, payloads[0])
+    except psycopg.Error:
+        raise Refusal(503, "not_checked", "The sender cannot be checked now.", RETRY) from None
+    return reply
+
+
+def require_genuine(code: Code, payloads: Sequence[Payload], headers: Mapping[str, str]) -> None:
+    """Raises Refusal as `greet` does, unless each payload proves its sender."""
+    if code.refusal is None:
+        return
+    with _refusing():
+        for payload in payloads:
+            if (reason := code.refusal(payload, headers, fetch)) is not None:
+                raise Refusal(403, "not_the_sender", reason)
+
+
+def _reply_to(code: Code, payloads: Sequence[Payload], headers: Mapping[str, str]) -> Reply | None:
+    if code.handshake is None or len(payloads) != 1:
         return None
+    with _refusing():
+        return code.handshake(payloads[0], headers, fetch)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turns what a kind's code raises into a Refusal."""
+    try:
+        yield
     except Temporary as error:
         raise Refusal(503, "not_checked", error.detail, RETRY) from None
     except Permanent as error:

@@ -62,6 +62,16 @@ class Integration(models.Model):
         return self.name
 
 
+class PinnedSender(models.Model):
+    """The sender of an integration's first genuine message, such as an Amazon SNS topic: no other is taken."""
+
+    integration = models.OneToOneField(
+        Integration, primary_key=True, on_delete=models.CASCADE, related_name="pinned_sender"
+    )
+    sender = models.TextField()
+    pinned_at = models.DateTimeField()
+
+
 class IntegrationVersion(models.Model):
     """Mapping, rules, filters and routes as they were from one moment on. Never changed after it was made."""
 

@@ -16,7 +16,7 @@ from tocsin.core.errors import Permanent, Rejected
 from tocsin.core.origins import is_elsewhere
 from tocsin.core.specs import Spec
 from tocsin.inbound.mail import mailboxes
-from tocsin.inbound.models import Integration
+from tocsin.inbound.models import Integration, PinnedSender
 
 #: How long the token before still works, unless the caller says otherwise.
 DEFAULT_OVERLAP = timedelta(days=1)
@@ -74,6 +74,7 @@ def rotate_token(
         fresh = ids.token() if token is None else checked_token(token, integration)
         put_token(integration, fresh, overlap=overlap, now=now)
         integration.save()
+        PinnedSender.objects.filter(integration=integration).delete()
         audit.record(
             actor,
             "rotate_token",

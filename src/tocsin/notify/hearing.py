@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from tocsin.alerts.states import CommandKind, Via
 from tocsin.core import database
@@ -48,12 +49,11 @@ class Hearing:
     speaker: int | None = None
 
     def receipt(self, receipt: Receipt) -> None:
+        receipt = _storable(receipt)
         database.retry_once(lambda: self._receipt(receipt))
 
     def text(self, said: SaidByText) -> str:
-        # A gateway that takes the 7-bit alphabet for ASCII makes a NUL of each @.
-        sender, text = without_unstorable(said.sender), without_unstorable(said.text)
-        said = replace(said, sender=sender, text=text)
+        said = _storable(said)
         wants = replies.asked(said.text)
         if (is_out := _opting(said, wants)) is not None and (answer := self._opt(said, is_out)) is not None:
             return answer
@@ -78,7 +78,7 @@ class Hearing:
         return answer
 
     def call(self, turn: CallTurn) -> CallStep:
-        return calls.go_on(self.provider, turn, self.now)
+        return calls.go_on(self.provider, _storable(turn), self.now)
 
     def button(self, user_id: int, alert_id: int, command: str, via: str) -> Pressed:
         with database.transaction() as connection:
@@ -94,7 +94,7 @@ class Hearing:
 
     def user_of(self, channel: str, address: str) -> int | None:
         with database.transaction() as connection:
-            return answering.whose(connection, (channel,), address, self.now)
+            return answering.whose(connection, (channel,), without_unstorable(address), self.now)
 
     def _receipt(self, receipt: Receipt) -> None:
         with database.transaction() as connection:
@@ -192,6 +192,16 @@ class Hearing:
 
     def _key(self, said: SaidByText) -> str:
         return hashlib.sha256(f"{self.provider}\0{said.external_id}".encode()).hexdigest()
+
+
+def _storable[T: (SaidByText, Receipt, CallTurn)](said: T) -> T:
+    """What a vendor told, as the database can hold it. A gateway that takes the 7-bit alphabet for ASCII makes a NUL of
+    each @."""
+    found = {field.name: getattr(said, field.name) for field in fields(said)}
+    texts: dict[str, Any] = {
+        name: without_unstorable(str(value)) for name, value in found.items() if type(value) is str
+    }
+    return replace(said, **texts)
 
 
 def _worded(answer: str, said: SaidByText) -> str:

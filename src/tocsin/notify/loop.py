@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from tocsin.core.loops import Loop
@@ -30,6 +31,11 @@ def shared() -> Outbox:
     if _shared is None:
         _shared = Outbox()
     return _shared
+
+
+def stuck_senders() -> Mapping[str, int]:
+    """How many sends of this process hang past their deadline, by provider."""
+    return _shared.stuck_senders() if _shared is not None else {}
 
 
 def close(timeout: float = 20.0) -> None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from tocsin.core import clock, database, ids
 from tocsin.core.database import Connection
-from tocsin.core.in_flight import InFlight
-from tocsin.notify import awaited, health, leases, pause, recovery
+from tocsin.core.in_flight import Deadline, InFlight
+from tocsin.notify import awaited, health, leases, pause, recovery, stuck_senders
 from tocsin.notify.claim import Claimed, Job, claim
 from tocsin.notify.providers import Directory
 from tocsin.notify.record import mark_sent, record
@@ -39,6 +40,7 @@ class Outbox:
         directory: Directory | None = None,
         now: Callable[[], datetime] = clock.now,
         jitter: Callable[[], float] = random.random,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self.node = f"{socket.gethostname()[:60]}/{ids.uuid7()}"
         self.directory = directory or Directory()
@@ -49,9 +51,10 @@ class Outbox:
             "outbox",
             slots,
             key=lambda job: job.bundle.lead.id,
-            work=lambda job: send(job, self._now),
+            work=self._send,
             write=self._record,
             salvage=_mark_sent,
+            deadline=Deadline(stuck_senders.SEND_DEADLINE, self._lost, elapsed),
         )
         self._silences = awaited.Silences()
         #: When each provider recovered whose messages this process has released.
@@ -60,6 +63,7 @@ class Outbox:
     def turn(self) -> bool:
         """Claims and begins to send what is due; True when there may be more at once. Never waits for a send."""
         # What a failed write left behind comes first: a sent message that looks unsent is the worst.
+        self.in_flight.end_overdue()
         self.in_flight.write_down()
         if self.in_flight.free() <= 0:
             self._wait_for_slots()
@@ -93,6 +97,17 @@ class Outbox:
         """Lets what is on its way end, for `timeout` seconds at most, writes it down, and closes every connection."""
         self.in_flight.close(timeout)
         self.directory.close()
+
+    def stuck_senders(self) -> Mapping[str, int]:
+        """How many sends hang past their deadline, by provider."""
+        return stuck_senders.by_provider(self.in_flight.stuck())
+
+    def _send(self, job: Job) -> Result:
+        refused = stuck_senders.refusal(job, self.in_flight.stuck())
+        return send(job, self._now) if refused is None else Result(job, refused, self._now())
+
+    def _lost(self, job: Job) -> Result:
+        return Result(job, stuck_senders.lost(), self._now())
 
     def _wait_for_slots(self) -> None:
         """Waits a moment, so that one claim takes several rows where many are sent."""

@@ -5,6 +5,7 @@ Only while nothing is wrong, warnings aside, is the outside told that Tocsin liv
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -80,6 +81,7 @@ def judge(facts: Facts) -> tuple[Found, ...]:
     """Every problem that these facts show. Empty: paging works."""
     return (
         *_loops(facts),
+        *_stuck_senders(facts),
         *_run(facts),
         *_page(facts),
         *_unreached(facts),
@@ -105,6 +107,25 @@ def _loops(facts: Facts) -> Iterator[Found]:
             f"The loop “{name}” does not turn",
             f"The loop “{name}” last finished a turn without an error on {', '.join(where)}.",
             "Look into that node's log for what fails, and restart it if it hangs.",
+        )
+
+
+def _stuck_senders(facts: Facts) -> Iterator[Found]:
+    """Providers with sends that hang past their deadline."""
+    where: dict[str, list[str]] = {}
+    number: Counter[str] = Counter()
+    for node in facts.nodes:
+        for provider, count in node.stuck_senders.items() if node.is_there else ():
+            where.setdefault(provider, []).append(node.name)
+            number[provider] += count
+    for provider, nodes in sorted(where.items()):
+        sends = f"{number[provider]} {'send hangs' if number[provider] == 1 else 'sends hang'}"
+        yield Found(
+            f"stuck_sender:{provider}",
+            f"The provider “{provider}” hangs",
+            f"{sends} in the provider “{provider}” on {', '.join(nodes)}. They count as failed, and other providers "
+            "take over; with several of them the provider is not used.",
+            "Look at what the provider connects to. Restart that node to end what hangs; if it comes back, report it.",
         )
 
 

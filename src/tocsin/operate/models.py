@@ -20,6 +20,8 @@ class Node(models.Model):
     loops = models.JSONField(default=dict)
     #: The fingerprints of the secret keys that it knows.
     keys = ArrayField(models.TextField(), default=list, db_default=[])
+    #: By provider: how many of its sends hang past their deadline.
+    stuck_senders = models.JSONField(default=dict, db_default={})
 
 
 class Audit(models.Model):

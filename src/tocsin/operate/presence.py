@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -57,6 +57,8 @@ class NodeSeen:
     loops: tuple[LoopSeen, ...] = ()
     #: The fingerprints of the secret keys that it knows.
     keys: tuple[str, ...] = ()
+    #: By provider: how many of its sends hang past their deadline.
+    stuck_senders: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_there(self) -> bool:
@@ -64,19 +66,29 @@ class NodeSeen:
 
 
 _SAY = """
-INSERT INTO operate_node (id, name, role, version, started_at, seen_at, loops, keys)
-VALUES (%(id)s, %(name)s, %(role)s, %(version)s, clock_timestamp(), clock_timestamp(), %(loops)s, %(keys)s)
-ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loops, keys = excluded.keys
+INSERT INTO operate_node (id, name, role, version, started_at, seen_at, loops, keys, stuck_senders)
+VALUES (%(id)s, %(name)s, %(role)s, %(version)s, clock_timestamp(), clock_timestamp(), %(loops)s, %(keys)s, %(stuck)s)
+ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), loops = excluded.loops, keys = excluded.keys,
+  stuck_senders = excluded.stuck_senders
 """
 
 
 class Presence:
     """This node's row. `turn` is a loop's; `leave` ends it in good order, so that nobody takes the node for dead."""
 
-    def __init__(self, node_id: UUID, role: str, turned: Callable[[], Sequence[Turned]], name: str = "") -> None:
+    def __init__(
+        self,
+        node_id: UUID,
+        role: str,
+        turned: Callable[[], Sequence[Turned]],
+        name: str = "",
+        *,
+        stuck_senders: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self._id = node_id
         self._role = role
         self._turned = turned
+        self._stuck_senders = stuck_senders
         self._name = name or socket.gethostname()
 
     def turn(self) -> bool:
@@ -87,7 +99,9 @@ class Presence:
         }
         said = {"id": self._id, "name": self._name, "role": self._role, "version": tocsin.__version__}
         with database.transaction() as connection:
-            connection.execute(_SAY, {**said, "loops": Jsonb(loops), "keys": list(crypto.fingerprints())})
+            stuck = Jsonb(dict(self._stuck_senders()))
+            keys = list(crypto.fingerprints())
+            connection.execute(_SAY, {**said, "loops": Jsonb(loops), "keys": keys, "stuck": stuck})
             connection.execute("DELETE FROM operate_node WHERE seen_at < clock_timestamp() - %s", (KEPT,))
         return False
 
@@ -100,8 +114,8 @@ class Presence:
 def nodes(connection: Connection) -> list[NodeSeen]:
     """Every node that was heard of within the hour, by name; `is_there` says which live."""
     query = (
-        "SELECT id, name, role, version, started_at, seen_at, loops, keys, clock_timestamp() AS now FROM operate_node "
-        "ORDER BY name, started_at"
+        "SELECT id, name, role, version, started_at, seen_at, loops, keys, stuck_senders, "
+        "clock_timestamp() AS now FROM operate_node ORDER BY name, started_at"
     )
     return [
         NodeSeen(
@@ -113,6 +127,7 @@ def nodes(connection: Connection) -> list[NodeSeen]:
             row["now"] - row["seen_at"],
             tuple(_loop(name, stored, row["now"]) for name, stored in sorted(row["loops"].items())),
             tuple(row["keys"]),
+            row["stuck_senders"],
         )
         for row in database.rows(connection, query)
     ]

@@ -26,11 +26,20 @@ _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 _COUNTRY = re.compile(r"[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 
 _checks: dict[str, Check] = {}
+_own_servers: dict[str, Callable[[str], str]] = {}
 
 
-def register(channel: str, check: Check) -> None:
-    """Adds a channel, or replaces the check of one."""
+def register(channel: str, check: Check, own_server: Callable[[str], str] | None = None) -> None:
+    """Adds a channel, or replaces the check of one. `own_server` returns what this module's function of that name
+    does."""
     _checks[channel] = check
+    if own_server is not None:
+        _own_servers[channel] = own_server
+
+
+def own_server(channel: str, address: str) -> str:
+    """The host that a checked address names, where it is not a well-known vendor's; empty for any other address."""
+    return _own_servers[channel](address) if channel in _own_servers else ""
 
 
 def channels() -> tuple[str, ...]:

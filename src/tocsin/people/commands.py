@@ -22,7 +22,7 @@ from tocsin.access.roles import Role
 from tocsin.core import configuration, dependents, durations, settings_store
 from tocsin.core.errors import Rejected, RejectedAll
 from tocsin.core.specs import raise_all
-from tocsin.people import contact_rules, reminders, sealed, sessions, specs
+from tocsin.people import chat_servers, contact_rules, reminders, sealed, sessions, specs
 from tocsin.people.models import ContactMethod, User, takes_code
 from tocsin.people.specs import ContactSpec, UserSpec
 
@@ -205,8 +205,10 @@ def save_contact_method(
         before = user_spec(user)
         last = others.order_by("position").last()
         method = existing or ContactMethod(user=user, position=last.position + 1 if last else 0)
-        old = method.label
+        old, known = method.label, (method.channel, method.address)
         _write_contact_method(method, read, is_own=_is_self_entered(user, actor))
+        if (method.channel, method.address) != known:
+            chat_servers.require_allowed(method.channel, method.address, actor, is_group=False)
         if existing:
             _relabel(user, old, method.label)
         _record(user, before, actor, now)

@@ -15,7 +15,7 @@ from tocsin.access.audit import Actor
 from tocsin.core import configuration, dependents, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
-from tocsin.people import sealed, specs
+from tocsin.people import chat_servers, sealed, specs
 from tocsin.people.models import Group, GroupContact, Membership, User
 from tocsin.people.specs import GroupSpec
 
@@ -48,7 +48,7 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         group.name, group.description, group.time_zone = read.name, read.description, read.time_zone
         group.save()
         _write_members(group, read, users)
-        _write_contacts(group, read)
+        _write_contacts(group, read, actor)
         after = group_spec(Group.objects.get(pk=group.pk))
         changes.record("group", group, before, after, actor=actor, now=now)
     return group
@@ -96,7 +96,7 @@ def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User]) -> 
     Membership.objects.bulk_update(changed, ["roles", "position"])
 
 
-def _write_contacts(group: Group, read: GroupSpec) -> None:
+def _write_contacts(group: Group, read: GroupSpec, actor: Actor) -> None:
     """A contact is the same while its label is."""
     known = {contact.label.lower(): contact for contact in group.contacts.all()}
     kept = {wanted.label.lower() for wanted in read.contacts}
@@ -105,7 +105,9 @@ def _write_contacts(group: Group, read: GroupSpec) -> None:
             contact.delete()
     for position, wanted in enumerate(read.contacts):
         contact = known.get(wanted.label.lower()) or GroupContact(group=group)
-        contact.label, contact.channel = wanted.label, wanted.channel
-        contact.address = sealed.kept(wanted.address, contact.address)
+        address = sealed.kept(wanted.address, contact.address)
+        if (contact.channel, contact.address) != (wanted.channel, address):
+            chat_servers.require_allowed(wanted.channel, address, actor, is_group=True)
+        contact.label, contact.channel, contact.address = wanted.label, wanted.channel, address
         contact.position = position
         contact.save()

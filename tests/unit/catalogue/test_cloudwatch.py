@@ -216,9 +216,9 @@ def test_each_message_of_a_request_must_be_signed(amazon: Amazon, pem: str, monk
     monkeypatch.setattr(greetings, "fetch", amazon.fetch)
     code = load_kinds()["cloudwatch"].code
     right = notification(pem)
-    assert greetings.reply_to(code, [right, right], {}) is None
+    greetings.require_genuine(code, [right, right], {})
     with pytest.raises(Refusal) as caught:
-        greetings.reply_to(code, [right, {**right, "Subject": "forged"}], {})
+        greetings.require_genuine(code, [right, {**right, "Subject": "forged"}], {})
     assert (caught.value.status, caught.value.code) == (403, "not_the_sender")
 
 
@@ -232,10 +232,10 @@ def test_amazon_that_cannot_be_reached_is_asked_again_later_and_what_is_no_certi
 
     monkeypatch.setattr(greetings, "fetch", away)
     with pytest.raises(Refusal, match="404"):
-        greetings.reply_to(code, [notification(pem)], {})
+        greetings.require_genuine(code, [notification(pem)], {})
     monkeypatch.setattr(greetings, "fetch", Amazon(b"<html>").fetch)
     with pytest.raises(Refusal, match="cannot be checked"):
-        greetings.reply_to(code, [notification(pem)], {})
+        greetings.require_genuine(code, [notification(pem)], {})
 
 
 def test_the_alarm_inside_is_read_and_what_a_sender_writes_beside_it_counts_for_nothing(pem: str) -> None:

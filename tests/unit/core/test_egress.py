@@ -48,6 +48,15 @@ def allow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         "2002:7f00:1::",
         "64:ff9b::7f00:1",
         "64:ff9b::a9fe:a9fe",
+        # IPv4-translated (RFC 2765), ISATAP (RFC 5214), 6to4 and Teredo around a private IPv4 address.
+        "::ffff:0:10.0.0.1",
+        "::ffff:0:a9fe:a9fe",
+        "2a00::5efe:10.0.0.1",
+        "2a00::200:5efe:127.0.0.1",
+        "2a00::100:5efe:192.168.0.1",
+        "fe80::5efe:8.8.8.8",
+        "2002:a00:1::",
+        "2001:0:4136:e378:8000:63bf:f5ff:fffe",
         "64:ff9b:1::a00:1",
         "fec0::1",
         "::7f00:1",
@@ -57,7 +66,10 @@ def test_an_address_inside_the_house_is_not_allowed(address: str) -> None:
     assert not egress.is_allowed(ipaddress.ip_address(address), ())
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "::ffff:0:8.8.8.8", "2a00::5efe:8.8.8.8"],
+)
 def test_a_public_address_is_allowed(address: str) -> None:
     assert egress.is_allowed(ipaddress.ip_address(address), ())
 

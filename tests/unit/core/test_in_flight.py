@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
 import pytest
 from psycopg.errors import DataError, OperationalError
 
-from tocsin.core.in_flight import InFlight
+from tocsin.core.in_flight import Deadline, InFlight
 
 
 class Written:
@@ -100,3 +102,94 @@ def test_a_job_whose_work_breaks_is_on_its_way_no_more() -> None:
     flight.close(10)
     assert table.batches == [["a"]]
     assert flight.free() == 4
+
+
+class Elapsed:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def hanging(
+    table: Written, elapsed: Elapsed, slots: int
+) -> tuple[InFlight[str, str, str], threading.Event, threading.Semaphore]:
+    """A pool whose job "hangs…" waits for the event; the semaphore is released by each that has begun."""
+    release, begun = threading.Event(), threading.Semaphore(0)
+
+    def work(job: str) -> str:
+        if job.startswith("hangs"):
+            begun.release()
+            assert release.wait(10)
+        return job
+
+    late = Deadline[str, str](90, lambda job: f"{job} is lost", elapsed)
+    return (
+        InFlight(
+            "test",
+            slots,
+            key=lambda job: job,
+            work=work,
+            write=table.write,
+            salvage=table.salvaged.append,
+            deadline=late,
+        ),
+        release,
+        begun,
+    )
+
+
+def test_jobs_past_their_deadline_are_lost_and_free_their_slots() -> None:
+    table, elapsed = Written(), Elapsed()
+    flight, release, begun = hanging(table, elapsed, slots=2)
+    flight.begin(["hangs-1", "hangs-2"])
+    assert begun.acquire(timeout=10)
+    assert begun.acquire(timeout=10)
+    elapsed.seconds = 89
+    flight.end_overdue()
+    assert (flight.free(), flight.stuck()) == (0, [])
+    elapsed.seconds = 90
+    flight.end_overdue()
+    flight.write_down()
+    assert table.batches == [["hangs-1 is lost", "hangs-2 is lost"]]
+    assert (flight.free(), sorted(flight.stuck())) == (2, ["hangs-1", "hangs-2"])
+    # Every thread hangs; others take their place.
+    flight.begin(["a", "b"])
+    flight.settle(10)
+    assert sorted(one for batch in table.batches[1:] for one in batch) == ["a", "b"]
+    release.set()
+    assert flight.wait_until(lambda jobs: not flight.stuck(), 10)
+    flight.close(10)
+    assert sorted(table.salvaged) == ["hangs-1", "hangs-2"]
+
+
+def test_a_job_started_again_keeps_its_own_result() -> None:
+    table, elapsed = Written(), Elapsed()
+    flight, release, begun = hanging(table, elapsed, slots=1)
+    flight.begin(["hangs"])
+    assert begun.acquire(timeout=10)
+    elapsed.seconds = 90
+    flight.end_overdue()
+    flight.write_down()
+    flight.begin(["hangs"])
+    assert begun.acquire(timeout=10)
+    assert flight.jobs() == ["hangs"]
+    release.set()
+    flight.settle(10)
+    assert table.batches == [["hangs is lost"], ["hangs"]]
+    assert flight.wait_until(lambda jobs: table.salvaged == ["hangs"], 10)
+
+
+def test_a_hanging_thread_keeps_no_process_from_ending() -> None:
+    script = (
+        "import threading\n"
+        "from tocsin.core.daemon_threads import DaemonThreads\n"
+        "begun = threading.Event()\n"
+        "pool = DaemonThreads(1, 'hangs')\n"
+        "pool.submit(lambda: (begun.set(), threading.Event().wait()))\n"
+        "assert begun.wait(10)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=20, check=False).returncode == 0

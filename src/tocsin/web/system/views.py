@@ -30,6 +30,12 @@ _CONTENTS = [
     ("number", gettext_lazy("The ticket's number only")),
 ]
 
+_CHAT_SERVERS = [
+    ("managers", gettext_lazy("Administrators, and managers for their groups")),
+    ("admins", gettext_lazy("Administrators only")),
+    ("everybody", gettext_lazy("Everybody, for themselves")),
+]
+
 
 def _content(label: Any) -> forms.ChoiceField:
     """How much of an alert may leave the house by one channel."""
@@ -53,6 +59,12 @@ class SettingsForm(forms.Form):
         max_length=2,
         required=False,
         help_text=gettext_lazy("Two letters, such as CH. Empty: numbers are entered with +41."),
+    )
+    chat_servers_by = forms.TypedChoiceField(
+        label=gettext_lazy("Chat addresses at servers that no well-known service runs are added by"),
+        choices=_CHAT_SERVERS,
+        required=False,
+        empty_value="managers",
     )
     content_email = _content(gettext_lazy("What mails say"))
     content_push = _content(gettext_lazy("What pushes say"))

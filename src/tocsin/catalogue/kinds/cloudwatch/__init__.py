@@ -9,13 +9,14 @@ import base64
 import binascii
 import re
 import threading
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import msgspec
 
-from tocsin.catalogue.code import Fetch, Headers, Payload, Reply
+from tocsin.catalogue.code import Fetch, Headers, Payload, Reply, Sender
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -78,6 +79,12 @@ def refusal(payload: Payload, headers: Headers, fetch: Fetch) -> str | None:
     if not _is_signed(certificate, signature, _text(payload, fields), version):
         return f"The signature (version {version[:10]}) is not right."
     return None
+
+
+def sender(payload: Payload, settings: Mapping[str, object]) -> Sender:
+    """The topic, which is signed: anybody with an account at Amazon can have messages signed for a topic of theirs."""
+    remedy = "enter the topic's ARN in the integration's settings, or rotate its URL and subscribe again."
+    return Sender(str(payload.get("TopicArn"))[:300], str(settings.get("topic_arn") or ""), remedy)
 
 
 def handshake(payload: Payload, headers: Headers, fetch: Fetch) -> Reply | None:

@@ -23,6 +23,15 @@ def checked(text: str) -> str:
     return sealed.seal(services.service(text).scheme, text)
 
 
+def own_server(address: str) -> str:
+    """The host of a sealed address, where no well-known service runs it; empty for any other. Raises Rejected."""
+    if not sealed.is_sealed(address):
+        return ""
+    from tocsin.notify.channels.chat_services import services
+
+    return services.service(sealed.unseal(address)).own_host
+
+
 def _readable(text: str) -> str:
     try:
         sealed.unseal(text)

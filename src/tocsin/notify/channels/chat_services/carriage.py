@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tocsin.core.egress import Answer, HttpClient
+from tocsin.core.egress import DEADLINE, Answer, HttpClient, OutcomeUnknown
 from tocsin.core.errors import Permanent, Temporary
+
+#: In seconds: every request that one message leads to. An address may name hundreds of receivers.
+MESSAGE_DEADLINE = 60.0
 
 _under_way = threading.local()
 _installed = threading.Lock()
@@ -29,6 +33,11 @@ class Carriage:
     key: str
     answers: list[Answer] = field(default_factory=list)
     problem: Temporary | Permanent | None = None
+    elapsed: Callable[[], float] = time.monotonic
+    ends_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ends_at = self.elapsed() + MESSAGE_DEADLINE
 
     def send(self, request: Any) -> Any:
         """The answer to a prepared request, as `requests` wants it. Raises Temporary, Permanent or OutcomeUnknown."""
@@ -39,13 +48,22 @@ class Carriage:
         # What cannot be unpacked here would come back unreadable.
         headers["Accept-Encoding"] = "identity"
         try:
-            answer = self.client.request(request.method, request.url, headers=headers, content=_body(request.body))
+            answer = self.client.request(
+                request.method, request.url, headers=headers, content=_body(request.body), deadline=self._left()
+            )
         except (Temporary, Permanent) as error:
             # A plug-in may swallow it; the caller must not.
             self.problem = error
             raise
         self.answers.append(answer)
         return _response(request, answer)
+
+    def _left(self) -> float:
+        """The seconds that the next request may take. Raises OutcomeUnknown where none are left."""
+        left = self.ends_at - self.elapsed()
+        if left <= 0:
+            raise OutcomeUnknown(f"The message did not leave within {MESSAGE_DEADLINE:.0f} seconds.")
+        return min(left, DEADLINE)
 
 
 @contextmanager

@@ -1,27 +1,29 @@
 """Which addresses name a chat or push service that Tocsin speaks to through apprise, and which of those it refuses.
 
 An address is apprise's URL (`gotify://host/token`) or what the service itself gives (`https://hooks.slack.com/…`). Only
-services over HTTP are taken: what starts programs, opens sockets of its own or reads files here is refused.
+reviewed services over HTTP are taken. What an address asks for is judged by apprise's own parse of it and by the plugin
+object that apprise makes of it: a second parser could read the same text differently.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
 
 from tocsin.core.errors import Rejected
+from tocsin.notify.channels.chat_services.reviewed import PUBLIC_HOSTS, SCHEMAS, VENDOR_HOST
 
 if TYPE_CHECKING:
     import apprise
 
-#: Refused although part of what they do is HTTP: they read key files here, or open sockets of their own.
-_DENIED = frozenset({"fcm", "nostr", "vapid"})
-
-#: What a URL could ask to be read from this machine's disk, or fetched and sent along.
-_FILES = ("template", "keyfile", "subfile", "keystore", "attach", "include", "path", "cert")
+#: How arguments begin that name a file, or something to be fetched and sent along.
+_FILES = ("template", "keyfile", "subfile", "keystore", "attach", "include", "path", "cert", "file")
+#: The same in a plugin's tables of arguments. `attach-as` names a form's field, and `path` there is part of a URL.
+_DECLARED_FILES = ("template", "keyfile", "subfile", "keystore", "attach", "cert", "file")
+_NO_FILE = frozenset({"attach-as"})
 
 _NOT_KNOWN = "is not the address of a chat or push service that is known here; see the documentation for examples."
 
@@ -32,52 +34,67 @@ class Service:
 
     scheme: str
     label: str
+    #: The host in the address, where anybody may run one; empty for a vendor's own service.
+    own_host: str = ""
 
 
 def service(url: str) -> Service:
     """The service that `url` leads to. Raises Rejected("invalid_address") without repeating the URL, a secret."""
-    return _named(opened(url))
+    plugin = opened(url)
+    own = sorted(plugin.schemas(), key=lambda name: (len(name), name))
+    return Service(own[0], str(plugin.service_name).strip() or own[0], _own_host(plugin))
 
 
 def opened(url: str) -> Any:
     """apprise's own object for `url`, ready to send. Raises Rejected as `service` does."""
-    parts = _parts(url)
-    if parts.scheme in _DENIED:
-        raise _refused(f"{parts.scheme}:// cannot be used here: it needs more than HTTP, or files of this machine.")
-    for key, _value in parse_qsl(parts.query, keep_blank_values=True):
-        if key.lower().startswith(_FILES):
-            raise _refused(f'An address with "{key[:30]}" cannot be used here: it would read files of this machine.')
-    plugin = _instance(url)
+    if not url.isprintable() or " " in url:
+        raise _refused(f"This {_NOT_KNOWN}")
+    parsed = _parsed(url)
+    if parsed is None:
+        raise _refused(f"This {_NOT_KNOWN}")
+    scheme = str(parsed["schema"])
+    if scheme not in SCHEMAS:
+        raise _refused(f"{scheme}:// cannot be used here: it is not a reviewed service that needs nothing but HTTP.")
+    for name in _argument_names(parsed):
+        if name.startswith(_FILES):
+            raise _refused(f'An address with "{name[:30]}" cannot be used here: it would read files of this machine.')
+    plugin = _instance(parsed)
     if plugin is None:
         raise _refused(f"This {_NOT_KNOWN}")
     if not _is_over_http(plugin):
-        raise _refused(f"{parts.scheme}:// cannot be used here: it needs more than HTTP.")
+        raise _refused(f"{scheme}:// cannot be used here: it needs more than HTTP.")
+    if next(_file_attributes(plugin), None) is not None:
+        raise _refused("This address cannot be used here: it would read files of this machine.")
     return plugin
 
 
-def _named(plugin: Any) -> Service:
-    own = sorted(plugin.schemas(), key=lambda name: (len(name), name))
-    return Service(own[0], str(plugin.service_name).strip() or own[0])
-
-
-def _parts(url: str) -> Any:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise _refused(f"This {_NOT_KNOWN}") from None
-    if not parts.scheme or not url.isprintable() or " " in url:
-        raise _refused(f"This {_NOT_KNOWN}")
-    return parts
-
-
-def _instance(url: str) -> Any:
+def _parsed(url: str) -> dict[str, Any] | None:
+    """The arguments that apprise reads from the URL; None where it knows no such service."""
     # Loaded where somebody uses it: 20 MB and a second that most installations never need.
+    from apprise.plugins import url_to_dict
+
+    _asset()
+    try:
+        found: dict[str, Any] | None = url_to_dict(url, secure_logging=True)  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+        # A plug-in that trips over what it was given; the address is no good either way.
+        return None
+    return found if found and found.get("schema") else None
+
+
+def _argument_names(parsed: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the URL's arguments, in lower case, without the prefixes by which apprise groups them."""
+    for group, found in parsed.items():
+        if group.startswith("qsd") and isinstance(found, Mapping):
+            yield from (str(name).strip().lower() for name in found)
+
+
+def _instance(parsed: dict[str, Any]) -> Any:
     import apprise
 
     try:
-        return apprise.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
+        return apprise.Apprise.instantiate(parsed, asset=_asset(), suppress_exceptions=True)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError):
-        # A plug-in that trips over what it was given; the address is no good either way.
         return None
 
 
@@ -96,6 +113,7 @@ def _asset() -> apprise.AppriseAsset:
         # No pictures from elsewhere, no redirect, nothing on disk, and no plug-ins but its own.
         image_url_mask="",
         image_url_logo="",
+        image_path_mask="",
         http_redirects=False,
         storage_mode="memory",
         secure_logging=True,
@@ -108,6 +126,43 @@ def _is_over_http(plugin: Any) -> bool:
 
     modules = [sys.modules[kind.__module__] for kind in type(plugin).__mro__ if kind.__module__ in sys.modules]
     return any(getattr(module, "requests", None) is requests for module in modules)
+
+
+def _file_attributes(plugin: Any) -> Iterator[str]:
+    """The attributes of a plugin object that hold a file: one that its tables declare so, or an attachment."""
+    from apprise import AppriseAttachment, AppriseConfig
+    from apprise.attachment.base import AttachBase
+
+    declared = {**plugin.template_tokens, **plugin.template_args, **plugin.template_kwargs}
+    for name, about in declared.items():
+        if name.startswith(_DECLARED_FILES) and name not in _NO_FILE:
+            for attribute in (name, str(about.get("map_to") or name)):
+                if getattr(plugin, attribute, None):
+                    yield attribute
+    for attribute, value in vars(plugin).items():
+        many = value if isinstance(value, list | tuple | set) else [value]
+        if any(isinstance(one, AttachBase | AppriseConfig) for one in many):
+            yield attribute
+        if any(isinstance(one, AppriseAttachment) and len(one) for one in many):
+            yield attribute
+
+
+def _own_host(plugin: Any) -> str:
+    """The host that the address names, unless a public service runs it."""
+    tokens = plugin.template_tokens
+    if not plugin.schemas().isdisjoint(VENDOR_HOST) or str(getattr(plugin, "mode", "")) == "cloud":
+        return ""
+    if "organization" in tokens and hasattr(plugin, "hostname"):
+        host = f"{plugin.organization}.{plugin.hostname}"
+    elif "endpoint" in tokens:
+        host = str(plugin.endpoint)
+    elif "host" in tokens:
+        host = str(plugin.host or "")
+    else:
+        return ""
+    host = host.lower().rstrip(".")
+    is_public = any(host == public or host.endswith(f".{public}") for public in PUBLIC_HOSTS)
+    return "" if is_public else host
 
 
 def _refused(sentence: str) -> Rejected:

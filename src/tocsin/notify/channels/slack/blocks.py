@@ -8,6 +8,7 @@ from tocsin.alerts.states import CommandKind
 from tocsin.notify import wording
 from tocsin.notify.channels.chat import buttons
 from tocsin.notify.channels.contract import Rendered
+from tocsin.notify.channels.json_object import child, items, text
 from tocsin.notify.written_words import say
 
 #: Of a section's text.
@@ -40,7 +41,7 @@ def answered(blocks: list[Any], pressed: str, said: str) -> list[Any]:
     links = [block for block in blocks if isinstance(block, dict) and block.get("type") == "context"][:1]
     names = {f"{ACTION}{kind}" for kind in buttons.left_after(pressed)}
     rows = (block.get("elements") for block in blocks if isinstance(block, dict) and block.get("type") == "actions")
-    stay = [one for row in rows for one in row or [] if isinstance(one, dict) and one.get("action_id") in names]
+    stay = [one for row in rows for one in items(row) if text(child(one).get("action_id")) in names]
     return [*kept, _context(said), *([{"type": "actions", "elements": stay}] if stay else []), *links]
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tocsin.core.egress import HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
-from tocsin.notify.channels import afterwards, http_status
+from tocsin.notify.channels import afterwards, http_status, json_object
 from tocsin.notify.channels.callbacks import Callback, CallbackAnswer, CallbackPoint, Ears, Listener, NotGenuine
 from tocsin.notify.channels.chat import buttons
 from tocsin.notify.channels.contract import (
@@ -26,6 +26,7 @@ from tocsin.notify.channels.contract import (
     Setting,
     SettingKind,
 )
+from tocsin.notify.channels.json_object import child, items, text
 from tocsin.notify.channels.slack import blocks
 from tocsin.notify.written_words import say
 
@@ -164,19 +165,16 @@ def _check(secret: str, callback: Callback) -> None:
 def _payload(body: bytes) -> dict[str, Any]:
     """Raises Rejected("invalid") for what is no interaction."""
     try:
-        said = json.loads(parse_qs(body.decode())["payload"][0])
-    except (ValueError, KeyError, UnicodeDecodeError):
+        return json_object.parsed(parse_qs(body.decode())["payload"][0])
+    except (ValueError, KeyError):
         raise Rejected("invalid", "This is no interaction of Slack's.") from None
-    if not isinstance(said, dict):
-        raise Rejected("invalid", "This is no interaction of Slack's.")
-    return said
 
 
 def _pressed(account: Account, said: dict[str, Any], ears: Ears) -> None:
     """Does what the button says, tells its presser, and redraws the message."""
-    member = str((said.get("user") or {}).get("id", ""))
-    given: Any = next(iter(said.get("actions") or []), {})
-    asked = buttons.read(str(given.get("value", ""))) if isinstance(given, dict) else None
+    member = text(child(said, "user").get("id"))
+    given: object = next(iter(items(said.get("actions"))), None)
+    asked = buttons.read(text(child(given).get("value")))
     if asked is None:
         return
     command, number = asked
@@ -187,7 +185,7 @@ def _pressed(account: Account, said: dict[str, Any], ears: Ears) -> None:
                                  "text": blocks.escaped(buttons.unknown(address))})  # fmt: skip
         return
     pressed = ears.button(user_id, number, command, "chat")
-    shown = (said.get("message") or {}).get("blocks") or []
+    shown = items(child(said, "message").get("blocks"))
     # A room has readers of several languages; what only its reader sees is in theirs.
     language, sentence = (pressed.language, pressed.told) if _is_direct(said) else ("", pressed.sentence)
     who = say(
@@ -197,14 +195,14 @@ def _pressed(account: Account, said: dict[str, Any], ears: Ears) -> None:
         button=f"*{say(language, buttons.LABELS[_kind(command)])}*",
         said=blocks.escaped(sentence),
     )
-    text = str((said.get("message") or {}).get("text", ""))
-    body = {"replace_original": True, "text": text, "blocks": blocks.answered(shown, command, who)}
+    before = text(child(said, "message").get("text"))
+    body = {"replace_original": True, "text": before, "blocks": blocks.answered(shown, command, who)}
     _respond(account, said, body)
 
 
 def _is_direct(said: dict[str, Any]) -> bool:
     """Whether the message stands in a conversation with one member (https://api.slack.com/docs/conversations-api)."""
-    return str((said.get("channel") or {}).get("id", "")).startswith("D")
+    return text(child(said, "channel").get("id")).startswith("D")
 
 
 def _kind(command: str) -> Any:
@@ -213,8 +211,11 @@ def _kind(command: str) -> Any:
 
 def _respond(account: Account, said: dict[str, Any], body: dict[str, Any]) -> None:
     """Through the address that the signed request names, which is always Slack's own."""
-    url = str(said.get("response_url", ""))
+    url = text(said.get("response_url"))
     own = urlsplit(str(account.settings.get("api_base") or API)).hostname or ""
-    host = urlsplit(url).hostname or ""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return
     if host == own or host.endswith((".slack.com", ".slack-gov.com")):
         afterwards.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)

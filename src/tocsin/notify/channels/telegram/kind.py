@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.notify import wording
-from tocsin.notify.channels import afterwards, http_status
+from tocsin.notify.channels import afterwards, http_status, json_object
 from tocsin.notify.channels.callbacks import (
     Callback,
     CallbackAnswer,
@@ -34,6 +34,7 @@ from tocsin.notify.channels.contract import (
     Setting,
     SettingKind,
 )
+from tocsin.notify.channels.json_object import child, items, text
 from tocsin.notify.written_words import say
 
 API = "https://api.telegram.org"
@@ -72,15 +73,13 @@ class TelegramKind(ProviderKind, Listener):
         if not token or not hmac.compare_digest(secret_of(token).encode(), given):
             raise NotGenuine
         try:
-            update = json.loads(callback.body)
+            update = json_object.parsed(callback.body)
         except ValueError:
-            update = None
-        if not isinstance(update, dict):
-            raise Rejected("invalid", "This is no update of Telegram's.")
+            raise Rejected("invalid", "This is no update of Telegram's.") from None
         if isinstance(update.get("callback_query"), dict):
             return _pressed(account, update["callback_query"], ears)
         if isinstance(update.get("message"), dict):
-            return _said(update["message"], str(update.get("update_id", "")), ears)
+            return _said(update["message"], text(update.get("update_id")), ears)
         return CallbackAnswer(200)
 
 
@@ -205,15 +204,15 @@ def _keyboard(number: int, language: str) -> dict[str, Any]:
 def _left(shown: dict[str, Any], pressed: str, number: int) -> dict[str, Any]:
     """Of a message's buttons those that still make sense after one was pressed, in the language that they have."""
     stay = {buttons.written(kind, number) for kind in buttons.left_after(pressed)}
-    rows = (shown.get("reply_markup") or {}).get("inline_keyboard") or []
-    left = [one for row in rows for one in row if isinstance(one, dict) and one.get("callback_data") in stay]
+    rows = items(child(shown, "reply_markup").get("inline_keyboard"))
+    left = [one for row in rows for one in items(row) if text(child(one).get("callback_data")) in stay]
     return {"inline_keyboard": [left] if left else []}
 
 
 def _pressed(account: Account, query: dict[str, Any], ears: Ears) -> CallbackAnswer:
     """Does what the button says; the answer to the callback shows the sentence, and the message is redrawn after it."""
-    asked = buttons.read(str(query.get("data", "")))
-    sender = str((query.get("from") or {}).get("id", ""))
+    asked = buttons.read(text(query.get("data")))
+    sender = text(child(query, "from").get("id"))
     if asked is None:
         return _note(query, "This button is not known here.")
     command, number = asked
@@ -221,18 +220,18 @@ def _pressed(account: Account, query: dict[str, Any], ears: Ears) -> CallbackAns
     if user_id is None:
         return _note(query, buttons.unknown(f"{PREFIX}{sender}"))
     pressed = ears.button(user_id, number, command, "chat")
-    is_alone = ((query.get("message") or {}).get("chat") or {}).get("type") == "private"
+    is_alone = child(query, "message", "chat").get("type") == "private"
     _redraw(account, query, command, number, pressed.told if is_alone else pressed.sentence)
     return _note(query, pressed.told)
 
 
 def _redraw(account: Account, query: dict[str, Any], command: str, number: int, sentence: str) -> None:
-    shown = query.get("message") or {}
-    name = http_status.line((query.get("from") or {}).get("first_name", ""), 60)
+    shown = child(query, "message")
+    name = http_status.line(text(child(query, "from").get("first_name")), 60)
     body = {
-        "chat_id": (shown.get("chat") or {}).get("id"),
+        "chat_id": child(shown, "chat").get("id"),
         "message_id": shown.get("message_id"),
-        "text": wording.cut(str(shown.get("text", "")), LONGEST - 400) + f"\n\n{name}: {sentence}",
+        "text": wording.cut(text(shown.get("text")), LONGEST - 400) + f"\n\n{name}: {sentence}",
         "link_preview_options": {"is_disabled": True},
         "reply_markup": _left(shown, command, number),
     }
@@ -240,31 +239,31 @@ def _redraw(account: Account, query: dict[str, Any], command: str, number: int, 
     afterwards.post_json(url, json.dumps(body).encode(), is_trusted=account.is_trusted)
 
 
-def _note(query: dict[str, Any], text: str) -> CallbackAnswer:
+def _note(query: dict[str, Any], note: str) -> CallbackAnswer:
     return _method(
         "answerCallbackQuery",
-        callback_query_id=str(query.get("id", "")),
-        text=wording.cut(text, _LONGEST_NOTE),
+        callback_query_id=text(query.get("id")),
+        text=wording.cut(note, _LONGEST_NOTE),
         show_alert=True,
     )
 
 
 def _said(message: dict[str, Any], update: str, ears: Ears) -> CallbackAnswer:
     """A line to the bot: a word of the contract from a person, or /start from whoever sets it up."""
-    chat, text = message.get("chat") or {}, str(message.get("text", "")).strip()
-    room, sender = f"{PREFIX}{chat.get('id', '')}", f"{PREFIX}{(message.get('from') or {}).get('id', '')}"
-    if text.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
+    chat, said = child(message, "chat"), text(message.get("text")).strip()
+    room, sender = f"{PREFIX}{text(chat.get('id'))}", f"{PREFIX}{text(child(message, 'from').get('id'))}"
+    if said.partition(" ")[0].partition("@")[0] in ("/start", "/id"):
         return _answer(chat, f"The address of this chat in Tocsin is {room}")
-    if chat.get("type") != "private" or not text:
+    if chat.get("type") != "private" or not said:
         return CallbackAnswer(200)
     if ears.user_of("chat", sender) is None:
         return _answer(chat, buttons.unknown(sender))
-    answer = ears.text(SaidByText("chat", sender, text.removeprefix("/"), update))
+    answer = ears.text(SaidByText("chat", sender, said.removeprefix("/"), update))
     return _answer(chat, answer) if answer else CallbackAnswer(200)
 
 
-def _answer(chat: dict[str, Any], text: str) -> CallbackAnswer:
-    return _method("sendMessage", chat_id=chat.get("id"), text=text)
+def _answer(chat: dict[str, Any], answer: str) -> CallbackAnswer:
+    return _method("sendMessage", chat_id=chat.get("id"), text=answer)
 
 
 def _method(name: str, **values: Any) -> CallbackAnswer:

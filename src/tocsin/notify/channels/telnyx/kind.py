@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary, TocsinError
-from tocsin.notify.channels import http_status
+from tocsin.notify.channels import http_status, json_object
 from tocsin.notify.channels.callbacks import (
     Callback,
     CallbackAnswer,
@@ -37,6 +37,7 @@ from tocsin.notify.channels.contract import (
     Setting,
     SettingKind,
 )
+from tocsin.notify.channels.json_object import child, items, text
 from tocsin.notify.channels.phone_numbers import is_phone_number, sender
 from tocsin.notify.channels.telnyx.troubles import trouble
 from tocsin.notify.channels.vendor_trouble import Trouble
@@ -88,15 +89,17 @@ class TelnyxKind(ProviderKind, Listener):
     def listen(self, account: Account, callback: Callback, ears: Ears) -> CallbackAnswer:
         _require_genuine(account, callback)
         try:
-            event = json.loads(callback.body)["data"]
-            payload = event["payload"]
-            match event["event_type"]:
-                case "message.received":
-                    _received(account, payload, ears)
-                case "message.sent" | "message.finalized":
-                    ears.receipt(_receipt(callback.query.get("n", ""), payload))
-        except (ValueError, KeyError, TypeError, IndexError):
-            raise Rejected("invalid", "This is no event of Telnyx's messaging.") from None
+            event = child(json_object.parsed(callback.body), "data")
+        except ValueError:
+            event = {}
+        payload = child(event, "payload")
+        if not payload or not isinstance(event.get("event_type"), str):
+            raise Rejected("invalid", "This is no event of Telnyx's messaging.")
+        match event["event_type"]:
+            case "message.received":
+                _received(account, payload, ears)
+            case "message.sent" | "message.finalized":
+                ears.receipt(_receipt(callback.query.get("n", ""), payload))
         return CallbackAnswer(200)
 
 
@@ -166,9 +169,10 @@ def _require_genuine(account: Account, callback: Callback) -> None:
 
 def _received(account: Account, payload: dict[str, Any], ears: Ears) -> None:
     """A text that came. Telnyx takes no answer in the response, so one is sent as a message of its own."""
-    writer = str(payload["from"]["phone_number"])
-    external_id = str(payload["id"])
-    answer = ears.text(SaidByText("sms", writer, str(payload.get("text") or ""), external_id))
+    writer, external_id = text(child(payload, "from").get("phone_number")), text(payload.get("id"))
+    if not writer or not external_id:
+        raise Rejected("invalid", "This is no event of Telnyx's messaging.")
+    answer = ears.text(SaidByText("sms", writer, text(payload.get("text")), external_id))
     if not answer:
         return
     made = TelnyxSender(account)
@@ -182,8 +186,11 @@ def _received(account: Account, payload: dict[str, Any], ears: Ears) -> None:
 
 
 def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
-    state = _STATES.get(str(payload["to"][0].get("status", "")), ReceiptState.ON_ITS_WAY)
-    external_id = str(payload.get("id", ""))
+    first = next(iter(items(payload.get("to"))), None)
+    if not isinstance(first, dict):
+        raise Rejected("invalid", "This is no event of Telnyx's messaging.")
+    state = _STATES.get(text(first.get("status")), ReceiptState.ON_ITS_WAY)
+    external_id = text(payload.get("id"))
     if state is not ReceiptState.FAILED:
         return Receipt(state, key, external_id)
     code, said, known = _told(payload.get("errors"))
@@ -195,8 +202,8 @@ def _receipt(key: str, payload: dict[str, Any]) -> Receipt:
 def _told(errors: object) -> tuple[str, str, Trouble | None]:
     """Of the first error its code, what Telnyx says, and what it means where that is known; empty without one."""
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    code = http_status.line(first.get("code", ""), 10)
-    said = http_status.line(first.get("detail") or first.get("title") or "")
+    code = http_status.line(text(first.get("code")), 10)
+    said = http_status.line(text(first.get("detail")) or text(first.get("title")))
     return code, f"{said} ({code})" if said else "", trouble(code)
 
 

@@ -1,0 +1,71 @@
+"""A pool of daemon threads, so that work that never ends keeps no process from ending. `concurrent.futures` waits for
+its threads at exit, and cannot replace one that hangs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+
+class DaemonThreads:
+    """At most `size` threads at a time, started as they are needed."""
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        #: Submitted and not yet finished.
+        self._unfinished = 0
+        self._is_stopped = False
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Runs `task` in a thread. `task` must not raise. After `stop`, nothing is run."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            self._unfinished += 1
+            is_needed = self._threads < min(self._size, self._unfinished)
+            self._threads += is_needed
+        self._tasks.put(task)
+        if is_needed:
+            self._start()
+
+    def grow(self, number: int) -> None:
+        """Allows that many threads more, in place of those that hang, and starts what waits for one."""
+        with self._lock:
+            self._size += number
+            missing = max(0, min(self._size, self._unfinished) - self._threads)
+            self._threads += missing
+        for _ in range(missing):
+            self._start()
+
+    def shrink(self, number: int) -> None:
+        """Takes back what `grow` allowed: as many threads end when they are idle."""
+        with self._lock:
+            self._size -= number
+
+    def stop(self) -> None:
+        """Drops what has not begun, and ends each thread after what it does now."""
+        with self._lock:
+            self._is_stopped = True
+            for _ in range(self._threads):
+                self._tasks.put(None)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            task = self._tasks.get()
+            if task is None:
+                return
+            if not self._is_stopped:
+                task()
+            with self._lock:
+                self._unfinished -= 1
+                if self._threads > self._size:
+                    self._threads -= 1
+                    return

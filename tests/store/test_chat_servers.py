@@ -1,0 +1,75 @@
+"""Only an administrator, or a manager for their group, adds a chat address at a host that no known service runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.store.people import make_group, make_user
+from tocsin.access.audit import Actor
+from tocsin.core import settings_store
+from tocsin.core.errors import Rejected
+from tocsin.people import commands, groups
+from tocsin.people.models import ContactMethod, User
+
+pytestmark = pytest.mark.usefixtures("database")
+
+OWN = "gotify://push.evil.example/AbcdefghijKLMNO"
+VENDOR = "tgram://123456789:abcdefg_hijklmnop/12315544/"
+
+
+def add(user: User, address: str, actor: User | None = None, via: str = "web", **spec: Any) -> ContactMethod:
+    given = {"label": "Chat", "channel": "chat", "address": address, **spec}
+    return commands.save_contact_method(user, given, actor=Actor.of(actor or user, via), now=datetime.now(UTC))
+
+
+def test_a_responder_adds_a_known_service_and_no_server_of_their_own(now: datetime) -> None:
+    alice = make_user("alice", now, role="responder")
+    method = add(alice, VENDOR)
+    for changes in ({"existing": None}, {"existing": method}):
+        with pytest.raises(Rejected) as refused:
+            commands.save_contact_method(
+                alice,
+                {"label": "Own", "channel": "chat", "address": OWN},
+                actor=Actor.of(alice, "api"),
+                now=now,
+                **changes,
+            )
+        assert (refused.value.code, refused.value.field) == ("own_server", "address")
+        assert "push.evil.example" in refused.value.detail
+        assert "Abcdefghij" not in refused.value.detail
+    with pytest.raises(Rejected):
+        add(alice, OWN, channel="push", label="Push")
+    assert list(alice.contact_methods.filter(channel__in=("chat", "push")).values_list("label", flat=True)) == ["Chat"]
+
+
+def test_an_administrator_adds_any_server_and_its_owner_keeps_it(now: datetime) -> None:
+    alice, erin = make_user("alice", now, role="responder"), make_user("erin", now, role="admin")
+    method = add(alice, OWN, erin)
+    spec = {"label": "Renamed", "channel": "chat", "address": "gotify://•••"}
+    commands.save_contact_method(alice, spec, existing=method, actor=Actor.of(alice, "web"), now=now)
+    assert ContactMethod.objects.get(pk=method.pk).label == "Renamed"
+
+
+@pytest.mark.parametrize(
+    ("setting", "manager_may", "responder_may"),
+    [("managers", True, False), ("admins", False, False), ("everybody", True, True)],
+)
+def test_the_setting_says_who_adds_such_an_address(
+    now: datetime, setting: str, manager_may: bool, responder_may: bool
+) -> None:
+    alice, bob = make_user("alice", now, role="responder"), make_user("bob", now, role="manager")
+    group = make_group("Service Desk", now)
+    settings_store.set("chat_servers_by", setting)
+    spec = {**groups.group_spec(group), "contacts": [{"label": "Room", "channel": "chat", "address": OWN}]}
+    for is_allowed, change in (
+        (manager_may, lambda: groups.save_group(spec, existing=group, actor=Actor.of(bob, "web"), now=now)),
+        (responder_may, lambda: add(alice, OWN)),
+    ):
+        if is_allowed:
+            change()
+        else:
+            with pytest.raises(Rejected, match="administrator"):
+                change()

@@ -1,0 +1,87 @@
+"""A send that never ends counts as failed at its deadline, and takes no other provider's threads."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from ipaddress import ip_network
+
+import pytest
+
+from tests.doubles.smtp import SmtpDouble, smtp_double
+from tests.store.sending import Post, configured, post_office, provider
+from tocsin.notify.models import Delivery
+from tocsin.notify.stuck_senders import MAX_STUCK
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpDouble]:
+    with smtp_double() as double:
+        configured(monkeypatch, smtp_url=double.url, email_from="Tocsin <tocsin@example.org>", allow_targets=LOOPBACK)
+        yield double
+
+
+@pytest.fixture
+def post(database: str, now: datetime) -> Iterator[Post]:
+    with post_office(now) as office:
+        yield office
+
+
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A server that takes connections and never says a word; its port. At the end it resets them."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        server.setblocking(False)
+        yield server.getsockname()[1]
+        with suppress(BlockingIOError):
+            while True:
+                server.accept()[0].close()
+
+
+def test_a_send_past_its_deadline_moves_to_the_next_provider(post: Post, mail: SmtpDouble) -> None:
+    post.user("alice")
+    elapsed = [0.0]
+    box = post.outbox(elapsed=lambda: elapsed[0])
+    with silent_server() as port:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=port, security="none")
+        post.page(alert := post.alert(), "alice")
+        box.turn()
+        assert box.stuck_senders() == {}
+        elapsed[0] = 90
+        post.go(90)
+        assert post.states(alert) == [
+            ("Email-Official", "failed", "Silent"),
+            ("Email-Official", "sent", "SMTP (environment)"),
+        ]
+        assert box.stuck_senders() == {"Silent": 1}
+        (failed, _) = post.deliveries(alert)
+        assert failed.error == "The send did not end within 90 seconds."
+        assert failed.unknown_at is not None
+    assert box.in_flight.wait_until(lambda jobs: not box.stuck_senders(), 20)
+
+
+def test_a_provider_that_hangs_takes_few_threads(post: Post, mail: SmtpDouble) -> None:
+    names = [f"user{number}" for number in range(MAX_STUCK + 3)]
+    for name in names:
+        post.user(name)
+    elapsed = [0.0]
+    box = post.outbox(elapsed=lambda: elapsed[0])
+    with silent_server() as port:
+        provider("Silent", "smtp", ["email"], host="127.0.0.1", port=port, security="none")
+        post.page(post.alert(), *names[:MAX_STUCK])
+        box.turn()
+        elapsed[0] = 90
+        post.go(90)
+        assert box.stuck_senders() == {"Silent": MAX_STUCK}
+        post.page(post.alert("Later"), *names[MAX_STUCK:])
+        post.go(91)
+        assert box.stuck_senders() == {"Silent": MAX_STUCK}
+        assert not Delivery.objects.exclude(status__in=("sent", "failed")).exists()
+        assert len(mail.mails) == len(names)
