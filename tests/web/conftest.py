@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pytest
-from django.core.cache import cache
+from django.core.cache import caches
 from django.test import Client
 from django.utils import translation
 from pytest_django.fixtures import Settings
@@ -93,7 +93,7 @@ def threads_end(name: str) -> None:
 
 @pytest.fixture
 def company(database: str, imports_end: None) -> Company:
-    cache.clear()
+    caches["process"].clear()
     now = clock.now()
     admin = make_user("alice", "admin", "Alice Andersson")
     manager = make_user("mia", "manager", "Mia Manager")

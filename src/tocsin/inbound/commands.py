@@ -87,8 +87,8 @@ def save_integration(
 
     Raises Rejected that names the place: a path, a regular expression, an operator or a name that cannot be used; and
     "reaches_nobody" for one that pages but could never reach anybody, unless the spec says `anyway: true`; and
-    "shared_source" where it would share alerts with another installation of a ticket system, or with an integration that
-    the user who saves it may not change.
+    "shared_source" where it would share alerts with another installation of a ticket system, or with an integration
+    that the user who saves it may not change.
     """
     with transaction.atomic():
         configuration.lock()
