@@ -40,7 +40,7 @@ def _days(name: str, default: int) -> Definition[int]:
     return Definition(name, default, lambda spec, key: spec.whole(key, default, least=1, most=36_500))
 
 
-ORGANISATION_NAME = Definition("organisation_name", "", lambda spec, key: spec.text(key, longest=100))
+ORGANISATION_NAME = Definition("organisation_name", "", lambda spec, key: spec.line(key, longest=100))
 TIME_ZONE = Definition("time_zone", "UTC", lambda spec, key: spec.zone(key))
 MESSAGE_RETENTION_DAYS = _days("message_retention_days", 90)
 MESSAGE_SIZE_CAP_MB = Definition(

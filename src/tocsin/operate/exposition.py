@@ -52,7 +52,7 @@ class Exposition:
             if not may:
                 detail = (
                     "/metrics needs an API token: Authorization: Bearer TOKEN. Without one it is open only to this "
-                    "machine, at http://localhost, and only while TOCSIN_BASE_URL and TOCSIN_TRUSTED_PROXIES are not set."
+                    "machine, at http://localhost, while TOCSIN_BASE_URL and TOCSIN_TRUSTED_PROXIES are not set."
                 )
                 await refuse(send, 401, "unauthorized", detail, headers=_CHALLENGE)
                 return

@@ -18,6 +18,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
+from tocsin.core.names import has_control_character
 from tocsin.people import second_factors
 from tocsin.web.accounts import attempts
 from tocsin.web.accounts.adapter import address_of, moment_of
@@ -137,12 +138,18 @@ class AgainForm(_OnceForm, ReauthenticateForm):
     """The code before something that matters."""
 
 
+def _validate_line(text: str) -> None:
+    if has_control_character(text):
+        raise forms.ValidationError(_("A name has no line breaks or control characters in it."), code="invalid")
+
+
 class AddKeyForm(AddWebAuthnForm):
     """A new passkey or security key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
+        self.fields["name"].validators.append(_validate_line)
         self.fields["name"].help_text = _("What you know it by, such as the device that it is on.")
         by_itself = self.fields["passwordless"]
         by_itself.label = _("It signs in by itself, without the password")
@@ -157,3 +164,4 @@ class RenameKeyForm(EditWebAuthnForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
+        self.fields["name"].validators.append(_validate_line)
