@@ -238,8 +238,8 @@ def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetim
     if read.credentials is not None:
         known_credentials = secrets.known_credentials(integration)
         kind = load_kinds().get(integration.kind)
-        header = kind.signature_header if kind is not None else ""
-        wanted = secrets.read_credentials(read.credentials, known_credentials, header)
+        headers = (kind.signature_header, kind.signature_timestamp_header) if kind is not None else ("", "")
+        wanted = secrets.read_credentials(read.credentials, known_credentials, *headers)
         if wanted != known_credentials:
             secrets.put_credentials(integration, wanted)
 
