@@ -26,6 +26,10 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.ex
 # Of several processes that add one key at the same time, one inserts or replaces the row.
 _ADD = f"{_SET} WHERE known.expires_at <= %(now)s"
 
+_INCREASE = """
+UPDATE access_sharedcacheentry SET value = to_jsonb(value::int + %s) WHERE key = %s AND expires_at > %s RETURNING value
+"""
+
 _DELETE = "DELETE FROM access_sharedcacheentry WHERE key = %s"
 
 # Locked rows are left to the process that has them: two that prune at the same time do not wait for each other.
@@ -55,6 +59,15 @@ class SharedCache(BaseCache):
     def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Whether the key was free, and now has the value."""
         return self._write(_ADD, key, value, timeout, version)
+
+    def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
+        """The number of the key, higher by `delta`. Raises ValueError where the key has none."""
+        with connection.cursor() as cursor:
+            cursor.execute(_INCREASE, (delta, self._hashed(key, version), clock.now()))
+            row = cursor.fetchone()
+        if row is None:
+            raise ValueError(f"The key {key!r} has no number.")
+        return int(row[0])
 
     def delete(self, key: str, version: int | None = None) -> bool:
         with connection.cursor() as cursor:

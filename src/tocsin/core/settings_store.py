@@ -10,6 +10,7 @@
 | `audit_retention_days`    | 400     | how long the audit log is kept                                          |
 | `weekly_coverage_mail`    | false   | whether managers are mailed on Mondays what is wrong with who is on call |
 | `bundle_pages`            | true    | whether pages that follow quickly on one another leave as one message   |
+| `sms_reply_codes`         | false   | whether an answer by SMS must end with the code of its alert            |
 | `mail_listen`             | ""      | where mails to integrations are taken by SMTP, such as 0.0.0.0:2525     |
 | `phone_region`            | ""      | the country, such as CH, of phone numbers entered without a code        |
 | `content_email`, `_push`, `_ntfy`, `_chat`, `_sms`, `_voice` | full | what messages say: full, subject or number   |
@@ -51,6 +52,7 @@ AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
 BUNDLE_PAGES = Definition("bundle_pages", True, lambda spec, key: spec.flag(key, True))
 WEEKLY_COVERAGE_MAIL = Definition("weekly_coverage_mail", False, lambda spec, key: spec.flag(key, False))
 
+SMS_REPLY_CODES = Definition("sms_reply_codes", False, lambda spec, key: spec.flag(key, False))
 PHONE_REGION = Definition("phone_region", "", lambda spec, key: _region(spec, key))
 
 #: What a channel's messages may say of an alert, from everything to its number only.
@@ -104,6 +106,7 @@ _ALL: tuple[AnySetting, ...] = (
     BUNDLE_PAGES,
     WEEKLY_COVERAGE_MAIL,
     MAIL_LISTEN,
+    SMS_REPLY_CODES,
     PHONE_REGION,
     *(_content(channel) for channel in _CHANNELS),
 )
