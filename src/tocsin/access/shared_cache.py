@@ -80,7 +80,7 @@ class SharedCache(BaseCache):
 
     def _write(self, statement: str, key: str, value: Any, timeout: Any, version: int | None) -> bool:
         now = clock.now()
-        values = {
+        values: dict[str, Any] = {
             "key": self._hashed(key, version),
             "value": json.dumps(value),
             "expires_at": now + self._lasts(timeout),
