@@ -409,6 +409,7 @@ def done(action: str) -> str:
         "reset_second_factor": _("took away the second factors of"),
         "begin_import": _("began the"),
         "rotate_token": _("made a new URL of"),
+        "show_addresses": _("showed a member's addresses to"),
         "revoke": _("ended"),
         "end": _("ended"),
         "try_again": _("tried again"),
