@@ -138,7 +138,7 @@ AUTH_USER_MODEL = "people.User"
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
+    "tocsin.web.accounts.passwords.PasswordBackend",
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
@@ -146,9 +146,11 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-# Tries are counted here. With room for few, whoever tries many names would have the counts of others forgotten.
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 50_000}},
+    # The account library counts attempts here: one count for all nodes.
+    "default": {"BACKEND": "tocsin.access.shared_cache.SharedCache"},
+    # What a process works out again when it needs to.
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 50_000}},
 }
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
@@ -169,11 +171,14 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 # A mail to an address nobody has would say so to whoever asks; and mail to strangers is no pager's business.
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_PREVENT_ENUMERATION = True
+# Passwords and codes are counted by `web.accounts.attempts`; this is for what is left, such as a passkey's answer.
+ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,50/h/key"}
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _secure else "http"
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 MFA_FORMS = {
+    "activate_totp": "tocsin.web.accounts.signin.ActivateCodeForm",
     "authenticate": "tocsin.web.accounts.signin.SecondFactorForm",
     "reauthenticate": "tocsin.web.accounts.signin.AgainForm",
     "add_webauthn": "tocsin.web.accounts.signin.AddKeyForm",

@@ -270,6 +270,19 @@ class TestCredentials:
         assert asked(credentials).status == 401
         assert len(rows()) == 3
 
+    def test_signed_time_must_be_fresh(self, asked: Any) -> None:
+        credentials = {"hmac": {"header": "X-Signature", "secret": "key", "timestamp_header": "X-Time"}}
+
+        def sent(late: int) -> Any:
+            time = str(int(clock.now().timestamp()) - late)
+            text = f"{time}:{json.dumps(halo())}".encode()
+            return asked(credentials, x_signature=hmac.new(b"key", text, hashlib.sha256).hexdigest(), x_time=time)
+
+        assert sent(0).status == 200
+        replayed = sent(600)
+        assert replayed.status == 401
+        assert "x-time: present, not valid" in replayed.body["detail"]
+
     def test_all_that_are_asked(self, asked: Any) -> None:
         credentials = {
             "basic": {"username": "halo", "password": "p"},

@@ -322,6 +322,16 @@ def test_a_kind_that_signs_knows_its_header_and_any_other_must_be_told(now: date
     assert secrets.credentials_of(slack) == {"hmac": {"header": "X-Slack-Signature", "secret": "s"}}
     other = save(now, name="Proxy", kind="slack", credentials={"hmac": {"header": "X-Other", "secret": "s"}})
     assert secrets.credentials_of(other)["hmac"]["header"] == "X-Other"
+    zendesk = save(now, name="Zendesk", kind="zendesk", credentials={"hmac": {"secret": "s"}})
+    default = {"header": "X-Zendesk-Webhook-Signature", "timestamp_header": "X-Zendesk-Webhook-Signature-Timestamp"}
+    assert commands.integration_spec(zendesk)["credentials"]["hmac"] == default
+    without = {"hmac": {**default, "timestamp_header": ""}}
+    again = save(now, zendesk, name="Zendesk", kind="zendesk", credentials=without)
+    assert commands.integration_spec(again)["credentials"] == without, "an empty one turns it off, and is exported"
+    with pytest.raises(Rejected, match="is not the name of a header"):
+        save(
+            now, name="Bad", kind="api", credentials={"hmac": {"header": "X", "secret": "s", "timestamp_header": "a b"}}
+        )
     with pytest.raises(Rejected, match="needed"):
         save(now, name="Api", kind="api", credentials={"hmac": {"secret": "s"}})
 

@@ -71,7 +71,8 @@ async def _ask(probes: Probes, path: str, method: str, client: tuple[str, int], 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    whole = {"host": "localhost:8686", **headers}
+    raw = [(name.encode(), value.encode()) for name, value in whole.items()]
     scope: Scope = {"type": "http", "method": method, "path": path, "headers": raw, "client": client}
     await probes(scope, receive, send)
     return Answer(sent)
@@ -371,6 +372,7 @@ def test_metrics_are_open_to_this_machine_only_and_else_need_a_token(database: s
         (ELSEWHERE, {}),
         (LOOPBACK, forwarded),
         (LOOPBACK, {"forwarded": "for=192.0.2.7"}),
+        (LOOPBACK, {"host": "tocsin.example.org"}),
         (ELSEWHERE, {"authorization": "Bearer wrong"}),
         (ELSEWHERE, {"authorization": f"Basic {secret}"}),
         (ELSEWHERE, {"authorization": "Bearer "}),

@@ -23,7 +23,7 @@ from tocsin.alerts.models import Alert, AlertEvent
 from tocsin.alerts.orders import Close
 from tocsin.core import clock, database, settings_store
 from tocsin.core.errors import Rejected
-from tocsin.notify import commands, contact_tests, opt_outs, queue, replies, text_messages
+from tocsin.notify import commands, contact_tests, opt_outs, queue, replies, reply_codes, text_messages
 from tocsin.notify.models import Delivery, Heard, MailReply, OptOut, Provider, ProviderHealth
 from tocsin.operate.checks import people as checks
 from tocsin.people import addresses
@@ -878,3 +878,77 @@ def test_a_text_with_characters_that_cannot_be_stored_is_taken_without_them(worl
     event = AlertEvent.objects.get(alert=alert, kind="replied")
     assert event.data["text"] == "mail me\ufffd example.org"
     assert not world.hear(f"\x00{ALICE}", "ack")
+
+
+@pytest.fixture
+def with_codes(world: World) -> World:
+    settings_store.set("sms_reply_codes", True)
+    changed()
+    return world
+
+
+def test_text_message_says_the_code_of_its_answer(with_codes: World) -> None:
+    user = with_codes.post.user("alice", SMS)
+    alert = with_codes.post.alert()
+    with_codes.post.page(alert, "alice")
+    with_codes.post.go()
+    code = reply_codes.code_of(user.pk, alert)
+    (message,) = with_codes.first.messages
+    assert f"Reply ACK {alert} {code}, TAKE {alert} {code}. " in message["Body"]
+    assert with_codes.hear(ALICE, f"ack {alert} {code}") == f"You acknowledged alert {alert}."
+
+
+@pytest.mark.parametrize(
+    "text", ["ack", "7", "ack {alert}", "ack all", "ack {alert} {wrong}", "close {alert}", "ack 9999"]
+)
+def test_forged_answer_without_the_code_does_nothing(with_codes: World, text: str) -> None:
+    user = with_codes.post.user("alice", SMS)
+    alert = with_codes.post.alert()
+    with_codes.post.page(alert, "alice")
+    with_codes.post.go()
+    code = reply_codes.code_of(user.pk, alert)
+    wrong = f"{(int(code) + 1) % 10_000:04}"
+    answer = str(with_codes.hear(ALICE, text.format(alert=alert, wrong=wrong)))
+    word = "CLOSE" if "close" in text else "ACK"
+    assert answer == f"Nothing was done: an answer ends with the code of its alert. Send {word} {alert} {code}."
+    assert not AlertEvent.objects.filter(kind__in=["acknowledged", "closed"]).exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["ack {code}", "ACK {alert} {code}!", "ack all {code}", "7 {code}", "reply On my way {code}"]
+)
+def test_answer_with_the_code_is_taken(with_codes: World, text: str) -> None:
+    user = with_codes.post.user("alice", SMS)
+    alert = with_codes.post.alert()
+    with_codes.post.page(alert, "alice")
+    with_codes.post.go()
+    with_codes.hear(ALICE, text.format(alert=alert, code=reply_codes.code_of(user.pk, alert)))
+    event = AlertEvent.objects.get(kind__in=["acknowledged", "replied"])
+    assert event.data.get("text", "On my way") == "On my way"
+
+
+def test_codes_cannot_be_guessed(with_codes: World) -> None:
+    user = with_codes.post.user("alice", SMS)
+    alert = with_codes.post.alert()
+    with_codes.post.page(alert, "alice")
+    with_codes.post.go()
+    code = reply_codes.code_of(user.pk, alert)
+    for number in range(1, reply_codes.MAX_WRONG + 1):
+        with_codes.hear(ALICE, f"ack {alert} {(int(code) + number) % 10_000:04}")
+    assert with_codes.hear(ALICE, f"ack {alert} {code}") == reply_codes.TOO_MANY_WRONG
+    assert with_codes.hear(ALICE, "help") == text_messages.for_phones(replies.HELP)
+
+
+def test_several_alerts_share_the_code_of_the_first(with_codes: World) -> None:
+    user = with_codes.post.user("alice", SMS)
+    first, second = with_codes.post.alert(), with_codes.post.alert()
+    for alert in (first, second):
+        with_codes.post.page(alert, "alice")
+    with_codes.post.go()
+    code = reply_codes.code_of(user.pk, first)
+    assert with_codes.hear(ALICE, f"ack {second} {code}") == f"You acknowledged alert {second}."
+    assert "You acknowledged" in str(with_codes.hear(ALICE, f"ack all {code}"))
+
+
+def test_codes_differ_by_user_and_alert() -> None:
+    assert len({reply_codes.code_of(user, alert) for user in range(10) for alert in range(10)}) > 90

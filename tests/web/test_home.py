@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from uuid import UUID
 
-from django.core.cache import cache
+from django.core.cache import caches
 from django.test import Client
 from django.utils import timezone, translation
 
@@ -70,7 +70,7 @@ def test_an_integration_that_fell_silent_is_named(company: Company, browser_of: 
     now = clock.now()
 
     def wrong() -> list[str]:
-        cache.clear()
+        caches["process"].clear()
         return [trouble.text for trouble in troubles.found(now) if "day by day" in trouble.text]
 
     for days in (2, 3, 4):
@@ -92,7 +92,7 @@ def test_hours_that_are_nobodys_are_named(company: Company) -> None:
     rotate = {"every": "1d", "at": "08:00", "users": ["bob"], "roles": ["primary"], "windows": windows}
     shift = {"name": "Mondays", "rotate": rotate, "start": "2026-01-05"}
     spec = {"name": "Office", "group": "Night", "time_zone": "UTC", "shifts": [shift]}
-    cache.clear()
+    caches["process"].clear()
 
     def gaps() -> list[str]:
         return [trouble.text for trouble in troubles.found(now) if " Night: " in trouble.text]
@@ -122,7 +122,7 @@ def test_who_cannot_be_reached_in_a_shift_and_a_calendar_that_cannot_be_read_are
         {"name": "Office", "group": "Night", "time_zone": "UTC", "shifts": shifts}, actor=COMMAND_LINE, now=now
     )
     CalendarImport.objects.update(error="Its server answers 404.")
-    cache.clear()
+    caches["process"].clear()
     said = {trouble.text: trouble for trouble in troubles.found(now)}
     (lost,) = (text for text in said if text.startswith("Eve is on call in Night and has no contact method"))
     assert said[lost].is_urgent

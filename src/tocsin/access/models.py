@@ -36,3 +36,13 @@ class AuditEntry(models.Model):
     #: By which door: `web`, `api`, `cli`, `yaml`.
     via = models.CharField(max_length=20, blank=True)
     address = models.GenericIPAddressField(null=True)
+
+
+class SharedCacheEntry(models.Model):
+    """A value of the cache that all nodes share, such as a count of sign-in attempts: see `access.shared_cache`."""
+
+    #: SHA-256 of the key, in hex.
+    key = models.CharField(max_length=64, primary_key=True)
+    value = models.JSONField()
+    #: Indexed, because expired entries are removed with each write.
+    expires_at = models.DateTimeField(db_index=True)

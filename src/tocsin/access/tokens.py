@@ -14,6 +14,7 @@ from tocsin.access.audit import Actor, Named
 from tocsin.access.models import ApiToken
 from tocsin.core import database, ids
 from tocsin.core.errors import Rejected
+from tocsin.core.names import has_control_character
 
 #: How many characters of the secret are kept in the clear, so that people recognise it in a list.
 PREFIX = 6
@@ -38,6 +39,8 @@ def create(user: Named, name: str, *, actor: Actor, now: datetime) -> NewToken:
     label = name.strip()
     if not label or len(label) > LONGEST_NAME:
         raise Rejected("invalid_name", f"A token's name has 1 to {LONGEST_NAME} characters.", "name")
+    if has_control_character(label):
+        raise Rejected("invalid_name", "name: has a line break or control character in it.", "name")
     secret = ids.token()
     with transaction.atomic():
         if ApiToken.objects.filter(user_id=user.pk, name__iexact=label, revoked_at=None).exists():

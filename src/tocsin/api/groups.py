@@ -72,6 +72,22 @@ def test_group_contact(request: HttpRequest, id: str, label: str) -> dict[str, A
     return {"notification_id": sent}
 
 
+@routes.post(
+    "/{id}/members/{username}/show-addresses",
+    Action.OWN,
+    status=204,
+    answers=None,
+    summary="Let the group's members see a masked member's addresses: one's own, or as an administrator",
+)
+def show_member_addresses(request: HttpRequest, id: str, username: str) -> None:
+    who = caller(request)
+    group = GROUPS.find(id)
+    user = find_named(User.objects.all(), username, what="user", field="username", by="username")
+    if not who.viewer.sees_addresses_of(user.pk):
+        raise Rejected("forbidden", f"It takes {user.username} or an administrator.")
+    commands.show_addresses(group, user, actor=changer(who), now=who.now)
+
+
 def _rows() -> QuerySet[Group]:
     return Group.objects.prefetch_related("memberships__user", "contacts")
 
@@ -80,7 +96,8 @@ def _show(group: Group, who: Caller) -> dict[str, Any]:
     spec = commands.group_spec(group)
     for contact in spec.get("contacts", ()):
         contact["address"] = who.viewer.group_address(group, contact["channel"], contact["address"])
-    return {"id": group.pk, **spec}
+    masked = [m.user.username for m in group.memberships.all() if not m.shows_addresses]
+    return {"id": group.pk, **spec, "masked_members": masked}
 
 
 def _save(spec: Spec, /, *, caller: Caller, existing: Group | None) -> Group:
@@ -102,5 +119,6 @@ GROUPS = ConfigNoun(
     delete=_delete,
     owner=lambda group: group.pk,
     example=EXAMPLE,
+    shown_only=frozenset({"id", "masked_members"}),
 )
 register(GROUPS)

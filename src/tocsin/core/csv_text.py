@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 
 from tocsin.core.errors import Rejected
 
-#: With these a spreadsheet takes a cell for a formula: https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: With these a spreadsheet takes a cell for a formula, and with the full-width ones in some languages too:
+#: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+_LEADING = ("\t", "\r", "\n")
 _MARK = "'"
 
 
@@ -35,10 +37,13 @@ def read(text: str) -> Iterator[list[str]]:
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
-        return f"{_MARK}{value}"
-    return value
+    return f"{_MARK}{value}" if isinstance(value, str) and _is_formula(value) else value
 
 
 def _plain(cell: str) -> str:
-    return cell[1:] if cell.startswith(_MARK) and cell[1:].lstrip(" ").startswith(_FORMULA) else cell
+    return cell[1:] if cell.startswith(_MARK) and _is_formula(cell[1:]) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    # A spreadsheet drops spaces before it, no-break spaces as well.
+    return cell.startswith(_LEADING) or cell.lstrip().startswith(_FORMULA)

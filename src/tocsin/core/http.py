@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -212,9 +213,17 @@ def has_forwarding_headers(scope: Scope) -> bool:
 
 
 def is_loopback(scope: Scope) -> bool:
-    """Whether the request came from this machine itself. One with forwarding headers never did."""
-    peer = scope["client"][0] if scope.get("client") else None
-    return peer is not None and not has_forwarding_headers(scope) and _parses(peer) and _is_loopback(peer)
+    """Whether the request surely came from this machine itself, and through no proxy.
+
+    A proxy on this machine has a loopback address too, and need not add headers: nginx adds none by itself, and names
+    the address that it calls as the host. So nothing is sure once a public address or a trusted proxy is configured.
+    """
+    known = config.current()
+    if known.trusted_proxies or (known.base_url and not _names_loopback(urlsplit(known.base_url).netloc)):
+        return False
+    peer = scope["client"][0] if scope.get("client") else ""
+    is_direct = not has_forwarding_headers(scope) and _names_loopback(header(scope, b"host") or "")
+    return is_direct and _parses(peer) and _is_loopback(peer)
 
 
 async def answer(
@@ -265,6 +274,15 @@ def _parses(address: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _names_loopback(netloc: str) -> bool:
+    """Whether `localhost`, or a loopback address, stands there, with or without a port."""
+    try:
+        host = urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return False
+    return host == "localhost" or (_parses(host) and _is_loopback(host))
 
 
 def _is_loopback(address: str) -> bool:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 MAX_LENGTH = 100
+
+#: Control characters, those beyond ASCII too, and Unicode's own line and paragraph separators.
+_CONTROL = frozenset({"Cc", "Zl", "Zp"})
+
+
+def has_control_character(text: str) -> bool:
+    """Whether a line break or another control character is in it, which would begin a new header, row or log line."""
+    return any(unicodedata.category(character) in _CONTROL for character in text)
 
 
 def problem_with_name(name: str) -> str | None:
@@ -15,7 +25,7 @@ def problem_with_name(name: str) -> str | None:
         return f"A name has at most {MAX_LENGTH} characters; this one has {len(name)}."
     if "/" in name:
         return "A name has no slash (/) in it, because names are used in addresses."
-    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+    if has_control_character(name):
         return "A name has no line breaks or control characters in it."
     if name.isdigit():
         return "A name is not digits only, so that it is never mistaken for a number."

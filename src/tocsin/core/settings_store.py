@@ -10,6 +10,7 @@
 | `audit_retention_days`    | 400     | how long the audit log is kept                                          |
 | `weekly_coverage_mail`    | false   | whether managers are mailed on Mondays what is wrong with who is on call |
 | `bundle_pages`            | true    | whether pages that follow quickly on one another leave as one message   |
+| `sms_reply_codes`         | false   | whether an answer by SMS must end with the code of its alert            |
 | `mail_listen`             | ""      | where mails to integrations are taken by SMTP, such as 0.0.0.0:2525     |
 | `phone_region`            | ""      | the country, such as CH, of phone numbers entered without a code        |
 | `chat_servers_by`         | managers | who adds chat addresses at hosts that no well-known service runs       |
@@ -41,7 +42,7 @@ def _days(name: str, default: int) -> Definition[int]:
     return Definition(name, default, lambda spec, key: spec.whole(key, default, least=1, most=36_500))
 
 
-ORGANISATION_NAME = Definition("organisation_name", "", lambda spec, key: spec.text(key, longest=100))
+ORGANISATION_NAME = Definition("organisation_name", "", lambda spec, key: spec.line(key, longest=100))
 TIME_ZONE = Definition("time_zone", "UTC", lambda spec, key: spec.zone(key))
 MESSAGE_RETENTION_DAYS = _days("message_retention_days", 90)
 MESSAGE_SIZE_CAP_MB = Definition(
@@ -52,6 +53,7 @@ AUDIT_RETENTION_DAYS = _days("audit_retention_days", 400)
 BUNDLE_PAGES = Definition("bundle_pages", True, lambda spec, key: spec.flag(key, True))
 WEEKLY_COVERAGE_MAIL = Definition("weekly_coverage_mail", False, lambda spec, key: spec.flag(key, False))
 
+SMS_REPLY_CODES = Definition("sms_reply_codes", False, lambda spec, key: spec.flag(key, False))
 PHONE_REGION = Definition("phone_region", "", lambda spec, key: _region(spec, key))
 
 #: Who may add the address of a chat service at a host that no well-known vendor runs: administrators; with `managers`,
@@ -110,6 +112,7 @@ _ALL: tuple[AnySetting, ...] = (
     BUNDLE_PAGES,
     WEEKLY_COVERAGE_MAIL,
     MAIL_LISTEN,
+    SMS_REPLY_CODES,
     PHONE_REGION,
     CHAT_SERVERS_BY,
     *(_content(channel) for channel in _CHANNELS),

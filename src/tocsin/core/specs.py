@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin.core import durations
 from tocsin.core.errors import Rejected, RejectedAll
-from tocsin.core.names import problem_with_name
+from tocsin.core.names import has_control_character, problem_with_name
 
 MAX_ITEMS = 1000
 
@@ -67,6 +67,13 @@ class Spec:
         if len(value) > longest:
             self.refuse(key, f"has at most {longest} characters; this one has {len(value)}.")
             return default
+        return value
+
+    def line(self, key: str, default: str = "", *, required: bool = False, longest: int = 200) -> str:
+        """A text such as a label or a person's name, without line breaks and control characters."""
+        value = self.text(key, default, required=required, longest=longest)
+        if has_control_character(value):
+            self.refuse(key, "has a line break or control character in it.")
         return value
 
     def name(self, key: str = "name") -> str:

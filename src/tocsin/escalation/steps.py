@@ -76,7 +76,7 @@ def read(spec: Spec, number: int, names: Names) -> Step:
     """The step of an entry of `steps`; problems are noted in `spec`."""
     if number > 0 and not spec.has("after"):
         spec.refuse("after", "say how long after the step before it this one fires.", "missing")
-    after, name = spec.span("after", timedelta()), spec.text("name", longest=100)
+    after, name = spec.span("after", timedelta()), spec.line("name", longest=100)
     when = spec.spec("when")
     condition = conditions.read(when, names.support_hours) if when is not None else None
     one_by_one = spec.span("one_by_one", timedelta()) if spec.has("one_by_one") else None
@@ -177,7 +177,7 @@ def _calling(spec: Spec) -> Calling:
 
 
 def _way(entry: Spec) -> Rule:
-    label, channel = entry.text("label", longest=100), entry.text("channel", longest=20)
+    label, channel = entry.line("label", longest=100), entry.text("channel", longest=20)
     if bool(label) == bool(channel):
         entry.refuse("label", "name either the label of a contact method, or a channel.", "missing")
     times, every = contact_rules.repeat(entry)

@@ -87,7 +87,8 @@ def save_integration(
 
     Raises Rejected that names the place: a path, a regular expression, an operator or a name that cannot be used; and
     "reaches_nobody" for one that pages but could never reach anybody, unless the spec says `anyway: true`; and
-    "shared_source" where it would share alerts with another installation of a ticket system.
+    "shared_source" where it would share alerts with another installation of a ticket system, or with an integration
+    that the user who saves it may not change.
     """
     with transaction.atomic():
         configuration.lock()
@@ -98,11 +99,13 @@ def save_integration(
         if existing and existing.kind != read.kind.name:
             raise Rejected("invalid", "kind: stays what it was; make a new integration for another kind.", "kind")
         before = integration_state(existing) if existing else None
+        key_source = shared_source.key_source_of(existing) if existing else None
         integration = existing or Integration(created_at=now)
         _write(integration, read, now)
         shared_source.refuse_two_systems(integration)
         _write_version(integration, read.definition, actor, now)
         after = integration_state(Integration.objects.get(pk=integration.pk))
+        shared_source.refuse_without_rights(integration, before, after, key_source_before=key_source, actor=actor)
         if before != after:
             _refuse_unreachable(read, now)
         changes.record("integration", integration, before, after, actor=actor, now=now)
@@ -235,8 +238,8 @@ def _write_secrets(integration: Integration, read: IntegrationSpec, now: datetim
     if read.credentials is not None:
         known_credentials = secrets.known_credentials(integration)
         kind = load_kinds().get(integration.kind)
-        header = kind.signature_header if kind is not None else ""
-        wanted = secrets.read_credentials(read.credentials, known_credentials, header)
+        headers = (kind.signature_header, kind.signature_timestamp_header) if kind is not None else ("", "")
+        wanted = secrets.read_credentials(read.credentials, known_credentials, *headers)
         if wanted != known_credentials:
             secrets.put_credentials(integration, wanted)
 

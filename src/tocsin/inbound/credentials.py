@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from tocsin.core.config import Network
@@ -33,6 +33,9 @@ KEPT_HEADERS = frozenset(
 )
 
 MAX_HEADER = 300
+
+#: A signed time further from now than this belongs to a request that somebody recorded, and replays.
+MAX_AGE = timedelta(minutes=5)
 
 #: How the log calls the proof that a request came from an address that may send.
 ADDRESS = "sender's address"
@@ -59,6 +62,8 @@ class Credentials:
     header_value: str = field(default="", repr=False)
     signature_header: str = ""
     signature_secret: str = field(default="", repr=False)
+    #: The header of the time that the signature covers; "" where it covers the body alone, and may be replayed.
+    timestamp_header: str = ""
     #: No credential of a sender's: the mailbox that is read for the integration, and its password.
     mailbox: str = ""
     mailbox_password: str = field(default="", repr=False)
@@ -81,7 +86,8 @@ class Credentials:
     ) -> dict[str, Proof]:
         """How each asked credential was found, by lower-case header name. All must be VALID.
 
-        `address` is the sender's; `is_signed` (with `now`) takes the place of HMAC-SHA256 over the body.
+        `address` is the sender's; `is_signed` (with `now`) takes the place of HMAC-SHA256 over the body. Where the
+        signature covers the time, that is not further than MAX_AGE from `now`.
         """
         found: dict[str, Proof] = {}
         if self.username or self.password:
@@ -95,7 +101,10 @@ class Credentials:
                 right = is_signed(body, headers, self.signature_secret, now)
                 found[name] = Proof.VALID if right else Proof.INVALID
             else:
-                found[name] = self._signature(headers.get(name), body)
+                found[name] = self._signature(headers.get(name), body, headers)
+            if self.timestamp_header:
+                name = self.timestamp_header.lower()
+                found[name] = _freshness(headers.get(name), now)
         if self.networks:
             found[ADDRESS] = Proof.VALID if _is_in(address, self.networks) else Proof.INVALID
         return found
@@ -113,13 +122,23 @@ class Credentials:
         is_right = scheme.lower() == "basic" and hmac.compare_digest(given, wanted)
         return Proof.VALID if is_right else Proof.INVALID
 
-    def _signature(self, value: str | None, body: bytes) -> Proof:
-        """HMAC-SHA256 of the body, in hex or base64, with or without `sha256=` before it."""
+    def _signature(self, value: str | None, body: bytes, headers: Mapping[str, str]) -> Proof:
+        """HMAC-SHA256 of the body, in hex or base64, with or without `sha256=` before it.
+
+        With a header of the time, of `TIME:BODY`, as Grafana signs, or `TIME.BODY`, as Stripe and Standard Webhooks do:
+        https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/
+        """
         if value is None:
             return Proof.MISSING
-        digest = hmac.new(self.signature_secret.encode(), body, hashlib.sha256).digest()
+        signed = [body]
+        if self.timestamp_header:
+            time = headers.get(self.timestamp_header.lower(), "").encode("latin-1", "replace")
+            signed = [time + mark + body for mark in (b":", b".")]
         given = value.strip().removeprefix("sha256=")
-        is_right = _same(given.lower(), digest.hex()) or _same(given, base64.b64encode(digest).decode())
+        digests = [hmac.new(self.signature_secret.encode(), text, hashlib.sha256).digest() for text in signed]
+        is_right = any(
+            _same(given.lower(), digest.hex()) or _same(given, base64.b64encode(digest).decode()) for digest in digests
+        )
         return Proof.VALID if is_right else Proof.INVALID
 
 
@@ -127,6 +146,25 @@ def kept_headers(headers: Mapping[str, str], proofs: Mapping[str, Proof]) -> dic
     """Of a message's headers what may be kept: an allow-list, and of credentials how they were found."""
     kept = {name: value[:MAX_HEADER] for name, value in headers.items() if name in KEPT_HEADERS and name not in proofs}
     return {**kept, **{name: proof.value for name, proof in proofs.items()}}
+
+
+def _freshness(value: str | None, now: datetime | None) -> Proof:
+    """Whether a time (Unix seconds or milliseconds, or ISO 8601 with its zone) is close enough to `now`."""
+    if value is None:
+        return Proof.MISSING
+    at = _moment(value.strip())
+    is_fresh = at is not None and now is not None and abs(now - at) <= MAX_AGE
+    return Proof.VALID if is_fresh else Proof.INVALID
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        if text.isascii() and text.isdecimal() and len(text) <= 13:
+            return datetime.fromtimestamp(int(text) / (1000 if len(text) == 13 else 1), UTC)
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:

@@ -279,6 +279,7 @@ def _credentials(name: str, encrypted: str) -> Credentials:
         header_value=header.get("value", ""),
         signature_header=hmac.get("header", ""),
         signature_secret=hmac.get("secret", ""),
+        timestamp_header=hmac.get("timestamp_header", ""),
         mailbox=(stored.get("imap") or {}).get("mailbox", ""),
         mailbox_password=(stored.get("imap") or {}).get("password", ""),
         networks=tuple(ipaddress.ip_network(text) for text in stored.get("addresses") or ()),

@@ -18,7 +18,7 @@ import msgspec
 from tocsin.access import audit
 from tocsin.access.audit import Actor
 from tocsin.catalogue.kinds import Kind, Sample, load_kinds
-from tocsin.core import config
+from tocsin.core import clock, config
 from tocsin.core.egress import Answer, HttpClient
 from tocsin.core.errors import Permanent, Rejected, Temporary
 from tocsin.inbound import passes, secrets
@@ -136,7 +136,11 @@ def _credentials(integration: Integration, body: bytes) -> dict[str, str]:
     if header := known.get("header"):
         headers[header["name"]] = header["value"]
     if signature := known.get("hmac"):
-        headers[signature["header"]] = hmac.new(signature["secret"].encode(), body, hashlib.sha256).hexdigest()
+        signed = body
+        if time_header := signature.get("timestamp_header"):
+            headers[time_header] = str(int(clock.now().timestamp()))
+            signed = headers[time_header].encode() + b":" + body
+        headers[signature["header"]] = hmac.new(signature["secret"].encode(), signed, hashlib.sha256).hexdigest()
     if basic := known.get("basic"):
         pair = f"{basic['username']}:{basic['password']}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"

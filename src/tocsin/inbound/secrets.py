@@ -33,6 +33,8 @@ _PARTS = {
     # Not what a sender shows, but what opens the mailbox that is read for this integration.
     "imap": ("mailbox", "password"),
 }
+#: Of `hmac`, beside them: the header of the time that the signature covers.
+_TIME = "timestamp_header"
 #: From where requests may come: nothing secret.
 _ADDRESSES = "addresses"
 _MOST_ADDRESSES = 100
@@ -139,16 +141,19 @@ def known_credentials(integration: Integration) -> dict[str, Any]:
 def shown_credentials(credentials: Mapping[str, Any]) -> dict[str, Any]:
     """The same without the secret parts."""
     return {
-        kind: parts if kind == _ADDRESSES else {_PARTS[kind][0]: parts[_PARTS[kind][0]]}
+        kind: parts if kind == _ADDRESSES else {name: parts[name] for name in (_PARTS[kind][0], _TIME) if name in parts}
         for kind, parts in credentials.items()
     }
 
 
-def read_credentials(value: object, known: Mapping[str, Any], signature_header: str = "") -> dict[str, Any]:
+def read_credentials(
+    value: object, known: Mapping[str, Any], signature_header: str = "", timestamp_header: str = ""
+) -> dict[str, Any]:
     """Credentials from a spec: `basic`, `header`, `hmac`, `addresses` (networks such as 10.1.0.0/16), `imap`.
 
     A secret part that is left out stays as it is `known`, and an empty one is refused; a signature stands in the
-    `signature_header` of the kind where no other is named. Raises Rejected, or RejectedAll, naming each place.
+    `signature_header` of the kind where no other is named, and its time in the `timestamp_header`, unless the spec has
+    an empty one. Raises Rejected, or RejectedAll, naming each place.
     """
     spec = Spec(value, "credentials")
     found: dict[str, Any] = {}
@@ -163,6 +168,13 @@ def read_credentials(value: object, known: Mapping[str, Any], signature_header: 
             # One that is given empty is no secret: anybody could sign with it, or sign in.
             secret: part.text(secret, before, required=not before or part.has(secret), longest=1000),
         }
+        if kind == "hmac":
+            usual_time = timestamp_header if entry[shown].casefold() == signature_header.casefold() else ""
+            time = part.text(_TIME, usual_time, longest=200)
+            if time and not _HEADER.fullmatch(time):
+                part.refuse(_TIME, f'"{time}" is not the name of a header.')
+            if time or usual_time:
+                entry[_TIME] = time
         if kind == "imap" and before and not part.has(secret) and is_elsewhere(known[kind][shown], entry[shown]):
             # Whoever may change the mailbox must not learn by it the password of another server.
             part.refuse(secret, "enter the secret again: the address has changed.", "missing")

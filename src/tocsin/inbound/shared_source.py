@@ -1,14 +1,26 @@
-"""Integrations of one Source share alerts, because one installation of a ticket system may post to several doors. Two
-installations may not: both count their tickets from 1, and a ticket of one would be taken for one of the other, page
-nobody, and close its alert."""
+"""Which integrations share a Source, and with it their alerts: one installation of a ticket system may post to several
+integrations. Two installations may not: both count their tickets from 1, and a ticket of one would be taken for one of
+the other, page nobody, and close its alert. And nobody shares a Source with an integration that they may not change:
+its alerts would be theirs to close."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
+from tocsin.access.audit import Actor
+from tocsin.access.roles import Action
+from tocsin.alerts.models import Alert
+from tocsin.alerts.states import LIVE
 from tocsin.catalogue.kinds import Kind, SettingKind, load_kinds
 from tocsin.core.errors import Rejected
 from tocsin.inbound.models import Integration
+from tocsin.people import permissions
+from tocsin.people.models import User
+
+#: What a spec says about which alerts its messages belong to, and whether they close one.
+_DECIDES = ("kind", "source", "group", "mode", "settings", "mapping", "rules", "dedup_key")
 
 
 def refuse_two_systems(integration: Integration) -> None:
@@ -32,6 +44,49 @@ def refuse_two_systems(integration: Integration) -> None:
                 f"{own[0]}.",
                 "source",
             )
+
+
+def refuse_without_rights(
+    integration: Integration,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+    *,
+    key_source_before: str | None,
+    actor: Actor,
+) -> None:
+    """Raises Rejected ("shared_source") where `integration`, as it is now, shares its Source with one that the user who
+    saves it may not change. `before` and `after` are its specs: a change that decides nothing about alerts is allowed
+    where the Source was shared before."""
+    if actor.user_id is None:
+        return
+    key_source = key_source_of(integration)
+    is_same = before is not None and all(before.get(key) == after.get(key) for key in _DECIDES)
+    if is_same and key_source == key_source_before:
+        return
+    viewer = permissions.viewer(User.objects.get(pk=actor.user_id))
+    for other in _sharing(integration, key_source):
+        if not viewer.may(Action.ROUTING, other.group_id):
+            raise Rejected(
+                "shared_source",
+                f'source: "{key_source}" is the Source of {other.name} too, which you may not change: this one could '
+                "close its alerts. Give this one a Source of its own, or ask an administrator.",
+                "source",
+            )
+
+
+def key_source_of(integration: Integration) -> str:
+    """What its dedup keys begin with: two integrations share alerts where it is the same."""
+    kind = load_kinds().get(integration.kind)
+    own = integration.source or (kind.source if kind is not None else "")
+    return own or integration.keyed_as or integration.name
+
+
+def _sharing(integration: Integration, key_source: str) -> Iterator[Integration]:
+    """The others of that Source, and those that had it when alerts opened that are live still."""
+    alerts = Alert.objects.filter(source=key_source, status__in=sorted(LIVE))
+    had_it = set(alerts.values_list("integration_id", flat=True).distinct())
+    others = Integration.objects.exclude(pk=integration.pk).order_by("pk")
+    return (other for other in others if other.pk in had_it or key_source_of(other) == key_source)
 
 
 def _hosts(integration: Integration, kind: Kind) -> list[str]:

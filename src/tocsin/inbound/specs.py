@@ -76,7 +76,7 @@ def names() -> Names:
 def read(value: object) -> IntegrationSpec:
     """Raises Rejected, or RejectedAll, naming each place: `rules.open.value`, `routes[0].during`."""
     spec = Spec(value)
-    name, source = spec.name(), spec.text("source", longest=100)
+    name, source = spec.name(), spec.line("source", longest=100)
     kind = _kind(spec)
     mode = spec.one_of("mode", IntegrationMode, IntegrationMode.PAGE)
     anyway = spec.flag("anyway", False)

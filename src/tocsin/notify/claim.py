@@ -40,6 +40,8 @@ class Job:
     content: Content = Content.FULL
     #: Of a mail: where people answer it to, if anywhere.
     answers_to: AnswersTo | None = None
+    #: Of a text message: whether it says the code with which people answer.
+    has_reply_codes: bool = False
 
     @property
     def provider(self) -> str:
@@ -187,7 +189,13 @@ class _Rooms:
         if name in self._allowed:
             self._allowed[name] -= 1
         answers_to = self._directory.answers_to if due.channel == "email" else None
-        return Job(bundle, carrier, content=self._directory.content(due.channel), answers_to=answers_to)
+        return Job(
+            bundle,
+            carrier,
+            content=self._directory.content(due.channel),
+            answers_to=answers_to,
+            has_reply_codes=due.channel == "sms" and self._directory.asks_reply_codes,
+        )
 
     def turns(self, allowances: Mapping[str, Allowance], now: datetime) -> list[tuple[Due, str, datetime]]:
         """When each message that nobody may take yet is looked at again: at the moment at which it may leave if all

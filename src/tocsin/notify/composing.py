@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from tocsin.core import config, crypto, settings_store
 from tocsin.core.database import Connection
-from tocsin.notify import links
+from tocsin.notify import links, reply_codes
 from tocsin.notify.bundling import Bundle
 from tocsin.notify.channels.contract import Channel, Message, Rendered
 from tocsin.notify.disclosure import Content, disclosed
@@ -20,7 +20,9 @@ from tocsin.notify.telling import tell
 _SAME_FOR = timedelta(days=1)
 
 
-def compose(bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, content: Content) -> Rendered:
+def compose(
+    bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, content: Content, has_reply_codes: bool = False
+) -> Rendered:
     """The message that `bundle` is. Raises Permanent where a sealed code cannot be opened."""
     public = config.current().public_url
     opened = Bundle((_unsealed(bundle, way), *bundle.members[1:])) if bundle.lead.data.get("sealed") else bundle
@@ -28,7 +30,16 @@ def compose(bundle: Bundle, way: Channel, now: datetime, *, can_reply: bool, con
     signed_at = max(bundle.lead.queued_at, now - _SAME_FOR)
     made = message(opened, link_to(public, signed_at), public, now, can_reply=can_reply)
     # First what may not leave is taken out: it is looked for in the words as they are stored.
-    return way.render(_in_language(disclosed(made, content)))
+    told = _in_language(disclosed(made, content))
+    return way.render(_with_reply_codes(told, bundle.lead.user_id) if has_reply_codes else told)
+
+
+def _with_reply_codes(made: Message, user_id: int | None) -> Message:
+    """A group's contact belongs to nobody who could answer."""
+    if user_id is None:
+        return made
+    alerts = tuple(replace(alert, reply_code=reply_codes.code_of(user_id, alert.id)) for alert in made.alerts)
+    return replace(made, alerts=alerts)
 
 
 def _in_language(made: Message) -> Message:

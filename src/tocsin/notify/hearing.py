@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tocsin.alerts.states import CommandKind, Via
-from tocsin.core import database
+from tocsin.core import database, settings_store
 from tocsin.core.database import Connection
 from tocsin.core.storable import without_unstorable
-from tocsin.notify import answering, calls, opt_outs, receipts, replies
+from tocsin.notify import answering, calls, opt_outs, receipts, replies, reply_codes
 from tocsin.notify.answering import Person
 from tocsin.notify.channels.callbacks import CallStep, CallTurn, Pressed, Receipt, SaidByText
 from tocsin.notify.channels.common import PHONES
@@ -64,10 +64,13 @@ class Hearing:
             if who is None:
                 return ""
             before = self._begin(connection, said)
+            asks_code = said.channel == "sms" and settings_store.load(connection)[settings_store.SMS_REPLY_CODES.name]
         if before is not None:
             return before
         try:
-            answer = _worded(self._answer(who, wants, _VIA.get(said.channel, Via.CHAT)), said)
+            via = _VIA.get(said.channel, Via.CHAT)
+            heard = self._answer_coded(who, said.text, via) if asks_code else self._answer(who, wants, via)
+            answer = _worded(heard, said)
         except Exception:
             # It did not act: the vendor says it again, and then it does.
             with database.transaction() as connection:
@@ -130,6 +133,21 @@ class Hearing:
                 return self._list(who)
             case _:
                 return tell(replies.UNKNOWN, who.language)
+
+    def _answer_coded(self, who: Person, text: str, via: Via) -> str:
+        """The same where a command on an alert must end with a code of it, or of another that is open for the user:
+        the message that names several has the code of the first."""
+        before, code = reply_codes.split(text)
+        wants = replies.asked(before)
+        if not isinstance(wants.what, CommandKind):
+            return self._answer(who, replies.asked(text), via)
+        with database.transaction() as connection:
+            numbers = answering.open_for(connection, who.id, self.now)
+            if wants.number is not None and answering.is_theirs(connection, who.id, wants.number):
+                numbers = [wants.number, *(number for number in numbers if number != wants.number)]
+        if numbers and (refused := reply_codes.refuse(who.id, numbers, code, wants.what)):
+            return tell(refused, who.language)
+        return self._answer(who, wants, via)
 
     def _act(self, who: Person, wants: Asked, kind: CommandKind, via: Via) -> str:
         if wants.others and wants.number is not None:

@@ -116,6 +116,8 @@ class Directory:
         self._noted: dict[str, float] = {}
         self._troubled: set[str] = set()
         self.is_bundling = True
+        #: Whether text messages say a code with which people answer.
+        self.asks_reply_codes = False
         #: Where people answer mails to, if anywhere.
         self.answers_to: AnswersTo | None = None
         self._contents: Mapping[str, Content] = {}
@@ -243,6 +245,7 @@ class Directory:
         self._unusable = {row["name"]: row["channels"] for row in found if row["name"] in problems}
         settings = settings_store.load(connection)
         self.is_bundling = bool(settings[settings_store.BUNDLE_PAGES.name])
+        self.asks_reply_codes = bool(settings[settings_store.SMS_REPLY_CODES.name])
         self._contents = {name: Content(settings[settings_store.content_name(name)]) for name in CHANNELS}
 
     def _open(self, row: Mapping[str, Any]) -> tuple[str, Carrier]:

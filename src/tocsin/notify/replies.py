@@ -122,9 +122,14 @@ UNKNOWN = f"Tocsin does not know this word. {HELP}"
 NONE_OPEN = "No alert is open for you."
 
 
+def word_of(command: CommandKind) -> str:
+    """The word by which a text message asks for the command."""
+    return {CommandKind.ASSIGN: "TAKE", CommandKind.ACKNOWLEDGE: "ACK"}.get(command, command.upper())
+
+
 def which(command: CommandKind, numbers: Sequence[int]) -> str:
     """What is answered where several alerts are open and none was named."""
-    word = {CommandKind.ASSIGN: "TAKE", CommandKind.ACKNOWLEDGE: "ACK"}.get(command, command.upper())
+    word = word_of(command)
     shown = ", ".join(f"#{number}" for number in numbers[:6])
     more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
     every = "" if command is CommandKind.REPLY else f", or {word} ALL"

@@ -88,7 +88,9 @@ def _send(job: Job, now: datetime) -> Accepted:
     way = channel(lead.channel)
     can_reply = job.answers_to is not None if lead.channel == "email" else _can_reply(job)
     # What is rendered in the sandbox looks as it would with a provider that takes answers.
-    rendered = compose(job.bundle, way, now, can_reply=can_reply, content=job.content)
+    rendered = compose(
+        job.bundle, way, now, can_reply=can_reply, content=job.content, has_reply_codes=job.has_reply_codes
+    )
     if job.answers_to is not None:
         rendered = replace(rendered, headers={**rendered.headers, **job.answers_to.headers(rendered.link)})
     if job.carrier is None:

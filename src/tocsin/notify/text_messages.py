@@ -105,7 +105,9 @@ def text_message(message: Message) -> str:
             ]
             return _fitted(head, for_phones(short(alert)), tail, ONE_ALERT)
         case Purpose.STILL_ON_IT if alert:
-            reply = say(message.language, "Reply ACK {number} within 5 minutes, or others are paged.", number=alert.id)
+            reply = say(
+                message.language, "Reply ACK {number} within 5 minutes, or others are paged.", number=_named(alert)
+            )
             who = for_phones(first_name(message.recipient))
             asked = "Still on it, {who}?" if who else "Still on it?"
             head = f"{say(message.language, asked, who=who)} "
@@ -125,7 +127,12 @@ def _loud(alert: AlertText, message: Message) -> str:
 
 
 def _replies(alert: AlertText, language: str) -> str:
-    return say(language, "Reply ACK {number}, TAKE {number}.", number=alert.id)
+    return say(language, "Reply ACK {number}, TAKE {number}.", number=_named(alert))
+
+
+def _named(alert: AlertText) -> str:
+    """How an answer names the alert: its number, and the code where one is asked for."""
+    return f"{alert.id} {alert.reply_code}".rstrip()
 
 
 def _several_in_text(message: Message) -> str:
@@ -137,8 +144,9 @@ def _several_in_text(message: Message) -> str:
     count = len(message.alerts) + message.more
     head = f"{_loud(worst, message)} {say(message.language, '{count} alerts: ', count=count)}"
     rest = _more(message)
-    numbered = message.alerts[0].id
-    reply = say(message.language, "Reply ACK ALL, or ACK {number} for one.", number=numbered)
+    first = message.alerts[0]
+    every = f"ALL {first.reply_code}".rstrip()
+    reply = say(message.language, "Reply ACK {every}, or ACK {number} for one.", every=every, number=_named(first))
     reply = reply if message.can_reply else ""
     for room in (80, 60, 45, 30, 20, 12):
         names = "; ".join(f"#{alert.id} {_phone_headline(alert, room)}" for alert in message.alerts)

@@ -63,7 +63,7 @@ GERMAN: Mapping[str, str] = {
     "Reply ACK {number} within 5 minutes, or others are paged.": (
         "Antwort ACK {number} in 5 Minuten, sonst werden andere gerufen."
     ),
-    "Reply ACK ALL, or ACK {number} for one.": "Antwort ACK ALL, oder ACK {number} für einen.",
+    "Reply ACK {every}, or ACK {number} for one.": "Antwort ACK {every}, oder ACK {number} für einen.",
     "{who} pressed {button}: {said}": "{who} hat {button} gedrückt: {said}",
     "All clear for {numbers}. Nothing to do.": "Entwarnung für {numbers}. Nichts zu tun.",
     "{count} alerts: ": "{count} Alarme: ",

@@ -207,7 +207,7 @@ def _override(spec: Spec, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
     if spec.has("from") and spec.has("to") and ends_at <= starts_at:
         spec.refuse("to", "is not after from.")
     override = OverrideSpec(
-        name=spec.text("name", longest=100),
+        name=spec.line("name", longest=100),
         user=spec.text("user", required=True),
         starts_at=starts_at,
         ends_at=ends_at,
@@ -223,7 +223,7 @@ def _override(spec: Spec, zone: str, shifts: tuple[str, ...]) -> OverrideSpec:
 
 
 def _own_day(spec: Spec) -> dict[str, str]:
-    text, name = spec.text("date", required=True), spec.text("name", required=True, longest=100)
+    text, name = spec.text("date", required=True), spec.line("name", required=True, longest=100)
     if text:
         try:
             holiday_days.own_day(text, name)
@@ -287,7 +287,7 @@ def _time(spec: Spec, key: str) -> int:
 
 
 def _shift(spec: Spec) -> ShiftSpec:
-    stored: dict[str, Any] = {"name": spec.text("name", required=True, longest=100)}
+    stored: dict[str, Any] = {"name": spec.line("name", required=True, longest=100)}
     layer = spec.whole("layer", 1, least=1, most=MOST_LAYERS)
     if layer != 1:
         stored["layer"] = layer

@@ -41,7 +41,8 @@ class Exposition:
         self._checking = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The metrics, or 401: open to this machine itself, elsewhere to whoever has an API token."""
+        """The metrics, or 401: open to this machine itself where Tocsin has no public address and no trusted proxy,
+        and always with an API token."""
         if not is_loopback(scope):
             try:
                 may = await self._may_read(scope)
@@ -49,7 +50,10 @@ class Exposition:
                 await refuse(send, 503, "unavailable", "The token cannot be checked now: the database does not answer.")
                 return
             if not may:
-                detail = "From another machine /metrics needs an API token: Authorization: Bearer TOKEN."
+                detail = (
+                    "/metrics needs an API token: Authorization: Bearer TOKEN. Without one it is open only to this "
+                    "machine, at http://localhost, while TOCSIN_BASE_URL and TOCSIN_TRUSTED_PROXIES are not set."
+                )
                 await refuse(send, 401, "unauthorized", detail, headers=_CHALLENGE)
                 return
         await answer(send, 200, await self._text(), content_type=CONTENT_TYPE_LATEST.encode())

@@ -10,13 +10,14 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from tocsin.access import changes
+from tocsin.access import audit, changes
 from tocsin.access.audit import Actor
 from tocsin.core import configuration, dependents, settings_store
 from tocsin.core.errors import Rejected
 from tocsin.core.specs import raise_all
-from tocsin.people import chat_servers, sealed, specs
+from tocsin.people import chat_servers, permissions, sealed, specs
 from tocsin.people.models import Group, GroupContact, Membership, User
+from tocsin.people.permissions import Viewer
 from tocsin.people.specs import GroupSpec
 
 
@@ -35,7 +36,11 @@ def group_spec(group: Group) -> dict[str, Any]:
 
 
 def save_group(spec: Mapping[str, object], *, existing: Group | None = None, actor: Actor, now: datetime) -> Group:
-    """Makes a group, or makes `existing` what the spec says. Raises Rejected that names the place."""
+    """Makes a group, or makes `existing` what the spec says. Raises Rejected that names the place.
+
+    A new member whose addresses the actor does not see shows them in the group only after `show_addresses`: else
+    managers would unmask anybody by adding them.
+    """
     with transaction.atomic():
         configuration.lock()
         read = specs.read_group(spec, default_zone=settings_store.get(settings_store.TIME_ZONE))
@@ -43,15 +48,42 @@ def save_group(spec: Mapping[str, object], *, existing: Group | None = None, act
         if others.filter(name__iexact=read.name).exists():
             raise Rejected("name_taken", f'There is a group "{read.name}" already.', "name")
         users = _users(read)
+        # What they see is asked before the members are written, which would change it.
+        adder = permissions.viewer(User.objects.get(pk=actor.user_id)) if actor.user_id is not None else None
         before = group_spec(existing) if existing else None
         group = existing or Group()
         group.name, group.description, group.time_zone = read.name, read.description, read.time_zone
         group.save()
-        _write_members(group, read, users)
+        _write_members(group, read, users, adder)
         _write_contacts(group, read, actor)
         after = group_spec(Group.objects.get(pk=group.pk))
         changes.record("group", group, before, after, actor=actor, now=now)
     return group
+
+
+def show_addresses(group: Group, user: User, *, actor: Actor, now: datetime) -> None:
+    """Lets the other members of `group` see the addresses of `user`, a member. Ask before whether the actor sees them.
+
+    Raises Rejected ("not_found") for somebody who is no member.
+    """
+    with transaction.atomic():
+        configuration.lock()
+        membership = Membership.objects.filter(group=group, user=user).first()
+        if membership is None:
+            raise Rejected("not_found", f"{user.username} is not a member of {group.name}.")
+        if membership.shows_addresses:
+            return
+        membership.shows_addresses = True
+        membership.save(update_fields=["shows_addresses"])
+        audit.record(
+            actor,
+            "show_addresses",
+            now=now,
+            object_type="group",
+            object_id=group.pk,
+            object_name=group.name,
+            after={"user": user.username},
+        )
 
 
 def delete_group(group: Group, *, actor: Actor, now: datetime) -> None:
@@ -78,15 +110,16 @@ def _users(read: GroupSpec) -> dict[str, User]:
     return found
 
 
-def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User]) -> None:
-    """A few statements for any number of them."""
+def _write_members(group: Group, read: GroupSpec, users: Mapping[str, User], adder: Viewer | None) -> None:
+    """A few statements for any number of them. `adder` is the user who saves the group; None: the command line."""
     known = {membership.user_id: membership for membership in Membership.objects.filter(group=group)}
     fresh, changed = [], []
     for position, member in enumerate(read.members):
         user, roles = users[member.user.lower()], [str(role) for role in member.roles]
         membership = known.pop(user.pk, None)
         if membership is None:
-            fresh.append(Membership(group=group, user=user, roles=roles, position=position))
+            shows = adder is None or adder.sees_addresses_of(user.pk)
+            fresh.append(Membership(group=group, user=user, roles=roles, position=position, shows_addresses=shows))
         elif (membership.roles, membership.position) != (roles, position):
             membership.roles, membership.position = roles, position
             changed.append(membership)

@@ -142,6 +142,9 @@ class Membership(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     roles = ArrayField(models.CharField(max_length=20, choices=MemberRole.choices()), default=list)
     position = models.PositiveSmallIntegerField(default=0)
+    #: Whether the group's other members see the user's addresses and numbers. False where somebody who did not see them
+    #: has added the user, until the user or an administrator agrees.
+    shows_addresses = models.BooleanField(default=True, db_default=True)
 
     class Meta:
         ordering = ("position", "id")

@@ -18,7 +18,7 @@ class Viewer:
     role: Role
     is_active: bool = True
     groups: frozenset[int] = frozenset()
-    #: The ids of those groups' members.
+    #: The ids of those members of these groups who show their addresses there.
     colleagues: frozenset[int] = frozenset()
 
     def may(self, action: Action, group: Group | int | None = None) -> bool:
@@ -59,7 +59,8 @@ def viewer(user: User) -> Viewer:
     groups = own_groups(user)
     colleagues: frozenset[int] = frozenset()
     if roles.reach(Role(user.role), Action.SEE_ADDRESSES) is Reach.OWN_GROUPS:
-        colleagues = frozenset(Membership.objects.filter(group__in=groups).values_list("user_id", flat=True))
+        showing = Membership.objects.filter(group__in=groups, shows_addresses=True)
+        colleagues = frozenset(showing.values_list("user_id", flat=True))
     return Viewer(user.pk, Role(user.role), user.is_active, groups, colleagues)
 
 

@@ -82,7 +82,7 @@ def read_user(value: object, default_zone: str) -> UserSpec:
     rules = spec.spec("contact_rules")
     user = UserSpec(
         username=spec.name("username"),
-        name=spec.text("name"),
+        name=spec.line("name"),
         email=_email(spec),
         role=spec.one_of("role", Role, Role.RESPONDER),
         time_zone=spec.zone(default=default_zone),
@@ -146,7 +146,7 @@ def _contact_methods(spec: Spec) -> tuple[ContactSpec, ...]:
 
 
 def _contact_method(spec: Spec) -> ContactSpec:
-    label = spec.text("label", required=True, longest=100)
+    label = spec.line("label", required=True, longest=100)
     channel, address = _address(spec)
     times, every = contact_rules.repeat(spec)
     method = ContactSpec(
@@ -163,7 +163,7 @@ def _contact_method(spec: Spec) -> ContactSpec:
 
 
 def _group_contact(spec: Spec) -> GroupContactSpec:
-    label = spec.text("label", required=True, longest=100)
+    label = spec.line("label", required=True, longest=100)
     channel, address = _address(spec)
     spec.done()
     return GroupContactSpec(label, channel, address)

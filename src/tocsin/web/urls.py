@@ -104,6 +104,7 @@ _groups = [
     path("new/", groups.edit, name="new_group"),
     path("<int:number>/", groups.group, name="group"),
     path("<int:number>/edit/", groups.edit, name="edit_group"),
+    path("<int:number>/members/<int:user>/show-addresses", groups.show_addresses, name="show_addresses"),
     path("<int:number>/contacts/<int:contact>/test", groups.test_contact, name="test_group_contact"),
     path("<int:number>/delete/", groups.delete, name="delete_group"),
 ]

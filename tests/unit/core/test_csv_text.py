@@ -12,7 +12,22 @@ from hypothesis import strategies as st
 from tocsin.core import csv_text
 from tocsin.core.errors import Rejected
 
-FORMULAS = ["=1+1", "+41 79 000 00 01", "-2", "@SUM(A1)", "\tcmd", "\rcmd", '=HYPERLINK("http://x")', "  =1"]
+FORMULAS = [
+    "=1+1",
+    "+41 79 000 00 01",
+    "-2",
+    "@SUM(A1)",
+    "\tcmd",
+    "\rcmd",
+    '=HYPERLINK("http://x")',
+    "  =1",
+    "＝1+1",
+    "＋1",
+    "－1",
+    "＠x",
+    "\u00a0=1",
+    "\n=1",
+]
 
 
 @pytest.mark.parametrize("cell", FORMULAS)

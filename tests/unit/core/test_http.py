@@ -87,13 +87,46 @@ def test_a_sender_who_forwards_for_somebody_is_not_believed_where_the_proxy_adds
     assert [value for key, value in told["headers"] if key == b"x-tocsin-proto"] == [b"https"]
 
 
+HERE = (b"host", b"localhost:8686")
+
+
 def test_a_request_with_forwarding_headers_is_never_from_this_machine() -> None:
-    assert http.is_loopback(scope())
-    assert not http.is_loopback(scope([(b"x-forwarded-for", b"127.0.0.1")]))
-    assert not http.is_loopback(scope([(b"forwarded", b"for=127.0.0.1")]))
-    assert not http.is_loopback(scope([(b"x-real-ip", b"127.0.0.1")]))
-    assert not http.is_loopback(scope([(b"via", b"1.1 proxy")]))
-    assert not http.is_loopback(scope(peer="192.0.2.1"))
+    assert http.is_loopback(scope([HERE]))
+    for name in (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"):
+        assert not http.is_loopback(scope([HERE, (name, b"127.0.0.1")]))
+    assert not http.is_loopback(scope([HERE], peer="192.0.2.1"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8686", "[::1]:8686", "localhost", "127.0.0.9"])
+def test_loopback_request_names_loopback_as_host(host: str) -> None:
+    assert http.is_loopback(scope([(b"host", host.encode())]))
+
+
+@pytest.mark.parametrize("host", ["tocsin.example.org", "192.0.2.1", "", "[", "localhost.example.org"])
+def test_request_for_another_host_is_not_loopback(host: str) -> None:
+    assert not http.is_loopback(scope([(b"host", host.encode())]))
+    assert not http.is_loopback(scope())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_open"),
+    [
+        ("TOCSIN_BASE_URL", "https://tocsin.example.org", False),
+        ("TOCSIN_TRUSTED_PROXIES", "10.0.0.0/8", False),
+        ("TOCSIN_BASE_URL", "http://localhost:8686", True),
+    ],
+)
+def test_nothing_is_loopback_behind_a_public_address(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, is_open: bool
+) -> None:
+    """A proxy without forwarding headers calls from loopback, and names loopback as the host."""
+    monkeypatch.setenv(name, value)
+    config.current.cache_clear()
+    try:
+        assert http.is_loopback(scope([HERE])) is is_open
+    finally:
+        monkeypatch.undo()
+        config.current.cache_clear()
 
 
 def test_django_hears_the_public_host_whatever_the_request_says(behind_proxy: None) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import ipaddress
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -42,6 +44,43 @@ def test_a_senders_own_scheme_takes_the_place_of_the_plain_signature() -> None:
     assert asked.check({"x-sign": "s:b:2026"}, b"b", is_signed=is_signed, now=NOW) == {"x-sign": Proof.VALID}
     assert asked.check({"x-sign": "s:c:2026"}, b"b", is_signed=is_signed, now=NOW) == {"x-sign": Proof.INVALID}
     assert asked.check({}, b"b", is_signed=is_signed, now=NOW) == {"x-sign": Proof.MISSING}
+
+
+SIGNED_WITH_TIME = Credentials(signature_header="X-Sign", signature_secret="s", timestamp_header="X-Time")
+
+
+def signed(time: str, body: bytes, mark: str = ":") -> dict[str, str]:
+    digest = hmac.new(b"s", f"{time}{mark}".encode() + body, hashlib.sha256).hexdigest()
+    return {"x-sign": digest, "x-time": time}
+
+
+@pytest.mark.parametrize("mark", [":", "."])
+@pytest.mark.parametrize("late", [-299, 0, 299])
+def test_signature_covers_a_fresh_time(mark: str, late: int) -> None:
+    at = NOW - timedelta(seconds=late)
+    for time in (str(int(at.timestamp())), str(int(at.timestamp()) * 1000), at.isoformat()):
+        proofs = SIGNED_WITH_TIME.check(signed(time, b"body", mark), b"body", now=NOW)
+        assert proofs == {"x-sign": Proof.VALID, "x-time": Proof.VALID}
+
+
+@pytest.mark.parametrize("late", [-301, 301, 86_400])
+def test_recorded_request_is_refused_later(late: int) -> None:
+    time = str(int((NOW - timedelta(seconds=late)).timestamp()))
+    proofs = SIGNED_WITH_TIME.check(signed(time, b"body"), b"body", now=NOW)
+    assert proofs == {"x-sign": Proof.VALID, "x-time": Proof.INVALID}
+
+
+def test_time_cannot_be_changed_or_left_out() -> None:
+    recorded = signed(str(int(NOW.timestamp()) - 600), b"body")
+    fresh = {**recorded, "x-time": str(int(NOW.timestamp()))}
+    assert SIGNED_WITH_TIME.check(fresh, b"body", now=NOW)["x-sign"] is Proof.INVALID
+    plain = {"x-sign": hmac.new(b"s", b"body", hashlib.sha256).hexdigest()}
+    assert SIGNED_WITH_TIME.check(plain, b"body", now=NOW) == {"x-sign": Proof.INVALID, "x-time": Proof.MISSING}
+
+
+@pytest.mark.parametrize("time", ["", "soon", "9" * 13, "1" * 40, "2026-11-24T00:00:00", "-1", "１７", "\u0661"])
+def test_unreadable_time_is_refused(time: str) -> None:
+    assert SIGNED_WITH_TIME.check({"x-sign": "", "x-time": time}, b"body", now=NOW)["x-time"] is Proof.INVALID
 
 
 def test_a_mailbox_is_read_from_its_address() -> None:

@@ -150,6 +150,12 @@ def _sandbox(world: World) -> SandboxMessage:
     )
 
 
+def _shows_addresses(world: World) -> Request:
+    group, _body = _group(world)
+    Membership.objects.get_or_create(group_id=int(group.partition("/")[2]), user=world.asker)
+    return f"{group}/members/{world.asker.username}/show-addresses", None
+
+
 def _group(world: World) -> Request:
     assert world.group is not None
     return f"groups/{world.group.pk}", None
@@ -671,6 +677,7 @@ EXAMPLES: Mapping[str, Example] = {
     "PATCH groups/{id}": lambda world: (_group(world)[0], {"description": "Who answers"}),
     "DELETE groups/{id}": _group,
     "POST groups/{id}/contacts/{label}/test": _group_contact,
+    "POST groups/{id}/members/{username}/show-addresses": _shows_addresses,
     **_configured("schedules", _schedule_spec, lambda world: save_schedule(_schedule_spec(world), **world.by)),
     **_configured("overrides", _override_spec, lambda world: save_override(_override_spec(world), **world.by)),
     "GET schedules/{id}/imports": lambda world: (

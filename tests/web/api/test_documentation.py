@@ -26,6 +26,7 @@ WITHOUT_BODY = {
     "POST contact-methods/{id}/test",
     "POST users/{id}/reset-second-factor",
     "POST groups/{id}/contacts/{label}/test",
+    "POST groups/{id}/members/{username}/show-addresses",
     "POST contact-methods/{id}/send-code",
     "POST providers/{id}/test",
     "POST integrations/{id}/test-mailbox",

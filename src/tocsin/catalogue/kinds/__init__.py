@@ -103,6 +103,8 @@ class Kind:
     first_sample: str = ""
     #: The header in which this sender signs what it sends; "": none, or none of its own.
     signature_header: str = ""
+    #: The header of the time that its signature covers; "": none, or one that people name.
+    signature_timestamp_header: str = ""
     #: Whether a GET is a message too: its query is read as form fields are.
     takes_get: bool = False
     code: Code = code.NONE
@@ -259,7 +261,7 @@ def _address(value: object, place: str) -> str:
 _KEYS: Final = {
     "title", "category", "description", "label", "source", "id_required", "id_name", "unreadable_status", "lenient",
      "follows_agent", "mapping", "rules", "filters", "routes", "settings", "first_sample", "takes_get",
-     "signature_header",
+     "signature_header", "signature_timestamp_header",
 }  # fmt: skip
 #: What a kind that is the same as another may say for itself: how it is found, and whose messages they are.
 _OWN_KEYS: Final = {"same_as", "title", "description", "source"}
@@ -303,6 +305,7 @@ def _kind(folder: Path, data: Mapping[str, Any]) -> Kind:
         guides={one.name.split(".")[1]: one.read_text(encoding="utf-8") for one in folder.glob("guide.*.md")},
         first_sample=data.get("first_sample", ""),
         signature_header=data.get("signature_header", ""),
+        signature_timestamp_header=data.get("signature_timestamp_header", ""),
         takes_get=data.get("takes_get", False),
         code=code.load(folder.name) if (folder / "__init__.py").is_file() else code.NONE,
     )

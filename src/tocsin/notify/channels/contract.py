@@ -72,6 +72,8 @@ class AlertText:
     link: str = ""
     #: For an all-clear: "Taken by Alice: VPN down (#42). Nothing to do."
     news: str = ""
+    #: Of a text message: what an answer ends with; empty where no code is asked for.
+    reply_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

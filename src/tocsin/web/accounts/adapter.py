@@ -9,15 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core.internal.ratelimit import RateLimitUsage
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AnonymousUser
-from django.core.mail import EmailMessage
 from django.db import connections
-from django.db.models import Q
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils import translation
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -25,6 +26,9 @@ from tocsin.access import audit
 from tocsin.core import config, crypto
 from tocsin.core.errors import TocsinError
 from tocsin.people.models import User
+from tocsin.web.accounts import attempts
+from tocsin.web.accounts.devices import device_of, remember
+from tocsin.web.accounts.passwords import find_account, typed_name
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +38,20 @@ _AGAIN = {
     "mfa_reauthenticate:webauthn": _("Use a key"),
 }
 
+#: It says what helps whoever has the right password, and is refused because a stranger has guessed too often.
+_MISMATCH = _(
+    "That name or e-mail address and that password do not fit together. After several wrong passwords, wait five "
+    "minutes."
+)
+
 
 class AccountAdapter(DefaultAccountAdapter):
     """Sign-in, sign-out and passwords."""
 
     error_messages = {
         **DefaultAccountAdapter.error_messages,
-        "username_password_mismatch": _("That name or e-mail address and that password do not fit together."),
-        "email_password_mismatch": _("That name or e-mail address and that password do not fit together."),
+        "username_password_mismatch": _MISMATCH,
+        "email_password_mismatch": _MISMATCH,
         "too_many_login_attempts": _("Too many tries. Wait five minutes, then try again."),
         "account_inactive": _("This user is switched off. Ask an administrator."),
         "incorrect_code": _("That code is not right. Codes change every 30 seconds."),
@@ -60,10 +70,11 @@ class AccountAdapter(DefaultAccountAdapter):
         )
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Has the mail leave by itself: what the mail server says, and how long it takes, would tell whoever asks for a
-        new password whether somebody has that address."""
-        message = self.render_mail(template_prefix, email, {**context, "public_url": config.current().public_url})
-        threading.Thread(target=_leave, args=(message,), name="account mail", daemon=True).start()
+        """Has the mail written and sent by a thread of its own: how long that takes, and what the mail server says,
+        would tell whoever asks for a new password whether somebody has that address."""
+        whole = {**context, "public_url": config.current().public_url}
+        work = (self, template_prefix, email, whole, translation.get_language())
+        threading.Thread(target=_leave, args=work, name="account mail", daemon=True).start()
 
     def set_password(self, user: AbstractBaseUser, password: str) -> None:
         """The password alone is saved: a role that was taken from them since this request began stays taken."""
@@ -90,12 +101,39 @@ class AccountAdapter(DefaultAccountAdapter):
         tried = str(credentials.get("username") or credentials.get("email") or "")[:200]
         audit.record_sign_in(None, tried, succeeded=False, address=address_of(request), now=moment_of(request))
 
-    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        # By the person alone, whom the database finds by more names than one: each, and each host that a request
-        # names, would give everybody fresh tries.
-        name = str(credentials.get("email", credentials.get("username", "")))
-        found = User.objects.filter(Q(username__iexact=name) | Q(email__iexact=name)).order_by("pk").first()
-        return name.lower() if found is None else f"user {found.pk}"
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        """Counts the attempt. A refusal says no more of an account that exists than of one that does not: that too many
+        attempts were made under the name that was typed is said, and that they were made on the account, which has two
+        names, looks like a wrong password, and takes as long."""
+        name = typed_name(credentials)
+        user = find_account(name)
+        typed = None
+        if device_of(request, user) is None:
+            typed = attempts.count_typed(request, name)
+            if typed is None:
+                raise self.validation_error("too_many_login_attempts")
+        counted = attempts.count(request, user, name)
+        if counted is None:
+            if typed is None:
+                raise self.validation_error("too_many_login_attempts")
+            make_password(str(credentials.get("password", "")))
+            self.authentication_failed(request, **credentials)
+            raise self.validation_error("username_password_mismatch")
+        self._login_failed_rl_usage = RateLimitUsage([*(typed.usage if typed else ()), *counted.usage])
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """What the library's limits by address count by: a known device of the user who signs in, else the address.
+        Behind a proxy that Tocsin does not trust, or a shared line, strangers have the same address."""
+        user = request.user if isinstance(request.user, User) else None
+        named = str(request.POST.get("login") or request.POST.get("email") or "").strip()
+        device = device_of(request, user or (find_account(named) if named else None))
+        return f"device {device}" if device else str(super().get_client_ip(request))
+
+    def post_login(self, request: HttpRequest, user: AbstractBaseUser, **rest: Any) -> HttpResponse:
+        response: HttpResponse = super().post_login(request, user, **rest)
+        assert isinstance(user, User)
+        remember(request, response, user)
+        return response
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):
@@ -120,9 +158,12 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         return {"id": urlsplit(config.current().public_url).hostname or "localhost", "name": "Tocsin"}
 
 
-def _leave(message: EmailMessage) -> None:
+def _leave(
+    adapter: AccountAdapter, template_prefix: str, email: str, context: dict[str, Any], language: str | None
+) -> None:
     try:
-        message.send()
+        with translation.override(language):
+            adapter.render_mail(template_prefix, email, context).send()
     except TocsinError as error:
         log.warning("A mail for a new password was not sent: %s", error)
     finally:

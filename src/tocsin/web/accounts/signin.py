@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter as get_account_adapter
 from allauth.account.forms import ChangePasswordForm, LoginForm, ResetPasswordForm, ResetPasswordKeyForm
 from allauth.account.forms import ReauthenticateForm as PasswordAgainForm
 from allauth.core import context
 from allauth.core.internal.cryptokit import normalize_user_code
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base.forms import AuthenticateForm, BaseAuthenticateForm, ReauthenticateForm
-from allauth.mfa.base.internal.flows import check_rate_limit
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.forms import ActivateTOTPForm
 from allauth.mfa.webauthn.forms import AddWebAuthnForm, EditWebAuthnForm
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from tocsin.access import audit
+from tocsin.core.names import has_control_character
 from tocsin.people import second_factors
+from tocsin.web.accounts import attempts
 from tocsin.web.accounts.adapter import address_of, moment_of
 from tocsin.web.accounts.forms import PASSWORD_HELP
 
@@ -80,24 +84,40 @@ class StillYouForm(_PasswordsForm, PasswordAgainForm):
     """The password before something that matters."""
 
 
+class ActivateCodeForm(ActivateTOTPForm):
+    """The first code of an authenticator app. It is used up too: it does not sign in."""
+
+    def clean_code(self) -> str:
+        code: str = super().clean_code()
+        if not second_factors.use_up(self.user, normalize_user_code(code), now=moment_of(context.request)):
+            raise get_adapter().validation_error("incorrect_code")
+        return code
+
+
 class _OnceForm(BaseAuthenticateForm):
-    """A code is taken once for as long as it fits, by whatever process: the library forgets it after one step, and
-    knows only those that its own process took."""
+    """A code is taken once for as long as it fits, by whatever process: the library forgets it after one step. And
+    wrong codes are counted as wrong passwords are: who has stolen a password locks nobody out of a known device."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["code"].widget.attrs.pop("placeholder", None)
 
     def clean_code(self) -> str:
-        said, now = normalize_user_code(self.cleaned_data["code"]), moment_of(context.request)
-        if second_factors.is_used_up(self.user, said, now=now):
-            # It counts as a guess: else whoever saw one could guess the next without end.
-            check_rate_limit(self.user)
-            raise get_adapter().validation_error("incorrect_code")
-        code: str = super().clean_code()
-        if not second_factors.use_up(self.user, said, now=now):
-            raise get_adapter().validation_error("incorrect_code")
-        return code
+        code: str = self.cleaned_data["code"]
+        said, now = normalize_user_code(code), moment_of(context.request)
+        # A used code counts as a guess: else whoever saw one could guess the next without end.
+        counted = attempts.count(context.request, self.user)
+        if counted is None:
+            raise get_account_adapter().validation_error("too_many_login_attempts")
+        if not second_factors.is_used_up(self.user, said, now=now):
+            known = Authenticator.objects.filter(user=self.user).exclude(type=Authenticator.Type.WEBAUTHN)
+            for authenticator in known:
+                if authenticator.wrap().validate_code(code) and second_factors.use_up(self.user, said, now=now):
+                    authenticator.user = self.user
+                    self.authenticator = authenticator
+                    counted.rollback()
+                    return code
+        raise get_adapter().validation_error("incorrect_code")
 
 
 class SecondFactorForm(_OnceForm, AuthenticateForm):
@@ -118,12 +138,18 @@ class AgainForm(_OnceForm, ReauthenticateForm):
     """The code before something that matters."""
 
 
+def _validate_line(text: str) -> None:
+    if has_control_character(text):
+        raise forms.ValidationError(_("A name has no line breaks or control characters in it."), code="invalid")
+
+
 class AddKeyForm(AddWebAuthnForm):
     """A new passkey or security key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
+        self.fields["name"].validators.append(_validate_line)
         self.fields["name"].help_text = _("What you know it by, such as the device that it is on.")
         by_itself = self.fields["passwordless"]
         by_itself.label = _("It signs in by itself, without the password")
@@ -138,3 +164,4 @@ class RenameKeyForm(EditWebAuthnForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["name"].label = _("Name")
+        self.fields["name"].validators.append(_validate_line)

@@ -18,6 +18,7 @@ from tocsin.people import commands
 from tocsin.people.models import User
 from tocsin.web.accounts import invitation
 from tocsin.web.accounts.adapter import AccountAdapter, address_of
+from tocsin.web.accounts.devices import remember
 from tocsin.web.accounts.forms import SetupForm, WelcomeForm
 from tocsin.web.forms import offer_own_zone, show_rejection
 
@@ -85,4 +86,6 @@ def _take_password(form: WelcomeForm, user: User, token: str, request: HttpReque
 
 def _come_in(request: HttpRequest, user: User) -> HttpResponse:
     AccountAdapter(request).login(request, user)
-    return redirect("home")
+    response = redirect("home")
+    remember(request, response, user)
+    return response

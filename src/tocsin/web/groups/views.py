@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
@@ -17,7 +18,7 @@ from tocsin.core.errors import Rejected
 from tocsin.notify import contact_tests
 from tocsin.people import groups as commands
 from tocsin.people import permissions
-from tocsin.people.models import Group
+from tocsin.people.models import Group, User
 from tocsin.web.alerts.timeline import channel_name
 from tocsin.web.deleting import ask_and_delete
 from tocsin.web.forms import beside, each, offer_own_zone, show_rejection
@@ -46,14 +47,31 @@ def group(request: Request, number: int) -> HttpResponse:
         (contact, channel_name(contact.channel), viewer.group_address(row, contact.channel, contact.address))
         for contact in row.contacts.all()
     ]
+    masked = [one for one in memberships if not one.shows_addresses]
     context = {
         "group": row,
         "memberships": memberships,
+        "masked": {one.pk for one in masked},
+        "may_show": {one.pk for one in masked if viewer.sees_addresses_of(one.user_id)},
         "contacts": contacts,
         "on_call": overview.on_call_in(row, request.now),
         "may_change": may(request, Action.TEAMS, row),
     }
     return page(request, "groups/group.html", context)
+
+
+@require_POST
+def show_addresses(request: Request, number: int, user: int) -> HttpResponse:
+    """Lets the members see the addresses of one whom somebody added who did not see them."""
+    row = find(number)
+    member = User.objects.filter(pk=user).first()
+    if member is None or not permissions.viewer(request.user).sees_addresses_of(user):
+        raise PermissionDenied(_("It takes the user or an administrator."))
+    try:
+        commands.show_addresses(row, member, actor=actor(request), now=request.now)
+    except Rejected as rejected:
+        messages.error(request, rejected.detail)
+    return redirect("group", number)
 
 
 @require_POST

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import LiteralString
 
-from django.core.cache import cache
+from django.core.cache import caches
 from django.db.models import OuterRef, Subquery
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -185,10 +185,10 @@ def _on_call(now: datetime) -> Iterator[Trouble]:
     """What is wrong with who is on call in the next two weeks, and calendars elsewhere that cannot be read."""
     with database.transaction() as connection:
         key = f"on-call:{configuration.version(connection)}"
-        found = cache.get(key)
+        found = caches["process"].get(key)
         if found is None:
             found = list(_coverage(connection, now))
-            cache.set(key, found, REMEMBERED)
+            caches["process"].set(key, found, REMEMBERED)
         unread = coverage.unread(connection)
     for group, finding in found:
         # What a page would not reach today is for now; a shift that never counts is for whenever there is time.
@@ -228,9 +228,9 @@ def _opens_nothing(now: datetime) -> Iterator[Trouble]:
     for integration in Integration.objects.filter(mode=IntegrationMode.PAGE).order_by("name")[:MOST_LOOKED_AT]:
         # The last days' messages are read for it: that is done now and then, not at each look at Home.
         key = f"statuses:{integration.pk}:{integration.current_id}"
-        warning = cache.get(key)
+        warning = caches["process"].get(key)
         if warning is None:
             warning = statuses.statuses_seen(integration, now).warning
-            cache.set(key, warning, REMEMBERED)
+            caches["process"].set(key, warning, REMEMBERED)
         if warning:
             yield Trouble(f"{integration.name}: {told(warning)}", reverse("integration", args=[integration.pk]))

@@ -299,6 +299,15 @@ class CredentialsForm(forms.Form):
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
+    hmac_timestamp_header = forms.CharField(
+        label=_("HMAC-SHA256: header of the time"),
+        help_text=_(
+            "Where the signature covers TIME:BODY or TIME.BODY. Messages whose time is more than five minutes off are "
+            "refused, so that nobody can record and replay one."
+        ),
+        max_length=100,
+        required=False,
+    )
     addresses = forms.CharField(
         label=_("Take messages from these addresses only"),
         help_text=_("Addresses or networks such as 192.0.2.0/24, one a line. Empty: from anywhere."),
@@ -334,6 +343,8 @@ class CredentialsForm(forms.Form):
         found = load_kinds().get(kind)
         if found is not None and found.signature_header:
             self.fields["hmac_header"].widget.attrs["placeholder"] = found.signature_header
+            if not self.initial.get("hmac_header"):
+                self.initial.setdefault("hmac_timestamp_header", found.signature_timestamp_header)
         for one, (shown, secret) in self.PARTS.items():
             if self.initial.get(f"{one}_{shown}"):
                 # Whoever looks sees that there is one.
@@ -350,12 +361,15 @@ class CredentialsForm(forms.Form):
             if name or value:
                 # Without a name the kind's own is taken, where it has one.
                 found[kind] = {**({shown: name} if name else {}), **({secret: value} if value else {})}
+        if "hmac" in found:
+            found["hmac"]["timestamp_header"] = self.cleaned_data["hmac_timestamp_header"]
         return found
 
     def places(self) -> dict[str, str]:
         """The field of each place in the spec."""
         return {
             **{f"credentials.{kind}.{part}": f"{kind}_{part}" for kind, parts in self.PARTS.items() for part in parts},
+            "credentials.hmac.timestamp_header": "hmac_timestamp_header",
             **{f"credentials.addresses[{number}]": "addresses" for number in range(100)},
         }
 

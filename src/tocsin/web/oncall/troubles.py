@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from django.core.cache import cache
+from django.core.cache import caches
 from django.utils.translation import ngettext
 
 from tocsin.core import configuration
@@ -28,13 +28,15 @@ def of_plans(
     """What is wrong in each group from now on, so far ahead, the gravest first; by group id."""
     version = configuration.version(connection)
     keys = {f"on-call-findings:{version}:{ahead.days}:{number}": number for number in plans}
-    known: dict[int, Sequence[Finding]] = {keys[key]: found for key, found in cache.get_many(keys).items()}
+    known: dict[int, Sequence[Finding]] = {keys[key]: found for key, found in caches["process"].get_many(keys).items()}
     missing = {number: plan for number, plan in plans.items() if number not in known}
     if missing:
         reachable = coverage.reachable(connection)
         for number, plan in missing.items():
             known[number] = health.firsts(health.problems(health.findings(plan, reachable, now, now + ahead)))
-        cache.set_many({key: known[number] for key, number in keys.items() if number in missing}, REMEMBERED)
+        caches["process"].set_many(
+            {key: known[number] for key, number in keys.items() if number in missing}, REMEMBERED
+        )
     return known
 
 

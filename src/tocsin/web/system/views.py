@@ -54,6 +54,11 @@ class SettingsForm(forms.Form):
         required=False,
         help_text=gettext_lazy("The first goes at once; later ones leave together, at most ten seconds late."),
     )
+    sms_reply_codes = forms.BooleanField(
+        label=gettext_lazy("Answers by SMS need a code"),
+        required=False,
+        help_text=gettext_lazy("A text message then says “Reply ACK 42 7391”. A sender's number alone can be forged."),
+    )
     phone_region = forms.CharField(
         label=gettext_lazy("Country of phone numbers without a code"),
         max_length=2,

@@ -410,6 +410,7 @@ def done(action: str) -> str:
         "begin_import": _("began the"),
         "rotate_token": _("made a new URL of"),
         "rotate_keys": _("re-encrypted all secrets under a new"),
+        "show_addresses": _("showed a member's addresses to"),
         "revoke": _("ended"),
         "end": _("ended"),
         "try_again": _("tried again"),

@@ -24,6 +24,8 @@ SENTENCES = (
     _("{number} alerts are open for you: {name}. Send {name_b}, or {name_c}"),
     _("{number} alerts are open for you: {name} and {number_b} more. Send {name_b}"),
     _("{number} alerts are open for you: {name} and {number_b} more. Send {name_b}, or {name_c}"),
+    _("Nothing was done: an answer ends with the code of its alert. Send {name}"),
+    _("Too many wrong codes within an hour. Open the alert in Tocsin"),
     _("Your role may look at alerts, and not act on them. Ask an administrator"),
     _("That cannot be asked for here. Open the alert"),
     # What was done.

@@ -232,6 +232,9 @@ REJECTED_FORMS = (
         "would be one alert"
     ),
     _("Give this one a Source of its own, such as {name}"),
+    _("{quoted} is the Source of {name} too, which you may not change: this one could close its alerts"),
+    _("Give this one a Source of its own, or ask an administrator"),
+    _("{name} is not a member of {name_b}"),
     _("{name}: give the agent's number in Halo"),
     _("enter the secret again: the address has changed"),
     _("must be Halo's address, such as https://acme.haloitsm.com"),

@@ -1,0 +1,46 @@
+"""Limits on failed passwords and codes, counted by client address and account together, by account alone, and for a
+known device of the account's user by that device alone. All nodes share the counts."""
+
+from __future__ import annotations
+
+from allauth.core.internal import ratelimit
+from allauth.core.internal.ratelimit import RateLimitUsage
+from django.http import HttpRequest
+
+from tocsin.people.models import User
+from tocsin.web.accounts.devices import device_of
+
+#: How often passwords and codes may be wrong. The limit of an account stops guessing from many addresses, and is out of
+#: reach of one.
+_RATES = {"device": "5/5m/key", "client": "5/5m/key", "address": "10/m/key", "account": "50/h/key"}
+
+
+def count_typed(request: HttpRequest, name: str) -> RateLimitUsage | None:
+    """Counts an attempt on the account that `name` was typed for, whether it exists or not. None: too many."""
+    by_address = _count(request, "address", _address(request))
+    by_name = _count(request, "client", f"typed {_address(request)} {name.casefold()}")
+    return _both(by_address, by_name)
+
+
+def count(request: HttpRequest, user: User | None, name: str = "") -> RateLimitUsage | None:
+    """Counts an attempt on the account of `user`, or on one that does not exist and was called `name`. None: too
+    many."""
+    device = device_of(request, user)
+    if device is not None:
+        return _count(request, "device", device)
+    account = f"unknown {name.casefold()}" if user is None else f"user {user.pk}"
+    by_client = _count(request, "client", f"{account} {_address(request)}")
+    by_account = _count(request, "account", account) if by_client is not None else None
+    return _both(by_client, by_account)
+
+
+def _both(first: RateLimitUsage | None, second: RateLimitUsage | None) -> RateLimitUsage | None:
+    return None if first is None or second is None else RateLimitUsage([*first.usage, *second.usage])
+
+
+def _count(request: HttpRequest, action: str, key: str) -> RateLimitUsage | None:
+    return ratelimit.consume(request, app="tocsin", action=action, config=_RATES, key=key)
+
+
+def _address(request: HttpRequest) -> str:
+    return ratelimit.truncate_ip(request.META.get("REMOTE_ADDR") or "")
